@@ -1,0 +1,82 @@
+"""The three kinds of error and the exit codes.
+
+* A user's mistake (`UsageError`, `SuiteError`, `DataError`, `StoreError`): one line each, exit 2, no traceback.
+* A plugin's fault (`PluginError`): names the distribution, its version, the component and the phase.
+* Anything else that escapes is our bug: a traceback, exit 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the `bench` command."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    BUG = 3
+    INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """An error that is printed as it stands, without a traceback."""
+
+    exit_code: Exit = Exit.USAGE
+
+
+class UsageError(BenchError):
+    """The request cannot be carried out as it was written."""
+
+
+class DataError(UsageError):
+    """A data file is missing, corrupt or out of reach."""
+
+
+class StoreError(BenchError):
+    """The results folder cannot be read or written (disk full, read-only, not a folder)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a suite file: `file:line:col: key: what; hint`."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.column}: {key}{self.what}{hint}"
+
+
+class SuiteError(UsageError):
+    """All faults of a suite file at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class PluginError(BenchError):
+    """A component of a distribution failed outside a cell: at import, at validation, at a capability check."""
+
+    def __init__(self, distribution: str, version: str, component: str, phase: str, reason: str) -> None:
+        self.distribution, self.version, self.component = distribution, version, component
+        self.phase, self.reason = phase, reason
+        super().__init__(f"{distribution} {version}: {component}: {phase}: {reason}")
+
+
+def did_you_mean(word: str, known: list[str] | tuple[str, ...] | set[str]) -> str:
+    """A hint for a misspelt name, or the list of known names when none is near."""
+    near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return "known: " + ", ".join(sorted(known)) if known else ""
