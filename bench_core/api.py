@@ -1,0 +1,326 @@
+"""What a plugin author imports: `from bench_core.api import Component, LocalMethod, Credits, …`.
+
+The contract in one paragraph. A plugin is an installed distribution with an entry point in the group `bench_core.plugins`
+whose module implements hooks of `bench_core.hookspecs`; the hooks return lists of `Component`, descriptors made of strings.
+A descriptor's target is imported only for the cells that use it, inside a worker process. This module therefore imports no
+torch; `Net`, `States` and `Data`, which need it, are fetched on first use.
+
+Notation (docs/protocol.md): h_0 = embed(x), h_{l+1} = h_l + f_l(h_l) (or f_l(h_l) without residual), g_l = ∂CE/∂h_l,
+a_l a method's audited credit at h_l, c_l what block l is trained with. Credits point where the loss *increases*.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pluggy
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from bench_core.audit import Audit
+    from bench_core.data import Data
+    from bench_core.local import Updater
+    from bench_core.net import Net, States
+
+__all__ = [
+    "Component",
+    "Control",
+    "Credits",
+    "Data",
+    "Dataset",
+    "Diagnostic",
+    "LocalMethod",
+    "Measured",
+    "Method",
+    "Net",
+    "ParamsModel",
+    "PerN",
+    "Passport",
+    "States",
+    "Task",
+    "Tools",
+    "hookimpl",
+]
+
+API_VERSION = (1, 0)
+
+hookimpl = pluggy.HookimplMarker("bench_core")
+
+
+def __getattr__(name: str) -> Any:
+    """`Net`, `States` and `Data` live in modules that import torch; they arrive on first use."""
+    if name in ("Net", "States"):
+        from bench_core import net
+
+        return getattr(net, name)
+    if name == "Data":
+        from bench_core.data import Data
+
+        return Data
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# --------------------------------------------------------------------------------------------------------- descriptors
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component that a distribution brings: strings only, so that listing it costs no import of its code.
+
+    name     snake_case, unique in its kind within the distribution; the full name is `distribution/name`
+    target   "package.module:Class"
+    summary  one line for `bench list`
+    cite     where the definition comes from (free text, DOI or arXiv number)
+    """
+
+    name: str
+    target: str
+    summary: str = ""
+    cite: str = ""
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What information a learning rule uses beyond the activity local to a block. All False is the most local rule."""
+
+    exact_hidden_gradients: bool = False  # back-propagated gradients inside the blocks' stream
+    weight_transport: bool = False  # transposed forward weights of later blocks
+    labels_below_head: bool = False  # the label (not only the output error) reaches the blocks' update
+    extra_forward_passes: bool = False  # more than one pass through the blocks per step
+    learned_feedback: bool = False  # auxiliary networks or feedback that is trained
+    non_local_state: bool = False  # a block's update reads states of other blocks
+    exact_top_credit: bool = False  # ∂CE/∂h_L is used
+
+    def as_dict(self) -> dict[str, bool]:
+        return asdict(self)
+
+
+class ParamsModel(BaseModel):
+    """Base of every component's parameter model: unknown keys, coercions and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class PerN(ParamsModel):
+    """`normalize_eps: {per_n: 1e-6}`: an eps that scales like a gradient of the batch-mean loss."""
+
+    per_n: float = Field(gt=0.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- datasets
+
+
+class Dataset(ABC):
+    """A data set: where its files lie, what their checksum is, and how they become tensors."""
+
+    class Params(ParamsModel):
+        """Parameters of the data set; part of the identity of a cell."""
+
+    def __init__(self, params: ParamsModel) -> None:
+        self.params: Any = params
+
+    @abstractmethod
+    def prepare(self, folder: Path | None) -> str:
+        """Make sure that the data are there and intact, and return their checksum (part of the identity of a cell).
+
+        folder  the data directory, or None where the user gave none.
+        Raises `DataError` with one line that says what is missing or corrupt and what to do.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path | None) -> Data:
+        """The tensors, on the CPU. Called after `prepare` succeeded."""
+
+
+# ------------------------------------------------------------------------------------------------------------ methods
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may know about its cell. Never the test labels."""
+
+    classes: int
+    epochs: int  # of the schedule, also where training stops earlier
+    steps_per_epoch: int
+    batch_size: int
+    device: str
+
+
+@dataclass
+class Credits:
+    """Credits of one batch, one tensor per state, each of its state's shape, pointing where the loss increases.
+
+    audited     a_l at the states `net.sites` (0 … L-1 with residual blocks, 1 … L without)
+    blocks      c_l, what block l is trained with; default: the audited ones
+    embed       what the embedding is trained with; default: a_0
+    reduction   "sum": a credit belongs to one sample; "mean": it is a gradient of the batch-mean loss and carries 1/N
+    in_use      False while the method trains with other credits than the audited ones (warm-up)
+    readouts    further read-outs of the same credit by name, audited beside it
+    """
+
+    audited: Sequence[Tensor]
+    blocks: Sequence[Tensor] | None = None
+    embed: Tensor | None = None
+    reduction: Literal["sum", "mean"] = "sum"
+    in_use: bool = True
+    readouts: dict[str, Sequence[Tensor]] = field(default_factory=dict)
+
+    @property
+    def for_blocks(self) -> Sequence[Tensor]:
+        return self.audited if self.blocks is None else self.blocks
+
+    @property
+    def for_embed(self) -> Tensor:
+        return self.audited[0] if self.embed is None else self.embed
+
+
+@dataclass
+class Tools:
+    """What the core lends a method at `setup`.
+
+    updater     clips each group (every block, the embedding, the readout) to `clip_norm` on its own, then one AdamW step
+    auxiliary   makes such an updater for auxiliary networks: constant learning rate 1e-3, no weight decay
+    generator   the method's own stream for feedback matrices, seeded from the run's seed
+    aux_generator  the stream for auxiliary networks: their initial weights and the noise of their training
+    """
+
+    updater: Updater
+    auxiliary: Callable[[Mapping[str, Sequence[torch.nn.Parameter]]], Updater]
+    generator: torch.Generator
+    aux_generator: torch.Generator
+
+
+class Method(ABC):
+    """A learning rule with full control of its training step.
+
+    Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`, `learn`, `after_update`, `state_dict`
+    and `load_state_dict`. `freeze` and `random_targets` are carried out by the core.
+    """
+
+    class Params(ParamsModel):
+        """Options that every rule has; subclass it to add your own."""
+
+        freeze: Literal["blocks"] | None = Field(None, description="blocks: the blocks keep their initial weights")
+        penalty: float = Field(0.0, ge=0.0, le=1e6, description="λ of λ·mean_batch ‖f_l‖², per block")
+        random_targets: bool = Field(False, description="labels replaced by uniform random classes in every minibatch")
+
+    passport: ClassVar[Passport] = Passport()
+    forward_passes: ClassVar[int] = 1
+
+    def __init__(self, params: ParamsModel) -> None:
+        self.params: Any = params
+
+    def unsupported(self, net: Net) -> str | None:
+        """Why this rule cannot train `net`, or None. Asked before any training."""
+        return None
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        """Create feedback matrices and auxiliary networks. Overrides call `super().setup(net, task, tools)` first."""
+        self.net, self.task, self.tools = net, task, tools
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        """One update on a batch; `epoch` counts from 0. Returns the CE of the forward pass as a tensor, without reading it."""
+
+    @abstractmethod
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits | Sequence[Tensor] | None:
+        """The credits for the (detached) states of a batch; a plain sequence stands for `Credits(audited=…)`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`, called after `setup`."""
+
+
+class LocalMethod(Method):
+    """A block-local rule. All that it must write is `credit`: surrogate loss, normalisation, penalty, clipping and optimiser
+    are the core's (`bench_core.local`), with the equations of docs/protocol.md section 4."""
+
+    class Params(Method.Params):
+        """Options of every block-local rule; subclass it to add your own."""
+
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "sample", description="rms over the features of a sample, over batch and features, or not at all"
+        )
+        normalize_eps: float | PerN = Field(1e-6, description="eps of the rms; {per_n: e} stands for e / batch size")
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        """Train auxiliary networks on the detached states of this batch, before the credit is asked for."""
+
+    def after_update(self, epoch: int) -> None:
+        """Called after the network's update: feedback that copies updates."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        from bench_core.local import local_step
+
+        return local_step(self, x, y, epoch)
+
+
+# -------------------------------------------------------------------------------------------------------- diagnostics
+
+
+@dataclass
+class Measured:
+    """What a diagnostic found on one network.
+
+    value           the figure compared with the threshold; None where it is not measured or judged across cells
+    details         further numbers and lists of numbers, kept with the run
+    not_diagnostic  why the value means nothing here, or None
+    """
+
+    value: float | None
+    details: dict[str, Any] = field(default_factory=dict)
+    not_diagnostic: str | None = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A situation in which a diagnostic's answer is known: the tests and `bench check` run every one.
+
+    change   edits the (untrained) network or the audit's credits in place before the measurement
+    expect   receives what was measured; True when the diagnostic behaved
+    """
+
+    name: str
+    change: Callable[[Audit], None]
+    expect: Callable[[Measured], bool]
+
+
+class Diagnostic(ABC):
+    """A measurement on the probe batches, with the rule by which it fires.
+
+    letter     what a verdict calls it: "walked back (a+b)"; empty for diagnostics that have no part in verdicts
+    direction  fires when the value lies "above" or "below" the threshold; None: never fires
+    across     "floor" where the value compares cells; then `bench_core.verdict` computes it from the stored accuracies
+    when       "final": after training (and before it); "epochs": also after every epoch
+    """
+
+    letter: ClassVar[str] = ""
+    direction: ClassVar[Literal["above", "below"] | None] = None
+    threshold: ClassVar[float | None] = None
+    unit: ClassVar[str] = ""
+    across: ClassVar[Literal["floor"] | None] = None
+    when: ClassVar[Literal["final", "epochs"]] = "final"
+
+    class Params(ParamsModel):
+        """Parameters of the diagnostic; not part of the identity of a training."""
+
+    def __init__(self, params: ParamsModel) -> None:
+        self.params: Any = params
+
+    @abstractmethod
+    def measure(self, audit: Audit) -> Measured:
+        """Measure on the states, reference gradients and credits that the audit computed."""
+
+    def controls(self) -> Sequence[Control]:
+        """At least one positive and one negative control."""
+        return ()
