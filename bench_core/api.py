@@ -11,6 +11,7 @@ a_l a method's audited credit at h_l, c_l what block l is trained with. Credits 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -118,7 +119,13 @@ class PerN(ParamsModel):
 
 
 class Dataset(ABC):
-    """A data set: where its files lie, what their checksum is, and how they become tensors."""
+    """A data set: where its files lie, what their checksum is, and how they become tensors.
+
+    `shape` (of one input) and `classes` are known before anything is loaded.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
 
     class Params(ParamsModel):
         """Parameters of the data set; part of the identity of a cell."""
@@ -150,7 +157,12 @@ class Task:
     epochs: int  # of the schedule, also where training stops earlier
     steps_per_epoch: int
     batch_size: int
+    shapes: tuple[tuple[int, ...], ...]  # of the states h_0 … h_L, without the batch dimension
     device: str
+
+    def features(self, layer: int) -> int:
+        """Number of features of the flattened state h_l."""
+        return math.prod(self.shapes[layer])
 
 
 @dataclass
@@ -212,10 +224,14 @@ class Method(ABC):
         random_targets: bool = Field(False, description="labels replaced by uniform random classes in every minibatch")
 
     passport: ClassVar[Passport] = Passport()
-    forward_passes: ClassVar[int] = 1
 
     def __init__(self, params: ParamsModel) -> None:
         self.params: Any = params
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes through the blocks per training step, for the cost columns."""
+        return 1
 
     def unsupported(self, net: Net) -> str | None:
         """Why this rule cannot train `net`, or None. Asked before any training."""

@@ -1,0 +1,312 @@
+"""The judgement of one run, and what makes runs comparable: pure functions of records (docs/protocol.md, section 6).
+
+A measurement carries its letter, direction and threshold, so judging imports no plugin and an old result can be judged
+with new thresholds. Only d, depth utility, needs other runs: the accuracy of a floor under the same recipe.
+
+The rules, in the order in which they decide about one run:
+
+1. A run that is not done has its status for a verdict.
+2. A floor (`freeze: blocks`) shows `floor`; it is what others are compared with.
+3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. One that already fires on the
+   untrained network, or that says so itself, is *not diagnostic*: neither fired nor missing.
+4. Something fired: `walked back (a+b+d)`. Nothing fired, but not all was measured: `undetermined (d not measured)`.
+   a, b, c and d are always asked for, and so is every other diagnostic that some run of the recipe has. Otherwise
+   `trustworthy`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench_core.record import ComponentRef, Measurement, RunRecord, jsonable
+
+Role = Literal["method", "floor", "ceiling"]
+Thresholds = Mapping[str, float]
+
+BP = "bench-core/bp"
+D_DEFAULT = Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor")
+AT_FLOOR = "reference at the floor"
+UNTRAINED = "already fires on the untrained network"
+THREE = {"a": "D1", "b": "D2", "d": "D3"}
+CORE_DEFAULTS: dict[str, Any] = {
+    "freeze": None,
+    "penalty": 0.0,
+    "random_targets": False,
+    "normalize": "sample",
+    "normalize_eps": 1e-6,
+}
+_EVERY_RULE = ("freeze", "penalty", "random_targets")  # options of every rule; the other two belong to the local ones
+
+
+@dataclass(frozen=True)
+class DepthUtility:
+    """What d is read against.
+
+    floor        "matched" (the same method with frozen blocks), "bp", or a method's name: its run with frozen blocks
+    floor_value  a literal accuracy, as published; replaces `floor`
+    """
+
+    floor: str = "matched"
+    floor_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one."""
+
+    thresholds: Thresholds = field(default_factory=dict)
+    depth_utility: DepthUtility = DepthUtility()
+    title: str = ""
+
+
+# ---------------------------------------------------------------------------------------------------- identity of rows
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 0 and 0.0 are one value
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _key(value: Any) -> str:
+    return json.dumps(_canonical(jsonable(value)), sort_keys=True, default=str)
+
+
+def recipe(record: RunRecord) -> str:
+    """Everything but method and seed, as canonical text. Runs of different recipes are never averaged or compared."""
+    cell = record.cell
+    return _key([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
+
+
+def _ref_key(ref: ComponentRef, **changes: Any) -> str:
+    return _key([ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes])
+
+
+def method_key(record: RunRecord) -> str:
+    """Name and parameters of the method, as canonical text: what makes a row of the leaderboard."""
+    return _ref_key(record.cell.method)
+
+
+def _option(ref: ComponentRef, name: str) -> Any:
+    return ref.params.get(name, CORE_DEFAULTS[name])
+
+
+def is_floor(record: RunRecord) -> bool:
+    """A run whose blocks kept their initial weights."""
+    return bool(_option(record.cell.method, "freeze") == "blocks")
+
+
+def is_ceiling(record: RunRecord) -> bool:
+    """Plain backpropagation: bp without freeze, penalty or random targets."""
+    ref = record.cell.method
+    return ref.name == BP and all(_option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
+
+
+def role(record: RunRecord) -> Role:
+    return "floor" if is_floor(record) else "ceiling" if is_ceiling(record) else "method"
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(jsonable(value), sort_keys=True, default=str)
+
+
+def label(method: ComponentRef, peers: Iterable[ComponentRef]) -> str:
+    """`dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`: the short name and what sets it apart.
+
+    An option of the core is shown when it differs from its default; a parameter of the rule itself, whose default is
+    unknown here, when same-named methods among `peers` differ in it. Not escaped: each output format does that.
+    """
+    rivals = [peer for peer in peers if peer.name == method.name]
+    shown = []
+    core = [name for name in CORE_DEFAULTS if name in method.params]
+    for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
+        value = method.params[name]
+        if name in CORE_DEFAULTS:
+            differs = _key(value) != _key(CORE_DEFAULTS[name])
+        else:
+            differs = any(name not in peer.params or _key(peer.params[name]) != _key(value) for peer in rivals)
+        if differs:
+            shown.append(f"{name}={_show(value)}")
+    text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
+    return f"{text} (frozen)" if method.name == BP and shown == ["freeze=blocks"] else text
+
+
+# -------------------------------------------------------------------------------------------------------- one run
+
+
+def fires(measurement: Measurement, threshold: float | None = None) -> bool:
+    """True when the value lies strictly beyond the threshold (the measurement's own by default), or is not finite.
+
+    Without a value, a direction or a threshold nothing fires, nor does what the diagnostic called not diagnostic.
+    """
+    value, limit = measurement.value, measurement.threshold if threshold is None else threshold
+    if value is None or measurement.not_diagnostic is not None or measurement.direction is None or limit is None:
+        return False
+    if not math.isfinite(value):
+        return True
+    return value > limit if measurement.direction == "above" else value < limit
+
+
+def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
+    """The threshold in force for a diagnostic, which may be named with or without our distribution."""
+    short = name.removeprefix("bench-core/")
+    for known in (name, short, f"bench-core/{short}"):
+        if known in thresholds:
+            return thresholds[known]
+    return measurement.threshold
+
+
+def letter_order(letter: str) -> tuple[bool, str]:
+    return len(letter) > 1, letter
+
+
+def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
+    """Letter → (diagnostic's name, measurement) for all that take part in verdicts; no letter: the name stands for it.
+
+    Where two claim one letter the diagnostic of ours (without a distribution in its name) keeps it.
+    """
+    found: dict[str, tuple[str, Measurement]] = {}
+    order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
+    for name in order:
+        item = measurements[name]
+        if item.direction is not None and item.threshold is not None:
+            found[item.letter if item.letter and item.letter not in found else name] = (name, item)
+    if not any(item.across for _, item in found.values()):
+        found["d"] = ("depth_utility", D_DEFAULT)  # it costs no measurement, so every run is asked for it
+    return found
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Accuracies of a floor by seed, or a literal mean. `mean` None: there is no such floor, `reason` says why."""
+
+    name: str
+    accuracies: Mapping[int, float] = field(default_factory=dict)
+    mean: float | None = None
+    reason: str = ""
+
+    def margin(self, accuracy: float | None) -> float | None:
+        """100 · (accuracy - mean) in percentage points."""
+        return None if accuracy is None or self.mean is None else 100.0 * (accuracy - self.mean)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict of one run. `not_diagnostic` pairs letters with reasons; margins are percentage points.
+
+    `margin` is over the floor that the settings name, the one d is judged by; the other two are always given.
+    """
+
+    status: str
+    role: Role
+    fired: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    not_diagnostic: tuple[tuple[str, str], ...] = ()
+    margin: float | None = None
+    margin_matched: float | None = None
+    margin_bp: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """walked back · trustworthy · undetermined · floor · or the status of a run that is not done."""
+        if self.status != "done":
+            return self.status
+        if self.role == "floor":
+            return "floor"
+        return "walked back" if self.fired else "undetermined" if self.missing else "trustworthy"
+
+    @property
+    def text(self) -> str:
+        """`trustworthy`, `walked back (a+b+d)`, `undetermined (d not measured)`, `diverged`, `floor`, …"""
+        if self.kind == "walked back":
+            return f"walked back ({'+'.join(self.fired)})"
+        return f"undetermined ({'+'.join(self.missing)} not measured)" if self.kind == "undetermined" else self.kind
+
+    @property
+    def three(self) -> str:
+        """The three-diagnostic form D1 = a, D2 = b, D3 = d: `PASS`, `FAIL(D1+D2)`, `UNDETERMINED(D3)`."""
+        if self.status != "done" or self.role == "floor":
+            return self.kind.upper()
+        for word, letters in (("FAIL", self.fired), ("UNDETERMINED", self.missing)):
+            names = [name for letter, name in THREE.items() if letter in letters]
+            if names:
+                return f"{word}({'+'.join(names)})"
+        return "PASS"
+
+
+def judge(
+    record: RunRecord, floor: Floor, matched: Floor, bp: Floor, settings: Settings, expected: Iterable[str] = ()
+) -> Judgement:
+    """The judgement of one run against its floors; `expected` are letters that other runs of the recipe have."""
+    if record.status != "done":
+        return Judgement(record.status, role(record))
+    accuracy = record.accuracy
+    margin, over_matched, over_bp = floor.margin(accuracy), matched.margin(accuracy), bp.margin(accuracy)
+    if is_floor(record):
+        return Judgement(record.status, "floor", margin=margin, margin_matched=over_matched, margin_bp=over_bp)
+    fired: set[str] = set()
+    silent: dict[str, str] = {}
+    found = judged(record.measurements)
+    missing = {"a", "b", "c", *expected} - found.keys()
+    for letter, (name, item) in found.items():
+        limit = threshold_of(name, item, settings.thresholds)
+        measured = item.model_copy(update={"value": margin}) if item.across else item
+        initial = None if item.across else record.initial.get(name)
+        if item.not_diagnostic is not None:
+            silent[letter] = item.not_diagnostic
+        elif initial is not None and fires(initial, limit):
+            silent[letter] = UNTRAINED
+        elif measured.value is None:
+            missing.add(letter)
+        elif fires(measured, limit):
+            fired.add(letter)
+    return Judgement(
+        record.status,
+        role(record),
+        tuple(sorted(fired, key=letter_order)),
+        tuple(sorted(missing, key=letter_order)),
+        tuple(sorted(silent.items(), key=lambda pair: letter_order(pair[0]))),
+        margin,
+        over_matched,
+        over_bp,
+    )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Γ of one run: unclamped per layer, mean over all and over deep layers, ‖a‖/‖g‖ per layer.
+
+    With `not_diagnostic` it means nothing: print it struck through with that reason, never alone.
+    """
+
+    deep: float | None
+    mean: float | None
+    layers: tuple[float | None, ...]
+    ratio: tuple[float | None, ...]
+    not_diagnostic: str | None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number or None; details may hold the words that stand for non-finite ones."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
+    """The stored alignment, marked where b fires: there the reference direction is rounding."""
+    item = record.measurements.get("alignment")
+    if item is None:
+        return None
+    details = item.details
+    return Alignment(
+        _number(details.get("deep")),
+        _number(details.get("mean")),
+        tuple(_number(value) for value in details.get("unclamped", ())),
+        tuple(_number(value) for value in details.get("ratio", ())),
+        AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
+    )

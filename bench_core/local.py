@@ -1,0 +1,100 @@
+"""The block-local update shared by every local rule, and the optimiser that all methods use.
+
+Block l sees sg(h_l) and minimises
+
+    mean_batch ⟨f_l(sg(h_l)), sg(rms(c_l))⟩ + λ·mean_batch ‖f_l(sg(h_l))‖²,
+
+the embedding mean_batch ⟨embed(x), sg(rms(a_0))⟩, the readout CE on sg(h_L). The graphs are disjoint, and the gradient of the
+surrogate with respect to f_l is known, (rms(c_l) + 2λ·f_l)/N; so one backward pass seeded with these gradients updates all groups at once,
+without hooks and without a pass per layer. The gradient of each group is clipped on its own (docs/protocol.md, section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench_core.api import Credits, LocalMethod, PerN
+
+
+class Updater:
+    """AdamW over named groups of parameters, each group's gradient clipped to its own norm before the step.
+
+    groups      every block, the embedding, the readout; or one auxiliary network
+    clip_norm   largest L2 norm of a group's gradient; None: no clipping
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Sequence[nn.Parameter]], lr: float, weight_decay: float, clip_norm: float | None
+    ) -> None:
+        self.groups = {name: list(parameters) for name, parameters in groups.items()}
+        self.clip_norm = clip_norm
+        everything = [p for parameters in self.groups.values() for p in parameters]
+        self.optimiser = torch.optim.AdamW(everything, lr=lr, weight_decay=weight_decay, fused=True)
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+
+    def descend(self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None) -> None:
+        """One step down the gradient of `tensors` (a loss, or several tensors with the gradients that seed them)."""
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(tensors, gradients)
+        if self.clip_norm is not None:
+            for parameters in self.groups.values():
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
+        self.optimiser.step()
+
+
+def cosine(lr: float, epoch: int, epochs: int) -> float:
+    """lr·½(1 + cos(π·epoch/epochs)): the learning rate of the epoch counted from 0."""
+    return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample") -> Tensor:
+    """a / (sqrt(mean(a²)) + eps); the mean over the features of each sample, over batch and features, or no scaling."""
+    if mode == "none":
+        return credit
+    dims = tuple(range(1 if mode == "sample" else 0, credit.dim()))
+    return credit / (credit.square().mean(dims, keepdim=True).sqrt() + eps)
+
+
+def as_credits(credits: Credits | Sequence[Tensor] | None) -> Credits:
+    """A rule's answer in full form. Raises TypeError where there is none: a local rule cannot train without credit."""
+    if credits is None:
+        raise TypeError("credit() returned None: a block-local rule must return one credit per block")
+    return credits if isinstance(credits, Credits) else Credits(audited=credits)
+
+
+def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+    """One training step of a block-local rule; returns the CE of the forward pass without reading it.
+
+    Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one backward; clip; AdamW.
+    """
+    net, options = method.net, method.params
+    states = net.states(x, local=True)
+    loss = F.cross_entropy(states.logits, y)
+    seen = states.detach(y)
+    method.learn(seen, y, epoch)
+    credits = as_credits(method.credit(seen, y, epoch))
+
+    n = len(x)
+    eps = options.normalize_eps.per_n / n if isinstance(options.normalize_eps, PerN) else options.normalize_eps
+    tensors: list[Tensor] = [loss]
+    seeds: list[Tensor | None] = [None]
+    if states.h[0].requires_grad:
+        tensors.append(states.h[0])
+        seeds.append(rms(credits.for_embed, eps, options.normalize) / n)
+    for f, c in zip(states.f, credits.for_blocks, strict=True):
+        if not f.requires_grad:  # frozen
+            continue
+        seed = rms(c, eps, options.normalize)
+        tensors.append(f)
+        seeds.append((seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n)
+    method.tools.updater.descend(tensors, seeds)
+    method.after_update(epoch)
+    return loss.detach()

@@ -1,0 +1,150 @@
+"""What an architecture returns: a network cut into an embedding, blocks and a readout, and its hidden states.
+
+    h_0 = embed(x),   h_{l+1} = h_l + f_l(h_l)   (residual)   or   f_l(h_l),   logits = readout(h_L)
+
+The credit of a block lives at the block's input state where the network is residual, and at its output state where it is not
+(`sites`): in a residual stream both have the same shape and nearly the same gradient, elsewhere only the output fits f_l.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench_core.api import ParamsModel
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of one batch.
+
+    x       input
+    h       h_0 … h_L, each (N, …)
+    f       f_0 … f_{L-1}, the outputs of the blocks' branches
+    logits  (N, C)
+    error   e = softmax(logits) − onehot(y), (N, C), per sample; None where no labels were given
+    """
+
+    x: Tensor
+    h: tuple[Tensor, ...]
+    f: tuple[Tensor, ...]
+    logits: Tensor
+    error: Tensor | None = None
+
+    def detach(self, y: Tensor | None = None) -> States:
+        """The same numbers without a graph; with labels, the output error beside them."""
+        logits = self.logits.detach()
+        return States(
+            self.x,
+            tuple(h.detach() for h in self.h),
+            tuple(f.detach() for f in self.f),
+            logits,
+            None if y is None else F.softmax(logits, 1) - F.one_hot(y, logits.shape[1]),
+        )
+
+    @property
+    def output_error(self) -> Tensor:
+        """e, for rules that need it; raises where the states carry no error."""
+        if self.error is None:
+            raise ValueError("these states carry no output error: they were computed without labels")
+        return self.error
+
+
+class Net(nn.Module):
+    """Base of all networks. A subclass sets `embed`, `blocks` and `readout` in this order (the order of the random draws).
+
+    embed     h_0 from a batch of inputs as the data set gives them
+    blocks    f_0 … f_{L-1}
+    readout   logits from h_L: the terminal norm, if there is one, and the head
+    residual  whether h_{l+1} = h_l + f_l(h_l)
+    """
+
+    embed: nn.Module
+    blocks: nn.ModuleList
+    readout: nn.Module
+    residual: bool = True
+
+    class Params(ParamsModel):
+        """Parameters of the architecture; part of the identity of a cell."""
+
+    def __init__(self, params: ParamsModel, shape: tuple[int, ...], classes: int) -> None:
+        """shape: of one input, without the batch dimension."""
+        super().__init__()
+
+    @property
+    def depth(self) -> int:
+        """L, the number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """Indices of the states at which the blocks' credits live: 0 … L-1 with residual blocks, 1 … L without."""
+        first = 0 if self.residual else 1
+        return tuple(range(first, first + self.depth))
+
+    def advance(self, h: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """(h_{l+1}, f_l) from h_l."""
+        f: Tensor = self.blocks[block](h)
+        return (h + f if self.residual else f), f
+
+    def states(self, x: Tensor, local: bool = False) -> States:
+        """The forward pass. With `local`, every block sees sg(h_l) and the readout sg(h_L), so that f_l carries a graph
+        to block l alone, h_0 to the embedding alone and the logits to the readout alone."""
+        h: Tensor = self.embed(x)
+        hs, fs = [h], []
+        for block in range(self.depth):
+            h, f = self.advance(h.detach() if local else h, block)
+            hs.append(h.detach() if local else h)
+            fs.append(f)
+        return States(x, tuple(hs), tuple(fs), self.readout(h.detach() if local else h))
+
+    def resume(self, h: Tensor, layer: int) -> Tensor:
+        """Logits from h_l, forward through blocks l … L-1."""
+        for block in range(layer, self.depth):
+            h, _ = self.advance(h, block)
+        logits: Tensor = self.readout(h)
+        return logits
+
+    def flat(self, h: Tensor) -> Tensor:
+        """(N, features): what per-sample norms and cosines are taken over."""
+        return h.flatten(1)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of every block, the embedding and the readout: each group is clipped on its own.
+
+        Frozen parameters are left out.
+        """
+        modules = {"embed": self.embed, **{f"block_{i}": b for i, b in enumerate(self.blocks)}, "readout": self.readout}
+        named = {name: [p for p in module.parameters() if p.requires_grad] for name, module in modules.items()}
+        return {name: parameters for name, parameters in named.items() if parameters}
+
+    @torch.no_grad()
+    def freeze_blocks(self) -> None:
+        """`freeze: blocks`: the blocks keep their initial weights."""
+        for parameter in self.blocks.parameters():
+            parameter.requires_grad_(False)
+
+
+def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:
+    """g_0 … g_L = ∂CE/∂h_l by backpropagation from h_0, one backward pass for all.
+
+    reduction  "sum": per sample; "mean": of the batch-mean loss, 1/N times that
+    """
+    with torch.enable_grad():
+        h = h0.detach().requires_grad_()
+        hs = [h]
+        for block in range(net.depth):
+            h, _ = net.advance(h, block)
+            hs.append(h)
+        return torch.autograd.grad(F.cross_entropy(net.readout(h), y, reduction=reduction), hs)
+
+
+def top_gradient(net: Net, h_last: Tensor, y: Tensor, reduction: str = "sum") -> Tensor:
+    """g_L = ∂CE/∂h_L through the readout alone; the same units as `exact_gradients`."""
+    with torch.enable_grad():
+        h = h_last.detach().requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(net.readout(h), y, reduction=reduction), h)
+    return g

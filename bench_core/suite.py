@@ -1,0 +1,387 @@
+"""Suites: from a YAML file and command-line options to validated cells.
+
+Contract: `load_suite` returns a `Suite` in which every value has its type and range and whose cells can be listed, or
+raises one `SuiteError` with all faults, each `file:line:col: key.path: what; hint`. Nothing is imported or executed:
+whether a method exists and takes such a parameter is asked later (`bench_core.plan`), with `Suite.problem` for positions.
+
+Trade-offs. Options (`--set`, `--method`, …) are edits of the document before validation, so that they pass the same
+checks and their faults are named like those of the file. Messages are made from the JSON Schema of the models, which is
+what editors get: one source for ranges and known keys. Cells share the plain dicts that they have in common: read only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
+from bench_core.strict_yaml import MAX_BYTES, Document, KeyPath, OptionProblem, parse_path, printable, read_yaml
+
+MAX_CELLS = 100_000
+MAX_EPOCHS = 100_000
+DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
+
+_NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
+_RESERVED = re.compile(r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?")  # no folder may have these names on Windows
+_DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
+_AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+def _fault(what: str, hint: str = "", *, shown: bool = True, at: int | None = None) -> PydanticCustomError:
+    """A fault in our own words; `shown` appends the value, `at` points to an item of a list."""
+    return PydanticCustomError("bench", "{what}", {"what": what, "hint": hint, "shown": shown, "at": at})
+
+
+def _component_name(value: str) -> str:
+    if not re.fullmatch(f"({_NAME}/)?{_NAME}", value):
+        raise _fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends (or dist/name)")
+    return value
+
+
+def _suite_name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise _fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
+    if _RESERVED.fullmatch(value):
+        raise _fault("is a device on Windows and cannot name a folder there", shown=False)
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(_DEVICE, value):
+        raise _fault("must be cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+    return value
+
+
+def _no_twins(values: list[Any]) -> list[Any]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise _fault("is listed twice", shown=False, at=i)
+    return values
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _or_name(schema: dict[str, Any]) -> None:
+    """A component is written as its name or as a mapping with its name."""
+    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
+    schema["oneOf"] = [{"type": "string", "pattern": f"^({_NAME}/)?{_NAME}$", "description": "its name alone"}, plain]
+
+
+_Name = Annotated[
+    str,
+    AfterValidator(_component_name),
+    WithJsonSchema({"type": "string", "pattern": f"^({_NAME}/)?{_NAME}$"}),
+]
+_Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, le=2**63 - 1)]], Field(min_length=1), AfterValidator(_no_twins)
+]  # fmt: skip
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ComponentSpec(_Model):
+    """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_or_name)
+
+    name: _Name = Field(description="name of the component, or dist/name where two distributions bring it")
+
+    _from_name = model_validator(mode="before")(_named)
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"name": …, parameters…}`."""
+        return self.model_dump()
+
+
+class DiagnosticSpec(ComponentSpec):
+    """A diagnostic by name, with a threshold other than its default and parameters of its own."""
+
+    threshold: float | None = Field(None, description="threshold of this suite; null: the diagnostic's own")
+
+
+class Training(_Model):
+    """The recipe; every value is part of the identity of a cell. Defaults: docs/protocol.md, section 4."""
+
+    epochs: int = Field(100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
+    stop_after: int | None = Field(
+        None, ge=1, le=MAX_EPOCHS, description="end after so many epochs; the schedule stays that of `epochs`"
+    )
+    batch_size: int = Field(128, ge=1, le=1_000_000, description="samples in a step; the last partial batch is dropped")
+    learning_rate: float = Field(1e-3, ge=0, le=1000, description="AdamW's learning rate at the start")
+    weight_decay: float = Field(0.01, ge=0, le=1000, description="AdamW's weight decay, on all parameters")
+    clip_norm: float | None = Field(
+        1.0, gt=0, le=1_000_000, description="gradient norm each group is clipped to; null: no clipping"
+    )
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over the epochs")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a worker")
+    device: Annotated[str, AfterValidator(_device), WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE}$"})] = (
+        Field("cpu", description="cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+    )
+    deterministic: bool = Field(True, description="deterministic algorithms only; a missing one is an error")
+    autocast: Literal["off", "bfloat16"] = Field("off", description="mixed precision of the training step")
+    compile: bool = Field(False, description="use torch.compile")
+
+    @field_validator("stop_after")
+    @classmethod
+    def _within_schedule(cls, value: int | None, info: Any) -> int | None:
+        epochs = info.data.get("epochs")
+        if value is not None and epochs is not None and value > epochs:
+            raise _fault(f"must be at most training.epochs ({epochs:,})")
+        return value
+
+
+class DataOptions(_Model):
+    """What part of the training set is used."""
+
+    limit: int | None = Field(None, ge=1, le=2**63 - 1, description="the first N training images; null: all")
+
+
+class DepthUtility(_Model):
+    """What the accuracy of a cell is compared with by the diagnostic depth_utility."""
+
+    floor: _Name = Field("matched", description="matched (same method, frozen blocks), bp (frozen bp), or a method")
+    floor_value: float | None = Field(None, ge=0, le=1, description="a published accuracy to use instead of a floor")
+
+
+class Expectation(_Model):
+    """A published figure; the report has a table claim, expected, measured, holds?"""
+
+    figure: str = Field(min_length=1, description="what is claimed, as the leaderboard names it")
+    value: float = Field(description="the published value")
+    tolerance: float = Field(ge=0, description="the claim holds within value ± tolerance")
+    source: str = Field(description="where it was published")
+    method: _Name | None = Field(None, description="the method it is claimed for")
+
+
+class Suite(_Model):
+    """A suite file for the `bench` command: what is trained, under which recipe, and what is measured."""
+
+    name: Annotated[str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})] = (
+        Field(description="name of the suite and of its folder under results/")
+    )
+    title: str = Field("", description="one line for people")
+    description: str = Field("", description="the question that the suite answers")
+    arch: ComponentSpec = Field(ComponentSpec(name="resmlp"), description="the network")
+    dataset: ComponentSpec = Field(ComponentSpec(name="cifar10"), description="the data set")
+    methods: list[ComponentSpec] = Field(min_length=1, description="the learning rules")
+    seeds: _Seeds = Field([42, 123, 456], description="one run per seed")
+    training: Training = Field(Training(), description="the recipe")
+    data: DataOptions = Field(DataOptions(), description="what part of the data is used")
+    diagnostics: list[DiagnosticSpec] = Field(
+        [DiagnosticSpec(name=name) for name in DIAGNOSTICS], description="what is measured on every network"
+    )
+    floors: bool = Field(True, description="add each method's matched floor, the bp floor and the ceiling bp")
+    depth_utility: DepthUtility = Field(DepthUtility(), description="what depth_utility compares with")
+    stop_when: list[_Name] = Field([], description="diagnostics that end a training when they fire")
+    expect: list[Expectation] = Field([], description="published figures to compare with")
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {},
+        description=f"further axes: dotted key to a list of values; {_AXES}. An axis wins over a method's own value",
+        json_schema_extra={"propertyNames": {"pattern": r"^(method|arch|dataset|training|data)\..|^(arch|dataset)$"}},
+    )
+    include: list[dict[str, Any]] = Field(
+        [],
+        description="cells to add: `method` (name or mapping), optional dotted keys, optional `seeds`",
+        json_schema_extra={"items": {"type": "object", "required": ["method"]}},
+    )
+    exclude: list[dict[str, Any]] = Field(
+        [],
+        description="cells to leave out: those that match every dotted key; also `method` and `seed`. "
+        "A list of values matches any of them, null a key that is not set",
+    )
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
+
+    @field_validator("diagnostics")
+    @classmethod
+    def _once(cls, value: list[DiagnosticSpec]) -> list[DiagnosticSpec]:
+        _no_twins([spec.name for spec in value])
+        return value
+
+    def count(self) -> int:
+        """The number of cells before exclusion and removal of duplicates, without making any."""
+        matrix = math.prod(len(values) for values in self.matrix.values())
+        extra = sum(len(entry.get("seeds", self.seeds)) for entry in self.include)
+        return len(self.methods) * len(self.seeds) * matrix + extra
+
+    def cells(self) -> list[CellSpec]:
+        """methods × matrix × seeds, less what `exclude` matches, then `include`; each cell once.
+
+        Raises `SuiteError` where a combination of values is not allowed or there are more than 100,000.
+        """
+        if (total := self.count()) > MAX_CELLS:
+            raise SuiteError([_too_many(self._document, total)])
+        problems: list[Problem] = []
+        cells: dict[Any, CellSpec] = {}
+        recipes: dict[Any, dict[str, Any] | None] = {}
+        for cell in self._combinations():
+            recipe = _frozen([cell.training, cell.data])
+            if recipe not in recipes:
+                recipes[recipe] = self._resolve(cell, problems)
+            if resolved := recipes[recipe]:
+                cell = CellSpec(**{**vars(cell), **resolved})
+                cells.setdefault(_frozen([cell.method, cell.arch, cell.dataset, *resolved.values(), cell.seed]), cell)
+        if problems:
+            raise SuiteError(problems)
+        return list(cells.values())
+
+    def problem(self, cell: CellSpec | None, key: str, what: str, hint: str = "", *, at_key: bool = False) -> Problem:
+        """A fault found later, at the place of the suite that a dotted key of a cell came from.
+
+        key     such as "method.penalty", "arch", "training.device"; without a cell a path such as "diagnostics[0]"
+        at_key  point to the key, not to its value: for keys that are not known
+        """
+        path = parse_path(key) or ()
+        for n in range(len(path), 0, -1):
+            prefix = show_path(path[:n])
+            if cell is not None and prefix in cell.origin:
+                path = cell.origin[prefix] + path[n:]
+                break
+        return self._document.problem(path, what, hint, at_key=at_key)
+
+    def _combinations(self) -> Iterator[CellSpec]:
+        """Cells before their recipes are validated; `exclude` is applied, duplicates are not removed."""
+        axes = sorted(self.matrix.items(), key=lambda axis: axis[0].count("."))  # arch before arch.width
+        choices = [[(key, value, ("matrix", key, i)) for i, value in enumerate(values)] for key, values in axes]
+        for i, method in enumerate(self.methods):
+            for changes in product(*choices):
+                cell = self._cell(method.as_dict(), ("methods", i), changes)
+                for j, seed in enumerate(self.seeds):
+                    found = cell.with_seed(seed, ("seeds", j))
+                    if not any(_matches(found, rule) for rule in self.exclude):
+                        yield found
+        for i, entry in enumerate(self.include):
+            named = [(key, value, ("include", i, key)) for key, value in entry.items() if key not in ("method", "seeds")]
+            named.sort(key=lambda change: change[0].count("."))
+            cell = self._cell(_named(entry["method"]), ("include", i, "method"), named)
+            seeds, where = entry.get("seeds", self.seeds), ("include", i, "seeds") if "seeds" in entry else ("seeds",)
+            for j, seed in enumerate(seeds):
+                yield cell.with_seed(seed, (*where, j))
+
+    def _cell(
+        self, method: dict[str, Any], place: KeyPath, changes: Sequence[tuple[str, Any, KeyPath]]
+    ) -> CellSpec:
+        parts: dict[str, Any] = {
+            "method": method,
+            "arch": self.arch.as_dict(),
+            "dataset": self.dataset.as_dict(),
+            "training": self.training.model_dump(),
+            "data": self.data.model_dump(),
+        }
+        origin: dict[str, KeyPath] = {name: (name,) for name in parts} | {"method": place}
+        for key, value, path in changes:
+            parts = _with(parts, key.split("."), value if "." in key else _named(value))
+            origin[key] = path
+        return CellSpec(**parts, seed=0, origin=origin)
+
+    def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
+        """The validated recipe of a cell. Values are known to be good one by one, but perhaps not together."""
+        try:
+            return {
+                "training": Training.model_validate(cell.training).model_dump(),
+                "data": DataOptions.model_validate(cell.data).model_dump(),
+            }
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                path = cell.origin.get(f"training.{item['loc'][0]}", ("training", *item["loc"]))
+                problem = _explain(self._document, item, path, ("training", *item["loc"]))
+                if problem not in problems:
+                    problems.append(problem)
+            return None
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One training run, resolved to plain values, except for what its components' own parameter models add.
+
+    method, arch, dataset  `{"name": …, parameters as written…}`
+    training, data         all values of `Training` and `DataOptions`
+    origin                 dotted key → path in the suite, for `Suite.problem`
+    """
+
+    method: dict[str, Any]
+    arch: dict[str, Any]
+    dataset: dict[str, Any]
+    training: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    origin: dict[str, KeyPath] = field(default_factory=dict, compare=False, repr=False)
+
+    def with_seed(self, seed: int, place: KeyPath) -> CellSpec:
+        """The same cell with another seed, written at `place`."""
+        return CellSpec(**{**vars(self), "seed": seed, "origin": {**self.origin, "seed": place}})
+
+
+# ------------------------------------------------------------------------------------------------------ cells' helpers
+
+
+def _with(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """`tree` with one value changed; what is shared with other cells is not touched."""
+    head, *rest = keys
+    if not rest:
+        return {**tree, head: value}
+    child = tree.get(head)
+    return {**tree, head: _with(child if isinstance(child, dict) else {}, rest, value)}
+
+
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in in which 1 equals 1.0 but not true."""
+    if isinstance(value, dict):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    return ("bool", value) if isinstance(value, bool) else value
+
+
+def _same_name(name: Any, wanted: Any) -> bool:
+    """`dfa` stands for `bench-core/dfa` too."""
+    return name == wanted or (
+        isinstance(name, str) and isinstance(wanted, str) and ("/" in name) != ("/" in wanted)
+        and name.rpartition("/")[2] == wanted.rpartition("/")[2]
+    )  # fmt: skip
+
+
+def _matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
+    for key, wanted in rule.items():
+        options = wanted if isinstance(wanted, list) else [wanted]
+        value: Any = vars(cell)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if key in ("method", "arch", "dataset"):
+            if not any(_same_name(value["name"], option) for option in options):
+                return False
+        elif all(_frozen(value) != _frozen(option) for option in options):
+            return False
+    return True
+
+
+def _too_many(document: Document, total: int) -> Problem:
+    path = ("matrix",) if ("matrix",) in document.keys else ("methods",)
+    what = f"the suite expands to {total:,} cells; at most {MAX_CELLS:,} are allowed"
+    return document.problem(path, what, at_key=True)

@@ -1,0 +1,134 @@
+"""One training run: the loop, and nothing but the loop.
+
+It is fast because it does little: batches are cut out of a tensor that lies on the device, no value is read from the device
+inside an epoch, and what an epoch's losses were is looked at when it is over. `observe` is called before training and after every
+epoch; it draws from no stream of the training, so that what is measured cannot change what is trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench_core.api import Method, Task, Tools
+from bench_core.data import Data
+from bench_core.local import Updater, cosine
+from bench_core.net import Net
+from bench_core.streams import stream
+
+AUXILIARY_LR = 1e-3
+
+
+class Diverged(Exception):
+    """A loss or a weight that is not finite; says where it was seen first."""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What one epoch left: epoch 0 is the untrained network."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float | None
+    accuracy: float
+    test_loss: float
+    seconds: float  # of the training alone
+
+
+def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
+    """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
+    if method.params.freeze == "blocks":
+        net.freeze_blocks()
+    device = training["device"]
+    x, _ = next(data.test_batches(1))
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        shapes = tuple(tuple(h.shape[1:]) for h in net.states(x).h)
+    net.train(was_training)
+    task = Task(
+        classes=data.classes,
+        epochs=training["epochs"],
+        steps_per_epoch=len(data.train_y) // training["batch_size"],
+        batch_size=training["batch_size"],
+        shapes=shapes,
+        device=device,
+    )
+    clip = training["clip_norm"]
+    tools = Tools(
+        updater=Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip),
+        auxiliary=lambda groups: Updater(groups, AUXILIARY_LR, 0.0, clip),
+        generator=stream(seed, "feedback"),
+        aux_generator=stream(seed, "auxiliary"),
+    )
+    method.setup(net, task, tools)
+
+
+def evaluate(net: Net, data: Data) -> tuple[float, float]:
+    """Accuracy and mean CE on the whole test set, in eval mode."""
+    was_training = net.training
+    net.eval()
+    right = loss = torch.zeros((), dtype=torch.float64, device=data.test_y.device)
+    with torch.no_grad():
+        for x, y in data.test_batches(1000):
+            logits = net.states(x).logits
+            right = right + (logits.argmax(1) == y).sum()
+            loss = loss + torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+    net.train(was_training)
+    return float(right) / len(data.test_y), float(loss) / len(data.test_y)
+
+
+def train(
+    method: Method,
+    net: Net,
+    data: Data,
+    training: dict[str, Any],
+    seed: int,
+    observe: Callable[[EpochRow], None] = lambda row: None,
+) -> EpochRow:
+    """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
+
+    Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the schedule of `epochs` early.
+    """
+    order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
+    random_targets = stream(seed, "random_targets") if method.params.random_targets else None
+    epochs, batch_size = training["epochs"], training["batch_size"]
+    steps = len(data.train_y) // batch_size
+    losses = torch.zeros(max(steps, 1), device=data.train_y.device)
+    row = EpochRow(0, training["learning_rate"], None, *evaluate(net, data), 0.0)
+    observe(row)
+    for epoch in range(training["stop_after"] or epochs):
+        lr = training["learning_rate"]
+        lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
+        method.tools.updater.set_lr(lr)
+        started = time.perf_counter()
+        with precision(training):
+            for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
+                if random_targets is not None:
+                    y = torch.randint(data.classes, y.shape, generator=random_targets).to(y.device)
+                losses[step] = method.step(x, y, epoch)
+        finite = bool(losses.isfinite().all())
+        seconds = time.perf_counter() - started
+        if not finite:
+            step = int(losses.isfinite().logical_not().nonzero()[0])
+            raise Diverged(f"the training loss is not finite from step {step + 1} of epoch {epoch + 1}")
+        bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
+        if bad:
+            raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
+        row = EpochRow(epoch + 1, lr, float(losses.double().mean()), *evaluate(net, data), seconds)
+        observe(row)
+    return row
+
+
+def precision(training: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """The autocast context of a step, if one is asked for."""
+    if training["autocast"] == "off":
+        return contextlib.nullcontext()
+    return torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)
+
+

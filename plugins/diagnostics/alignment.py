@@ -1,0 +1,89 @@
+"""Γ, alignment: the cosine between a method's credit and the backprop gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench_core.api import Control, Credits, Diagnostic, Measured
+from bench_core.audit import Audit, ProbeBatch, median
+
+
+def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
+    """⟨a, g⟩ / (max(‖a‖, clamp)·max(‖g‖, clamp)) per row, float64."""
+    a, g = a.double(), g.double()
+    # each vector is divided by its own norm first: the product of two small norms would underflow
+    return ((a / a.norm(dim=1, keepdim=True).clamp_min(clamp)) * (g / g.norm(dim=1, keepdim=True).clamp_min(clamp))).sum(1)
+
+
+class Alignment(Diagnostic):
+    """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits (l = 0 … L−1, or 1 … L without residual).
+
+    Per layer, twice: `unclamped` divides each vector by max(norm, 1e-30); `library` clamps each norm at 1e-8, as
+    F.cosine_similarity does, applied to the gradient of the batch-mean CE (N = 128) that such tools are fed with. value = `mean` = the
+    unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖ per sample: a cosine near 1
+    with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are reported by name.
+    Source: arXiv:2606.21126.
+    """
+
+    when = "epochs"
+
+    def measure(self, audit: Audit) -> Measured:
+        batches = audit.batches
+        if not batches or batches[0].credits is None:
+            return Measured(None, not_diagnostic="the method has no credit to audit")
+        details = self.read(audit, lambda credits: credits.audited)
+        for name in batches[0].credits.readouts:
+            further = self.read(audit, lambda credits, name=name: credits.readouts[name])  # type: ignore[misc]
+            details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
+        details["in_use"] = batches[0].credits.in_use
+        return Measured(details["mean"], details)
+
+    def read(self, audit: Audit, pick: Callable[[Credits], Sequence[Tensor]]) -> dict[str, Any]:
+        sites = audit.net.sites
+
+        def pairs(batch: ProbeBatch, index: int) -> tuple[Tensor, Tensor]:
+            assert batch.credits is not None
+            return audit.net.flat(pick(batch.credits)[index]), audit.net.flat(batch.g[sites[index]])
+
+        unclamped, library, ratio = [], [], []
+        for index in range(len(sites)):
+            both = [pairs(batch, index) for batch in audit.batches]
+            unclamped.append(float(torch.cat([cosine(a, g, 1e-30) for a, g in both]).mean()))
+            library.append(float(torch.cat([cosine(a, g / len(g), 1e-8) for a, g in both]).mean()))
+            norms = [
+                (batch.per_sample(a).double().norm(dim=1), g.double().norm(dim=1))
+                for batch, (a, g) in zip(audit.batches, both, strict=True)
+            ]
+            ratio.append(median(torch.cat([a / g.clamp_min(1e-300) for a, g in norms])))
+        deep = [value for site, value in zip(sites, unclamped, strict=True) if 1 <= site <= audit.net.depth - 1]
+        return {
+            "sites": list(sites),
+            "unclamped": unclamped,
+            "library": library,
+            "ratio": ratio,
+            "mean": sum(unclamped) / len(unclamped),
+            "library_mean": sum(library) / len(library),
+            "deep": sum(deep) / len(deep) if deep else None,
+        }
+
+    def controls(self) -> list[Control]:
+        def exact(audit: Audit) -> None:
+            audit.edit_credits = lambda credits, g: replace(
+                credits, audited=[g[site] for site in audit.net.sites], reduction="sum"
+            )
+
+        def noise(audit: Audit) -> None:
+            draws = torch.Generator().manual_seed(0)
+            audit.edit_credits = lambda credits, g: replace(
+                credits, audited=[torch.randn(a.shape, generator=draws).to(a) for a in credits.audited]
+            )
+
+        return [
+            Control("the exact gradient", exact, lambda found: found.value is not None and abs(found.value - 1) < 1e-6),
+            Control("Gaussian noise", noise, lambda found: found.value is not None and abs(found.value) < 0.05),
+        ]

@@ -1,0 +1,48 @@
+"""b, reference floor: is there still a gradient to compare with?"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bench_core.api import Control, Diagnostic, Measured
+from bench_core.audit import BATCH, Audit, median
+
+FLOOR = 1e-7
+
+
+class Amplified(nn.Module):
+    """A block whose output is 1e9·(h + f(h)): a terminal norm then divides the gradient by as much."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = 1e9 * (h + self.block(h))
+        return out
+
+
+class ReferenceFloor(Diagnostic):
+    """G_l = median over the probe samples of the per-sample ‖g_l‖; value = G_L. Fires below 1e-7·128 = 1.28e-5.
+
+    The published threshold 1e-7 is for the gradient of a batch-mean CE at N = 128. `mean_128` and `mean_1024` give G_L in that form, at
+    the two batch sizes that the publication uses. Source: arXiv:2606.21126, calibrated there: smallest healthy ‖g_L‖
+    1.0e-4, largest degenerate 4.2e-9 (N = 128).
+    """
+
+    letter, direction, threshold, unit = "b", "below", FLOOR * BATCH, "per sample"
+    when = "epochs"
+
+    def measure(self, audit: Audit) -> Measured:
+        g = [median(audit.norms(lambda batch, l=l: batch.g[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
+        return Measured(g[-1], {"g": g, "mean_128": g[-1] / 128, "mean_1024": g[-1] / 1024})
+
+    def controls(self) -> list[Control]:
+        def drown(audit: Audit) -> None:
+            audit.net.blocks[-1] = Amplified(audit.net.blocks[-1])
+
+        limit = FLOOR * BATCH
+        return [
+            Control("h_L × 1e9 before the terminal norm", drown, lambda found: found.value is not None and found.value < limit),
+            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value >= limit),
+        ]

@@ -1,0 +1,36 @@
+"""a, scale growth: does the residual stream explode?"""
+
+from __future__ import annotations
+
+import torch
+
+from bench_core.api import Control, Diagnostic, Measured
+from bench_core.audit import Audit, median
+
+
+class ScaleGrowth(Diagnostic):
+    """H_l = median over the probe samples of ‖h_l‖; value = max_l H_{l+1} / max(H_l, 1e-30). Fires above 50.
+
+    Source: arXiv:2606.21126, calibrated there: largest healthy growth 11.0, smallest degenerate 694.
+    """
+
+    letter, direction, threshold, unit = "a", "above", 50.0, "x"
+    when = "epochs"
+
+    def measure(self, audit: Audit) -> Measured:
+        h = [median(audit.norms(lambda batch, l=l: batch.states.h[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
+        growth = [above / max(below, 1e-30) for below, above in zip(h, h[1:], strict=False)]
+        return Measured(max(growth), {"h": h, "growth": growth})
+
+    def controls(self) -> list[Control]:
+        def explode(audit: Audit) -> None:
+            """The last weight matrix of every block times 1e4."""
+            with torch.no_grad():
+                for block in audit.net.blocks:
+                    matrices = [p for p in block.parameters() if p.dim() > 1]
+                    matrices[-1].mul_(1e4)
+
+        return [
+            Control("last weights of every block × 1e4", explode, lambda found: found.value is not None and found.value > 50),
+            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 50),
+        ]

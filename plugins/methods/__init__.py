@@ -1,0 +1,23 @@
+"""The built-in learning rules: a table of descriptors, without torch."""
+
+from bench_core.api import Component, hookimpl
+
+AUDIT = "definition as in Hao, Wan, Zhai 2026, arXiv:2606.21126"
+
+
+@hookimpl
+def bench_methods() -> list[Component]:
+    here = "bench_plugins.methods"
+    return [
+        Component("bp", f"{here}.bp:Backprop", "backpropagation, end to end", "Rumelhart, Hinton, Williams 1986"),
+        Component("dfa", f"{here}.dfa:DirectFeedbackAlignment", "output error through fixed random matrices",
+                  "Nøkland 2016, arXiv:1609.01596"),
+        Component("fa", f"{here}.fa:FeedbackAlignment", "exact top credit, then fixed random matrices block by block",
+                  "Lillicrap et al. 2016, doi:10.1038/ncomms13276"),
+        Component("state_bridge", f"{here}.state_bridge:StateBridge", "credit through a learned prediction of the last state",
+                  AUDIT),
+        Component("credit_bridge", f"{here}.credit_bridge:CreditBridge", "credit as the gradient of a learned value function",
+                  AUDIT),
+        Component("ep", f"{here}.ep:EquilibriumPropagation", "nudged relaxation of a feed-forward energy",
+                  "Scellier, Bengio 2017, arXiv:1602.05179"),
+    ]  # fmt: skip

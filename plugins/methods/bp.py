@@ -1,0 +1,32 @@
+"""bp: backpropagation, the ceiling of every comparison."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench_core.api import Credits, Method, Passport, States
+from bench_core.net import exact_gradients
+
+
+class Backprop(Method):
+    """Minimises CE end to end, + λ·Σ_l mean_batch ‖f_l‖² (without stop-gradient) where a penalty is asked for.
+
+    Credit: a_l = g_l = ∂CE/∂h_l per sample, c_l = g_{l+1}, embedding g_0.
+    Source: Rumelhart, Hinton, Williams 1986.
+    """
+
+    passport = Passport(exact_hidden_gradients=True, weight_transport=True, non_local_state=True, exact_top_credit=True)
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        states = self.net.states(x)
+        loss = F.cross_entropy(states.logits, y)
+        total = loss
+        if self.params.penalty:
+            total = loss + self.params.penalty / len(x) * sum(f.square().sum() for f in states.f)
+        self.tools.updater.descend(total)
+        return loss.detach()
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        g = exact_gradients(self.net, states.h[0], y)
+        return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])

@@ -1,0 +1,103 @@
+"""credit_bridge: credit as the gradient of a learned value function."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.local import rms
+from bench_core.net import top_gradient
+from bench_core.streams import draws_from
+from bench_plugins.methods.bridge import BridgeNet, stacked
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+K, TAU, SIGMA = 8, 0.1, 0.1
+MOMENTUM = 0.995
+
+
+class CreditBridge(LocalMethod):
+    """A scalar value network V(h_l, t_l, s), t_l = l/L, s = e; a_l = ∂V/∂h_l, per sample.
+
+    Every step V descends the sum of
+      (i)   boundary: (V(h_L, 1, s) − CE)², mean over the batch;
+      (ii)  terminal gradient: ‖rms(∂V/∂h_L) − rms(∂CE/∂h_L)‖², mean over batch and features;
+      (iii) bridge: (V(h_l, t_l, s) + τ·log mean_k exp(−V̄(h_{l+1} + σ·ξ_k, t_{l+1}, s)/τ))², mean over the batch and l < L,
+            ξ_k ~ N(0, I), K = 8, τ = σ = 0.1, V̄ a copy of V that follows it with momentum 0.995;
+    AdamW 1e-3, no weight decay, clipped like every group. For the first `warmup` of the epochs the blocks are trained with
+    the credits of dfa, while V is trained from the start; the audited credit is V's all along, marked not in use until then.
+    Source: arXiv:2606.21126.
+    """
+
+    class Params(LocalMethod.Params):
+        """Options of credit_bridge."""
+
+        warmup: float = Field(0.2, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa")
+
+    passport = Passport(learned_feedback=True, non_local_state=True, exact_top_credit=True)
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.dfa = DirectFeedbackAlignment(self.params)
+        self.dfa.setup(net, task, tools)
+        with draws_from(tools.aux_generator):
+            self.value = BridgeNet(task.features(0), task.classes, 1).to(task.device)
+        self.slow = copy.deepcopy(self.value).requires_grad_(False)
+        self.optimiser = tools.auxiliary({"value": list(self.value.parameters())})
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        depth, s, n = self.net.depth, states.output_error, len(y)
+        h, t, ss = stacked(list(states.h), list(range(depth + 1)), depth, s)
+        top = h[-n:].clone().requires_grad_()
+        values = self.value(torch.cat([h[:-n], top]), t, ss).squeeze(1)
+
+        boundary = (values[-n:] - F.cross_entropy(states.logits, y, reduction="none")).square().mean()
+        (slope,) = torch.autograd.grad(values[-n:].sum(), top, create_graph=True)
+        exact = top_gradient(self.net, states.h[-1], y).flatten(1)
+        terminal = (rms(slope) - rms(exact)).square().mean()
+        bridge = (values[:-n] - self.target(h[n:], t[n:], ss[n:])).square().mean()
+        self.optimiser.descend(boundary + terminal + bridge)
+
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.slow.parameters()), list(self.value.parameters()), 1 - MOMENTUM)
+
+    @torch.no_grad()
+    def target(self, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """−τ·log mean_k exp(−V̄(h + σ·ξ_k, t, s)/τ), (N,)."""
+        noise = torch.randn(K, *h.shape, generator=self.tools.aux_generator).to(h.device)
+        noisy = torch.add(h, noise, alpha=SIGMA).flatten(0, 1)
+        values = self.slow(noisy, t.repeat(K), s.repeat(K, 1)).view(K, -1)
+        log_k = torch.log(torch.tensor(float(K), device=h.device))
+        return -TAU * (torch.logsumexp(-values / TAU, 0) - log_k)
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        sites, n = self.net.sites, len(y)
+        layers = sorted({0, *sites})
+        with torch.enable_grad():
+            h, t, s = stacked([states.h[layer] for layer in layers], layers, self.net.depth, states.output_error)
+            h.requires_grad_()
+            (gradient,) = torch.autograd.grad(self.value(h, t, s).sum(), h)
+        a = {layer: g.view_as(states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)}
+        own = Credits(audited=[a[site] for site in sites], embed=a[0])
+        if epoch >= self.params.warmup * self.task.epochs:
+            return own
+        warm = self.dfa.credit(states, y, epoch)
+        return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        nets = {"value": self.value, "slow": self.slow}
+        own = {f"{net}.{name}": value for net, module in nets.items() for name, value in module.state_dict().items()}
+        return own | {f"dfa.{name}": value for name, value in self.dfa.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+        self.value.load_state_dict(part("value."))
+        self.slow.load_state_dict(part("slow."))
+        self.dfa.load_state_dict(part("dfa."))

@@ -1,0 +1,88 @@
+"""ep: equilibrium propagation on a feed-forward energy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench_core.api import Credits, Method, Passport, States
+
+
+class EquilibriumPropagation(Method):
+    """Energy per sample E(h) = ½ Σ_l ‖ε_{l+1}‖² + ½ ‖ε_0‖², ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), ε_0 = h_0 − embed(x).
+
+    Free phase: the forward pass, where every ε is exactly 0. Nudged phase: `steps` synchronous steps of size `step_size` down
+    E + β·CE from there (so credit reaches h_l only once steps > L − l). Without residual the h_l term is dropped.
+    Blocks minimise (1/2β)·mean_batch ‖h^n_{l+1} − h^n_l − f_l(h^n_l)‖² at the detached nudged states h^n, the embedding
+    (1/2β)·mean_batch ‖h^n_0 − embed(x)‖², the readout CE on the free h_L.
+
+    Read-outs of the credit, per sample:
+      prediction_error  a_l = −ε_l/β: what trains; tends to g_l as β → 0 and steps → ∞
+      displacement      a_l = −(h^n_l − h_l)/β: that times a positive matrix
+    Differences under about 1e-7·‖h‖/β are rounding: read ‖a_l‖/‖g_l‖ beside Γ_l. c_l = a_{l+1}.
+    Source: Scellier, Bengio 2017, arXiv:1602.05179; this energy: arXiv:2606.21126.
+    """
+
+    class Params(Method.Params):
+        """Options of ep."""
+
+        steps: int = Field(20, ge=1, le=100_000, description="T, steps of the nudged phase")
+        step_size: float = Field(0.1, gt=0.0, le=10.0, description="size of a step")
+        beta: float = Field(0.5, gt=0.0, le=1e3, description="β, the nudging strength")
+        readout: Literal["prediction_error", "displacement"] = Field("prediction_error", description="audited credit")
+
+    passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+
+    @property
+    def forward_passes(self) -> int:
+        """Forward passes per step: the free one, one per relaxation step, one for the blocks' losses."""
+        return 2 + int(self.params.steps)
+
+    def errors(self, h: list[Tensor], embedded: Tensor) -> list[Tensor]:
+        """ε_0 … ε_L at the states h."""
+        above = [h[layer + 1] - self.net.advance(h[layer], layer)[0] for layer in range(self.net.depth)]
+        return [h[0] - embedded, *above]
+
+    def nudged(self, states: States, y: Tensor) -> list[Tensor]:
+        """h^n_0 … h^n_L, detached."""
+        embedded = states.h[0]
+        h = list(states.h)
+        for _ in range(self.params.steps):
+            with torch.enable_grad():
+                h = [state.detach().requires_grad_() for state in h]
+                energy = sum(0.5 * e.square().sum() for e in self.errors(h, embedded))
+                cost = F.cross_entropy(self.net.readout(h[-1]), y, reduction="sum")
+                force = torch.autograd.grad(energy + self.params.beta * cost, h)
+            h = [torch.sub(state.detach(), f, alpha=self.params.step_size) for state, f in zip(h, force, strict=True)]
+        return h
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        states = self.net.states(x, local=True)
+        loss = F.cross_entropy(states.logits, y)
+        h = self.nudged(states.detach(), y)
+        misses = self.errors(h, states.h[0])
+        total = loss + sum(e.square().sum() for e in misses) / (2 * self.params.beta * len(x))
+        if self.params.penalty:
+            total = total + self.params.penalty / len(x) * sum(f.square().sum() for f in states.f)
+        self.tools.updater.descend(total)
+        return loss.detach()
+
+    @torch.no_grad()
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        beta, sites = self.params.beta, self.net.sites
+        h = self.nudged(states, y)
+        readouts = {
+            "prediction_error": [-e / beta for e in self.errors(h, states.h[0])],
+            "displacement": [-(nudged - free) / beta for nudged, free in zip(h, states.h, strict=True)],
+        }
+        a = readouts[self.params.readout]
+        return Credits(
+            audited=[a[site] for site in sites],
+            blocks=a[1:],
+            embed=a[0],
+            readouts={name: [values[site] for site in sites] for name, values in readouts.items()},
+        )

@@ -1,0 +1,61 @@
+"""state_bridge: credit through a learned prediction of the last state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.net import top_gradient
+from bench_core.streams import draws_from
+from bench_plugins.methods.bridge import BridgeNet, stacked
+
+
+class StateBridge(LocalMethod):
+    """An auxiliary network G(h_l, t_l, s) predicts h_L; the credit is the gradient of the loss at the prediction:
+
+        a_l = ∂/∂h_l of the batch-mean CE(readout(G(h_l, t_l, s)), y),   t_l = l/L,   s = e.
+
+    It carries 1/N. G is trained every step on all l < L by the mean of ‖G − sg(h_L)‖² / (‖h_L‖² + 1e-6) (per sample), AdamW
+    1e-3, no weight decay, clipped like every group. Without residual the top block's credit lives at h_L, where the
+    prediction is the state itself: a_L = ∂CE/∂h_L.
+    Source: arXiv:2606.21126.
+    """
+
+    passport = Passport(learned_feedback=True, non_local_state=True)
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        with draws_from(tools.aux_generator):
+            self.bridge = BridgeNet(task.features(0), task.classes, task.features(net.depth)).to(task.device)
+        self.optimiser = tools.auxiliary({"bridge": list(self.bridge.parameters())})
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        depth = self.net.depth
+        layers = list(range(depth))
+        h, t, s = stacked([states.h[layer] for layer in layers], layers, depth, states.output_error)
+        target = states.h[-1].flatten(1).repeat(depth, 1)
+        miss = (self.bridge(h, t, s) - target).square().sum(1)
+        self.optimiser.descend((miss / (target.square().sum(1) + 1e-6)).mean())
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        depth, n = self.net.depth, len(y)
+        layers = list(range(depth))
+        with torch.enable_grad():
+            h, t, s = stacked([states.h[layer] for layer in layers], layers, depth, states.output_error)
+            h.requires_grad_()
+            predicted = self.bridge(h, t, s).view(-1, *states.h[-1].shape[1:])
+            loss = F.cross_entropy(self.net.readout(predicted), y.repeat(depth), reduction="sum") / n
+            (gradient,) = torch.autograd.grad(loss, h)
+        a = [g.view_as(states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)]
+        top = [] if self.net.residual else [top_gradient(self.net, states.h[-1], y, "mean")]
+        return Credits(audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction="mean")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"bridge.{name}": value for name, value in self.bridge.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.bridge.load_state_dict({name.removeprefix("bridge."): value for name, value in state.items()})
