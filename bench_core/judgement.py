@@ -74,38 +74,39 @@ def _canonical(value: Any) -> Any:
     return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _key(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """Text that is equal exactly for equal values, whatever the order of keys."""
     return json.dumps(_canonical(jsonable(value)), sort_keys=True, default=str)
 
 
 def recipe(record: RunRecord) -> str:
     """Everything but method and seed, as canonical text. Runs of different recipes are never averaged or compared."""
     cell = record.cell
-    return _key([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
+    return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
 
-def _ref_key(ref: ComponentRef, **changes: Any) -> str:
-    return _key([ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes])
+def ref_key(ref: ComponentRef, **changes: Any) -> str:
+    return canonical([ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes])
 
 
 def method_key(record: RunRecord) -> str:
     """Name and parameters of the method, as canonical text: what makes a row of the leaderboard."""
-    return _ref_key(record.cell.method)
+    return ref_key(record.cell.method)
 
 
-def _option(ref: ComponentRef, name: str) -> Any:
+def option(ref: ComponentRef, name: str) -> Any:
     return ref.params.get(name, CORE_DEFAULTS[name])
 
 
 def is_floor(record: RunRecord) -> bool:
     """A run whose blocks kept their initial weights."""
-    return bool(_option(record.cell.method, "freeze") == "blocks")
+    return bool(option(record.cell.method, "freeze") == "blocks")
 
 
 def is_ceiling(record: RunRecord) -> bool:
     """Plain backpropagation: bp without freeze, penalty or random targets."""
     ref = record.cell.method
-    return ref.name == BP and all(_option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
+    return ref.name == BP and all(option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
 
 
 def role(record: RunRecord) -> Role:
@@ -128,9 +129,11 @@ def label(method: ComponentRef, peers: Iterable[ComponentRef]) -> str:
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
         value = method.params[name]
         if name in CORE_DEFAULTS:
-            differs = _key(value) != _key(CORE_DEFAULTS[name])
+            differs = canonical(value) != canonical(CORE_DEFAULTS[name])
         else:
-            differs = any(name not in peer.params or _key(peer.params[name]) != _key(value) for peer in rivals)
+            differs = any(
+                name not in peer.params or canonical(peer.params[name]) != canonical(value) for peer in rivals
+            )
         if differs:
             shown.append(f"{name}={_show(value)}")
     text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
@@ -187,6 +190,7 @@ class Floor:
     """Accuracies of a floor by seed, or a literal mean. `mean` None: there is no such floor, `reason` says why."""
 
     name: str
+    kind: Literal["matched", "named", "literal"] = "named"
     accuracies: Mapping[int, float] = field(default_factory=dict)
     mean: float | None = None
     reason: str = ""

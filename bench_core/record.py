@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 SCHEMA = 1
 
-Status = Literal["done", "diverged", "failed", "crashed", "interrupted"]
+Status = Literal["done", "diverged", "failed", "crashed", "oom", "timeout", "interrupted"]
 
 
 def _parse(value: Any) -> Any:

@@ -1,16 +1,16 @@
 """A YAML reader for files written by strangers: positions for everything, nothing executed, bounded time and memory.
 
-Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of every key and every value,
-or raises `SuiteError`. Faults that leave the rest readable (duplicate keys, anchors, aliases, merge keys, tags, keys that
+Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of every key and value, or
+raises `SuiteError`. Faults that leave the rest readable (duplicate keys, anchors, aliases, merge keys, tags, keys that
 are not text) are kept in `Document.problems`, so that the caller can report them together with its own; faults after
 which nothing can be trusted (syntax, depth, size) are raised at once together with those found before.
 
-How and why: PyYAML's parser is an event machine without recursion, while its composer recurses and expands what an alias
-bomb points to. So the tree is built here from events, and a refusal comes before anything is built. The trade-off is a
-second, small resolver for scalars: YAML 1.2 booleans and decimal numbers only, `1e-3` is a float, `on`, `off`, `yes`,
-`no`, `0x10`, `1_000` and `010` are text.
+How and why: PyYAML's parser is an event machine without recursion, while its composer recurses and expands what an
+alias bomb points to. So the tree is built here from events, and a refusal comes before anything is built. The trade-off
+is a second, small resolver for scalars: YAML 1.2 booleans and decimal numbers only, `1e-3` is a float, `on`, `off`,
+`yes`, `no`, `0x10`, `1_000` and `010` are text.
 
-A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it and carry marks of their own.
+A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it, with marks of their own.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Mark:
 
 @dataclass
 class Document:
-    """Plain values, and the marks of the keys and values by path; `broken` holds paths whose fault is already reported."""
+    """Plain values, and the marks of keys and values by path; `broken` holds paths whose fault is already reported."""
 
     file: str
     value: Any = None
@@ -119,11 +119,11 @@ class Document:
         """The value at `path`, or None."""
         node = self.value
         for part in path:
-            if isinstance(node, dict) and part in node:
-                node = node[part]
-            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-                node = node[part]
-            else:
+            if not isinstance(node, dict | list):
+                return None
+            try:
+                node = node[part]  # type: ignore[index]
+            except (LookupError, TypeError):
                 return None
         return node
 
@@ -219,17 +219,19 @@ def _decode(data: bytes | str, mark: Any) -> str:
     def fail(before: str, what: str, hint: str = "") -> _FatalError:
         breaks = list(_BREAK.finditer(before))
         column = len(before) - (breaks[-1].end() if breaks else 0)
-        return _FatalError(mark(len(breaks), column).problem((), what, hint))
+        place = mark(len(breaks), column)
+        return _FatalError(place.problem(place.path, what, hint))
 
     if len(data) > MAX_BYTES:
         raise fail("", "the file is larger than 1 MB", "a suite is a few kilobytes")
+    text = data if isinstance(data, str) else ""
     if isinstance(data, bytes):
         try:
-            data = data.decode("utf-8")
+            text = data.decode("utf-8")
         except UnicodeDecodeError as error:
             before = data[: error.start].decode("utf-8").removeprefix("\ufeff")
             raise fail(before, f"invalid UTF-8 (byte 0x{data[error.start]:02x})", "save the file as UTF-8") from None
-    text = data.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff")
     if bad := _FORBIDDEN.search(text):
         raise fail(text[: bad.start()], f"the control character U+{ord(bad[0]):04X} is not allowed")
     return text
@@ -273,7 +275,7 @@ class _Builder:
 
     def _event(self, loader: yaml.SafeLoader) -> Any:
         try:
-            return loader.get_event()
+            return loader.get_event()  # type: ignore[no-untyped-call]
         except yaml.MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark or loader.get_mark()
             what = printable(error.problem or error.context or "cannot be read", 120)
@@ -282,7 +284,8 @@ class _Builder:
                 what, hint = "a tab is not allowed here", "use spaces"
         except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF", a version of 5,000 digits
             at, what, hint = loader.get_mark(), "cannot be read", ""
-        raise _FatalError(self.mark(at.line, at.column).problem((), f"not valid YAML: {what}", hint))
+        mark = self.mark(at.line, at.column)
+        raise _FatalError(mark.problem(mark.path, f"not valid YAML: {what}", hint))
 
     def _node(self, event: Any) -> None:
         self.count += 1
@@ -310,7 +313,7 @@ class _Builder:
             self.document.values[path] = self.mark(event.start_mark.line, event.start_mark.column, path, number)
         if isinstance(event, yaml.CollectionStartEvent):
             if len(self.stack) == MAX_DEPTH:
-                raise self._fatal(event, path, f"nested deeper than {MAX_DEPTH} levels")
+                raise self._fatal(event, (path or ())[:1], f"nested deeper than {MAX_DEPTH} levels")
             self.stack.append(_Frame(value, path))
 
     def _key(self, event: Any, frame: _Frame) -> str | None:
@@ -322,7 +325,12 @@ class _Builder:
             if event.style is None and key == "<<":
                 self._report(event, frame.path, "merge keys (<<) are not allowed", "write the keys out")
             elif not isinstance(key, str):
-                self._report(event, frame.path, f"a key must be text, not {printable(event.value) or 'empty'}", "put it in quotes")
+                self._report(
+                    event,
+                    frame.path,
+                    f"a key must be text, not {printable(event.value) or 'empty'}",
+                    "put it in quotes",
+                )
             elif frame.path is not None:
                 path = (*frame.path, key)
                 if key not in frame.container:

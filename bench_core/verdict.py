@@ -1,321 +1,61 @@
-"""From stored measurements to verdicts: pure functions of run records (docs/protocol.md, section 6).
+"""From judged runs to the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
 
-A measurement carries its letter, direction and threshold, so judging imports no plugin and an old result can be judged
-with new thresholds. Only d, depth utility, needs other runs: the accuracy of a floor under the same recipe.
+Runs are compared and averaged within a recipe (arch, dataset, data, training) only. Failed runs stay in the denominator
+of every verdict and never enter a mean. A seed counts once: of several records of one cell (replicates, another version
+of the code) a done one goes before others, then the one finished last; the rest are counted as set aside and never
+averaged in, because n is the number of seeds.
 
-The rules, in the order in which they decide about one run:
-
-1. A run that is not done has its status for a verdict. Failed runs stay in every denominator and never enter a mean.
-2. A floor (`freeze: blocks`) shows `floor`; it is what others are compared with.
-3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. One that already fires on the untrained
-   network, or that says so itself, is *not diagnostic*: neither fired nor missing.
-4. Something fired: `walked back (a+b+d)`. Nothing fired but something was not measured: `undetermined (d not measured)`.
-   a, b, c and d are always asked for, and every other diagnostic that some run of the same recipe has. Else `trustworthy`.
-
-Runs are compared and averaged within a recipe (arch, dataset, data, training) only. A seed counts once: of several records of
-one cell (replicates, another version of the code) a done one goes before others and then the one finished last; the rest are
-counted as set aside, never averaged in, because n is the number of seeds.
+How one run is judged is `bench_core.judgement`, whose names are also exported here.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from bench_core.record import ComponentRef, Measurement, RunRecord, jsonable
+from bench_core.judgement import (
+    AT_FLOOR,
+    BP,
+    CORE_DEFAULTS,
+    THREE,
+    UNTRAINED,
+    Alignment,
+    DepthUtility,
+    Floor,
+    Judgement,
+    Role,
+    Settings,
+    Thresholds,
+    alignment,
+    canonical,
+    fires,
+    is_ceiling,
+    is_floor,
+    judge,
+    judged,
+    label,
+    letter_order,
+    method_key,
+    option,
+    recipe,
+    ref_key,
+    role,
+    threshold_of,
+)
+from bench_core.record import ComponentRef, RunRecord
 from bench_core.stats import Estimate, estimate, paired_difference, tie_ranks
 
-Role = Literal["method", "floor", "ceiling"]
-Thresholds = Mapping[str, float]
-
-BP = "bench-core/bp"
-D_DEFAULT = Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor")
-AT_FLOOR = "reference at the floor"
-UNTRAINED = "already fires on the untrained network"
-THREE = {"a": "D1", "b": "D2", "d": "D3"}
-CORE_DEFAULTS: dict[str, Any] = {
-    "freeze": None,
-    "penalty": 0.0,
-    "random_targets": False,
-    "normalize": "sample",
-    "normalize_eps": 1e-6,
-}
-_EVERY_RULE = ("freeze", "penalty", "random_targets")  # options of every rule; the other two belong to the local ones
-
-
-@dataclass(frozen=True)
-class DepthUtility:
-    """What d is read against.
-
-    floor        "matched" (the same method with frozen blocks), "bp", or a method's name: its run with frozen blocks
-    floor_value  a literal accuracy, as published; replaces `floor`
-    """
-
-    floor: str = "matched"
-    floor_value: float | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one."""
-
-    thresholds: Thresholds = field(default_factory=dict)
-    depth_utility: DepthUtility = DepthUtility()
-    title: str = ""
-
-
-# ---------------------------------------------------------------------------------------------------- identity of rows
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # 0 and 0.0 are one value
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _key(value: Any) -> str:
-    return json.dumps(_canonical(jsonable(value)), sort_keys=True, default=str)
-
-
-def recipe(record: RunRecord) -> str:
-    """Everything but method and seed, as canonical text. Runs of different recipes are never averaged or compared."""
-    cell = record.cell
-    return _key([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
-
-
-def _ref_key(ref: ComponentRef, **changes: Any) -> str:
-    return _key([ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes])
-
-
-def method_key(record: RunRecord) -> str:
-    """Name and parameters of the method, as canonical text: what makes a row of the leaderboard."""
-    return _ref_key(record.cell.method)
-
-
-def _option(ref: ComponentRef, name: str) -> Any:
-    return ref.params.get(name, CORE_DEFAULTS[name])
-
-
-def is_floor(record: RunRecord) -> bool:
-    """A run whose blocks kept their initial weights."""
-    return bool(_option(record.cell.method, "freeze") == "blocks")
-
-
-def is_ceiling(record: RunRecord) -> bool:
-    """Plain backpropagation: bp without freeze, penalty or random targets."""
-    ref = record.cell.method
-    return ref.name == BP and all(_option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
-
-
-def role(record: RunRecord) -> Role:
-    return "floor" if is_floor(record) else "ceiling" if is_ceiling(record) else "method"
-
-
-def _show(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(jsonable(value), sort_keys=True, default=str)
-
-
-def label(method: ComponentRef, peers: Iterable[ComponentRef]) -> str:
-    """`dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`: the short name and what sets it apart.
-
-    An option of the core is shown when it differs from its default; a parameter of the rule itself, whose default is unknown
-    here, when same-named methods among `peers` differ in it. Not escaped: that is the business of each output format.
-    """
-    rivals = [peer for peer in peers if peer.name == method.name]
-    shown = []
-    core = [name for name in CORE_DEFAULTS if name in method.params]
-    for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
-        value = method.params[name]
-        if name in CORE_DEFAULTS:
-            differs = _key(value) != _key(CORE_DEFAULTS[name])
-        else:
-            differs = any(name not in peer.params or _key(peer.params[name]) != _key(value) for peer in rivals)
-        if differs:
-            shown.append(f"{name}={_show(value)}")
-    text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
-    return f"{text} (frozen)" if method.name == BP and shown == ["freeze=blocks"] else text
-
-
-# -------------------------------------------------------------------------------------------------------- one run
-
-
-def fires(measurement: Measurement, threshold: float | None = None) -> bool:
-    """True when the value lies strictly beyond the threshold (the measurement's own by default), or is not finite.
-
-    Without a value, a direction or a threshold nothing fires, nor does what the diagnostic called not diagnostic.
-    """
-    value, limit = measurement.value, measurement.threshold if threshold is None else threshold
-    if value is None or measurement.not_diagnostic is not None or measurement.direction is None or limit is None:
-        return False
-    if not math.isfinite(value):
-        return True
-    return value > limit if measurement.direction == "above" else value < limit
-
-
-def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
-    """The threshold in force for a diagnostic, which may be named with or without our distribution."""
-    short = name.removeprefix("bench-core/")
-    for known in (name, short, f"bench-core/{short}"):
-        if known in thresholds:
-            return thresholds[known]
-    return measurement.threshold
-
-
-def letter_order(letter: str) -> tuple[bool, str]:
-    return len(letter) > 1, letter
-
-
-def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
-    """Letter → (diagnostic's name, measurement) for all that take part in verdicts; no letter: the name stands for it.
-
-    Where two claim one letter the diagnostic of ours (without a distribution in its name) keeps it.
-    """
-    found: dict[str, tuple[str, Measurement]] = {}
-    order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
-    for name in order:
-        item = measurements[name]
-        if item.direction is not None and item.threshold is not None:
-            found[item.letter if item.letter and item.letter not in found else name] = (name, item)
-    if not any(item.across for _, item in found.values()):
-        found["d"] = ("depth_utility", D_DEFAULT)  # it costs no measurement, so every run is asked for it
-    return found
-
-
-@dataclass(frozen=True)
-class Floor:
-    """Accuracies of a floor by seed, or a literal mean. `mean` None: there is no such floor, `reason` says why."""
-
-    name: str
-    accuracies: Mapping[int, float] = field(default_factory=dict)
-    mean: float | None = None
-    reason: str = ""
-
-    def margin(self, accuracy: float | None) -> float | None:
-        """100 · (accuracy - mean) in percentage points."""
-        return None if accuracy is None or self.mean is None else 100.0 * (accuracy - self.mean)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict of one run. `not_diagnostic` pairs letters with reasons; margins are percentage points.
-
-    `margin` is over the floor that the settings name, the one d is judged by; the other two are always given.
-    """
-
-    status: str
-    role: Role
-    fired: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    not_diagnostic: tuple[tuple[str, str], ...] = ()
-    margin: float | None = None
-    margin_matched: float | None = None
-    margin_bp: float | None = None
-
-    @property
-    def kind(self) -> str:
-        """walked back · trustworthy · undetermined · floor · or the status of a run that is not done."""
-        if self.status != "done":
-            return self.status
-        if self.role == "floor":
-            return "floor"
-        return "walked back" if self.fired else "undetermined" if self.missing else "trustworthy"
-
-    @property
-    def text(self) -> str:
-        """`trustworthy`, `walked back (a+b+d)`, `undetermined (d not measured)`, `diverged`, `floor`, …"""
-        if self.kind == "walked back":
-            return f"walked back ({'+'.join(self.fired)})"
-        return f"undetermined ({'+'.join(self.missing)} not measured)" if self.kind == "undetermined" else self.kind
-
-    @property
-    def three(self) -> str:
-        """The three-diagnostic form D1 = a, D2 = b, D3 = d: `PASS`, `FAIL(D1+D2)`, `UNDETERMINED(D3)`."""
-        if self.status != "done" or self.role == "floor":
-            return self.kind.upper()
-        for word, letters in (("FAIL", self.fired), ("UNDETERMINED", self.missing)):
-            names = [name for letter, name in THREE.items() if letter in letters]
-            if names:
-                return f"{word}({'+'.join(names)})"
-        return "PASS"
-
-
-def judge(
-    record: RunRecord, floor: Floor, matched: Floor, bp: Floor, settings: Settings, expected: Iterable[str] = ()
-) -> Judgement:
-    """The judgement of one run against its floors; `expected` are letters that other runs of the recipe have."""
-    accuracy = record.accuracy
-    margins = {
-        "margin": floor.margin(accuracy),
-        "margin_matched": matched.margin(accuracy),
-        "margin_bp": bp.margin(accuracy),
-    }
-    if record.status != "done" or is_floor(record):
-        return Judgement(record.status, role(record), **(margins if record.status == "done" else {}))
-    fired: set[str] = set()
-    silent: dict[str, str] = {}
-    found = judged(record.measurements)
-    missing = {"a", "b", "c", *expected} - found.keys()
-    for letter, (name, item) in found.items():
-        limit = threshold_of(name, item, settings.thresholds)
-        measured = item.model_copy(update={"value": margins["margin"]}) if item.across else item
-        initial = None if item.across else record.initial.get(name)
-        if item.not_diagnostic is not None:
-            silent[letter] = item.not_diagnostic
-        elif initial is not None and fires(initial, limit):
-            silent[letter] = UNTRAINED
-        elif measured.value is None:
-            missing.add(letter)
-        elif fires(measured, limit):
-            fired.add(letter)
-    return Judgement(
-        record.status,
-        role(record),
-        tuple(sorted(fired, key=letter_order)),
-        tuple(sorted(missing, key=letter_order)),
-        tuple(sorted(silent.items(), key=lambda pair: letter_order(pair[0]))),
-        **margins,
-    )
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Γ of one run: unclamped per layer, mean over all and deep layers, ‖a‖/‖g‖. With `not_diagnostic` it means nothing:
-    print it struck through with that reason, never alone."""
-
-    deep: float | None
-    mean: float | None
-    layers: tuple[float | None, ...]
-    ratio: tuple[float | None, ...]
-    not_diagnostic: str | None
-
-
-def _number(value: Any) -> float | None:
-    """A finite number or None; details may hold the words that stand for non-finite ones."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
-    """The stored alignment, marked where b fires: there the reference direction is rounding."""
-    item = record.measurements.get("alignment")
-    if item is None:
-        return None
-    details = item.details
-    return Alignment(
-        _number(details.get("deep")),
-        _number(details.get("mean")),
-        tuple(_number(value) for value in details.get("unclamped", ())),
-        tuple(_number(value) for value in details.get("ratio", ())),
-        AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
-    )
-
-
-# ------------------------------------------------------------------------------------------------------- many runs
+__all__ = [
+    "AT_FLOOR", "BP", "CORE_DEFAULTS", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group", "Judgement",
+    "Role", "Row", "Run", "Settings", "Thresholds", "accuracies", "aggregate", "aggregate_three", "alignment", "fires",
+    "is_ceiling", "is_finished", "is_floor", "judge", "judge_all", "judged", "label", "letter_order", "method_key",
+    "recipe", "role", "threshold_of",
+]  # fmt: skip
+
+DEFAULT = Settings()
 
 
 @dataclass(frozen=True)
@@ -328,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A method over its seeds. `accuracy` covers finished runs only; `verdict` counts all. Margins are percentage points."""
+    """A method over its seeds. `accuracy` is over finished runs, `verdict` counts all; margins are in points."""
 
     label: str
     role: Role
@@ -418,17 +158,17 @@ class _Floors:
         self.depth = settings.depth_utility
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
-    def _of(self, name: str, keys: Sequence[str]) -> Floor:
+    def _of(self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named") -> Floor:
         if len(keys) > 1:
-            return Floor(name, reason=f"{len(keys)} different rows could be {name}")
+            return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
         found = accuracies(self.frozen[keys[0]]) if keys else {}
         if not found:
-            return Floor(name, reason=f"no finished run of {name} with this recipe")
-        return Floor(name, found, math.fsum(found.values()) / len(found))
+            return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
+        return Floor(name, kind, found, math.fsum(found.values()) / len(found))
 
     def matched(self, ref: ComponentRef) -> Floor:
-        key = _ref_key(ref, freeze="blocks", penalty=CORE_DEFAULTS["penalty"])  # floors never carry a penalty
-        return self._of(f"{ref.short}[freeze=blocks]", [key] if key in self.frozen else [])
+        key = ref_key(ref, freeze="blocks", penalty=CORE_DEFAULTS["penalty"])  # floors never carry a penalty
+        return self._of(f"{ref.short}[freeze=blocks]", [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:
         return self.named(BP)
@@ -439,34 +179,37 @@ class _Floors:
             key: runs[0].cell.method
             for key, runs in self.frozen.items()
             if all(
-                _key(_option(runs[0].cell.method, option)) == _key(default)
-                for option, default in CORE_DEFAULTS.items()
-                if option != "freeze"
+                canonical(option(runs[0].cell.method, field)) == canonical(default)
+                for field, default in CORE_DEFAULTS.items()
+                if field != "freeze"
             )
         }
-        for spelling in (lambda ref: ref.name, lambda ref: ref.short, lambda ref: ref.name.rpartition("/")[2]):
+        text = f"{name.removeprefix('bench-core/')}[freeze=blocks]"
+        spellings: tuple[Callable[[ComponentRef], str], ...] = (
+            lambda ref: ref.name,
+            lambda ref: ref.short,
+            lambda ref: ref.name.rpartition("/")[2],
+        )
+        for spelling in spellings:
             keys = [key for key, ref in plain.items() if spelling(ref) == name]
             if keys:
-                return self._of(f"{name.removeprefix('bench-core/')}[freeze=blocks]", keys)
-        return self._of(f"{name.removeprefix('bench-core/')}[freeze=blocks]", [])
+                return self._of(text, keys)
+        return self._of(text, [])
 
     def chosen(self, ref: ComponentRef) -> Floor:
         if self.depth.floor_value is not None:
-            return Floor("the given floor", mean=self.depth.floor_value)
+            return Floor("the given floor", "literal", mean=self.depth.floor_value)
         if self.depth.floor == "matched":
             return self.matched(ref)
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
 def _margin(found: Mapping[int, float], floor: Floor) -> Estimate | None:
-    """Mean margin in points. Its interval is of the differences paired by seed, where the floor has just the same seeds."""
+    """Mean margin in points, with the interval of the differences paired by seed where both have the same seeds."""
     if not found or floor.mean is None:
         return None
     if not floor.accuracies:
-        shifted = estimate(found.values()).scaled(100.0)
-        return Estimate(
-            100.0 * (estimate(found.values()).mean - floor.mean), shifted.half_width, shifted.std, shifted.n
-        )
+        return estimate(100.0 * (value - floor.mean) for value in found.values())
     paired = paired_difference(found, floor.accuracies)
     if paired is not None and found.keys() == floor.accuracies.keys():
         return paired.scaled(100.0)
@@ -514,14 +257,12 @@ def _group(records: Sequence[RunRecord], peers: Sequence[ComponentRef], settings
                 three=aggregate_three(judgements),
             )
         )
-    rows.sort(key=lambda row: (-(row.accuracy.mean if row.accuracy else -math.inf), row.label, _ref_key(row.method)))
+    rows.sort(key=lambda row: (-(row.accuracy.mean if row.accuracy else -math.inf), row.label, ref_key(row.method)))
     return Group(tuple(_ranked(rows)), len(records) - sum(len(runs) for runs in by_row.values()))
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Ranks among the rows that compete: floors are what others are measured by."""
-    from dataclasses import replace
-
     competing = [row for row in rows if row.role != "floor"]
     ranks = tie_ranks([accuracies(run.record for run in row.runs) for row in competing])
     shared = Counter(ranks)
@@ -532,10 +273,10 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     return [row if row.role == "floor" else next(ranked) for row in rows]
 
 
-def judge_all(records: Sequence[RunRecord], settings: Settings = Settings()) -> list[Group]:
-    """All records, grouped by recipe and judged: a deterministic function of the set of records, whatever their order."""
+def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
+    """All records, grouped by recipe and judged: a function of the set of records, whatever their order."""
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe(record)].append(record)
-    peers = list({_ref_key(record.cell.method): record.cell.method for record in records}.values())
+    peers = [method for _, method in sorted({ref_key(item.cell.method): item.cell.method for item in records}.items())]
     return [_group(group, peers, settings) for _, group in sorted(by_recipe.items())]

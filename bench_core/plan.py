@@ -1,0 +1,240 @@
+"""From a suite to the cells that will run: names resolved, floors and ceiling added, identities computed, results reused.
+
+Every comparison needs floors and a ceiling: each method with its blocks frozen (its matched floor), bp with its blocks frozen (the
+bp floor) and bp. They are added where the suite does not name them. A floor carries no penalty: λ weighs the blocks' branches,
+which are frozen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench_core import resolve, store
+from bench_core.errors import SuiteError, UsageError
+from bench_core.explain import explain
+from bench_core.identity import cell_identity, digest
+from bench_core.plugins import Kind, Registry
+from bench_core.record import Cell, ComponentRef, RunRecord
+from bench_core.suite import CellSpec, Suite
+
+CEILING = "bp"
+REUSED = ("done", "diverged", "failed")  # outcomes that the same code on the same cell would repeat
+PARTS: tuple[Kind, ...] = ("method", "arch", "dataset")
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with its identity and what is to be done about it.
+
+    action  "run", or "reuse" where a finished run of this identity is in the results folder
+    why     the reason for the action, in words
+    """
+
+    cell: Cell
+    identity: str
+    folder: Path
+    device: str
+    code: dict[str, Any]
+    data_checksum: str
+    passport: dict[str, bool]
+    action: Literal["run", "reuse"]
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a suite, in the suite's order, floors and ceiling after what needs them."""
+
+    suite: Suite
+    folder: Path
+    cells: tuple[PlannedCell, ...]
+    diagnostics: tuple[dict[str, Any], ...]
+    data_dir: Path | None
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        return [cell for cell in self.cells if cell.action == "run"]
+
+
+@dataclass
+class _Components:
+    """The distinct components of a suite and what the child process said of each."""
+
+    keys: dict[str, int] = field(default_factory=dict)
+    wanted: list[tuple[Kind, str, dict[str, Any]]] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, kind: Kind, full_name: str, params: dict[str, Any]) -> int:
+        key = json.dumps([kind, full_name, params], sort_keys=True)
+        if key not in self.keys:
+            self.keys[key] = len(self.wanted)
+            self.wanted.append((kind, full_name, params))
+        return self.keys[key]
+
+
+def make_plan(
+    suite: Suite, registry: Registry, results: Path, data_dir: Path | None = None, retry_failed: bool = False
+) -> Plan:
+    """Resolve a suite. Raises SuiteError with every fault that the components find, before anything is written."""
+    specs = suite.cells()
+    components = _Components()
+    indices, ceiling, diagnostics = _find(suite, specs, registry, components)
+    trios = sorted({(row[0], row[1], row[2]) for row in indices} | {(ceiling, row[1], row[2]) for row in indices})
+    answer = resolve.ask(
+        {"components": components.wanted, "trios": trios, "data_dir": str(data_dir) if data_dir else None}
+    )
+    components.told = answer["components"]
+    _raise_faults(suite, specs, indices, diagnostics, components, dict(zip(trios, answer["trios"], strict=True)))
+
+    refs = [ComponentRef(name=told["name"], params=told["params"]) for told in components.told]
+    cells: dict[str, tuple[Cell, tuple[int, int, int], str]] = {}
+    for spec, row in zip(specs, indices, strict=True):
+        training = {key: value for key, value in spec.training.items() if key != "device"}
+        cell = Cell(method=refs[row[0]], arch=refs[row[1]], dataset=refs[row[2]], data=spec.data, training=training, seed=spec.seed)
+        cells.setdefault(_key(cell), (cell, row, spec.training["device"]))
+    if suite.floors:
+        _add_references(cells, refs, ceiling)
+
+    folder = results / suite.name
+    planned, troubles = [], []
+    for cell, row, device in cells.values():
+        parts = [components.told[index] for index in row]
+        code = _code(parts)
+        checksum = parts[2]["checksum"]
+        digests = {name: entry["digest"] for name, entry in code.items()}
+        identity = cell_identity(cell.model_dump(mode="json"), digests, checksum)
+        action, why, trouble = _reuse(folder / identity, retry_failed)
+        troubles += trouble
+        planned.append(
+            PlannedCell(cell, identity, folder / identity, device, code, checksum, parts[0]["passport"], action, why)
+        )
+    listed = [{"name": refs[index].name, "params": refs[index].params} for index in diagnostics]
+    return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles))
+
+
+def _find(
+    suite: Suite, specs: list[CellSpec], registry: Registry, components: _Components
+) -> tuple[list[tuple[int, int, int]], int, list[int]]:
+    """Indices of every cell's method, arch and dataset, of the ceiling and of the diagnostics; names are checked here."""
+    problems: dict[str, Any] = {}
+
+    def look(kind: Kind, entry: dict[str, Any], spec: CellSpec | None, key: str) -> int:
+        params = {name: value for name, value in entry.items() if name != "name"}
+        try:
+            return components.add(kind, registry.find(kind, entry["name"]).full_name, params)
+        except UsageError as error:
+            what, _, hint = str(error).partition("; ")
+            problem = suite.problem(spec, key, what, hint)
+            problems[str(problem)] = problem
+            return -1
+
+    indices = []
+    for spec in specs:
+        method, arch, dataset = (look(kind, getattr(spec, kind), spec, kind) for kind in PARTS)
+        indices.append((method, arch, dataset))
+    diagnostics = []
+    for number, diagnostic in enumerate(suite.diagnostics):
+        entry = {key: value for key, value in diagnostic.as_dict().items() if key != "threshold"}
+        diagnostics.append(look("diagnostic", entry, None, f"diagnostics[{number}]"))
+    ceiling = components.add("method", registry.find("method", CEILING).full_name, {})
+    if problems:
+        raise SuiteError(list(problems.values()))
+    return indices, ceiling, diagnostics
+
+
+def _raise_faults(
+    suite: Suite,
+    specs: list[CellSpec],
+    indices: list[tuple[int, int, int]],
+    diagnostics: list[int],
+    components: _Components,
+    unsupported: dict[tuple[int, int, int], str | None],
+) -> None:
+    """Turn what the components found into problems at the places of the suite; raise them all at once."""
+    problems: dict[str, Any] = {}
+    errors: dict[str, None] = {}
+
+    def blame(index: int, spec: CellSpec | None, key: str) -> None:
+        told = components.told[index]
+        if "error" in told:
+            errors.setdefault(told["error"])
+        for fault in told.get("invalid", ()):
+            what, hint, at_key = explain(fault, told["schema"])
+            place = ".".join([key, *(str(part) for part in fault["loc"])])
+            problem = suite.problem(spec, place, what, hint, at_key=at_key)
+            problems[str(problem)] = problem
+
+    for spec, row in zip(specs, indices, strict=True):
+        for kind, index in zip(PARTS, row, strict=True):
+            blame(index, spec, kind)
+        reason = unsupported.get(row)
+        if reason:
+            what = f"{spec.method['name']} cannot train {spec.arch['name']} on {spec.dataset['name']}: {reason}"
+            problem = suite.problem(spec, "method", what)
+            problems[str(problem)] = problem
+    for number, index in enumerate(diagnostics):
+        blame(index, None, f"diagnostics[{number}]")
+    if problems:
+        raise SuiteError(list(problems.values()))
+    if errors:
+        raise UsageError("\n".join(errors))
+
+
+def _key(cell: Cell) -> str:
+    return digest(cell.model_dump(mode="json"))
+
+
+def _add_references(cells: dict[str, Any], refs: list[ComponentRef], ceiling: int) -> None:
+    """Matched floors, the bp floor and the ceiling, for every recipe and seed, where they are not there yet."""
+    bp = refs[ceiling]
+    unpenalised = {"freeze": "blocks", "penalty": 0.0}
+    for cell, (method, arch, dataset), device in list(cells.values()):
+        frozen = ComponentRef(name=cell.method.name, params={**cell.method.params, **unpenalised})
+        bp_floor = ComponentRef(name=bp.name, params={**bp.params, **unpenalised})
+        for ref, index in ((frozen, method), (bp_floor, ceiling), (bp, ceiling)):
+            if ref is bp and _has_ceiling(cells.values(), cell, bp.name):
+                continue
+            other = cell.model_copy(update={"method": ref})
+            cells.setdefault(_key(other), (other, (index, arch, dataset), device))
+
+
+def _has_ceiling(cells: Iterable[tuple[Cell, Any, Any]], like: Cell, bp: str) -> bool:
+    """Whether bp, unfrozen and on the true labels, is there for this recipe and seed."""
+    return any(
+        other.method.name == bp
+        and other.method.params["freeze"] is None
+        and not other.method.params["random_targets"]
+        and other.model_copy(update={"method": like.method}) == like
+        for other, _, _ in cells
+    )
+
+
+def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Per distribution: version and digest of the code that takes part in the cell."""
+    code: dict[str, Any] = {}
+    for distribution in sorted({part["distribution"] for part in parts}):
+        own = [part for part in parts if part["distribution"] == distribution]
+        modules = sorted({part["module"] for part in own})
+        joint = digest(sorted(part["digest"] for part in own))
+        code[distribution] = {"version": own[0]["version"], "modules": modules, "digest": joint}
+    return code
+
+
+def _reuse(folder: Path, retry_failed: bool) -> tuple[Literal["run", "reuse"], str, list[str]]:
+    """What to do about a cell, why, and what was found wrong. An unreadable run folder is set aside when the plan is carried out."""
+    if not folder.exists():
+        return "run", "no run of this identity yet", []
+    try:
+        record: RunRecord = store.read(folder, sums=True)
+    except store.Unreadable as reason:
+        return "run", f"its run folder is unreadable: {reason}", [f"{folder}: {reason}; set aside in {store.QUARANTINE}/"]
+    if record.status not in REUSED:
+        return "run", f"its run ended as {record.status}", []
+    if record.status == "failed" and retry_failed:
+        return "run", "its run failed and --retry-failed was given", []
+    return "reuse", f"a run of this identity is {record.status}", []

@@ -1,0 +1,155 @@
+"""The lines around a leaderboard: which recipe, why methods were walked back, what is missing, how to read the figures.
+
+All functions return raw text; each format escapes it. Lines depend on the records only, never on their order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench_core.judgement import canonical
+from bench_core.report.rows import NOT_FINITE, OTHER, PASSPORT, N, gamma, growth, passport, reference, why
+from bench_core.verdict import Group, Row, Settings, is_finished
+
+CITATION = "arXiv:2606.21126"
+NOTHING = "No runs yet: nothing to show."
+_SHOWN = 6  # names in a list before "and k more"
+
+
+def listed(names: Iterable[str]) -> str:
+    every = list(names)
+    rest = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + rest
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}" if path else str(key)).items()}
+
+
+def _recipe(group: Group) -> dict[str, Any]:
+    cell = group.records[0].cell
+    return _flat(
+        {
+            "arch": cell.arch.params,
+            "dataset": cell.dataset.params,
+            "data": cell.data,
+            "training": cell.training,
+        }
+    )
+
+
+def headers(groups: Sequence[Group]) -> list[str]:
+    """One line per recipe: arch, dataset, epochs and seeds, and every further setting in which the recipes differ."""
+    recipes = [_recipe(group) for group in groups]
+    keys = sorted({key for flat in recipes for key in flat})
+    named = {"training.epochs", "training.stop_after"}
+    differing = [k for k in keys if k not in named and len({canonical(flat.get(k)) for flat in recipes}) > 1]
+    lines = []
+    for group, flat in zip(groups, recipes, strict=True):
+        cell = group.records[0].cell
+        parts = [cell.arch.short, cell.dataset.short]
+        if flat.get("training.epochs") is not None:
+            stop = flat.get("training.stop_after")
+            parts.append(f"{flat['training.epochs']} epochs" + (f" stopped after {stop}" if stop is not None else ""))
+        seeds = [str(seed) for seed in group.seeds]
+        parts.append(("seed " if len(seeds) == 1 else "seeds ") + listed(seeds))
+        lines.append(" · ".join(parts + [f"{key}={flat[key]}" for key in differing if key in flat]))
+    return lines
+
+
+def _failures(group: Group) -> list[str]:
+    lines = []
+    for row in group.rows:
+        broken = [run.record for run in row.runs if not is_finished(run.record)]
+        if broken:
+            told = [
+                f"seed {item.cell.seed} {item.status if item.status != 'done' else 'without a usable accuracy'}"
+                + (f": {item.reason}" if item.reason else "")
+                for item in broken[:3]
+            ]
+            rest = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
+            lines.append(f"{row.label}: {len(broken)} of {len(row.runs)} runs not done ({'; '.join(told)}{rest})")
+        absent = sorted(set(group.seeds) - {run.record.cell.seed for run in row.runs})
+        if absent:
+            lines.append(f"{row.label}: no run of seed {listed(str(seed) for seed in absent)}")
+    return lines
+
+
+def _gathered(group: Group) -> list[str]:
+    """Remarks that several methods share, one line per remark."""
+    silent: dict[tuple[str, str], set[str]] = defaultdict(set)
+    floors: dict[str, set[str]] = defaultdict(set)
+    struck: dict[str, list[str]] = defaultdict(list)
+    unbounded = []
+    for row in group.rows:
+        for run in row.runs:
+            for letter, reason in run.judgement.not_diagnostic:
+                silent[letter, reason].add(row.label)
+        if row.role != "floor" and row.finished and row.floor.mean is None:
+            floors[row.floor.reason].add(row.label)
+        if (why_struck := gamma(row).not_diagnostic) is not None:
+            struck[why_struck].append(row.label)
+        if NOT_FINITE in (growth(row).note, reference(row).note):
+            unbounded.append(row.label)
+    lines = [f"† Γ means nothing for {listed(names)}: {reason}" for reason, names in sorted(struck.items())]
+    lines += [f"{k} not diagnostic for {listed(sorted(v))}: {reason}" for (k, reason), v in sorted(silent.items())]
+    lines += [f"d not measured for {listed(sorted(names))}: {reason}" for reason, names in sorted(floors.items())]
+    if unbounded:
+        lines.append(f"A measurement of {listed(unbounded)} is not finite, and such a value fires")
+    return lines
+
+
+def of_group(group: Group, settings: Settings) -> list[str]:
+    """What must be said about the runs of one recipe."""
+    lines = [f"{row.label} walked back: {', '.join(reasons)}" for row in group.rows if (reasons := why(row, settings))]
+    lines += _gathered(group) + _failures(group)
+    single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
+    if single:
+        lines.append(f"n=1: no interval for {listed(single)}")
+    floors, ceilings = ([row.label for row in group.rows if row.role == role] for role in ("floor", "ceiling"))
+    lines.append(f"Floors: {listed(floors) or 'none'}. Ceiling: {listed(ceilings) or 'none'}.")
+    if group.set_aside:
+        lines.append(f"{group.set_aside} further records of these cells set aside: a seed counts once, its latest done")
+    if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
+        lines.append("Warning: these runs did not all read the same data (different checksums)")
+    return lines
+
+
+def _judged_by(settings: Settings) -> str:
+    depth = settings.depth_utility
+    if depth.floor_value is not None:
+        return f"a given accuracy of {depth.floor_value:g}"
+    words = {"matched": "the matched floor (same method, blocks frozen)", "bp": "bp with frozen blocks"}
+    return words.get(depth.floor, f"{depth.floor} with frozen blocks")
+
+
+def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) -> list[str]:
+    """How to read the tables; legends only for the columns that are shown."""
+    shown = set(columns)
+    rows: list[Row] = [row for group in groups for row in group.rows]
+    lines = [
+        "±: 95 % interval, Student t over seeds (n finished runs). Ranks compare differences paired by seed and tie (=)"
+        " where their interval holds 0; floors and single seeds have none (–).",
+        f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor) are percentage points,"
+        " paired by seed where both have finished the same seeds, else without interval.",
+    ]
+    medians = [name for key, name in (("growth", "growth (a)"), ("reference", "‖g_L‖ (b)")) if key in shown]
+    if medians:
+        at = f"; ‖g_L‖ is per sample, divided by N={N}" if "reference" in shown else ""
+        lines.append(f"{' and '.join(medians)}: median over finished runs{at}")
+    if "gamma" in shown:
+        lines.append("Γ deep: mean over finished runs of the cosine to the reference gradient")
+    if "passport" in shown:
+        codes = {code for row in rows for code in passport(row).split()}
+        legend = [f"{code} {text}" for code, text in [*PASSPORT.values(), OTHER] if code in codes]
+        if "local" in codes:
+            legend.append("local: none of what a passport lists")
+        if legend:
+            lines.append("Uses: " + ", ".join(legend))
+    lines.append("The last epoch counts, never the best. The test set is also the probe.")
+    lines.append(f"Protocol: {CITATION}")
+    return lines

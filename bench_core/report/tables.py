@@ -1,0 +1,318 @@
+"""The leaderboard as text: for a terminal, Markdown, LaTeX, CSV and JSON.
+
+    leaderboard(records, settings, format="table", width=80) -> str
+
+One table per recipe, never an average over two. The text is a function of the set of records, whatever their order.
+Names are escaped in every format; NaN and infinity are printed in none. Where a table is for people, lines under it say
+why each method was walked back, what failed and how to read the figures; CSV and JSON carry full precision
+(`report.data`).
+
+The terminal table fits `width` columns: columns go by importance, costs first, then the verdict is shortened, then
+labels are cut with a legend below. Under 40 columns it does not shrink further. Print it without markup (`click.echo`).
+LaTeX needs `\\usepackage{booktabs}`.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from bench_core.record import RunRecord
+from bench_core.report import escape, notes
+from bench_core.report.data import as_csv, as_json
+from bench_core.report.rows import (
+    Figure,
+    compact,
+    fraction,
+    gamma,
+    growth,
+    memory,
+    passes,
+    passport,
+    reference,
+    seconds,
+    signed,
+)
+from bench_core.stats import Estimate
+from bench_core.verdict import BP, Group, Row, Settings, judge_all
+
+Format = Literal["table", "markdown", "latex", "csv", "json"]
+FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv", "json")
+NONE = "–"
+NARROWEST = 40
+_NO_COUNTS = 60  # a terminal narrower than this has no room for the column n
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell as raw text; `struck` for a number that means nothing."""
+
+    text: str
+    struck: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str
+    header: str
+    right: bool
+    cell: Callable[[Row], Cell]
+
+
+def _rank(row: Row) -> Cell:
+    return Cell(NONE if row.rank is None else f"{row.rank}=" if row.tied else str(row.rank))
+
+
+def _accuracy(row: Row) -> Cell:
+    found = row.accuracy
+    if found is None:
+        return Cell(NONE)
+    if found.half_width is None:
+        return Cell(f"{fraction(found.mean)} (n=1: no interval)")
+    return Cell(f"{fraction(found.mean)} ± {fraction(found.half_width)}")
+
+
+def _n(row: Row) -> Cell:
+    done, total = len(row.finished), len(row.runs)
+    return Cell(str(done) if done == total else f"{done} of {total} done")
+
+
+def _points(found: Estimate | None, interval: bool) -> Cell:
+    if found is None:
+        return Cell(NONE)
+    shown = f" ± {found.half_width:.1f}" if interval and found.half_width is not None else ""
+    return Cell(signed(found.mean) + shown)
+
+
+def _matched(row: Row, interval: bool = True) -> Cell:
+    return Cell(NONE) if row.role == "floor" else _points(row.margin_matched, interval)
+
+
+def _bp(row: Row, interval: bool = True) -> Cell:
+    return Cell(NONE) if row.role == "floor" and row.method.name == BP else _points(row.margin_bp, interval)
+
+
+def _gamma(row: Row, interval: bool = True) -> Cell:
+    found = gamma(row)
+    if found.estimate is None:
+        return Cell(NONE)
+    shown, half = fraction(found.estimate.mean), found.estimate.half_width
+    shown = shown if shown.startswith("-") else "+" + shown
+    error = f" ± {fraction(half)}" if interval and half is not None else ""
+    return Cell(shown + error, struck=bool(found.not_diagnostic))
+
+
+def _figure(get: Callable[[Row], Figure], show: Callable[[float], str] = compact) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
+        figure = get(row)
+        return Cell((figure.note or NONE) if figure.value is None else show(figure.value))
+
+    return cell
+
+
+COLUMNS = (
+    Column("rank", "#", True, _rank),
+    Column("method", "method", False, lambda row: Cell(row.label)),
+    Column("accuracy", "accuracy", False, _accuracy),
+    Column("n", "n", True, _n),
+    Column("verdict", "verdict", False, lambda row: Cell(row.verdict)),
+    Column("three", "D1 D2 D3", False, lambda row: Cell(row.three)),
+    Column("matched", "Δ matched", True, _matched),
+    Column("bp", "Δ bp floor", True, _bp),
+    Column("gamma", "Γ deep", True, _gamma),
+    Column("growth", "growth", True, _figure(growth)),
+    Column("reference", "‖g_L‖ N=128", True, _figure(reference)),
+    Column("passport", "uses", False, lambda row: Cell(passport(row) or NONE)),
+    Column("seconds", "s/run", True, _figure(seconds)),
+    Column("memory", "memory MB", True, _figure(memory, lambda value: f"{value / 1e6:.0f}")),
+    Column("passes", "passes", True, _figure(passes)),
+)
+_BARE = {"matched": _matched, "bp": _bp, "gamma": _gamma}  # a terminal has no room for their intervals
+_DROPPED = ("memory", "passes", "seconds", "three", "passport", "reference", "growth", "gamma", "bp")
+
+
+def leaderboard(
+    records: Sequence[RunRecord], settings: Settings | None = None, format: Format = "table", width: int | None = 80
+) -> str:
+    """The leaderboard of all records, one table per recipe, as text that ends with a newline.
+
+    width  columns of the terminal, for `table` only; None: as wide as it gets
+    Raises `ValueError` for an unknown format.
+    """
+    settings = settings or Settings()
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
+    groups = judge_all(records, settings)
+    if format == "csv":
+        return as_csv(groups)
+    if format == "json":
+        return as_json(groups, settings)
+    write = {"table": lambda: _table(groups, settings, width), "markdown": lambda: _markdown(groups, settings)}
+    return write.get(format, lambda: _latex(groups, settings))()
+
+
+# ------------------------------------------------------------------------------------------------------------ terminal
+
+
+def _tabulate(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str, headers: Sequence[str]) -> str:
+    from tabulate import tabulate
+
+    align = ["right" if column.right else "left" for column in columns]
+    text = tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=align)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _short(verdict: str) -> str:
+    """`walked back 3/3 (a 3, b 3)` → `walked back 3/3 a3 b3`; reasons of the undetermined stand below the table."""
+    verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
+    return re.sub(r" \(([^()]*)\)", lambda found: " " + re.sub(r" (\d+),?", r"\1", found[1]), verdict)
+
+
+def _cut(text: str, limit: int, mark: str = "") -> str:
+    return text if len(text) <= limit else text[: max(limit - 1 - len(mark), 1)] + "…" + mark
+
+
+def _plain(cell: Cell) -> str:
+    return escape.plain(cell.text) + ("†" if cell.struck else "")
+
+
+def _cells(group: Group, columns: Sequence[Column]) -> list[list[str]]:
+    cells = []
+    for row in group.rows:
+        line = []
+        for column in columns:
+            bare = _BARE.get(column.key)
+            cell = bare(row, interval=False) if bare else column.cell(row)
+            line.append(_plain(cell).replace(" (n=1: no interval)", " (n=1)"))
+        cells.append(line)
+    return cells
+
+
+def _wide(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Widths as tabulate sets them: a header takes two more than its length."""
+    return [max([len(column.header) + 2] + [len(line[i]) for line in cells]) for i, column in enumerate(columns)]
+
+
+def _fit(group: Group, width: int | None) -> tuple[list[Column], list[list[str]], list[str]]:
+    """Columns and cells that fit, and a legend of what had to be cut."""
+    columns = list(COLUMNS)
+    cells = _cells(group, columns)
+    if width is None:
+        return columns, cells, []
+    width = max(width, NARROWEST)
+
+    def too_wide() -> bool:
+        return sum(_wide(columns, cells)) + 2 * (len(columns) - 1) > width
+
+    def drop(key: str) -> None:
+        nonlocal columns, cells
+        if too_wide():
+            index = [column.key for column in columns].index(key)
+            columns = columns[:index] + columns[index + 1 :]
+            cells = [line[:index] + line[index + 1 :] for line in cells]
+
+    for key in _DROPPED:
+        drop(key)
+    verdict = [column.key for column in columns].index("verdict")
+    legend = []
+    if too_wide():
+        for line, row in zip(cells, group.rows, strict=True):
+            line[verdict] = _short(line[verdict])
+            line[verdict - 1] = line[verdict - 1].removesuffix(" done")
+            if row.role == "floor":
+                line[1] = line[1].removesuffix(" (frozen)").replace("freeze=blocks", "frozen", 1)
+                legend = ["frozen: freeze=blocks"]
+        columns = [replace(c, header="Δ pp") if c.key == "matched" else c for c in columns]
+    if len({line[verdict - 1] for line in cells}) == 1:
+        drop("n")
+        verdict = [column.key for column in columns].index("verdict")
+    drop("matched")
+    if width < _NO_COUNTS and "n" in [column.key for column in columns]:
+        drop("n")  # verdicts and the lines below tell how many runs there are
+        verdict = [column.key for column in columns].index("verdict")
+    if not too_wide():
+        return columns, cells, legend
+    widths = _wide(columns, cells)
+    room = width - 2 * (len(columns) - 1) - sum(w for i, w in enumerate(widths) if i not in (1, verdict))
+    label = min(widths[1], max(room - widths[verdict], room // 2))  # the headers need 8 and 9 of at least 17
+    for number, (line, row) in enumerate(zip(cells, group.rows, strict=True), start=1):
+        for index, limit, full in ((1, label, line[1]), (verdict, room - label, escape.plain(row.verdict))):
+            short = _cut(line[index], limit, str(number) if index == 1 else "")
+            if short != line[index]:
+                legend.append(f"{short} = {full}" if index == 1 else f"{line[1]}: {full}")
+            line[index] = short
+    return columns, cells, legend
+
+
+_WRAP = partial(textwrap.wrap, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _wrapped(line: str, width: int | None) -> str:
+    return line if width is None else "\n".join(_WRAP(line, max(width, NARROWEST)))
+
+
+def _table(groups: Sequence[Group], settings: Settings, width: int | None) -> str:
+    if not groups:
+        return notes.NOTHING + "\n"
+    blocks = [escape.plain(settings.title)] if settings.title else []
+    shown: set[str] = set()
+    for header, group in zip(notes.headers(groups), groups, strict=True):
+        columns, cells, legend = _fit(group, width)
+        shown |= {column.key for column in columns}
+        lines = [escape.plain(line) for line in notes.of_group(group, settings)]
+        table = _tabulate(columns, cells, "simple", [column.header for column in columns])
+        below = "\n".join(_wrapped(line, width) for line in legend + lines)
+        blocks.append(f"{_wrapped(escape.plain(header), width)}\n\n{table}\n\n{below}")
+    last = [_wrapped(escape.plain(line), width) for line in notes.of_all(groups, settings, shown)]
+    return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------- Markdown and LaTeX
+
+
+def _struck(cell: Cell) -> str:
+    text = escape.markdown(cell.text)
+    return f"~~{text}~~" if cell.struck else text
+
+
+def _markdown(groups: Sequence[Group], settings: Settings) -> str:
+    if not groups:
+        return notes.NOTHING + "\n"
+    blocks = [f"## {escape.markdown(settings.title)}"] if settings.title else []
+    for header, group in zip(notes.headers(groups), groups, strict=True):
+        cells = [[_struck(column.cell(row)) for column in COLUMNS] for row in group.rows]
+        table = _tabulate(COLUMNS, cells, "pipe", [escape.markdown(column.header) for column in COLUMNS])
+        lines = [f"- {escape.markdown(line)}" for line in notes.of_group(group, settings)]
+        blocks += [f"**{escape.markdown(header)}**", table, "\n".join(lines)]
+    last = [f"- {escape.markdown(line)}" for line in notes.of_all(groups, settings, (c.key for c in COLUMNS))]
+    return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
+
+
+def _latex_cell(column: Column, row: Row) -> str:
+    cell = column.cell(row)
+    text = escape.latex(cell.text)
+    if column.right and text.startswith("-") and cell.text != NONE:
+        text = "$-$" + text[1:]
+    return text + ("$^{\\dagger}$" if cell.struck else "")
+
+
+def _latex(groups: Sequence[Group], settings: Settings) -> str:
+    if not groups:
+        return notes.NOTHING + "\n"
+    blocks = []
+    align = "".join("r" if column.right else "l" for column in COLUMNS)
+    heads = " & ".join(escape.latex(column.header) for column in COLUMNS)
+    footer = notes.of_all(groups, settings, (column.key for column in COLUMNS))
+    for header, group in zip(notes.headers(groups), groups, strict=True):
+        caption = escape.latex(f"{settings.title}: {header}" if settings.title else header)
+        rows = [" & ".join(_latex_cell(column, row) for column in COLUMNS) + r" \\" for row in group.rows]
+        lines = [rf"{escape.latex(line)}\par" for line in notes.of_group(group, settings) + footer]
+        parts = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{2pt}", rf"\caption{{{caption}}}"]
+        parts += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", heads + r" \\", r"\midrule", *rows, r"\bottomrule"]
+        parts += [r"\end{tabular}", r"\par\medskip\raggedright", *lines, r"\end{table}"]
+        blocks.append("\n".join(parts))
+    return "\n\n".join(blocks) + "\n"

@@ -1,0 +1,142 @@
+"""What a suite's components turn out to be, found out in a process of its own before any training.
+
+Resolving a component imports its code, and with it torch, and runs what a stranger wrote. So `bench run` and `bench plan` ask a child
+process: it imports the targets, validates the parameters by the components' own models, makes sure that the data are there,
+checks that each method can train each network, and digests the code. Whatever breaks there, an import that raises, exits,
+crashes or never returns, is one line before any training, and the asking process stays free of torch.
+
+The request and the answer are JSON on the child's standard input and on a duplicate of its standard output; what plugins print goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench_core.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench_core.plugins import Registry
+
+TIMEOUT = 300.0  # seconds; a data set may be downloaded in this time
+
+
+def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
+    """Have a child process answer `request`. Raises UsageError where it cannot.
+
+    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …}
+    answer   {"components": [{"params", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
+              "trios": [reason or null, …]}
+    """
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", "bench_core.resolve"],
+            input=json.dumps(request), capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        names = ", ".join(name for _, name, _ in request["components"])
+        raise UsageError(f"importing the components took over {timeout:.0f} s and was ended; asked for: {names}") from None
+    try:
+        answer: dict[str, Any] = json.loads(child.stdout)
+    except ValueError:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UsageError(
+            f"a component ended the process that imported it (exit code {child.returncode}): {last}; "
+            "`bench plugins --check` imports each on its own"
+        ) from None
+    return answer
+
+
+def answer(request: dict[str, Any], registry: Registry) -> dict[str, Any]:
+    """The child's side: resolve every component, then check every method against every network."""
+    data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
+    built = [_component(registry, kind, name, params, data_dir) for kind, name, params in request["components"]]
+    trios = [_unsupported(*(built[index][1] for index in trio)) for trio in request["trios"]]
+    return {"components": [public for public, _ in built], "trios": trios}
+
+
+def _component(
+    registry: Registry, kind: Any, name: str, params: dict[str, Any], data_dir: Path | None
+) -> tuple[dict[str, Any], Any]:
+    """(what to tell the parent, the target with its validated parameters or None)."""
+    from pydantic import ValidationError
+
+    from bench_core import identity, plugins
+    from bench_core.errors import PluginError
+
+    item = registry.find(kind, name)
+    try:
+        target = plugins.resolve(item, base_class(kind))
+        try:
+            validated = target.Params.model_validate(params)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_context=False)
+            known = {"type", "loc", "msg", "input"}
+            return {
+                "invalid": [{key: fault[key] for key in known} for fault in json.loads(json.dumps(faults, default=str))],
+                "schema": target.Params.model_json_schema(),
+            }, None
+        told: dict[str, Any] = {"name": item.full_name, "params": validated.model_dump(mode="json")}
+        if kind == "method":
+            told["passport"] = target.passport.as_dict()
+        if kind == "dataset":
+            told["checksum"] = target(validated).prepare(data_dir)
+        if kind != "diagnostic":
+            module = item.component.target.partition(":")[0]
+            told |= {"distribution": item.distribution, "version": item.version, "module": module}
+            told["digest"] = identity.code_digest([module, identity.LOOP])
+        return told, (target, validated)
+    except BenchError as error:
+        return {"error": str(error)}, None
+    except (Exception, SystemExit) as error:
+        fault = PluginError(item.distribution, item.version, f"{kind} {name}", "preparation", plugins.brief(error))
+        return {"error": str(fault)}, None
+
+
+def base_class(kind: str) -> type | None:
+    """What a component of this kind must be a subclass of."""
+    from bench_core import api
+
+    return {"method": api.Method, "arch": api.Net, "dataset": api.Dataset, "diagnostic": api.Diagnostic}.get(kind)
+
+
+def _unsupported(method: Any, arch: Any, dataset: Any) -> str | None:
+    """Why this method cannot train this network on this data, or None. The network is built on the meta device."""
+    if method is None or arch is None or dataset is None:
+        return None  # said already, where it broke
+    import torch
+
+    from bench_core.plugins import brief
+
+    (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
+    data = data_class(data_params)
+    try:
+        with torch.device("meta"):
+            net = net_class(net_params, data.shape, data.classes)
+        if len(net.blocks) == 0:
+            return "the architecture has no blocks: there is nothing for a learning rule to train"
+        reason: str | None = rule(rule_params).unsupported(net)
+        return reason
+    except Exception as error:
+        return f"the network cannot be built for inputs of shape {data.shape}: {brief(error)}"
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what plugins print must not spoil the answer
+    from bench_core import plugins
+
+    request = json.load(sys.stdin)
+    reply = json.dumps(answer(request, plugins.load()))
+    channel.write(reply)
+    channel.flush()
+    os._exit(0)  # a plugin's threads or exit handlers have no say
+
+
+if __name__ == "__main__":
+    main()

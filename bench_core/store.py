@@ -1,0 +1,270 @@
+"""Run folders: written once, atomically; everything that reports reads them.
+
+    results/<suite>/<identity>/    log.txt  epochs.jsonl  checkpoint.safetensors  probe.safetensors  run.json
+    results/<suite>/suite.json     what `bench run` planned last: title, thresholds, which identity stands for which cell
+    results/<suite>/quarantine/    folders that could not be read, each with its reason
+
+Protocol. A folder is built as `.tmp-<identity>` beside its place; every file is fsynced, run.json, with the checksums of its siblings,
+last; then the folder is renamed in. So a run folder is complete or not there. Whoever builds it holds a flock on
+`.lock-<identity>`; the worker inherits the descriptor, so the lock lives exactly as long as the runner or its worker does, and
+whoever gets it owns the temporary folder and may throw away what a killed process left. Readers check run.json and the
+sizes of the files; `bench run` checks the sums of what it wants to reuse. An unreadable folder is set aside, never counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench_core.errors import StoreError, UsageError
+from bench_core.record import SCHEMA, FileSum, RunRecord
+
+RUN = "run.json"
+SUITE = "suite.json"
+QUARANTINE = "quarantine"
+
+
+class Unreadable(Exception):
+    """A run folder that cannot be trusted; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run and where it lies."""
+
+    record: RunRecord
+    folder: Path
+
+
+@dataclass
+class Scan:
+    """What a results folder holds: its runs, and one line for each folder that could not be read."""
+
+    runs: list[Stored] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def temporary(final: Path) -> Path:
+    """Where a run folder is built."""
+    return final.parent / f".tmp-{final.name}"
+
+
+def open_suite_folder(results: Path, suite: str) -> Path:
+    """results/<suite>, created; a usage error where that cannot be."""
+    folder = results / suite
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --results") from None
+    return folder
+
+
+# -------------------------------------------------------------------------------------------------------------- write
+
+
+def lock(final: Path) -> int | None:
+    """Take the lock of a run folder: a descriptor to close later, or None where somebody else holds it."""
+    path = final.parent / f".lock-{final.name}"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the holder before us may have removed the file between our open and our flock: then we hold a ghost
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def unlock(final: Path, descriptor: int) -> None:
+    """Release the lock, and its file, which we still own while we remove it."""
+    (final.parent / f".lock-{final.name}").unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def clear_temporary(final: Path) -> Path:
+    """An empty temporary folder for a run; the caller holds its lock."""
+    folder = temporary(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def commit(record: RunRecord, final: Path) -> RunRecord:
+    """Finish `.tmp-<identity>` with run.json and rename it to its place, replacing an older run there; the lock is held."""
+    folder = temporary(final)
+    try:
+        sums = {}
+        for path in sorted(folder.iterdir()):
+            if path.name == RUN:
+                continue
+            fsync(path)
+            sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
+        record = record.model_copy(update={"files": sums})
+        write_file(folder / RUN, record.to_json())
+        fsync(folder)
+        if final.exists():
+            aside = final.parent / f".old-{final.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
+            folder.rename(final)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            folder.rename(final)
+        fsync(final.parent)
+    except OSError as error:
+        raise StoreError(full(final, error)) from error
+    return record
+
+
+def full(path: Path, error: OSError) -> str:
+    """The line for a failed write."""
+    return f"{path}: cannot be written: {error.strerror or error}; runs that were finished before are intact"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write and fsync a new file."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that readers see the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_file(part, text)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StoreError(full(path, error)) from error
+
+
+def fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: Path) -> str:
+    """BLAKE2b of a file, 32 hex digits."""
+    hasher = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------------- read
+
+
+def read(folder: Path, sums: bool = False) -> RunRecord:
+    """The record of a run folder. Raises `Unreadable`. `sums`: also check the checksums of the files, not only their sizes."""
+    try:
+        raw = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Unreadable(f"no {RUN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unreadable(f"{RUN} cannot be read: {type(error).__name__}") from None
+    version = raw.get("schema") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise Unreadable(f"{RUN} has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core")
+    try:
+        record = RunRecord.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Unreadable(f"{RUN} does not follow its schema: {where}: {first['msg']}") from None
+    if record.identity != folder.name:
+        raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
+    for name, expected in record.files.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise Unreadable(f"{name} is missing")
+        if path.stat().st_size != expected.bytes:
+            raise Unreadable(f"{name} has {path.stat().st_size} bytes, not {expected.bytes}")
+        if sums and checksum(path) != expected.blake2b:
+            raise Unreadable(f"{name} was changed: its checksum differs")
+    return record
+
+
+def quarantine(folder: Path, reason: str) -> Path:
+    """Set a folder aside with its reason; returns where it lies now."""
+    home = folder.parent / QUARANTINE
+    home.mkdir(exist_ok=True)
+    number = 1
+    while (target := home / f"{folder.name}-{number}").exists():
+        number += 1
+    folder.rename(target)
+    (home / f"{target.name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
+    return target
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a path is one that runs are stored under: 32 hex digits."""
+    return len(path.name) == 32 and all(c in "0123456789abcdef" for c in path.name)
+
+
+def scan(roots: Sequence[Path]) -> Scan:
+    """All runs under the given folders: results folders, suite folders or run folders. Reads only; nothing is moved."""
+    found = Scan()
+    seen: set[Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+        for folder in sorted(_run_folders(root)):
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
+            try:
+                found.runs.append(Stored(read(folder), folder))
+            except Unreadable as reason:
+                found.troubles.append(f"{folder}: not counted: {reason}")
+    return found
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    if is_run_folder(root):
+        yield root
+        return
+    for child in root.iterdir():
+        if child.name == QUARANTINE or child.name.startswith("."):
+            continue
+        if is_run_folder(child):
+            yield child
+        elif child.is_dir() and not child.is_symlink():
+            yield from (grandchild for grandchild in child.iterdir() if is_run_folder(grandchild))
+
+
+def read_suite(folder: Path) -> dict[str, Any] | None:
+    """suite.json of a suite folder; None where there is none or it cannot be read."""
+    try:
+        raw = json.loads((folder / SUITE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def write_suite(folder: Path, value: dict[str, Any]) -> None:
+    replace_file(folder / SUITE, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")

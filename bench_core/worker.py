@@ -1,0 +1,273 @@
+"""One cell in a process of its own: train, measure, write the run folder.
+
+The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard output: {"event": "epoch", …} after every epoch,
+{"event": "end", "status": …} last; everything that is printed goes to log.txt in the temporary folder. The worker dies with
+the runner that started it, and holds the run folder's lock (an inherited descriptor) until then.
+
+Exit codes: 0 a run folder was written, whatever its status; 74 the results folder cannot be written (EX_IOERR).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from bench_core import store
+from bench_core.errors import BenchError, StoreError
+from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
+
+EX_IOERR = 74
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the runner dies (Linux; elsewhere an orphan finishes its cell)."""
+    if sys.platform != "linux":
+        return
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
+    """Versions and device: what may differ where the same cell gives other bits. No user, host or path."""
+    import numpy
+    import torch
+
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "device_name": processor(),
+        "threads": training["threads"],
+        "deterministic": training["deterministic"],
+    }
+    if device.startswith("cuda"):
+        found |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return found
+
+
+def processor() -> str:
+    """The processor's model name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class CellRun:
+    """The run of one job: what it measured so far, and how it ends."""
+
+    def __init__(self, job: dict[str, Any], channel: IO[str]) -> None:
+        self.job, self.channel = job, channel
+        self.final = Path(job["final"])
+        self.folder = store.temporary(self.final)
+        self.cell = Cell.model_validate(job["cell"])
+        self.started = time.perf_counter()
+        self.rows: list[dict[str, Any]] = []
+        self.fields: dict[str, Any] = {}
+
+    def tell(self, event: str, **more: Any) -> None:
+        self.channel.write(json.dumps(jsonable({"event": event, **more})) + "\n")
+        self.channel.flush()
+
+    def carry_out(self) -> RunRecord:
+        """Train and measure; whatever a plugin does wrong becomes a status."""
+        from bench_core.train import Diverged
+
+        status: Status = "done"
+        reason = None
+        try:
+            self.train()
+        except Diverged as error:
+            status, reason = "diverged", str(error)
+        except StoreError:
+            raise
+        except MemoryError as error:
+            status, reason = "oom", f"out of memory: {error}"
+        except BenchError as error:
+            status, reason = "failed", str(error)
+        except (Exception, SystemExit) as error:
+            from bench_core.plugins import brief
+
+            traceback.print_exc()
+            out_of_memory = type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
+            status, reason = ("oom" if out_of_memory else "failed"), brief(error)
+        return self.record(status, reason)
+
+    def train(self) -> None:
+        import torch
+
+        from bench_core import plugins
+        from bench_core.audit import Audit, measure
+        from bench_core.train import EpochRow, set_up, train
+
+        job, cell, device = self.job, self.cell, self.job["device"]
+        training = {**cell.training, "device": device}
+        torch.set_num_threads(training["threads"])
+        torch.use_deterministic_algorithms(training["deterministic"])
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        registry = plugins.load()
+
+        def make(kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
+            target = plugins.resolve(registry.find(kind, name))
+            return target, target.Params.model_validate_json(json.dumps(params))
+
+        dataset, dataset_params = make("dataset", cell.dataset.name, cell.dataset.params)
+        arch, arch_params = make("arch", cell.arch.name, cell.arch.params)
+        rule, rule_params = make("method", cell.method.name, cell.method.params)
+        diagnostics = []
+        for entry in job["diagnostics"]:
+            kind, params = make("diagnostic", entry["name"], entry["params"])
+            diagnostics.append((entry["name"].rpartition("/")[2], kind(params)))
+
+        data = dataset(dataset_params).load(Path(job["data_dir"]) if job["data_dir"] else None)
+        data = data.limit(cell.data["limit"]).to(device)
+        if len(data.train_y) < training["batch_size"]:
+            raise BenchError(
+                f"{len(data.train_y)} training samples do not fill one batch of {training['batch_size']}; "
+                "use a smaller training.batch_size or a larger data.limit"
+            )
+        torch.manual_seed(cell.seed)
+        net = arch(arch_params, data.train_x.shape[1:], data.classes).to(device)
+        method = rule(rule_params)
+        set_up(method, net, data, training, cell.seed)
+        if training["compile"]:
+            for block in net.blocks:
+                block.compile()
+        self.fields |= {"environment": {**environment(device, training), **job["environment"]},
+                        "passport": rule.passport.as_dict(), "forward_passes": method.forward_passes}  # fmt: skip
+
+        last = training["stop_after"] or training["epochs"]
+        epochs_file = (self.folder / "epochs.jsonl").open("w", encoding="utf-8")
+        audit = None
+
+        def observe(row: EpochRow) -> None:
+            nonlocal audit
+            audit = Audit(net, method, data, cell.seed, max(row.epoch - 1, 0))
+            edge = row.epoch in (0, last)
+            measured: dict[str, Measurement] = {}
+            for name, diagnostic in diagnostics:
+                if edge or diagnostic.when == "epochs":
+                    measured[name] = self.attempt(name, diagnostic, lambda d=diagnostic: measure(d, audit))
+            if row.epoch == 0:
+                self.fields["initial"] = measured
+            self.fields["measurements"] = measured
+            line = {**asdict(row), "measurements": {k: m.model_dump(mode="json") for k, m in measured.items()}}
+            self.rows.append(line)
+            try:
+                epochs_file.write(json.dumps(jsonable(line), sort_keys=True, allow_nan=False) + "\n")
+                epochs_file.flush()
+            except OSError as error:
+                raise StoreError(store.full(self.final, error)) from error
+            self.tell("epoch", row=line)
+
+        with epochs_file:
+            train(method, net, data, training, cell.seed, observe)
+        if audit is not None:
+            self.save_tensors(net, method, audit)
+
+    def attempt(self, name: str, diagnostic: Any, run: Any) -> Measurement:
+        """A diagnostic that raises loses its own measurement, not the training."""
+        try:
+            measurement: Measurement = run()
+            return measurement
+        except Exception as error:
+            from bench_core.plugins import brief
+
+            traceback.print_exc()
+            rule = {key: getattr(diagnostic, key) for key in ("letter", "direction", "threshold", "unit", "across")}
+            return Measurement(**rule, details={"error": f"{name} raised {brief(error)}"})
+
+    def save_tensors(self, net: Any, method: Any, audit: Any) -> None:
+        """checkpoint: network, feedback, auxiliary nets. probe: states, reference gradients and credits of the last audit."""
+        import torch
+        from safetensors.torch import save_file
+
+        def write(name: str, tensors: dict[str, Any]) -> None:
+            plain = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+            try:
+                save_file(plain, self.folder / name)
+            except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
+                raise StoreError(f"{self.final / name}: cannot be written: {error}") from error
+
+        write(
+            "checkpoint.safetensors",
+            {f"net.{key}": value.clone() for key, value in net.state_dict().items()}
+            | {f"method.{key}": value.clone() for key, value in method.state_dict().items()},
+        )
+        batches = audit.batches
+        probe = {f"h_{i}": torch.cat([b.states.h[i] for b in batches]) for i in range(net.depth + 1)}
+        probe |= {f"g_{i}": torch.cat([b.g[i] for b in batches]) for i in range(net.depth + 1)}
+        if batches[0].credits is not None:
+            for index, site in enumerate(net.sites):
+                probe[f"a_{site}"] = torch.cat([b.per_sample(b.credits.audited[index]) for b in batches])
+        write("probe.safetensors", probe)
+
+    def record(self, status: Status, reason: str | None) -> RunRecord:
+        job, last = self.job, self.rows[-1] if self.rows else None
+        trained = [row for row in self.rows if row["epoch"] > 0]
+        seconds = [row["seconds"] for row in trained]
+        return RunRecord(
+            identity=job["identity"],
+            suite=job["suite"],
+            cell=self.cell,
+            status=status,
+            reason=reason,
+            epochs=last["epoch"] if last else 0,
+            seconds=round(time.perf_counter() - self.started, 3),
+            seconds_per_epoch=round(sum(seconds) / len(seconds), 4) if seconds else None,
+            peak_memory_bytes=peak_memory(job["device"]),
+            accuracy=last["accuracy"] if last and trained else None,
+            train_loss=last["train_loss"] if last else None,
+            code=job["code"],
+            data_checksum=job["data_checksum"],
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            **self.fields,
+        )
+
+
+def peak_memory(device: str) -> int:
+    """Peak bytes: of the accelerator where there is one, else resident memory of this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the runner made log.txt our standard error
+    job = json.load(sys.stdin)
+    die_with(job["runner"])
+    run = CellRun(job, channel)
+    try:
+        record = run.carry_out()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        store.commit(record, run.final)
+    except (StoreError, OSError) as error:
+        run.tell("unwritable", reason=str(error))
+        os._exit(EX_IOERR)
+    run.tell("end", status=record.status)
+    os._exit(0)  # threads that a plugin left behind have no say
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,381 @@
+"""The leaderboard in its five formats: what it says, that it fits, and that no name escapes its cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import random
+import re
+import time
+
+import pytest
+from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
+from rich.console import Console
+
+from bench_core.record import Measurement, RunRecord
+from bench_core.report.tables import FORMATS, Format, leaderboard
+from bench_core.verdict import DepthUtility, Settings
+
+DFA, BP = "bench-core/dfa", "bench-core/bp"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a|b||c",
+    "`code` ``x``",
+    "\\input{/etc/passwd}",
+    "100% of_it & $x^2$ #{~}",
+    "[/b][red]x[/red]",
+    '=HYPERLINK("http://x";"y")',
+    "@SUM(1)",
+    "+1",
+    "-1+2",
+    "\t=1",
+    "\r\n=1",
+    "\x1b[31mred\x1b[0m",
+    "safe\u202egnp.exe",
+    "zero\u200bwidth\u2028line",
+    "[x](javascript:alert(1))",
+    "~~gone~~ *b* <!-- c",
+    '"quoted", "cells"',
+    "\ud800",
+    "ünïcödé λ",
+]
+
+
+def rows_of(markdown: str) -> list[list[str]]:
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def as_csv(records: list[RunRecord], **settings: object) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(leaderboard(records, format="csv"), newline="")))
+
+
+def everything(records: list[RunRecord], settings: Settings | None = None) -> dict[Format, str]:
+    return {name: leaderboard(records, settings, format=name) for name in FORMATS}
+
+
+def clean(text: str) -> None:
+    """No NaN or infinity is printed as a figure."""
+    assert not re.search(r"\b(nan|inf|infinity)\b", text, re.IGNORECASE)
+
+
+# ------------------------------------------------------------------------------------------------------- what it says
+
+
+def test_why_a_method_was_walked_back() -> None:
+    text = leaderboard(audit(), width=None)
+    assert (
+        "dfa walked back: residual stream grows 694x in one block (limit 50x), reference gradient at the floor "
+        "(4.2e-09 < 1e-07 at N=128), blocks help -4.3 pp over their frozen twins (needs 2.0)\n"
+    ) in text
+    for needed in ("95 % interval, Student t over seeds", "arXiv:2606.21126", "last epoch counts", "also the probe"):
+        assert needed in text
+    assert "resmlp · cifar10 · 100 epochs · seeds 42, 123, 456" in text
+    assert "ep: 1 of 3 runs not done (seed 456 diverged: loss is not finite at step 90)" in text
+
+
+def test_wide_columns() -> None:
+    table = rows_of(leaderboard(audit(), format="markdown"))
+    row = dict(zip(table[0], next(line for line in table if line[1] == "dfa"), strict=True))
+    assert row == {
+        r"\#": "3",
+        "method": "dfa",
+        "accuracy": ".306 ± .010",
+        "n": "3",
+        "verdict": "walked back 3/3 (a 3, b 3, d 3)",
+        "D1 D2 D3": "FAIL(D1+D2+D3)",
+        "Δ matched": "-4.3 ± 0.7",
+        "Δ bp floor": "-11.3 ± 0.7",
+        "Γ deep": "~~+.004 ± .000~~",
+        "growth": "694",
+        r"‖g\_L‖ N=128": "4.2e-09",
+        "uses": "local",
+        "s/run": "512",
+        "memory MB": "700",
+        "passes": "1",
+    }
+    bp = dict(zip(table[0], next(line for line in table if line[1] == "bp"), strict=True))
+    assert (bp["uses"], bp["Γ deep"], bp["D1 D2 D3"]) == ("G", "+.200 ± .000", "PASS")
+    ep = dict(zip(table[0], next(line for line in table if line[1] == "ep"), strict=True))
+    assert (ep["n"], ep["verdict"]) == ("2 of 3 done", "trustworthy 2/3, diverged 1/3")
+
+
+def test_gamma_never_stands_alone_where_b_fires() -> None:
+    texts = everything(audit())
+    assert "+.004†" in leaderboard(audit(), width=None)
+    assert r".004 $\pm$ .000$^{\dagger}$" in texts["latex"]
+    assert all("reference at the floor" in texts[name] for name in FORMATS)
+    row = next(row for row in json.loads(texts["json"])["groups"][0]["rows"] if row["label"] == "dfa")
+    assert row["gamma_deep"]["value"] == pytest.approx(0.004)
+    assert row["gamma_deep"]["not_diagnostic"] == "reference at the floor"
+    part = [*seeds(DFA, [0.3, 0.3]), run(seed=456, measurements=SICK)]
+    assert "reference at the floor in 1 of 3 runs" in leaderboard(part, format="csv")
+
+
+def test_ties_share_a_rank() -> None:
+    records = seeds(DFA, [0.30, 0.34, 0.31]) + seeds("bench-core/fa", [0.31, 0.32, 0.32]) + seeds(BP, [0.6, 0.61, 0.6])
+    assert {row[1]: row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]} == {
+        "bp": "1",
+        "fa": "2=",
+        "dfa": "2=",
+    }
+
+
+def test_floor_of_the_settings_is_named_in_the_reason() -> None:
+    records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
+    for depth, words in (
+        (DepthUtility("bp"), "blocks help -12.0 pp over bp[freeze=blocks] (needs 2.0)"),
+        (DepthUtility(floor_value=0.349), "blocks help -4.9 pp over the given floor of .349 (needs 2.0)"),
+    ):
+        assert words in leaderboard(records, Settings(depth_utility=depth), width=None)
+
+
+def test_a_rounded_figure_never_contradicts_its_limit() -> None:
+    found = measured(a=50.001, c=0.3001)
+    text = leaderboard([run(accuracy=0.3199, measurements=found), *frozen(DFA, [0.3])], width=None)
+    assert "grows 50.001x in one block (limit 50x)" in text
+    assert "cosine 0.3001, limit 0.3" in text
+    assert "blocks help +1.99 pp" in text
+
+
+def test_figures_of_the_walked_back_runs_only() -> None:
+    records = [*seeds(DFA, [0.4, 0.4]), run(seed=456, measurements=measured(a=99.0)), *frozen(DFA, [0.3] * 3)]
+    assert "grows 99x in one block (limit 50x) in 1 of 3 runs" in leaderboard(records, width=None)
+
+
+def test_recipes_get_their_own_tables_and_say_how_they_differ() -> None:
+    records = seeds(DFA, [0.3, 0.3]) + seeds(DFA, [0.5, 0.5], training={"learning_rate": 0.01})
+    text = leaderboard(records)
+    assert text.count("method") == 2 + text.count("same method")
+    assert "training.learning_rate=0.001" in text
+    assert "training.learning_rate=0.01" in text
+
+
+def test_csv_and_json_keep_full_precision() -> None:
+    value = 0.123456789012345
+    row = as_csv([run(accuracy=value, measurements=SICK)])[0]
+    assert float(row["accuracy"]) == value
+    assert float(row["reference_n128"]) == pytest.approx(4.2e-9, rel=1e-15)
+    document = json.loads(leaderboard([run(accuracy=value)], format="json"))
+    assert document["schema"] == "bench-leaderboard/1"
+    entry = document["groups"][0]["rows"][0]["runs"][0]
+    assert (entry["accuracy"], entry["seed"], entry["letters"]) == (value, 42, [])
+
+
+def test_negative_numbers_stay_numbers_in_csv() -> None:
+    text = leaderboard(audit(), format="csv")
+    row = next(row for row in csv.DictReader(io.StringIO(text)) if row["label"] == "dfa")
+    assert float(row["margin_matched_pp"]) == pytest.approx(-4.3)
+    assert '"-' not in text
+    assert "'-" not in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_order_of_records_does_not_matter(name: Format) -> None:
+    records = audit() + seeds(DFA, [0.3, 0.4], training={"epochs": 30})
+    expected = leaderboard(records, format=name)
+    for seed in range(4):
+        random.Random(seed).shuffle(records)
+        assert leaderboard(records, format=name) == expected
+
+
+def test_passport_codes_have_a_legend() -> None:
+    flags = {**PASSPORT, "learned_feedback": True, "exact_top_credit": True, "oracle": True}
+    text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
+    assert [row[11] for row in rows_of(text)[2:]] == ["–", "L T X"]
+    assert "Uses: L learned feedback, T exact top credit, X something else" in text
+
+
+# --------------------------------------------------------------------------------------------------------- edge cases
+
+
+def test_no_runs() -> None:
+    texts = everything([])
+    for name in ("table", "markdown", "latex"):
+        assert texts[name] == "No runs yet: nothing to show.\n"
+    assert json.loads(texts["json"])["groups"] == []
+    assert texts["csv"].count("\n") == 1
+
+
+def test_one_seed() -> None:
+    records = [run(), *frozen(DFA, [0.3])]
+    for name, text in everything(records).items():
+        clean(text)
+        if name in ("table", "markdown", "latex"):
+            assert "n=1: no interval" in text
+    assert rows_of(leaderboard(records, format="markdown"))[2][:3] == ["–", "dfa", ".400 (n=1: no interval)"]
+    assert as_csv(records)[0]["accuracy_half_width_95"] == ""
+
+
+def test_all_equal() -> None:
+    records = seeds(DFA, [0.3] * 3) + seeds(BP, [0.3] * 3)
+    for text in everything(records).values():
+        clean(text)
+    assert [row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]] == ["1=", "1="]
+
+
+def test_all_failed() -> None:
+    records = [run(seed=seed, status="failed", reason="boom") for seed in (1, 2, 3, 4)]
+    for text in everything(records).values():
+        clean(text)
+        assert "failed 4/4" in text
+        assert "seed 1 failed: boom" in text or "three_diagnostics" in text
+    assert rows_of(leaderboard(records, format="markdown"))[2][2:4] == ["–", "0 of 4 done"]
+
+
+def test_one_method_and_no_floor() -> None:
+    text = leaderboard(seeds(DFA, [0.3, 0.31, 0.32]), width=None)
+    assert "undetermined 3/3 (d not measured)" in text
+    assert "d not measured for dfa: no finished run of dfa[freeze=blocks] with this recipe" in text
+    assert "UNDETERMINED(D3)" in text
+
+
+def test_missing_seeds_are_told() -> None:
+    assert "dfa: no run of seed 7" in leaderboard([run(seed=1), run(BP, seed=1), run(BP, seed=7)], width=None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_fires_and_is_not_printed(value: float) -> None:
+    found = measured(a=value, b=value, c=value)
+    found["alignment"] = Measurement(details={"deep": "nan", "mean": "inf", "unclamped": ["nan"]})
+    found["lab/x"] = Measurement(value=value, direction="above", threshold=1.0, unit="u")
+    records = [*seeds(DFA, [0.3, 0.3], measurements=found, seconds=1.0), run(seed=456, accuracy=value)]
+    for text in everything(records + frozen(DFA, [0.3] * 3)).values():
+        clean(text)
+        assert "a 2, b 2, c 2, d 3, lab/x 2" in text or " a2 b2 c2 d3 lab/x2" in text or "dfa: walked back" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_the_terminal_table_fits(width: int) -> None:
+    long = [
+        *audit(),
+        *seeds("bench-core/state_bridge", [0.30, 0.31, 0.32], measurements=measured(a=99.0, b=1e-9, c=0.9)),
+        *frozen("bench-core/state_bridge", [0.3, 0.3, 0.3]),
+        *seeds("a-long-distribution-name/a_long_method_name", [0.30, 0.31, 0.32], params={"penalty": 0.01}),
+    ]
+    text = leaderboard(long, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    table = text.split("\n\n")[1].splitlines()
+    assert len(table) == 2 + len({(r.cell.method.name, str(r.cell.method.params)) for r in long})
+    start = 5  # after the rank
+    labels = [line[start : start + table[1].split()[1].count("-")] for line in table[2:]]
+    assert len(set(labels)) == len(labels)
+    assert "a-long-distribution-name/a_long_method_name[penalty=0.01]" in re.sub(r"\s+", "", text)
+    assert leaderboard(long, width=1) == leaderboard(long, width=40)
+
+
+def test_the_audit_at_80_columns() -> None:
+    """The common case keeps what matters: accuracy with its interval, the verdict by letters, the margin."""
+    row = next(line for line in leaderboard(audit()).splitlines() if " dfa  " in line)
+    assert row.split() == ["3", "dfa", ".306", "±", ".010", "3", "walked", "back", "3/3", "a3", "b3", "d3", "-4.3"]
+    without = [record for record in audit() if record.cell.method.short != "ep"]
+    row = next(line for line in leaderboard(without).splitlines() if " dfa  " in line)
+    assert "walked back 3/3 a3 b3 d3  " in row or "walked back 3/3 (a 3, b 3, d 3)" in row
+    assert "-4.3" in row
+
+
+def test_thousands_of_runs() -> None:
+    records = [
+        run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100)) for i in range(1000) for seed in (1, 2, 3)
+    ]
+    start = time.perf_counter()
+    text = leaderboard(records)
+    assert time.perf_counter() - start < 10
+    assert len(text) < 5e6
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(ValueError, match="one of table, markdown"):
+        leaderboard([], format="html")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ escaping
+
+
+def hostile(name: str) -> list[RunRecord]:
+    """The name wherever a stranger can put text: method, parameter, reason, arch, passport, diagnostic, unit."""
+    found = measured(a=99.0) | {name: Measurement(value=9.0, direction="above", threshold=1.0, unit=name)}
+    found["batch_stability"] = found["batch_stability"].model_copy(update={"not_diagnostic": name})
+    return [
+        *seeds(name, [0.3, 0.4], measurements=found, passport={name: True}, arch=name),
+        run(name, 456, status="failed", reason=name, arch=name),
+        *seeds(DFA, [0.2, 0.2], params={"option": name}, arch=name),
+        *seeds(DFA, [0.1, 0.1], params={"option": 1}, arch=name),
+    ]
+
+
+def forbidden(text: str) -> list[str]:
+    """Control, bidirectional and other invisible characters, lone surrogates too."""
+    return re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]", text)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_shown_and_never_obeyed(name: str) -> None:
+    texts = everything(hostile(name), Settings(title=name, depth_utility=DepthUtility(name)))
+    for text in texts.values():
+        assert forbidden(text) == []
+        text.encode()
+
+    # terminal: every row on a line of its own, and rich shows the text literally
+    console = Console(file=io.StringIO(), width=400)
+    console.print(texts["table"], markup=False, highlight=False, soft_wrap=True, emoji=False)
+    assert console.file.getvalue().rstrip("\n") == texts["table"].rstrip("\n")  # type: ignore[attr-defined]
+    assert max(len(line) for line in texts["table"].splitlines()) <= 80
+
+    # Markdown: the right number of cells, no HTML, no markup
+    markdown = texts["markdown"]
+    table = rows_of(markdown)
+    assert len(table) == 5
+    assert {len(row) for row in table} == {15}
+    assert not re.search(r"[<>]", markdown)
+    assert not re.search(r"(?<!\\)(\\\\)*`", markdown)
+    body = [line for line in markdown.splitlines() if "walked back" in line]
+    assert not any(re.search(r"(?<!\\)(\\\\)*\]\(", line) for line in body)
+
+    # LaTeX: only our own commands, balanced braces, no comment
+    latex = texts["latex"]
+    commands = set(re.findall(r"\\([a-zA-Z]+)", latex))
+    assert commands <= {
+        *("begin", "end", "centering", "scriptsize", "setlength", "tabcolsep", "caption", "toprule", "midrule"),
+        *("bottomrule", "par", "medskip", "raggedright", "pm", "cdot", "Delta", "Gamma", "dagger", "times", "lambda"),
+        *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar", "char"),
+    }
+    bare = re.sub(r"\\.", "", latex)
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[%#]", bare)
+    assert bare.count("$") % 2 == 0
+    for row in re.findall(r"^.*\\\\$", latex, re.MULTILINE):
+        assert len(re.findall(r"(?<!\\)&", row)) == 14
+
+    # CSV: one line per method, no cell a formula
+    cells = list(csv.reader(io.StringIO(texts["csv"], newline="")))
+    assert {len(line) for line in cells} == {len(cells[0])}
+    assert len(cells) == 4
+    for line in cells[1:]:
+        for head, cell in zip(cells[0], line, strict=True):
+            numeric = re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) and head not in ("method", "label", "arch")
+            assert numeric or not cell.startswith(tuple("=+-@\t\r\n"))
+
+    # JSON: the name as it is, and nothing that could end a script element
+    assert "</" not in texts["json"]
+    assert "<!--" not in texts["json"]
+    assert name in {row["method"] for row in json.loads(texts["json"])["groups"][0]["rows"]}
+
+
+def test_formula_cells_get_an_apostrophe() -> None:
+    found = [row["method"] for row in as_csv([run("=1+1"), run("@x"), run("\t=1")])]
+    assert sorted(found) == ["'=1+1", "'@x", "'\\x09=1"]
+
+
+def test_invisible_characters_are_written_out() -> None:
+    text = leaderboard([run("a\x1b[2Jb\u202ec", accuracy=0.5)], width=200)
+    assert "a\\x1b[2Jb\\u202ec" in text
+
+
+def test_different_data_are_told() -> None:
+    records = [run(seed=1, data_checksum="x"), run(seed=2, data_checksum="y", finished="2026"), run(seed=2)]
+    text = leaderboard(records, width=None)
+    assert "did not all read the same data" in text
+    assert "1 further records of these cells set aside" in text

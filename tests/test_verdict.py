@@ -1,0 +1,339 @@
+"""Laws of verdicts: what fires, what is missing, which floor, and how runs are counted."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from records import SICK, audit, frozen, measured, run, seeds
+
+from bench_core.judgement import Floor
+from bench_core.record import Measurement, RunRecord
+from bench_core.verdict import (
+    DepthUtility,
+    Group,
+    Judgement,
+    Row,
+    Settings,
+    aggregate,
+    alignment,
+    fires,
+    is_ceiling,
+    is_floor,
+    judge,
+    judge_all,
+    label,
+    recipe,
+)
+
+DFA, BP = "bench-core/dfa", "bench-core/bp"
+
+
+def above(value: float | None, threshold: float | None = 50.0) -> Measurement:
+    return Measurement(value=value, letter="a", direction="above", threshold=threshold)
+
+
+def only(records: list[RunRecord], settings: Settings | None = None) -> Group:
+    groups = judge_all(records, settings or Settings())
+    assert len(groups) == 1
+    return groups[0]
+
+
+def row_of(records: list[RunRecord], name: str, settings: Settings | None = None) -> Row:
+    return next(row for row in only(records, settings).rows if row.label == name)
+
+
+# -------------------------------------------------------------------------------------------------------------- firing
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(50.0, False), (50.1, True), (math.inf, True), (math.nan, True), (-math.inf, True)]
+)
+def test_fires_strictly_above(value: float, expected: bool) -> None:
+    assert fires(above(value)) is expected
+
+
+def test_fires_strictly_below() -> None:
+    item = Measurement(value=2.0, letter="d", direction="below", threshold=2.0)
+    assert not fires(item)
+    assert fires(item, threshold=2.1)
+    assert fires(item.model_copy(update={"value": 1.9}))
+
+
+def test_what_never_fires() -> None:
+    assert not fires(above(None))
+    assert not fires(above(99.0, None))
+    assert not fires(above(math.nan).model_copy(update={"not_diagnostic": "too few batches"}))
+    assert not fires(Measurement(value=math.inf))
+    assert fires(above(10.0), threshold=5.0)
+    assert fires(above(-1.0), threshold=-2.0)
+
+
+# ------------------------------------------------------------------------------------------------------------- one run
+
+
+@pytest.mark.parametrize(
+    ("found", "floor", "text", "three"),
+    [
+        (measured(), 0.1, "trustworthy", "PASS"),
+        (measured(), None, "undetermined (d not measured)", "UNDETERMINED(D3)"),
+        (measured(c=None), None, "undetermined (c+d not measured)", "UNDETERMINED(D3)"),
+        (measured(c=None), 0.1, "undetermined (c not measured)", "PASS"),
+        (SICK, 0.39, "walked back (a+b+d)", "FAIL(D1+D2+D3)"),
+        (measured(a=99.0, b=1e-9), 0.1, "walked back (a+b)", "FAIL(D1+D2)"),
+        (measured(c=0.9), None, "walked back (c)", "UNDETERMINED(D3)"),
+        (measured(a=math.inf), None, "walked back (a)", "FAIL(D1)"),
+    ],
+)
+def test_verdict_texts(found: dict[str, Measurement], floor: float | None, text: str, three: str) -> None:
+    given = Floor("f", mean=floor)
+    judgement = judge(run(accuracy=0.4, measurements=found), given, given, given, Settings())
+    assert (judgement.text, judgement.three) == (text, three)
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "crashed", "interrupted"])
+def test_a_run_that_is_not_done_has_its_status(status: str) -> None:
+    given = Floor("f", mean=0.1)
+    judgement = judge(run(status=status), given, given, given, Settings())  # type: ignore[arg-type]
+    assert (judgement.text, judgement.fired, judgement.margin) == (status, (), None)
+
+
+def test_d_fires_below_two_points_and_not_at_them() -> None:
+    record = run(accuracy=0.5)
+    for floor, text in ((0.4799, "trustworthy"), (0.4801, "walked back (d)"), (0.55, "walked back (d)")):
+        given = Floor("f", mean=floor)
+        assert judge(record, given, given, given, Settings()).text == text
+    exact = Floor("f", mean=0.25)
+    assert judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.0})).text == "trustworthy"
+    assert judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.1})).fired == ("d",)
+
+
+def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
+    record = run(measurements=measured(c=0.9), initial=measured(c=0.8))
+    given = Floor("f", mean=0.1)
+    judgement = judge(record, given, given, given, Settings())
+    assert judgement.text == "trustworthy"
+    assert dict(judgement.not_diagnostic) == {"c": "already fires on the untrained network"}
+    healthy = judge(record.model_copy(update={"initial": measured(c=0.2)}), given, given, given, Settings())
+    assert healthy.text == "walked back (c)"
+    # d compares trained cells: it has no untrained value
+    low = Floor("f", mean=0.5)
+    assert judge(record, low, low, low, Settings()).fired == ("d",)
+    # the threshold in force decides about the untrained network too
+    assert judge(record, given, given, given, Settings(thresholds={"batch_stability": 0.85})).fired == ("c",)
+
+
+def test_a_declared_reason_is_neither_fired_nor_missing() -> None:
+    found = measured()
+    found["batch_stability"] = found["batch_stability"].model_copy(
+        update={"value": None, "not_diagnostic": "3 of 10 probe batches"}
+    )
+    given = Floor("f", mean=0.1)
+    judgement = judge(run(measurements=found), given, given, given, Settings())
+    assert (judgement.text, dict(judgement.not_diagnostic)) == ("trustworthy", {"c": "3 of 10 probe batches"})
+
+
+def test_letters_of_strangers_join() -> None:
+    extra = {
+        "lab/rank": Measurement(value=9.0, letter="r", direction="above", threshold=1.0),
+        "lab/entropy": Measurement(value=9.0, direction="above", threshold=1.0),
+        "lab/impostor": Measurement(value=9.0, letter="a", direction="above", threshold=1.0),
+        "lab/note": Measurement(value=9.0),
+    }
+    given = Floor("f", mean=0.1)
+    judgement = judge(run(measurements=measured() | extra), given, given, given, Settings())
+    assert judgement.text == "walked back (r+lab/entropy+lab/impostor)"
+    assert judgement.three == "PASS"
+
+
+def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
+    extra = measured() | {"lab/rank": Measurement(value=0.0, letter="r", direction="above", threshold=1.0)}
+    records = [run(seed=1, measurements=extra), run(seed=2), *frozen(DFA, [0.2, 0.2])]
+    assert row_of(records, "dfa").verdict == "trustworthy 1/2, undetermined 1/2 (r not measured)"
+
+
+def test_thresholds_of_the_suite_replace_the_stored_ones() -> None:
+    records = [*seeds(DFA, [0.4, 0.4]), *frozen(DFA, [0.2, 0.2])]
+    for name in ("scale_growth", "bench-core/scale_growth"):
+        assert row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict == "walked back 2/2 (a 2)"
+
+
+def test_gamma_is_marked_where_b_fires() -> None:
+    given = Floor("f", mean=0.1)
+    for found, reason in ((SICK, "reference at the floor"), (measured(), None)):
+        record = run(measurements=found)
+        gamma = alignment(record, judge(record, given, given, given, Settings()))
+        assert gamma is not None
+        assert gamma.not_diagnostic == reason
+    assert alignment(run(measurements=measured(gamma=None)), Judgement("done", "method")) is None
+
+
+# -------------------------------------------------------------------------------------------------------------- floors
+
+
+def test_d_is_judged_per_run_against_the_mean_of_the_floor() -> None:
+    records = [*seeds(DFA, [0.30, 0.34, 0.33]), *frozen(DFA, [0.29, 0.30, 0.31])]
+    row = row_of(records, "dfa")
+    assert [run_.judgement.margin for run_ in row.runs] == pytest.approx([0.0, 4.0, 3.0])
+    assert row.verdict == "walked back 1/3 (d 1)"
+    assert row.margin_matched is not None
+    assert row.margin_matched.mean == pytest.approx(7 / 3)
+
+
+def test_failed_floor_runs_do_not_count() -> None:
+    records = [run(accuracy=0.40), *frozen(DFA, [0.30]), run(seed=123, status="failed", params={"freeze": "blocks"})]
+    row = row_of(records, "dfa")
+    assert row.runs[0].judgement.margin == pytest.approx(10.0)
+
+
+def test_matched_floor_has_the_same_params_but_never_a_penalty() -> None:
+    records = [
+        run(accuracy=0.40, params={"penalty": 0.01}),
+        run(accuracy=0.40, params={"normalize": "batch"}),
+        run(accuracy=0.30, params={"freeze": "blocks"}),
+        run(accuracy=0.20, params={"freeze": "blocks", "normalize": "batch"}),
+    ]
+    assert row_of(records, "dfa[penalty=0.01]").runs[0].judgement.margin == pytest.approx(10.0)
+    assert row_of(records, "dfa[normalize=batch]").runs[0].judgement.margin == pytest.approx(20.0)
+
+
+def test_bp_named_and_literal_floors() -> None:
+    records = [
+        run(accuracy=0.50),
+        run("bench-core/fa", accuracy=0.45),
+        *frozen(DFA, [0.30]),
+        *frozen(BP, [0.42]),
+    ]
+    for floor, margin in ((DepthUtility("bp"), 8.0), (DepthUtility("dfa"), 20.0), (DepthUtility("dfa", 0.1), 40.0)):
+        judgement = row_of(records, "dfa", Settings(depth_utility=floor)).runs[0].judgement
+        assert judgement.margin == pytest.approx(margin)
+        assert (judgement.margin_matched, judgement.margin_bp) == (pytest.approx(20.0), pytest.approx(8.0))
+    fa = row_of(records, "fa").runs[0].judgement
+    assert (fa.text, fa.margin_matched, fa.margin_bp) == ("undetermined (d not measured)", None, pytest.approx(3.0))
+    assert row_of(records, "fa", Settings(depth_utility=DepthUtility("nobody"))).floor.reason
+
+
+def test_a_floor_of_another_recipe_is_no_floor() -> None:
+    records = [run(), *frozen(DFA, [0.2], training={"epochs": 30})]
+    assert {row.verdict for group in judge_all(records) for row in group.rows} == {
+        "undetermined 1/1 (d not measured)",
+        "floor",
+    }
+
+
+def test_roles() -> None:
+    assert is_floor(run(params={"freeze": "blocks"}))
+    assert not is_floor(run())
+    assert is_ceiling(run(BP))
+    for params in ({"freeze": "blocks"}, {"penalty": 0.1}, {"random_targets": True}):
+        assert not is_ceiling(run(BP, params=params))
+    assert not is_ceiling(run("stranger/bp"))
+
+
+def test_recipe_is_everything_but_method_and_seed() -> None:
+    base = run()
+    assert recipe(base) == recipe(run(BP, seed=9, params={"penalty": 1.0}))
+    assert recipe(base) != recipe(run(training={"learning_rate": 1e-2}))
+    assert recipe(base) != recipe(run(arch="bench-core/vit_mini"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def _judged(kind: str, *letters: str) -> Judgement:
+    if kind == "floor":
+        return Judgement("done", "floor")
+    if kind == "missing":
+        return Judgement("done", "method", missing=letters)
+    return Judgement(kind, "method", fired=letters)
+
+
+@pytest.mark.parametrize(
+    ("judgements", "text"),
+    [
+        ([_judged("done", "a", "b", "d"), _judged("done", "a", "b", "d"), _judged("done", "a", "b", "c", "d")],
+         "walked back 3/3 (a 3, b 3, c 1, d 3)"),
+        ([_judged("done")] * 3, "trustworthy 3/3"),
+        ([_judged("done"), _judged("done", "d"), _judged("done", "d")], "walked back 2/3 (d 2)"),
+        ([_judged("done", "d"), _judged("done", "d"), _judged("diverged")], "walked back 2/3 (d 2), diverged 1/3"),
+        ([_judged("missing", "d")] * 2, "undetermined 2/2 (d not measured)"),
+        ([_judged("failed")] * 3, "failed 3/3"),
+        ([_judged("floor")] * 3, "floor"),
+        ([_judged("floor")] * 2 + [_judged("crashed")], "floor 2/3, crashed 1/3"),
+    ],
+)  # fmt: skip
+def test_aggregate(judgements: list[Judgement], text: str) -> None:
+    assert aggregate(judgements) == text
+
+
+def test_labels() -> None:
+    methods = [
+        run(),
+        run(params={"penalty": 0.01}),
+        run(params={"freeze": "blocks"}),
+        run(BP, params={"freeze": "blocks"}),
+        run(BP),
+        run("lab/sb", params={"hidden": 3, "tau": 1}),
+        run("lab/sb", params={"hidden": 2, "tau": 1, "normalize_eps": {"per_n": 1e-6}}),
+    ]
+    peers = [record.cell.method for record in methods]
+    assert [label(peer, peers) for peer in peers] == [
+        "dfa",
+        "dfa[penalty=0.01]",
+        "dfa[freeze=blocks]",
+        "bp[freeze=blocks] (frozen)",
+        "bp",
+        "lab/sb[hidden=3]",
+        'lab/sb[normalize_eps={"per_n": 1e-06}, hidden=2]',
+    ]
+
+
+def test_failed_runs_stay_in_n_and_out_of_the_mean() -> None:
+    row = row_of(audit(), "ep")
+    assert row.accuracy is not None
+    assert (row.accuracy.n, row.accuracy.mean) == (2, pytest.approx(0.405))
+    assert row.verdict == "trustworthy 2/3, diverged 1/3"
+
+
+def test_recipes_are_never_mixed() -> None:
+    groups = judge_all(seeds(DFA, [0.3, 0.3]) + seeds(DFA, [0.5, 0.5], training={"epochs": 30}))
+    assert [len(group.rows) for group in groups] == [1, 1]
+
+
+def test_a_seed_counts_once() -> None:
+    """The latest done record stands for its seed, the others are counted as set aside."""
+    records = [
+        run(accuracy=0.1, finished="2026-01-01"),
+        run(accuracy=0.2, finished="2026-01-02"),
+        run(status="failed", finished="2026-01-03"),
+    ]
+    group = only(records)
+    assert group.set_aside == 2
+    assert group.rows[0].accuracy is not None
+    assert (group.rows[0].accuracy.mean, group.rows[0].accuracy.n) == (0.2, 1)
+
+
+def test_an_accuracy_that_is_not_finite_enters_no_mean() -> None:
+    row = row_of([run(accuracy=math.nan), *frozen(DFA, [0.1])], "dfa")
+    assert (row.accuracy, row.verdict) == (None, "walked back 1/1 (d 1)")
+
+
+def test_order_of_records_does_not_matter() -> None:
+    records = audit()
+    expected = judge_all(records)
+    for seed in range(5):
+        random.Random(seed).shuffle(records)
+        assert judge_all(records) == expected
+
+
+def test_rows_are_sorted_and_ranked_without_floors() -> None:
+    rows = only(audit()).rows
+    assert [(row.label, row.rank) for row in rows] == [
+        ("bp", 1),
+        ("bp[freeze=blocks] (frozen)", None),
+        ("ep", 2),
+        ("dfa[freeze=blocks]", None),
+        ("ep[freeze=blocks]", None),
+        ("dfa", 3),
+    ]
