@@ -221,7 +221,7 @@ def _representative(records: Iterable[RunRecord]) -> RunRecord:
     return max(records, key=lambda item: (item.status == "done", item.finished, item.identity, item.to_json()))
 
 
-def _group(records: Sequence[RunRecord], peers: Sequence[ComponentRef], settings: Settings) -> Group:
+def _group(records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings) -> Group:
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         cells[method_key(record)][record.cell.seed].append(record)
@@ -245,7 +245,7 @@ def _group(records: Sequence[RunRecord], peers: Sequence[ComponentRef], settings
         judgements = [judge(run, chosen, matched, bp, settings, expected) for run in runs]
         rows.append(
             Row(
-                label=label(ref, peers),
+                label=label(ref, peers[ref.name]),
                 role=role(runs[0]),
                 runs=tuple(Run(run, judgement) for run, judgement in zip(runs, judgements, strict=True)),
                 accuracy=estimate(found.values()) if found else None,
@@ -278,5 +278,7 @@ def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> lis
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe(record)].append(record)
-    peers = [method for _, method in sorted({ref_key(item.cell.method): item.cell.method for item in records}.items())]
+    peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name, so that labelling thousands of rows stays quick
+    for _, method in sorted({ref_key(item.cell.method): item.cell.method for item in records}.items()):
+        peers[method.name].append(method)
     return [_group(group, peers, settings) for _, group in sorted(by_recipe.items())]

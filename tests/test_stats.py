@@ -103,6 +103,12 @@ def test_higher_is_better_and_noise_ties() -> None:
     assert tie_ranks([bad, middle, good, similar]) == [4, 2, 1, 2]
 
 
+def test_ranks_use_the_sample_deviation() -> None:
+    """Differences .3 ± .0273 at n=2: half width .347 with ddof=1 (a tie), .245 with ddof=0."""
+    assert tie_ranks([{1: 0.5, 2: 0.5}, {1: 0.1727, 2: 0.2273}]) == [1, 1]
+    assert tie_ranks([{1: 0.5, 2: 0.5}, {1: 0.19, 2: 0.21}]) == [1, 2]
+
+
 def test_one_seed_earns_no_rank() -> None:
     assert tie_ranks([{1: 0.9}, {1: 0.1}]) == [None, None]
     assert tie_ranks([{1: 0.9}, {1: 0.1, 2: 0.2}, {}]) == [None, 1, None]

@@ -119,7 +119,9 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
     assert healthy.text == "walked back (c)"
     # d compares trained cells: it has no untrained value
     low = Floor("f", mean=0.5)
-    assert judge(record, low, low, low, Settings()).fired == ("d",)
+    untrained = measured()
+    untrained["depth_utility"] = untrained["depth_utility"].model_copy(update={"value": -5.0})
+    assert judge(run(initial=untrained), low, low, low, Settings()).fired == ("d",)
     # the threshold in force decides about the untrained network too
     assert judge(record, given, given, given, Settings(thresholds={"batch_stability": 0.85})).fired == ("c",)
 
@@ -161,7 +163,7 @@ def test_thresholds_of_the_suite_replace_the_stored_ones() -> None:
 
 def test_gamma_is_marked_where_b_fires() -> None:
     given = Floor("f", mean=0.1)
-    for found, reason in ((SICK, "reference at the floor"), (measured(), None)):
+    for found, reason in ((SICK, "reference at the floor"), (measured(), None), (measured(a=99.0), None)):
         record = run(measurements=found)
         gamma = alignment(record, judge(record, given, given, given, Settings()))
         assert gamma is not None

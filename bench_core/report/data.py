@@ -136,13 +136,14 @@ def as_json(groups: Sequence[Group], settings: Settings) -> str:
     return escape.json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
 
 
-def _flat(group: Group, row: Row) -> dict[str, Any]:
-    cell, found = group.records[0].cell, gamma(row)
+def _flat(row: Row) -> dict[str, Any]:
+    record, found = row.runs[0].record, gamma(row)
+    cell = record.cell
     flat: dict[str, Any] = {
         "arch": cell.arch.short,
         "dataset": cell.dataset.short,
         "epochs": cell.training.get("epochs"),
-        "recipe": blake2b(recipe(group.records[0]).encode(), digest_size=8).hexdigest(),
+        "recipe": blake2b(recipe(record).encode(), digest_size=8).hexdigest(),
         "rank": row.rank,
         "tied": "yes" if row.tied else "no",
         "method": row.method.name,
@@ -176,7 +177,7 @@ def as_csv(groups: Sequence[Group]) -> str:
     writer.writerow(CSV_COLUMNS)
     for group in groups:
         for row in group.rows:
-            line = _flat(group, row)
+            line = _flat(row)
             values = [line[name] for name in CSV_COLUMNS]
             writer.writerow([escape.csv_text(value) if isinstance(value, str) else value for value in values])
     return text.getvalue()

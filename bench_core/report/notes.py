@@ -62,7 +62,7 @@ def headers(groups: Sequence[Group]) -> list[str]:
 
 
 def _failures(group: Group) -> list[str]:
-    lines = []
+    lines, seeds = [], set(group.seeds)
     for row in group.rows:
         broken = [run.record for run in row.runs if not is_finished(run.record)]
         if broken:
@@ -73,7 +73,7 @@ def _failures(group: Group) -> list[str]:
             ]
             rest = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
             lines.append(f"{row.label}: {len(broken)} of {len(row.runs)} runs not done ({'; '.join(told)}{rest})")
-        absent = sorted(set(group.seeds) - {run.record.cell.seed for run in row.runs})
+        absent = sorted(seeds - {run.record.cell.seed for run in row.runs})
         if absent:
             lines.append(f"{row.label}: no run of seed {listed(str(seed) for seed in absent)}")
     return lines
