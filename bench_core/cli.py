@@ -1,0 +1,251 @@
+"""The command `bench`. Every command imports what it needs when it is called: `bench --help` loads click and nothing else of weight.
+
+Exit codes: 0 all cells done · 1 some cells failed · 2 usage · 3 our bug · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench_core import __version__
+from bench_core.errors import BenchError, Exit
+
+if TYPE_CHECKING:
+    from bench_core.plan import Plan
+    from bench_core.plugins import Registry
+
+
+class Grouped(click.Group):
+    """Lists commands in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bench")
+def bench() -> None:
+    """Audit learning rules that replace or approximate backpropagation.
+
+    Start with: bench run quickstart
+    """
+
+
+def suite_options(command: Any) -> Any:
+    """The options that say which suite, changed how, with which data and results."""
+    options = [
+        click.argument("suite"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value, such as training.epochs=5."),
+        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable); name or name[option=value]."),
+        click.option("--dataset", metavar="NAME", help="Another data set."),
+        click.option("--arch", metavar="NAME", help="Another architecture."),
+        click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only this seed (repeatable)."),
+        click.option("--epochs", type=int, metavar="N", help="Another length of the schedule."),
+        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
+        click.option("--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Where run folders are kept."),
+        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=click.Path(path_type=Path), help="Where data files lie; default: data."),
+        click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
+    """Load the suite and the plugins and make the plan; broken plugins that it does not use are one warning line each."""
+    from bench_core import plugins
+    from bench_core.plan import make_plan
+    from bench_core.suite_load import load_suite
+
+    short = {key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")}
+    loaded = load_suite(suite, options["overrides"], **short)
+    registry = plugins.load()
+    plan = make_plan(loaded, registry, options["results"], options["data_dir"], options["retry_failed"])
+    for trouble in registry.troubles:
+        click.echo(f"warning: plugin {trouble}", err=True)
+    for line in plan.troubles:
+        click.echo(f"warning: {line}", err=True)
+    return plan, registry
+
+
+@bench.command()
+@suite_options
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once; default: one per core.")
+def run(suite: str, workers: int | None, **options: Any) -> None:
+    """Run a suite: a YAML file, or the name of an installed one.
+
+    Cells that are finished are reused, so the same command goes on where it was stopped.
+    """
+    from functools import partial
+
+    from bench_core import progress
+    from bench_core.runner import carry_out
+
+    plan, registry = planned(suite, options)
+    reused = len(plan.cells) - len(plan.to_run)
+    click.echo(f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        records = carry_out(
+            plan, registry, workers, partial(progress.choose, terminal=sys.stdout.isatty()),
+            lambda line: click.echo(f"warning: {line}", err=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: finished cells are kept; the same command goes on from there", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    show([plan.folder], "table")
+    failed = [record for record in records if record.status != "done"]
+    for record in failed:
+        click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
+    sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
+
+
+@bench.command()
+@suite_options
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def plan(suite: str, as_json: bool, **options: Any) -> None:
+    """Say what `bench run` would do, and why, without doing it."""
+    import json
+
+    from bench_core.judgement import label
+
+    made, _ = planned(suite, options)
+    methods = [cell.cell.method for cell in made.cells]
+    if as_json:
+        cells = [
+            {"identity": c.identity, "action": c.action, "why": c.why, "cell": c.cell.model_dump(mode="json")}
+            for c in made.cells
+        ]
+        click.echo(json.dumps({"suite": made.suite.name, "folder": str(made.folder), "cells": cells}, indent=1))
+        return
+    for cell in made.cells:
+        click.echo(f"{cell.action:5}  {cell.identity[:12]}  {label(cell.cell.method, methods)} · seed {cell.cell.seed}  ({cell.why})")
+    click.echo(f"{made.suite.name}: {len(made.cells)} cells, {len(made.cells) - len(made.to_run)} reused, {len(made.to_run)} to run")
+
+
+@bench.command()
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "latex", "csv", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
+def leaderboard(results: tuple[Path, ...], form: str, output: Path | None) -> None:
+    """Rank the methods of one or several results folders, with verdicts. Default: results."""
+    show(list(results) or [Path("results")], form, output)
+
+
+def show(roots: list[Path], form: str, output: Path | None = None) -> None:
+    """Print the leaderboards of all suites under the given folders."""
+    import shutil
+
+    from bench_core.report.tables import leaderboard as table
+    from bench_core.results import gather
+    from bench_core.store import replace_file
+
+    suites, troubles = gather(roots)
+    for line in troubles:
+        click.echo(f"warning: {line}", err=True)
+    width = shutil.get_terminal_size((100, 24)).columns if form == "table" and output is None else None
+    texts = []
+    for found in suites:
+        heading = f"{found.name}: {found.settings.title}".rstrip(": ")
+        if found.superseded:
+            click.echo(f"note: {found.name}: {found.superseded} older runs of the same cells by other code are not counted", err=True)
+        text = table(found.records, found.settings, form, width=width)  # type: ignore[arg-type]
+        texts.append(f"{heading}\n\n{text}" if form == "table" else text)
+    body = "\n\n".join(texts) if texts else "no runs yet: `bench run SUITE` makes some"
+    if output is None:
+        click.echo(body)
+    else:
+        replace_file(output, body + "\n")
+        click.echo(output)
+
+
+@bench.command("list")
+@click.argument("kind", required=False, type=click.Choice(["methods", "archs", "datasets", "diagnostics", "executors", "suites"]))
+def list_(kind: str | None) -> None:
+    """List installed components and suites."""
+    from tabulate import tabulate
+
+    from bench_core import plugins
+    from bench_core.report.escape import visible
+    from bench_core.suite_load import installed_suites
+
+    registry = plugins.load()
+    for trouble in registry.troubles:
+        click.echo(f"warning: plugin {trouble}", err=True)
+    rows = [
+        [item.kind, item.short_name, visible(item.component.summary), f"{item.distribution} {item.version}"]
+        for each in plugins.KINDS
+        for item in registry.of_kind(each)
+        if kind in (None, f"{each}s")
+    ]
+    if kind in (None, "suites"):
+        rows += [["suite", name, "", "bench-core"] for name in installed_suites()]
+    click.echo(tabulate(rows, headers=["kind", "name", "what it is", "from"], disable_numparse=True))
+
+
+@bench.command("plugins")
+def plugins_() -> None:
+    """List the distributions that bring plugins, and what is wrong with them."""
+    from collections import Counter
+
+    from tabulate import tabulate
+
+    from bench_core import plugins
+
+    registry = plugins.load()
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for item in registry.components:
+        counts.setdefault((item.distribution, item.version), Counter())[item.kind] += 1
+    troubled = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
+    rows = [
+        [name, version, ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.get((name, version), Counter()).items()) or "–",
+         "trouble" if (name, version) in troubled else "ok"]
+        for name, version in sorted(counts.keys() | troubled)
+    ]  # fmt: skip
+    click.echo(tabulate(rows, headers=["distribution", "version", "brings", "state"], disable_numparse=True))
+    for trouble in registry.troubles:
+        click.echo(f"trouble: {trouble}")
+
+
+@bench.command()
+def schema() -> None:
+    """Print the JSON Schema of suite files, for editors."""
+    import json
+
+    from bench_core.suite_load import suite_schema
+
+    click.echo(json.dumps(suite_schema(), indent=2))
+
+
+def main() -> None:
+    """Entry point: errors for people are one line, ours are a traceback."""
+    try:
+        bench.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(Exit.INTERRUPTED)
+    except BenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        sys.exit(Exit.DONE)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("this is a bug of bench: please report it with the lines above", err=True)
+        sys.exit(Exit.BUG)
+
+
+if __name__ == "__main__":
+    main()

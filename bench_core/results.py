@@ -1,0 +1,90 @@
+"""What results folders hold, suite by suite, ready to be judged.
+
+A suite folder has a suite.json, written by `bench run`: title, thresholds, what d is read against, and which identity stands for
+which cell under the code that ran last. Where a folder holds runs of one cell under several identities (the code changed in
+between), the one that suite.json names counts; the others are kept and counted as superseded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench_core import store
+from bench_core.identity import digest
+from bench_core.judgement import DepthUtility, Settings
+from bench_core.record import Cell, RunRecord
+from bench_core.suite import Suite
+
+
+@dataclass(frozen=True)
+class SuiteResults:
+    """The runs of one suite folder and how they are to be judged."""
+
+    name: str
+    settings: Settings
+    records: tuple[RunRecord, ...]
+    superseded: int
+
+
+def cell_key(cell: Cell) -> str:
+    """What a cell is, whatever code ran it."""
+    return digest(cell.model_dump(mode="json"))
+
+
+def describe(suite: Suite, cells: dict[str, str], before: dict[str, Any] | None) -> dict[str, Any]:
+    """suite.json: how the suite is judged, and cell → identity; cells of earlier plans stay."""
+    thresholds = {entry.name: entry.threshold for entry in suite.diagnostics if entry.threshold is not None}
+    earlier = (before or {}).get("cells")
+    return {
+        "schema": 1,
+        "name": suite.name,
+        "title": suite.title,
+        "description": suite.description,
+        "thresholds": thresholds,
+        "depth_utility": suite.depth_utility.model_dump(),
+        "expect": [claim.model_dump() for claim in suite.expect],
+        "cells": {**(earlier if isinstance(earlier, dict) else {}), **cells},
+    }
+
+
+def settings_of(described: dict[str, Any] | None) -> Settings:
+    """How the runs of a suite folder are judged; the defaults where suite.json is missing."""
+    described = described or {}
+    utility = described.get("depth_utility") or {}
+    return Settings(
+        thresholds=dict(described.get("thresholds") or {}),
+        depth_utility=DepthUtility(utility.get("floor", "matched"), utility.get("floor_value")),
+        title=str(described.get("title") or ""),
+    )
+
+
+def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
+    """The results under the given folders, by suite, and a line for each folder that could not be read."""
+    found = store.scan(roots)
+    by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
+    for run in found.runs:
+        by_folder[run.folder.parent].append(run.record)
+    results = []
+    for folder in sorted(by_folder):
+        described = store.read_suite(folder)
+        counted, superseded = current(by_folder[folder], (described or {}).get("cells") or {})
+        name = str((described or {}).get("name") or folder.name)
+        results.append(SuiteResults(name, settings_of(described), counted, superseded))
+    return results, found.troubles
+
+
+def current(records: Sequence[RunRecord], cells: dict[str, str]) -> tuple[tuple[RunRecord, ...], int]:
+    """The runs that count: of several runs of one cell, the one that `cells` names, if it is there."""
+    by_cell: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_cell[cell_key(record.cell)].append(record)
+    counted: list[RunRecord] = []
+    for key, runs in by_cell.items():
+        named = [run for run in runs if run.identity == cells.get(key)]
+        counted += named or runs
+    counted.sort(key=lambda record: record.identity)
+    return tuple(counted), len(records) - len(counted)

@@ -1,0 +1,131 @@
+"""A suite from its plan to its records: what `bench run` does, callable from Python.
+
+    from bench_core import run_suite
+    records = run_suite("quickstart", overrides=["training.epochs=5"])
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench_core import plugins, store
+from bench_core.executors import local
+from bench_core.plan import Plan, PlannedCell, make_plan
+from bench_core.record import RunRecord
+from bench_core.results import cell_key, describe
+
+
+def run_suite(
+    source: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    **short: Any,
+) -> list[RunRecord]:
+    """Run a suite (a path or the name of an installed one) and return the records of all its cells.
+
+    Cells that are finished already are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the command line.
+    Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError where results cannot be written.
+    """
+    from bench_core.suite_load import load_suite
+
+    suite = load_suite(source, overrides, **short)
+    registry = plugins.load()
+    plan = make_plan(suite, registry, Path(results), Path(data_dir) if data_dir else default_data_dir(), retry_failed)
+    return carry_out(plan, registry, workers=workers)
+
+
+def default_data_dir() -> Path | None:
+    """BENCH_DATA_DIR, or None: then data sets look in `data`."""
+    return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
+
+
+def default_workers(plan: Plan) -> int:
+    """As many cells at once as there are cores for their threads; one where cells share an accelerator."""
+    if any(cell.device != "cpu" for cell in plan.cells):
+        return 1
+    threads = max((cell.cell.training["threads"] for cell in plan.cells), default=1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def carry_out(
+    plan: Plan,
+    registry: plugins.Registry,
+    workers: int | None = None,
+    progress: Callable[[Sequence[PlannedCell]], Any] | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> list[RunRecord]:
+    """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
+    store.open_suite_folder(plan.folder.parent, plan.folder.name)
+    for cell in plan.to_run:
+        if cell.folder.exists() and cell.why.startswith("its run folder is unreadable"):
+            store.quarantine(cell.folder, cell.why)
+    store.write_suite(
+        plan.folder,
+        describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder)),
+    )
+
+    def notify(hook: str, **arguments: Any) -> None:
+        for trouble in registry.notify(hook, **arguments):
+            warn(str(trouble))
+
+    def job(cell: PlannedCell) -> Mapping[str, Any]:
+        return {
+            "identity": cell.identity,
+            "suite": plan.suite.name,
+            "cell": cell.cell.model_dump(mode="json"),
+            "device": cell.device,
+            "final": str(cell.folder.absolute()),
+            "data_dir": str(plan.data_dir) if plan.data_dir else None,
+            "diagnostics": list(plan.diagnostics),
+            "code": cell.code,
+            "data_checksum": cell.data_checksum,
+            "environment": checkout(),
+        }
+
+    to_run = plan.to_run
+    with progress(to_run) if progress is not None and to_run else nullcontext() as shown:
+
+        def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
+            if shown is not None:
+                shown.event(cell, event)
+            if event["event"] == "start":
+                notify("bench_cell_start", identity=cell.identity, cell=cell.cell)
+            elif event["event"] == "epoch":
+                notify("bench_epoch_end", identity=cell.identity, cell=cell.cell, row=event["row"])
+            elif event["event"] == "end":
+                notify("bench_cell_end", identity=cell.identity, record=store.read(cell.folder))
+
+        notify("bench_suite_start", plan=plan)
+        local.execute(to_run, job, on_event, workers or default_workers(plan))
+    records = [store.read(cell.folder) for cell in plan.cells]
+    notify("bench_suite_end", plan=plan, records=records)
+    return records
+
+
+@cache
+def checkout() -> dict[str, Any]:
+    """Commit and dirty flag where this code is a git checkout; nothing where it is installed."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return {}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
