@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bench_core import resolve, store
 from bench_core.errors import SuiteError, UsageError
-from bench_core.explain import explain
+from bench_core.explain import explain_all
 from bench_core.identity import cell_identity, digest
 from bench_core.plugins import Kind, Registry
 from bench_core.record import Cell, ComponentRef, RunRecord
@@ -163,10 +163,8 @@ def _raise_faults(
         told = components.told[index]
         if "error" in told:
             errors.setdefault(told["error"])
-        for fault in told.get("invalid", ()):
-            what, hint, at_key = explain(fault, told["schema"])
-            place = ".".join([key, *(str(part) for part in fault["loc"])])
-            problem = suite.problem(spec, place, what, hint, at_key=at_key)
+        for path, what, hint, at_key in explain_all(told.get("invalid", ()), told.get("schema", {})):
+            problem = suite.problem(spec, key, what, hint, below=path, at_key=at_key)
             problems[str(problem)] = problem
 
     for spec, row in zip(specs, indices, strict=True):

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench_core import suite as suites
+from bench_core import suite_load as suites
 from bench_core.errors import Problem, SuiteError, UsageError
 from bench_core.strict_yaml import MAX_PROBLEMS, parse_path, read_yaml, show_path
-from bench_core.suite import CellSpec, Suite, installed_suites, load_suite, suite_schema
+from bench_core.suite import CellSpec, Suite, suite_schema
+from bench_core.suite_load import installed_suites, load_suite
 
 SHIPPED = Path(suites.__file__).parent.parent / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"
@@ -216,7 +217,7 @@ matrix:
         "s.yaml:6:11: training.epochs: must be between 1 and 100,000, not 0",
         "s.yaml:7:15: training.batch_size: anchors and aliases (& and *) are not allowed; write the value out",
         "s.yaml:9:22: matrix.training.threads[0]: must be between 1 and 1,024, not 0",
-        f"s.yaml:10:3: matrix.wrong: unknown key; {suites._AXES}",
+        f"s.yaml:10:3: matrix.wrong: unknown key; {suites.AXES}",
     ]
 
 
@@ -306,7 +307,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 CHILD = """
 import resource, sys, time
 from bench_core.errors import Problem, SuiteError
-from bench_core.suite import load_suite
+from bench_core.suite_load import load_suite
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 try:
