@@ -153,11 +153,10 @@ def show(roots: list[Path], form: str, output: Path | None = None) -> None:
     width = shutil.get_terminal_size((100, 24)).columns if form == "table" and output is None else None
     texts = []
     for found in suites:
-        heading = f"{found.name}: {found.settings.title}".rstrip(": ")
         if found.superseded:
             click.echo(f"note: {found.name}: {found.superseded} older runs of the same cells by other code are not counted", err=True)
         text = table(found.records, found.settings, form, width=width)  # type: ignore[arg-type]
-        texts.append(f"{heading}\n\n{text}" if form == "table" else text)
+        texts.append(f"{found.name}: {text}" if form == "table" else text)
     body = "\n\n".join(texts) if texts else "no runs yet: `bench run SUITE` makes some"
     if output is None:
         click.echo(body)

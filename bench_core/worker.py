@@ -198,10 +198,14 @@ class CellRun:
         import torch
         from safetensors.torch import save_file
 
+        mask = os.umask(0)
+        os.umask(mask)
+
         def write(name: str, tensors: dict[str, Any]) -> None:
             plain = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
             try:
                 save_file(plain, self.folder / name)
+                (self.folder / name).chmod(0o666 & ~mask)  # safetensors writes 0600: results are shared like other files
             except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
                 raise StoreError(f"{self.final / name}: cannot be written: {error}") from error
 
