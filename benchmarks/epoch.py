@@ -1,0 +1,194 @@
+"""What a CIFAR-10 epoch of resmlp/dfa costs in the runner, against the least it could cost and against a plain loop.
+
+    floor   the matrix products of an epoch, the fused AdamW steps and the augmentation, each timed alone
+    runner  an epoch of bench_core.train on the same machine in the same run (evaluation and audits timed apart)
+    plain   torchvision transforms, a DataLoader with 0 workers, one optimiser per block, .item() every step
+
+All on one thread, interleaved, `--repeats` times; medians are printed. Reach: runner ≤ 1.6 × floor, plain ≥ 3 × runner.
+
+    python benchmarks/epoch.py --data-dir DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bench_core.audit import Audit, measure
+from bench_core.data import Data
+from bench_core.local import Updater
+from bench_core.streams import stream
+from bench_core.train import evaluate, set_up, train
+from bench_core.worker import processor
+from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.datasets.cifar import Cifar10
+from bench_plugins.diagnostics.alignment import Alignment
+from bench_plugins.diagnostics.batch_stability import BatchStability
+from bench_plugins.diagnostics.reference_floor import ReferenceFloor
+from bench_plugins.diagnostics.scale_growth import ScaleGrowth
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+N, D, L, C, X = 128, 256, 4, 10, 3072
+TRAINING = {
+    "epochs": 100, "stop_after": 1, "batch_size": N, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
+    "schedule": "cosine", "device": "cpu", "autocast": "off",
+}  # fmt: skip
+
+
+def timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def gemms(steps: int) -> None:
+    """Every matrix product of a step of local training: forward, weight gradients, W2's input gradient, DFA's e·B."""
+    x, w_embed, h, w, e, head, B = (
+        torch.randn(shape) for shape in ((N, X), (D, X), (N, D), (D, D), (N, C), (C, D), (C, D))
+    )
+    for _ in range(steps):
+        x @ w_embed.T
+        h.T @ x
+        for _ in range(L):
+            h @ w.T  # W1
+            h @ w.T  # W2
+            h.T @ h  # ∂W2
+            h @ w  # through W2
+            h.T @ h  # ∂W1
+            e @ B
+        h @ head.T
+        e.T @ h
+
+
+def adamw(net: ResMLP, steps: int) -> None:
+    updater = Updater(net.groups(), 1e-3, 0.01, 1.0)
+    for parameter in net.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for _ in range(steps):
+        updater.optimiser.step()
+
+
+def augmentation(data: Data) -> None:
+    for _ in data.epoch(N, stream(0, "order"), stream(0, "augmentation")):
+        pass
+
+
+def runner(data: Data) -> float:
+    net, method = fresh(data)
+    return train(method, net, data, TRAINING, 0).seconds
+
+
+def fresh(data: Data) -> tuple[ResMLP, DirectFeedbackAlignment]:
+    torch.manual_seed(0)
+    net = ResMLP(ResMLP.Params(), (3, 32, 32), C)
+    method = DirectFeedbackAlignment(DirectFeedbackAlignment.Params())
+    set_up(method, net, data, TRAINING, 0)
+    return net, method
+
+
+def audits(data: Data) -> float:
+    net, method = fresh(data)
+
+    def every() -> None:
+        audit = Audit(net, method, data, 0, 0)
+        for kind in (ScaleGrowth, ReferenceFloor, BatchStability, Alignment):
+            measure(kind(kind.Params()), audit)
+
+    return timed(every)
+
+
+def plain(root: Path) -> float:
+    """The loop that a first implementation has."""
+    from torchvision import transforms
+    from torchvision.datasets import CIFAR10
+
+    steps = [
+        transforms.RandomCrop(32, padding=4),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    ]
+    loader = torch.utils.data.DataLoader(
+        CIFAR10(root, train=True, transform=transforms.Compose(steps)), batch_size=N, shuffle=True, drop_last=True
+    )
+    torch.manual_seed(0)
+    net = ResMLP(ResMLP.Params(), (3, 32, 32), C)
+    parts = [net.embed, *net.blocks, net.readout]
+    optimisers = [torch.optim.AdamW(part.parameters(), lr=1e-3, weight_decay=0.01) for part in parts]
+    feedback = [torch.randn(C, D) / C**0.5 for _ in range(L)]
+
+    def update(part: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(part.parameters(), 1.0)
+        optimiser.step()
+        return loss.item()
+
+    def epoch() -> None:
+        for x, y in loader:
+            with torch.no_grad():
+                h = [net.embed(x)]
+                for block in net.blocks:
+                    h.append(h[-1] + block(h[-1]))
+                e = F.softmax(net.readout(h[-1]), 1) - F.one_hot(y, C)
+            credits = [e @ B for B in feedback]
+            credits = [a / (a.square().mean(1, keepdim=True).sqrt() + 1e-6) for a in credits]
+            update(net.embed, optimisers[0], (net.embed(x) * credits[0]).sum(1).mean())
+            for index, block in enumerate(net.blocks):
+                update(block, optimisers[1 + index], (block(h[index]) * credits[index]).sum(1).mean())
+            update(net.readout, optimisers[-1], F.cross_entropy(net.readout(h[-1]), y))
+
+    return timed(epoch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("BENCH_DATA_DIR", "data")))
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    cifar = Cifar10(Cifar10.Params())
+    cifar.prepare(arguments.data_dir)
+    data = cifar.load(arguments.data_dir)
+    steps = len(data.train_y) // N
+    net, _ = fresh(data)
+    parts: dict[str, Callable[[], float]] = {
+        "matrix products": lambda: timed(lambda: gemms(steps)),
+        "fused AdamW": lambda: timed(lambda: adamw(net, steps)),
+        "augmentation": lambda: timed(lambda: augmentation(data)),
+        "runner, training": lambda: runner(data),
+        "runner, test accuracy": lambda: timed(lambda: evaluate(net, data)),
+        "runner, diagnostics": lambda: audits(data),
+        "plain loop": lambda: plain(arguments.data_dir),
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for call in parts.values():  # warm-up
+        if call is not parts["plain loop"]:
+            call()
+    for _ in range(arguments.repeats):
+        for name, call in parts.items():
+            times[name].append(call())
+    median = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{processor()}, 1 thread, Python {platform.python_version()}, torch {torch.__version__}, n={arguments.repeats}")
+    for name, values in times.items():
+        print(f"{name:24} {median[name]:7.2f} s   ({min(values):.2f} – {max(values):.2f})")
+    floor = median["matrix products"] + median["fused AdamW"] + median["augmentation"]
+    print(f"runner / floor           {median['runner, training'] / floor:7.2f}     (reach: at most 1.6)")
+    print(f"plain / runner           {median['plain loop'] / median['runner, training']:7.2f}     (reach: at least 3)")
+    overhead = (median["runner, test accuracy"] + median["runner, diagnostics"]) / median["runner, training"]
+    print(f"accuracy + diagnostics   {100 * overhead:6.1f} %    of the training of an epoch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Small networks and cells for the tests of the science: built as the worker builds them, on the CPU, in seconds."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench_core.api import Method, Net
+from bench_core.data import Data
+from bench_core.train import set_up
+from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.methods import bench_methods
+
+TRAINING = {
+    "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
+    "schedule": "cosine", "device": "cpu", "autocast": "off",
+}  # fmt: skip
+METHODS = [component.name for component in bench_methods()]
+LOCAL = [name for name in METHODS if name not in ("bp", "ep")]
+
+
+def rule(name: str, **params: Any) -> Method:
+    """A built-in method by name, with validated parameters."""
+    target = next(component.target for component in bench_methods() if component.name == name)
+    module, _, attribute = target.partition(":")
+    found = getattr(import_module(module), attribute)
+    return found(found.Params.model_validate(params))
+
+
+def toy_data(n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, test: int = 1280) -> Data:
+    """Gaussian inputs labelled by a random linear map."""
+    draws = torch.Generator().manual_seed(seed)
+    x = torch.randn(n + test, features, generator=draws)
+    y = (x @ torch.randn(features, classes, generator=draws)).argmax(1)
+    return Data(x[:n], y[:n], x[n:], y[n:], classes)
+
+
+def resmlp(seed: int = 0, shape: tuple[int, ...] = (12,), classes: int = 5, **params: Any) -> ResMLP:
+    torch.manual_seed(seed)
+    return ResMLP(ResMLP.Params.model_validate({"width": 16, "depth": 3, **params}), shape, classes)
+
+
+class LinearNet(Net):
+    """No residual, no norm, no non-linearity, no bias: h_{l+1} = W_l·h_l, logits = W_L·h_L."""
+
+    residual = False
+
+    def __init__(self, width: int, depth: int, features: int, classes: int) -> None:
+        super().__init__(ResMLP.Params(), (features,), classes)
+        self.embed = nn.Linear(features, width, bias=False)
+        self.blocks = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
+        self.readout = nn.Linear(width, classes, bias=False)
+
+
+def ready(method: Method, net: Net, data: Data, seed: int = 0, **training: Any) -> tuple[Method, Net]:
+    """The method set up on the net as a worker does it."""
+    set_up(method, net, data, {**TRAINING, **training}, seed)
+    return method, net
+
+
+def gradients(method: Method, net: Net, x: torch.Tensor, y: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
+    """The gradient of every parameter that one step of the method descends, before clipping; nothing is updated."""
+    updater = method.tools.updater
+    updater.clip_norm, updater.optimiser.step = None, lambda: None  # type: ignore[method-assign]
+    method.step(x, y, epoch)
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}

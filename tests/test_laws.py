@@ -1,0 +1,494 @@
+"""The laws that the learning rules obey: each test names the law that it holds."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from nets import LOCAL, METHODS, LinearNet, gradients, ready, resmlp, rule, toy_data
+from torch.nn import functional as F
+
+from bench_core.api import Credits, LocalMethod, States
+from bench_core.local import Updater, cosine, rms
+from bench_core.net import exact_gradients
+from bench_core.train import train
+from bench_plugins.methods.bridge import depth_features
+
+
+@pytest.fixture
+def data():
+    return toy_data()
+
+
+@pytest.fixture
+def batch(data):
+    return data.train_x[:32], data.train_y[:32]
+
+
+class Exact(LocalMethod):
+    """BP's gradients as credits of a local rule: c_l = g_{l+1}, embedding g_0."""
+
+    def credit(self, states: States, y: torch.Tensor, epoch: int) -> Credits:
+        g = exact_gradients(self.net, states.h[0], y)
+        return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
+
+
+# ------------------------------------------------------------------------------------------------- the local machinery
+
+
+@pytest.mark.parametrize("options", [{}, {"terminal_norm": False}, {"residual": False}])
+def test_bp_through_the_local_path_is_loss_backward(data, batch, options):
+    """c_l = g_{l+1}, embedding g_0, no normalisation, no clipping: the gradients are those of loss.backward() to 1e-6."""
+    x, y = batch
+    method, net = ready(Exact(Exact.Params(normalize="none")), resmlp(**options), data)
+    local = gradients(method, net, x, y)
+    net.zero_grad()
+    F.cross_entropy(net.states(x).logits, y).backward()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(local[name], parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+@pytest.mark.parametrize("normalize", ["sample", "batch", "none"])
+def test_the_one_backward_pass_descends_the_surrogate_as_it_is_written(data, batch, name, penalty, normalize):
+    """mean ⟨f_l, sg(rms(c_l))⟩ + λ·mean ‖f_l‖² per block, mean ⟨h_0, sg(rms(a_0))⟩, CE on sg(h_L), written out naively."""
+    x, y = batch
+    method, net = ready(rule(name, penalty=penalty, normalize=normalize), resmlp(), data)
+    twin_method, twin = copy.deepcopy((method, net))
+    found = gradients(method, net, x, y, epoch=3)
+
+    states = twin.states(x, local=True)
+    seen = states.detach(y)
+    twin_method.learn(seen, y, 3)
+    credits = twin_method.credit(seen, y, 3)
+    loss = F.cross_entropy(states.logits, y)
+    loss = loss + (states.h[0] * rms(credits.for_embed, 1e-6, normalize)).sum(1).mean()
+    for f, c in zip(states.f, credits.for_blocks, strict=True):
+        loss = loss + (f * rms(c, 1e-6, normalize)).sum(1).mean() + penalty * (f**2).sum(1).mean()
+    parameters = dict(twin.named_parameters())
+    expected = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=2e-4, atol=1e-6)
+
+
+def test_rms_has_unit_mean_square_per_sample_and_per_batch():
+    a = torch.randn(8, 100) * torch.logspace(-2, 2, 8).unsqueeze(1)
+    torch.testing.assert_close(rms(a).square().mean(1), torch.ones(8), rtol=1e-3, atol=0)
+    assert math.isclose(float(rms(a, mode="batch").square().mean()), 1, rel_tol=1e-3)
+    assert rms(a, mode="batch").square().mean(1).std() > 1  # samples keep their relative size
+    assert torch.equal(rms(a, mode="none"), a)
+
+
+def test_eps_switches_the_normalisation_off_for_tiny_credits():
+    """The 1e-6 that decides fa's fate: a credit far below it keeps its size, relative to it."""
+    a = torch.randn(4, 50)
+    torch.testing.assert_close(rms(1e-12 * a), 1e-6 * a, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("eps", "same"), [({"per_n": 1e-6 * 32}, True), ({"per_n": 1e-6}, False)])
+def test_normalize_eps_per_n_is_divided_by_the_batch_size(data, batch, eps, same):
+    one = gradients(*ready(rule("fa", normalize_eps=1e-6), resmlp(), data), *batch)
+    other = gradients(*ready(rule("fa", normalize_eps=eps), resmlp(), data), *batch)
+    assert all(torch.equal(one[name], other[name]) for name in one) == same
+
+
+def test_each_group_is_clipped_on_its_own(data):
+    """After the step every group's gradient has norm at most 1, and one that was below is untouched."""
+    net = resmlp()
+    updater = Updater(net.groups(), 1e-3, 0.0, 1.0)
+    assert list(updater.groups) == ["embed", "block_0", "block_1", "block_2", "readout"]
+    scales = {"embed": 100.0, "readout": 1e-6}
+    loss = sum(scales.get(n, 1.0) * p.sum() for n, group in updater.groups.items() for p in group)
+    updater.descend(loss)
+    norms = {name: math.sqrt(sum(float(p.grad.square().sum()) for p in group)) for name, group in updater.groups.items()}
+    size = math.sqrt(sum(p.numel() for p in updater.groups["readout"]))
+    assert norms["readout"] == pytest.approx(1e-6 * size, rel=1e-4)
+    assert all(norms[name] == pytest.approx(1.0, rel=1e-4) for name in norms if name != "readout")
+
+
+def test_cosine_schedule_starts_at_lr_and_would_end_at_zero():
+    assert cosine(0.1, 0, 100) == pytest.approx(0.1)
+    assert cosine(0.1, 50, 100) == pytest.approx(0.05)
+    assert cosine(0.1, 99, 100) == pytest.approx(0.05 * (1 + math.cos(0.99 * math.pi)))
+    assert cosine(0.1, 100, 100) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_local_updates_stay_local(data, batch, name):
+    """With the credit held fixed, the gradient of block l does not depend on the weights of later blocks."""
+    x, y = batch
+    method, net = ready(rule(name), resmlp(), data)
+    fixed = method.credit(net.states(x).detach(y), y, 3)
+    method.credit = lambda states, y, epoch: fixed
+    method.learn = lambda states, y, epoch: None
+    twin_method, twin = copy.deepcopy((method, net))
+    with torch.no_grad():
+        for parameter in twin.blocks[2].parameters():
+            parameter.add_(torch.randn_like(parameter))
+    one, other = gradients(method, net, x, y), gradients(twin_method, twin, x, y)
+    for key in one:
+        if key.startswith(("embed", "blocks.0", "blocks.1")):
+            assert torch.equal(one[key], other[key]), key
+
+
+# --------------------------------------------------------------------------------------------------------- single rules
+
+
+def test_fa_with_the_transposed_forward_weights_is_bp_on_a_linear_network(data, batch):
+    """Without residuals and normalisation, B_l = W_l (the weights that lead from h_l to h_{l+1}) gives BP's gradients."""
+    x, y = batch
+    torch.manual_seed(0)
+    net = LinearNet(16, 3, 12, 5)
+    method, _ = ready(rule("fa", normalize="none"), net, data)
+    method.feedback = [block.weight.detach().clone() for block in net.blocks]  # (above, below): g_l = g_{l+1}·W_l
+    local = gradients(method, net, x, y)
+    net.zero_grad()
+    F.cross_entropy(net.states(x).logits, y).backward()
+    for name, parameter in net.named_parameters():
+        scale = 1.0 if name.startswith("readout") else 1 / len(x)  # fa's credit is that of the batch mean: it carries 1/N
+        torch.testing.assert_close(local[name], scale * parameter.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_fa_has_an_exact_top_and_carries_one_over_n(data, batch):
+    x, y = batch
+    method, net = ready(rule("fa"), resmlp(), data)
+    states = net.states(x).detach(y)
+    credits = method.credit(states, y, 0)
+    torch.testing.assert_close(credits.audited[-1], exact_gradients(net, states.h[0], y, "mean")[-1])
+    assert credits.reduction == "mean"
+
+
+def test_dfa_does_not_depend_on_the_weights_above(data, batch):
+    """The same states and output error: whatever W_{l+1} is, the credit is the same; and it is linear in the error."""
+    x, y = batch
+    method, net = ready(rule("dfa"), resmlp(), data)
+    states = net.states(x).detach(y)
+    before = [a.clone() for a in method.credit(states, y, 0).audited]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(-3)
+    after = method.credit(states, y, 0).audited
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    doubled = States(states.x, states.h, states.f, states.logits, 2 * states.output_error)
+    for a, b in zip(before, method.credit(doubled, y, 0).audited, strict=True):
+        torch.testing.assert_close(2 * a, b)
+
+
+def test_dfa_feedback_has_variance_one_over_classes():
+    data = toy_data(classes=10)
+    method, _ = ready(rule("dfa"), resmlp(width=512, classes=10), data)
+    for B in method.feedback.values():
+        assert B.shape == (10, 512)
+        assert float(B.square().mean()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_feedback_does_not_depend_on_the_initial_weights_nor_the_other_way(data):
+    """Streams are separate: the same seed gives the same feedback under another architecture seed, and the same net under every rule."""
+    one, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=7)
+    other, _ = ready(rule("dfa"), resmlp(seed=2), data, seed=7)
+    assert all(torch.equal(one.feedback[layer], other.feedback[layer]) for layer in one.feedback)
+    third, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=8)
+    assert not torch.equal(one.feedback[0], third.feedback[0])
+
+
+def doubled(net, data):
+    """Net and data in float64."""
+    from dataclasses import replace
+
+    return net.double(), replace(data, train_x=data.train_x.double(), test_x=data.test_x.double())
+
+
+def test_ep_prediction_error_tends_to_the_gradient(data):
+    """β → 0, T → ∞: the residual read-out equals g_l at every layer (float64; the rest is of the order of β)."""
+    net, data = doubled(resmlp(), data)
+    x, y = data.train_x[:16], data.train_y[:16]
+    method, net = ready(rule("ep", beta=1e-6, steps=3000, step_size=0.1), net, data)
+    states = net.states(x).detach(y)
+    credits = method.credit(states, y, 0)
+    g = exact_gradients(net, states.h[0], y)
+    for a, site in zip(credits.audited, net.sites, strict=True):
+        torch.testing.assert_close(a, g[site], rtol=1e-3, atol=3e-5 * float(g[site].abs().max()))
+
+
+def test_ep_displacement_points_the_same_way_but_is_longer(data):
+    """The displacement is the gradient times a positive matrix that grows with l."""
+    net, data = doubled(resmlp(), data)
+    x, y = data.train_x[:16], data.train_y[:16]
+    method, net = ready(rule("ep", beta=1e-4, steps=2000), net, data)
+    states = net.states(x).detach(y)
+    credits = method.credit(states, y, 0)
+    g = exact_gradients(net, states.h[0], y)
+    ratios = []
+    for a, site in zip(credits.readouts["displacement"], net.sites, strict=True):
+        assert float(F.cosine_similarity(a, g[site]).mean()) > 0.9
+        ratios.append(float((a.norm(dim=1) / g[site].norm(dim=1)).mean()))
+    assert ratios == sorted(ratios)
+    assert ratios[-1] > 2
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_ep_credits_of_layers_that_the_nudge_has_not_reached_are_zero(data, batch, steps):
+    """The nudge moves down one layer per step: a_l is exactly 0 while T ≤ L − l."""
+    x, y = batch
+    method, net = ready(rule("ep", steps=steps), resmlp(), data)
+    credits = method.credit(net.states(x).detach(y), y, 0)
+    for name in ("prediction_error", "displacement"):
+        for a, site in zip(credits.readouts[name], net.sites, strict=True):
+            # a displaced h_{l+1} shows in ε_{l+1} at once, in h_l one step later
+            reached = steps > net.depth - site
+            assert bool((a != 0).any()) == reached, (name, site)
+
+
+def test_ep_energy_is_exactly_zero_at_the_free_state(data, batch):
+    method, net = ready(rule("ep"), resmlp(), data)
+    states = net.states(batch[0]).detach()
+    assert all(float(e.abs().max()) == 0.0 for e in method.errors(list(states.h), states.h[0]))
+
+
+def test_state_bridge_credit_is_the_slope_of_the_loss_at_its_prediction(data):
+    """Finite differences in float64: moving h_l by ε·v changes the batch-mean CE at G's prediction by ε·⟨a_l, v⟩."""
+    net, data = doubled(resmlp(), data)
+    x, y = data.train_x[:8], data.train_y[:8]
+    method, net = ready(rule("state_bridge"), net, data)
+    method.bridge.double()
+    states = net.states(x).detach(y)
+    credits = method.credit(states, y, 0)
+    assert credits.reduction == "mean"
+
+    def loss(h, layer):
+        t = torch.full((8,), layer / net.depth, dtype=torch.float64)
+        return F.cross_entropy(net.readout(method.bridge(h, t, states.output_error)), y)
+
+    for a, site in zip(credits.audited, net.sites, strict=True):
+        v = torch.randn_like(states.h[site])
+        step = 1e-5
+        measured = (loss(states.h[site] + step * v, site) - loss(states.h[site] - step * v, site)) / (2 * step)
+        assert float(measured) == pytest.approx(float((a * v).sum()), rel=1e-4, abs=1e-9)
+
+
+def test_state_bridge_learns_to_predict_the_last_state(data, batch):
+    x, y = batch
+    method, net = ready(rule("state_bridge"), resmlp(), data)
+    states = net.states(x).detach(y)
+
+    def miss():
+        t = torch.zeros(len(x))
+        return float(((method.bridge(states.h[0], t, states.output_error) - states.h[-1]).square().sum(1)).mean())
+
+    before = miss()
+    for _ in range(200):
+        method.learn(states, y, 0)
+    assert miss() < 0.3 * before
+
+
+def test_credit_bridge_value_meets_its_three_conditions_after_training(data, batch):
+    """V(h_L) → CE, ∂V/∂h_L → direction of ∂CE/∂h_L, and V(h_l) → V(h_{l+1}): trained on one batch, all three misses shrink."""
+    x, y = batch
+    method, net = ready(rule("credit_bridge"), resmlp(), data)
+    states = net.states(x).detach(y)
+    losses = F.cross_entropy(states.logits, y, reduction="none")
+
+    def misses():
+        one = torch.ones(len(x))
+        top = states.h[-1].clone().requires_grad_()
+        value = method.value(top, one, states.output_error).squeeze(1)
+        (slope,) = torch.autograd.grad(value.sum(), top)
+        g = exact_gradients(net, states.h[0], y)[-1]
+        return float((value - losses).square().mean()), float(1 - F.cosine_similarity(slope, g).mean())
+
+    before = misses()
+    for _ in range(300):
+        method.learn(states, y, 0)
+    after = misses()
+    assert after[0] < 0.2 * before[0]
+    assert after[1] < 0.5 * before[1]
+
+
+def test_credit_bridge_target_is_minus_tau_log_mean_exp(data, batch, monkeypatch):
+    """With σ = 0 all K draws agree and the target is V̄ itself; with noise it lies at or below the mean over the draws (Jensen)."""
+    from bench_plugins.methods import credit_bridge
+
+    x, y = batch
+    method, net = ready(rule("credit_bridge"), resmlp(), data)
+    states = net.states(x).detach(y)
+    one = torch.ones(len(x))
+    monkeypatch.setattr(credit_bridge, "SIGMA", 0.0)
+    plain = method.slow(states.h[-1], one, states.output_error).squeeze(1)
+    torch.testing.assert_close(method.target(states.h[-1], one, states.output_error), plain, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(credit_bridge, "SIGMA", 30.0)
+    method.slow.trunk[-1].weight.data.mul_(100)
+    draws = torch.Generator()
+    draws.set_state(method.tools.aux_generator.get_state())
+    target = method.target(states.h[-1], one, states.output_error)
+    noise = torch.randn(credit_bridge.K, *states.h[-1].shape, generator=draws)
+    values = torch.stack([method.slow(states.h[-1] + 30.0 * z, one, states.output_error).squeeze(1) for z in noise])
+    expected = -0.1 * (torch.exp(-(values.double() - values.double().min(0).values) / 0.1).mean(0).log()) + values.double().min(0).values
+    torch.testing.assert_close(target.double(), expected, rtol=1e-3, atol=1e-3)
+    assert bool((target <= values.mean(0) + 1e-4).all())
+
+
+def test_credit_bridge_trains_with_dfa_while_it_warms_up(data, batch):
+    x, y = batch
+    method, net = ready(rule("credit_bridge", warmup=0.5), resmlp(), data)
+    states = net.states(x).detach(y)
+    warm, own = method.credit(states, y, 1), method.credit(states, y, 2)  # 4 epochs: 0 and 1 are warm-up
+    dfa = method.dfa.credit(states, y, 0)
+    assert not warm.in_use
+    assert own.in_use
+    assert all(torch.equal(a, b) for a, b in zip(warm.for_blocks, dfa.for_blocks, strict=True))
+    assert torch.equal(warm.for_embed, dfa.for_embed)
+    assert all(torch.equal(a, b) for a, b in zip(warm.audited, own.audited, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(own.for_blocks, own.audited, strict=True))
+
+
+def test_credit_bridge_slow_copy_follows_with_momentum(data, batch):
+    x, y = batch
+    method, net = ready(rule("credit_bridge"), resmlp(), data)
+    before = [p.clone() for p in method.slow.parameters()]
+    method.learn(net.states(x).detach(y), y, 0)
+    for old, slow, fast in zip(before, method.slow.parameters(), method.value.parameters(), strict=True):
+        torch.testing.assert_close(slow, 0.995 * old + 0.005 * fast)
+
+
+def test_depth_features_tell_all_layers_apart():
+    features = depth_features(torch.linspace(0, 1, 13))
+    assert features.shape == (13, 32)
+    assert float(torch.cdist(features, features).add(torch.eye(13) * 9).min()) > 0.05
+
+
+# ------------------------------------------------------------------------------------------------------ every rule alike
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_zero_learning_rate_changes_nothing(data, name):
+    method, net = ready(rule(name), resmlp(), data, learning_rate=0.0)
+    before = copy.deepcopy(net.state_dict())
+    train(method, net, data, {**TRAINING_ONE, "learning_rate": 0.0}, 0)
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
+
+
+TRAINING_ONE = {
+    "epochs": 2, "stop_after": 1, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
+    "schedule": "cosine", "device": "cpu", "autocast": "off",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_bits(data, name):
+    def run(seed):
+        method, net = ready(rule(name), resmlp(seed), data, seed=seed)
+        row = train(method, net, data, TRAINING_ONE, seed)
+        return row.train_loss, {**net.state_dict(), **method.state_dict()}
+
+    (loss, one), (again, other), (third, _) = run(3), run(3), run(4)
+    assert loss == again
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert loss != third
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_observed_does_not_change_what_is_trained(data, name):
+    """Audits between the epochs draw from no stream of the training."""
+    from bench_core.audit import Audit
+
+    def run(look):
+        method, net = ready(rule(name), resmlp(), data)
+        rows = train(method, net, data, TRAINING_ONE, 0, look(method, net))
+        return rows.train_loss, net.state_dict()
+
+    loss, plain = run(lambda method, net: lambda row: None)
+    watched_loss, watched = run(lambda method, net: lambda row: Audit(net, method, data, 0, 0).batches and None)
+    assert loss == watched_loss
+    assert all(torch.equal(plain[key], watched[key]) for key in plain)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_frozen_blocks_keep_their_weights_while_the_rest_learns(data, name):
+    method, net = ready(rule(name, freeze="blocks"), resmlp(), data)
+    before = copy.deepcopy(net.state_dict())
+    train(method, net, data, TRAINING_ONE, 0)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]) == key.startswith("blocks"), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_penalty_shrinks_the_branches(data, name):
+    def branch(penalty):
+        method, net = ready(rule(name, penalty=penalty), resmlp(), data)
+        train(method, net, data, {**TRAINING_ONE, "epochs": 10, "stop_after": 8}, 0)
+        return sum(float(f.norm()) for f in net.states(data.test_x).f)
+
+    assert branch(10.0) < 0.8 * branch(0.0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_random_targets_leave_nothing_to_learn(data, name):
+    """Trained on random labels, the network stays at chance on the true ones, and its loss at or above ln C."""
+    method, net = ready(rule(name, random_targets=True), resmlp(), data)
+    row = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 4}, 0)
+    assert row.accuracy < 0.4
+    assert row.train_loss > math.log(5) - 0.05
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_permuting_hidden_units_permutes_the_updates(data, batch, name):
+    """Relabel the units of W1/W2 inside a block: the gradients are relabelled and otherwise the same."""
+    x, y = batch
+    method, net = ready(rule(name), resmlp(), data)
+    twin_method, twin = copy.deepcopy((method, net))
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        block = twin.blocks[1]
+        block.w1.weight.copy_(block.w1.weight[order])
+        block.w1.bias.copy_(block.w1.bias[order])
+        block.w2.weight.copy_(block.w2.weight[:, order])
+    one, other = gradients(method, net, x, y, 3), gradients(twin_method, twin, x, y, 3)
+    relabel = {
+        "blocks.1.w1.weight": lambda g: g[order],
+        "blocks.1.w1.bias": lambda g: g[order],
+        "blocks.1.w2.weight": lambda g: g[:, order],
+    }
+    for key, gradient in one.items():
+        torch.testing.assert_close(relabel.get(key, lambda g: g)(gradient), other[key], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_gives_back_the_same_credits(data, batch, name):
+    """Feedback and auxiliary networks are in the state: a fresh method that loads it answers bit for bit the same."""
+    x, y = batch
+    method, net = ready(rule(name), resmlp(), data)
+    train(method, net, data, TRAINING_ONE, 0)
+    states = net.states(x).detach(y)
+    before = method.credit(states, y, 3)
+    fresh, same_net = ready(rule(name), resmlp(), data, seed=99)
+    same_net.load_state_dict(net.state_dict())
+    fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    after = fresh.credit(states, y, 3)
+    assert all(torch.equal(a, b) for a, b in zip(before.audited, after.audited, strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("options", [{"terminal_norm": False}, {"residual": False}])
+def test_every_rule_trains_every_variant_of_resmlp(data, name, options):
+    """Credits have the shapes of the states at their sites, and the loss falls."""
+    method, net = ready(rule(name), resmlp(**options), data)
+    x, y = data.train_x[:32], data.train_y[:32]
+    credits = method.credit(net.states(x).detach(y), y, 3)
+    assert [a.shape for a in credits.audited] == [net.states(x).h[site].shape for site in net.sites]
+    assert credits.for_embed.shape == net.states(x).h[0].shape
+    first = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 1}, 0).train_loss
+    last = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 5}, 0).train_loss
+    assert last < first
+
+
+def test_training_stops_at_a_loss_that_is_not_finite(data):
+    from bench_core.train import Diverged
+
+    method, net = ready(rule("bp"), resmlp(), data)
+    with torch.no_grad():
+        net.readout.head.bias[0] = float("nan")
+    with pytest.raises(Diverged, match="step 1 of epoch 1"):
+        train(method, net, data, TRAINING_ONE, 0)
