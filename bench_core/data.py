@@ -49,7 +49,7 @@ class Data:
         shape = (1, -1, 1, 1)
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=x.device).view(shape)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(shape)
-        return torch.addcmul(shift, x.float(), scale)
+        return x.float().mul_(scale).add_(shift)
 
     def test_batches(self, size: int, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `count` test samples (default: all) in file order."""

@@ -1,0 +1,207 @@
+"""Data sets and augmentation: what the tensors hold, and what happens where files are missing or wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nets import toy_data
+
+from bench_core.data import Data, crop_and_flip
+from bench_core.errors import DataError
+from bench_core.streams import stream
+from bench_plugins.datasets.cifar import Cifar10, sha256
+from bench_plugins.datasets.digits import Digits
+from bench_plugins.datasets.teacher import Teacher
+
+REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
+
+
+@pytest.fixture(scope="module")
+def cifar():
+    if not (REAL / "cifar-10-batches-py" / "test_batch").exists():
+        pytest.skip(f"no CIFAR-10 files in {REAL}: set BENCH_DATA_DIR to the folder that holds cifar-10-batches-py")
+    dataset = Cifar10(Cifar10.Params())
+    dataset.prepare(REAL)
+    return dataset.load(REAL)
+
+
+def test_crop_and_flip_is_torchvisions_per_image():
+    """Every image is what torchvision's crop of the zero-padded image, and its flip, give."""
+    from torchvision.transforms import functional as T
+
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 3, 32, 32, generator=draws)
+    down, right = torch.randint(0, 9, (2, 64, 1), generator=draws)
+    flip = torch.rand(64, 1, generator=draws) < 0.5
+    found = crop_and_flip(x, down, right, flip)
+    for image, dy, dx, mirrored, got in zip(x, down, right, flip, found, strict=True):
+        expected = T.crop(T.pad(image, [4]), int(dy), int(dx), 32, 32)
+        assert torch.equal(T.hflip(expected) if mirrored else expected, got)
+
+
+def test_shifts_and_flips_are_uniform_and_per_image():
+    """A one-pixel image lands everywhere that a 9×9 shift and a flip can put it, about equally often."""
+    images = torch.zeros(8100, 1, 32, 32, dtype=torch.uint8)
+    images[:, :, 16, 10] = 255
+    data = Data(images, torch.zeros(8100, dtype=torch.long), images[:1], torch.zeros(1), 2, (0.0,), (1.0,), augment=True)
+    x = torch.cat([x for x, _ in data.epoch(90, stream(0, "order"), stream(0, "augmentation"))])
+    rows, columns = x.flatten(1).argmax(1) // 32, x.flatten(1).argmax(1) % 32
+    assert set(rows.tolist()) == set(range(12, 21))
+    assert set(columns.tolist()) == set(range(6, 15)) | set(range(17, 26))
+    counts = torch.bincount(rows, minlength=21)[12:]
+    assert float(counts.max() / counts.min()) < 1.25
+    assert 0.47 < float((columns < 16).double().mean()) < 0.53
+
+
+def test_an_epoch_shows_every_image_once_and_drops_the_partial_batch():
+    data = toy_data(n=100)
+    batches = list(data.epoch(32, stream(0, "order"), stream(0, "augmentation")))
+    assert [len(y) for _, y in batches] == [32, 32, 32]
+    seen = torch.cat([x for x, _ in batches])
+    assert len(seen.unique(dim=0)) == 96
+
+
+def test_order_differs_between_epochs_and_seeds_and_repeats_with_the_seed():
+    data = toy_data(n=64)
+    one, again, other = stream(1, "order"), stream(1, "order"), stream(2, "order")
+    first = next(data.epoch(64, one, one))[1]
+    assert torch.equal(first, next(data.epoch(64, again, again))[1])
+    assert not torch.equal(first, next(data.epoch(64, one, one))[1])
+    assert not torch.equal(first, next(data.epoch(64, other, other))[1])
+
+
+def test_limit_takes_the_first_training_images_and_leaves_the_test_set():
+    data = toy_data(n=64)
+    limited = data.limit(10)
+    assert torch.equal(limited.train_x, data.train_x[:10])
+    assert len(limited.test_y) == len(data.test_y)
+
+
+def test_digits_are_scaled_over_the_training_set():
+    data = Digits(Digits.Params()).load(None)
+    assert data.train_x.shape == (1437, 1, 8, 8)
+    assert data.test_x.shape == (360, 1, 8, 8)
+    assert float(data.train_x.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(data.train_x.std()) == pytest.approx(1, abs=1e-3)
+    both = torch.cat([data.train_x, data.test_x]).flatten(1)
+    from sklearn.datasets import load_digits
+
+    original = torch.from_numpy(load_digits().data).float()
+    assert torch.allclose(both.sort(0).values.diff().sign(), original.sort(0).values.diff().sign())  # the same images
+
+
+def test_teacher_is_the_same_every_time_and_its_dial_turns():
+    one, again = (Teacher(Teacher.Params(alpha=0.5)).load(None) for _ in range(2))
+    assert torch.equal(one.train_y, again.train_y)
+    linear = Teacher(Teacher.Params(alpha=0.0)).load(None)
+    assert torch.equal(one.train_x, linear.train_x)
+    assert 0.01 < float((one.train_y != linear.train_y).double().mean()) < 0.9
+    assert one.train_x.shape == (50_000, 128)
+    assert len(one.train_y.unique()) == 10
+
+
+# ------------------------------------------------------------------------------------------------------ CIFAR-10 files
+
+
+def write_tiny(root: Path) -> type[Cifar10]:
+    """Files in the true format with two images each, and a data set class that expects exactly these."""
+    home = root / "cifar-10-batches-py"
+    home.mkdir(parents=True)
+    draws = np.random.RandomState(0)
+    for name in Cifar10.sums:
+        if name == "batches.meta":
+            body = {"label_names": [str(i) for i in range(10)]}
+        else:
+            body = {"data": draws.randint(0, 256, (2, 3072)).astype(np.uint8), "labels": [int(draws.randint(10)), 1]}
+        (home / name).write_bytes(pickle.dumps(body))
+
+    class Tiny(Cifar10):
+        sums = {name: sha256(home / name) for name in Cifar10.sums}  # noqa: RUF012
+
+    return Tiny
+
+
+def test_files_with_the_right_sums_are_read(tmp_path):
+    tiny = write_tiny(tmp_path)
+    dataset = tiny(tiny.Params())
+    checksum = dataset.prepare(tmp_path)
+    data = dataset.load(tmp_path)
+    assert data.train_x.shape == (10, 3, 32, 32)
+    assert data.test_x.shape == (2, 3, 32, 32)
+    raw = pickle.loads((tmp_path / "cifar-10-batches-py" / "data_batch_2").read_bytes())
+    assert np.array_equal(data.train_x[2].flatten().numpy(), raw["data"][0])
+    assert data.train_y[2:4].tolist() == raw["labels"]
+    assert checksum != Cifar10.archive_sum
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
+def test_a_replaced_pickle_is_refused_without_being_opened(tmp_path, name):
+    tiny = write_tiny(tmp_path)
+    marker = tmp_path / "executed"
+    (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(Malicious(marker)))
+    for call in (tiny(tiny.Params()).prepare, tiny(tiny.Params()).load):
+        with pytest.raises(DataError, match=rf"{name}: corrupt: SHA-256 is .* it was not opened"):
+            call(tmp_path)
+    assert not marker.exists()
+
+
+def test_missing_files_offline_give_one_line_that_says_where_they_must_lie(tmp_path, monkeypatch):
+    import urllib.request
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(DataError) as caught:
+        Cifar10(Cifar10.Params()).prepare(tmp_path / "nothing")
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in ("data_batch_1", "missing", "download failed", "--data-dir", "BENCH_DATA_DIR"):
+        assert part in text
+    assert not list((tmp_path / "nothing").glob(".download-*"))
+
+
+def test_a_wrong_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch):
+    import torchvision.datasets.utils as utils
+
+    monkeypatch.setattr(utils, "download_url", lambda url, root, name: (Path(root) / name).write_bytes(b"not a tar"))
+    with pytest.raises(DataError, match="not the original"):
+        Cifar10(Cifar10.Params()).prepare(tmp_path)
+    assert not list(tmp_path.glob(".download-*"))
+
+
+def test_real_files_have_the_published_statistics(cifar):
+    assert cifar.train_x.shape == (50_000, 3, 32, 32)
+    assert cifar.test_y.bincount().tolist() == [1000] * 10
+    x = cifar.normalise(cifar.train_x)
+    assert x.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (x.std((0, 2, 3)) - 1).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize(("seed", "stability"), [(42, 0.177), (123, 0.080), (456, 0.160)])
+def test_the_untrained_network_is_the_published_one(cifar, seed, stability):
+    """Random init of resmlp on CIFAR-10: c as measured by the protocol to three digits, ‖h_l‖ 8.7–8.9, per-sample ‖g_L‖ ≈ 1."""
+    from bench_core.audit import Audit
+    from bench_plugins.archs.resmlp import ResMLP
+    from bench_plugins.diagnostics.batch_stability import BatchStability
+    from bench_plugins.diagnostics.reference_floor import ReferenceFloor
+    from bench_plugins.diagnostics.scale_growth import ScaleGrowth
+
+    torch.manual_seed(seed)
+    audit = Audit(ResMLP(ResMLP.Params(), (3, 32, 32), 10), None, cifar, seed, 0)
+    assert BatchStability(BatchStability.Params()).measure(audit).value == pytest.approx(stability, abs=0.0006)
+    assert all(8.6 < h < 9.0 for h in ScaleGrowth(ScaleGrowth.Params()).measure(audit).details["h"])
+    assert ReferenceFloor(ReferenceFloor.Params()).measure(audit).value == pytest.approx(1.0, abs=0.05)
