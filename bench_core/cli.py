@@ -218,7 +218,7 @@ def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     import json
 
-    from bench_core.suite_load import suite_schema
+    from bench_core.suite import suite_schema
 
     click.echo(json.dumps(suite_schema(), indent=2))
 

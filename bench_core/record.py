@@ -84,7 +84,7 @@ class FileSum(_Frozen):
 class RunRecord(_Frozen):
     """Everything about one run, written once as `run.json`."""
 
-    schema_version: int = Field(SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema")
     identity: str
     suite: str
     cell: Cell

@@ -130,5 +130,3 @@ def precision(training: dict[str, Any]) -> contextlib.AbstractContextManager[Any
     if training["autocast"] == "off":
         return contextlib.nullcontext()
     return torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)
-
-

@@ -20,6 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.datasets.cifar import Cifar10
+from bench_plugins.diagnostics.alignment import Alignment
+from bench_plugins.diagnostics.batch_stability import BatchStability
+from bench_plugins.diagnostics.reference_floor import ReferenceFloor
+from bench_plugins.diagnostics.scale_growth import ScaleGrowth
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,13 +36,6 @@ from bench_core.local import Updater
 from bench_core.streams import stream
 from bench_core.train import evaluate, set_up, train
 from bench_core.worker import processor
-from bench_plugins.archs.resmlp import ResMLP
-from bench_plugins.datasets.cifar import Cifar10
-from bench_plugins.diagnostics.alignment import Alignment
-from bench_plugins.diagnostics.batch_stability import BatchStability
-from bench_plugins.diagnostics.reference_floor import ReferenceFloor
-from bench_plugins.diagnostics.scale_growth import ScaleGrowth
-from bench_plugins.methods.dfa import DirectFeedbackAlignment
 
 N, D, L, C, X = 128, 256, 4, 10, 3072
 TRAINING = {
@@ -180,7 +180,9 @@ def main() -> None:
         for name, call in parts.items():
             times[name].append(call())
     median = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{processor()}, 1 thread, Python {platform.python_version()}, torch {torch.__version__}, n={arguments.repeats}")
+    print(
+        f"{processor()}, 1 thread, Python {platform.python_version()}, torch {torch.__version__}, n={arguments.repeats}"
+    )
     for name, values in times.items():
         print(f"{name:24} {median[name]:7.2f} s   ({min(values):.2f} – {max(values):.2f})")
     floor = median["matrix products"] + median["fused AdamW"] + median["augmentation"]

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.methods import bench_methods
 from torch import nn
 
 from bench_core.api import Method, Net
 from bench_core.data import Data
 from bench_core.train import set_up
-from bench_plugins.archs.resmlp import ResMLP
-from bench_plugins.methods import bench_methods
 
 TRAINING = {
     "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bench_plugins.datasets.cifar import Cifar10, sha256
+from bench_plugins.datasets.digits import Digits
+from bench_plugins.datasets.teacher import Teacher
 from nets import toy_data
 
 from bench_core.data import Data, crop_and_flip
 from bench_core.errors import DataError
 from bench_core.streams import stream
-from bench_plugins.datasets.cifar import Cifar10, sha256
-from bench_plugins.datasets.digits import Digits
-from bench_plugins.datasets.teacher import Teacher
 
 REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
 
@@ -48,7 +48,9 @@ def test_shifts_and_flips_are_uniform_and_per_image():
     """A one-pixel image lands everywhere that a 9×9 shift and a flip can put it, about equally often."""
     images = torch.zeros(8100, 1, 32, 32, dtype=torch.uint8)
     images[:, :, 16, 10] = 255
-    data = Data(images, torch.zeros(8100, dtype=torch.long), images[:1], torch.zeros(1), 2, (0.0,), (1.0,), augment=True)
+    data = Data(
+        images, torch.zeros(8100, dtype=torch.long), images[:1], torch.zeros(1), 2, (0.0,), (1.0,), augment=True
+    )
     x = torch.cat([x for x, _ in data.epoch(90, stream(0, "order"), stream(0, "augmentation"))])
     rows, columns = x.flatten(1).argmax(1) // 32, x.flatten(1).argmax(1) % 32
     assert set(rows.tolist()) == set(range(12, 21))
@@ -194,11 +196,12 @@ def test_real_files_have_the_published_statistics(cifar):
 @pytest.mark.parametrize(("seed", "stability"), [(42, 0.177), (123, 0.080), (456, 0.160)])
 def test_the_untrained_network_is_the_published_one(cifar, seed, stability):
     """Random init of resmlp on CIFAR-10: c as measured by the protocol to three digits, ‖h_l‖ 8.7–8.9, per-sample ‖g_L‖ ≈ 1."""
-    from bench_core.audit import Audit
     from bench_plugins.archs.resmlp import ResMLP
     from bench_plugins.diagnostics.batch_stability import BatchStability
     from bench_plugins.diagnostics.reference_floor import ReferenceFloor
     from bench_plugins.diagnostics.scale_growth import ScaleGrowth
+
+    from bench_core.audit import Audit
 
     torch.manual_seed(seed)
     audit = Audit(ResMLP(ResMLP.Params(), (3, 32, 32), 10), None, cifar, seed, 0)

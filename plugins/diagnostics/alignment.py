@@ -17,7 +17,9 @@ def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
     """⟨a, g⟩ / (max(‖a‖, clamp)·max(‖g‖, clamp)) per row, float64."""
     a, g = a.double(), g.double()
     # each vector is divided by its own norm first: the product of two small norms would underflow
-    return ((a / a.norm(dim=1, keepdim=True).clamp_min(clamp)) * (g / g.norm(dim=1, keepdim=True).clamp_min(clamp))).sum(1)
+    return (
+        (a / a.norm(dim=1, keepdim=True).clamp_min(clamp)) * (g / g.norm(dim=1, keepdim=True).clamp_min(clamp))
+    ).sum(1)
 
 
 class Alignment(Diagnostic):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import torch
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import PROBE, BATCH, Audit
+from bench_core.audit import BATCH, PROBE, Audit
 
 
 class BatchStability(Diagnostic):
@@ -25,7 +26,9 @@ class BatchStability(Diagnostic):
         layer = audit.net.depth // 2
         means = [audit.net.flat(batch.g[layer]).double().mean(0) for batch in audit.full_batches]
         if len(means) < 2:
-            return Measured(None, {"batches": len(means)}, f"{len(means)} full probe batch of {BATCH}: no pair to compare")
+            return Measured(
+                None, {"batches": len(means)}, f"{len(means)} full probe batch of {BATCH}: no pair to compare"
+            )
         directions = [mean / mean.norm().clamp_min(1e-300) for mean in means]
         products = [float(torch.dot(u, v)) for u, v in combinations(directions, 2)]
         value = sum(products) / len(products)
@@ -39,7 +42,23 @@ class BatchStability(Diagnostic):
                 biases = [p for p in audit.net.readout.parameters() if p.dim() == 1]
                 biases[-1][0] += 1e3
 
+        def no_preference(audit: Audit) -> None:
+            """A head without preference on balanced labels: the batches' mean errors are sampling noise."""
+            with torch.no_grad():
+                for parameter in audit.net.readout.parameters():
+                    parameter.mul_(1e-2)
+            labels = torch.arange(len(audit.data.test_y), device=audit.data.test_y.device) % audit.data.classes
+            audit.data = replace(audit.data, test_y=labels)
+
         return [
-            Control("a head that is sure of one class", one_class, lambda found: found.value is not None and found.value > 0.30),
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 0.30),
+            Control(
+                "a head that is sure of one class",
+                one_class,
+                lambda found: found.value is not None and found.value > 0.30,
+            ),
+            Control(
+                "a head without preference, balanced labels",
+                no_preference,
+                lambda found: found.value is not None and found.value <= 0.30,
+            ),
         ]

@@ -43,6 +43,10 @@ class ReferenceFloor(Diagnostic):
 
         limit = FLOOR * BATCH
         return [
-            Control("h_L × 1e9 before the terminal norm", drown, lambda found: found.value is not None and found.value < limit),
+            Control(
+                "h_L × 1e9 before the terminal norm",
+                drown,
+                lambda found: found.value is not None and found.value < limit,
+            ),
             Control("random init", lambda audit: None, lambda found: found.value is not None and found.value >= limit),
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from bench_core.api import Control, Diagnostic, Measured
@@ -20,7 +22,9 @@ class ScaleGrowth(Diagnostic):
     def measure(self, audit: Audit) -> Measured:
         h = [median(audit.norms(lambda batch, l=l: batch.states.h[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
         growth = [above / max(below, 1e-30) for below, above in zip(h, h[1:], strict=False)]
-        return Measured(max(growth), {"h": h, "growth": growth})
+        # max() would pass over a NaN that does not come first
+        worst = max(growth) if all(math.isfinite(g) for g in growth) else float("nan")
+        return Measured(worst, {"h": h, "growth": growth})
 
     def controls(self) -> list[Control]:
         def explode(audit: Audit) -> None:
@@ -31,6 +35,8 @@ class ScaleGrowth(Diagnostic):
                     matrices[-1].mul_(1e4)
 
         return [
-            Control("last weights of every block × 1e4", explode, lambda found: found.value is not None and found.value > 50),
+            Control(
+                "last weights of every block × 1e4", explode, lambda found: found.value is not None and found.value > 50
+            ),
             Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 50),
         ]

@@ -15,8 +15,8 @@ HIDDEN = 256
 def depth_features(t: Tensor) -> Tensor:
     """The usual sinusoidal features (N, 32) of t = l/L in 0 … 1, (N,): sin and cos of t·10000^(−k/16), k = 0 … 15.
 
-    The source says only "sinusoidal features (32)". The choice matters (measured, state_bridge with penalty 1e-2, CIFAR-10): with
-    frequencies up to 1000, which tell the layers sharply apart, accuracy is .500 instead of .47 after 30 epochs.
+    The source says only "sinusoidal features (32)". The choice shows early (state_bridge with penalty 1e-2 on CIFAR-10: CE of the
+    first epoch 1.99, and 1.96 with frequencies up to 1000, which tell the layers more sharply apart) and not at the end.
     """
     steps = torch.arange(FEATURES // 2, device=t.device) / (FEATURES // 2)
     angles = t.unsqueeze(1) * torch.exp(-math.log(10000.0) * steps)

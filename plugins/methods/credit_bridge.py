@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping
 
 import torch
+from bench_plugins.methods.bridge import BridgeNet, stacked
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,8 +16,6 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 from bench_core.local import rms
 from bench_core.net import top_gradient
 from bench_core.streams import draws_from
-from bench_plugins.methods.bridge import BridgeNet, stacked
-from bench_plugins.methods.dfa import DirectFeedbackAlignment
 
 K, TAU, SIGMA = 8, 0.1, 0.1
 MOMENTUM = 0.995
