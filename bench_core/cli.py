@@ -1,4 +1,4 @@
-"""The command `bench`. Every command imports what it needs when it is called: `bench --help` loads click and nothing else of weight.
+"""The command `bench`. Every command imports what it needs when it is called: `bench --help` loads click and little else.
 
 Exit codes: 0 all cells done · 1 some cells failed · 2 usage · 3 our bug · 130 interrupted.
 """
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from bench_core.plugins import Registry
 
 
+PATH = click.Path(path_type=Path)
+KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
+FORMATS = ["table", "markdown", "latex", "csv", "json"]
+
+
 class Grouped(click.Group):
     """Lists commands in the order in which a newcomer meets them."""
 
@@ -41,15 +46,15 @@ def suite_options(command: Any) -> Any:
     """The options that say which suite, changed how, with which data and results."""
     options = [
         click.argument("suite"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value, such as training.epochs=5."),
-        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable); name or name[option=value]."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
+        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method, or name[option=value]."),
         click.option("--dataset", metavar="NAME", help="Another data set."),
         click.option("--arch", metavar="NAME", help="Another architecture."),
         click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only this seed (repeatable)."),
         click.option("--epochs", type=int, metavar="N", help="Another length of the schedule."),
         click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
-        click.option("--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Where run folders are kept."),
-        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=click.Path(path_type=Path), help="Where data files lie; default: data."),
+        click.option("--results", default="results", show_default=True, type=PATH, help="Where run folders are kept."),
+        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data]."),
         click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -89,7 +94,9 @@ def run(suite: str, workers: int | None, **options: Any) -> None:
 
     plan, registry = planned(suite, options)
     reused = len(plan.cells) - len(plan.to_run)
-    click.echo(f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}")
+    click.echo(
+        f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}"
+    )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -126,13 +133,15 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps({"suite": made.suite.name, "folder": str(made.folder), "cells": cells}, indent=1))
         return
     for cell in made.cells:
-        click.echo(f"{cell.action:5}  {cell.identity[:12]}  {label(cell.cell.method, methods)} · seed {cell.cell.seed}  ({cell.why})")
-    click.echo(f"{made.suite.name}: {len(made.cells)} cells, {len(made.cells) - len(made.to_run)} reused, {len(made.to_run)} to run")
+        name = label(cell.cell.method, methods)
+        click.echo(f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why})")
+    reused = len(made.cells) - len(made.to_run)
+    click.echo(f"{made.suite.name}: {len(made.cells)} cells, {reused} reused, {len(made.to_run)} to run")
 
 
 @bench.command()
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["table", "markdown", "latex", "csv", "json"]), default="table", show_default=True)
+@click.argument("results", nargs=-1, type=PATH)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def leaderboard(results: tuple[Path, ...], form: str, output: Path | None) -> None:
     """Rank the methods of one or several results folders, with verdicts. Default: results."""
@@ -154,7 +163,8 @@ def show(roots: list[Path], form: str, output: Path | None = None) -> None:
     texts = []
     for found in suites:
         if found.superseded:
-            click.echo(f"note: {found.name}: {found.superseded} older runs of the same cells by other code are not counted", err=True)
+            note = f"{found.superseded} older runs of the same cells by other code are not counted"
+            click.echo(f"note: {found.name}: {note}", err=True)
         text = table(found.records, found.settings, form, width=width)  # type: ignore[arg-type]
         texts.append(f"{found.name}: {text}" if form == "table" else text)
     body = "\n\n".join(texts) if texts else "no runs yet: `bench run SUITE` makes some"
@@ -166,7 +176,7 @@ def show(roots: list[Path], form: str, output: Path | None = None) -> None:
 
 
 @bench.command("list")
-@click.argument("kind", required=False, type=click.Choice(["methods", "archs", "datasets", "diagnostics", "executors", "suites"]))
+@click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
     """List installed components and suites."""
     from tabulate import tabulate
@@ -203,11 +213,11 @@ def plugins_() -> None:
     for item in registry.components:
         counts.setdefault((item.distribution, item.version), Counter())[item.kind] += 1
     troubled = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
-    rows = [
-        [name, version, ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.get((name, version), Counter()).items()) or "–",
-         "trouble" if (name, version) in troubled else "ok"]
-        for name, version in sorted(counts.keys() | troubled)
-    ]  # fmt: skip
+    rows = []
+    for name, version in sorted(counts.keys() | troubled):
+        found = counts.get((name, version), Counter())
+        brings = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in found.items())
+        rows.append([name, version, brings or "–", "trouble" if (name, version) in troubled else "ok"])
     click.echo(tabulate(rows, headers=["distribution", "version", "brings", "state"], disable_numparse=True))
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")

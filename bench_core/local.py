@@ -5,8 +5,9 @@ Block l sees sg(h_l) and minimises
     mean_batch ⟨f_l(sg(h_l)), sg(rms(c_l))⟩ + λ·mean_batch ‖f_l(sg(h_l))‖²,
 
 the embedding mean_batch ⟨embed(x), sg(rms(a_0))⟩, the readout CE on sg(h_L). The graphs are disjoint, and the gradient of the
-surrogate with respect to f_l is known, (rms(c_l) + 2λ·f_l)/N; so one backward pass seeded with these gradients updates all groups at once,
-without hooks and without a pass per layer. The gradient of each group is clipped on its own (docs/protocol.md, section 4).
+surrogate with respect to f_l is known, (rms(c_l) + 2λ·f_l)/N; so one backward pass seeded with these gradients updates all
+groups at once, without hooks and without a pass per layer. The gradient of each group is clipped on its own
+(docs/protocol.md, section 4).
 """
 
 from __future__ import annotations

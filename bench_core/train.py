@@ -24,7 +24,7 @@ from bench_core.streams import stream
 AUXILIARY_LR = 1e-3
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 - an outcome, not an error
     """A loss or a weight that is not finite; says where it was seen first."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from itertools import combinations
+from itertools import combinations, pairwise
 from statistics import median
 
 import pytest
@@ -45,7 +45,7 @@ def test_scale_growth_is_the_largest_ratio_of_median_norms():
     h = [median(row.norm().item() for row in layer) for layer in states.h]
     found = diagnostic("scale_growth").measure(audit)
     assert found.details["h"] == pytest.approx(h, rel=1e-5)
-    assert found.value == pytest.approx(max(b / a for a, b in zip(h, h[1:], strict=False)), rel=1e-5)
+    assert found.value == pytest.approx(max(b / a for a, b in pairwise(h)), rel=1e-5)
 
 
 def test_reference_floor_is_the_median_per_sample_gradient_norm_at_the_top():

@@ -190,7 +190,7 @@ def test_dfa_feedback_has_variance_one_over_classes():
 
 
 def test_feedback_does_not_depend_on_the_initial_weights_nor_the_other_way(data):
-    """Streams are separate: the same seed gives the same feedback under another architecture seed, and the same net under every rule."""
+    """Streams are separate: the seed alone decides the feedback, whatever the network's weights are."""
     one, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=7)
     other, _ = ready(rule("dfa"), resmlp(seed=2), data, seed=7)
     assert all(torch.equal(one.feedback[layer], other.feedback[layer]) for layer in one.feedback)

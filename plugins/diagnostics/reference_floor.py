@@ -25,9 +25,9 @@ class Amplified(nn.Module):
 class ReferenceFloor(Diagnostic):
     """G_l = median over the probe samples of the per-sample ‖g_l‖; value = G_L. Fires below 1e-7·128 = 1.28e-5.
 
-    The published threshold 1e-7 is for the gradient of a batch-mean CE at N = 128. `mean_128` and `mean_1024` give G_L in that form, at
-    the two batch sizes that the publication uses. Source: arXiv:2606.21126, calibrated there: smallest healthy ‖g_L‖
-    1.0e-4, largest degenerate 4.2e-9 (N = 128).
+    The published threshold 1e-7 is for the gradient of a batch-mean CE at N = 128. `mean_128` and `mean_1024` give G_L in
+    that form, at the two batch sizes that the publication uses. Source: arXiv:2606.21126, calibrated there: smallest
+    healthy ‖g_L‖ 1.0e-4, largest degenerate 4.2e-9 (N = 128).
     """
 
     letter, direction, threshold, unit = "b", "below", FLOOR * BATCH, "per sample"

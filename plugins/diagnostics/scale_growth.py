@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -21,7 +22,7 @@ class ScaleGrowth(Diagnostic):
 
     def measure(self, audit: Audit) -> Measured:
         h = [median(audit.norms(lambda batch, l=l: batch.states.h[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
-        growth = [above / max(below, 1e-30) for below, above in zip(h, h[1:], strict=False)]
+        growth = [above / max(below, 1e-30) for below, above in pairwise(h)]
         # max() would pass over a NaN that does not come first
         worst = max(growth) if all(math.isfinite(g) for g in growth) else float("nan")
         return Measured(worst, {"h": h, "growth": growth})

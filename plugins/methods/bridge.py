@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class BridgeNet(nn.Module):
         super().__init__()
         sizes = [width + FEATURES + classes, HIDDEN, HIDDEN, HIDDEN]
         layers: list[nn.Module] = []
-        for below, above in zip(sizes, sizes[1:], strict=False):
+        for below, above in pairwise(sizes):
             layers += [nn.Linear(below, above), nn.GELU()]
         self.trunk = nn.Sequential(*layers, nn.Linear(HIDDEN, out))
 
