@@ -164,7 +164,8 @@ def _why(row: Row, letter: str, name: str, item: Measurement, value: float | Non
 
 
 def why(row: Row, settings: Settings) -> list[str]:
-    """Each fired diagnostic of a row in words, with the median over the runs in which it fired."""
+    """Each fired diagnostic of a row in words, with the median over the runs in which it fired; d with its mean, as the
+    margin column has it."""
     fired: dict[str, list[Run]] = {}
     for run in row.runs:
         for letter in run.judgement.fired:
@@ -174,7 +175,8 @@ def why(row: Row, settings: Settings) -> list[str]:
         runs = fired[letter]
         name, item = judged(runs[0].record.measurements)[letter]
         if item.across:
-            value = over_runs(run.judgement.margin for run in runs).value
+            margins = [m for run in runs if (m := run.judgement.margin) is not None and math.isfinite(m)]
+            value = sum(margins) / len(margins) if margins else None
         else:
             value = over_runs(_values(runs, letter)).value
         limit = threshold_of(name, item, settings.thresholds)

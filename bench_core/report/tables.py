@@ -131,8 +131,10 @@ COLUMNS = (
     Column("memory", "memory MB", True, _figure(memory, lambda value: f"{value / 1e6:.0f}")),
     Column("passes", "passes", True, _figure(passes)),
 )
+_SHORT_HEADERS = {"matched": "Δ pp", "bp": "Δ bp"}
 _BARE = {"matched": _matched, "bp": _bp, "gamma": _gamma}  # a terminal has no room for their intervals
-_DROPPED = ("memory", "passes", "seconds", "three", "passport", "reference", "growth", "gamma", "bp")
+_DROPPED = ("memory", "passes", "seconds", "three")  # before texts are shortened
+_DROPPED_LATER = ("growth", "reference", "gamma", "passport", "bp")
 
 
 def leaderboard(
@@ -220,13 +222,16 @@ def _fit(group: Group, width: int | None) -> tuple[list[Column], list[list[str]]
     verdict = [column.key for column in columns].index("verdict")
     legend = []
     if too_wide():
+        # short texts leave room for more columns, so they come before figures are given up
         for line, row in zip(cells, group.rows, strict=True):
             line[verdict] = _short(line[verdict])
             line[verdict - 1] = line[verdict - 1].removesuffix(" done")
             if row.role == "floor":
                 line[1] = line[1].removesuffix(" (frozen)").replace("freeze=blocks", "frozen", 1)
                 legend = ["frozen: freeze=blocks"]
-        columns = [replace(c, header="Δ pp") if c.key == "matched" else c for c in columns]
+        columns = [replace(c, header=_SHORT_HEADERS.get(c.key, c.header)) for c in columns]
+    for key in _DROPPED_LATER:
+        drop(key)
     if len({line[verdict - 1] for line in cells}) == 1:
         drop("n")
         verdict = [column.key for column in columns].index("verdict")
