@@ -33,7 +33,8 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
     if event["event"] == "reused":
         return "done by another runner"
     if event["status"] == "done" and last is not None:
-        return f"accuracy {last['accuracy']:.3f} after {last['epoch']} epochs"
+        epochs = "1 epoch" if last["epoch"] == 1 else f"{last['epoch']} epochs"
+        return f"accuracy {last['accuracy']:.3f} after {epochs}"
     return f"{event['status']}: {visible(str(event.get('reason') or ''))}"
 
 

@@ -1,0 +1,98 @@
+"""The README runs: its rule is installed as it is printed there, and the quickstart gives the demo's verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BENCH = [str(Path(sys.executable).with_name("bench"))]
+
+
+def bench(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        BENCH + list(arguments), cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, timeout=900
+    )
+
+
+def block(name: str) -> str:
+    """The code block that is marked `<!-- tested: name -->`."""
+    found = re.search(rf"<!-- tested: {re.escape(name)} -->\n```\w*\n(.*?)```", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The README's package, built and installed into a folder of its own."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name in ("my_rule.py", "pyproject.toml"):
+        (source / name).write_text(block(name), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target, source],
+        check=True, timeout=300,
+    )  # fmt: skip
+    return target
+
+
+def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
+    rule = block("my_rule.py")
+    assert len([line for line in rule.splitlines() if line.strip()]) <= 22
+    run = bench(
+        "run",
+        "quickstart",
+        "--method",
+        "sign_dfa",
+        "--seed",
+        "42",
+        "--epochs",
+        "1",
+        cwd=tmp_path,
+        PYTHONPATH=str(installed),
+    )
+    assert run.returncode == 0, run.stderr
+    rows = [line for line in run.stdout.splitlines() if "bench-sign-dfa/sign_dfa " in line and not line.startswith("[")]
+    assert "walked back" in rows[0] or "trustworthy" in rows[0]
+    assert "bench-sign-dfa/sign_dfa[frozen]" in run.stdout or "bench-sign-dfa/sign_dfa[freeze=blocks]" in run.stdout
+    listed = bench("plugins", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
+    assert re.search(r"bench-sign-dfa\s+1.0\s+1 method\s+ok", listed)
+
+
+def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(tmp_path):
+    """One end-to-end run of the demo (one of its three seeds) through the installed command."""
+    run = bench("run", "quickstart", "--seed", "42", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    told = bench("leaderboard", "--format", "json", cwd=tmp_path)
+    rows = {row["label"]: row for group in json.loads(told.stdout)["groups"] for row in group["rows"]}
+    verdicts = {label: row["verdict"] for label, row in rows.items() if "freeze" not in label}
+    assert verdicts == {
+        "bp": "trustworthy 1/1",
+        "ep": "trustworthy 1/1",
+        "dfa": "walked back 1/1 (d 1)",
+        "state_bridge": "walked back 1/1 (d 1)",
+        "credit_bridge": "walked back 1/1 (d 1)",
+    }
+    assert sum("freeze" in label for label in rows) == 5
+    again = bench("run", "quickstart", "--seed", "42", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "10 cells, 10 reused, 0 to run" in again.stdout
+    assert again.stdout.splitlines()[1:] == run.stdout.splitlines()[11:]
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["plugins"], ["schema"], ["--help"], ["--version"]])
+def test_the_short_commands_run(arguments, tmp_path):
+    run = bench(*arguments, cwd=tmp_path)
+    assert run.returncode == 0
+    assert run.stdout
+
+
+def test_the_suites_that_the_readme_names_are_installed(tmp_path):
+    from bench_core.suite_load import installed_suites
+
+    assert set(re.findall(r"bench (?:run|plan) (\w+)(?= |\n)", README)) - {"suites"} <= set(installed_suites())
