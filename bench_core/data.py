@@ -69,7 +69,7 @@ class Data:
             flips = (torch.rand(n, 1, generator=augmentation) < 0.5).to(device)
         for start in range(0, n - batch_size + 1, batch_size):
             rows = permutation[start : start + batch_size]
-            x = self.normalise(self.train_x[rows])
+            x = self.normalise(self.train_x.index_select(0, rows))
             if self.augment:
                 span = slice(start, start + batch_size)
                 x = crop_and_flip(x, shifts[0, span], shifts[1, span], flips[span])

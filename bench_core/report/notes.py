@@ -134,7 +134,8 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
     lines = [
         "±: 95 % interval, Student t over seeds (n finished runs). Ranks compare differences paired by seed and tie (=)"
         " where their interval holds 0; floors and single seeds have none (–).",
-        f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen blocks) are percentage points,"
+        f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen"
+        " blocks) are percentage points,"
         " paired by seed where both have finished the same seeds, else without interval.",
     ]
     medians = [name for key, name in (("growth", "growth (a)"), ("reference", "‖g_L‖ (b)")) if key in shown]

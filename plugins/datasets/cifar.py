@@ -7,6 +7,7 @@ downloaded again. The archive is checked the same way before it is opened, and u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tarfile
@@ -77,6 +78,7 @@ class Cifar10(Dataset):
             f"put torchvision's CIFAR-10 files into {root / self.folder_name}, or name the folder that holds "
             f"{self.folder_name}/ with --data-dir or BENCH_DATA_DIR"
         )
+        fresh = not root.exists()
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
@@ -90,6 +92,9 @@ class Cifar10(Dataset):
                 for name in self.sums:
                     os.replace(Path(temporary) / self.folder_name / name, root / self.folder_name / name)
         except (OSError, RuntimeError, tarfile.TarError) as error:
+            if fresh:
+                with contextlib.suppress(OSError):  # the folder that we made, if nothing is in it
+                    root.rmdir()
             reason = " ".join(str(getattr(error, "reason", None) or error).split())
             raise DataError(f"{why}, and the download failed ({reason}); {hint}") from None
 

@@ -27,8 +27,9 @@ class Alignment(Diagnostic):
 
     Per layer, twice: `unclamped` divides each vector by max(norm, 1e-30); `library` clamps each norm at 1e-8, as
     F.cosine_similarity does, applied to the gradient of the batch-mean CE (N = 128) that such tools are fed with.
-    value = `mean` = the unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖ per sample: a cosine near 1
-    with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are reported by name.
+    value = `mean` = the unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖
+    per sample: a cosine near 1 with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are
+    reported by name.
     Source: arXiv:2606.21126.
     """
 
