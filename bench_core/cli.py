@@ -5,6 +5,7 @@ Exit codes: 0 all cells done · 1 some cells failed · 2 usage · 3 our bug · 1
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
 FORMATS = ["table", "markdown", "latex", "csv", "json"]
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the user's disk, not our bug
 
 
 class Grouped(click.Group):
@@ -98,10 +102,12 @@ def run(suite: str, workers: int | None, **options: Any) -> None:
         f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}"
     )
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     try:
         records = carry_out(
-            plan, registry, workers, partial(progress.choose, terminal=sys.stdout.isatty()),
+            plan, registry, workers, partial(progress.choose, terminal=terminal),
             lambda line: click.echo(f"warning: {line}", err=True),
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -233,9 +239,19 @@ def schema() -> None:
     click.echo(json.dumps(suite_schema(), indent=2))
 
 
+def _open_standard_streams() -> None:
+    """Where a standard stream is closed, the next file that is opened would take its place and receive what is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main() -> None:
     """Entry point: errors for people are one line, ours are a traceback."""
     try:
+        _open_standard_streams()
         bench.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -245,9 +261,11 @@ def main() -> None:
     except BenchError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-        sys.exit(Exit.DONE)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        click.echo(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", err=True)
+        os._exit(Exit.USAGE)  # without the flush that would fail again
     except Exception:
         import traceback
 

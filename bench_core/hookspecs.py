@@ -15,6 +15,8 @@ whose module implements any of these hooks:
 
 The module is imported by every `bench` command that needs to know what is installed: keep it free of torch and of work; the
 targets are imported only where a suite uses them. Installing a plugin is running its code: install only what you trust.
+The module may say which interface it was made for, `BENCH_API = (major, minor)` as in `bench_core.api.API_VERSION`: a bench of
+another major version, or of an older minor one, refuses it and says what to upgrade.
 There is no hook inside the training step; a method has that to itself.
 """
 

@@ -3,18 +3,24 @@
     BLAKE2b of the canonical JSON of {algorithm version, resolved cell, digest of the code per distribution, data checksum}
 
 The code that took part is found by following imports: from the method's, the architecture's and the data set's module and from the
-training loop, through every module of the distributions that they belong to. So an edit of a plugin's helper changes the
-identity, and an edit of a table, a diagnostic or the command line does not. What it cannot see is code that is imported
-by a computed name, and data files inside a package. Device, versions and environment are recorded beside the identity.
+training loop, through every module of the distribution that they belong to, of ours, and of none (a checkout on the path).
+So an edit of a plugin's helper changes the identity, and an edit of a table, a diagnostic or the command line does not. What
+it cannot see is code that is imported by a computed name, and data files inside a package. Nothing is imported here that is not
+yet. Device, versions and environment are recorded beside the identity.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from hashlib import blake2b
+from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +40,53 @@ def cell_identity(cell: dict[str, Any], code: dict[str, str], data_checksum: str
     return digest({"algorithm": ALGORITHM, "cell": cell, "code": code, "data": data_checksum})
 
 
-def code_digest(modules: Iterable[str]) -> str:
-    """Digest of the source of `modules` and of all that they import from their own distribution and from ours."""
+def code_digest(modules: Iterable[str], distribution: str = "") -> str:
+    """Digest of the source of `modules` and of all that they import from `distribution`, from ours and from no distribution."""
     found: dict[str, Path] = {}
     waiting = list(modules)
     packages = OUR_PACKAGES | {module.partition(".")[0] for module in waiting}
     while waiting:
         name = waiting.pop()
-        if name in found or name.partition(".")[0] not in packages:
+        package = name.partition(".")[0]
+        if name in found or not (package in packages or _belongs(package, distribution)):
             continue
         path = source(name)
         if path is not None:
             found[name] = path
-            waiting.extend(imported(name, path))
+            waiting.extend(imported(name, path) if path.suffix == ".py" else ())
     return digest({name: blake2b(path.read_bytes(), digest_size=16).hexdigest() for name, path in found.items()})
 
 
+def _belongs(package: str, distribution: str) -> bool:
+    """Whether a top-level package is the distribution's, or nobody's."""
+    owners = _owners().get(package)
+    return package not in sys.stdlib_module_names and (owners is None or distribution in owners)
+
+
+@cache
+def _owners() -> dict[str, set[str]]:
+    """Top-level package → the normalised names of the distributions that installed it; unreadable metadata is passed over."""
+    from bench_core.plugins import normalised
+
+    owners: dict[str, set[str]] = {}
+    for each in metadata.distributions():
+        with contextlib.suppress(Exception):
+            tops = (each.read_text("top_level.txt") or "").split() or [file.parts[0] for file in each.files or ()]
+            name = normalised(each.metadata["Name"])
+            for top in set(tops):
+                owners.setdefault(top.removesuffix(".py"), set()).add(name)
+    return owners
+
+
 def source(module: str) -> Path | None:
-    """The source file of a module; None where it has none or is not a module but a name inside one."""
+    """The source file of a module; None where it has none or is not a module but a name inside one. Imports nothing."""
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(top)
+        for depth, _ in enumerate(rest, 2):
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = PathFinder.find_spec(".".join([top, *rest][:depth]), list(spec.submodule_search_locations))
     except (ImportError, ValueError, AttributeError):
         return None
     origin = spec.origin if spec is not None else None
@@ -63,7 +96,11 @@ def source(module: str) -> Path | None:
 def imported(module: str, path: Path) -> Iterator[str]:
     """Names that may be modules imported by `module`, also inside functions, but not for type checking only."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _walk(ast.parse(path.read_bytes())):
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # whoever imports it will say so
+    for node in _walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +114,10 @@ def imported(module: str, path: Path) -> Iterator[str]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in child.orelse:
+                yield other
+                yield from _walk(other)
             continue
         yield child
         yield from _walk(child)

@@ -8,6 +8,7 @@ which are frozen.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class PlannedCell:
 
     action  "run", or "reuse" where a finished run of this identity is in the results folder
     why     the reason for the action, in words
+    seen    the stamp of the run that the plan found in the folder: another one is another runner's
     """
 
     cell: Cell
@@ -43,6 +45,7 @@ class PlannedCell:
     passport: dict[str, bool]
     action: Literal["run", "reuse"]
     why: str
+    seen: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,14 @@ def make_plan(
     cells: dict[str, tuple[Cell, tuple[int, int, int], str]] = {}
     for spec, row in zip(specs, indices, strict=True):
         training = {key: value for key, value in spec.training.items() if key != "device"}
-        cell = Cell(method=refs[row[0]], arch=refs[row[1]], dataset=refs[row[2]], data=spec.data, training=training, seed=spec.seed)
+        cell = Cell(
+            method=refs[row[0]],
+            arch=refs[row[1]],
+            dataset=refs[row[2]],
+            data=spec.data,
+            training=training,
+            seed=spec.seed,
+        )
         cells.setdefault(_key(cell), (cell, row, spec.training["device"]))
     if suite.floors:
         _add_references(cells, refs, ceiling)
@@ -108,10 +118,12 @@ def make_plan(
         checksum = parts[2]["checksum"]
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(cell.model_dump(mode="json"), digests, checksum)
+        seen = store.stamp(folder / identity)
         action, why, trouble = _reuse(folder / identity, retry_failed)
         troubles += trouble
+        passport = parts[0]["passport"]
         planned.append(
-            PlannedCell(cell, identity, folder / identity, device, code, checksum, parts[0]["passport"], action, why)
+            PlannedCell(cell, identity, folder / identity, device, code, checksum, passport, action, why, seen)
         )
     listed = [{"name": refs[index].name, "params": refs[index].params} for index in diagnostics]
     return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles))
@@ -224,13 +236,13 @@ def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _reuse(folder: Path, retry_failed: bool) -> tuple[Literal["run", "reuse"], str, list[str]]:
-    """What to do about a cell, why, and what was found wrong. An unreadable run folder is set aside when the plan is carried out."""
-    if not folder.exists():
+    """What to do about a cell, why, and what was found wrong. Whoever runs the cell sets an unreadable folder aside."""
+    if not os.path.lexists(folder):
         return "run", "no run of this identity yet", []
     try:
         record: RunRecord = store.read(folder, sums=True)
     except store.Unreadable as reason:
-        return "run", f"its run folder is unreadable: {reason}", [f"{folder}: {reason}; set aside in {store.QUARANTINE}/"]
+        return "run", f"its run folder is unreadable: {reason}", [f"{folder}: unreadable, to be set aside: {reason}"]
     if record.status not in REUSED:
         return "run", f"its run ended as {record.status}", []
     if record.status == "failed" and retry_failed:

@@ -1,19 +1,18 @@
 """Finds plugins, records who brought what, and fences off the broken.
 
-pluggy's own loader lets one bad import end the host, drops a second entry point of the same name without a word, and lets one raising
-implementation abort a hook call. So every entry point is loaded, checked and asked on its own, with Exception and SystemExit
-caught, and whatever goes wrong becomes a `Trouble` row: a warning where the suite does not use the plugin, an error before any
-training where it does.
+pluggy's own loader lets one bad import end the host, drops a second entry point of the same name without a word, and lets one
+raising implementation abort a hook call. So every entry point is loaded, checked and asked on its own, with Exception and
+SystemExit caught, and whatever goes wrong becomes a `Trouble` row: a warning where the suite does not use the plugin, an error
+before any training where it does.
 
-Built-ins come through the same door. They cannot be replaced: a short name means the built-in component if there is one; a stranger's
-component of that name is reached as `distribution/name`, and said to clash.
+Built-ins come through the same door. They cannot be replaced: a short name means the built-in component if there is one; a
+stranger's component of that name is reached as `distribution/name`, and said to clash.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from typing import Any, Literal, get_args
@@ -21,11 +20,12 @@ from typing import Any, Literal, get_args
 import pluggy
 
 from bench_core import hookspecs
-from bench_core.api import Component
+from bench_core.api import API_VERSION, Component
 from bench_core.errors import PluginError, UsageError, did_you_mean
 
 GROUP = "bench_core.plugins"
 OURS = "bench-core"
+HOME = "bench_plugins."  # where the built-ins live: nobody else speaks for us
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 MOST = 10_000
 
@@ -65,13 +65,25 @@ class Trouble:
         return f"{self.distribution} {self.version} ({self.entry_point}): {self.what}"
 
 
+@dataclass(frozen=True)
+class Observer:
+    """One implementation of an observer hook."""
+
+    hook: str
+    distribution: str
+    version: str
+    entry_point: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]  # the subset of the hook's arguments that it takes, as everywhere in pluggy
+
+
 @dataclass
 class Registry:
     """Everything that the installed plugins bring."""
 
     components: list[Installed] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    observers: list[tuple[str, str, str, Callable[..., Any]]] = field(default_factory=list)
+    observers: list[Observer] = field(default_factory=list)
 
     def of_kind(self, kind: Kind) -> list[Installed]:
         """The components of a kind, ours first, then by full name."""
@@ -97,88 +109,132 @@ class Registry:
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
         """Call an observer hook on every plugin; a raising one is reported and the others still hear."""
         troubles = []
-        for distribution, version, entry_point, function in self.observers:
-            if getattr(function, "__name__", "") != hook:
+        for observer in self.observers:
+            if observer.hook != hook:
                 continue
             try:
-                # an implementation takes any subset of the hook's arguments, as everywhere in pluggy
-                function(**{name: arguments[name] for name in inspect.signature(function).parameters})
+                observer.function(*(arguments[name] for name in observer.arguments))
             except (Exception, SystemExit) as error:
-                troubles.append(Trouble(distribution, version, entry_point, f"{hook} raised {brief(error)}"))
+                at = (observer.distribution, observer.version, observer.entry_point)
+                troubles.append(Trouble(*at, f"{hook} raised {brief(error)}"))
         return troubles
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one line, safe even where its own text raises."""
+    """An exception in one printable line, safe even where its own text raises."""
     try:
         text = " ".join(str(error).split())
     except Exception:
         text = "(its message cannot be printed)"
-    return f"{type(error).__name__}: {text[:300]}"
+    return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text[:300])
 
 
 def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Registry:
     """Load every installed plugin (or the entry points given)."""
     registry = Registry()
-    seen: dict[tuple[str, str], None] = {}
-    points = list(metadata.entry_points(group=GROUP) if entry_points is None else entry_points)
-    for point in sorted(points, key=lambda p: (distribution_of(p)[0] != OURS, *distribution_of(p), p.name)):
+    points = list(_installed(registry) if entry_points is None else entry_points)
+    points.sort(key=lambda p: (distribution_of(p)[0] != OURS, *distribution_of(p), p.name, p.value))
+    brought: dict[str, str] = {}
+    for point in points:
         distribution, version = distribution_of(point)
-        if (distribution, point.name) in seen:  # the same distribution found twice on the path
-            continue
-        seen[distribution, point.name] = None
-        clash = [other for other, name in seen if name == point.name and other != distribution]
 
         def trouble(what: str, at: tuple[str, str, str] = (distribution, version, point.name)) -> None:
             registry.troubles.append(Trouble(*at, what))
 
-        if clash:
-            trouble(f"entry point {point.name!r} is also brought by {', '.join(clash)}; both were loaded")
+        if distribution == OURS and not point.value.startswith(HOME):
+            trouble(f"calls itself {OURS}, but its entry point is {point.value[:80]!r}; not loaded")
+            continue
+        if brought.setdefault(point.name, distribution) != distribution:
+            trouble(f"entry point {point.name!r} is also brought by {brought[point.name]}; both were loaded")
         try:
             module = point.load()
+            refusal = _refusal(module, distribution)
         except (Exception, SystemExit) as error:
             trouble(f"cannot be imported: {brief(error)}")
             continue
-        _ask(registry, module, distribution, version, point.name, trouble)
+        if refusal:
+            trouble(refusal)
+        else:
+            _ask(registry, module, (distribution, version, point.name), trouble)
     _find_clashes(registry)
     return registry
+
+
+def _installed(registry: Registry) -> Iterator[metadata.EntryPoint]:
+    """The entry points of all distributions. One whose metadata cannot be read is a trouble; of one that is found twice on
+    the path the first counts, as for imports."""
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        try:
+            points = list(distribution.entry_points.select(group=GROUP))
+            name = distribution_of(points[0])[0] if points else ""
+        except Exception as error:
+            where = str(getattr(distribution, "_path", "unknown"))
+            registry.troubles.append(Trouble(where, "?", "?", f"its metadata cannot be read: {brief(error)}"))
+            continue
+        if points and name not in seen:
+            seen.add(name)
+            yield from points
 
 
 def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
     """Normalised name and version of the distribution behind an entry point."""
     if point.dist is None:
         return "unknown", "0"
-    return re.sub(r"[-_.]+", "-", point.dist.name).lower(), point.dist.version
+    about = point.dist.metadata
+    name, version = (str(about[key]) if key in about else "" for key in ("Name", "Version"))
+    return normalised(name or "unknown"), "".join(version.split()) or "0"
 
 
-def _ask(
-    registry: Registry, module: Any, distribution: str, version: str, point: str, trouble: Callable[[str], None]
-) -> None:
+def normalised(distribution: str) -> str:
+    """The one spelling of a distribution's name."""
+    return re.sub(r"[^a-z0-9]+", "-", distribution.lower())
+
+
+def _refusal(module: Any, distribution: str) -> str | None:
+    """Why a plugin module cannot be used by this bench: it was made for another interface."""
+    asked = getattr(module, "BENCH_API", None)
+    if asked is None:
+        return None
+    if not (isinstance(asked, tuple) and len(asked) == 2 and all(type(number) is int for number in asked)):
+        return f"BENCH_API must be (major, minor), such as {API_VERSION}"
+    wanted, ours = (".".join(map(str, version)) for version in (asked, API_VERSION))
+    if asked[0] < API_VERSION[0]:
+        return f"made for interface {wanted}, this bench has {ours}: pip install --upgrade {distribution}"
+    if asked > API_VERSION:
+        return f"made for interface {wanted}, this bench has {ours}: pip install --upgrade {OURS}"
+    return None
+
+
+def _ask(registry: Registry, module: Any, at: tuple[str, str, str], trouble: Callable[[str], None]) -> None:
     """Check the hooks of one plugin module and take its components."""
     manager = pluggy.PluginManager("bench_core")
     manager.add_hookspecs(hookspecs)
     try:
-        manager.register(module, name=point)
+        manager.register(module, name=at[2])
         manager.check_pending()
+        hooks = {caller.name: caller.get_hookimpls() for caller in manager.get_hookcallers(module) or ()}
     except Exception as error:
         trouble(f"{brief(error)}; the hooks and their arguments are listed in bench_core/hookspecs.py")
         return
+    if not hooks:
+        trouble("implements no hook: is @hookimpl missing?")
     for kind in KINDS:
-        try:
-            answers = getattr(manager.hook, f"bench_{kind}s")()
-        except (Exception, SystemExit) as error:
-            trouble(f"bench_{kind}s() raised {brief(error)}")
-            continue
-        for answer in answers:
-            _take(registry, kind, answer, distribution, version, trouble)
+        for implementation in hooks.get(f"bench_{kind}s", ()):
+            try:
+                _take(registry, kind, implementation.function(), at, trouble)
+            except (Exception, SystemExit) as error:
+                trouble(f"bench_{kind}s() raised {brief(error)}")
     for name in OBSERVERS:
-        for implementation in getattr(manager.hook, name).get_hookimpls():
-            registry.observers.append((distribution, version, point, implementation.function))
+        for implementation in hooks.get(name, ()):
+            registry.observers.append(Observer(name, *at, implementation.function, tuple(implementation.argnames)))
 
 
 def _take(
-    registry: Registry, kind: Kind, answer: Any, distribution: str, version: str, trouble: Callable[[str], None]
+    registry: Registry, kind: Kind, answer: Any, at: tuple[str, str, str], trouble: Callable[[str], None]
 ) -> None:
+    """Add the components that a hook returned, each checked on its own."""
+    distribution, version, _ = at
     hook = f"bench_{kind}s() -> list[Component]"
     if not isinstance(answer, (list, tuple)):
         trouble(f"{hook} returned {type(answer).__name__}")
@@ -186,29 +242,30 @@ def _take(
     if len(answer) > MOST:
         trouble(f"{hook} returned {len(answer):,} items; the limit is {MOST:,}")
         return
+    taken = {other.full_name for other in registry.components if other.kind == kind}
     for item in answer:
         if not isinstance(item, Component):
             trouble(f"{hook} returned an item of type {type(item).__name__}")
+        elif not all(isinstance(text, str) for text in (item.name, item.target, item.summary, item.cite)):
+            trouble(f"{hook}: a component's name, target, summary and cite must be strings")
         elif not NAME.fullmatch(item.name):
-            trouble(f"{hook}: {item.name[:80]!r} is no component name (lower case, digits, _ . -, at most 64)")
+            trouble(f"{hook}: {item.name[:80]!a} is no component name (lower case, digits, _ . -, at most 64)")
         elif not re.fullmatch(r"[\w.]+:\w+", item.target):
-            trouble(f"{hook}: {item.name}: target {item.target[:80]!r} is not of the form 'package.module:Class'")
-        elif any(
-            (other.kind, other.full_name) == (kind, f"{distribution}/{item.name}") for other in registry.components
-        ):
+            trouble(f"{hook}: {item.name}: target {item.target[:80]!a} is not of the form 'package.module:Class'")
+        elif f"{distribution}/{item.name}" in taken:
             trouble(f"{hook}: {kind} {item.name!r} twice in this distribution; the first counts")
         else:
+            taken.add(f"{distribution}/{item.name}")
             registry.components.append(Installed(kind, item, distribution, version))
 
 
 def _find_clashes(registry: Registry) -> None:
     """A short name that several distributions bring: said once for each stranger."""
+    owners: dict[tuple[Kind, str], list[str]] = {}
     for item in registry.components:
-        others = [
-            other.distribution
-            for other in registry.components
-            if other.kind == item.kind and other.component.name == item.component.name and other is not item
-        ]
+        owners.setdefault((item.kind, item.component.name), []).append(item.distribution)
+    for item in registry.components:
+        others = [name for name in owners[item.kind, item.component.name] if name != item.distribution]
         if others and item.distribution != OURS:
             what = f"{item.kind} {item.component.name!r} is also brought by {', '.join(sorted(others))}"
             use = f"name this one {item.full_name!r} in a suite"

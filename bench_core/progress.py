@@ -30,12 +30,13 @@ def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
 
 def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
     """How a cell ended, in words."""
+    record = event["record"]
     if event["event"] == "reused":
-        return "done by another runner"
-    if event["status"] == "done" and last is not None:
+        return f"{record.status} by another runner"
+    if record.status == "done" and last is not None:
         epochs = "1 epoch" if last["epoch"] == 1 else f"{last['epoch']} epochs"
         return f"accuracy {last['accuracy']:.3f} after {epochs}"
-    return f"{event['status']}: {visible(str(event.get('reason') or ''))}"
+    return f"{record.status}: {visible(record.reason or '')}"
 
 
 class Plain:
@@ -104,7 +105,7 @@ class Live:
             task = self.tasks.pop(cell.identity, None)
             if task is not None:
                 self.bars.remove_task(task)
-            if event.get("status", "done") != "done":
+            if event["record"].status != "done":
                 self.bars.console.print(f"{title(cell, self.cells)} · {outcome(event, None)}", markup=False)
 
 

@@ -105,6 +105,7 @@ class RunRecord(_Frozen):
     data_checksum: str = ""
     finished: str = ""
     files: dict[str, FileSum] = Field(default_factory=dict)
+    checksum: str | None = None  # digest of all the rest, given when the run is committed
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

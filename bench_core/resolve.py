@@ -1,24 +1,27 @@
 """What a suite's components turn out to be, found out in a process of its own before any training.
 
-Resolving a component imports its code, and with it torch, and runs what a stranger wrote. So `bench run` and `bench plan` ask a child
-process: it imports the targets, validates the parameters by the components' own models, makes sure that the data are there,
-checks that each method can train each network, and digests the code. Whatever breaks there, an import that raises, exits,
-crashes or never returns, is one line before any training, and the asking process stays free of torch.
+Resolving a component imports its code, and with it torch, and runs what a stranger wrote. So `bench run` and `bench plan` ask a
+child process: it imports the targets, validates the parameters by the components' own models, makes sure that the data are
+there, checks that each method can train each network, and digests the code. Whatever breaks there, an import that raises,
+exits, crashes or never returns, is one line before any training, and the asking process stays free of torch.
 
-The request and the answer are JSON on the child's standard input and on a duplicate of its standard output; what plugins print goes
-to standard error.
+The request is JSON on the child's standard input. On a duplicate of its standard output it says, line by line, which component
+it turns to, so that a crash has a name, and last the answer; what plugins print goes to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
+from bench_core.processes import end_groups, last_line
 
 if TYPE_CHECKING:
     from bench_core.plugins import Registry
@@ -33,29 +36,43 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     answer   {"components": [{"params", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
               "trios": [reason or null, …]}
     """
+    names = ", ".join(name for _, name, _ in request["components"])
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "bench_core.resolve"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "bench_core.resolve"],
-            input=json.dumps(request), capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        out, err = child.communicate(json.dumps(request).encode(), timeout)
     except subprocess.TimeoutExpired:
-        names = ", ".join(name for _, name, _ in request["components"])
-        raise UsageError(f"importing the components took over {timeout:.0f} s and was ended; asked for: {names}") from None
-    try:
-        answer: dict[str, Any] = json.loads(child.stdout)
-    except ValueError:
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise UsageError(
-            f"a component ended the process that imported it (exit code {child.returncode}): {last}; "
-            "`bench plugins --check` imports each on its own"
+            f"importing the components took over {timeout:.0f} s and was ended; asked for: {names}"
+        ) from None
+    finally:
+        end_groups([child])  # and whatever a plugin started there
+    lines = out.decode("utf-8", "replace").splitlines()
+    try:
+        answer: dict[str, Any] = json.loads(lines[-1])["answer"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        at = next((line for line in reversed(lines) if "/" in line), "loading the plugins")
+        code = child.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        last = last_line(err)
+        raise UsageError(
+            f"{at}: import: ended the process that imported it ({how})" + (f": {last}" if last else "")
         ) from None
     return answer
 
 
-def answer(request: dict[str, Any], registry: Registry) -> dict[str, Any]:
+def answer(
+    request: dict[str, Any], registry: Registry, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """The child's side: resolve every component, then check every method against every network."""
     data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
-    built = [_component(registry, kind, name, params, data_dir) for kind, name, params in request["components"]]
+    built = []
+    for kind, name, params in request["components"]:
+        say(f"{kind} {name}")
+        built.append(_component(registry, kind, name, params, data_dir))
+    say("checking each method/network pair")
     trios = [_unsupported(*(built[index][1] for index in trio)) for trio in request["trios"]]
     return {"components": [public for public, _ in built], "trios": trios}
 
@@ -69,8 +86,9 @@ def _component(
     from bench_core import identity, plugins
     from bench_core.errors import PluginError
 
-    item = registry.find(kind, name)
+    item = None
     try:
+        item = registry.find(kind, name)
         target = plugins.resolve(item, base_class(kind))
         try:
             validated = target.Params.model_validate(params)
@@ -78,7 +96,9 @@ def _component(
             faults = error.errors(include_url=False, include_context=False)
             known = {"type", "loc", "msg", "input"}
             return {
-                "invalid": [{key: fault[key] for key in known} for fault in json.loads(json.dumps(faults, default=str))],
+                "invalid": [
+                    {key: fault[key] for key in known} for fault in json.loads(json.dumps(faults, default=str))
+                ],
                 "schema": target.Params.model_json_schema(),
             }, None
         told: dict[str, Any] = {"name": item.full_name, "params": validated.model_dump(mode="json")}
@@ -89,12 +109,13 @@ def _component(
         if kind != "diagnostic":
             module = item.component.target.partition(":")[0]
             told |= {"distribution": item.distribution, "version": item.version, "module": module}
-            told["digest"] = identity.code_digest([module, identity.LOOP])
+            told["digest"] = identity.code_digest([module, identity.LOOP], item.distribution)
         return told, (target, validated)
     except BenchError as error:
         return {"error": str(error)}, None
     except (Exception, SystemExit) as error:
-        fault = PluginError(item.distribution, item.version, f"{kind} {name}", "preparation", plugins.brief(error))
+        version = item.version if item is not None else "?"
+        fault = PluginError(name.partition("/")[0], version, f"{kind} {name}", "preparation", plugins.brief(error))
         return {"error": str(fault)}, None
 
 
@@ -114,27 +135,33 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> str | None:
     from bench_core.plugins import brief
 
     (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
-    data = data_class(data_params)
     try:
+        data = data_class(data_params)
         with torch.device("meta"):
             net = net_class(net_params, data.shape, data.classes)
         if len(net.blocks) == 0:
             return "the architecture has no blocks: there is nothing for a learning rule to train"
-        reason: str | None = rule(rule_params).unsupported(net)
-        return reason
-    except Exception as error:
-        return f"the network cannot be built for inputs of shape {data.shape}: {brief(error)}"
+    except (Exception, SystemExit) as error:
+        return f"the network cannot be built for inputs of shape {data_class.shape}: {brief(error)}"
+    try:
+        reason = rule(rule_params).unsupported(net)
+        return None if reason is None else str(reason)
+    except (Exception, SystemExit) as error:
+        return f"it cannot say whether it supports this network: {brief(error)}"
 
 
 def main() -> None:
-    channel = os.fdopen(os.dup(1), "w")
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what plugins print must not spoil the answer
     from bench_core import plugins
 
+    def say(line: str) -> None:
+        channel.write(line + "\n")
+        channel.flush()
+
     request = json.load(sys.stdin)
-    reply = json.dumps(answer(request, plugins.load()))
-    channel.write(reply)
-    channel.flush()
+    reply = answer(request, plugins.load(), say)
+    say(json.dumps({"answer": reply}))
     os._exit(0)  # a plugin's threads or exit handlers have no say
 
 

@@ -7,11 +7,14 @@ between), the one that suite.json names counts; the others are kept and counted 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from bench_core import store
 from bench_core.identity import digest
@@ -51,15 +54,26 @@ def describe(suite: Suite, cells: dict[str, str], before: dict[str, Any] | None)
     }
 
 
-def settings_of(described: dict[str, Any] | None) -> Settings:
-    """How the runs of a suite folder are judged; the defaults where suite.json is missing."""
-    described = described or {}
-    utility = described.get("depth_utility") or {}
-    return Settings(
-        thresholds=dict(described.get("thresholds") or {}),
-        depth_utility=DepthUtility(utility.get("floor", "matched"), utility.get("floor_value")),
-        title=str(described.get("title") or ""),
-    )
+class _Described(BaseModel):
+    """What is read of suite.json."""
+
+    name: str = ""
+    title: str = ""
+    thresholds: dict[str, float] = {}
+    depth_utility: DepthUtility = DepthUtility()
+    cells: dict[str, str] = {}
+
+
+def _described(folder: Path) -> tuple[_Described, str | None]:
+    """suite.json of a suite folder, and what is wrong with it; the defaults where it is missing or cannot be read."""
+    path = folder / store.SUITE
+    if not os.path.lexists(path):
+        return _Described(name=folder.name), None
+    try:
+        return _Described.model_validate({"name": folder.name, **(store.read_suite(folder) or {"title": None})}), None
+    except ValidationError:
+        line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
+        return _Described(name=folder.name), line
 
 
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
@@ -70,10 +84,11 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         by_folder[run.folder.parent].append(run.record)
     results = []
     for folder in sorted(by_folder):
-        described = store.read_suite(folder)
-        counted, superseded = current(by_folder[folder], (described or {}).get("cells") or {})
-        name = str((described or {}).get("name") or folder.name)
-        results.append(SuiteResults(name, settings_of(described), counted, superseded))
+        described, trouble = _described(folder)
+        found.troubles += [trouble] if trouble else []
+        counted, superseded = current(by_folder[folder], described.cells)
+        settings = Settings(described.thresholds, described.depth_utility, described.title)
+        results.append(SuiteResults(described.name, settings, counted, superseded))
     return results, found.troubles
 
 

@@ -1,7 +1,7 @@
 """A suite from its plan to its records: what `bench run` does, callable from Python.
 
-    from bench_core import run_suite
-    records = run_suite("quickstart", overrides=["training.epochs=5"])
+from bench_core import run_suite
+records = run_suite("quickstart", overrides=["training.epochs=5"])
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import plugins, store
+from bench_core.errors import StoreError
 from bench_core.executors import local
 from bench_core.plan import Plan, PlannedCell, make_plan
 from bench_core.record import RunRecord
@@ -67,17 +68,18 @@ def carry_out(
 ) -> list[RunRecord]:
     """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
     store.open_suite_folder(plan.folder.parent, plan.folder.name)
-    for cell in plan.to_run:
-        if cell.folder.exists() and cell.why.startswith("its run folder is unreadable"):
-            store.quarantine(cell.folder, cell.why)
     store.write_suite(
         plan.folder,
         describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder)),
     )
 
+    warned: set[str] = set()
+
     def notify(hook: str, **arguments: Any) -> None:
-        for trouble in registry.notify(hook, **arguments):
-            warn(str(trouble))
+        for line in map(str, registry.notify(hook, **arguments)):
+            if line not in warned:  # not once more after every epoch
+                warned.add(line)
+                warn(line)
 
     def job(cell: PlannedCell) -> Mapping[str, Any]:
         return {
@@ -104,11 +106,14 @@ def carry_out(
             elif event["event"] == "epoch":
                 notify("bench_epoch_end", identity=cell.identity, cell=cell.cell, row=event["row"])
             elif event["event"] == "end":
-                notify("bench_cell_end", identity=cell.identity, record=store.read(cell.folder))
+                notify("bench_cell_end", identity=cell.identity, record=event["record"])
 
         notify("bench_suite_start", plan=plan)
         local.execute(to_run, job, on_event, workers or default_workers(plan))
-    records = [store.read(cell.folder) for cell in plan.cells]
+    try:
+        records = [store.read(cell.folder) for cell in plan.cells]
+    except store.Unreadable as reason:
+        raise StoreError(f"{plan.folder}: a run folder was changed meanwhile: {reason}") from None
     notify("bench_suite_end", plan=plan, records=records)
     return records
 

@@ -4,11 +4,12 @@
     results/<suite>/suite.json     what `bench run` planned last: title, thresholds, which identity stands for which cell
     results/<suite>/quarantine/    folders that could not be read, each with its reason
 
-Protocol. A folder is built as `.tmp-<identity>` beside its place; every file is fsynced, run.json, with the checksums of its siblings,
-last; then the folder is renamed in. So a run folder is complete or not there. Whoever builds it holds a flock on
+Protocol. A folder is built as `.tmp-<identity>` beside its place; every file is fsynced, run.json, with the checksums of its
+siblings, last; then the folder is renamed in. So a run folder is complete or not there. Whoever builds it holds a flock on
 `.lock-<identity>`; the worker inherits the descriptor, so the lock lives exactly as long as the runner or its worker does, and
-whoever gets it owns the temporary folder and may throw away what a killed process left. Readers check run.json and the
-sizes of the files; `bench run` checks the sums of what it wants to reuse. An unreadable folder is set aside, never counted.
+whoever gets it owns the temporary folder and may throw away what a killed process left. Readers check run.json, by its own
+checksum too, and the sizes of the files; `bench run` checks the sums of what it wants to reuse. An unreadable folder is not
+counted, and set aside by the `bench run` that makes its cell anew.
 """
 
 from __future__ import annotations
@@ -27,15 +28,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench_core.errors import StoreError, UsageError
+from bench_core.identity import digest
 from bench_core.record import SCHEMA, FileSum, RunRecord
 
 RUN = "run.json"
 SUITE = "suite.json"
+LOG = "log.txt"
 QUARANTINE = "quarantine"
+LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
+LARGEST_LOG = 2 << 20  # bytes of log.txt; of a longer one the beginning and the end are kept
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818
     """A run folder that cannot be trusted; the text is the reason."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, an OSError becomes the StoreError of a failed write."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(full(path, error)) from error
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,9 @@ def open_suite_folder(results: Path, suite: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --results") from None
+        raise UsageError(
+            f"{folder}: cannot be written: {error.strerror}; choose another folder with --results"
+        ) from None
     return folder
 
 
@@ -79,7 +95,8 @@ def lock(final: Path) -> int | None:
     """Take the lock of a run folder: a descriptor to close later, or None where somebody else holds it."""
     path = final.parent / f".lock-{final.name}"
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with writing(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the holder before us may have removed the file between our open and our flock: then we hold a ghost
@@ -90,48 +107,93 @@ def lock(final: Path) -> int | None:
             return None
         except FileNotFoundError:
             pass
+        except OSError as error:  # a file system without locks
+            os.close(descriptor)
+            raise StoreError(f"{path}: cannot be locked: {error.strerror}") from error
         os.close(descriptor)
 
 
 def unlock(final: Path, descriptor: int) -> None:
     """Release the lock, and its file, which we still own while we remove it."""
-    (final.parent / f".lock-{final.name}").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (final.parent / f".lock-{final.name}").unlink()
     os.close(descriptor)
 
 
 def clear_temporary(final: Path) -> Path:
     """An empty temporary folder for a run; the caller holds its lock."""
     folder = temporary(final)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with writing(final):
+        remove_temporary(final)
+        folder.mkdir()
     return folder
 
 
+def remove_temporary(final: Path) -> None:
+    """Throw away what an unfinished run left, and an older run that a finished one has replaced."""
+    for path in (temporary(final), _aside(final)):
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
+def _aside(final: Path) -> Path:
+    return final.parent / f".old-{final.name}"
+
+
 def commit(record: RunRecord, final: Path) -> RunRecord:
-    """Finish `.tmp-<identity>` with run.json and rename it to its place, replacing an older run there; the lock is held."""
+    """Finish `.tmp-<identity>` with run.json and rename it to its place, replacing an older run there; the lock is held.
+
+    Raises StoreError where a write fails; then the older run is still in its place.
+    """
     folder = temporary(final)
-    try:
+    with writing(final):
+        cap(folder / LOG)
         sums = {}
         for path in sorted(folder.iterdir()):
             if path.name == RUN:
                 continue
             fsync(path)
             sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
-        record = record.model_copy(update={"files": sums})
+        record = sealed(record.model_copy(update={"files": sums}))
         write_file(folder / RUN, record.to_json())
         fsync(folder)
-        if final.exists():
-            aside = final.parent / f".old-{final.name}"
-            shutil.rmtree(aside, ignore_errors=True)
-            final.rename(aside)
-            folder.rename(final)
-            shutil.rmtree(aside, ignore_errors=True)
+        if os.path.lexists(final):
+            final.rename(_aside(final))
+            try:
+                folder.rename(final)
+            except OSError:
+                _aside(final).rename(final)
+                raise
         else:
             folder.rename(final)
         fsync(final.parent)
-    except OSError as error:
-        raise StoreError(full(final, error)) from error
+    with contextlib.suppress(OSError):
+        remove_temporary(final)
     return record
+
+
+def sealed(record: RunRecord) -> RunRecord:
+    """The record with the checksum of all its other fields."""
+    return record.model_copy(update={"checksum": _digest(json.loads(record.to_json()))})
+
+
+def _digest(raw: dict[str, Any]) -> str:
+    return digest({key: value for key, value in raw.items() if key != "checksum"})
+
+
+def cap(log: Path) -> None:
+    """Cut the middle out of a log that is too long: a plugin may print without end."""
+    if not log.is_file() or (size := log.stat().st_size) <= LARGEST_LOG:
+        return
+    half = LARGEST_LOG // 2
+    with log.open("rb") as file:
+        head = file.read(half)
+        file.seek(size - half)
+        tail = file.read(half)
+    part = log.with_name(f".{log.name}")
+    part.write_bytes(head + f"\n[… {size - 2 * half:,} bytes left out …]\n".encode() + tail)
+    part.replace(log)
 
 
 def full(path: Path, error: OSError) -> str:
@@ -179,29 +241,53 @@ def checksum(path: Path) -> str:
 # --------------------------------------------------------------------------------------------------------------- read
 
 
+def stamp(folder: Path) -> tuple[int, int] | None:
+    """What tells one run.json from another that later takes its place; None where there is none."""
+    try:
+        found = (folder / RUN).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def read(folder: Path, sums: bool = False) -> RunRecord:
     """The record of a run folder. Raises `Unreadable`. `sums`: also check the checksums of the files, not only their sizes."""
     try:
-        raw = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Unreadable(f"no {RUN}") from None
+        return _read(folder, sums)
     except (OSError, ValueError, RecursionError) as error:
-        raise Unreadable(f"{RUN} cannot be read: {type(error).__name__}") from None
+        raise Unreadable(f"cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+
+
+def _read(folder: Path, sums: bool) -> RunRecord:
+    path = folder / RUN
+    if not path.is_file():
+        raise Unreadable(f"no {RUN}")
+    if path.stat().st_size > LARGEST_RUN:
+        raise Unreadable(f"{RUN} has {path.stat().st_size} bytes")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        json.dumps(raw, ensure_ascii=False).encode()  # refuses lone surrogates, which nothing could print
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{RUN} is no JSON: {type(error).__name__}") from None
     version = raw.get("schema") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise Unreadable(f"{RUN} has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core")
+    if version != SCHEMA:
+        raise Unreadable(f"{RUN} has no schema that this bench knows ({SCHEMA})")
     try:
         record = RunRecord.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:80]
         raise Unreadable(f"{RUN} does not follow its schema: {where}: {first['msg']}") from None
+    if record.checksum is not None and record.checksum != _digest(raw):
+        raise Unreadable(f"{RUN} was changed: its checksum differs")
     if record.identity != folder.name:
         raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
     for name, expected in record.files.items():
         path = folder / Path(name).name
         if not path.is_file():
-            raise Unreadable(f"{name} is missing")
+            raise Unreadable(f"{name[:80]} is missing")
         if path.stat().st_size != expected.bytes:
             raise Unreadable(f"{name} has {path.stat().st_size} bytes, not {expected.bytes}")
         if sums and checksum(path) != expected.blake2b:
@@ -209,15 +295,20 @@ def read(folder: Path, sums: bool = False) -> RunRecord:
     return record
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
 def quarantine(folder: Path, reason: str) -> Path:
-    """Set a folder aside with its reason; returns where it lies now."""
+    """Set a folder aside with its reason; returns where it lies now. The caller holds its lock."""
     home = folder.parent / QUARANTINE
-    home.mkdir(exist_ok=True)
-    number = 1
-    while (target := home / f"{folder.name}-{number}").exists():
-        number += 1
-    folder.rename(target)
-    (home / f"{target.name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
+    with writing(home):
+        home.mkdir(exist_ok=True)
+        number = 1
+        while os.path.lexists(target := home / f"{folder.name}-{number}"):
+            number += 1
+        (home / f"{target.name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
+        folder.rename(target)
     return target
 
 
@@ -233,7 +324,11 @@ def scan(roots: Sequence[Path]) -> Scan:
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
-        for folder in sorted(_run_folders(root)):
+        try:
+            folders = sorted(_run_folders(root))
+        except OSError as error:
+            raise UsageError(f"{error.filename or root}: cannot be read: {error.strerror}") from None
+        for folder in folders:
             if folder.resolve() in seen:
                 continue
             seen.add(folder.resolve())
@@ -249,7 +344,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
         yield root
         return
     for child in root.iterdir():
-        if child.name == QUARANTINE or child.name.startswith("."):
+        if child.name.startswith("."):
             continue
         if is_run_folder(child):
             yield child
@@ -261,7 +356,7 @@ def read_suite(folder: Path) -> dict[str, Any] | None:
     """suite.json of a suite folder; None where there is none or it cannot be read."""
     try:
         raw = json.loads((folder / SUITE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None
 

@@ -1,8 +1,9 @@
 """One cell in a process of its own: train, measure, write the run folder.
 
-The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard output: {"event": "epoch", …} after every epoch,
-{"event": "end", "status": …} last; everything that is printed goes to log.txt in the temporary folder. The worker dies with
-the runner that started it, and holds the run folder's lock (an inherited descriptor) until then.
+The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard output: {"event": "epoch", …} after
+every epoch, {"event": "unwritable", "reason": …} where the results folder cannot be written; everything that is printed goes to
+log.txt in the temporary folder. The worker dies with the runner that started it, and holds the run folder's lock (an
+inherited descriptor) until then.
 
 Exit codes: 0 a run folder was written, whatever its status; 74 the results folder cannot be written (EX_IOERR).
 """
@@ -120,7 +121,7 @@ class CellRun:
         training = {**cell.training, "device": device}
         torch.set_num_threads(training["threads"])
         torch.use_deterministic_algorithms(training["deterministic"])
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         registry = plugins.load()
 
         def make(kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
@@ -185,6 +186,7 @@ class CellRun:
         """A diagnostic that raises loses its own measurement, not the training."""
         try:
             measurement: Measurement = run()
+            measurement.model_dump_json()  # what cannot be stored is the diagnostic's fault too
             return measurement
         except Exception as error:
             from bench_core.plugins import brief
@@ -205,7 +207,9 @@ class CellRun:
             plain = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
             try:
                 save_file(plain, self.folder / name)
-                (self.folder / name).chmod(0o666 & ~mask)  # safetensors writes 0600: results are shared like other files
+                (self.folder / name).chmod(
+                    0o666 & ~mask
+                )  # safetensors writes 0600: results are shared like other files
             except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
                 raise StoreError(f"{self.final / name}: cannot be written: {error}") from error
 
@@ -260,6 +264,7 @@ def main() -> None:
     os.dup2(2, 1)  # the runner made log.txt our standard error
     job = json.load(sys.stdin)
     die_with(job["runner"])
+    os.set_inheritable(job["lock"], False)  # what a plugin starts shall not keep it
     run = CellRun(job, channel)
     try:
         record = run.carry_out()
@@ -269,7 +274,6 @@ def main() -> None:
     except (StoreError, OSError) as error:
         run.tell("unwritable", reason=str(error))
         os._exit(EX_IOERR)
-    run.tell("end", status=record.status)
     os._exit(0)  # threads that a plugin left behind have no say
 
 

@@ -51,7 +51,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def gemms(steps: int) -> None:
-    """Every matrix product of a step of local training: forward, weight gradients, W2's input gradient, DFA's e·B."""
+    """Every matrix product of a step of local training: forward, weight and input gradients inside a block, DFA's e·B."""
     x, w_embed, h, w, e, head, B = (
         torch.randn(shape) for shape in ((N, X), (D, X), (N, D), (D, D), (N, C), (C, D), (C, D))
     )
@@ -64,6 +64,7 @@ def gemms(steps: int) -> None:
             h.T @ h  # ∂W2
             h @ w  # through W2
             h.T @ h  # ∂W1
+            h @ w  # through W1, for the norm's weights
             e @ B
         h @ head.T
         e.T @ h

@@ -1,17 +1,17 @@
 """The local executor: several cells at once on this machine, each in a worker process of its own.
 
-Every worker is a fresh interpreter in a session of its own, so that it and whatever it starts can be ended as a group. It is given the
-lock of its run folder, log.txt as standard error and a pipe for its events. A cell that another runner holds is waited for
-and then reused. When the results folder cannot be written the whole sweep stops, with one line: the other cells would fail
-in the same way.
+Every worker is a fresh interpreter in a session of its own, so that it and whatever it starts can be ended as a group. It is
+given the lock of its run folder, log.txt as standard error and a pipe for its events. A cell that another runner holds is
+waited for and then reused. When the results folder cannot be written the whole sweep stops, with one line: the other cells
+would fail in the same way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +26,11 @@ from typing import Any
 from bench_core import store
 from bench_core.errors import StoreError
 from bench_core.plan import PlannedCell
+from bench_core.processes import end_groups, last_line
 from bench_core.record import RunRecord
 from bench_core.worker import EX_IOERR
 
 POLL = 0.2  # seconds between looks at the workers
-GRACE = 3.0  # seconds between asking a process group to end and killing it
 
 Event = Callable[[PlannedCell, dict[str, Any]], None]
 
@@ -42,11 +42,11 @@ class _Running:
     cell: PlannedCell
     process: subprocess.Popen[bytes]
     lock: int
+    before: tuple[int, int] | None  # the stamp of its run folder before
     started: float
     buffer: bytes = b""
     unwritable: str | None = None
     epochs: int = 0
-    said_end: bool = False
 
 
 def execute(
@@ -56,7 +56,8 @@ def execute(
     slots: int,
 ) -> None:
     """Run the cells, at most `slots` at once. `job` gives what a worker needs; `on_event` hears of
-    {"event": "start"}, {"event": "epoch", "row": …}, {"event": "end", "status": …} and {"event": "reused"}.
+    {"event": "start"}, {"event": "epoch", "row": …}, and {"event": "end", "record": …} or, where another runner was
+    faster, {"event": "reused", "record": …}.
 
     Raises StoreError when the results folder cannot be written, KeyboardInterrupt when interrupted; either way every
     worker is ended, and no temporary folder and no lock is left.
@@ -73,14 +74,18 @@ def execute(
                 lock = store.lock(cell.folder)
                 if lock is None:  # another runner is at it
                     waiting.append(cell)
-                elif _finished_elsewhere(cell):
-                    store.unlock(cell.folder, lock)
-                    on_event(cell, {"event": "reused"})
-                else:
-                    worker = _start(cell, job(cell), lock)
-                    running.append(worker)
-                    selector.register(_pipe(worker), selectors.EVENT_READ, worker)
-                    on_event(cell, {"event": "start"})
+                    continue
+                worker = None
+                try:
+                    record = _finished_elsewhere(cell)
+                    if record is None:
+                        worker = _start(cell, job(cell), lock)
+                        running.append(worker)
+                        selector.register(_pipe(worker), selectors.EVENT_READ, worker)
+                finally:
+                    if worker is None:
+                        store.unlock(cell.folder, lock)
+                on_event(cell, {"event": "reused", "record": record} if worker is None else {"event": "start"})
             _listen(selector, on_event) if running else time.sleep(POLL)
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 _drain(worker, on_event)
@@ -88,52 +93,49 @@ def execute(
                 running.remove(worker)
                 _finish(worker, on_event)
     finally:
+        end_groups([worker.process for worker in running])
         for worker in running:
-            end_group(worker.process)
-        for worker in running:
-            shutil.rmtree(store.temporary(worker.cell.folder), ignore_errors=True)
+            store.remove_temporary(worker.cell.folder)
             store.unlock(worker.cell.folder, worker.lock)
         selector.close()
 
 
-def _finished_elsewhere(cell: PlannedCell) -> bool:
-    """Whether a run that the plan did not know of is there now; an unreadable folder is set aside."""
-    if not cell.folder.exists():
-        return False
+def _finished_elsewhere(cell: PlannedCell) -> RunRecord | None:
+    """The run that another runner made since the plan, if there is one; an unreadable folder is set aside. The lock is held."""
+    if not os.path.lexists(cell.folder):
+        return None
     try:
         record = store.read(cell.folder, sums=True)
     except store.Unreadable as reason:
         store.quarantine(cell.folder, str(reason))
-        return False
-    return record.status == "done" and cell.why == "no run of this identity yet"
+        return None
+    return record if store.stamp(cell.folder) != cell.seen else None
 
 
 def _start(cell: PlannedCell, job: Mapping[str, Any], lock: int) -> _Running:
-    try:
-        folder = store.clear_temporary(cell.folder)
-        log = (folder / "log.txt").open("wb")
-    except OSError as error:
-        store.unlock(cell.folder, lock)
-        raise StoreError(store.full(cell.folder, error)) from error
     threads = str(cell.cell.training["threads"])
     environ = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     if cell.device.startswith("cuda"):
         environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch's deterministic algorithms
-    with log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench_core.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            start_new_session=True, pass_fds=[lock], env=environ,
-        )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
+    folder = store.clear_temporary(cell.folder)
+    process = None
     try:
-        process.stdin.write(json.dumps({**job, "runner": os.getpid()}).encode())
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # it died already: _finish says how
-    return _Running(cell, process, lock, time.monotonic())
+        with store.writing(cell.folder), (folder / store.LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "bench_core.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True, pass_fds=[lock], env=environ,
+            )  # fmt: skip
+        worker = _Running(cell, process, lock, store.stamp(cell.folder), time.monotonic())
+        os.set_blocking(_pipe(worker).fileno(), False)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it died already: _finish says how
+            stdin.write(json.dumps({**job, "runner": os.getpid(), "lock": lock}).encode())
+        return worker
+    except BaseException:  # an interrupt may come at any moment
+        end_groups([process] if process is not None else [])
+        store.remove_temporary(cell.folder)
+        raise
 
 
 def _pipe(worker: _Running) -> Any:
@@ -159,31 +161,32 @@ def _drain(worker: _Running, on_event: Event) -> None:
             event = json.loads(line)
         except ValueError:
             continue  # not ours: the pipe is private, but a plugin can write to any descriptor
+        if not isinstance(event, dict):
+            continue
         if event.get("event") == "epoch":
             worker.epochs = event["row"]["epoch"]
             on_event(worker.cell, event)
         elif event.get("event") == "unwritable":
             worker.unwritable = str(event.get("reason"))
-        elif event.get("event") == "end":
-            worker.said_end = True
 
 
 def _finish(worker: _Running, on_event: Event) -> None:
     """The worker is gone: make sure that its group is too and that its cell has a run folder."""
     cell, code = worker.cell, worker.process.returncode
-    end_group(worker.process)
     try:
-        if code == EX_IOERR:
-            raise StoreError(worker.unwritable or f"{cell.folder}: cannot be written")
-        if not worker.said_end:
+        end_groups([worker.process])
+        _pipe(worker).close()
+        if code == EX_IOERR and worker.unwritable is not None:
+            raise StoreError(worker.unwritable)
+        if store.stamp(cell.folder) == worker.before:
             _record_crash(worker, code)
         record = store.read(cell.folder)
     except store.Unreadable as reason:
         raise StoreError(f"{cell.folder}: {reason} right after it was written") from None
     finally:
-        shutil.rmtree(store.temporary(cell.folder), ignore_errors=True)
+        store.remove_temporary(cell.folder)
         store.unlock(cell.folder, worker.lock)
-    on_event(cell, {"event": "end", "status": record.status, "reason": record.reason})
+    on_event(cell, {"event": "end", "record": record})
 
 
 def _record_crash(worker: _Running, code: int) -> None:
@@ -191,8 +194,9 @@ def _record_crash(worker: _Running, code: int) -> None:
     cell = worker.cell
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     folder = store.temporary(cell.folder)
-    folder.mkdir(exist_ok=True)
-    last = _last_line(folder / "log.txt")
+    with store.writing(cell.folder):
+        folder.mkdir(exist_ok=True)
+    last = _last_line(folder / store.LOG)
     store.commit(
         RunRecord(
             identity=cell.identity,
@@ -212,29 +216,9 @@ def _record_crash(worker: _Running, code: int) -> None:
 
 
 def _last_line(path: Path) -> str:
-    """The last line of a log, where Python puts what went wrong."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2000))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+            return last_line(file.read())
     except OSError:
         return ""
-    return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200] if lines else ""
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a worker's whole process group: asked first, killed after a moment."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except (ProcessLookupError, PermissionError):
-            break
-        deadline = time.monotonic() + GRACE
-        while sign is signal.SIGTERM and time.monotonic() < deadline:
-            process.poll()
-            try:
-                os.killpg(process.pid, 0)
-            except (ProcessLookupError, PermissionError):
-                break
-            time.sleep(0.02)
-    process.wait()

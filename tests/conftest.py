@@ -1,0 +1,120 @@
+"""Shared by the tests that run the installed command: fake distributions, the command itself, and one finished run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("bench")
+HANG = 240  # seconds after which a test is ended rather than the suite held up
+
+TINY = """\
+name: tiny
+arch: {name: resmlp, width: 16, depth: 2}
+dataset: digits
+methods: [dfa]
+seeds: [1]
+data: {limit: 256}
+training: {epochs: 1, batch_size: 64}
+"""
+
+
+def fake_dist(home: Path, name: str, module: str, source: str, *, version: str = "1.0", entry: str = "it") -> None:
+    """An installed distribution with one plugin module, as pip would leave it in `home`."""
+    info = home / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[bench_core.plugins]\n{entry} = {module}\n")
+    (home / f"{module}.py").write_text(source)
+
+
+def plugin(hook: str, body: str) -> str:
+    """The source of a plugin module with one hook."""
+    return f"from bench_core.api import Component, hookimpl\n\n@hookimpl\ndef {hook}:\n    {body}\n"
+
+
+def environment(path: Sequence[Path] = (), **more: str) -> dict[str, str]:
+    """This process's environment without what would change the command, with `path` in front."""
+    kept = {
+        key: value for key, value in os.environ.items() if key not in ("BENCH_DATA_DIR", "COLUMNS", "PYTHONHASHSEED")
+    }
+    before = [kept["PYTHONPATH"]] if kept.get("PYTHONPATH") else []
+    return {**kept, "PYTHONPATH": os.pathsep.join([*map(str, path), *before]), "COLUMNS": "100", **more}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The installed command in a folder of its own."""
+
+    cwd: Path
+
+    def __call__(
+        self, *arguments: Any, path: Sequence[Path] = (), env: dict[str, str] | None = None, **options: Any
+    ) -> Any:
+        return subprocess.run(
+            [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})), timeout=HANG,
+            capture_output=True, text=True, check=False, **options,
+        )  # fmt: skip
+
+    def start(
+        self, *arguments: Any, path: Sequence[Path] = (), env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A tiny suite that ran to its end: read only."""
+
+    suite: Path
+    results: Path
+    output: str
+
+    @property
+    def folder(self) -> Path:
+        return self.results / "tiny"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """dfa with its floors and the ceiling: four cells, two at once."""
+    home = tmp_path_factory.mktemp("finished")
+    suite = home / "tiny.yaml"
+    suite.write_text(TINY)
+    done = Bench(home)("run", suite, "--results", home / "results", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    return Finished(suite, home / "results", done.stdout)
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """The first true answer while `process` runs."""
+    deadline = time.monotonic() + HANG
+    while not (found := what()):
+        if process.poll() is not None:
+            pytest.fail(f"it ended with {process.returncode}: {process.communicate()}")
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("it hangs")
+        time.sleep(0.02)
+    return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What a run must not leave in a suite folder."""
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))

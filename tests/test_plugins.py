@@ -1,0 +1,276 @@
+"""The plugin door: what is broken is a row that names distribution and reason, and nobody else notices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Bench, environment, fake_dist, plugin
+
+from bench_core import plugins
+from bench_core.api import API_VERSION
+from bench_core.errors import PluginError, UsageError
+
+NUMBERS = count()
+GOOD = plugin("bench_methods()", 'return [Component("fine", "somewhere.over:Rainbow", "a rule")]')
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install sources as distributions and load: `door(stranger=source)` gives the registry."""
+
+    def load(**sources: str) -> plugins.Registry:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for name, source in sources.items():
+            fake_dist(tmp_path, f"x-{name}", f"door_{name}_{next(NUMBERS)}", source, entry=name)
+        return plugins.load()
+
+    return load
+
+
+def builtins(registry: plugins.Registry) -> set[str]:
+    return {item.full_name for item in registry.components if item.distribution == plugins.OURS}
+
+
+BROKEN = {
+    "import error": ("import no_such_module_at_all", "ModuleNotFoundError"),
+    "syntax error": ("def (:", "SyntaxError"),
+    "exit at import": ("import sys\nsys.exit(7)", "SystemExit: 7"),
+    "its text raises": (
+        "class Bad(Exception):\n    def __str__(self): raise ValueError\nraise Bad",
+        "its message cannot be printed",
+    ),
+    "control codes": (r"raise ValueError('\x1b[2J')", "?[2J"),
+    "misspelt hook": (plugin("bench_methodz()", "return []"), "unknown hook 'bench_methodz'"),
+    "unknown argument": (plugin("bench_methods(registry)", "return []"), "registry"),
+    "no hookimpl": ("def bench_methods(): return []", "implements no hook"),
+    "none": (plugin("bench_methods()", "return None"), "bench_methods() -> list[Component] returned NoneType"),
+    "generator": (plugin("bench_methods()", "yield Component('a', 'b:C')"), "returned generator"),
+    "text": (plugin("bench_methods()", "return 'fine'"), "returned str"),
+    "wrong items": (plugin("bench_methods()", "return [1]"), "an item of type int"),
+    "huge": (plugin("bench_methods()", "return [None] * 1_000_000"), "1,000,000 items; the limit is 10,000"),
+    "raises": (plugin("bench_archs()", "return 1 / 0"), "bench_archs() raised ZeroDivisionError"),
+    "exits": (plugin("bench_archs()", "raise SystemExit(3)"), "bench_archs() raised SystemExit: 3"),
+    "path": (plugin("bench_methods()", "return [Component('../../etc/x', 'b:C')]"), "'../../etc/x' is no component name"),
+    "look-alike": (plugin("bench_methods()", "return [Component('bр', 'b:C')]"), r"'b\u0440' is no component name"),
+    "empty": (plugin("bench_methods()", "return [Component('', 'b:C')]"), "'' is no component name"),
+    "long": (plugin("bench_methods()", "return [Component('a' * 300, 'b:C')]"), "is no component name"),
+    "newline": (plugin("bench_methods()", "return [Component('bp\\n', 'b:C')]"), r"'bp\n' is no component name"),
+    "name is a number": (plugin("bench_methods()", "return [Component(1, 'b:C')]"), "must be strings"),
+    "target": (plugin("bench_methods()", "return [Component('a', 'os; rm')]"), "is not of the form"),
+    "twice": (plugin("bench_methods()", "return [Component('a', 'b:C')] * 2"), "'a' twice in this distribution"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_plugin_is_a_row_with_its_name_and_reason(door, fault: str) -> None:
+    source, reason = BROKEN[fault]
+    before = builtins(plugins.load())
+    registry = door(broken=source, fine=GOOD)
+    (trouble,) = registry.troubles
+    assert trouble.distribution == "x-broken"
+    assert reason in str(trouble)
+    assert str(trouble).isprintable()
+    assert registry.find("method", "fine").distribution == "x-fine"
+    assert builtins(registry) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ((API_VERSION[0] + 1, 0), "--upgrade bench-core"),
+        ((API_VERSION[0], API_VERSION[1] + 1), "--upgrade bench-core"),
+        ((API_VERSION[0] - 1, 9), "--upgrade x-other"),
+        ("1.0", "must be (major, minor)"),
+    ],
+)
+def test_another_interface_is_refused_with_both_versions_and_what_to_do(door, asked: object, reason: str) -> None:
+    registry = door(other=f"BENCH_API = {asked!r}\n{GOOD}")
+    (trouble,) = registry.troubles
+    assert reason in trouble.what
+    if isinstance(asked, tuple):
+        assert "{}.{}".format(*asked) in trouble.what
+        assert "{}.{}".format(*API_VERSION) in trouble.what
+    with pytest.raises(UsageError, match="x-other"):
+        registry.find("method", "fine")
+
+
+def test_our_own_interface_is_accepted(door) -> None:
+    registry = door(same=f"BENCH_API = {API_VERSION}\n{GOOD}")
+    assert registry.troubles == []
+    assert registry.find("method", "fine").full_name == "x-same/fine"
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_clashes_name_both_and_do_not_depend_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
+) -> None:
+    stamp = next(NUMBERS)
+    for name in order:
+        fake_dist(tmp_path / name, f"x-{name}", f"clash_{name}_{stamp}", GOOD, entry="same")
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+    registry = plugins.load()
+    texts = [str(trouble) for trouble in registry.troubles]
+    assert len(texts) == 3
+    assert "x-b 1.0 (same): entry point 'same' is also brought by x-a; both were loaded" in texts
+    assert any(text.startswith("x-a") and "brought by x-b" in text and "'x-a/fine'" in text for text in texts)
+    assert any(text.startswith("x-b") and "brought by x-a" in text and "'x-b/fine'" in text for text in texts)
+    with pytest.raises(UsageError, match="several distributions; name one of x-a/fine, x-b/fine"):
+        registry.find("method", "fine")
+    assert registry.find("method", "x-b/fine").distribution == "x-b"
+
+
+@pytest.mark.parametrize("front", [True, False])
+def test_a_builtin_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: bool) -> None:
+    stamp = next(NUMBERS)
+    source = plugin("bench_methods()", 'return [Component("bp", "evil:Twin")]')
+    fake_dist(tmp_path, "aa-evil", f"evil_{stamp}", source, entry="methods")
+    fake_dist(tmp_path, "bench_core", f"mask_{stamp}", source, entry="methods", version="99")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if front else [*sys.path, str(tmp_path)])
+    registry = plugins.load()
+    texts = "\n".join(map(str, registry.troubles))
+    assert "aa-evil 1.0 (evil:Twin): method 'bp' is also brought by bench-core" in texts or front
+    assert registry.find("method", "aa-evil/bp").component.target == "evil:Twin"
+    if front:  # it hides our metadata: said, and nothing of it is taken for ours
+        assert "bench-core 99 (methods): calls itself bench-core" in texts
+        assert all(
+            item.component.target != "evil:Twin" for item in registry.components if item.distribution == "bench-core"
+        )
+    else:
+        assert registry.find("method", "bp").component.target == "bench_plugins.methods.bp:Backprop"
+
+
+def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
+    (tmp_path / "torn-1.0.dist-info").mkdir()
+    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_bytes(b"[bench_core.plugins]\nx = \xff\xfe\n")
+    nameless = tmp_path / "nameless-1.0.dist-info"
+    nameless.mkdir()
+    (nameless / "entry_points.txt").write_text("[bench_core.plugins]\nx = no_such_module\n")
+    registry = door(fine=GOOD)
+    assert sorted("torn" in trouble.distribution for trouble in registry.troubles) == [False, True]
+    assert registry.find("method", "fine")
+    assert registry.find("method", "bp")
+
+
+def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    write = f"open({str(heard)!r}, 'a').write"
+    registry = door(
+        none=plugin("bench_epoch_end()", f"{write}('none ')"),
+        some=plugin("bench_epoch_end(row)", f"{write}(f'row={{row}} ')"),
+        all=plugin("bench_epoch_end(cell, row, identity)", f"{write}(f'{{cell}}{{row}}{{identity}} ')"),
+        bad=plugin("bench_epoch_end(cell)", "1 / 0"),
+        quits=plugin("bench_epoch_end(cell)", "raise SystemExit"),
+        renamed=plugin("hear()", f"{write}('renamed ')").replace("@hookimpl", '@hookimpl(specname="bench_epoch_end")'),
+    )
+    troubles = registry.notify("bench_epoch_end", identity="i", cell="c", row=3)
+    assert sorted(heard.read_text().split()) == ["c3i", "none", "renamed", "row=3"]
+    assert [(t.distribution, t.what) for t in troubles] == [
+        ("x-bad", "bench_epoch_end raised ZeroDivisionError: division by zero"),
+        ("x-quits", "bench_epoch_end raised SystemExit: "),
+    ]
+    assert registry.notify("bench_suite_end", plan=None, records=[]) == []
+
+
+def test_a_target_is_imported_when_it_is_used_and_not_before(door) -> None:
+    registry = door(fine=GOOD)
+    with pytest.raises(
+        PluginError, match=r"x-fine 1.0: method fine: import: ModuleNotFoundError: No module named 'somewhere'"
+    ):
+        plugins.resolve(registry.find("method", "fine"))
+
+
+# ------------------------------------------------------------------------------------------- through the installed command
+
+
+def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
+    fake_dist(tmp_path / "site", "x-broken", "broken_unused", "import no_such_module_at_all")
+    done = bench("list", "methods", path=[tmp_path / "site"])
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: plugin x-broken 1.0 (it): cannot be imported: ModuleNotFoundError: No module named 'no_such_module_at_all'"
+    ]
+    listed = bench("plugins", path=[tmp_path / "site"])
+    assert "x-broken" in listed.stdout
+    assert "trouble: x-broken 1.0 (it): cannot be imported" in listed.stdout
+
+
+def test_broken_and_used_stops_before_anything_is_written(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[mine]"))
+    fake_dist(tmp_path / "site", "x-broken", "broken_used", "import no_such_module_at_all")
+    done = bench("run", "suite.yaml", path=[tmp_path / "site"])
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: suite.yaml:4:11: methods[0]: unknown method 'mine'")
+    assert "x-broken 1.0 (it): cannot be imported: ModuleNotFoundError" in line
+    assert not (tmp_path / "results").exists()
+
+
+TARGETS = {
+    "raises": ("raise ValueError('no')", "x-late 1.0: method late: import: ValueError: no"),
+    "exits": ("import sys; sys.exit(7)", "x-late 1.0: method late: import: SystemExit: 7"),
+    "is gone": (
+        "import os; os._exit(3)",
+        "method x-late/late: import: ended the process that imported it (exit code 3)",
+    ),
+    "crashes": (
+        "import ctypes; ctypes.string_at(0)",
+        "method x-late/late: import: ended the process that imported it (killed by SIGSEGV)",
+    ),
+    "no class": ("Rule = 1", "x-late 1.0: method late: import: late_target:Rule is not a subclass of Method"),
+}
+
+
+@pytest.mark.parametrize("fault", TARGETS)
+def test_a_target_that_breaks_is_one_line_before_anything_is_written(bench: Bench, tmp_path: Path, fault: str) -> None:
+    source, reason = TARGETS[fault]
+    site = tmp_path / "site"
+    fake_dist(site, "x-late", "late", plugin("bench_methods()", 'return [Component("late", "late_target:Rule")]'))
+    (site / "late_target.py").write_text(f"print('\\xff noise')\n{source}\n")
+    (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[late]") + "floors: false\n")
+    done = bench("run", "suite.yaml", path=[site])
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {reason}")
+    assert not (tmp_path / "results").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ light imports
+
+LIGHT = {
+    "help": ["--help"],
+    "list": ["list"],
+    "plugins": ["plugins"],
+    "schema": ["schema"],
+    "leaderboard": ["leaderboard", "{results}"],
+    "plan": ["plan", "{suite}", "--results", "{results}"],
+}
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_commands_that_do_not_train_never_load_torch(
+    request: pytest.FixtureRequest, tmp_path: Path, command: str
+) -> None:
+    arguments = LIGHT[command]
+    if len(arguments) > 1:
+        finished = request.getfixturevalue("finished")
+        arguments = [a.format(results=finished.results, suite=finished.suite) for a in arguments]
+    code = (
+        "import sys\nfrom bench_core import cli\n"
+        f"sys.argv = ['bench', *{list(map(str, arguments))!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.train'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_interface_loads_without_torch() -> None:
+    code = "import sys, bench_core.api, bench_core.hookspecs; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
