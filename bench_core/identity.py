@@ -108,8 +108,10 @@ def imported(module: str, path: Path) -> Iterator[str]:
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            modules = {name: source(name) for name in (f"{base}.{alias.name}" for alias in node.names)}
+            yield from modules
+            if None in modules.values():  # a name of the package itself; else its __init__, a table, takes no part
+                yield base
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:

@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY, Bench, environment, fake_dist, plugin
 
 from bench_core import plugins
-from bench_core.api import API_VERSION
+from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
 
 NUMBERS = count()
@@ -175,12 +175,24 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path
     assert registry.notify("bench_suite_end", plan=None, records=[]) == []
 
 
-def test_a_target_is_imported_when_it_is_used_and_not_before(door) -> None:
-    registry = door(fine=GOOD)
-    with pytest.raises(
-        PluginError, match=r"x-fine 1.0: method fine: import: ModuleNotFoundError: No module named 'somewhere'"
-    ):
-        plugins.resolve(registry.find("method", "fine"))
+@pytest.mark.parametrize(
+    ("target", "source", "reason"),
+    [
+        ("somewhere.over:Rainbow", "", "ModuleNotFoundError: No module named 'somewhere'"),
+        ("{}:Rule", "import sys; sys.exit(7)", "SystemExit: 7"),
+        ("{}:Rule", "Other = 1", "AttributeError"),
+        ("{}:Rule", "Rule = 1", ":Rule is not a subclass of Method"),
+        ("{}:Rule", "class Rule: pass", ":Rule is not a subclass of Method"),
+    ],
+)
+def test_a_target_is_imported_when_it_is_used_and_not_before(door, tmp_path: Path, target: str, source: str, reason: str) -> None:
+    module = f"target_{next(NUMBERS)}"
+    (tmp_path / f"{module}.py").write_text(source)
+    registry = door(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))
+    assert registry.troubles == []
+    with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: import: ") as caught:
+        plugins.resolve(registry.find("method", "fine"), Method)
+    assert reason in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------- through the installed command
@@ -211,7 +223,6 @@ def test_broken_and_used_stops_before_anything_is_written(bench: Bench, tmp_path
 
 TARGETS = {
     "raises": ("raise ValueError('no')", "x-late 1.0: method late: import: ValueError: no"),
-    "exits": ("import sys; sys.exit(7)", "x-late 1.0: method late: import: SystemExit: 7"),
     "is gone": (
         "import os; os._exit(3)",
         "method x-late/late: import: ended the process that imported it (exit code 3)",
@@ -220,7 +231,6 @@ TARGETS = {
         "import ctypes; ctypes.string_at(0)",
         "method x-late/late: import: ended the process that imported it (killed by SIGSEGV)",
     ),
-    "no class": ("Rule = 1", "x-late 1.0: method late: import: late_target:Rule is not a subclass of Method"),
 }
 
 

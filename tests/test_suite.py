@@ -305,17 +305,19 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 CHILD = """
-import resource, sys, time
+import re, sys, time
 from bench_core.errors import Problem, SuiteError
 from bench_core.suite_load import load_suite
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 try:
     load_suite(sys.argv[1])
 except SuiteError as error:
     print(str(error).split(chr(10))[0])
     print(time.perf_counter() - start)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # the peak of this program: ru_maxrss would count the parent's pages, which a fork starts with
+    status = open("/proc/self/status").read() if sys.platform == "linux" else ""
+    peak = re.search(r"VmHWM:\\s+([0-9]+)", status)
+    print(int(peak[1]) / 1024 if peak else 0)
     print("torch" in sys.modules)
 """
 

@@ -1,0 +1,277 @@
+"""From a suite to its cells: every fault is said before anything is written, references are added, results are reused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import fake_dist, plugin
+
+from bench_core import plugins, resolve, store
+from bench_core.errors import SuiteError, UsageError
+from bench_core.plan import Plan, make_plan
+from bench_core.record import RunRecord, Status
+from bench_core.suite_load import load_suite
+
+NUMBERS = count()
+SUITE = """\
+name: planned
+arch: {name: resmlp, width: 8, depth: 2}
+dataset: digits
+methods: [dfa]
+seeds: [1, 2]
+training: {epochs: 1}
+"""
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+    """Plan a suite; its components answer in this process, over the same JSON as they do from their own."""
+
+    def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
+        told: dict[str, Any] = resolve.answer(json.loads(json.dumps(request)), plugins.load())
+        return json.loads(json.dumps(told))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(resolve, "ask", ask)
+
+    def plan(text: str = SUITE, *overrides: str, **options: Any) -> Plan:
+        path = tmp_path / "suite.yaml"
+        path.write_text(text)
+        made = make_plan(load_suite(path, overrides), plugins.load(), tmp_path / "results", **options)
+        assert not made.folder.exists() or any(made.folder.iterdir())  # a plan writes nothing
+        return made
+
+    return plan
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Install a method: `site(source of the class body)` gives its name in a suite."""
+
+    def install(body: str, *, imports: str = "") -> str:
+        stamp = next(NUMBERS)
+        home = tmp_path / "site"
+        hooks = plugin("bench_methods()", f'return [Component("rule", "plan_rule_{stamp}:Rule")]')
+        fake_dist(home, f"x-{stamp}", f"plan_hooks_{stamp}", hooks)
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        source = f"{imports}\nfrom bench_plugins.methods.bp import Backprop\n\nclass Rule(Backprop):\n{lines}\n"
+        (home / f"plan_rule_{stamp}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(home))
+        return f"x-{stamp}/rule"
+
+    return install
+
+
+def labels(plan: Plan) -> list[tuple[str, str | None, int]]:
+    return [(c.cell.method.short, c.cell.method.params["freeze"], c.cell.seed) for c in plan.cells]
+
+
+# --------------------------------------------------------------------------------------------------------------- cells
+
+
+def test_floors_and_the_ceiling_are_added_for_every_seed(planned) -> None:
+    found = labels(planned())
+    kinds = [("dfa", None), ("dfa", "blocks"), ("bp", "blocks"), ("bp", None)]
+    assert sorted(map(str, found)) == sorted(str((*kind, seed)) for kind in kinds for seed in (1, 2))
+    assert found[:2] == [("dfa", None, 1), ("dfa", None, 2)]  # the suite's own cells come first
+    assert labels(planned(SUITE + "floors: false\n")) == found[:2]
+
+
+def test_references_that_are_there_are_not_added_again(planned) -> None:
+    text = SUITE.replace("[dfa]", "[bp, {name: bp, freeze: blocks}, dfa, {name: dfa, freeze: blocks}]").replace("[1, 2]", "[1]")
+    assert len(planned(text).cells) == 4
+
+
+def test_a_floor_carries_no_penalty(planned) -> None:
+    text = SUITE.replace("[dfa]", "[{name: dfa, penalty: 0.5}]").replace("[1, 2]", "[1]")
+    penalties = {(c.cell.method.short, c.cell.method.params["freeze"]): c.cell.method.params["penalty"] for c in planned(text).cells}
+    assert penalties == {("dfa", None): 0.5, ("dfa", "blocks"): 0, ("bp", "blocks"): 0, ("bp", None): 0}
+
+
+def test_defaults_that_are_written_out_are_the_same_cell(planned) -> None:
+    written = SUITE.replace("[dfa]", "[{penalty: 0, name: bench-core/dfa, freeze: null}]")
+    one, other = planned(), planned(written)
+    assert [c.identity for c in one.cells] == [c.identity for c in other.cells]
+    assert len({c.identity for c in one.cells}) == len(one.cells)
+
+
+def test_what_cannot_change_the_numbers_is_not_in_the_identity(planned) -> None:
+    def identities(*overrides: str) -> list[str]:
+        return [c.identity for c in planned(SUITE, *overrides).cells]
+
+    same = identities()
+    assert identities("diagnostics=[scale_growth]") == same
+    assert identities("training.device=cuda") == same
+    assert identities("title=Another") == same
+    for change in ("training.epochs=2", "training.threads=2", "arch.width=9", "data.limit=300", "training.deterministic=false"):
+        assert not set(identities(change)) & set(same), change
+
+
+def test_other_data_are_other_cells(planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench_plugins.datasets.digits import Digits
+
+    before = planned()
+    monkeypatch.setattr(Digits, "prepare", lambda self, folder: "0" * 32)
+    after = planned()
+    assert {c.data_checksum for c in after.cells} == {"0" * 32}
+    assert not {c.identity for c in before.cells} & {c.identity for c in after.cells}
+
+
+def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(planned, site, tmp_path: Path) -> None:
+    name = site("pass", imports="import plan_helper")
+    helper = tmp_path / "site" / "plan_helper.py"
+    helper.write_text("SCALE = 1\n")
+    text = SUITE.replace("[dfa]", f"[{name}]")
+    before = planned(text)
+    helper.write_text("SCALE = 2\n")
+    after = planned(text)
+    changed = {a.cell.method.name for a, b in zip(before.cells, after.cells, strict=True) if a.identity != b.identity}
+    kept = {a.cell.method.name for a, b in zip(before.cells, after.cells, strict=True) if a.identity == b.identity}
+    assert changed == {name}
+    assert kept == {"bench-core/bp"}
+
+
+# -------------------------------------------------------------------------------------------------------------- faults
+
+FAULTS = {
+    "method": (SUITE.replace("[dfa]", "[bp, dfaa]"), ["4:15: methods[1]: unknown method 'dfaa'; did you mean dfa"]),
+    "arch": (SUITE.replace("resmlp", "resmpl"), ["2:14: arch.name: unknown arch 'resmpl'; did you mean resmlp?"]),
+    "dataset": (SUITE.replace("digits", "digit"), ["3:10: dataset: unknown dataset 'digit'; did you mean digits?"]),
+    "diagnostic": (SUITE + "diagnostics: [alignmend]\n", ["unknown diagnostic 'alignmend'; did you mean alignment?"]),
+    "parameter": (
+        SUITE.replace("[dfa]", "[{name: dfa, penalti: 1.0}]"), ["4:23: methods[0].penalti: unknown key; did you mean penalty?"]),
+    "value": (SUITE.replace("width: 8", "width: 0"), ["2:28: arch.width: "]),
+    "two at once": (
+        SUITE.replace("width: 8", "width: 0").replace("[dfa]", "[{name: dfa, penalty: -1}]"), ["arch.width", "methods[0].penalty"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_at_its_place(planned, tmp_path: Path, fault: str) -> None:
+    text, expected = FAULTS[fault]
+    with pytest.raises(SuiteError) as caught:
+        planned(text)
+    lines = sorted(str(caught.value).splitlines())
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, sorted(expected), strict=True):
+        assert line.startswith(str(tmp_path / "suite.yaml"))
+        assert part in line
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("def unsupported(self, net): return 'it needs more than two blocks' if net.depth < 3 else None", "needs more than two blocks"),
+        ("def unsupported(self, net): raise ValueError('oh')", "it cannot say whether it supports this network: ValueError: oh"),
+        ("def unsupported(self, net): raise SystemExit(3)", "it cannot say whether it supports this network: SystemExit: 3"),
+    ],
+)
+def test_a_method_that_cannot_train_the_network_is_said_at_its_place(planned, site, body: str, reason: str) -> None:
+    name = site(body)
+    with pytest.raises(SuiteError) as caught:
+        planned(SUITE.replace("[dfa]", f"[dfa, {name}]"))
+    (line,) = str(caught.value).splitlines()
+    assert f":4:16: methods[1]: {name} cannot train resmlp on digits: " in line
+    assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("class Params: pass", "preparation: AttributeError"),
+        ("passport = None", "preparation: AttributeError"),
+    ],
+)
+def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, reason: str) -> None:
+    name = site(body)
+    with pytest.raises(UsageError) as caught:
+        planned(SUITE.replace("[dfa]", f"[{name}]") + "floors: false\n")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{name.partition('/')[0]} 1.0: method {name}: {reason}")
+
+
+def test_missing_data_are_one_line_that_says_where_they_must_lie(planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets.utils
+
+    def offline(*arguments: Any, **options: Any) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)
+    with pytest.raises(UsageError) as caught:
+        planned(SUITE.replace("digits", "cifar10"), data_dir=tmp_path / "empty")
+    (line,) = str(caught.value).splitlines()
+    assert str(tmp_path / "empty" / "cifar-10-batches-py") in line
+    assert "--data-dir or BENCH_DATA_DIR" in line
+
+
+# --------------------------------------------------------------------------------------------------------------- reuse
+
+
+def put(plan: Plan, status: Status) -> Path:
+    """A run of the plan's first cell with this outcome."""
+    cell = plan.cells[0]
+    store.open_suite_folder(plan.folder.parent, plan.folder.name)
+    descriptor = store.lock(cell.folder)
+    store.clear_temporary(cell.folder)
+    store.commit(RunRecord(identity=cell.identity, suite="planned", cell=cell.cell, status=status), cell.folder)
+    store.unlock(cell.folder, descriptor)
+    return cell.folder
+
+
+@pytest.mark.parametrize(
+    ("status", "action", "retried"),
+    [
+        ("done", "reuse", "reuse"),
+        ("diverged", "reuse", "reuse"),
+        ("failed", "reuse", "run"),
+        ("crashed", "run", "run"),
+        ("oom", "run", "run"),
+        ("timeout", "run", "run"),
+        ("interrupted", "run", "run"),
+    ],
+)
+def test_what_the_same_code_would_repeat_is_reused(planned, status: Status, action: str, retried: str) -> None:
+    first = planned()
+    assert {c.action for c in first.cells} == {"run"}
+    put(first, status)
+    again = planned()
+    assert again.cells[0].action == action
+    assert status in again.cells[0].why
+    assert again.cells[0].seen is not None
+    assert {c.action for c in again.cells[1:]} == {"run"}
+    assert planned(retry_failed=True).cells[0].action == retried
+
+
+def test_an_unreadable_run_is_run_again_and_said_and_not_yet_touched(planned) -> None:
+    folder = put(planned(), "done")
+    (folder / "run.json").write_text("{")
+    plan = planned()
+    assert plan.cells[0].action == "run"
+    (line,) = plan.troubles
+    assert str(folder) in line
+    assert "no JSON" in line
+    assert folder.exists()
+
+
+# ----------------------------------------------------------------------------------------- the process that is asked
+
+
+def test_a_component_that_never_returns_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "pid"
+    fake_dist(
+        tmp_path, "x-slow", "slow_hooks",
+        "import subprocess, time\n"
+        f"open({str(mark)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\n"
+        "time.sleep(600)",
+    )  # fmt: skip
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("bench_core.processes.GRACE", 0.2)
+    with pytest.raises(UsageError, match=r"took over 5 s and was ended; asked for: bench-core/bp"):
+        resolve.ask({"components": [["method", "bench-core/bp", {}]], "trios": []}, timeout=5)
+    status = Path(f"/proc/{mark.read_text()}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,188 @@
+"""Nothing is lost: a killed, interrupted or starved run goes on where it was, and its tables are those of a straight one."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Bench, Finished, wait_for
+
+
+def figures(bench: Bench, results: Path) -> object:
+    """The leaderboard without what depends on the clock."""
+    told = json.loads(bench("leaderboard", results, "--format", "json").stdout)
+    drop = {"seconds", "seconds_per_epoch", "peak_memory_bytes", "memory", "memory_mb", "finished"}
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if key not in drop}
+        return [strip(item) for item in value] if isinstance(value, list) else value
+
+    return strip(told)
+
+
+def runs(folder: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/run.json")}
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith((".tmp-", ".lock-", ".old-"))]
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes whose parent is `pid`."""
+    told = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in told.split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_second_run_trains_nothing_and_prints_the_same_table(bench, finished: Finished):
+    before = {name: (finished.folder / name / "run.json").stat().st_mtime_ns for name in runs(finished.folder)}
+    again = bench("run", finished.suite, "--results", finished.results)
+    assert again.returncode == 0
+    assert "4 cells, 4 reused, 0 to run" in again.stdout
+    assert again.stdout.splitlines()[1:] == finished.output.splitlines()[5:]
+    assert before == {name: (finished.folder / name / "run.json").stat().st_mtime_ns for name in before}
+
+
+def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(bench, finished: Finished, tmp_path):
+    """One worker instead of two, and another hash seed: equal checkpoints, curves and probes."""
+    bench("run", finished.suite, "--results", tmp_path / "r", "--workers", 1, env={"PYTHONHASHSEED": "7"})
+    one, other = runs(finished.folder), runs(tmp_path / "r" / "tiny")
+    assert one.keys() == other.keys()
+    assert len(one) == 4
+    for name, record in one.items():
+        for file in ("checkpoint.safetensors", "probe.safetensors"):
+            assert record["files"][file] == other[name]["files"][file], (record["cell"]["method"], file)
+        assert record["accuracy"] == other[name]["accuracy"]
+        assert record["measurements"] == other[name]["measurements"]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(bench, finished: Finished, tmp_path, after):
+    """SIGKILL of the runner after `after` cells: its workers die with it, finished cells stay, the rest is run."""
+    folder = tmp_path / "r" / "tiny"
+    process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
+    wait_for(lambda: folder.is_dir() and len(runs(folder)) == after and workers_of(process.pid), process)
+    (worker,) = workers_of(process.pid)
+    process.kill()
+    process.communicate()
+    while not gone(worker):
+        pass
+    assert len(runs(folder)) == after
+    went_on = bench("run", finished.suite, "--results", tmp_path / "r")
+    assert went_on.returncode == 0, went_on.stderr
+    assert f"4 cells, {after} reused, {4 - after} to run" in went_on.stdout
+    assert leftovers(folder) == []
+    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(bench, finished: Finished, tmp_path, number):
+    folder = tmp_path / "r" / "tiny"
+    process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
+    wait_for(lambda: workers_of(process.pid) and list(folder.glob(".tmp-*")), process)
+    (worker,) = workers_of(process.pid)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    assert gone(worker)
+    assert leftovers(folder) == []
+
+
+def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(bench, finished: Finished, tmp_path):
+    folder = tmp_path / "r" / "tiny"
+    process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
+    wait_for(lambda: workers_of(process.pid) and list(folder.glob(".tmp-*")), process)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    records = runs(folder)
+    assert len(records) == 4
+    (crashed,) = [record for record in records.values() if record["status"] != "done"]
+    assert crashed["status"] == "crashed"
+    assert "SIGKILL" in crashed["reason"]
+    assert "crashed" in out
+    again = bench("run", finished.suite, "--results", tmp_path / "r")
+    assert "3 reused, 1 to run" in again.stdout
+    assert again.returncode == 0
+    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+
+
+def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tmp_path):
+    """Each cell is trained once: a run folder that is there is never replaced, and nobody fails."""
+    both = [bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1) for _ in range(2)]
+    outputs = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    trained = sum(len(re.findall(r"· accuracy", out)) for out, _ in outputs)
+    assert trained == 4
+    assert leftovers(tmp_path / "r" / "tiny") == []
+    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+
+
+def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(bench, finished: Finished, tmp_path):
+    """A real file system that fills up after the first cell: exit 2, the finished cell is intact, the rest goes on later."""
+    sizes = [sum(f["bytes"] for f in record["files"].values()) for record in runs(finished.folder).values()]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"size={int(1.9 * max(sizes))}".encode()
+    if libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, options) != 0:
+        pytest.skip("a small file system cannot be mounted here (needs root)")
+    try:
+        run = bench("run", finished.suite, "--results", disk, "--workers", 1)
+        assert run.returncode == 2
+        assert "No space left on device" in run.stderr
+        assert len([line for line in run.stderr.splitlines() if line.startswith("error")]) == 1
+        assert "Traceback" not in run.stderr
+        assert leftovers(disk / "tiny") == []
+        kept = runs(disk / "tiny")
+        assert len(kept) == 1
+        libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m")  # MS_REMOUNT: somebody made room
+        assert "1 reused, 3 to run" in bench("run", finished.suite, "--results", disk).stdout
+        assert figures(bench, disk) == figures(bench, finished.results)
+    finally:
+        libc.umount2(bytes(disk), 2)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "other file", "newer schema"])
+def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp_path, damage):
+    import shutil
+
+    shutil.copytree(finished.results, tmp_path / "r")
+    folder = tmp_path / "r" / "tiny"
+    victim = next(path.parent for path in sorted(folder.glob("*/run.json")))
+    record = victim / "run.json"
+    body = record.read_bytes()
+    if damage == "other file":
+        checkpoint = victim / "checkpoint.safetensors"
+        changed = bytearray(checkpoint.read_bytes())
+        changed[-1] ^= 1
+        checkpoint.write_bytes(changed)
+    elif damage == "newer schema":
+        record.write_text(json.dumps({**json.loads(body), "schema": 99}))
+    else:
+        record.write_bytes({"truncated": body[: len(body) // 2], "empty": b"", "zeros": bytes(len(body))}[damage])
+    if damage != "other file":  # sums are checked by `bench run`, sizes and run.json by every reader
+        told = bench("leaderboard", tmp_path / "r")
+        assert told.returncode == 0
+        assert f"{victim.name}: not counted" in told.stderr
+    run = bench("run", finished.suite, "--results", tmp_path / "r")
+    assert run.returncode == 0, run.stderr
+    assert "3 reused, 1 to run" in run.stdout
+    assert len(list((folder / "quarantine").iterdir())) == 2  # the folder and its reason
+    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)

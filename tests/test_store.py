@@ -1,0 +1,413 @@
+"""The store: a run folder is complete or absent, and what cannot be trusted is never a crash and never a silent row."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from records import run
+
+from bench_core import store
+from bench_core.errors import StoreError, UsageError
+from bench_core.record import RunRecord
+from bench_core.results import gather
+
+IDENTITY = "0123456789abcdef" * 2
+FILES = {"log.txt": b"a line\n", "epochs.jsonl": b"{}\n", "checkpoint.safetensors": bytes(range(200))}
+
+
+def record(**fields: Any) -> RunRecord:
+    return run(**fields).model_copy(update={"identity": IDENTITY, "suite": "s"})
+
+
+def build(final: Path, **fields: Any) -> RunRecord:
+    """A run folder as a worker makes it."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = store.lock(final)
+    assert descriptor is not None
+    folder = store.clear_temporary(final)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    try:
+        return store.commit(record(**fields), final)
+    finally:
+        store.unlock(final, descriptor)
+
+
+@pytest.fixture
+def final(tmp_path: Path) -> Path:
+    return tmp_path / "results" / "s" / IDENTITY
+
+
+# -------------------------------------------------------------------------------------------------------------- write
+
+
+def test_what_was_committed_is_read_and_nothing_else_is_left(final: Path) -> None:
+    written = build(final)
+    assert store.read(final, sums=True) == written
+    assert sorted(path.name for path in final.iterdir()) == sorted([*FILES, "run.json"])
+    assert [path.name for path in final.parent.iterdir()] == [IDENTITY]
+    assert set(written.files) == set(FILES)
+
+
+def test_a_newer_run_takes_the_place_of_an_older_one(final: Path) -> None:
+    build(final, accuracy=0.1)
+    before = store.stamp(final)
+    build(final, accuracy=0.2)
+    assert store.read(final).accuracy == 0.2
+    assert store.stamp(final) != before
+    assert [path.name for path in final.parent.iterdir()] == [IDENTITY]
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_is_replaced_too(final: Path, kind: str) -> None:
+    final.parent.mkdir(parents=True)
+    final.write_text("in the way") if kind == "file" else final.symlink_to("nowhere")
+    build(final)
+    assert store.read(final, sums=True)
+    assert [path.name for path in final.parent.iterdir()] == [IDENTITY]
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
+    final: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """The n-th of all writes, fsyncs and renames of a commit fails, for every n until the commit gets through."""
+    other = final.with_name("f" * 32)
+    shutil.copytree(_other(final), other)
+    failures = 0
+    for n in range(1, 100):
+        shutil.rmtree(final, ignore_errors=True)
+        if earlier:
+            build(final, accuracy=0.1)
+        descriptor = store.lock(final)
+        folder = store.clear_temporary(final)
+        for name, content in FILES.items():
+            (folder / name).write_bytes(content)
+        with monkeypatch.context() as patch:
+            calls = fail_at(n, patch)
+            try:
+                store.commit(record(accuracy=0.2), final)
+                done = True
+            except StoreError as error:
+                assert "No space left on device; runs that were finished before are intact" in str(error)
+                done = False
+        store.unlock(final, descriptor)
+        after_rename = not done and final.exists() and store.read(final, sums=True).accuracy == 0.2
+        if not done:
+            failures += 1
+            if earlier and not after_rename:
+                assert store.read(final, sums=True).accuracy == 0.1
+            elif not after_rename:
+                assert not final.exists()
+        assert store.read(other, sums=True).accuracy == 0.7
+        if len(calls) < n:
+            break
+    assert done
+    assert failures >= (8 if earlier else 7)
+
+
+def _other(final: Path) -> Path:
+    """A finished run of another identity."""
+    place = final.parent.parent / "elsewhere" / ("f" * 32)
+    place.parent.mkdir(parents=True)
+    descriptor = store.lock(place)
+    store.clear_temporary(place)
+    store.commit(run(accuracy=0.7).model_copy(update={"identity": "f" * 32}), place)
+    store.unlock(place, descriptor)
+    final.parent.mkdir(parents=True)
+    return place
+
+
+def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """Let the n-th system call that writes fail as on a full disk; the list of the calls that were made."""
+    calls: list[str] = []
+
+    def failing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) == n:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **options)
+
+        return call
+
+    patch.setattr(os, "fsync", failing("fsync", os.fsync))
+    patch.setattr(Path, "rename", failing("rename", Path.rename))
+    patch.setattr(store, "write_file", failing("write", store.write_file))
+    return calls
+
+
+def test_suite_json_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write_suite(tmp_path, {"title": "old"})
+    for n in (1, 2):
+        with monkeypatch.context() as patch:
+            fail_at(n, patch)
+            with pytest.raises(StoreError):
+                store.write_suite(tmp_path, {"title": "new"})
+        assert store.read_suite(tmp_path) == {"title": "old"}
+        assert [path.name for path in tmp_path.iterdir()] == ["suite.json"]
+
+
+def test_a_log_without_end_keeps_its_beginning_and_its_end(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LARGEST_LOG", 100)
+    monkeypatch.setitem(FILES, "log.txt", b"first" + b"." * 5000 + b"last")
+    build(final)
+    log = (final / "log.txt").read_bytes()
+    assert log.startswith(b"first")
+    assert log.endswith(b"last")
+    assert "[… 4,909 bytes left out …]".encode() in log
+    assert store.read(final, sums=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- locks
+
+
+def test_a_lock_has_one_holder(final: Path) -> None:
+    final.parent.mkdir(parents=True)
+    held = store.lock(final)
+    assert held is not None
+    assert store.lock(final) is None
+    store.unlock(final, held)
+    assert list(final.parent.iterdir()) == []
+    again = store.lock(final)
+    assert again is not None
+    store.unlock(final, again)
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(final: Path) -> None:
+    final.parent.mkdir(parents=True)
+    code = f"""
+import pathlib, time
+from bench_core import store
+held = store.lock(pathlib.Path({str(final)!r}))
+store.clear_temporary(pathlib.Path({str(final)!r})).joinpath("half").touch()
+print("held", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert store.lock(final) is None
+        holder.send_signal(signal.SIGKILL)
+    descriptor = store.lock(final)
+    assert descriptor is not None
+    assert list(store.clear_temporary(final).iterdir()) == []
+    store.remove_temporary(final)
+    store.unlock(final, descriptor)
+    assert list(final.parent.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- read
+
+
+def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Change the JSON of run.json and seal it again: what a program with another idea of the schema writes."""
+
+    def act(final: Path) -> None:
+        raw = json.loads((final / "run.json").read_text())
+        change(raw)
+        raw["checksum"] = store._digest(raw)
+        (final / "run.json").write_text(json.dumps(raw))
+
+    return act
+
+
+def flip(name: str, position: int) -> Callable[[Path], None]:
+    def act(final: Path) -> None:
+        content = bytearray((final / name).read_bytes())
+        content[position] ^= 1
+        (final / name).write_bytes(content)
+
+    return act
+
+
+def retext(old: str, new: str) -> Callable[[Path], None]:
+    def act(final: Path) -> None:
+        text = (final / "run.json").read_text()
+        assert old in text
+        (final / "run.json").write_text(text.replace(old, new))
+
+    return act
+
+
+def folder_for(name: str) -> Callable[[Path], None]:
+    def act(final: Path) -> None:
+        (final / name).unlink()
+        (final / name).mkdir()
+
+    return act
+
+
+def pipe(final: Path) -> None:
+    (final / "run.json").unlink()
+    os.mkfifo(final / "run.json")
+
+
+def link(final: Path) -> None:
+    shutil.rmtree(final)
+    final.symlink_to("nowhere")
+
+
+def file_for_folder(final: Path) -> None:
+    shutil.rmtree(final)
+    final.write_text("")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "truncated": (lambda f: os.truncate(f / "run.json", 300), "run.json is no JSON"),
+    "empty": (lambda f: os.truncate(f / "run.json", 0), "run.json is no JSON"),
+    "zeros": (lambda f: (f / "run.json").write_bytes(bytes(4000)), "run.json is no JSON"),
+    "no UTF-8": (lambda f: (f / "run.json").write_bytes(b"\xff\xfe{}"), "run.json is no JSON"),
+    "not a number": (retext('"accuracy": 0.4', '"accuracy": NaN'), "run.json is no JSON"),
+    "endless nesting": (lambda f: (f / "run.json").write_text("[" * 100_000), "run.json is no JSON: RecursionError"),
+    "lone surrogate": (retext('"reason": null', '"reason": "\\ud800"'), "run.json is no JSON"),
+    "a digit of the accuracy": (retext('"accuracy": 0.4', '"accuracy": 0.5'), "run.json was changed: its checksum differs"),
+    "gone": (lambda f: (f / "run.json").unlink(), "no run.json"),
+    "folder instead": (folder_for("run.json"), "no run.json"),
+    "pipe instead": (pipe, "no run.json"),
+    "enormous": (lambda f: os.truncate(f / "run.json", store.LARGEST_RUN + 1), "run.json has 67108865 bytes"),
+    "a list": (lambda f: (f / "run.json").write_text("[]"), "no schema that this bench knows"),
+    "newer schema": (edit(lambda raw: raw.update(schema=2)), "schema 2, newer than this bench reads (1): update bench-core"),
+    "older schema": (edit(lambda raw: raw.update(schema=0)), "no schema that this bench knows"),
+    "no schema": (edit(lambda raw: raw.pop("schema")), "no schema that this bench knows"),
+    "unknown status": (edit(lambda raw: raw.update(status="fine")), "does not follow its schema: status"),
+    "unknown field": (edit(lambda raw: raw.update(more=1)), "does not follow its schema: more"),
+    "no cell": (edit(lambda raw: raw.pop("cell")), "does not follow its schema: cell"),
+    "another identity": (edit(lambda raw: raw.update(identity="f" * 32)), "run.json is that of ffff"),
+    "a file outside": (
+        edit(lambda raw: raw["files"].update({"../../../x": {"bytes": 1, "blake2b": ""}})), "../../../x is missing"),
+    "an endless name": (edit(lambda raw: raw["files"].update({"x" * 5000: {"bytes": 1, "blake2b": ""}})), "File name too long"),
+    "curves gone": (lambda f: (f / "epochs.jsonl").unlink(), "epochs.jsonl is missing"),
+    "checkpoint a folder": (folder_for("checkpoint.safetensors"), "checkpoint.safetensors is missing"),
+    "checkpoint truncated": (lambda f: os.truncate(f / "checkpoint.safetensors", 9), "checkpoint.safetensors has 9 bytes, not 200"),
+    "checkpoint flipped": (flip("checkpoint.safetensors", 77), "checkpoint.safetensors was changed: its checksum differs"),
+    "file for folder": (file_for_folder, "no run.json"),
+    "dangling link": (link, "no run.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_a_reason_and_a_line_and_never_a_row(final: Path, damage: str) -> None:
+    act, reason = DAMAGE[damage]
+    build(final)
+    act(final)
+    with pytest.raises(store.Unreadable) as caught:
+        store.read(final, sums=True)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if damage != "checkpoint flipped":  # readers check sizes; `bench run` also the sums
+        results, troubles = gather([final.parent.parent])
+        assert results == []
+        assert len(troubles) == 1
+        assert troubles[0].startswith(f"{final}: not counted: ")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=3)), min_size=1, max_size=3))
+def test_whatever_bytes_change_the_record_is_refused_or_the_same(tmp_path: Path, edits: list[tuple[float, bytes]]) -> None:
+    final = tmp_path / "s" / IDENTITY
+    if not final.exists():
+        build(final)
+        (tmp_path / "original").write_bytes((final / "run.json").read_bytes())
+    content = (tmp_path / "original").read_bytes()
+    written = store.RunRecord.model_validate_json(content)
+    for where, new in edits:
+        at = int(where * len(content))
+        content = content[:at] + new + content[at + max(len(new), 1) :]
+    (final / "run.json").write_bytes(content)
+    try:
+        assert store.read(final) == written
+    except store.Unreadable:
+        pass
+
+
+def test_a_record_from_before_the_checksum_is_read(final: Path) -> None:
+    build(final)
+    raw = json.loads((final / "run.json").read_text())
+    del raw["checksum"]
+    (final / "run.json").write_text(json.dumps(raw))
+    assert store.read(final, sums=True).accuracy == 0.4
+
+
+def test_quarantine_keeps_the_folder_and_says_why(final: Path) -> None:
+    for number in (1, 2):
+        build(final)
+        (final / "run.json").unlink()
+        assert store.quarantine(final, "no run.json").name == f"{IDENTITY}-{number}"
+        assert not final.exists()
+    home = final.parent / "quarantine"
+    assert (home / f"{IDENTITY}-2.reason.txt").read_text() == "no run.json\n"
+    assert (home / f"{IDENTITY}-1" / "log.txt").exists()
+    assert gather([final.parent.parent]) == ([], [])
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_results_may_lie_anywhere(tmp_path: Path) -> None:
+    results = tmp_path / "mit Leerzeichen ünd 字"
+    folder = store.open_suite_folder(results, "s")
+    build(folder / IDENTITY)
+    (tmp_path / "link").symlink_to(results)
+    for root in (results, folder, folder / IDENTITY, tmp_path / "link"):
+        (found,) = store.scan([root]).runs
+        assert found.record.identity == IDENTITY
+    assert len(store.scan([results, folder, tmp_path / "link"]).runs) == 1
+
+
+@pytest.mark.parametrize("kind", ["a file", "dangling link", "suite is a file", "below a file"])
+def test_what_cannot_be_a_results_folder_is_a_usage_error(tmp_path: Path, kind: str) -> None:
+    results = tmp_path / "results"
+    if kind == "a file":
+        results.touch()
+    elif kind == "dangling link":
+        results.symlink_to("nowhere/at all")
+    elif kind == "suite is a file":
+        results.mkdir()
+        (results / "s").touch()
+    else:
+        (tmp_path / "file").touch()
+        results = tmp_path / "file" / "results"
+    with pytest.raises(UsageError, match=r"cannot be written: .*; choose another folder with --results"):
+        store.open_suite_folder(results, "s")
+
+
+def test_a_read_only_results_folder_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated: the tests may run as root, whom no mode stops."""
+
+    def refused(*arguments: Any, **options: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refused)
+    with pytest.raises(UsageError, match="cannot be written: Read-only file system"):
+        store.open_suite_folder(tmp_path, "s")
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(StoreError, match="cannot be written: Read-only file system"):
+        store.lock(tmp_path / "s" / IDENTITY)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"cells": 3}', '{"thresholds": "x"}', "[" * 100_000, '{"name": 1}'])
+def test_a_damaged_suite_json_loses_no_run_and_is_said(final: Path, content: str) -> None:
+    build(final)
+    (final.parent / "suite.json").write_text(content)
+    (results,), (line,) = gather([final.parent.parent])
+    assert results.name == "s"
+    assert [each.identity for each in results.records] == [IDENTITY]
+    assert line.startswith(f"{final.parent / 'suite.json'}: cannot be read")
+
+
+def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such results folder; `bench run SUITE` writes one"):
+        store.scan([tmp_path / "nowhere"])
