@@ -261,12 +261,10 @@ def main() -> None:
     except BenchError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        click.echo(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", err=True)
-        os._exit(Exit.USAGE)  # without the flush that would fail again
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            click.echo(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", err=True)
+            os._exit(Exit.USAGE)  # without the flush that would fail again
         import traceback
 
         traceback.print_exc()

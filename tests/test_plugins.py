@@ -185,7 +185,9 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path
         ("{}:Rule", "class Rule: pass", ":Rule is not a subclass of Method"),
     ],
 )
-def test_a_target_is_imported_when_it_is_used_and_not_before(door, tmp_path: Path, target: str, source: str, reason: str) -> None:
+def test_a_target_is_imported_when_it_is_used_and_not_before(
+    door, tmp_path: Path, target: str, source: str, reason: str
+) -> None:
     module = f"target_{next(NUMBERS)}"
     (tmp_path / f"{module}.py").write_text(source)
     registry = door(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))

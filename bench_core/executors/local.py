@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import store
-from bench_core.errors import StoreError
+from bench_core.errors import BenchError, StoreError
 from bench_core.plan import PlannedCell
 from bench_core.processes import end_groups, last_line
 from bench_core.record import RunRecord
@@ -120,7 +120,9 @@ def _start(cell: PlannedCell, job: Mapping[str, Any], lock: int) -> _Running:
     folder = store.clear_temporary(cell.folder)
     process = None
     try:
-        with store.writing(cell.folder), (folder / store.LOG).open("ab") as log:
+        with store.writing(cell.folder):
+            log = (folder / store.LOG).open("ab")
+        with log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "bench_core.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
@@ -132,9 +134,11 @@ def _start(cell: PlannedCell, job: Mapping[str, Any], lock: int) -> _Running:
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it died already: _finish says how
             stdin.write(json.dumps({**job, "runner": os.getpid(), "lock": lock}).encode())
         return worker
-    except BaseException:  # an interrupt may come at any moment
+    except BaseException as error:  # an interrupt may come at any moment
         end_groups([process] if process is not None else [])
         store.remove_temporary(cell.folder)
+        if isinstance(error, OSError):
+            raise BenchError(f"a worker cannot be started: {error.strerror}") from error
         raise
 
 

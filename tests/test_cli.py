@@ -1,0 +1,244 @@
+"""The command line: a user's mistake is one line and exit 2, and whatever the terminal is, nothing breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import COMMAND, HANG, TINY, Bench, Finished, environment, fake_dist, plugin
+
+from bench_core import cli
+from bench_core.errors import StoreError
+
+MISTAKES = {
+    "unknown suite": (["run", "quickstrat"], "did you mean quickstart"),
+    "unknown method": (["run", "suite.yaml", "--method", "dfaa"], "unknown method 'dfaa'; did you mean dfa"),
+    "key in the file": (["run", "typo.yaml"], "typo.yaml:7:12: training.epoch: unknown key; did you mean epochs"),
+    "key on the command line": (
+        ["run", "suite.yaml", "--set", "training.epoch=3"],
+        "training.epoch: unknown key; did you mean epochs",
+    ),
+    "no value": (["plan", "suite.yaml", "--set", "training.epochs"], "training.epochs"),
+    "range": (["run", "suite.yaml", "--epochs", "0"], "training.epochs"),
+    "negative seed": (["run", "suite.yaml", "--seed", "-1"], "seed"),
+    "no file": (["run", "nowhere.yaml"], "nowhere.yaml"),
+    "a folder": (["run", "."], ""),
+    "no results": (["leaderboard", "nowhere"], "nowhere: no such results folder; `bench run SUITE` writes one"),
+    "no default results": (["leaderboard"], "results: no such results folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_written(bench: Bench, mistake: str) -> None:
+    arguments, words = MISTAKES[mistake]
+    (bench.cwd / "suite.yaml").write_text(TINY)
+    (bench.cwd / "typo.yaml").write_text(TINY.replace("epochs", "epoch"))
+    before = sorted(bench.cwd.rglob("*"))
+    done = bench(*arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert done.stdout == ""
+    assert sorted(bench.cwd.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["runn"], ["run", "x", "--workers", "0"], ["leaderboard", "--format", "pdf"], ["run", "x", "--sed"]],
+)
+def test_what_click_refuses_is_exit_2_without_a_traceback(arguments: list[str], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert "Error: " in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (StoreError("full"), 2, "error: full\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (ZeroDivisionError("ours"), 3, "this is a bug of bench: please report it"),
+        (FileNotFoundError(2, "No such file or directory", "x"), 3, "this is a bug of bench"),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(
+    raised: BaseException, code: int, words: str, monkeypatch, capsys
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(cli, "show", fails)
+    monkeypatch.setattr(sys, "argv", ["bench", "leaderboard"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+    assert words in capsys.readouterr().err
+
+
+def test_help_lists_every_command_and_each_has_its_own() -> None:
+    told = CliRunner().invoke(cli.bench, ["--help"]).output
+    for name, command in cli.bench.commands.items():
+        assert f"  {name}" in told
+        assert command.help
+        assert CliRunner().invoke(cli.bench, [name, "--help"]).exit_code == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(bench: Bench) -> None:
+    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    (bench.cwd / "empty").mkdir()
+    done = bench("run", "audit5", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "empty/cifar-10-batches-py" in line
+    assert "--data-dir or BENCH_DATA_DIR" in line
+    assert [path.name for path in bench.cwd.rglob("*")] == ["empty"]
+
+
+def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(bench: Bench) -> None:
+    """The files are pickles that would leave a mark if anybody loaded them."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(bench.cwd / "mark"),)
+
+    home = bench.cwd / "data" / "cifar-10-batches-py"
+    home.mkdir(parents=True)
+    for name in ["batches.meta", "test_batch", *(f"data_batch_{n}" for n in range(1, 6))]:
+        (home / name).write_bytes(pickle.dumps(Bomb()))
+    done = bench("run", "audit5", "--data-dir", "data")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "data/cifar-10-batches-py/" in line
+    assert "corrupt: SHA-256 is" in line
+    assert not (bench.cwd / "mark").exists()
+    assert not (bench.cwd / "results").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ terminals
+
+
+def test_a_plan_is_readable_by_machines_and_says_what_is_reused(bench: Bench, finished: Finished) -> None:
+    done = bench("plan", finished.suite, "--results", finished.results, "--seed", 1, "--seed", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [cell["action"] for cell in told["cells"]].count("reuse") == 4
+    assert len(told["cells"]) == 8
+    folders = {path.parent.name for path in finished.folder.glob("*/run.json")}
+    assert {cell["identity"] for cell in told["cells"] if cell["action"] == "reuse"} == folders
+    assert {cell["cell"]["seed"] for cell in told["cells"] if cell["action"] == "run"} == {2}
+    assert [path.name for path in bench.cwd.iterdir()] == []
+
+
+def test_lists_name_what_is_installed(bench: Bench, tmp_path: Path) -> None:
+    hooks = plugin("bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]')
+    fake_dist(tmp_path / "site", "x-arch", "listed", hooks)
+    everything = bench("list", path=[tmp_path / "site"]).stdout
+    for words in ("x-arch/tall", "bench-core", "dfa", "digits", "alignment", "quickstart", "x-arch 1.0"):
+        assert words in everything
+    assert all(line.isprintable() for line in everything.splitlines())
+    only = bench("list", "archs", path=[tmp_path / "site"]).stdout
+    assert "resmlp" in only
+    assert "dfa" not in only
+    assert "x-arch          1.0        1 arch" in bench("plugins", path=[tmp_path / "site"]).stdout
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(CliRunner().invoke(cli.bench, ["schema"]).output)["properties"]["methods"]
+
+
+@pytest.mark.parametrize("width", ["10", "1", "0", "-5", "wide", "100000"])
+def test_any_width_shows_the_same_figures(bench: Bench, finished: Finished, width: str) -> None:
+    done = bench("leaderboard", finished.results, env={"COLUMNS": width})
+    assert done.returncode == 0, done.stderr
+    accuracies = [json.loads(path.read_text())["accuracy"] for path in finished.folder.glob("*/run.json")]
+    for accuracy in accuracies:
+        assert f"{accuracy:.3f}".removeprefix("0") in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json"])
+def test_every_format_can_go_to_a_file(bench: Bench, finished: Finished, form: str) -> None:
+    done = bench("leaderboard", finished.results, "--format", form, "-o", "out")
+    assert done.stdout == "out\n"
+    assert "dfa" in (bench.cwd / "out").read_text()
+    assert [path.name for path in bench.cwd.iterdir()] == ["out"]
+
+
+def shell(bench: Bench, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=bench.cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"), [("| head -n 1", 0), ("| true", 0), (">&-", 0), (">&- 2>&- <&-", 0), ("> /dev/full", 2)]
+)
+def test_a_reader_who_leaves_hears_nothing(bench: Bench, finished: Finished, redirection: str, status: int) -> None:
+    done = shell(bench, f"{COMMAND} leaderboard {finished.results} {redirection}")
+    assert done.returncode == status
+    expected = ["error: cannot write the output: No space left on device"] if "full" in redirection else []
+    assert done.stderr.splitlines() == expected
+
+
+def test_a_run_without_standard_streams_does_its_work(bench: Bench, finished: Finished) -> None:
+    """With its streams closed, the lock or a run folder's file would else get descriptor 1 and what is printed."""
+    done = shell(bench, f"{COMMAND} run {finished.suite} --set floors=false --results r >&- 2>&- <&-")
+    assert done.returncode == 0
+    (folder,) = (bench.cwd / "r" / "tiny").glob("*/run.json")
+    same = finished.folder / folder.parent.name / "run.json"
+    files = [json.loads(path.read_text())["files"]["checkpoint.safetensors"] for path in (folder, same)]
+    assert files[0] == files[1]
+
+
+def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    from bench_core import runner
+
+    seen = {}
+
+    def carry_out(*arguments: object, **options: object) -> None:
+        seen.update({number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)})
+        raise KeyboardInterrupt
+
+    class Nothing:
+        cells = to_run = ()
+        folder = "r"
+        suite = type("Suite", (), {"name": "s"})
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(cli, "planned", lambda suite, options: (Nothing(), None))
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        done = CliRunner().invoke(cli.bench, ["run", "x"])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert done.exit_code == 130
+    assert "interrupted: finished cells are kept" in done.output
+    assert seen == {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.default_int_handler}
+
+
+def test_the_runner_is_imported_without_torch() -> None:
+    code = "import sys, bench_core.runner; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

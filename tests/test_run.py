@@ -1,0 +1,391 @@
+"""A sweep with every kind of bad plugin in it: each cell ends as a row, and the good ones are none the worse.
+
+What a killed runner, a killed worker or a full disk leave is in test_recovery.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Bench, Finished, fake_dist, leftovers
+
+from bench_core import store
+from bench_core.errors import StoreError
+from bench_core.executors import local
+from bench_core.plan import PlannedCell
+from bench_core.record import Cell, ComponentRef
+
+# ---------------------------------------------------------------------------------------------------- one faulty sweep
+
+HOOKS = """
+import json, os
+from bench_core.api import Component, hookimpl
+
+@hookimpl
+def bench_methods():
+    return [Component(name, f"faulty_rules:{name.title()}") for name in ("raises", "quits", "nan", "killed", "exits", "loud")]
+
+@hookimpl
+def bench_diagnostics():
+    return [Component("breaks", "faulty_rules:Breaks"), Component("odd", "faulty_rules:Odd")]
+
+def note(*words):
+    with open(os.environ["NOTES"], "a") as out:
+        out.write(" ".join(map(str, words)) + "\\n")
+
+@hookimpl
+def bench_suite_start(plan): note("suite_start", len(plan.to_run))
+@hookimpl
+def bench_cell_start(identity): note("cell_start", identity)
+@hookimpl
+def bench_epoch_end(cell, row): note("epoch_end", cell.method.short, row["epoch"])
+@hookimpl
+def bench_cell_end(record): note("cell_end", record.status)
+@hookimpl
+def bench_suite_end(records): note("suite_end", len(records))
+"""
+
+RULES = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from bench_core.api import Diagnostic, Measured
+from bench_plugins.methods.bp import Backprop
+
+class Raises(Backprop):
+    def step(self, x, y, epoch):
+        raise ValueError("no \\x1b[31mstep\\nfor you")
+
+class Quits(Backprop):
+    def step(self, x, y, epoch):
+        sys.exit(3)
+
+class Nan(Backprop):
+    seen = 0
+    def step(self, x, y, epoch):
+        self.seen += 1
+        loss = super().step(x, y, epoch)
+        return loss * float("nan") if self.seen == 3 else loss
+
+class Killed(Backprop):
+    def step(self, x, y, epoch):
+        if not Path(os.environ["MARK"]).exists():
+            Path(os.environ["MARK"]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(x, y, epoch)
+
+class Exits(Backprop):
+    def step(self, x, y, epoch):
+        print("last words", flush=True)
+        os._exit(74)
+
+class Loud(Backprop):
+    def step(self, x, y, epoch):
+        os.write(1, b"\\xff\\x1b[2J" * 200_000)
+        return super().step(x, y, epoch)
+
+class Breaks(Diagnostic):
+    letter = "x"
+    def measure(self, audit):
+        raise RuntimeError("cannot measure")
+
+class Odd(Diagnostic):
+    letter = "y"
+    def measure(self, audit):
+        return Measured(1.0, {"not": {"to be": torch.zeros(2)}})
+"""
+
+DEAF = """
+from bench_core.api import hookimpl
+
+@hookimpl
+def bench_epoch_end(row): raise ValueError("never mind")
+"""
+
+SUITE = """\
+name: faulty
+arch: {name: resmlp, width: 8, depth: 2}
+dataset: digits
+methods: [x-faulty/raises, x-faulty/quits, x-faulty/nan, x-faulty/killed, x-faulty/exits, x-faulty/loud]
+seeds: [1]
+floors: false
+data: {limit: 128}
+training: {epochs: 1, batch_size: 32}
+diagnostics: [scale_growth, x-faulty/breaks, x-faulty/odd]
+"""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The faulty suite after its first run."""
+
+    home: Path
+    done: subprocess.CompletedProcess[str]
+    again: subprocess.CompletedProcess[str]
+    first: dict[str, dict[str, Any]]  # method → run.json
+    second: dict[str, dict[str, Any]]
+    notes: list[str]
+
+    def log(self, method: str) -> bytes:
+        return (self.home / "results" / "faulty" / self.second[method]["identity"] / "log.txt").read_bytes()
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in folder.glob("*/run.json")]
+    return {record["cell"]["method"]["name"].rpartition("/")[2]: record for record in found}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    home = tmp_path_factory.mktemp("faulty")
+    fake_dist(home / "site", "x-faulty", "faulty_hooks", HOOKS)
+    fake_dist(home / "site", "x-deaf", "deaf_hooks", DEAF, entry="deaf")
+    (home / "site" / "faulty_rules.py").write_text(RULES)
+    (home / "suite.yaml").write_text(SUITE)
+    env = {"NOTES": str(home / "notes"), "MARK": str(home / "mark")}
+    command = Bench(home)
+    done = command("run", "suite.yaml", "--workers", 2, path=[home / "site"], env=env)
+    first, notes = records(home / "results" / "faulty"), (home / "notes").read_text().splitlines()
+    again = command("run", "suite.yaml", "--workers", 2, path=[home / "site"], env=env)
+    return Sweep(home, done, again, first, records(home / "results" / "faulty"), notes)
+
+
+def test_every_cell_is_a_row_with_its_status(sweep: Sweep) -> None:
+    assert {name: record["status"] for name, record in sweep.first.items()} == {
+        "raises": "failed",
+        "quits": "failed",
+        "nan": "diverged",
+        "killed": "crashed",
+        "exits": "crashed",
+        "loud": "done",
+    }
+    assert sweep.done.returncode == 1
+    assert "Traceback" not in sweep.done.stderr
+    assert leftovers(sweep.home / "results" / "faulty") == []
+    for word in ("failed", "diverged", "crashed"):
+        assert word in sweep.done.stdout
+
+
+def test_the_reason_is_one_printable_line(sweep: Sweep) -> None:
+    reasons = {name: record["reason"] for name, record in sweep.first.items()}
+    assert reasons["raises"] == "ValueError: no ?[31mstep for you"
+    assert reasons["quits"] == "SystemExit: 3"
+    assert reasons["nan"] == "the training loss is not finite from step 3 of epoch 1"
+    assert reasons["killed"].startswith("the worker ended with SIGKILL after epoch 0")
+    assert reasons["exits"] == "the worker ended with exit code 74 after epoch 0: last words"
+    assert reasons["loud"] is None
+    assert all(line.isprintable() for line in sweep.done.stdout.splitlines())
+
+
+def test_the_log_has_the_traceback_and_an_end(sweep: Sweep) -> None:
+    log = sweep.log("raises").decode()
+    assert "Traceback (most recent call last)" in log
+    assert "faulty_rules.py" in log
+    assert store.LARGEST_LOG < len(sweep.log("loud")) < store.LARGEST_LOG + 100
+
+
+def test_a_diagnostic_that_raises_does_not_lose_the_training(sweep: Sweep) -> None:
+    loud = sweep.first["loud"]
+    assert loud["status"] == "done"
+    assert loud["accuracy"] > 0
+    assert loud["measurements"]["scale_growth"]["value"] > 0
+    for name, words in (("breaks", "RuntimeError: cannot measure"), ("odd", "odd raised ")):
+        assert loud["measurements"][name]["value"] is None
+        assert words in loud["measurements"][name]["details"]["error"]
+    assert "undetermined" in sweep.done.stdout
+
+
+def test_the_next_run_takes_up_what_crashed_and_nothing_else(sweep: Sweep) -> None:
+    assert "6 cells, 4 reused, 2 to run" in sweep.again.stdout
+    assert sweep.again.returncode == 1
+    assert sweep.second["killed"]["status"] == "done"
+    assert sweep.second["exits"]["status"] == "crashed"
+    for name in ("raises", "quits", "nan", "loud"):
+        assert sweep.second[name] == sweep.first[name]
+
+
+def test_observers_hear_of_everything_and_a_raising_one_is_said_once(sweep: Sweep) -> None:
+    heard = Counter(line.split()[0] for line in sweep.notes)
+    assert sweep.notes[0] == "suite_start 6"
+    assert sweep.notes[-1] == "suite_end 6"
+    assert heard["cell_start"] == heard["cell_end"] == 6
+    assert "epoch_end x-faulty/loud 1" in sweep.notes
+    assert sorted(line.split()[1] for line in sweep.notes if line.startswith("cell_end")) == sorted(
+        record["status"] for record in sweep.first.values()
+    )
+    assert sweep.done.stderr.count("x-deaf 1.0 (deaf): bench_epoch_end raised ValueError: never mind") == 1
+
+
+def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None:
+    """bp in a sweep of broken rules gives the bits that it gives alone: `loud` is bp with noise on its output."""
+    env = {"NOTES": str(sweep.home / "unheard"), "MARK": str(sweep.home / "mark")}
+    text = re.sub(r"methods: .*", "methods: [bp]", SUITE).replace("name: faulty", "name: alone")
+    (sweep.home / "alone.yaml").write_text(text.replace(", x-faulty/breaks, x-faulty/odd", ""))
+    done = Bench(sweep.home)("run", "alone.yaml", path=[sweep.home / "site"], env=env)
+    assert done.returncode == 0, done.stderr
+    alone = records(sweep.home / "results" / "alone")["bp"]
+    for name in ("loud", "killed"):
+        assert sweep.second[name]["files"]["checkpoint.safetensors"] == alone["files"]["checkpoint.safetensors"]
+
+
+# ------------------------------------------------------------------------------------------------- where writes fail
+
+
+def test_files_that_may_not_grow_stop_the_sweep_with_one_line(bench: Bench, finished: Finished) -> None:
+    """RLIMIT_FSIZE with SIGXFSZ ignored, as Python does: every write over 6,000 bytes fails, for any user."""
+    kept = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+    done = bench(
+        "run", finished.suite, "--seed", 5, "--seed", 6, "--results", "r", "--workers", 1,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: r/tiny/") or f"error: {bench.cwd}/r/tiny/" in line
+    assert "cannot be written: " in line
+    assert leftovers(bench.cwd / "r" / "tiny") == []
+    assert list((bench.cwd / "r" / "tiny").glob("*/run.json")) == []
+    assert kept == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_results_folder_that_cannot_be_is_a_usage_error(bench: Bench, finished: Finished, kind: str) -> None:
+    place = bench.cwd / "results"
+    place.touch() if kind == "file" else place.symlink_to("nowhere/at all")
+    done = bench("run", finished.suite)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: results/tiny: cannot be written: ")
+
+
+# --------------------------------------------------------------------------- the executor, with workers that are not ours
+
+PYTHON = sys.executable
+FORGED = """
+import json, os, sys, pathlib
+from bench_core import store
+from bench_core.record import Cell, RunRecord
+job = json.load(sys.stdin)
+final = pathlib.Path(job["final"])
+def finish():
+    cell = Cell.model_validate(job["cell"])
+    store.commit(RunRecord(identity=final.name, suite="s", cell=cell, status="done"), final)
+"""
+
+
+@pytest.fixture
+def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run cells with `code` for a worker; gives the events."""
+
+    def run(code: str, *, cells: int = 1, slots: int = 1) -> list[dict[str, Any]]:
+        script = tmp_path / "worker"
+        script.write_text(f"#!{PYTHON}\n{FORGED}\n{code}")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        events: list[dict[str, Any]] = []
+        folder = store.open_suite_folder(tmp_path, "s")
+        planned = [cell(folder / f"{number:032x}") for number in range(cells)]
+        local.execute(planned, lambda c: job(c), lambda c, event: events.append(event), slots)
+        return events
+
+    return run
+
+
+def cell(folder: Path) -> PlannedCell:
+    ref = ComponentRef(name="bench-core/bp")
+    resolved = Cell(method=ref, arch=ref, dataset=ref, data={}, training={"threads": 1}, seed=1)
+    return PlannedCell(
+        resolved, folder.name, folder, "cpu", {}, "", {}, "run", "no run of this identity yet", store.stamp(folder)
+    )
+
+
+def job(planned: PlannedCell) -> dict[str, Any]:
+    return {"final": str(planned.folder), "cell": planned.cell.model_dump(mode="json")}
+
+
+def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(execute, tmp_path: Path) -> None:
+    events = execute("finish()\nos.kill(os.getpid(), 9)")
+    assert events[-1]["record"].status == "done"
+    assert store.read(tmp_path / "s" / f"{0:032x}").status == "done"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os._exit(0)", "the worker ended with exit code 0 after epoch 0"),
+        ("os._exit(74)", "the worker ended with exit code 74 after epoch 0"),
+        ("raise ValueError('its own fault')", "exit code 1 after epoch 0: ValueError: its own fault"),
+        ("import shutil; shutil.rmtree(store.temporary(final))", "exit code 0"),
+        ("os.write(1, b'5\\nnull\\n\\xff\\n{\"event\"'); os._exit(9)", "exit code 9"),
+        ("os.close(1); os.close(2); os._exit(9)", "exit code 9"),
+    ],
+)
+def test_however_a_worker_ends_its_cell_is_a_row(execute, tmp_path: Path, code: str, reason: str) -> None:
+    events = execute(code)
+    assert [event["event"] for event in events] == ["start", "end"]
+    assert events[-1]["record"].status == "crashed"
+    assert reason in events[-1]["record"].reason
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_worker_that_cannot_write_stops_the_sweep(execute, tmp_path: Path) -> None:
+    tell = """os.write(1, json.dumps({"event": "unwritable", "reason": "the disk is full"}).encode() + b"\\n"); os._exit(74)"""
+    with pytest.raises(StoreError, match="the disk is full"):
+        execute(tell, cells=3)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_what_a_worker_started_ends_with_it(execute, tmp_path: Path) -> None:
+    execute(
+        f"import subprocess\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\nfinish()"
+    )
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_many_cells_leave_no_descriptor_and_no_child(execute, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    events = execute("finish()", cells=6, slots=3)
+    assert Counter(event["event"] for event in events) == {"start": 6, "end": 6}
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(execute, tmp_path: Path) -> None:
+    """The other one had even replaced a crashed run that our plan knew."""
+    assert execute("os._exit(1)")[-1]["record"].status == "crashed"
+    planned = cell(tmp_path / "s" / f"{0:032x}")
+    assert execute("finish()")[-1]["record"].status == "done"
+    events: list[dict[str, Any]] = []
+    local.execute([planned], job, lambda c, event: events.append(event), 1)
+    assert [(event["event"], event["record"].status) for event in events] == [("reused", "done")]
+
+
+def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(execute, tmp_path: Path) -> None:
+    folder = tmp_path / "s" / f"{0:032x}"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    assert execute("finish()")[-1]["record"].status == "done"
+    assert "no JSON" in (tmp_path / "s" / "quarantine" / f"{folder.name}-1.reason.txt").read_text()
+
+
+def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_listen", interrupted)
+    monkeypatch.setattr("bench_core.processes.GRACE", 0.2)
+    with pytest.raises(KeyboardInterrupt):
+        execute("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)", cells=3, slots=2)
+    assert list((tmp_path / "s").iterdir()) == []
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
