@@ -67,7 +67,7 @@ def carry_out(
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[RunRecord]:
     """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
-    store.open_suite_folder(plan.folder.parent, plan.folder.name)
+    store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
     store.write_suite(
         plan.folder,
         describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder)),

@@ -145,6 +145,16 @@ def remove_temporary(final: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def tidy(folder: Path) -> None:
+    """Throw away what killed runners left in a suite folder. Whatever is locked belongs to somebody who is alive."""
+    for path in folder.glob(".lock-*"):
+        final = folder / path.name.removeprefix(".lock-")
+        descriptor = lock(final)
+        if descriptor is not None:
+            remove_temporary(final)
+            unlock(final, descriptor)
+
+
 def _aside(final: Path) -> Path:
     return final.parent / f".old-{final.name}"
 

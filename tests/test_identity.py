@@ -6,6 +6,7 @@ import shutil
 from itertools import count
 from pathlib import Path
 
+import bench_plugins
 import pytest
 
 import bench_core
@@ -108,7 +109,9 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of our own sources to edit, found instead of the installed ones."""
     here = Path(bench_core.__file__).parent
     shutil.copytree(here, tmp_path / "bench_core", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(here.parent / "plugins", tmp_path / "bench_plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(bench_plugins.__file__).parent, tmp_path / "bench_plugins", ignore=shutil.ignore_patterns("__pycache__")
+    )
 
     def found(module: str) -> Path | None:
         path = tmp_path.joinpath(*module.split("."))

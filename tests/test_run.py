@@ -11,13 +11,14 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, Finished, fake_dist, leftovers
+from conftest import HANG, Bench, Finished, fake_dist, leftovers
 
 from bench_core import store
 from bench_core.errors import StoreError
@@ -381,11 +382,15 @@ def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(execute, tm
 
 def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any) -> None:
+        deadline = time.monotonic() + HANG
+        while len(list((tmp_path / "s").glob(".tmp-*/ready"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "_listen", interrupted)
     monkeypatch.setattr("bench_core.processes.GRACE", 0.2)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
-        execute("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)", cells=3, slots=2)
+        execute(f"import signal, time\n{deaf}", cells=3, slots=2)
     assert list((tmp_path / "s").iterdir()) == []
     assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

@@ -210,6 +210,25 @@ time.sleep(600)
     assert list(final.parent.iterdir()) == []
 
 
+def test_what_killed_runners_left_is_thrown_away_and_what_is_locked_is_not(final: Path) -> None:
+    """One was killed before, one after its run folder was renamed in; a third is at work."""
+    build(final)
+    dead, alive = final.with_name("a" * 32), final.with_name("b" * 32)
+    for each in (final, dead, alive):
+        descriptor = store.lock(each)
+        assert descriptor is not None
+        if each is not final:
+            (store.clear_temporary(each) / "half").touch()
+        if each is not alive:
+            os.close(descriptor)
+    store.tidy(final.parent)
+    assert sorted(path.name for path in final.parent.iterdir()) == sorted(
+        [f".lock-{'b' * 32}", f".tmp-{'b' * 32}", IDENTITY]
+    )
+    assert store.read(final, sums=True)
+    os.close(descriptor)
+
+
 # --------------------------------------------------------------------------------------------------------------- read
 
 
