@@ -73,10 +73,6 @@ def carry_out(
         describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder)),
     )
 
-    for cell in plan.cells:
-        if cell.action == "reuse":
-            store.sweep(cell.folder)
-
     warned: set[str] = set()
 
     def notify(hook: str, **arguments: Any) -> None:

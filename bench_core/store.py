@@ -120,14 +120,6 @@ def unlock(final: Path, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def sweep(final: Path) -> None:
-    """Remove the lock file that a killed runner left beside a run it had finished; nothing where somebody holds it."""
-    if (final.parent / f".lock-{final.name}").exists():
-        descriptor = lock(final)
-        if descriptor is not None:
-            unlock(final, descriptor)
-
-
 def clear_temporary(final: Path) -> Path:
     """An empty temporary folder for a run; the caller holds its lock."""
     folder = temporary(final)
