@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,8 @@ class Bench:
         return subprocess.Popen(
             [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # a shell's background job ignores SIGINT, and so would the command under test
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
 
