@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from bench_core.audit import Audit
     from bench_core.data import Data
     from bench_core.local import Updater
+    from bench_core.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.net import Net, States
 
 __all__ = [
+    "CROSS_ENTROPY",
+    "SQUARED_ERROR",
     "Component",
     "Control",
     "Credits",
@@ -56,7 +59,7 @@ hookimpl = pluggy.HookimplMarker("bench_core")
 
 
 def __getattr__(name: str) -> Any:
-    """`Net`, `States` and `Data` live in modules that import torch; they arrive on first use."""
+    """`Net`, `States`, `Data` and the losses live in modules that import torch; they arrive on first use."""
     if name in ("Net", "States"):
         from bench_core import net
 
@@ -65,6 +68,10 @@ def __getattr__(name: str) -> Any:
         from bench_core.data import Data
 
         return Data
+    if name in ("CROSS_ENTROPY", "SQUARED_ERROR"):
+        from bench_core import loss
+
+        return getattr(loss, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -84,8 +84,8 @@ class Audit:
     @cached_property
     def accuracy(self) -> float:
         """Accuracy on the probe."""
-        right = sum(int((batch.states.logits.argmax(1) == batch.y).sum()) for batch in self.batches)
-        return right / sum(len(batch.y) for batch in self.batches)
+        logits = torch.cat([batch.states.logits for batch in self.batches])
+        return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
 
 
 def median(values: Tensor) -> float:

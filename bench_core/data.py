@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench_core.loss import CROSS_ENTROPY, Loss
+
 PAD = 4
 
 
@@ -21,7 +23,8 @@ class Data:
     """Training and test set.
 
     train_x, test_x   uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 … 1), or float, ready for use
-    train_y, test_y   int64 (N,)
+    train_y, test_y   int64 (N,), or what the loss takes
+    loss              what is minimised; y are class labels, or float targets (N, C) of a squared error
     augment           random crop after zero padding by 4, random horizontal flip, each drawn per image; uint8 images only
     """
 
@@ -33,6 +36,7 @@ class Data:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: bool = False
+    loss: Loss = CROSS_ENTROPY
 
     def limit(self, count: int | None) -> Data:
         """The first `count` training samples only."""

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, PerN
 
@@ -56,11 +55,14 @@ def cosine(lr: float, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample") -> Tensor:
-    """a / (sqrt(mean(a²)) + eps); the mean over the features of each sample, over batch and features, or no scaling."""
+def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = False) -> Tensor:
+    """a / (sqrt(mean(a²)) + eps); the mean over the features of each sample, over batch and features, or no scaling.
+
+    tokens  states are (N, tokens, features): a "sample" is then a token
+    """
     if mode == "none":
         return credit
-    dims = tuple(range(1 if mode == "sample" else 0, credit.dim()))
+    dims = tuple(range(0 if mode == "batch" else 2 if tokens else 1, credit.dim()))
     return credit / (credit.square().mean(dims, keepdim=True).sqrt() + eps)
 
 
@@ -78,7 +80,7 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
     """
     net, options = method.net, method.params
     states = net.states(x, local=True)
-    loss = F.cross_entropy(states.logits, y)
+    loss = net.loss(states.logits, y)
     seen = states.detach(y)
     method.learn(seen, y, epoch)
     credits = as_credits(method.credit(seen, y, epoch))
@@ -89,11 +91,11 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
     seeds: list[Tensor | None] = [None]
     if states.h[0].requires_grad:
         tensors.append(states.h[0])
-        seeds.append(rms(credits.for_embed, eps, options.normalize) / n)
+        seeds.append(rms(credits.for_embed, eps, options.normalize, net.tokens) / n)
     for f, c in zip(states.f, credits.for_blocks, strict=True):
         if not f.requires_grad:  # frozen
             continue
-        seed = rms(c, eps, options.normalize)
+        seed = rms(c, eps, options.normalize, net.tokens)
         tensors.append(f)
         seeds.append((seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n)
     method.tools.updater.descend(tensors, seeds)

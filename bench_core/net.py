@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench_core.api import ParamsModel
+from bench_core.loss import CROSS_ENTROPY, Loss
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class States:
     h       h_0 … h_L, each (N, …)
     f       f_0 … f_{L-1}, the outputs of the blocks' branches
     logits  (N, C)
-    error   e = softmax(logits) − onehot(y), (N, C), per sample; None where no labels were given
+    error   e = ∂loss/∂logits per sample, (N, C): softmax(logits) − onehot(y); None where no labels were given
+    loss    of the network that they come from
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class States:
     f: tuple[Tensor, ...]
     logits: Tensor
     error: Tensor | None = None
+    loss: Loss = CROSS_ENTROPY
 
     def detach(self, y: Tensor | None = None) -> States:
         """The same numbers without a graph; with labels, the output error beside them."""
@@ -42,7 +44,8 @@ class States:
             tuple(h.detach() for h in self.h),
             tuple(f.detach() for f in self.f),
             logits,
-            None if y is None else F.softmax(logits, 1) - F.one_hot(y, logits.shape[1]),
+            None if y is None else self.loss.error(logits, y),
+            self.loss,
         )
 
     @property
@@ -60,12 +63,16 @@ class Net(nn.Module):
     blocks    f_0 … f_{L-1}
     readout   logits from h_L: the terminal norm, if there is one, and the head
     residual  whether h_{l+1} = h_l + f_l(h_l)
+    tokens    whether states are (N, tokens, features): credits are then normalised per token
+    loss      what the data set asks for; set by the core
     """
 
     embed: nn.Module
     blocks: nn.ModuleList
     readout: nn.Module
     residual: bool = True
+    tokens: bool = False
+    loss: Loss = CROSS_ENTROPY
 
     class Params(ParamsModel):
         """Parameters of the architecture; part of the identity of a cell."""
@@ -99,7 +106,7 @@ class Net(nn.Module):
             h, f = self.advance(h.detach() if local else h, block)
             hs.append(h.detach() if local else h)
             fs.append(f)
-        return States(x, tuple(hs), tuple(fs), self.readout(h.detach() if local else h))
+        return States(x, tuple(hs), tuple(fs), self.readout(h.detach() if local else h), loss=self.loss)
 
     def resume(self, h: Tensor, layer: int) -> Tensor:
         """Logits from h_l, forward through blocks l … L-1."""
@@ -129,7 +136,7 @@ class Net(nn.Module):
 
 
 def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:
-    """g_0 … g_L = ∂CE/∂h_l by backpropagation from h_0, one backward pass for all.
+    """g_0 … g_L = ∂loss/∂h_l by backpropagation from h_0, one backward pass for all.
 
     reduction  "sum": per sample; "mean": of the batch-mean loss, 1/N times that
     """
@@ -139,12 +146,12 @@ def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> 
         for block in range(net.depth):
             h, _ = net.advance(h, block)
             hs.append(h)
-        return torch.autograd.grad(F.cross_entropy(net.readout(h), y, reduction=reduction), hs)
+        return torch.autograd.grad(net.loss(net.readout(h), y, reduction), hs)
 
 
 def top_gradient(net: Net, h_last: Tensor, y: Tensor, reduction: str = "sum") -> Tensor:
-    """g_L = ∂CE/∂h_L through the readout alone; the same units as `exact_gradients`."""
+    """g_L = ∂loss/∂h_L through the readout alone; the same units as `exact_gradients`."""
     with torch.enable_grad():
         h = h_last.detach().requires_grad_()
-        (g,) = torch.autograd.grad(F.cross_entropy(net.readout(h), y, reduction=reduction), h)
+        (g,) = torch.autograd.grad(net.loss(net.readout(h), y, reduction), h)
     return g

@@ -17,6 +17,7 @@ import torch
 
 from bench_core.api import Method, Task, Tools
 from bench_core.data import Data
+from bench_core.errors import BenchError
 from bench_core.local import Updater, cosine
 from bench_core.net import Net
 from bench_core.streams import stream
@@ -44,6 +45,9 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
     if method.params.freeze == "blocks":
         net.freeze_blocks()
+    net.loss = data.loss
+    if method.params.random_targets and not net.loss.classes:
+        raise BenchError(f"random_targets draws classes, and this data set has none (its loss is {net.loss.name})")
     device = training["device"]
     x, _ = next(data.test_batches(1))
     was_training = net.training
@@ -70,17 +74,14 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
-    """Accuracy and mean CE on the whole test set, in eval mode."""
+    """Accuracy (the score of the task's loss) and mean loss on the whole test set, in eval mode."""
     was_training = net.training
     net.eval()
-    right = loss = torch.zeros((), dtype=torch.float64, device=data.test_y.device)
     with torch.no_grad():
-        for x, y in data.test_batches(1000):
-            logits = net.states(x).logits
-            right = right + (logits.argmax(1) == y).sum()
-            loss = loss + torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+        logits = torch.cat([net.states(x).logits for x, _ in data.test_batches(1000)])
+        loss = net.loss(logits.double(), data.test_y)
     net.train(was_training)
-    return float(right) / len(data.test_y), float(loss) / len(data.test_y)
+    return net.loss.score(logits, data.test_y), float(loss)
 
 
 def train(

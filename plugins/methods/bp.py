@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench_core.api import Credits, Method, Passport, States
 from bench_core.net import exact_gradients
@@ -20,7 +19,7 @@ class Backprop(Method):
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x)
-        loss = F.cross_entropy(states.logits, y)
+        loss = self.net.loss(states.logits, y)
         total = loss
         if self.params.penalty:
             total = loss + self.params.penalty / len(x) * sum(f.square().sum() for f in states.f)

@@ -10,7 +10,6 @@ from bench_plugins.methods.bridge import BridgeNet, stacked
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.local import rms
@@ -56,7 +55,7 @@ class CreditBridge(LocalMethod):
         top = h[-n:].clone().requires_grad_()
         values = self.value(torch.cat([h[:-n], top]), t, ss).squeeze(1)
 
-        boundary = (values[-n:] - F.cross_entropy(states.logits, y, reduction="none")).square().mean()
+        boundary = (values[-n:] - self.net.loss(states.logits, y, "none")).square().mean()
         (slope,) = torch.autograd.grad(values[-n:].sum(), top, create_graph=True)
         exact = top_gradient(self.net, states.h[-1], y).flatten(1)
         terminal = (rms(slope) - rms(exact)).square().mean()

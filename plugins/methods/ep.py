@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench_core.api import Credits, Method, Passport, States
 
@@ -55,14 +54,14 @@ class EquilibriumPropagation(Method):
             with torch.enable_grad():
                 h = [state.detach().requires_grad_() for state in h]
                 energy = sum(0.5 * e.square().sum() for e in self.errors(h, embedded))
-                cost = F.cross_entropy(self.net.readout(h[-1]), y, reduction="sum")
+                cost = self.net.loss(self.net.readout(h[-1]), y, "sum")
                 force = torch.autograd.grad(energy + self.params.beta * cost, h)
             h = [torch.sub(state.detach(), f, alpha=self.params.step_size) for state, f in zip(h, force, strict=True)]
         return h
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x, local=True)
-        loss = F.cross_entropy(states.logits, y)
+        loss = self.net.loss(states.logits, y)
         h = self.nudged(states.detach(), y)
         misses = self.errors(h, states.h[0])
         total = loss + sum(e.square().sum() for e in misses) / (2 * self.params.beta * len(x))

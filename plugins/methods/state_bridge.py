@@ -9,7 +9,6 @@ import torch
 from bench_plugins.methods.bridge import BridgeNet, stacked
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.net import top_gradient
@@ -63,7 +62,7 @@ class StateBridge(LocalMethod):
             h, t, s = stacked([states.h[layer] for layer in layers], layers, depth, states.output_error)
             h.requires_grad_()
             predicted = self.bridge(h, t, s).view(-1, *states.h[-1].shape[1:])
-            loss = F.cross_entropy(self.net.readout(predicted), y.repeat(depth), reduction="sum")
+            loss = self.net.loss(self.net.readout(predicted), torch.cat([y] * depth), "sum")
             (gradient,) = torch.autograd.grad(loss / n if reduction == "mean" else loss, h)
         a = [g.view_as(states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)]
         top = [] if self.net.residual else [top_gradient(self.net, states.h[-1], y, reduction)]
