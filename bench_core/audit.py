@@ -8,9 +8,10 @@ CE it is this divided by N. Credits that carry 1/N (`reduction: mean`) are multi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,11 +44,23 @@ class Audit:
 
     net, method   the network in eval mode and the method whose credits are audited (None: no credits)
     epoch         the epoch whose credits are asked for, counted from 0
+    initial       the network's parameters and buffers before training, or None where they are not known
+    history       the rows of epochs.jsonl so far, with this epoch's, whose measurements may not be complete
     edit_credits  a control's hand on the credits
     """
 
-    def __init__(self, net: Net, method: Method | None, data: Data, seed: int, epoch: int) -> None:
+    def __init__(
+        self,
+        net: Net,
+        method: Method | None,
+        data: Data,
+        seed: int,
+        epoch: int,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.net, self.method, self.data, self.seed, self.epoch = net, method, data, seed, epoch
+        self.initial = initial
+        self.history: Sequence[Mapping[str, Any]] = ()
         self.edit_credits: Callable[[Credits, tuple[Tensor, ...]], Credits] | None = None
 
     @cached_property

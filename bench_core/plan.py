@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench_core import resolve, store
+from bench_core.cells import same_name
 from bench_core.errors import SuiteError, UsageError
 from bench_core.explain import explain_all
 from bench_core.identity import cell_identity, digest
@@ -95,9 +96,10 @@ def make_plan(
     _raise_faults(suite, specs, indices, diagnostics, components, dict(zip(trios, answer["trios"], strict=True)))
 
     refs = [ComponentRef(name=told["name"], params=told["params"]) for told in components.told]
+    stop_when = _stop_when(suite, diagnostics, components)
     cells: dict[str, tuple[Cell, tuple[int, int, int], str]] = {}
     for spec, row in zip(specs, indices, strict=True):
-        training = {key: value for key, value in spec.training.items() if key != "device"}
+        training = {key: value for key, value in spec.training.items() if key != "device"} | {"stop_when": stop_when}
         cell = Cell(
             method=refs[row[0]],
             arch=refs[row[1]],
@@ -193,6 +195,29 @@ def _raise_faults(
         raise SuiteError(list(problems.values()))
     if errors:
         raise UsageError("\n".join(errors))
+
+
+def _stop_when(suite: Suite, diagnostics: list[int], components: _Components) -> dict[str, float | None]:
+    """Full name of each diagnostic that ends a training → the suite's threshold for it, None: the diagnostic's own.
+
+    Raises SuiteError for one that the suite does not measure after every epoch, or that never fires.
+    """
+    found: dict[str, float | None] = {}
+    problems = []
+    for number, name in enumerate(suite.stop_when):
+        listed = [i for i, spec in enumerate(suite.diagnostics) if same_name(spec.name, name)]
+        told = components.told[diagnostics[listed[0]]] if listed else {}
+        if not listed:
+            problems.append((number, f"{name} is not among the suite's diagnostics; add it there"))
+        elif told["when"] != "epochs" or told["direction"] is None:
+            problems.append(
+                (number, f"{name} cannot end a training: it does not fire, or is not measured after every epoch")
+            )
+        else:
+            found[told["name"]] = suite.diagnostics[listed[0]].threshold
+    if problems:
+        raise SuiteError([suite.problem(None, f"stop_when[{number}]", what) for number, what in problems])
+    return found
 
 
 def _key(cell: Cell) -> str:

@@ -97,6 +97,7 @@ class RunRecord(_Frozen):
     forward_passes: int | None = None
     accuracy: Number | None = None
     train_loss: Number | None = None
+    stopped_by: str | None = None  # the diagnostic that ended the training before its last epoch
     initial: dict[str, Measurement] = Field(default_factory=dict)
     measurements: dict[str, Measurement] = Field(default_factory=dict)
     passport: dict[str, bool] = Field(default_factory=dict)

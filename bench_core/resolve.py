@@ -104,6 +104,8 @@ def _component(
         told: dict[str, Any] = {"name": item.full_name, "params": validated.model_dump(mode="json")}
         if kind == "method":
             told["passport"] = target.passport.as_dict()
+        if kind == "diagnostic":
+            told |= {"when": target.when, "direction": target.direction}
         if kind == "dataset":
             told["checksum"] = target(validated).prepare(data_dir)
         if kind != "diagnostic":

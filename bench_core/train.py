@@ -2,7 +2,8 @@
 
 It is fast because it does little: batches are cut out of a tensor that lies on the device, no value is read from the device
 inside an epoch, and what an epoch's losses were is looked at when it is over. `observe` is called before training and after every
-epoch; it draws from no stream of the training, so that what is measured cannot change what is trained.
+epoch, and ends the training by returning True; it draws from no stream of the training, so that what is measured cannot change
+what is trained.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def train(
     data: Data,
     training: dict[str, Any],
     seed: int,
-    observe: Callable[[EpochRow], None] = lambda row: None,
+    observe: Callable[[EpochRow], bool] = lambda row: False,
 ) -> EpochRow:
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
@@ -122,7 +123,8 @@ def train(
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
         row = EpochRow(epoch + 1, lr, float(losses.double().mean()), *evaluate(net, data), seconds)
-        observe(row)
+        if observe(row):
+            break
     return row
 
 

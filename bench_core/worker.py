@@ -19,8 +19,10 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +72,20 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def attempt(name: str, diagnostic: Any, run: Callable[[], Measurement]) -> Measurement:
+    """A diagnostic that raises loses its own measurement, not the training."""
+    try:
+        measurement = run()
+        measurement.model_dump_json()  # what cannot be stored is the diagnostic's fault too
+        return measurement
+    except Exception as error:
+        from bench_core.plugins import brief
+
+        traceback.print_exc()
+        rule = {key: getattr(diagnostic, key) for key in ("letter", "direction", "threshold", "unit", "across")}
+        return Measurement(**rule, details={"error": f"{name} raised {brief(error)}"})
+
+
 class CellRun:
     """The run of one job: what it measured so far, and how it ends."""
 
@@ -111,64 +127,49 @@ class CellRun:
         return self.record(status, reason)
 
     def train(self) -> None:
-        import torch
-
         from bench_core import plugins
         from bench_core.audit import Audit, measure
-        from bench_core.train import EpochRow, set_up, train
+        from bench_core.build import build, diagnostics
+        from bench_core.train import EpochRow, train
 
         job, cell, device = self.job, self.cell, self.job["device"]
         training = {**cell.training, "device": device}
-        torch.set_num_threads(training["threads"])
-        torch.use_deterministic_algorithms(training["deterministic"])
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         registry = plugins.load()
-
-        def make(kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
-            target = plugins.resolve(registry.find(kind, name))
-            return target, target.Params.model_validate_json(json.dumps(params))
-
-        dataset, dataset_params = make("dataset", cell.dataset.name, cell.dataset.params)
-        arch, arch_params = make("arch", cell.arch.name, cell.arch.params)
-        rule, rule_params = make("method", cell.method.name, cell.method.params)
-        diagnostics = []
-        for entry in job["diagnostics"]:
-            kind, params = make("diagnostic", entry["name"], entry["params"])
-            diagnostics.append((entry["name"].rpartition("/")[2], kind(params)))
-
-        data = dataset(dataset_params).load(Path(job["data_dir"]) if job["data_dir"] else None)
-        data = data.limit(cell.data["limit"]).to(device)
-        if len(data.train_y) < training["batch_size"]:
-            raise BenchError(
-                f"{len(data.train_y)} training samples do not fill one batch of {training['batch_size']}; "
-                "use a smaller training.batch_size or a larger data.limit"
-            )
-        torch.manual_seed(cell.seed)
-        net = arch(arch_params, data.train_x.shape[1:], data.classes).to(device)
-        method = rule(rule_params)
-        set_up(method, net, data, training, cell.seed)
+        listed = diagnostics(registry, job["diagnostics"])
+        built = build(registry, cell, training, Path(job["data_dir"]) if job["data_dir"] else None)
+        net, method = built.net, built.method
         if training["compile"]:
             for block in net.blocks:
                 block.compile()
         self.fields |= {"environment": {**environment(device, training), **job["environment"]},
-                        "passport": rule.passport.as_dict(), "forward_passes": method.forward_passes}  # fmt: skip
+                        "passport": method.passport.as_dict(), "forward_passes": method.forward_passes}  # fmt: skip
 
         last = training["stop_after"] or training["epochs"]
         epochs_file = (self.folder / "epochs.jsonl").open("w", encoding="utf-8")
         audit = None
 
-        def observe(row: EpochRow) -> None:
+        def observe(row: EpochRow) -> bool:
+            """Measure and write one row; True ends the training."""
             nonlocal audit
-            audit = Audit(net, method, data, cell.seed, max(row.epoch - 1, 0))
-            edge = row.epoch in (0, last)
+            audit = Audit(net, method, built.data, cell.seed, max(row.epoch - 1, 0), initial=built.initial)
+            line = {**asdict(row), "measurements": {}}
+            audit.history = [*self.rows, line]
+            seen = audit
             measured: dict[str, Measurement] = {}
-            for name, diagnostic in diagnostics:
-                if edge or diagnostic.when == "epochs":
-                    measured[name] = self.attempt(name, diagnostic, lambda d=diagnostic: measure(d, audit))
+
+            def run(when: str) -> None:
+                for name, diagnostic in listed:
+                    if diagnostic.when == when:
+                        measured[name] = attempt(name, diagnostic, partial(measure, diagnostic, seen))
+                line["measurements"] = {k: m.model_dump(mode="json") for k, m in measured.items()}
+
+            run("epochs")
+            stopped_by = self.stopped_by(measured) if row.epoch else None
+            if row.epoch == 0 or row.epoch == last or stopped_by:
+                run("final")
             if row.epoch == 0:
                 self.fields["initial"] = measured
-            self.fields["measurements"] = measured
-            line = {**asdict(row), "measurements": {k: m.model_dump(mode="json") for k, m in measured.items()}}
+            self.fields |= {"measurements": measured, "stopped_by": stopped_by if row.epoch < last else None}
             self.rows.append(line)
             try:
                 epochs_file.write(json.dumps(jsonable(line), sort_keys=True, allow_nan=False) + "\n")
@@ -176,24 +177,23 @@ class CellRun:
             except OSError as error:
                 raise StoreError(store.full(self.final, error)) from error
             self.tell("epoch", row=line)
+            return stopped_by is not None
 
         with epochs_file:
-            train(method, net, data, training, cell.seed, observe)
+            train(method, net, built.data, training, cell.seed, observe)
         if audit is not None:
             self.save_tensors(net, method, audit)
 
-    def attempt(self, name: str, diagnostic: Any, run: Any) -> Measurement:
-        """A diagnostic that raises loses its own measurement, not the training."""
-        try:
-            measurement: Measurement = run()
-            measurement.model_dump_json()  # what cannot be stored is the diagnostic's fault too
-            return measurement
-        except Exception as error:
-            from bench_core.plugins import brief
+    def stopped_by(self, measured: dict[str, Measurement]) -> str | None:
+        """The first diagnostic of `stop_when` that fires now and did not on the untrained network."""
+        from bench_core.judgement import fires
 
-            traceback.print_exc()
-            rule = {key: getattr(diagnostic, key) for key in ("letter", "direction", "threshold", "unit", "across")}
-            return Measurement(**rule, details={"error": f"{name} raised {brief(error)}"})
+        for name, threshold in self.cell.training.get("stop_when", {}).items():
+            short: str = name.rpartition("/")[2]
+            now, before = measured.get(short), self.fields["initial"].get(short)
+            if now is not None and fires(now, threshold) and not (before is not None and fires(before, threshold)):
+                return short
+        return None
 
     def save_tensors(self, net: Any, method: Any, audit: Any) -> None:
         """checkpoint: network, feedback, auxiliary nets. probe: states, reference gradients and credits of the last audit."""
