@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +27,8 @@ class Data:
     train_x, test_x   uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 … 1), or float, ready for use
     train_y, test_y   int64 (N,), or what the loss takes
     loss              what is minimised; y are class labels, or float targets (N, C) of a squared error
-    augment           random crop after zero padding by 4, random horizontal flip, each drawn per image; uint8 images only
+    augment           random crop after padding by 4, random horizontal flip, each drawn per image; uint8 images only
+    padding           "mean": with zeros after normalisation, the mean colour; "black": before it, as torchvision's RandomCrop does
     """
 
     train_x: Tensor
@@ -36,6 +39,7 @@ class Data:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: bool = False
+    padding: Literal["mean", "black"] = "mean"
     loss: Loss = CROSS_ENTROPY
 
     def limit(self, count: int | None) -> Data:
@@ -73,17 +77,20 @@ class Data:
             flips = (torch.rand(n, 1, generator=augmentation) < 0.5).to(device)
         for start in range(0, n - batch_size + 1, batch_size):
             rows = permutation[start : start + batch_size]
-            x = self.normalise(self.train_x.index_select(0, rows))
+            x = self.train_x.index_select(0, rows)
             if self.augment:
                 span = slice(start, start + batch_size)
-                x = crop_and_flip(x, shifts[0, span], shifts[1, span], flips[span])
+                moved = partial(crop_and_flip, down=shifts[0, span], right=shifts[1, span], flip=flips[span])
+                x = self.normalise(moved(x)) if self.padding == "black" else moved(self.normalise(x))
+            else:
+                x = self.normalise(x)
             yield x, self.train_y[rows]
 
 
 def crop_and_flip(x: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:
     """Every image shifted and mirrored on its own, in one gather.
 
-    x            (N, C, H, W), normalised: the zeros that are padded are the mean colour
+    x            (N, C, H, W); the zeros that are padded are the mean colour where it is normalised, black where it is not yet
     down, right  (N, 1) offsets of the window in the image padded by 4 on each side, 0 … 8
     flip         (N, 1) bool, horizontal
     """
