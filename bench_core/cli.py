@@ -10,19 +10,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench_core import __version__
+from bench_core.commands.options import PATH, planned, suite_options
 from bench_core.errors import BenchError, Exit
 
-if TYPE_CHECKING:
-    from bench_core.plan import Plan
-    from bench_core.plugins import Registry
-
-
-PATH = click.Path(path_type=Path)
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
 FORMATS = ["table", "markdown", "latex", "csv", "json"]
 
@@ -30,11 +25,15 @@ FORMATS = ["table", "markdown", "latex", "csv", "json"]
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the user's disk, not our bug
 
 
+ORDER = ("run", "plan", "leaderboard", "report", "figure", "compare", "show", "why", "claims", "audit", "site", "export",
+         "cite", "merge", "verify", "replicate", "clean", "list", "plugins", "check", "new", "schema")  # fmt: skip
+
+
 class Grouped(click.Group):
-    """Lists commands in the order in which a newcomer meets them."""
+    """Lists commands in the order in which a newcomer meets them; one without a place there comes last."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return [name for name in ORDER if name in self.commands] + [name for name in self.commands if name not in ORDER]
 
 
 @click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -44,43 +43,6 @@ def bench() -> None:
 
     Start with: bench run quickstart
     """
-
-
-def suite_options(command: Any) -> Any:
-    """The options that say which suite, changed how, with which data and results."""
-    options = [
-        click.argument("suite"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
-        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method, or name[option=value]."),
-        click.option("--dataset", metavar="NAME", help="Another data set."),
-        click.option("--arch", metavar="NAME", help="Another architecture."),
-        click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only this seed (repeatable)."),
-        click.option("--epochs", type=int, metavar="N", help="Another length of the schedule."),
-        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
-        click.option("--results", default="results", show_default=True, type=PATH, help="Where run folders are kept."),
-        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data]."),
-        click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
-    """Load the suite and the plugins and make the plan; broken plugins that it does not use are one warning line each."""
-    from bench_core import plugins
-    from bench_core.plan import make_plan
-    from bench_core.suite_load import load_suite
-
-    short = {key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")}
-    loaded = load_suite(suite, options["overrides"], **short)
-    registry = plugins.load()
-    plan = make_plan(loaded, registry, options["results"], options["data_dir"], options["retry_failed"])
-    for trouble in registry.troubles:
-        click.echo(f"warning: plugin {trouble}", err=True)
-    for line in plan.troubles:
-        click.echo(f"warning: {line}", err=True)
-    return plan, registry
 
 
 @bench.command()
@@ -237,6 +199,11 @@ def schema() -> None:
     from bench_core.suite import suite_schema
 
     click.echo(json.dumps(suite_schema(), indent=2))
+
+
+REGISTERED: tuple[click.Command, ...] = ()  # the commands of `bench_core.commands`
+for command in REGISTERED:
+    bench.add_command(command)
 
 
 def _open_standard_streams() -> None:

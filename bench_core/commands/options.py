@@ -1,0 +1,51 @@
+"""Options that several commands share, and the plan that the options of a suite make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from bench_core.plan import Plan
+    from bench_core.plugins import Registry
+
+PATH = click.Path(path_type=Path)
+
+
+def suite_options(command: Any) -> Any:
+    """The options that say which suite, changed how, with which data and results."""
+    options = [
+        click.argument("suite"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
+        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method, or name[option=value]."),
+        click.option("--dataset", metavar="NAME", help="Another data set."),
+        click.option("--arch", metavar="NAME", help="Another architecture."),
+        click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only this seed (repeatable)."),
+        click.option("--epochs", type=int, metavar="N", help="Another length of the schedule."),
+        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
+        click.option("--results", default="results", show_default=True, type=PATH, help="Where run folders are kept."),
+        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data]."),
+        click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
+    """Load the suite and the plugins and make the plan; broken plugins that it does not use are one warning line each."""
+    from bench_core import plugins
+    from bench_core.plan import make_plan
+    from bench_core.suite_load import load_suite
+
+    short = {key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")}
+    loaded = load_suite(suite, options["overrides"], **short)
+    registry = plugins.load()
+    plan = make_plan(loaded, registry, options["results"], options["data_dir"], options["retry_failed"])
+    for trouble in registry.troubles:
+        click.echo(f"warning: plugin {trouble}", err=True)
+    for line in plan.troubles:
+        click.echo(f"warning: {line}", err=True)
+    return plan, registry
