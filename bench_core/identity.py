@@ -24,8 +24,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from bench_core.plugins import normalised, our_packages, packages_of
+
 ALGORITHM = 1
-OUR_PACKAGES = frozenset({"bench_core", "bench_plugins"})
 LOOP = "bench_core.train"
 
 
@@ -44,7 +45,7 @@ def code_digest(modules: Iterable[str], distribution: str = "") -> str:
     """Digest of the source of `modules` and of all that they import from `distribution`, from ours and from no distribution."""
     found: dict[str, Path] = {}
     waiting = list(modules)
-    packages = OUR_PACKAGES | {module.partition(".")[0] for module in waiting}
+    packages = our_packages() | {module.partition(".")[0] for module in waiting}
     while waiting:
         name = waiting.pop()
         package = name.partition(".")[0]
@@ -66,15 +67,12 @@ def _belongs(package: str, distribution: str) -> bool:
 @cache
 def _owners() -> dict[str, set[str]]:
     """Top-level package → the normalised names of the distributions that installed it; unreadable metadata is passed over."""
-    from bench_core.plugins import normalised
-
     owners: dict[str, set[str]] = {}
     for each in metadata.distributions():
         with contextlib.suppress(Exception):
-            tops = (each.read_text("top_level.txt") or "").split() or [file.parts[0] for file in each.files or ()]
             name = normalised(each.metadata["Name"])
-            for top in set(tops):
-                owners.setdefault(top.removesuffix(".py"), set()).add(name)
+            for top in packages_of(each):
+                owners.setdefault(top, set()).add(name)
     return owners
 
 

@@ -5,15 +5,24 @@ raising implementation abort a hook call. So every entry point is loaded, checke
 SystemExit caught, and whatever goes wrong becomes a `Trouble` row: a warning where the suite does not use the plugin, an error
 before any training where it does.
 
+A module can also hang, or end the process that imports it, which nothing in that process can catch. So a command imports ours and
+asks a child process about everybody else's (`bench_core.isolation`); what it hears is strings. Workers, which are processes
+of their own, import the modules of the distributions that their cell uses (`load_for`), and nobody else's.
+
 Built-ins come through the same door. They cannot be replaced: a short name means the built-in component if there is one; a
 stranger's component of that name is reached as `distribution/name`, and said to clash.
+
+BENCH_PLUGINS=NAME,NAME in the environment lets in these distributions only, beside the built-ins; empty: none.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Literal, get_args
 
@@ -25,7 +34,7 @@ from bench_core.errors import PluginError, UsageError, did_you_mean
 
 GROUP = "bench_core.plugins"
 OURS = "bench-core"
-HOME = "bench_plugins."  # where the built-ins live: nobody else speaks for us
+ALLOWED = "BENCH_PLUGINS"
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 MOST = 10_000
 
@@ -66,15 +75,33 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Observer:
-    """One implementation of an observer hook."""
+class Door:
+    """An entry point and the distribution that brought it."""
 
-    hook: str
     distribution: str
     version: str
-    entry_point: str
-    function: Callable[..., Any]
+    name: str
+    value: str
+
+    def module(self) -> Any:
+        """Import it. Raises whatever its code raises."""
+        return metadata.EntryPoint(self.name, self.value, GROUP).load()
+
+    def trouble(self, what: str) -> Trouble:
+        return Trouble(self.distribution, self.version, self.name, what)
+
+
+@dataclass(frozen=True)
+class Observer:
+    """One implementation of an observer hook; its module is imported when it is first called."""
+
+    hook: str
+    door: Door
     arguments: tuple[str, ...]  # the subset of the hook's arguments that it takes, as everywhere in pluggy
+
+    def __call__(self, **arguments: Any) -> None:
+        function = next(each.function for each in hooks_of(self.door)[self.hook])
+        function(*(arguments[name] for name in self.arguments))
 
 
 @dataclass
@@ -113,10 +140,9 @@ class Registry:
             if observer.hook != hook:
                 continue
             try:
-                observer.function(*(arguments[name] for name in observer.arguments))
+                observer(**arguments)
             except (Exception, SystemExit) as error:
-                at = (observer.distribution, observer.version, observer.entry_point)
-                troubles.append(Trouble(*at, f"{hook} raised {brief(error)}"))
+                troubles.append(observer.door.trouble(f"{hook} raised {brief(error)}"))
         return troubles
 
 
@@ -129,52 +155,89 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text[:300])
 
 
-def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Registry:
-    """Load every installed plugin (or the entry points given)."""
+def load(*, isolated: bool = True, only: Iterable[str] | None = None) -> Registry:
+    """Load every installed plugin, or those of the distributions `only`.
+
+    isolated  strangers' modules are imported in a child process, and here only when an observer of theirs is called
+    """
+    from bench_core.isolation import examine
+
     registry = Registry()
-    points = list(_installed(registry) if entry_points is None else entry_points)
-    points.sort(key=lambda p: (distribution_of(p)[0] != OURS, *distribution_of(p), p.name, p.value))
     brought: dict[str, str] = {}
-    for point in points:
-        distribution, version = distribution_of(point)
-
-        def trouble(what: str, at: tuple[str, str, str] = (distribution, version, point.name)) -> None:
-            registry.troubles.append(Trouble(*at, what))
-
-        if distribution == OURS and not point.value.startswith(HOME):
-            trouble(f"calls itself {OURS}, but its entry point is {point.value[:80]!r}; not loaded")
-            continue
-        if brought.setdefault(point.name, distribution) != distribution:
-            trouble(f"entry point {point.name!r} is also brought by {brought[point.name]}; both were loaded")
-        try:
-            module = point.load()
-            refusal = _refusal(module, distribution)
-        except (Exception, SystemExit) as error:
-            trouble(f"cannot be imported: {brief(error)}")
-            continue
-        if refusal:
-            trouble(refusal)
+    strangers = []
+    for door in doors(registry, only):
+        if brought.setdefault(door.name, door.distribution) != door.distribution:
+            what = f"entry point {door.name!r} is also brought by {brought[door.name]}; both were loaded"
+            registry.troubles.append(door.trouble(what))
+        if isolated and door.distribution != OURS:
+            strangers.append(door)
         else:
-            _ask(registry, module, (distribution, version, point.name), trouble)
+            ask(registry, door)
+    if strangers:
+        for heard in examine(strangers):
+            registry.components += heard.components
+            registry.troubles += heard.troubles
+            registry.observers += heard.observers
     _find_clashes(registry)
     return registry
 
 
-def _installed(registry: Registry) -> Iterator[metadata.EntryPoint]:
-    """The entry points of all distributions. One whose metadata cannot be read is a trouble; of one that is found twice on
-    the path the first counts, as for imports."""
-    seen: set[str] = set()
+def load_for(names: Iterable[str]) -> Registry:
+    """The plugins that bring the components of these full names, imported into this process: for workers."""
+    return load(isolated=False, only={name.partition("/")[0] for name in names})
+
+
+def doors(registry: Registry, only: Iterable[str] | None = None) -> list[Door]:
+    """The entry points of all distributions that are let in, ours first. One whose metadata cannot be read is a trouble; of
+    one that is found twice on the path the first counts, as for imports."""
+    allowed = _allowed()
+    found: dict[str, list[Door]] = {}
     for distribution in metadata.distributions():
         try:
-            points = list(distribution.entry_points.select(group=GROUP))
-            name = distribution_of(points[0])[0] if points else ""
+            points = distribution.entry_points.select(group=GROUP)
+            listed = [Door(*distribution_of(point), point.name, point.value) for point in points]
         except Exception as error:
             where = str(getattr(distribution, "_path", "unknown"))
             registry.troubles.append(Trouble(where, "?", "?", f"its metadata cannot be read: {brief(error)}"))
             continue
-        if points and name not in seen:
-            seen.add(name)
-            yield from points
+        if listed and listed[0].distribution == OURS and not _is_ours(distribution):
+            what = f"calls itself {OURS}, but its entry point is {listed[0].value[:80]!r}; not loaded"
+            registry.troubles.append(listed[0].trouble(what))
+        elif listed and (only is None or listed[0].distribution in only):
+            found.setdefault(listed[0].distribution, listed)
+    if allowed is not None and only is None:
+        for name in sorted(allowed - found.keys()):
+            registry.troubles.append(Trouble(name, "?", "?", f"{ALLOWED} names it, but it brings no plugin here"))
+    let_in = [d for name, each in found.items() if name == OURS or allowed is None or name in allowed for d in each]
+    return sorted(let_in, key=lambda d: (d.distribution != OURS, d.distribution, d.version, d.name, d.value))
+
+
+def _allowed() -> set[str] | None:
+    """The distributions that BENCH_PLUGINS lets in; None where it is not set."""
+    listed = os.environ.get(ALLOWED)
+    return None if listed is None else {normalised(name.strip()) for name in listed.split(",") if name.strip()}
+
+
+def packages_of(distribution: metadata.Distribution) -> set[str]:
+    """The top-level packages and modules that a distribution installed."""
+    tops = (distribution.read_text("top_level.txt") or "").split() or [f.parts[0] for f in distribution.files or ()]
+    return {top.removesuffix(".py") for top in tops}
+
+
+def _is_ours(distribution: metadata.Distribution) -> bool:
+    """Whether a distribution of our name is the one that this code came with."""
+    return __name__.partition(".")[0] in packages_of(distribution)
+
+
+@cache
+def our_packages() -> frozenset[str]:
+    """The packages of our own distribution, the built-in plugins' among them."""
+    found = {__name__.partition(".")[0]}
+    for distribution in metadata.distributions(name=OURS):
+        with contextlib.suppress(Exception):
+            if _is_ours(distribution):
+                found |= packages_of(distribution)
+    return frozenset(found)
 
 
 def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
@@ -206,35 +269,52 @@ def _refusal(module: Any, distribution: str) -> str | None:
     return None
 
 
-def _ask(registry: Registry, module: Any, at: tuple[str, str, str], trouble: Callable[[str], None]) -> None:
-    """Check the hooks of one plugin module and take its components."""
-    manager = pluggy.PluginManager("bench_core")
-    manager.add_hookspecs(hookspecs)
+def ask(registry: Registry, door: Door) -> None:
+    """Import one plugin module here, check its hooks and take its components; whatever goes wrong is a trouble."""
+
+    def trouble(what: str) -> None:
+        registry.troubles.append(door.trouble(what))
+
     try:
-        manager.register(module, name=at[2])
-        manager.check_pending()
-        hooks = {caller.name: caller.get_hookimpls() for caller in manager.get_hookcallers(module) or ()}
+        refusal = _refusal(door.module(), door.distribution)
+    except (Exception, SystemExit) as error:
+        trouble(f"cannot be imported: {brief(error)}")
+        return
+    if refusal:
+        trouble(refusal)
+        return
+    try:
+        hooks = hooks_of(door)
     except Exception as error:
-        trouble(f"{brief(error)}; the hooks and their arguments are listed in bench_core/hookspecs.py")
+        trouble(f"{brief(error)}; the hooks and their arguments are listed in docs/hooks.md")
         return
     if not hooks:
         trouble("implements no hook: is @hookimpl missing?")
     for kind in KINDS:
         for implementation in hooks.get(f"bench_{kind}s", ()):
             try:
-                _take(registry, kind, implementation.function(), at, trouble)
+                _take(registry, kind, implementation.function(), door, trouble)
             except (Exception, SystemExit) as error:
                 trouble(f"bench_{kind}s() raised {brief(error)}")
     for name in OBSERVERS:
         for implementation in hooks.get(name, ()):
-            registry.observers.append(Observer(name, *at, implementation.function, tuple(implementation.argnames)))
+            registry.observers.append(Observer(name, door, tuple(implementation.argnames)))
 
 
-def _take(
-    registry: Registry, kind: Kind, answer: Any, at: tuple[str, str, str], trouble: Callable[[str], None]
-) -> None:
+@cache
+def hooks_of(door: Door) -> dict[str, list[pluggy.HookImpl]]:
+    """Hook → its implementations in the plugin's module. Raises PluginValidationError where one is misspelt."""
+    manager = pluggy.PluginManager("bench_core")
+    manager.add_hookspecs(hookspecs)
+    module = door.module()
+    manager.register(module, name=door.name)
+    manager.check_pending()
+    return {caller.name: caller.get_hookimpls() for caller in manager.get_hookcallers(module) or ()}
+
+
+def _take(registry: Registry, kind: Kind, answer: Any, door: Door, trouble: Callable[[str], None]) -> None:
     """Add the components that a hook returned, each checked on its own."""
-    distribution, version, _ = at
+    distribution, version = door.distribution, door.version
     hook = f"bench_{kind}s() -> list[Component]"
     if not isinstance(answer, (list, tuple)):
         trouble(f"{hook} returned {type(answer).__name__}")

@@ -162,7 +162,8 @@ def main() -> None:
         channel.flush()
 
     request = json.load(sys.stdin)
-    reply = answer(request, plugins.load(), say)
+    used = [name for _, name, _ in request["components"]]
+    reply = answer(request, plugins.load_for(used), say)
     say(json.dumps({"answer": reply}))
     os._exit(0)  # a plugin's threads or exit handlers have no say
 

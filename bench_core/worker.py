@@ -134,7 +134,8 @@ class CellRun:
 
         job, cell, device = self.job, self.cell, self.job["device"]
         training = {**cell.training, "device": device}
-        registry = plugins.load()
+        used = [ref.name for ref in (cell.method, cell.arch, cell.dataset)] + [d["name"] for d in job["diagnostics"]]
+        registry = plugins.load_for(used)
         listed = diagnostics(registry, job["diagnostics"])
         built = build(registry, cell, training, Path(job["data_dir"]) if job["data_dir"] else None)
         net, method = built.net, built.method

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Bench, environment, fake_dist, plugin
 
-from bench_core import plugins
+from bench_core import isolation, plugins
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
 
@@ -26,7 +26,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.syspath_prepend(str(tmp_path))
         for name, source in sources.items():
             fake_dist(tmp_path, f"x-{name}", f"door_{name}_{next(NUMBERS)}", source, entry=name)
-        return plugins.load()
+        return plugins.load(isolated=False)
 
     return load
 
@@ -68,7 +68,7 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_plugin_is_a_row_with_its_name_and_reason(door, fault: str) -> None:
     source, reason = BROKEN[fault]
-    before = builtins(plugins.load())
+    before = builtins(plugins.load(isolated=False))
     registry = door(broken=source, fine=GOOD)
     (trouble,) = registry.troubles
     assert trouble.distribution == "x-broken"
@@ -112,7 +112,7 @@ def test_clashes_name_both_and_do_not_depend_on_the_path(
     for name in order:
         fake_dist(tmp_path / name, f"x-{name}", f"clash_{name}_{stamp}", GOOD, entry="same")
         monkeypatch.syspath_prepend(str(tmp_path / name))
-    registry = plugins.load()
+    registry = plugins.load(isolated=False)
     texts = [str(trouble) for trouble in registry.troubles]
     assert len(texts) == 3
     assert "x-b 1.0 (same): entry point 'same' is also brought by x-a; both were loaded" in texts
@@ -132,15 +132,10 @@ def test_a_builtin_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if front else [*sys.path, str(tmp_path)])
     registry = plugins.load()
     texts = "\n".join(map(str, registry.troubles))
-    assert "aa-evil 1.0 (evil:Twin): method 'bp' is also brought by bench-core" in texts or front
+    assert "aa-evil 1.0 (evil:Twin): method 'bp' is also brought by bench-core" in texts
+    assert "bench-core 99 (methods): calls itself bench-core" in texts  # and hides nothing of ours
     assert registry.find("method", "aa-evil/bp").component.target == "evil:Twin"
-    if front:  # it hides our metadata: said, and nothing of it is taken for ours
-        assert "bench-core 99 (methods): calls itself bench-core" in texts
-        assert all(
-            item.component.target != "evil:Twin" for item in registry.components if item.distribution == "bench-core"
-        )
-    else:
-        assert registry.find("method", "bp").component.target == "bench_plugins.methods.bp:Backprop"
+    assert registry.find("method", "bp").component.target == "bench_plugins.methods.bp:Backprop"
 
 
 def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
@@ -195,6 +190,82 @@ def test_a_target_is_imported_when_it_is_used_and_not_before(
     with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: import: ") as caught:
         plugins.resolve(registry.find("method", "fine"), Method)
     assert reason in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------ imported in a child process
+
+HOSTILE = {
+    "hangs": ("import time\nwhile True: time.sleep(1)", "did not finish its import within 0.5 s"),
+    "hangs deaf": (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(1)",
+        "did not finish its import within 0.5 s",
+    ),
+    "is gone": ("import os\nprint('bye', flush=True)\nos._exit(3)", "(exit code 3): bye"),
+    "crashes": ("import ctypes\nctypes.string_at(0)", "(killed by SIGSEGV)"),
+    "is silent": ("import os\nos.closerange(1, 200)\nos._exit(0)", "(exit code 0)"),
+    "is loud": ("import os\nfor _ in range(300): os.write(1, b'\\xff\\x1b' * 5000)", "implements no hook"),
+}
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Every hostile plugin installed, between two good ones; what must be said about each."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fake_dist(tmp_path, "x-a-good", f"good_{next(NUMBERS)}", GOOD, entry="a")
+    fake_dist(tmp_path, "x-z-good", f"good_{next(NUMBERS)}", plugin("bench_suite_end()", "pass"), entry="z")
+    for fault, (source, _) in HOSTILE.items():
+        name = fault.replace(" ", "-")
+        fake_dist(tmp_path, f"x-{name}", f"hostile_{next(NUMBERS)}", source, entry=name)
+    return {f"x-{fault.replace(' ', '-')}": reason for fault, (_, reason) in HOSTILE.items()}
+
+
+def test_modules_that_hang_or_end_their_process_cost_a_line_each(
+    hostile: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_PLUGIN_SECONDS", "0.5")
+    registry = plugins.load()
+    said = {trouble.distribution: trouble.what for trouble in registry.troubles}
+    assert said.keys() == hostile.keys()
+    for name, reason in hostile.items():
+        assert reason in said[name]
+        assert said[name].isprintable()
+    assert registry.find("method", "fine").full_name == "x-a-good/fine"
+    assert [observer.door.distribution for observer in registry.observers] == ["x-z-good"]
+    assert builtins(registry) == builtins(plugins.load(only={plugins.OURS}))
+
+
+def test_what_is_not_let_in_is_not_imported(hostile: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_PLUGINS", "x-A_good, ,nobody")
+    registry = plugins.load()
+    assert [str(trouble) for trouble in registry.troubles] == [
+        "nobody ? (?): BENCH_PLUGINS names it, but it brings no plugin here"
+    ]
+    assert {item.distribution for item in registry.components} == {plugins.OURS, "x-a-good"}
+    monkeypatch.setenv("BENCH_PLUGINS", "")
+    assert {item.distribution for item in plugins.load().components} == {plugins.OURS}
+
+
+def test_a_worker_imports_what_its_cell_uses_and_nothing_else(hostile: dict[str, str]) -> None:
+    registry = plugins.load_for(["bench-core/bp", "x-a-good/fine"])
+    assert registry.troubles == []
+    assert {item.distribution for item in registry.components} == {plugins.OURS, "x-a-good"}
+
+
+@pytest.mark.parametrize("told", ["", "0", "-1", "soon", "nan", "inf"])
+def test_the_patience_with_imports_is_a_positive_number(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_PLUGIN_SECONDS", told)
+    with pytest.raises(UsageError, match="is no positive number of seconds"):
+        isolation.limit()
+
+
+def test_what_a_stranger_brings_is_the_same_heard_from_a_child(door, tmp_path: Path) -> None:
+    here = door(
+        rule=GOOD, loud=plugin("bench_epoch_end(row)", "print(row)"), bad=plugin("bench_archs()", "return 1 / 0")
+    )
+    there = plugins.load()
+    assert there.components == here.components
+    assert there.troubles == here.troubles
+    assert there.observers == here.observers
 
 
 # ------------------------------------------------------------------------------------------- through the installed command
