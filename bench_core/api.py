@@ -166,10 +166,15 @@ class Task:
     batch_size: int
     shapes: tuple[tuple[int, ...], ...]  # of the states h_0 … h_L, without the batch dimension
     device: str
+    tokens: bool = False  # states are (tokens, features)
 
     def features(self, layer: int) -> int:
         """Number of features of the flattened state h_l."""
         return math.prod(self.shapes[layer])
+
+    def width(self, layer: int) -> int:
+        """Number of features that one vector of feedback serves: of a token where states are tokens, else of the whole state."""
+        return self.shapes[layer][-1] if self.tokens else self.features(layer)
 
 
 @dataclass

@@ -34,14 +34,19 @@ class Updater:
         self.groups = {name: list(parameters) for name, parameters in groups.items()}
         self.clip_norm = clip_norm
         everything = [p for parameters in self.groups.values() for p in parameters]
-        self.optimiser = torch.optim.AdamW(everything, lr=lr, weight_decay=weight_decay, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
+        )
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
 
     def descend(self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None) -> None:
-        """One step down the gradient of `tensors` (a loss, or several tensors with the gradients that seed them)."""
+        """One step down the gradient of `tensors` (a loss, or several tensors with the gradients that seed them); nothing
+        where there is no parameter to train."""
+        if not self.groups:
+            return
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:
@@ -87,8 +92,11 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
 
     n = len(x)
     eps = options.normalize_eps.per_n / n if isinstance(options.normalize_eps, PerN) else options.normalize_eps
-    tensors: list[Tensor] = [loss]
-    seeds: list[Tensor | None] = [None]
+    tensors: list[Tensor] = []
+    seeds: list[Tensor | None] = []
+    if loss.requires_grad:  # not where the readout is fixed
+        tensors.append(loss)
+        seeds.append(None)
     if states.h[0].requires_grad:
         tensors.append(states.h[0])
         seeds.append(rms(credits.for_embed, eps, options.normalize, net.tokens) / n)

@@ -8,10 +8,13 @@ The credit of a block lives at the block's input state where the network is resi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench_core.api import ParamsModel
 from bench_core.loss import CROSS_ENTROPY, Loss
@@ -58,6 +61,7 @@ class States:
 
 class Net(nn.Module):
     """Base of all networks. A subclass sets `embed`, `blocks` and `readout` in this order (the order of the random draws).
+    A constructor that cannot work on the inputs raises ValueError with the reason: the pair is then refused before training.
 
     embed     h_0 from a batch of inputs as the data set gives them
     blocks    f_0 … f_{L-1}
@@ -97,16 +101,35 @@ class Net(nn.Module):
         f: Tensor = self.blocks[block](h)
         return (h + f if self.residual else f), f
 
-    def states(self, x: Tensor, local: bool = False) -> States:
+    def states(self, x: Tensor, local: bool = False, statistics: bool = True) -> States:
         """The forward pass. With `local`, every block sees sg(h_l) and the readout sg(h_L), so that f_l carries a graph
-        to block l alone, h_0 to the embedding alone and the logits to the readout alone."""
-        h: Tensor = self.embed(x)
-        hs, fs = [h], []
-        for block in range(self.depth):
-            h, f = self.advance(h.detach() if local else h, block)
-            hs.append(h.detach() if local else h)
-            fs.append(f)
-        return States(x, tuple(hs), tuple(fs), self.readout(h.detach() if local else h), loss=self.loss)
+        to block l alone, h_0 to the embedding alone and the logits to the readout alone.
+
+        In training mode this is the one place where the running statistics of BatchNorm move: `advance`, `resume`,
+        relaxations and gradients normalise by the batch at hand and leave them alone. A rule that makes further forward
+        passes in a step says `statistics=False` there, so that they move once per step.
+        """
+        with self._running_statistics(statistics):
+            h: Tensor = self.embed(x)
+            hs, fs = [h], []
+            for block in range(self.depth):
+                h, f = self.advance(h.detach() if local else h, block)
+                hs.append(h.detach() if local else h)
+                fs.append(f)
+            logits = self.readout(h.detach() if local else h)
+        return States(x, tuple(hs), tuple(fs), logits, loss=self.loss)
+
+    @contextmanager
+    def _running_statistics(self, moving: bool) -> Iterator[None]:
+        """Inside, BatchNorm's running statistics move (in training mode) or not; afterwards they do not."""
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.track_running_stats = moving
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = False
 
     def resume(self, h: Tensor, layer: int) -> Tensor:
         """Logits from h_l, forward through blocks l … L-1."""
@@ -118,6 +141,18 @@ class Net(nn.Module):
     def flat(self, h: Tensor) -> Tensor:
         """(N, features): what per-sample norms and cosines are taken over."""
         return h.flatten(1)
+
+    def feedback(self, block: int) -> nn.Module | None:
+        """A linear module of block l's own kind, without biases, from states shaped like h_l to states shaped like h_{l+1}.
+
+        `fa` redraws its weights, keeps them fixed, and carries the credit of h_{l+1} down to h_l by its transpose. None: a
+        dense matrix between the two states.
+        """
+        return None
+
+    def costate(self, states: States) -> tuple[Tensor, ...] | None:
+        """λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form, where the architecture has one (else None)."""
+        return None
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of every block, the embedding and the readout: each group is clipped on its own.

@@ -63,6 +63,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         batch_size=training["batch_size"],
         shapes=shapes,
         device=device,
+        tokens=net.tokens,
     )
     clip = training["clip_norm"]
     tools = Tools(

@@ -1,16 +1,20 @@
-"""What the two bridges share: a network that sees a state, its depth and the output error."""
+"""What the two bridges share: a network that sees a state, its depth and the output error, and how it sees the state."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench_core.api import Task
+
 FEATURES = 32
 HIDDEN = 256
+SEEN = 256
 
 
 def depth_features(t: Tensor) -> Tensor:
@@ -44,8 +48,32 @@ class BridgeNet(nn.Module):
         return out
 
 
-def stacked(hs: list[Tensor], layers: list[int], depth: int, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The states h_l of several layers as one batch (layers·N, d), with their depths t = l/L and s repeated."""
-    n = len(s)
-    t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(n)
-    return torch.cat([h.flatten(1) for h in hs]), t, s.repeat(len(layers), 1)
+class Lens(nn.Module):
+    """What a bridge sees of the states: the flattened states themselves where all have one size; else z_l = h_l·P with a fixed
+    random P (features, 256), entries N(0, 1/256), so that norms are kept on average. States of one size share one P.
+
+    A gradient with respect to what is seen goes back to the state by Pᵀ: ∂/∂h_l = (∂/∂z_l)·Pᵀ.
+    """
+
+    def __init__(self, task: Task, generator: torch.Generator) -> None:
+        super().__init__()
+        sizes = sorted({task.features(layer) for layer in range(len(task.shapes))})
+        self.width = sizes[0] if len(sizes) == 1 else SEEN
+        for size in sizes if len(sizes) > 1 else ():
+            self.register_buffer(f"P_{size}", SEEN**-0.5 * torch.randn(size, SEEN, generator=generator))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(N, …) → (N, width)."""
+        flat = h.flatten(1)
+        P = self._buffers.get(f"P_{flat.shape[1]}")
+        return flat if P is None else flat @ P
+
+    def back(self, gradient: Tensor, h: Tensor) -> Tensor:
+        """The gradient (N, width) at what is seen as one at the state, shaped like h."""
+        P = self._buffers.get(f"P_{h[0].numel()}")
+        return (gradient if P is None else gradient @ P.T).view_as(h)
+
+    def stacked(self, hs: Sequence[Tensor], layers: list[int], depth: int, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is seen of several layers as one batch (layers·N, width), with their depths t = l/L and s repeated."""
+        t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(len(s))
+        return torch.cat([self(h) for h in hs]), t, s.repeat(len(layers), 1)

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, stacked
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from pydantic import Field
 from torch import Tensor
@@ -30,6 +30,7 @@ class CreditBridge(LocalMethod):
             ξ_k ~ N(0, I), K = 8, τ = σ = 0.1, V̄ a copy of V that follows it with momentum 0.995;
     AdamW 1e-3, no weight decay, clipped like every group. For the first `warmup` of the epochs the blocks are trained with
     the credits of dfa, while V is trained from the start; the audited credit is V's all along, marked not in use until then.
+    States of unequal size are seen through fixed random projections (`Lens`); ξ_k is then added to what is seen.
     Source: arXiv:2606.21126.
     """
 
@@ -44,21 +45,23 @@ class CreditBridge(LocalMethod):
         super().setup(net, task, tools)
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
+        self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
-            self.value = BridgeNet(task.features(0), task.classes, 1).to(task.device)
+            self.value = BridgeNet(self.lens.width, task.classes, 1).to(task.device)
         self.slow = copy.deepcopy(self.value).requires_grad_(False)
         self.optimiser = tools.auxiliary({"value": list(self.value.parameters())})
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         depth, s, n = self.net.depth, states.output_error, len(y)
-        h, t, ss = stacked(list(states.h), list(range(depth + 1)), depth, s)
+        h, t, ss = self.lens.stacked(states.h, list(range(depth + 1)), depth, s)
         top = h[-n:].clone().requires_grad_()
         values = self.value(torch.cat([h[:-n], top]), t, ss).squeeze(1)
 
         boundary = (values[-n:] - self.net.loss(states.logits, y, "none")).square().mean()
         (slope,) = torch.autograd.grad(values[-n:].sum(), top, create_graph=True)
-        exact = top_gradient(self.net, states.h[-1], y).flatten(1)
-        terminal = (rms(slope) - rms(exact)).square().mean()
+        exact = top_gradient(self.net, states.h[-1], y)
+        slope = self.lens.back(slope, states.h[-1])
+        terminal = (rms(slope.flatten(1)) - rms(exact.flatten(1))).square().mean()
         bridge = (values[:-n] - self.target(h[n:], t[n:], ss[n:])).square().mean()
         self.optimiser.descend(boundary + terminal + bridge)
 
@@ -78,10 +81,12 @@ class CreditBridge(LocalMethod):
         sites, n = self.net.sites, len(y)
         layers = sorted({0, *sites})
         with torch.enable_grad():
-            h, t, s = stacked([states.h[layer] for layer in layers], layers, self.net.depth, states.output_error)
+            h, t, s = self.lens.stacked(
+                [states.h[layer] for layer in layers], layers, self.net.depth, states.output_error
+            )
             h.requires_grad_()
             (gradient,) = torch.autograd.grad(self.value(h, t, s).sum(), h)
-        a = {layer: g.view_as(states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)}
+        a = {layer: self.lens.back(g, states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)}
         own = Credits(audited=[a[site] for site in sites], embed=a[0])
         if epoch >= self.params.warmup * self.task.epochs:
             return own
@@ -89,7 +94,7 @@ class CreditBridge(LocalMethod):
         return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
 
     def state_dict(self) -> dict[str, Tensor]:
-        nets = {"value": self.value, "slow": self.slow}
+        nets = {"value": self.value, "slow": self.slow, "lens": self.lens}
         own = {f"{net}.{name}": value for net, module in nets.items() for name, value in module.state_dict().items()}
         return own | {f"dfa.{name}": value for name, value in self.dfa.state_dict().items()}
 
@@ -99,4 +104,5 @@ class CreditBridge(LocalMethod):
 
         self.value.load_state_dict(part("value."))
         self.slow.load_state_dict(part("slow."))
+        self.lens.load_state_dict(part("lens."))
         self.dfa.load_state_dict(part("dfa."))

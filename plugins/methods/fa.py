@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.net import top_gradient
 
 
 class FeedbackAlignment(LocalMethod):
-    """The exact gradient at the top, then fixed random matrices B_l (features, features) block by block, entries N(0, 1/features).
+    """The exact gradient at the top, then fixed random feedback B_l block by block, entries N(0, 1/features above).
 
-    Residual blocks: c_{L-1} = ∂CE/∂h_L, c_l = c_{l+1}·B_l, audited as a_l = c_l, embedding c_0.
-    Without residual: the credit at h_L is ∂CE/∂h_L, the credit at h_l is that at h_{l+1} times B_l; block l is trained with
-    the credit at h_{l+1}, the embedding with that at h_0.
-    The cross-entropy is the batch mean, so every credit carries 1/N: with normalize_eps 1e-6 that decides the rule's fate at
+    Residual blocks: c_{L-1} = ∂loss/∂h_L, c_l = c_{l+1}·B_l, audited as a_l = c_l, embedding c_0.
+    Without residual: the credit at h_L is ∂loss/∂h_L, the credit at h_l is that at h_{l+1} through B_l; block l is trained
+    with the credit at h_{l+1}, the embedding with that at h_0.
+
+    B_l is dense between flattened states, unless the architecture offers a linear module of the block's own kind
+    (`Net.feedback`: convolutions with their pooling): then it is that module's transpose, every weight drawn
+    N(0, 1/(entries of the credit that it is summed over)), i.e. of variance 1/(out·k·k) for a convolution. No
+    non-linearity of the block is in B_l, dense or not. Where states are tokens, B_l is (d, d) and leads every token's credit
+    down on its own; the exact top credit is zero off the CLS token, if only that is read out, and so is then every credit.
+
+    The loss is the batch mean, so every credit carries 1/N: with normalize_eps 1e-6 that decides the rule's fate at
     large ‖h_L‖ (docs/protocol.md, section 4).
     Source: Lillicrap, Cownden, Tweed, Akerman 2016, doi:10.1038/ncomms13276.
     """
@@ -27,21 +34,52 @@ class FeedbackAlignment(LocalMethod):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         # B_l maps the credit of site l+1 to that of site l; without residual one more leads down to the embedding.
-        self.feedback: list[Tensor] = []
+        self.feedback: list[Tensor | nn.Module] = []
         for layer in range(net.depth - 1 if net.residual else net.depth):
-            above, below = task.features(layer + 1), task.features(layer)
-            draw = torch.randn(above, below, generator=tools.generator)
-            self.feedback.append((above**-0.5 * draw).to(task.device))
+            with torch.random.fork_rng(devices=[]):  # its own initial weights are not kept
+                kind = net.feedback(layer)
+            if kind is None:
+                above, below = task.width(layer + 1), task.width(layer)
+                draw = torch.randn(above, below, generator=tools.generator)
+                self.feedback.append((above**-0.5 * draw).to(task.device))
+            else:
+                self.feedback.append(redrawn(kind, tools.generator).to(task.device))
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         chain = [top_gradient(self.net, states.h[-1], y, "mean")]
-        for B in reversed(self.feedback):
-            chain.insert(0, chain[0].flatten(1) @ B)
-        shaped = [c.view_as(states.h[layer]) for layer, c in enumerate(chain)]
-        return Credits(audited=shaped if self.net.residual else shaped[1:], embed=shaped[0], reduction="mean")
+        for B, h in zip(reversed(self.feedback), reversed(states.h[: len(self.feedback)]), strict=True):
+            chain.insert(0, self.down(chain[0], B, h))
+        return Credits(audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean")
+
+    def down(self, credit: Tensor, B: Tensor | nn.Module, h: Tensor) -> Tensor:
+        """The credit at h from the credit one state above."""
+        if isinstance(B, Tensor):
+            return (credit @ B) if self.net.tokens else (credit.flatten(1) @ B).view_as(h)
+        with torch.enable_grad():
+            zero = torch.zeros_like(h).requires_grad_()
+            (below,) = torch.autograd.grad(B(zero), zero, credit)
+        return below
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"B_{layer}": B for layer, B in enumerate(self.feedback)}
+        found: dict[str, Tensor] = {}
+        for layer, B in enumerate(self.feedback):
+            own = {"": B} if isinstance(B, Tensor) else {f".{name}": value for name, value in B.state_dict().items()}
+            found |= {f"B_{layer}{name}": value for name, value in own.items()}
+        return found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.feedback = [state[f"B_{layer}"] for layer in range(len(self.feedback))]
+        for layer, B in enumerate(self.feedback):
+            if isinstance(B, Tensor):
+                self.feedback[layer] = state[f"B_{layer}"]
+            else:
+                start = f"B_{layer}."
+                B.load_state_dict({key.removeprefix(start): v for key, v in state.items() if key.startswith(start)})
+
+
+def redrawn(kind: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The module with weights of variance 1/(entries above that a value below reaches), fixed."""
+    kind.requires_grad_(False)
+    for weight in kind.parameters():
+        reach = weight.numel() / weight.shape[1]  # (out, in, …): all but the values below
+        weight.copy_(reach**-0.5 * torch.randn(weight.shape, generator=generator))
+    return kind

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, stacked
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from pydantic import Field
 from torch import Tensor
 
@@ -22,7 +22,8 @@ class StateBridge(LocalMethod):
 
     G is trained every step on all l < L by the mean of ‖G − sg(h_L)‖² / (‖h_L‖² + 1e-6) (per sample), AdamW 1e-3, no
     weight decay, clipped like every group. Without residual the top block's credit lives at h_L, where the prediction is
-    the state itself: a_L = ∂CE/∂h_L.
+    the state itself: a_L = ∂CE/∂h_L. States of unequal size are seen through fixed random projections (`Lens`), and h_L itself
+    is predicted; tokens are seen, and predicted, as one flattened state.
 
     The source writes the batch-mean CE. With its 1/N (`reduction: mean`) the 1e-6 of the rms is no longer small beside the
     credit: samples that are nearly right train with less than unit credit.
@@ -43,14 +44,15 @@ class StateBridge(LocalMethod):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
+        self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
-            self.bridge = BridgeNet(task.features(0), task.classes, task.features(net.depth)).to(task.device)
+            self.bridge = BridgeNet(self.lens.width, task.classes, task.features(net.depth)).to(task.device)
         self.optimiser = tools.auxiliary({"bridge": list(self.bridge.parameters())})
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         depth = self.net.depth
         layers = list(range(depth))
-        h, t, s = stacked([states.h[layer] for layer in layers], layers, depth, states.output_error)
+        h, t, s = self.lens.stacked(states.h[:depth], layers, depth, states.output_error)
         target = states.h[-1].flatten(1).repeat(depth, 1)
         miss = (self.bridge(h, t, s) - target).square().sum(1)
         self.optimiser.descend((miss / (target.square().sum(1) + 1e-6)).mean())
@@ -59,17 +61,20 @@ class StateBridge(LocalMethod):
         depth, n, reduction = self.net.depth, len(y), self.params.reduction
         layers = list(range(depth))
         with torch.enable_grad():
-            h, t, s = stacked([states.h[layer] for layer in layers], layers, depth, states.output_error)
+            h, t, s = self.lens.stacked(states.h[:depth], layers, depth, states.output_error)
             h.requires_grad_()
             predicted = self.bridge(h, t, s).view(-1, *states.h[-1].shape[1:])
             loss = self.net.loss(self.net.readout(predicted), torch.cat([y] * depth), "sum")
             (gradient,) = torch.autograd.grad(loss / n if reduction == "mean" else loss, h)
-        a = [g.view_as(states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)]
+        a = [self.lens.back(g, h) for g, h in zip(gradient.split(n), states.h[:depth], strict=True)]
         top = [] if self.net.residual else [top_gradient(self.net, states.h[-1], y, reduction)]
         return Credits(audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction=reduction)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"bridge.{name}": value for name, value in self.bridge.state_dict().items()}
+        nets = {"bridge": self.bridge, "lens": self.lens}
+        return {f"{net}.{name}": value for net, module in nets.items() for name, value in module.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.bridge.load_state_dict({name.removeprefix("bridge."): value for name, value in state.items()})
+        for start, module in (("bridge.", self.bridge), ("lens.", self.lens)):
+            own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+            module.load_state_dict(own)
