@@ -8,10 +8,11 @@ CE it is this divided by N. Credits that carry 1/N (`reduction: mean`) are multi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class ProbeBatch:
     states: States
     g: tuple[Tensor, ...]
     credits: Credits | None
+
+    @property
+    def audited(self) -> list[Tensor]:
+        """a_l at the sites, in the units of g; empty where the method has no credit."""
+        return [] if self.credits is None else [self.per_sample(a) for a in self.credits.audited]
 
     def per_sample(self, credit: Tensor) -> Tensor:
         """A credit in the units of g."""
@@ -85,6 +91,11 @@ class Audit:
                 credits = self.edit_credits(credits, g)
         return ProbeBatch(y, states, g, credits)
 
+    @cached_property
+    def double(self) -> Net:
+        """A float64 copy of the network in eval mode: loss changes of 1e-9 drown in float32."""
+        return copy.deepcopy(self.net).double().eval()
+
     @property
     def full_batches(self) -> list[ProbeBatch]:
         """The probe batches of 128; a test set that is no multiple of 128 leaves a shorter last one out."""
@@ -99,6 +110,55 @@ class Audit:
         """Accuracy on the probe."""
         logits = torch.cat([batch.states.logits for batch in self.batches])
         return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
+
+
+def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Callable[[Audit], None]:
+    """A control: the audited credits are the reference gradients, their opposites, Gaussian noise, or zeros."""
+
+    def change(audit: Audit) -> None:
+        draws = torch.Generator().manual_seed(0)
+        sites = audit.net.sites
+
+        def edited(credits: Credits, g: tuple[Tensor, ...]) -> Credits:
+            new = {
+                "exact": [g[site] for site in sites],
+                "opposite": [-g[site] for site in sites],
+                "noise": [torch.randn(g[site].shape, generator=draws).to(g[site]) for site in sites],
+                "zero": [torch.zeros_like(g[site]) for site in sites],
+            }
+            return replace(credits, audited=new[what], reduction="sum")
+
+        audit.edit_credits = edited
+
+    return change
+
+
+def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> float | None:
+    """The mean over the sites 1 ≤ l ≤ L−1, the deep layers; None where there is none."""
+    deep = [value for site, value in zip(sites, values, strict=True) if 1 <= site <= depth - 1]
+    return sum(deep) / len(deep) if deep else None
+
+
+def layered(audit: Audit, values: Sequence[float], reasons: Mapping[int, str], **details: Any) -> Measured:
+    """A figure per site with its deep mean as the value (the mean of all sites where there is no deep layer).
+
+    reasons  site → why the figure there means nothing; a deep mean with such a site in it means nothing either
+    """
+    sites, depth = audit.net.sites, audit.net.depth
+    deep, mean = deep_mean(sites, values, depth), sum(values) / len(values)
+    counted = [site for site in sites if deep is None or 1 <= site <= depth - 1]
+    why = because({site: reasons[site] for site in counted if site in reasons})
+    found = {"sites": list(sites), "layers": list(values), "mean": mean, "deep": deep, **details}
+    found["not_diagnostic"] = {str(site): reason for site, reason in reasons.items()}
+    return Measured(mean if deep is None else deep, found, why)
+
+
+def because(reasons: Mapping[int, str]) -> str | None:
+    """The distinct reasons with the layers that they hold for, or None where there is none."""
+    layers: dict[str, list[str]] = {}
+    for site, reason in reasons.items():
+        layers.setdefault(reason, []).append(str(site))
+    return "; ".join(f"{reason} (l = {', '.join(found)})" for reason, found in layers.items()) or None
 
 
 def median(values: Tensor) -> float:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured
-from bench_core.audit import Audit, ProbeBatch, median
+from bench_core.audit import BATCH, Audit, ProbeBatch, because, credits_become, deep_mean, median
+
+CLAMP = 1e-8  # of F.cosine_similarity
 
 
 def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
@@ -22,6 +23,18 @@ def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
     ).sum(1)
 
 
+def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
+    """Why the cosines of credits with per-sample norms `a` to references with norms `g` mean nothing, or None.
+
+    A tool that zeroes every |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports a perfect alignment here.
+    """
+    if not bool(a.isfinite().all() and g.isfinite().all()):
+        return "credit or reference is not finite"
+    if median(g) / BATCH <= CLAMP:
+        return f"the reference is under the clamp of libraries, {CLAMP:g} (batch mean, N = {BATCH})"
+    return "the credit has not arrived: it is zero" if median(a) == 0 else None
+
+
 class Alignment(Diagnostic):
     """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits (l = 0 … L−1, or 1 … L without residual).
 
@@ -29,7 +42,7 @@ class Alignment(Diagnostic):
     F.cosine_similarity does, applied to the gradient of the batch-mean CE (N = 128) that such tools are fed with.
     value = `mean` = the unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖
     per sample: a cosine near 1 with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are
-    reported by name.
+    reported by name. Not diagnostic where the reference is under the clamp, the credit is zero, or either is not finite.
     Source: arXiv:2606.21126.
     """
 
@@ -44,7 +57,8 @@ class Alignment(Diagnostic):
             further = self.read(audit, lambda credits, name=name: credits.readouts[name])  # type: ignore[misc]
             details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
         details["in_use"] = batches[0].credits.in_use
-        return Measured(details["mean"], details)
+        silent = {int(site): reason for site, reason in details["not_diagnostic"].items()}
+        return Measured(details["mean"], details, because(silent))
 
     def read(self, audit: Audit, pick: Callable[[Credits], Sequence[Tensor]]) -> dict[str, Any]:
         sites = audit.net.sites
@@ -54,39 +68,39 @@ class Alignment(Diagnostic):
             return audit.net.flat(pick(batch.credits)[index]), audit.net.flat(batch.g[sites[index]])
 
         unclamped, library, ratio = [], [], []
+        silent: dict[str, str] = {}
         for index in range(len(sites)):
             both = [pairs(batch, index) for batch in audit.batches]
             unclamped.append(float(torch.cat([cosine(a, g, 1e-30) for a, g in both]).mean()))
-            library.append(float(torch.cat([cosine(a, g / len(g), 1e-8) for a, g in both]).mean()))
+            library.append(float(torch.cat([cosine(a, g / len(g), CLAMP) for a, g in both]).mean()))
             norms = [
                 (batch.per_sample(a).double().norm(dim=1), g.double().norm(dim=1))
                 for batch, (a, g) in zip(audit.batches, both, strict=True)
             ]
             ratio.append(median(torch.cat([a / g.clamp_min(1e-300) for a, g in norms])))
-        deep = [value for site, value in zip(sites, unclamped, strict=True) if 1 <= site <= audit.net.depth - 1]
+            if reason := nothing_to_compare(*(torch.cat(list(column)) for column in zip(*norms, strict=True))):
+                silent[str(sites[index])] = reason
         return {
             "sites": list(sites),
+            "not_diagnostic": silent,
             "unclamped": unclamped,
             "library": library,
             "ratio": ratio,
             "mean": sum(unclamped) / len(unclamped),
             "library_mean": sum(library) / len(library),
-            "deep": sum(deep) / len(deep) if deep else None,
+            "deep": deep_mean(sites, unclamped, audit.net.depth),
         }
 
     def controls(self) -> list[Control]:
-        def exact(audit: Audit) -> None:
-            audit.edit_credits = lambda credits, g: replace(
-                credits, audited=[g[site] for site in audit.net.sites], reduction="sum"
-            )
-
-        def noise(audit: Audit) -> None:
-            draws = torch.Generator().manual_seed(0)
-            audit.edit_credits = lambda credits, g: replace(
-                credits, audited=[torch.randn(a.shape, generator=draws).to(a) for a in credits.audited]
-            )
-
         return [
-            Control("the exact gradient", exact, lambda found: found.value is not None and abs(found.value - 1) < 1e-6),
-            Control("Gaussian noise", noise, lambda found: found.value is not None and abs(found.value) < 0.05),
+            Control(
+                "the exact gradient",
+                credits_become("exact"),
+                lambda found: found.value is not None and abs(found.value - 1) < 1e-6,
+            ),
+            Control(
+                "Gaussian noise",
+                credits_become("noise"),
+                lambda found: found.value is not None and abs(found.value) < 0.05,
+            ),
         ]

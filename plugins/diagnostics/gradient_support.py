@@ -1,0 +1,41 @@
+"""Gradient support: how many samples still have a gradient?"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from bench_core.api import Control, Diagnostic, Measured, ParamsModel
+from bench_core.audit import BATCH, Audit
+
+
+class GradientSupport(Diagnostic):
+    """s_l(τ) = share of the probe samples whose ‖g_l‖ exceeds τ = 1e-6, as the batch-mean CE at N = 128 gives it.
+
+    value = the mean over the states 0 … L−1; `layers` has all of 0 … L.
+    Source: arXiv:2606.21126.
+    """
+
+    class Params(ParamsModel):
+        """Parameters of the gradient support."""
+
+        tau: float = Field(1e-6, gt=0.0, le=1e3, description="τ, of the batch-mean gradient at N = 128")
+
+    def measure(self, audit: Audit) -> Measured:
+        layers = []
+        for layer in range(audit.net.depth + 1):
+            norms = audit.norms(lambda batch, layer=layer: batch.g[layer]) / BATCH  # type: ignore[misc]
+            layers.append(float((norms > self.params.tau).double().mean()))
+        return Measured(sum(layers[:-1]) / (len(layers) - 1), {"layers": layers, "tau": self.params.tau})
+
+    def controls(self) -> list[Control]:
+        def flat_head(audit: Audit) -> None:
+            """A head without weights: no gradient passes it."""
+            with torch.no_grad():
+                for parameter in audit.net.readout.parameters():
+                    parameter.zero_()
+
+        return [
+            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value > 0.95),
+            Control("a head of zeros", flat_head, lambda found: found.value == 0),
+        ]

@@ -1,0 +1,52 @@
+"""Nudging: does a small step against the credit lower the loss?"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from bench_core.api import Control, Diagnostic, Measured, ParamsModel
+from bench_core.audit import Audit, credits_become, layered
+from bench_core.local import rms
+
+
+class Nudging(Diagnostic):
+    """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the credit helps.
+
+    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample (per token where states are tokens), a_l per sample. In float64. Not diagnostic
+    where the credit is zero or the change is not finite. value = the mean over 1 ≤ l ≤ L−1.
+    Source: arXiv:2606.21126 (η = 0.01); that it is rms-normalised was measured.
+    """
+
+    class Params(ParamsModel):
+        """Parameters of nudging."""
+
+        eta: float = Field(0.01, gt=0.0, le=10.0, description="η, size of the step in units of the credit's rms")
+
+    @torch.no_grad()
+    def measure(self, audit: Audit) -> Measured:
+        if not audit.batches[0].audited:
+            return Measured(None, not_diagnostic="the method has no credit to audit")
+        net, changes, reasons = audit.double, [], {}
+        for index, site in enumerate(audit.net.sites):
+            before = after = 0.0
+            largest = 0.0
+            for batch in audit.batches:
+                h, a = batch.states.h[site].double(), batch.audited[index].double()
+                nudged = h - self.params.eta * rms(a, tokens=net.tokens)
+                before += float(net.loss(net.resume(h, site), batch.y, "sum"))
+                after += float(net.loss(net.resume(nudged, site), batch.y, "sum"))
+                largest = max(largest, float(a.abs().max()))
+            changes.append((after - before) / sum(len(batch.y) for batch in audit.batches))
+            if largest == 0:
+                reasons[site] = "the credit is zero"
+            elif changes[-1] - changes[-1] != 0:
+                reasons[site] = "states, credits or losses are not finite"
+        return layered(audit, changes, reasons, eta=self.params.eta)
+
+    def controls(self) -> list[Control]:
+        return [
+            Control("the exact gradient", credits_become("exact"), lambda found: found.value is not None and found.value < 0),
+            Control("its opposite", credits_become("opposite"), lambda found: found.value is not None and found.value > 0),
+            Control("no credit", credits_become("zero"), lambda found: found.not_diagnostic is not None),
+        ]  # fmt: skip

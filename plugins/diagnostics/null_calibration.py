@@ -1,0 +1,90 @@
+"""Null calibration: how large is Γ with feedback that the network was not trained with?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench_core.api import Control, Credits, Diagnostic, Measured, Method, ParamsModel
+from bench_core.audit import Audit, credits_become, deep_mean
+from bench_core.streams import stream
+
+
+class NullCalibration(Diagnostic):
+    """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary networks), on the trained network.
+
+    A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained Γ_l lies within 2 deviations.
+    value = (Γ_deep − mean)/deviation of the null's deep means: how many deviations the trained feedback stands out.
+    Not diagnostic for a rule without feedback (nothing in its `state_dict`). Source: arXiv:2606.21126.
+    """
+
+    class Params(ParamsModel):
+        """Parameters of the null."""
+
+        draws: int = Field(20, ge=2, le=10_000, description="fresh draws of the feedback")
+
+    def measure(self, audit: Audit) -> Measured:
+        method, sites, depth = audit.method, audit.net.sites, audit.net.depth
+        if method is None or not method.state_dict() or not audit.batches[0].audited:
+            return Measured(None, not_diagnostic="the method has no feedback to draw anew")
+        trained = gammas(audit, [batch.audited for batch in audit.batches])
+        generator = stream(audit.seed, "nulls")
+        null = [gammas(audit, fresh_credits(audit, method, generator)) for _ in range(self.params.draws)]
+        if not all(math.isfinite(g) for row in (trained, *null) for g in row):
+            return Measured(None, {"layers": trained}, "credit or reference is not finite")
+        means = [fmean(column) for column in zip(*null, strict=True)]
+        stds = [stdev(column) for column in zip(*null, strict=True)]
+        inside = [site for site, g, m, s in zip(sites, trained, means, stds, strict=True) if abs(g - m) <= 2 * s]
+        details = {"sites": list(sites), "layers": trained, "null_mean": means, "null_std": stds, "flagged": inside}
+        deeps = [deep for row in null if (deep := deep_mean(sites, row, depth)) is not None] or [
+            fmean(row) for row in null
+        ]
+        own = deep_mean(sites, trained, depth)
+        own = fmean(trained) if own is None else own
+        center, spread = fmean(deeps), stdev(deeps)
+        details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread, "draws": self.params.draws}
+        if spread == 0:
+            return Measured(None, details, "the null does not vary")
+        return Measured((own - center) / spread, details)
+
+    def controls(self) -> list[Control]:
+        def untrained(found: Measured) -> bool:
+            return found.value is not None and abs(found.value) < 5
+
+        return [
+            Control(
+                "the exact gradient stands out",
+                credits_become("exact"),
+                lambda found: found.value is not None and found.value > 5,
+            ),
+            Control("feedback that nothing was trained with", lambda audit: None, untrained),
+        ]
+
+
+def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:
+    """Γ_l at the sites, unclamped."""
+    found = []
+    for index, site in enumerate(audit.net.sites):
+        rows = []
+        for batch, a in zip(audit.batches, credits, strict=True):
+            pair = [audit.net.flat(t).double() for t in (a[index], batch.g[site])]
+            rows.append(torch.linalg.vecdot(*(t / t.norm(dim=1, keepdim=True).clamp_min(1e-30) for t in pair)))
+        found.append(float(torch.cat(rows).mean()))
+    return found
+
+
+def fresh_credits(audit: Audit, method: Method, generator: torch.Generator) -> list[list[Tensor]]:
+    """The credits of the same rule with feedback and auxiliary networks drawn anew, on the same states."""
+    fresh = type(method)(method.params)
+    fresh.setup(audit.net, method.task, replace(method.tools, generator=generator, aux_generator=generator))
+    found = []
+    for batch in audit.batches:
+        credits = fresh.credit(batch.states, batch.y, audit.epoch)
+        assert credits is not None
+        found.append([a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)])
+    return found
