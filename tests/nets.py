@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from bench_plugins.archs import bench_archs
 from bench_plugins.archs.resmlp import ResMLP
 from bench_plugins.methods import bench_methods
 from torch import nn
@@ -41,6 +42,15 @@ def toy_data(n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, 
 def resmlp(seed: int = 0, shape: tuple[int, ...] = (12,), classes: int = 5, **params: Any) -> ResMLP:
     torch.manual_seed(seed)
     return ResMLP(ResMLP.Params.model_validate({"width": 16, "depth": 3, **params}), shape, classes)
+
+
+def arch(name: str, shape: tuple[int, ...], classes: int = 5, seed: int = 0, **params: Any) -> Net:
+    """A built-in architecture by name, with validated parameters."""
+    target = next(component.target for component in bench_archs() if component.name == name)
+    module, _, attribute = target.partition(":")
+    found = getattr(import_module(module), attribute)
+    torch.manual_seed(seed)
+    return found(found.Params.model_validate(params), shape, classes)
 
 
 class LinearNet(Net):

@@ -1,0 +1,130 @@
+"""The files of the CIFAR data sets: opened only after our own SHA-256 of them agrees, and then as plain data.
+
+The files are pickles. torchvision checks an MD5 and then unpickles; here each file must first match the caller's table of
+SHA-256 sums, and is then read by an unpickler that knows numpy arrays and nothing else, so that a file whose sum was put into
+a table by mistake cannot run code either. Files that are there and right are never downloaded again. The archive is checked
+the same way before it is opened, and unpacked with tarfile's `data` filter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench_core.errors import DataError
+
+_RECONSTRUCT: Any = np.zeros(0).__reduce__()[
+    0
+]  # how numpy's own pickles begin; its module's name differs between versions
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set's files come from.
+
+    title        for messages
+    url, archive, archive_sum   the original archive, its file name, its SHA-256
+    folder       that the archive holds and that lies in the data directory
+    sums         SHA-256 of every file in it that is used
+    """
+
+    title: str
+    url: str
+    archive: str
+    archive_sum: str
+    folder: str
+    sums: Mapping[str, str]
+
+    @property
+    def checksum(self) -> str:
+        """One for all files, for the identity of a cell."""
+        return hashlib.sha256("".join(self.sums.values()).encode()).hexdigest()[:32]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def ensure(source: Source, root: Path) -> None:
+    """Make sure that the files lie in `root` and are the originals. Raises DataError with one line."""
+    home = root / source.folder
+    missing = [name for name in source.sums if not (home / name).is_file()]
+    if missing:
+        download(source, root, f"{home}: {', '.join(missing)} missing")
+    for name, expected in source.sums.items():
+        try:
+            found = sha256(home / name)
+        except OSError as error:
+            raise DataError(f"{home / name}: cannot be read: {error.strerror}") from None
+        if found != expected:
+            raise DataError(
+                f"{home / name}: corrupt: SHA-256 is {found[:12]}…, not {expected[:12]}…; it was not opened; "
+                "remove the file and put the original in its place, or remove the folder to download it again"
+            )
+
+
+def download(source: Source, root: Path, why: str) -> None:
+    """Fetch the archive and unpack the files; one line and nothing left behind where that fails."""
+    from torchvision.datasets.utils import download_url
+
+    hint = (
+        f"put torchvision's {source.title} files into {root / source.folder}, or name the folder that holds "
+        f"{source.folder}/ with --data-dir or BENCH_DATA_DIR"
+    )
+    fresh = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+            download_url(source.url, temporary, source.archive)
+            path = Path(temporary) / source.archive
+            if sha256(path) != source.archive_sum:
+                raise DataError(f"{why}; the downloaded archive is not the original (SHA-256 differs); {hint}")
+            with tarfile.open(path) as archive:
+                archive.extractall(temporary, filter="data")
+            (root / source.folder).mkdir(exist_ok=True)
+            for name in source.sums:
+                os.replace(Path(temporary) / source.folder / name, root / source.folder / name)
+    except (OSError, RuntimeError, tarfile.TarError) as error:
+        if fresh:
+            with contextlib.suppress(OSError):  # the folder that we made, if nothing is in it
+                root.rmdir()
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())
+        raise DataError(f"{why}, and the download failed ({reason}); {hint}") from None
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Dictionaries, lists, strings, numbers and numpy arrays; whatever else a pickle names is refused by its name."""
+
+    known: Mapping[tuple[str, str], Callable[..., Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,  # as Python 2 wrote the originals
+        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}; only numpy arrays and plain data are read")
+        return self.known[module, name]
+
+
+def read(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3, 32, 32) uint8 and the labels (N,) int64 under the key `labels` of one batch file. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            batch = PlainUnpickler(file, encoding="latin1").load()  # strings of Python 2
+        images = np.ascontiguousarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
+        return images, np.array(batch[labels], dtype=np.int64)
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"{path}: not a batch file of CIFAR: {' '.join(str(error).split())}") from None
