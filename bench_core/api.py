@@ -211,6 +211,7 @@ class Tools:
 
     updater     clips each group (every block, the embedding, the readout) to `clip_norm` on its own, then one AdamW step
     auxiliary   makes such an updater for auxiliary networks: constant learning rate 1e-3, no weight decay
+    updaters    all that were lent so far; a training that goes on later finds their optimisers as they were
     generator   the method's own stream for feedback matrices, seeded from the run's seed
     aux_generator  the stream for auxiliary networks: their initial weights and the noise of their training
     """
@@ -219,6 +220,7 @@ class Tools:
     auxiliary: Callable[[Mapping[str, Sequence[torch.nn.Parameter]]], Updater]
     generator: torch.Generator
     aux_generator: torch.Generator
+    updaters: list[Updater] = field(default_factory=list)
 
 
 class Method(ABC):
@@ -262,7 +264,8 @@ class Method(ABC):
         """The credits for the (detached) states of a batch; a plain sequence stands for `Credits(audited=…)`."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network."""
+        """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network, and all that a
+        training needs to go on beside the optimisers of its updaters and its two streams."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

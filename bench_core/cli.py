@@ -47,8 +47,19 @@ def bench() -> None:
 
 @bench.command()
 @suite_options
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once; default: one per core.")
-def run(suite: str, workers: int | None, **options: Any) -> None:
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once; default: one per core or GPU slot."
+)
+@click.option("--per-gpu", type=click.IntRange(1, 64), default=1, show_default=True, help="Cells at once on one GPU.")
+@click.option(
+    "--executor", default="local", show_default=True, metavar="NAME", help="local, ray, slurm, or a plugin's."
+)
+@click.option(
+    "--executor-set", multiple=True, metavar="KEY=VALUE", help="A setting of the executor, such as partition=gpu."
+)
+def run(
+    suite: str, workers: int | None, per_gpu: int, executor: str, executor_set: tuple[str, ...], **options: Any
+) -> None:
     """Run a suite: a YAML file, or the name of an installed one.
 
     Cells that are finished are reused, so the same command goes on where it was stopped.
@@ -56,9 +67,14 @@ def run(suite: str, workers: int | None, **options: Any) -> None:
     from functools import partial
 
     from bench_core import progress
-    from bench_core.runner import carry_out
+    from bench_core.executors import Options
+    from bench_core.runner import carry_out, executor_named
 
+    if wrong := [text for text in executor_set if "=" not in text]:
+        raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
+    how = Options(workers, per_gpu, settings=dict(text.split("=", 1) for text in executor_set))
     plan, registry = planned(suite, options)
+    executor_named(executor, registry)  # said before anything is written
     reused = len(plan.cells) - len(plan.to_run)
     click.echo(
         f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}"
@@ -69,7 +85,7 @@ def run(suite: str, workers: int | None, **options: Any) -> None:
     terminal = sys.stdout is not None and sys.stdout.isatty()
     try:
         records = carry_out(
-            plan, registry, workers, partial(progress.choose, terminal=terminal),
+            plan, registry, executor, how, partial(progress.choose, terminal=terminal),
             lambda line: click.echo(f"warning: {line}", err=True),
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -60,7 +60,7 @@ def bench_diagnostics() -> list[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def bench_executors() -> list[Component]:  # type: ignore[empty-body]
-    """Executors: targets are callables with the signature of `bench_core.executors.local.execute`."""
+    """Executors: targets are callables as `bench_core.executors` describes them."""
 
 
 # ------------------------------------------------- observers: called in the process of `bench run`, never in a worker

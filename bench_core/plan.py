@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench_core import resolve, store
+from bench_core import resolve, resume, store
+from bench_core.budget import Budget, too_small_again
 from bench_core.cells import same_name
 from bench_core.errors import SuiteError, UsageError
 from bench_core.explain import explain_all
 from bench_core.identity import cell_identity, digest
 from bench_core.plugins import Kind, Registry
-from bench_core.record import Cell, ComponentRef, RunRecord
+from bench_core.record import ENDED, Cell, ComponentRef, RunRecord
 from bench_core.suite import CellSpec, Suite
 
 CEILING = "bp"
-REUSED = ("done", "diverged", "failed")  # outcomes that the same code on the same cell would repeat
 PARTS: tuple[Kind, ...] = ("method", "arch", "dataset")
 
 
@@ -121,7 +121,7 @@ def make_plan(
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(cell.model_dump(mode="json"), digests, checksum)
         seen = store.stamp(folder / identity)
-        action, why, trouble = _reuse(folder / identity, retry_failed)
+        action, why, trouble = _reuse(folder / identity, suite.budget, retry_failed)
         troubles += trouble
         passport = parts[0]["passport"]
         planned.append(
@@ -260,16 +260,20 @@ def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return code
 
 
-def _reuse(folder: Path, retry_failed: bool) -> tuple[Literal["run", "reuse"], str, list[str]]:
+def _reuse(folder: Path, budget: Budget, retry_failed: bool) -> tuple[Literal["run", "reuse"], str, list[str]]:
     """What to do about a cell, why, and what was found wrong. Whoever runs the cell sets an unreadable folder aside."""
+    saved = resume.header(store.resume_file(folder))
+    going_on = f"; goes on after epoch {saved['epoch']}" if saved else ""
     if not os.path.lexists(folder):
-        return "run", "no run of this identity yet", []
+        return "run", f"no run of this identity yet{going_on}", []
     try:
         record: RunRecord = store.read(folder, sums=True)
     except store.Unreadable as reason:
         return "run", f"its run folder is unreadable: {reason}", [f"{folder}: unreadable, to be set aside: {reason}"]
-    if record.status not in REUSED:
-        return "run", f"its run ended as {record.status}", []
-    if record.status == "failed" and retry_failed:
-        return "run", "its run failed and --retry-failed was given", []
+    if record.status not in ("done", "diverged") and retry_failed:
+        return "run", f"its run ended as {record.status} and --retry-failed was given{going_on}", []
+    if too_small_again(record.status, record.budget, budget.of_cell()):
+        return "reuse", f"its run ended as {record.status}, and the budget is no larger now", []
+    if record.status not in ENDED:
+        return "run", f"its run ended as {record.status}{going_on}", []
     return "reuse", f"a run of this identity is {record.status}", []

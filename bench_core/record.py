@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-SCHEMA = 1
+SCHEMA = 2  # what changed since each older one: bench_core.migrate
 
-Status = Literal["done", "diverged", "failed", "crashed", "oom", "timeout", "interrupted"]
+Status = Literal["done", "diverged", "failed", "crashed", "oom", "timeout", "interrupted", "skipped"]
+ENDED: tuple[Status, ...] = ("done", "diverged", "failed")  # outcomes that the same code on the same cell would repeat
 
 
 def _parse(value: Any) -> Any:
@@ -90,8 +91,11 @@ class RunRecord(_Frozen):
     cell: Cell
     status: Status
     reason: str | None = None
+    why: str = ""  # why it was run, as the plan said
+    budget: dict[str, float | int] = Field(default_factory=dict)  # the limits that it ran under
+    resumed: list[int] = Field(default_factory=list)  # epochs that earlier attempts had finished when it went on
     epochs: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of all attempts
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None
     forward_passes: int | None = None

@@ -10,13 +10,14 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench_core import plugins, store
 from bench_core.errors import StoreError
-from bench_core.executors import local
+from bench_core.executors import Execute, Options
 from bench_core.plan import Plan, PlannedCell, make_plan
 from bench_core.record import RunRecord
 from bench_core.results import cell_key, describe
@@ -29,12 +30,15 @@ def run_suite(
     results: str | Path = "results",
     data_dir: str | Path | None = None,
     workers: int | None = None,
+    executor: str = "local",
+    settings: Mapping[str, str] | None = None,
     retry_failed: bool = False,
     **short: Any,
 ) -> list[RunRecord]:
     """Run a suite (a path or the name of an installed one) and return the records of all its cells.
 
-    Cells that are finished already are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the command line.
+    Cells that are finished already are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the command line;
+    `executor` and its `settings` too.
     Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError where results cannot be written.
     """
     from bench_core.suite_load import load_suite
@@ -42,7 +46,7 @@ def run_suite(
     suite = load_suite(source, overrides, **short)
     registry = plugins.load()
     plan = make_plan(suite, registry, Path(results), Path(data_dir) if data_dir else default_data_dir(), retry_failed)
-    return carry_out(plan, registry, workers=workers)
+    return carry_out(plan, registry, executor, Options(slots=workers, settings=settings or {}))
 
 
 def default_data_dir() -> Path | None:
@@ -50,23 +54,27 @@ def default_data_dir() -> Path | None:
     return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
 
 
-def default_workers(plan: Plan) -> int:
-    """As many cells at once as there are cores for their threads; one where cells share an accelerator."""
-    if any(cell.device != "cpu" for cell in plan.cells):
-        return 1
-    threads = max((cell.cell.training["threads"] for cell in plan.cells), default=1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+def executor_named(name: str, registry: plugins.Registry) -> Execute:
+    """An executor by name. `local` is always there. Raises UsageError, PluginError."""
+    if name == "local":
+        from bench_core.executors.local import execute
+
+        return execute
+    found: Execute = plugins.resolve(registry.find("executor", name))
+    return found
 
 
 def carry_out(
     plan: Plan,
     registry: plugins.Registry,
-    workers: int | None = None,
+    executor: str = "local",
+    options: Options | None = None,
     progress: Callable[[Sequence[PlannedCell]], Any] | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[RunRecord]:
     """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
+    execute = executor_named(executor, registry)
+    options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
     store.write_suite(
         plan.folder,
@@ -90,6 +98,10 @@ def carry_out(
             "final": str(cell.folder.absolute()),
             "data_dir": str(plan.data_dir) if plan.data_dir else None,
             "diagnostics": list(plan.diagnostics),
+            "passport": cell.passport,
+            "why": cell.why,
+            "budget": plan.suite.budget.of_cell(),
+            "checkpoint_every": plan.suite.checkpoint_every,
             "code": cell.code,
             "data_checksum": cell.data_checksum,
             "environment": checkout(),
@@ -109,7 +121,8 @@ def carry_out(
                 notify("bench_cell_end", identity=cell.identity, record=event["record"])
 
         notify("bench_suite_start", plan=plan)
-        local.execute(to_run, job, on_event, workers or default_workers(plan))
+        if to_run:
+            execute(to_run, job, on_event, options)
     try:
         records = [store.read(cell.folder) for cell in plan.cells]
     except store.Unreadable as reason:

@@ -27,16 +27,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench_core import logs
 from bench_core.errors import StoreError, UsageError
 from bench_core.identity import digest
-from bench_core.record import SCHEMA, FileSum, RunRecord
+from bench_core.migrate import migrated
+from bench_core.record import ENDED, FileSum, RunRecord
 
 RUN = "run.json"
 SUITE = "suite.json"
-LOG = "log.txt"
 QUARANTINE = "quarantine"
 LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
-LARGEST_LOG = 2 << 20  # bytes of log.txt; of a longer one the beginning and the end are kept
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -137,10 +137,23 @@ def remove_temporary(final: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def resume_file(final: Path) -> Path:
+    """Where a cell keeps the state that its training can go on from (`bench_core.resume`), until it ends. It lies beside the
+    temporary folder and not in it, because the run folder of a cell that crashed is that folder, renamed."""
+    return final.parent / f".resume-{final.name}.safetensors"
+
+
+def remove_resume(final: Path) -> None:
+    for path in (resume_file(final), resume_file(final).with_suffix(".new")):
+        path.unlink(missing_ok=True)
+
+
 def tidy(folder: Path) -> None:
-    """Throw away what killed runners left in a suite folder. Whatever is locked belongs to somebody who is alive."""
-    for path in folder.glob(".lock-*"):
-        final = folder / path.name.removeprefix(".lock-")
+    """Throw away what killed runners left in a suite folder. Whatever is locked belongs to somebody who is alive. What a cell
+    can go on from stays until it has ended well."""
+    left = {path.name.partition("-")[2] for kind in (".lock", ".tmp", ".old") for path in folder.glob(f"{kind}-*")}
+    for name in sorted(left):
+        final = folder / name
         descriptor = lock(final)
         if descriptor is not None:
             remove_temporary(final)
@@ -158,7 +171,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
     """
     folder = temporary(final)
     with writing(final):
-        cap(folder / LOG)
+        logs.finish(folder / logs.LOG)
         sums = {}
         for path in sorted(folder.iterdir()):
             if path.name == RUN:
@@ -180,6 +193,8 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         fsync(final.parent)
     with contextlib.suppress(OSError):
         remove_temporary(final)
+        if record.status in ENDED:
+            remove_resume(final)
     return record
 
 
@@ -190,20 +205,6 @@ def sealed(record: RunRecord) -> RunRecord:
 
 def _digest(raw: dict[str, Any]) -> str:
     return digest({key: value for key, value in raw.items() if key != "checksum"})
-
-
-def cap(log: Path) -> None:
-    """Cut the middle out of a log that is too long: a plugin may print without end."""
-    if not log.is_file() or (size := log.stat().st_size) <= LARGEST_LOG:
-        return
-    half = LARGEST_LOG // 2
-    with log.open("rb") as file:
-        head = file.read(half)
-        file.seek(size - half)
-        tail = file.read(half)
-    part = log.with_name(f".{log.name}")
-    part.write_bytes(head + f"\n[… {size - 2 * half:,} bytes left out …]\n".encode() + tail)
-    part.replace(log)
 
 
 def full(path: Path, error: OSError) -> str:
@@ -279,13 +280,12 @@ def _read(folder: Path, sums: bool) -> RunRecord:
         json.dumps(raw, ensure_ascii=False).encode()  # refuses lone surrogates, which nothing could print
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{RUN} is no JSON: {type(error).__name__}") from None
-    version = raw.get("schema") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise Unreadable(f"{RUN} has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core")
-    if version != SCHEMA:
-        raise Unreadable(f"{RUN} has no schema that this bench knows ({SCHEMA})")
     try:
-        record = RunRecord.model_validate(raw)
+        current = migrated(raw)
+    except ValueError as error:
+        raise Unreadable(f"{RUN} {error}") from None
+    try:
+        record = RunRecord.model_validate(current)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:80]

@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bench_core.budget import Budget
 from bench_core.cells import CellSpec as CellSpec
 from bench_core.cells import frozen, matches, with_value
 from bench_core.errors import Problem, SuiteError
@@ -206,6 +207,15 @@ class Suite(_Model):
     depth_utility: DepthUtility = Field(default=DepthUtility(), description="what depth_utility compares with")
     stop_when: list[_Name] = Field(default=[], description="diagnostics that end a training when they fire")
     expect: list[Expectation] = Field(default=[], description="published figures to compare with")
+    budget: Budget = Field(
+        default=Budget(), description="what a cell may use; decides whether it ends, never its numbers"
+    )
+    checkpoint_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="epochs between saved states that a killed cell goes on from; null: none",
+    )
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default={},
         description=f"further axes: dotted key to a list of values; {AXES}. An axis wins over a method's own value",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -42,6 +42,16 @@ class EpochRow:
     seconds: float  # of the training alone
 
 
+class Resumption(Protocol):
+    """Where a training begins, and who wants to know how far it is."""
+
+    def begin(self, streams: dict[str, torch.Generator]) -> int:
+        """How many epochs are trained already. If any: the network, the method and these streams are as they were then."""
+
+    def passed(self, epoch: int) -> None:
+        """`epoch` epochs are trained and observed, and there are more to come."""
+
+
 def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
     """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
     if method.params.freeze == "blocks":
@@ -66,9 +76,16 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         tokens=net.tokens,
     )
     clip = training["clip_norm"]
+    updaters = [Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip)]
+
+    def auxiliary(groups: Mapping[str, Sequence[torch.nn.Parameter]]) -> Updater:
+        updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
+        return updaters[-1]
+
     tools = Tools(
-        updater=Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip),
-        auxiliary=lambda groups: Updater(groups, AUXILIARY_LR, 0.0, clip),
+        updater=updaters[0],
+        auxiliary=auxiliary,
+        updaters=updaters,
         generator=stream(seed, "feedback"),
         aux_generator=stream(seed, "auxiliary"),
     )
@@ -93,26 +110,31 @@ def train(
     training: dict[str, Any],
     seed: int,
     observe: Callable[[EpochRow], bool] = lambda row: False,
+    resumption: Resumption | None = None,
 ) -> EpochRow:
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
     Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the schedule of `epochs` early.
     """
     order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
-    random_targets = stream(seed, "random_targets") if method.params.random_targets else None
+    random_targets = stream(seed, "random_targets")
     epochs, batch_size = training["epochs"], training["batch_size"]
     steps = len(data.train_y) // batch_size
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
-    row = EpochRow(0, training["learning_rate"], None, *evaluate(net, data), 0.0)
-    observe(row)
-    for epoch in range(training["stop_after"] or epochs):
+    first, last = 0, training["stop_after"] or epochs
+    if resumption is not None:
+        first = resumption.begin({"order": order, "augmentation": augmentation, "random_targets": random_targets})
+    row = EpochRow(first, training["learning_rate"], None, *evaluate(net, data), 0.0)
+    if first == 0:
+        observe(row)
+    for epoch in range(first, last):
         lr = training["learning_rate"]
         lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
         method.tools.updater.set_lr(lr)
         started = time.perf_counter()
         with precision(training):
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
-                if random_targets is not None:
+                if method.params.random_targets:
                     y = torch.randint(data.classes, y.shape, generator=random_targets).to(y.device)
                 losses[step] = method.step(x, y, epoch)
         finite = bool(losses.isfinite().all())
@@ -126,6 +148,8 @@ def train(
         row = EpochRow(epoch + 1, lr, float(losses.double().mean()), *evaluate(net, data), seconds)
         if observe(row):
             break
+        if resumption is not None and epoch + 1 < last:
+            resumption.passed(epoch + 1)
     return row
 
 

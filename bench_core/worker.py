@@ -10,7 +10,9 @@ Exit codes: 0 a run folder was written, whatever its status; 74 the results fold
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import platform
@@ -27,10 +29,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench_core import store
+from bench_core.budget import MIB
 from bench_core.errors import BenchError, StoreError
+from bench_core.executors.supervise import EX_IOERR
 from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
-
-EX_IOERR = 74
 
 
 def die_with(parent: int) -> None:
@@ -96,7 +98,8 @@ class CellRun:
         self.cell = Cell.model_validate(job["cell"])
         self.started = time.perf_counter()
         self.rows: list[dict[str, Any]] = []
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {"why": job["why"], "budget": job["budget"], "resumed": []}
+        self.spent = 0.0  # seconds of earlier attempts
 
     def tell(self, event: str, **more: Any) -> None:
         self.channel.write(json.dumps(jsonable({"event": event, **more})) + "\n")
@@ -104,12 +107,18 @@ class CellRun:
 
     def carry_out(self) -> RunRecord:
         """Train and measure; whatever a plugin does wrong becomes a status."""
+        from bench_core.resume import CannotGoOn
         from bench_core.train import Diverged
 
         status: Status = "done"
         reason = None
         try:
-            self.train()
+            try:
+                self.train()
+            except CannotGoOn as error:
+                print(f"the saved state cannot be used, training begins anew: {error}")
+                store.remove_resume(self.final)
+                self.train()
         except Diverged as error:
             status, reason = "diverged", str(error)
         except StoreError:
@@ -130,12 +139,14 @@ class CellRun:
         from bench_core import plugins
         from bench_core.audit import Audit, measure
         from bench_core.build import build, diagnostics
+        from bench_core.resume import Keeper
         from bench_core.train import EpochRow, train
 
         job, cell, device = self.job, self.cell, self.job["device"]
         training = {**cell.training, "device": device}
         used = [ref.name for ref in (cell.method, cell.arch, cell.dataset)] + [d["name"] for d in job["diagnostics"]]
         registry = plugins.load_for(used)
+        limit_gpu(device, job["budget"].get("gpu_memory_mb"))
         listed = diagnostics(registry, job["diagnostics"])
         built = build(registry, cell, training, Path(job["data_dir"]) if job["data_dir"] else None)
         net, method = built.net, built.method
@@ -146,7 +157,6 @@ class CellRun:
                         "passport": method.passport.as_dict(), "forward_passes": method.forward_passes}  # fmt: skip
 
         last = training["stop_after"] or training["epochs"]
-        epochs_file = (self.folder / "epochs.jsonl").open("w", encoding="utf-8")
         audit = None
 
         def observe(row: EpochRow) -> bool:
@@ -172,18 +182,47 @@ class CellRun:
                 self.fields["initial"] = measured
             self.fields |= {"measurements": measured, "stopped_by": stopped_by if row.epoch < last else None}
             self.rows.append(line)
-            try:
-                epochs_file.write(json.dumps(jsonable(line), sort_keys=True, allow_nan=False) + "\n")
-                epochs_file.flush()
-            except OSError as error:
-                raise StoreError(store.full(self.final, error)) from error
+            self.write_rows([line])
             self.tell("epoch", row=line)
             return stopped_by is not None
 
-        with epochs_file:
-            train(method, net, built.data, training, cell.seed, observe)
+        keeper = Keeper(
+            store.resume_file(self.final),
+            job["identity"],
+            job["checkpoint_every"],
+            net,
+            method,
+            self.remember,
+            self.recall,
+        )
+        train(method, net, built.data, training, cell.seed, observe, keeper)
         if audit is not None:
             self.save_tensors(net, method, audit)
+
+    def write_rows(self, rows: list[dict[str, Any]], mode: str = "a") -> None:
+        text = "".join(json.dumps(jsonable(row), sort_keys=True, allow_nan=False) + "\n" for row in rows)
+        with store.writing(self.final), (self.folder / "epochs.jsonl").open(mode, encoding="utf-8") as file:
+            file.write(text)
+
+    def remember(self) -> dict[str, Any]:
+        """What an attempt that goes on from here needs to know of this one."""
+        measured = {key: self.fields[key] for key in ("initial", "measurements")}
+        return {
+            "rows": self.rows,
+            "seconds": self.spent + time.perf_counter() - self.started,
+            "resumed": self.fields["resumed"],
+            "measured": {
+                key: {k: m.model_dump(mode="json") for k, m in each.items()} for key, each in measured.items()
+            },
+        }
+
+    def recall(self, state: dict[str, Any]) -> None:
+        self.rows, self.spent = state["rows"], state["seconds"]
+        self.write_rows(self.rows, "w")
+        for key, found in state["measured"].items():
+            self.fields[key] = {name: Measurement.model_validate(value) for name, value in found.items()}
+        self.fields["resumed"] = [*state["resumed"], state["epoch"]]
+        print(f"goes on after epoch {state['epoch']}")
 
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:
         """The first diagnostic of `stop_when` that fires now and did not on the untrained network."""
@@ -238,7 +277,7 @@ class CellRun:
             status=status,
             reason=reason,
             epochs=last["epoch"] if last else 0,
-            seconds=round(time.perf_counter() - self.started, 3),
+            seconds=round(self.spent + time.perf_counter() - self.started, 3),
             seconds_per_epoch=round(sum(seconds) / len(seconds), 4) if seconds else None,
             peak_memory_bytes=peak_memory(job["device"]),
             accuracy=last["accuracy"] if last and trained else None,
@@ -260,12 +299,31 @@ def peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
+def limit_gpu(device: str, megabytes: int | None) -> None:
+    """Hold this process to its share of a CUDA device; more than that is an OutOfMemoryError."""
+    if megabytes is None or not device.startswith("cuda"):
+        return
+    import torch
+
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * MIB / total), device)
+
+
+def forget(descriptor: int) -> None:
+    """What a plugin starts or forks shall not keep the lock when we are gone."""
+    os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+
+
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the runner made log.txt our standard error
+    faulthandler.enable()
     job = json.load(sys.stdin)
     die_with(job["runner"])
-    os.set_inheritable(job["lock"], False)  # what a plugin starts shall not keep it
+    forget(job["lock"])
+    with contextlib.suppress(OSError):  # where memory runs out the system shall end a worker, not its runner
+        Path("/proc/self/oom_score_adj").write_text("1000")
     run = CellRun(job, channel)
     try:
         record = run.carry_out()

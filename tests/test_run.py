@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from typing import Any
 
 import pytest
 from conftest import HANG, Bench, Finished, fake_dist, leftovers
+from forged import cell, job
 
-from bench_core import store
+from bench_core import logs, store
 from bench_core.errors import StoreError
-from bench_core.executors import local
-from bench_core.plan import PlannedCell
-from bench_core.record import Cell, ComponentRef
+from bench_core.executors import Options, local
 
 # ---------------------------------------------------------------------------------------------------- one faulty sweep
 
@@ -192,7 +190,7 @@ def test_the_log_has_the_traceback_and_an_end(sweep: Sweep) -> None:
     log = sweep.log("raises").decode()
     assert "Traceback (most recent call last)" in log
     assert "faulty_rules.py" in log
-    assert store.LARGEST_LOG < len(sweep.log("loud")) < store.LARGEST_LOG + 100
+    assert logs.LARGEST < len(sweep.log("loud")) < logs.LARGEST + 100
 
 
 def test_a_diagnostic_that_raises_does_not_lose_the_training(sweep: Sweep) -> None:
@@ -270,48 +268,6 @@ def test_a_results_folder_that_cannot_be_is_a_usage_error(bench: Bench, finished
 
 # --------------------------------------------------------------------------- the executor, with workers that are not ours
 
-PYTHON = sys.executable
-FORGED = """
-import json, os, sys, pathlib
-from bench_core import store
-from bench_core.record import Cell, RunRecord
-job = json.load(sys.stdin)
-final = pathlib.Path(job["final"])
-def finish():
-    cell = Cell.model_validate(job["cell"])
-    store.commit(RunRecord(identity=final.name, suite="s", cell=cell, status="done"), final)
-"""
-
-
-@pytest.fixture
-def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run cells with `code` for a worker; gives the events."""
-
-    def run(code: str, *, cells: int = 1, slots: int = 1) -> list[dict[str, Any]]:
-        script = tmp_path / "worker"
-        script.write_text(f"#!{PYTHON}\n{FORGED}\n{code}")
-        script.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(script))
-        events: list[dict[str, Any]] = []
-        folder = store.open_suite_folder(tmp_path, "s")
-        planned = [cell(folder / f"{number:032x}") for number in range(cells)]
-        local.execute(planned, lambda c: job(c), lambda c, event: events.append(event), slots)
-        return events
-
-    return run
-
-
-def cell(folder: Path) -> PlannedCell:
-    ref = ComponentRef(name="bench-core/bp")
-    resolved = Cell(method=ref, arch=ref, dataset=ref, data={}, training={"threads": 1}, seed=1)
-    return PlannedCell(
-        resolved, folder.name, folder, "cpu", {}, "", {}, "run", "no run of this identity yet", store.stamp(folder)
-    )
-
-
-def job(planned: PlannedCell) -> dict[str, Any]:
-    return {"final": str(planned.folder), "cell": planned.cell.model_dump(mode="json")}
-
 
 def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(execute, tmp_path: Path) -> None:
     events = execute("finish()\nos.kill(os.getpid(), 9)")
@@ -368,7 +324,7 @@ def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(ex
     planned = cell(tmp_path / "s" / f"{0:032x}")
     assert execute("finish()")[-1]["record"].status == "done"
     events: list[dict[str, Any]] = []
-    local.execute([planned], job, lambda c, event: events.append(event), 1)
+    local.execute([planned], job, lambda c, event: events.append(event), Options(1))
     assert [(event["event"], event["record"].status) for event in events] == [("reused", "done")]
 
 
@@ -392,5 +348,9 @@ def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monk
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
         execute(f"import signal, time\n{deaf}", cells=3, slots=2)
-    assert list((tmp_path / "s").iterdir()) == []
+    assert leftovers(tmp_path / "s") == []
+    rows = [store.read(folder, sums=True) for folder in (tmp_path / "s").iterdir()]
+    assert [(row.status, row.reason) for row in rows] == [
+        ("interrupted", "interrupted after epoch 0; the next run begins it anew")
+    ] * 2
     assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

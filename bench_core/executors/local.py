@@ -1,67 +1,52 @@
-"""The local executor: several cells at once on this machine, each in a worker process of its own.
+"""The local executor: several cells at once on this machine, each in a worker process of its own (`executors.supervise`).
 
-Every worker is a fresh interpreter in a session of its own, so that it and whatever it starts can be ended as a group. It is
-given the lock of its run folder, log.txt as standard error and a pipe for its events. A cell that another runner holds is
-waited for and then reused. When the results folder cannot be written the whole sweep stops, with one line: the other cells
-would fail in the same way.
+A cell that another runner holds is waited for and then reused. When the results folder cannot be written the whole sweep stops,
+with one line: the other cells would fail in the same way.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import selectors
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from bench_core import store
-from bench_core.errors import BenchError, StoreError
+from bench_core.executors import Event, Job, Options, supervise
+from bench_core.executors.devices import Leases, environment, visible
 from bench_core.plan import PlannedCell
-from bench_core.processes import end_groups, last_line
 from bench_core.record import RunRecord
-from bench_core.worker import EX_IOERR
 
 POLL = 0.2  # seconds between looks at the workers
-
-Event = Callable[[PlannedCell, dict[str, Any]], None]
 
 
 @dataclass
 class _Running:
-    """A worker, the lock it shares with us, and what it said so far."""
+    """A cell at work, with the lock and the device that it holds."""
 
     cell: PlannedCell
-    process: subprocess.Popen[bytes]
+    worker: supervise.Worker
     lock: int
-    before: tuple[int, int] | None  # the stamp of its run folder before
-    started: float
-    buffer: bytes = b""
-    unwritable: str | None = None
-    epochs: int = 0
+    device: str
+    exit: int | None  # a descriptor that is ready once the process is gone, where the system has such
 
 
-def execute(
-    cells: Sequence[PlannedCell],
-    job: Callable[[PlannedCell], Mapping[str, Any]],
-    on_event: Event,
-    slots: int,
-) -> None:
-    """Run the cells, at most `slots` at once. `job` gives what a worker needs; `on_event` hears of
-    {"event": "start"}, {"event": "epoch", "row": …}, and {"event": "end", "record": …} or, where another runner was
-    faster, {"event": "reused", "record": …}.
+def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
+    """As many cells at once as there are cores for their threads, or slots on the accelerators."""
+    if any(cell.device != "cpu" for cell in cells):
+        return max(1, len(visible())) * per_gpu
+    threads = max((cell.cell.training["threads"] for cell in cells), default=1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
 
-    Raises StoreError when the results folder cannot be written, KeyboardInterrupt when interrupted; either way every
-    worker is ended, and no temporary folder and no lock is left.
-    """
+
+def execute(cells: Sequence[PlannedCell], job: Callable[[PlannedCell], Job], on_event: Event, options: Options) -> None:
+    """Run the cells; the contract is that of `bench_core.executors`."""
+    slots = options.slots or default_slots(cells, options.per_gpu)
+    deadline = time.monotonic() + options.sweep_seconds if options.sweep_seconds else None
+    leases = Leases(options.per_gpu)
     waiting = deque(cells)
     running: list[_Running] = []
     selector = selectors.DefaultSelector()
@@ -71,158 +56,91 @@ def execute(
                 if len(running) >= slots:
                     break
                 cell = waiting.popleft()
-                lock = store.lock(cell.folder)
-                if lock is None:  # another runner is at it
+                device = leases.take(cell.device)
+                lock = store.lock(cell.folder) if device is not None else None
+                if device is None or lock is None:  # no slot on its device, or another runner is at it
+                    leases.give(device or "")
                     waiting.append(cell)
                     continue
-                worker = None
+                started = None
                 try:
-                    record = _finished_elsewhere(cell)
-                    if record is None:
-                        worker = _start(cell, job(cell), lock)
-                        running.append(worker)
-                        selector.register(_pipe(worker), selectors.EVENT_READ, worker)
+                    record = supervise.finished_elsewhere(cell.folder, cell.seen)
+                    over = deadline is not None and time.monotonic() >= deadline
+                    skipped = _skip(cell, job(cell), options) if over and record is None else None
+                    if record is None and skipped is None:
+                        seen = {**job(cell), "device": "cuda"} if device else job(cell)
+                        worker = supervise.start(seen, lock, environment(device))
+                        started = _Running(cell, worker, lock, device, _exit_of(worker))
+                        running.append(started)
+                        for descriptor in (worker.pipe, started.exit):
+                            if descriptor is not None:
+                                selector.register(descriptor, selectors.EVENT_READ, started)
                 finally:
-                    if worker is None:
+                    if started is None:
                         store.unlock(cell.folder, lock)
-                on_event(cell, {"event": "reused", "record": record} if worker is None else {"event": "start"})
-            _listen(selector, on_event) if running else time.sleep(POLL)
-            for worker in [worker for worker in running if worker.process.poll() is not None]:
-                _drain(worker, on_event)
-                selector.unregister(_pipe(worker))
-                running.remove(worker)
-                _finish(worker, on_event)
+                        leases.give(device)
+                if record is not None:
+                    on_event(cell, {"event": "reused", "record": record})
+                else:
+                    on_event(cell, {"event": "start"} if skipped is None else {"event": "end", "record": skipped})
+            _listen(selector, on_event) if running else time.sleep(POLL if waiting else 0)
+            for each in running:
+                supervise.watch(each.worker)
+            for each in [each for each in running if each.worker.process.poll() is not None]:
+                _tell(each, on_event)
+                running.remove(each)
+                _end(each, selector, leases, on_event)
+    except KeyboardInterrupt:
+        supervise.interrupt([each.worker for each in running])
+        raise
     finally:
-        end_groups([worker.process for worker in running])
-        for worker in running:
-            store.remove_temporary(worker.cell.folder)
-            store.unlock(worker.cell.folder, worker.lock)
+        supervise.end([each.worker for each in running])
+        for each in running:
+            store.unlock(each.cell.folder, each.lock)
+            _close(each)
         selector.close()
 
 
-def _finished_elsewhere(cell: PlannedCell) -> RunRecord | None:
-    """The run that another runner made since the plan, if there is one; an unreadable folder is set aside. The lock is held."""
-    if not os.path.lexists(cell.folder):
-        return None
-    try:
-        record = store.read(cell.folder, sums=True)
-    except store.Unreadable as reason:
-        store.quarantine(cell.folder, str(reason))
-        return None
-    return record if store.stamp(cell.folder) != cell.seen else None
+def _skip(cell: PlannedCell, job: Job, options: Options) -> RunRecord:
+    """A row for a cell that the sweep had no time for; an older row stays."""
+    if os.path.lexists(cell.folder):
+        return store.read(cell.folder)
+    store.clear_temporary(cell.folder)
+    return supervise.leave_row(job, "skipped", f"the sweep's budget of {options.sweep_seconds:g} s was spent")
 
 
-def _start(cell: PlannedCell, job: Mapping[str, Any], lock: int) -> _Running:
-    threads = str(cell.cell.training["threads"])
-    environ = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-    if cell.device.startswith("cuda"):
-        environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch's deterministic algorithms
-    folder = store.clear_temporary(cell.folder)
-    process = None
-    try:
-        with store.writing(cell.folder):
-            log = (folder / store.LOG).open("ab")
-        with log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bench_core.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True, pass_fds=[lock], env=environ,
-            )  # fmt: skip
-        worker = _Running(cell, process, lock, store.stamp(cell.folder), time.monotonic())
-        os.set_blocking(_pipe(worker).fileno(), False)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it died already: _finish says how
-            stdin.write(json.dumps({**job, "runner": os.getpid(), "lock": lock}).encode())
-        return worker
-    except BaseException as error:  # an interrupt may come at any moment
-        end_groups([process] if process is not None else [])
-        store.remove_temporary(cell.folder)
-        if isinstance(error, OSError):
-            raise BenchError(f"a worker cannot be started: {error.strerror}") from error
-        raise
+def _exit_of(worker: supervise.Worker) -> int | None:
+    return os.pidfd_open(worker.process.pid) if hasattr(os, "pidfd_open") else None
 
 
-def _pipe(worker: _Running) -> Any:
-    return worker.process.stdout
+def _close(each: _Running) -> None:
+    if each.exit is not None:
+        os.close(each.exit)
 
 
 def _listen(selector: selectors.BaseSelector, on_event: Event) -> None:
     """Wait a moment for events and hand them on."""
-    ready = selector.select(POLL)
-    for key, _ in ready:
-        _drain(key.data, on_event)
-    if ready:
-        time.sleep(0.01)  # a closed pipe is always ready: do not spin until the process is gone
+    for key, _ in selector.select(POLL):
+        if key.fileobj is key.data.worker.pipe:
+            _tell(key.data, on_event)
+            if key.data.worker.deaf:  # a closed pipe would be ready for ever
+                selector.unregister(key.fileobj)
 
 
-def _drain(worker: _Running, on_event: Event) -> None:
-    """Read what the worker said and hand on every whole line."""
-    while chunk := _pipe(worker).read(65536):
-        worker.buffer += chunk
-    *lines, worker.buffer = worker.buffer.split(b"\n")
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # not ours: the pipe is private, but a plugin can write to any descriptor
-        if not isinstance(event, dict):
-            continue
-        if event.get("event") == "epoch":
-            worker.epochs = event["row"]["epoch"]
-            on_event(worker.cell, event)
-        elif event.get("event") == "unwritable":
-            worker.unwritable = str(event.get("reason"))
+def _tell(each: _Running, on_event: Event) -> None:
+    for event in supervise.heard(each.worker):
+        on_event(each.cell, event)
 
 
-def _finish(worker: _Running, on_event: Event) -> None:
-    """The worker is gone: make sure that its group is too and that its cell has a run folder."""
-    cell, code = worker.cell, worker.process.returncode
+def _end(each: _Running, selector: selectors.BaseSelector, leases: Leases, on_event: Event) -> None:
+    """A worker is gone: its row, and what it held."""
+    for descriptor in (each.worker.pipe, each.exit):
+        if descriptor is not None and descriptor in selector.get_map():
+            selector.unregister(descriptor)
     try:
-        end_groups([worker.process])
-        _pipe(worker).close()
-        if code == EX_IOERR and worker.unwritable is not None:
-            raise StoreError(worker.unwritable)
-        if store.stamp(cell.folder) == worker.before:
-            _record_crash(worker, code)
-        record = store.read(cell.folder)
-    except store.Unreadable as reason:
-        raise StoreError(f"{cell.folder}: {reason} right after it was written") from None
+        record = supervise.finish(each.worker)
     finally:
-        store.remove_temporary(cell.folder)
-        store.unlock(cell.folder, worker.lock)
-    on_event(cell, {"event": "end", "record": record})
-
-
-def _record_crash(worker: _Running, code: int) -> None:
-    """A worker that left no run folder: its cell is a row all the same."""
-    cell = worker.cell
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    folder = store.temporary(cell.folder)
-    with store.writing(cell.folder):
-        folder.mkdir(exist_ok=True)
-    last = _last_line(folder / store.LOG)
-    store.commit(
-        RunRecord(
-            identity=cell.identity,
-            suite=cell.folder.parent.name,
-            cell=cell.cell,
-            status="crashed",
-            reason=f"the worker ended with {name} after epoch {worker.epochs}" + (f": {last}" if last else ""),
-            epochs=worker.epochs,
-            seconds=round(time.monotonic() - worker.started, 3),
-            passport=cell.passport,
-            code=cell.code,
-            data_checksum=cell.data_checksum,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-        cell.folder,
-    )
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 2000))
-            return last_line(file.read())
-    except OSError:
-        return ""
+        store.unlock(each.cell.folder, each.lock)
+        leases.give(each.device)
+        _close(each)
+    on_event(each.cell, {"event": "end", "record": record})

@@ -1,0 +1,59 @@
+"""log.txt of a run: what a plugin prints, kept within bounds while it prints and made safe to look at when it is kept.
+
+The worker writes to the file itself, so that its last words survive it. Its runner looks at the size several times a second and
+cuts the middle out of a log that outgrew its limit; what is kept at the end has its beginning and its end, as UTF-8
+without control characters but line ends and tabs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from bench_core.processes import last_line
+
+LOG = "log.txt"
+LARGEST = 2 << 20  # bytes; of a longer one the beginning and the end are kept
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]")
+
+
+def trim(log: Path) -> None:
+    """Cut the middle out of a log that is being written (its writer appends). What is written meanwhile may be lost."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > 2 * LARGEST:
+            content = _shortened(log)
+            with log.open("r+b") as file:
+                file.truncate(0)
+                os.write(file.fileno(), content)
+
+
+def finish(log: Path) -> None:
+    """Put in the log's place a file that nobody has open, within its limit and safe to print. Raises OSError."""
+    if not log.is_file():
+        return
+    text = _shortened(log).decode("utf-8", "replace")
+    part = log.with_name(f".{log.name}")
+    part.write_bytes(CONTROL.sub("?", text.replace("\r\n", "\n").replace("\r", "\n")).encode())
+    part.replace(log)
+
+
+def _shortened(log: Path) -> bytes:
+    size, half = log.stat().st_size, LARGEST // 2
+    with log.open("rb") as file:
+        if size <= LARGEST:
+            return file.read()
+        head = file.read(half)
+        file.seek(size - half)
+        return head + "\n[… the middle of this log was left out …]\n".encode() + file.read(half)
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log in printable characters; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 2000))
+            return last_line(file.read())
+    except OSError:
+        return ""

@@ -1,0 +1,62 @@
+"""Worker processes that are not ours: a script of a few lines in the place of the interpreter, and the cells for it to run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_core import store
+from bench_core.executors import Options, local
+from bench_core.plan import PlannedCell
+from bench_core.record import Cell, ComponentRef
+
+PYTHON = sys.executable
+FORGED = """
+import json, os, sys, pathlib
+from bench_core import store
+from bench_core.record import Cell, RunRecord
+job = json.load(sys.stdin)
+final = pathlib.Path(job["final"])
+def finish():
+    cell = Cell.model_validate(job["cell"])
+    store.commit(RunRecord(identity=final.name, suite="s", cell=cell, status="done"), final)
+"""
+
+
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Run cells with `code` for a worker; gives the events."""
+
+    def run(
+        code: str, *, cells: int = 1, device: str = "cpu", budget: Any = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        script = tmp_path / "worker"
+        script.write_text(f"#!{PYTHON}\n{FORGED}\n{code}")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        events: list[dict[str, Any]] = []
+        folder = store.open_suite_folder(tmp_path, "s")
+        planned = [cell(folder / f"{number:032x}", device) for number in range(cells)]
+        local.execute(planned, lambda c: job(c, budget), lambda c, event: events.append(event), Options(**options))
+        return events
+
+    return run
+
+
+def cell(folder: Path, device: str = "cpu") -> PlannedCell:
+    ref = ComponentRef(name="bench-core/bp")
+    resolved = Cell(method=ref, arch=ref, dataset=ref, data={}, training={"threads": 1}, seed=1)
+    return PlannedCell(
+        resolved, folder.name, folder, device, {}, "", {}, "run", "no run of this identity yet", store.stamp(folder)
+    )
+
+
+def job(planned: PlannedCell, budget: Any = None) -> dict[str, Any]:
+    return {
+        "identity": planned.identity, "suite": "s", "final": str(planned.folder), "device": planned.device,
+        "cell": planned.cell.model_dump(mode="json"), "passport": {}, "code": {}, "data_checksum": "", "why": "a test",
+        "budget": budget or {},
+    }  # fmt: skip

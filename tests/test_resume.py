@@ -1,0 +1,244 @@
+"""A training that goes on from a saved state ends with the bits of one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
+from torch import Tensor, nn
+
+from bench_core import resume
+from bench_core.api import Method, Net
+from bench_core.data import Data
+from bench_core.errors import StoreError
+from bench_core.resume import CannotGoOn, Keeper
+from bench_core.train import EpochRow, train
+
+EPOCHS = 4
+RECIPE = {**TRAINING, "epochs": EPOCHS, "learning_rate": 1e-2}
+Make = Callable[[], tuple[Method, Net, Data]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Killed(Exception):  # noqa: N818
+    """The process was killed right after an epoch."""
+
+
+def going(make: Make, path: Path, *, every: int | None = 1, die_after: int | None = None, identity: str = "i") -> Any:
+    """One attempt at a training: (method, net, rows seen, streams' next draws)."""
+    torch.manual_seed(99)  # a process of its own would have its own global generators
+    random.seed(99)
+    numpy.random.seed(99)
+    method, net, data = make()
+    rows: list[EpochRow] = []
+
+    def observe(row: EpochRow) -> bool:
+        rows.append(row)
+        return False
+
+    class Deadly(Keeper):
+        def passed(self, epoch: int) -> None:
+            super().passed(epoch)
+            if epoch == die_after:
+                raise Killed
+
+    keeper = Deadly(path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state: None)
+    train(method, net, data, RECIPE, 5, observe, keeper)
+    return method, net, rows
+
+
+def state(method: Method, net: Net) -> dict[str, Tensor]:
+    """All that a training leaves, the optimisers' moments and the generators too."""
+    found = {f"net.{name}": value for name, value in net.state_dict().items()}
+    found |= {f"method.{name}": value for name, value in method.state_dict().items()}
+    for number, updater in enumerate(method.tools.updaters):
+        for index, values in updater.optimiser.state_dict()["state"].items():
+            found |= {f"updater.{number}.{index}.{key}": value for key, value in values.items()}
+    found |= {"feedback": method.tools.generator.get_state(), "auxiliary": method.tools.aux_generator.get_state()}
+    return found | {"cpu": torch.get_rng_state()}
+
+
+def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def built_in(name: str, **params: Any) -> Make:
+    def make() -> tuple[Method, Net, Data]:
+        data = toy_data(n=96, test=64)
+        method, net = ready(rule(name, **params), resmlp(seed=3), data, seed=5, **RECIPE)
+        return method, net, data
+
+    return make
+
+
+class Norms(Net):
+    """BatchNorm's running statistics are state that no optimiser knows of."""
+
+    def __init__(self) -> None:
+        from bench_plugins.archs.resmlp import ResMLP
+
+        super().__init__(ResMLP.Params(), (12,), 5)
+        self.embed = nn.Linear(12, 8)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 8)) for _ in range(2)
+        )
+        self.readout = nn.Linear(8, 5)
+
+
+def with_buffers() -> tuple[Method, Net, Data]:
+    torch.manual_seed(1)
+    data = toy_data(n=96, test=64)
+    return *ready(rule("bp"), Norms(), data, seed=5, **RECIPE), data
+
+
+class Restless(type(rule("bp"))):  # type: ignore[misc]
+    """Draws from every global generator and keeps a plain number in an optimiser's state."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        noise = float(torch.rand(())) + random.random() + float(numpy.random.rand()) + random.gauss(0, 1)
+        self.tools.updater.set_lr(1e-3 * (1 + abs(noise)))
+        return super().step(x, y, epoch)
+
+
+def restless() -> tuple[Method, Net, Data]:
+    data = toy_data(n=96, test=64)
+    method = Restless(Restless.Params())
+    return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+
+def pictures() -> tuple[Method, Net, Data]:
+    """Crops and flips, drawn from their own stream."""
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (160, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    y = torch.randint(0, 5, (160,), generator=draws)
+    data = Data(x[:96], y[:96], x[96:], y[96:], 5, (0.5,) * 3, (0.2,) * 3, augment=True)
+    return *ready(rule("dfa", penalty=0.1), resmlp(seed=3, shape=(3, 8, 8)), data, seed=5, **RECIPE), data
+
+
+CASES: dict[str, Make] = {name: built_in(name) for name in METHODS}
+CASES |= {"random targets": built_in("dfa", random_targets=True), "frozen": built_in("bp", freeze="blocks")}
+CASES |= {"buffers and dropout": with_buffers, "global generators": restless, "augmentation": pictures}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
+    """Killed after the first and after the third of four epochs; weights, feedback, moments, generators and rows."""
+    make, path = CASES[name], tmp_path / "state.safetensors"
+    method, net, rows = going(make, tmp_path / "never", every=None)
+    straight = state(method, net)
+    for die_after in (1, 3):
+        with pytest.raises(Killed):
+            going(make, path, die_after=die_after)
+    assert resume.header(path)["epoch"] == 3  # type: ignore[index]
+    method, net, last = going(make, path)
+    assert_same_bits(state(method, net), straight)
+    assert [replace(row, seconds=0) for row in last] == [replace(row, seconds=0) for row in rows[-1:]]
+    assert not (tmp_path / "never").exists()
+
+
+def test_saving_changes_nothing(tmp_path: Path) -> None:
+    make = CASES["credit_bridge"]
+    method, net, _ = going(make, tmp_path / "never", every=None)
+    plain = state(method, net)
+    method, net, _ = going(make, tmp_path / "state.safetensors", every=1)
+    assert_same_bits(state(method, net), plain)
+
+
+def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: Path) -> None:
+    for every, epoch in ((1, 3), (2, 2), (3, 3)):
+        path = tmp_path / f"{every}.safetensors"
+        going(CASES["bp"], path, every=every)
+        assert resume.header(path)["epoch"] == epoch  # type: ignore[index]
+    going(CASES["bp"], tmp_path / "4.safetensors", every=4)
+    assert resume.header(tmp_path / "4.safetensors") is None
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "zeros", "a bit of a tensor", "a bit of the text", "other cell", "gone"]
+)
+def test_a_state_that_cannot_be_trusted_is_not_used(tmp_path: Path, damage: str) -> None:
+    """Then the training begins anew, and ends with the same bits."""
+    make, path = CASES["dfa"], tmp_path / "state.safetensors"
+    straight = state(*going(make, tmp_path / "never", every=None)[:2])
+    with pytest.raises(Killed):
+        going(make, path, die_after=2)
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        del content[len(content) // 2 :]
+    elif damage == "empty":
+        content.clear()
+    elif damage == "zeros":
+        content[:] = bytes(len(content))
+    elif damage == "a bit of a tensor":
+        content[-5] ^= 1
+    elif damage == "a bit of the text":
+        at = content.index(b'\\"seconds\\"') if b'\\"seconds\\"' in content else content.index(b"rows") + 8
+        content[at] ^= 1
+    path.write_bytes(content)
+    if damage == "gone":
+        path.unlink()
+    method, net, rows = going(make, path, identity="other" if damage == "other cell" else "i")
+    assert len(rows) == EPOCHS + 1
+    assert_same_bits(state(method, net), straight)
+
+
+def test_a_state_that_does_not_fit_is_said_so(tmp_path: Path) -> None:
+    """The method was lent one updater more than when the state was saved."""
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        going(CASES["dfa"], path, die_after=2)
+
+    def other() -> tuple[Method, Net, Data]:
+        method, net, data = CASES["dfa"]()
+        method.tools.auxiliary({"extra": [nn.Parameter(torch.zeros(2))]})
+        return method, net, data
+
+    with pytest.raises(CannotGoOn):
+        going(other, path)
+
+
+def test_a_full_disk_leaves_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        going(CASES["bp"], path, die_after=1)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        going(CASES["bp"], path)
+    assert path.read_bytes() == before
+
+
+def test_the_text_of_a_state_is_read_without_torch(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        going(CASES["bp"], path, die_after=2)
+    found = resume.header(path)
+    assert found is not None
+    assert found["rows"] == 3
+    assert json.dumps(found)
+    for content in (b"", b"\xff" * 9, b"\x02" + bytes(7) + b"{}", b"\x10" + bytes(7) + b'{"__metadata__":1'):
+        path.write_bytes(content)
+        assert resume.header(path) is None
+    assert resume.header(tmp_path) is None
