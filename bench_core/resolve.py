@@ -105,7 +105,7 @@ def _component(
         if kind == "method":
             told["passport"] = target.passport.as_dict()
         if kind == "diagnostic":
-            told |= {"when": target.when, "direction": target.direction}
+            told |= {"when": target.when, "direction": target.direction, "across": target.across}
         if kind == "dataset":
             told["checksum"] = target(validated).prepare(data_dir)
         if kind != "diagnostic":

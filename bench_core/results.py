@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench_core import store
+from bench_core import late, store
 from bench_core.identity import digest
 from bench_core.judgement import DepthUtility, Settings
 from bench_core.record import Cell, RunRecord
@@ -81,7 +81,9 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     found = store.scan(roots)
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     for run in found.runs:
-        by_folder[run.folder.parent].append(run.record)
+        record, troubles = late.attach(run.record, run.folder)
+        found.troubles += troubles
+        by_folder[run.folder.parent].append(record)
     results = []
     for folder in sorted(by_folder):
         described, trouble = _described(folder)

@@ -143,7 +143,7 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
     entries = [document.subtree(("methods", i)) for i in range(len(_items(document, "methods")))]
     chosen: list[Document] = []
     for text in texts:
-        wanted = _component("--method", text, ("methods", len(chosen)))
+        wanted = component_option("--method", text, ("methods", len(chosen)))
         kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]  # none with options
         chosen += kept or [wanted]
     document.put_list(("methods",), chosen, Mark(f"--method {printable(texts[0])}", 0, 0, ("methods",)))
@@ -159,7 +159,7 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
 
 
 def _choose_component(document: Document, kind: str, text: str) -> None:
-    wanted = _component(f"--{kind}", text, (kind,))
+    wanted = component_option(f"--{kind}", text, (kind,))
     axis = ("matrix", kind)
     choices = document.at(axis)
     same = [
@@ -175,7 +175,7 @@ def _choose_component(document: Document, kind: str, text: str) -> None:
         document.put((kind,), wanted)
 
 
-def _component(flag: str, text: str, base: KeyPath) -> Document:
+def component_option(flag: str, text: str, base: KeyPath) -> Document:
     """`dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; a value is YAML."""
     file = f"{flag} {printable(text)}"
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench_core.judgement import canonical
-from bench_core.report.rows import NOT_FINITE, OTHER, PASSPORT, N, gamma, growth, passport, reference, why
+from bench_core.early_stop import savings
+from bench_core.judgement import canonical, label
+from bench_core.report.rows import NOT_FINITE, OTHER, PASSPORT, N, gamma, growth, passport, reference, signed, why
 from bench_core.verdict import Group, Row, Settings, is_finished
 
 CITATION = "arXiv:2606.21126"
@@ -127,6 +128,23 @@ def _judged_by(settings: Settings) -> str:
     return words.get(depth.floor, f"{depth.floor} with frozen blocks")
 
 
+def _stopped(groups: Sequence[Group]) -> list[str]:
+    """What `stop_when` saved and cost, a line per method."""
+    records = [record for group in groups for record in group.records]
+    peers = [record.cell.method for record in records]
+    lines = []
+    for found in savings(records):
+        at = ", ".join(str(epoch) for epoch in found.at.values())
+        spared = f"{found.epochs} epochs" + (f", about {found.seconds:.0f} s," if found.seconds is not None else "")
+        cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
+        if found.cost is not None:
+            half = f" ± {found.cost.half_width:.1f}" if found.cost.half_width is not None else ""
+            cost = f"accuracy {signed(found.cost.mean)}{half} pp against the same cells trained to their end (n={found.cost.n})"
+        name = label(found.method, peers)
+        lines.append(f"{name} ended by {found.diagnostic} after epoch {at} of {found.planned}: {spared} saved; {cost}")
+    return lines
+
+
 def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) -> list[str]:
     """How to read the tables; legends only for the columns that are shown."""
     shown = set(columns)
@@ -151,6 +169,7 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
             legend.append("local: none of what a passport lists")
         if legend:
             lines.append("Uses: " + ", ".join(legend))
+    lines += _stopped(groups)
     lines.append("The last epoch counts, never the best. The test set is also the probe.")
     lines.append(f"Protocol: {CITATION}")
     return lines

@@ -1,0 +1,136 @@
+"""Late audits: a diagnostic measured on the checkpoint of a finished run, without training.
+
+    results/<suite>/<identity>/late.<diagnostic>.json     what was measured, when, with which version; beside what the run left
+
+A run folder itself is never changed: a late measurement is a file of its own, sealed with a checksum and tied to the run.json
+that it belongs to. Readers (`bench_core.results`) put it among the run's measurements; where the run had measured the same
+diagnostic, the later one counts. Each run is measured in a child process (`bench_core.late_worker`), which rebuilds network,
+method and data from the cell, loads the checkpoint, and refuses where the states on the probe are not those that the run stored:
+then the code has changed since.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench_core import store
+from bench_core.identity import digest
+from bench_core.processes import end_groups, last_line
+from bench_core.record import Measurement, RunRecord
+
+SCHEMA = 1
+TIMEOUT = 3600.0  # seconds for one run; a hang is ended, a measurement is not
+
+
+class Late(BaseModel):
+    """The content of late.<diagnostic>.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    late_schema: int
+    run: str  # the checksum of the run.json that it belongs to
+    diagnostic: str  # full name
+    params: dict[str, Any]
+    measurement: Measurement
+    versions: dict[str, Any]
+    measured: str  # when
+    checksum: str = ""
+
+    def sealed(self) -> Late:
+        return self.model_copy(update={"checksum": self.digest()})
+
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"checksum"}))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a late audit of one run came to: measurements by short name, or the reason why there are none."""
+
+    folder: Path
+    record: RunRecord
+    measurements: Mapping[str, Measurement]
+    problem: str | None = None
+
+
+def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
+    """The record with the late measurements that lie in its folder, and a line for each that cannot be read."""
+    found, troubles = dict(record.measurements), []
+    for path in sorted(folder.glob("late.*.json")):
+        try:
+            late = Late.model_validate_json(path.read_bytes())
+            if late.late_schema > SCHEMA:
+                raise ValueError(
+                    f"schema {late.late_schema} is newer than this bench reads ({SCHEMA}): update bench-core"
+                )
+            if late.digest() != late.checksum:
+                raise ValueError("it was changed: its checksum differs")
+            if late.run != record.checksum:
+                raise ValueError("it belongs to another run")
+        except (OSError, ValueError) as error:
+            reason = "it does not follow its schema" if isinstance(error, ValidationError) else str(error)
+            troubles.append(f"{path}: late measurement not counted: {reason}")
+        else:
+            found[late.diagnostic.rpartition("/")[2]] = late.measurement
+    return (record if found == record.measurements else record.model_copy(update={"measurements": found})), troubles
+
+
+def write(folder: Path, late: Late) -> None:
+    """Keep a late measurement beside its run; an older one of the same diagnostic is replaced."""
+    name = late.diagnostic.rpartition("/")[2]
+    store.replace_file(folder / f"late.{name}.json", late.sealed().model_dump_json(indent=1) + "\n")
+
+
+def audit_runs(
+    runs: Sequence[store.Stored],
+    diagnostics: Sequence[Mapping[str, Any]],
+    data_dir: Path | None,
+    device: str | None,
+    workers: int,
+) -> Iterator[Outcome]:
+    """Measure diagnostics on the checkpoints of runs, several at once, and keep what was measured.
+
+    diagnostics  `{"name": full name, "params": …}` of each
+    device       None: the one that the run was trained on
+    """
+
+    def one(run: store.Stored) -> Outcome:
+        if "checkpoint.safetensors" not in run.record.files:
+            return Outcome(run.folder, run.record, {}, f"it is {run.record.status} and left no checkpoint")
+        job = {"folder": str(run.folder.absolute()), "diagnostics": list(diagnostics), "device": device,
+               "data_dir": str(data_dir) if data_dir else None}  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bench_core.late_worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            out, err = child.communicate(json.dumps(job).encode(), TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return Outcome(run.folder, run.record, {}, f"it took over {TIMEOUT:.0f} s and was ended")
+        finally:
+            end_groups([child])
+        try:
+            answer = json.loads(out.decode("utf-8", "replace").splitlines()[-1])
+            if "problem" in answer:
+                return Outcome(run.folder, run.record, {}, answer["problem"])
+            found = {name: Measurement.model_validate(value) for name, value in answer["measurements"].items()}
+        except (IndexError, ValueError, KeyError, TypeError):
+            return Outcome(run.folder, run.record, {}, f"its process ended with {child.returncode}: {last_line(err)}")
+        return Outcome(run.folder, run.record, found)
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(one, runs)
+
+
+def choose(runs: Sequence[store.Stored], keep: Callable[[RunRecord], bool] = lambda record: True) -> list[store.Stored]:
+    """The runs that a late audit is asked for, in a stable order."""
+    return sorted((run for run in runs if keep(run.record)), key=lambda run: str(run.folder))

@@ -1,0 +1,123 @@
+"""Late audits: a diagnostic on a finished run's checkpoint is what the run itself would have measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import Bench, Finished
+
+from bench_core import late, store
+from bench_core.results import gather
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path):
+    """The finished suite, free to be written to, and the folder of its dfa run."""
+    results = tmp_path / "results"
+    shutil.copytree(finished.results, results)
+    (run,) = (
+        found for found in store.scan([results]).runs
+        if found.record.cell.method.short == "dfa" and found.record.cell.method.params["freeze"] is None
+    )  # fmt: skip
+    return results, run
+
+
+def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
+    """The network, the feedback, the data and the probe are those of the training: Γ is the same number."""
+    results, run = copy
+    before = run.record.measurements["alignment"]
+    bench = Bench(tmp_path)
+    done = bench(
+        "audit", run.folder, "--diagnostic", "alignment", "--diagnostic", "nudging", "--diagnostic", "loss_decrease"
+    )
+    assert done.returncode == 0, done.stderr
+    suites, troubles = gather([results])
+    assert troubles == []
+    (record,) = (record for record in suites[0].records if record.identity == run.record.identity)
+    assert record.measurements["alignment"].details["unclamped"] == pytest.approx(before.details["unclamped"], abs=1e-6)
+    assert record.measurements["nudging"].value < 0
+    assert record.measurements["loss_decrease"].not_diagnostic  # one epoch
+    assert store.read(run.folder, sums=True) == run.record  # the run itself is as it was
+    assert "not diagnostic: fewer than two epochs" in done.stdout
+
+
+def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
+    """Another network under the same cell: the states on the probe give it away."""
+    from safetensors.torch import load_file, save_file
+
+    _, run = copy
+    path = run.folder / "checkpoint.safetensors"
+    tensors = load_file(path)
+    tensors["net.blocks.0.w1.weight"] = tensors["net.blocks.0.w1.weight"] * 1.5
+    save_file(tensors, path)
+    files = {name: entry.model_dump() for name, entry in run.record.files.items()}
+    files[path.name] = {"bytes": path.stat().st_size, "blake2b": store.checksum(path)}
+    record = run.record.model_copy(update={"files": {k: type(run.record.files[k])(**v) for k, v in files.items()}})
+    (run.folder / store.RUN).write_text(store.sealed(record).to_json())
+    done = Bench(tmp_path)("audit", run.folder, "--diagnostic", "nudging")
+    assert done.returncode == 1
+    assert "gives other states h_1" in done.stderr
+    assert not list(run.folder.glob("late.*"))
+
+
+def a_late(stored: store.Stored, value: float = 0.5, **changes) -> late.Late:
+    measurement = {"value": value, "details": {"deep": value}}
+    fields = {
+        "late_schema": 1,
+        "run": stored.record.checksum,
+        "diagnostic": "bench-core/alignment",
+        "params": {},
+        "versions": {},
+    }
+    return late.Late.model_validate({**fields, "measurement": measurement, "measured": "2026-01-01", **changes})
+
+
+def test_the_later_measurement_counts(copy):
+    _, run = copy
+    late.write(run.folder, a_late(run))
+    late.write(run.folder, a_late(run, 0.25))
+    record, troubles = late.attach(run.record, run.folder)
+    assert troubles == []
+    assert record.measurements["alignment"].value == 0.25
+    assert record.measurements["scale_growth"] == run.record.measurements["scale_growth"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("value", "its checksum differs"), ("run", "belongs to another run"), ("schema", "newer"), ("json", "schema")],
+)
+def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, reason):
+    _, run = copy
+    path = run.folder / "late.alignment.json"
+    if fault == "run":
+        late.write(run.folder, a_late(run, run="0" * 32))
+    elif fault == "schema":
+        late.write(run.folder, a_late(run, late_schema=2))
+    else:
+        late.write(run.folder, a_late(run))
+        raw = json.loads(path.read_text())
+        raw["measurement"]["value"] = 0.9
+        path.write_text(json.dumps(raw) if fault == "value" else path.read_text()[:-20])
+    record, troubles = late.attach(run.record, run.folder)
+    assert record == run.record
+    assert len(troubles) == 1
+    assert reason in troubles[0]
+    assert str(path) in troubles[0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("depth_utility", "compares runs"),
+        ("nudging[eta=-1]", "eta: must be above 0"),
+        ("nudgin", "did you mean nudging?"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is(copy, tmp_path, wanted, message):
+    results, _ = copy
+    done = Bench(tmp_path)("audit", results, "--diagnostic", wanted)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(results.rglob("late.*"))

@@ -1,0 +1,103 @@
+"""stop_when: a diagnostic that fires ends the training, and the run says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import TINY, Bench
+from records import run
+
+from bench_core import store
+from bench_core.early_stop import savings
+from bench_core.report.tables import leaderboard
+
+MEASURED = "diagnostics: [{name: scale_growth, threshold: 1.05}, alignment, loss_decrease]\n"
+STOP = TINY.replace("epochs: 1", "epochs: 5, learning_rate: 0.02") + MEASURED + "floors: false\n"
+
+
+def records(results):
+    return {run.record.cell.method.short: run.record for run in store.scan([results]).runs}
+
+
+def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):
+    """dfa's stream grows from the first epoch on; what is measured at the end is measured where it ended."""
+    suite = bench.cwd / "tiny.yaml"
+    suite.write_text(STOP + "stop_when: [scale_growth]\n")
+    done = bench("run", suite)
+    assert done.returncode == 0, done.stderr
+    record = records(bench.cwd / "results")["dfa"]
+    assert (record.status, record.stopped_by) == ("done", "scale_growth")
+    rows = [
+        json.loads(line)
+        for line in (bench.cwd / "results/tiny" / record.identity / "epochs.jsonl").read_text().splitlines()
+    ]
+    growth = [row["measurements"]["scale_growth"]["value"] for row in rows]
+    assert record.epochs == len(rows) - 1 < 5
+    assert growth[-1] > 1.05
+    assert all(value <= 1.05 for value in growth[1:-1])
+    assert "loss_decrease" in record.measurements
+    assert "loss_decrease" not in rows[1]["measurements"] or len(rows) == 2
+
+
+def test_what_fires_before_training_ends_nothing(bench: Bench):
+    """It is not diagnostic in this suite."""
+    suite = bench.cwd / "tiny.yaml"
+    text = STOP.replace("threshold: 1.05", "threshold: 0.5").replace("epochs: 5", "epochs: 2")
+    suite.write_text(text + "stop_when: [scale_growth]\n")
+    assert bench("run", suite).returncode == 0
+    record = records(bench.cwd / "results")["dfa"]
+    assert (record.epochs, record.stopped_by) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stop_when: [reference_floor]", "reference_floor is not among the suite's diagnostics"),
+        ("stop_when: [alignment]", "alignment cannot end a training"),
+        ("stop_when: [scale_growth, loss_decrease]", "loss_decrease cannot end a training"),
+    ],
+)
+def test_a_diagnostic_that_cannot_end_a_training_is_refused(bench: Bench, line, message):
+    suite = bench.cwd / "tiny.yaml"
+    suite.write_text(STOP + line + "\n")
+    done = bench("plan", suite)
+    assert done.returncode == 2
+    assert f"tiny.yaml:{len(STOP.splitlines()) + 1}:" in done.stderr
+    assert message in done.stderr
+
+
+def ended(seed, accuracy, epoch, **fields):
+    training = {"stop_when": {"bench-core/reference_floor": None}}
+    return run(seed=seed, accuracy=accuracy, training=training, epochs=epoch, stopped_by="reference_floor", **fields)
+
+
+def whole(seed, accuracy):
+    return run(seed=seed, accuracy=accuracy, training={"stop_when": {}})
+
+
+def test_what_was_saved_and_what_it_cost_are_paired_by_seed():
+    runs = [
+        ended(42, 0.308, 4, seconds_per_epoch=5.0),
+        ended(123, 0.31, 4, seconds_per_epoch=5.0),
+        whole(42, 0.306),
+        whole(123, 0.32),
+    ]
+    (found,) = savings(runs)
+    assert (found.diagnostic, found.at, found.planned, found.epochs) == ("reference_floor", {42: 4, 123: 4}, 100, 192)
+    assert found.seconds == pytest.approx(960)
+    assert found.cost.mean == pytest.approx((0.2 - 1.0) / 2)
+    assert found.cost.n == 2
+
+
+def test_without_a_run_to_the_end_the_cost_is_not_known():
+    (found,) = savings([ended(42, 0.3, 4), ended(123, 0.3, 5), whole(42, 0.3)])
+    assert found.cost is None
+    assert found.seconds is None
+    assert savings([whole(42, 0.3)]) == []
+
+
+def test_the_leaderboard_says_so():
+    text = leaderboard([ended(42, 0.308, 4, seconds_per_epoch=5.0), whole(42, 0.306)], width=400)
+    assert "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; accuracy +0.2 pp" in text
+    assert "is not known" in leaderboard([ended(42, 0.308, 4)], width=400)
