@@ -31,6 +31,12 @@ class SuiteResults:
     settings: Settings
     records: tuple[RunRecord, ...]
     superseded: int
+    folder: Path = Path()
+    description: str = ""
+
+    def run_folder(self, record: RunRecord) -> Path:
+        """Where a run of this suite lies."""
+        return self.folder / record.identity
 
 
 def cell_key(cell: Cell) -> str:
@@ -59,6 +65,7 @@ class _Described(BaseModel):
 
     name: str = ""
     title: str = ""
+    description: str = ""
     thresholds: dict[str, float] = {}
     depth_utility: DepthUtility = DepthUtility()
     cells: dict[str, str] = {}
@@ -90,7 +97,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         found.troubles += [trouble] if trouble else []
         counted, superseded = current(by_folder[folder], described.cells)
         settings = Settings(described.thresholds, described.depth_utility, described.title)
-        results.append(SuiteResults(described.name, settings, counted, superseded))
+        results.append(SuiteResults(described.name, settings, counted, superseded, folder, described.description))
     return results, found.troubles
 
 
