@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench_core import late, store
+from bench_core import epochs, late, store
+from bench_core.epochs import Epoch
 from bench_core.identity import digest
 from bench_core.judgement import DepthUtility, Settings
 from bench_core.record import Cell, RunRecord
@@ -99,6 +100,19 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         settings = Settings(described.thresholds, described.depth_utility, described.title)
         results.append(SuiteResults(described.name, settings, counted, superseded, folder, described.description))
     return results, found.troubles
+
+
+def epochs_of(results: SuiteResults) -> tuple[dict[str, tuple[Epoch, ...]], list[str]]:
+    """Identity → rows of epochs.jsonl, of the runs that count, and a line for each file that could not be read."""
+    found: dict[str, tuple[Epoch, ...]] = {}
+    troubles = []
+    for record in results.records:
+        folder = results.run_folder(record)
+        try:
+            found[record.identity] = epochs.read(folder)
+        except store.Unreadable as reason:
+            troubles.append(f"{folder}: the epochs are not counted: {reason}")
+    return found, troubles
 
 
 def current(records: Sequence[RunRecord], cells: dict[str, str]) -> tuple[tuple[RunRecord, ...], int]:

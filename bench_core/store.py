@@ -35,6 +35,7 @@ from bench_core.record import ENDED, FileSum, RunRecord
 
 RUN = "run.json"
 SUITE = "suite.json"
+EPOCHS = "epochs.jsonl"
 QUARANTINE = "quarantine"
 LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
 

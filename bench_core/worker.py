@@ -201,7 +201,7 @@ class CellRun:
 
     def write_rows(self, rows: list[dict[str, Any]], mode: str = "a") -> None:
         text = "".join(json.dumps(jsonable(row), sort_keys=True, allow_nan=False) + "\n" for row in rows)
-        with store.writing(self.final), (self.folder / "epochs.jsonl").open(mode, encoding="utf-8") as file:
+        with store.writing(self.final), (self.folder / store.EPOCHS).open(mode, encoding="utf-8") as file:
             file.write(text)
 
     def remember(self) -> dict[str, Any]:
