@@ -17,6 +17,7 @@ import click
 from bench_core import __version__
 from bench_core.commands.audit import audit
 from bench_core.commands.options import PATH, planned, suite_options
+from bench_core.commands.report import figure, report
 from bench_core.errors import BenchError, Exit
 
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
@@ -218,7 +219,11 @@ def schema() -> None:
     click.echo(json.dumps(suite_schema(), indent=2))
 
 
-REGISTERED: tuple[click.Command, ...] = (audit,)  # the commands of `bench_core.commands`
+REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.commands`
+    audit,
+    figure,
+    report,
+)
 for command in REGISTERED:
     bench.add_command(command)
 

@@ -10,8 +10,20 @@ import click
 if TYPE_CHECKING:
     from bench_core.plan import Plan
     from bench_core.plugins import Registry
+    from bench_core.results import SuiteResults
 
 PATH = click.Path(path_type=Path)
+results_argument = click.argument("results", nargs=-1, type=PATH)
+
+
+def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
+    """The results under the given folders, by default `results`; what could not be read is a warning line each."""
+    from bench_core.results import gather
+
+    suites, troubles = gather(list(roots) or [Path("results")])
+    for line in troubles:
+        click.echo(f"warning: {line}", err=True)
+    return suites, troubles
 
 
 def suite_options(command: Any) -> Any:

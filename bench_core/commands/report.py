@@ -1,0 +1,63 @@
+"""`bench report` and `bench figure`: results as a page, and as figures for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench_core.commands.options import PATH, gathered, results_argument
+from bench_core.errors import UsageError
+
+FIGURES = ["leaderboard", "audit", "temporal", "alignment", "penalty", "lambda_sweep", "depth_sweep", "normalization"]
+
+
+@click.command()
+@results_argument
+@click.option("-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write.")
+def report(results: tuple[Path, ...], output: Path) -> None:
+    """Write one self-contained HTML page: verdicts, figures, tables, provenance. It needs no network."""
+    from bench_core.report.page import page
+    from bench_core.store import replace_file
+
+    suites, troubles = gathered(results)
+    replace_file(output, page(suites, troubles))
+    click.echo(output)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(FIGURES))
+@results_argument
+@click.option("--format", "form", type=click.Choice(["svg", "png", "pdf"]), default="svg", show_default=True)
+@click.option("--suite", metavar="NAME", help="Only of this suite.")
+@click.option("-o", "--output", type=PATH, help="The file to write  [NAME.FORMAT]")
+def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, output: Path | None) -> None:
+    """Write a figure of the report for a paper; its caption is printed.
+
+    Where the results have several suites or recipes, each gets a file of its own, numbered after the first.
+    """
+    from bench_core.report.figures import drawn
+    from bench_core.report.figures.paper import render
+    from bench_core.report.view import view
+    from bench_core.store import replace_bytes
+
+    suites, _ = gathered(results)
+    if suite is not None and suite not in {found.name for found in suites}:
+        known = ", ".join(sorted({found.name for found in suites})) or "none"
+        raise UsageError(f"{suite}: no such suite in these results; there are: {known}")
+    target = output or Path(f"{name}.{form}")
+    count = 0
+    for found in suites:
+        if suite not in (None, found.name):
+            continue
+        seen = view(found)
+        for number, made in drawn(seen, [name]):
+            count += 1
+            path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
+            replace_bytes(path, render(made, form))  # type: ignore[arg-type]
+            where = seen.name if number is None else f"{seen.name}: {seen.headers[number]}"
+            click.echo(f"{path}  ({where})\n  {made.caption}")
+    if not count:
+        raise UsageError(
+            f"these results have nothing for the figure {name}: no finished run, or no suite with such an axis"
+        )

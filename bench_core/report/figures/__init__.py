@@ -1,0 +1,183 @@
+"""The figures: Vega-Lite specs made with Altair, once for the page (panels as wide as they may be) and for paper.
+
+A figure is a title, a caption that says what to see and n, and panels that are specs of their own. Colours are those of
+Okabe and Ito, which colour-blind readers tell apart; what colour says, shape or dash says too. Names of methods are
+data in a spec, never field names or expressions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench_core.report.view import STATES, View
+
+Spec = dict[str, Any]
+
+HEALTHY, FIRED, SILENT = "#0072B2", "#D55E00", "#8A8A8A"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#8A8A8A")
+DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 2, 1, 2), (3, 3), (12, 2))
+SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+STATE_COLOURS = (HEALTHY, FIRED, SILENT)
+STATE_SHAPES = ("circle", "triangle-up", "diamond")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart: a Vega-Lite spec without a width and without a legend, and what it shows."""
+
+    title: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: how what bears this name is drawn."""
+
+    name: str
+    colour: str
+    shape: str
+    dash: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of one recipe or one suite. Every panel fades what the signal `pick`, a list of legend names, leaves out."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[Key, ...] = ()
+    columns: int = 2
+
+
+def chart(values: Sequence[dict[str, Any]]) -> Any:
+    """A chart of inline data."""
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=list(values)))  # type: ignore[no-untyped-call]
+
+
+def panel(title: str, drawing: Any, height: int) -> Panel:
+    """An Altair chart as a panel, without Altair's configuration."""
+    import altair as alt
+    from altair.utils import schemapi
+
+    drawing = drawing.properties(height=max(height, 60), description=title).add_params(alt.param(name="pick", value=[]))
+    spec: Spec = drawing.to_dict(validate=schemapi.DEBUG_MODE)
+    return Panel(title, {key: item for key, item in spec.items() if key not in ("$schema", "config")})
+
+
+def picked(field: str, otherwise: float = 0.85) -> Any:
+    """The opacity of what the legend's choice keeps, and of the rest."""
+    import altair as alt
+
+    return alt.condition(
+        f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0", alt.value(otherwise), alt.value(0.08)
+    )
+
+
+def coloured(keys: Sequence[Key], field: str) -> Any:
+    import altair as alt
+
+    return alt.Color(f"{field}:N", legend=None).scale(domain=[k.name for k in keys], range=[k.colour for k in keys])
+
+
+def shaped(keys: Sequence[Key], field: str) -> Any:
+    import altair as alt
+
+    return alt.Shape(f"{field}:N", legend=None).scale(domain=[k.name for k in keys], range=[k.shape for k in keys])
+
+
+def dashed(keys: Sequence[Key], field: str) -> Any:
+    import altair as alt
+
+    return alt.StrokeDash(f"{field}:N", legend=None).scale(
+        domain=[key.name for key in keys], range=[list(key.dash) for key in keys]
+    )
+
+
+def log_axis(values: Iterable[float | None], **more: Any) -> Any:
+    """A logarithmic axis with few ticks: powers of ten, or 1, 2 and 5 of each where the values span less than two of them."""
+    import altair as alt
+
+    found = [math.log10(value) for value in values if value is not None and value > 0]
+    low, high = (math.floor(min(found)), math.ceil(max(found))) if found else (0, 1)
+    steps = (1, 2, 5) if found and max(found) - min(found) < 2 else (1,)
+    stride = max(1, round((high - low) / 8)) if len(steps) == 1 else 1
+    ticks = [step * 10.0**power for power in range(low, high + 1, stride) for step in steps]
+    plain = "datum.value >= 0.01 && datum.value < 10000"
+    expression = f"{plain} ? format(datum.value, '~g') : format(datum.value, '~e')"
+    return alt.Axis(labelExpr=expression, values=ticks, **more)
+
+
+STATE_KEYS = tuple(Key(*item) for item in zip(STATES, STATE_COLOURS, STATE_SHAPES, strict=True))
+
+
+def series(names: Sequence[str]) -> tuple[Key, ...]:
+    """How the lines of a chart are drawn, in the given order."""
+    return tuple(
+        Key(name, PALETTE[i % len(PALETTE)], SHAPES[i % len(SHAPES)], DASHES[i % len(DASHES)])
+        for i, name in enumerate(names)
+    )
+
+
+def drawn(
+    found: View, names: Iterable[str] | None = None, *, validate: bool = False
+) -> list[tuple[int | None, Figure]]:
+    """The figures (default: all) that the runs of a suite give, each with the number of its recipe (None: of all).
+
+    validate  have Altair check each part against the schema of Vega-Lite: the tests do; it takes half of the time
+    """
+    from altair.utils import schemapi
+
+    with schemapi.debug_mode(validate):
+        return [(k, figure) for name in (names or FIGURES) for k, figure in FIGURES[name](found)]
+
+
+def _audit(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.audit import audit
+
+    return audit(found)
+
+
+def _temporal(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.temporal import temporal
+
+    return temporal(found)
+
+
+def _alignment(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.alignment import alignment_map
+
+    return alignment_map(found)
+
+
+def _leaderboard(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.ranking import ranking
+
+    return ranking(found)
+
+
+def _sweep(name: str) -> Callable[[View], list[tuple[int | None, Figure]]]:
+    def make(found: View) -> list[tuple[int | None, Figure]]:
+        from bench_core.report.figures import sweeps
+
+        return sweeps.SWEEPS[name](found)
+
+    return make
+
+
+FIGURES: dict[str, Callable[[View], list[tuple[int | None, Figure]]]] = {
+    "leaderboard": _leaderboard,
+    "audit": _audit,
+    "temporal": _temporal,
+    "alignment": _alignment,
+    "penalty": _sweep("penalty"),
+    "lambda_sweep": _sweep("lambda_sweep"),
+    "depth_sweep": _sweep("depth_sweep"),
+    "normalization": _sweep("normalization"),
+}

@@ -1,0 +1,253 @@
+"""The report: one self-contained HTML page that opens from disk and asks no network for anything.
+
+Everything that comes from results is data: Jinja2 escapes it, `escape.visible` writes out invisible characters first,
+chart specs are JSON in script elements that no browser executes, and the Content-Security-Policy allows exactly the two
+scripts of this module by their SHA-256, no `eval` (Vega's expressions are interpreted) and no connection.
+
+The page stays readable and small for any number of runs: beyond `MOST_RUNS` rows of the verdict table, and the limits of
+each figure, it says what it leaves out and where all of it is to be had.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bench_core import __version__
+from bench_core.report import escape, figures, notes
+from bench_core.report.layers import layers
+from bench_core.report.provenance import Provenance, provenance
+from bench_core.report.rows import OTHER, PASSPORT, compact, fraction, passport, signed
+from bench_core.report.tables import COLUMNS, NONE
+from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
+from bench_core.results import SuiteResults
+from bench_core.verdict import Row, Run
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_RUNS = 4000  # rows of the verdict table of one page
+MOST_RECIPES = 24  # recipes of a suite with figures and tables of their own
+LETTERS = ("a", "b", "c", "d")
+EMBED = "window.vegaEmbed=vegaEmbed;"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of the verdict table. `cells` are (text, sort key, state) by letter; Γ may be struck out."""
+
+    run: str
+    method: str
+    recipe: str
+    seed: int
+    accuracy: str
+    sort_accuracy: float | None
+    kind: str
+    verdict: str
+    cells: tuple[tuple[str, float | None, str], ...]
+    gamma: str
+    sort_gamma: float | None
+    struck: str | None
+    margin_bp: str
+    sort_margin_bp: float | None
+    reason: str
+
+
+def _read(letter: str, number: float | None) -> str:
+    if number is None:
+        return NONE
+    if number != number or number in (float("inf"), float("-inf")):
+        return "not finite"
+    return signed(number) if letter == "d" else compact(number) if letter != "c" else f"{number:.3f}"
+
+
+def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
+    record, judgement = run.record, run.judgement
+    deep, struck = gamma_deep(run)
+    values = {letter: value(run, letter) for letter in LETTERS}
+    accuracy = record.accuracy if record.status == "done" else None
+    return Verdict(
+        run=record.identity,
+        method=name_of(row),
+        recipe=recipe,
+        seed=record.cell.seed,
+        accuracy=NONE if accuracy is None else _read("c", accuracy) if accuracy != accuracy else fraction(accuracy),
+        sort_accuracy=accuracy,
+        kind=judgement.kind,
+        verdict=judgement.text,
+        cells=tuple((_read(k, number), number, state(run, k)) for k, number in values.items()),
+        gamma=NONE if deep is None else signed(deep, 3),
+        sort_gamma=deep,
+        struck=struck,
+        margin_bp=_read("d", judgement.margin_bp) if record.status == "done" else NONE,
+        sort_margin_bp=judgement.margin_bp if record.status == "done" else None,
+        reason=record.reason or "",
+    )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure in the page: the ids of its panels, and their specs as they stand in script elements."""
+
+    figure: figures.Figure
+    ids: tuple[str, ...]
+    specs: tuple[Markup, ...]
+
+
+def script_json(data: Any) -> Markup:
+    """JSON for a script element: nothing in it can end the element, and no invisible character survives."""
+    return Markup(escape.json_text(json.dumps(data, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c"))
+
+
+def _figures(found: View, prefix: str) -> dict[int | None, list[Drawn]]:
+    made: dict[int | None, list[Drawn]] = {}
+    for count, (number, figure) in enumerate(figures.drawn(found)):
+        if number is not None and number >= MOST_RECIPES:
+            continue
+        ids = tuple(f"{prefix}-f{count}-{k}" for k in range(len(figure.panels)))
+        drawn = Drawn(figure, ids, tuple(script_json(item.spec) for item in figure.panels))
+        made.setdefault(number, []).append(drawn)
+    return made
+
+
+def _passports(found: View) -> list[dict[str, Any]]:
+    """Method → what information it uses; floors use what their method does."""
+    shown: dict[str, dict[str, Any]] = {}
+    for _, row, _ in found.runs:
+        if row.role == "floor":
+            continue
+        flags = {name for run in row.runs for name, flag in run.record.passport.items() if flag}
+        told = any(run.record.passport for run in row.runs)
+        shown.setdefault(
+            name_of(row),
+            {
+                "method": name_of(row),
+                "flags": [name in flags for name in PASSPORT],
+                "other": ", ".join(sorted(escape.visible(name) for name in flags - PASSPORT.keys())),
+                "codes": passport(row) or "not declared",
+                "told": told,
+            },
+        )
+    return [shown[name] for name in sorted(shown)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A suite in the page."""
+
+    id: str
+    view: View
+    verdicts: tuple[Verdict, ...]
+    hidden: int
+    counts: dict[str, int]
+    figures: dict[int | None, list[Drawn]]
+    provenance: Provenance
+    passports: list[dict[str, Any]]
+    footer: list[str]
+
+
+def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
+    many = len(found.groups) > 1
+    verdicts = [_verdict(found.headers[k] if many else "", row, run) for k, row, run in found.runs[:most]]
+    counts: dict[str, int] = {}
+    for _, _, run in found.runs:
+        counts[run.judgement.kind] = counts.get(run.judgement.kind, 0) + 1
+    return Section(
+        id=f"s{number}",
+        view=found,
+        verdicts=tuple(verdicts),
+        hidden=len(found.runs) - len(verdicts),
+        counts=dict(sorted(counts.items(), key=lambda item: -item[1])),
+        figures=_figures(found, f"s{number}"),
+        provenance=provenance(found, most),
+        passports=_passports(found),
+        footer=notes.of_all(found.groups, found.settings, (column.key for column in COLUMNS)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates with autoescape; every string that they print has its invisible characters written out."""
+
+    def finalize(item: Any) -> Any:
+        return escape.visible(item) if isinstance(item, str) and not isinstance(item, Markup) else item
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {
+        "key_path": key_path,
+        "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
+        "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
+        "CITATION": notes.CITATION,
+    }  # fmt: skip
+    return made
+
+
+def key_path(shape: str) -> str:
+    """The outline of a mark in a legend, as an SVG path within 12 × 12."""
+    return {
+        "circle": "M6 1.5a4.5 4.5 0 1 0 .01 0Z", "square": "M2 2h8v8h-8Z", "diamond": "M6 .5L11 6L6 11.5L1 6Z",
+        "triangle-up": "M6 1L11.5 10.5H.5Z", "triangle-down": "M6 11L.5 1.5H11.5Z", "triangle-right": "M11 6L1.5 .5V11.5Z",
+        "triangle-left": "M1 6L10.5 .5V11.5Z", "cross": "M4 1h4v3h3v4h-3v3h-4v-3h-3v-4h3Z",
+    }[shape]  # fmt: skip
+
+
+def asset(name: str) -> Markup:
+    """Our own style sheet or script, as it stands."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def library() -> str:
+    """Vega, Vega-Lite, vega-embed with the expression interpreter, in one script."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle(EMBED)).replace("</script", "<\\/script")
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """The Content-Security-Policy: these scripts, inline styles (Vega sets some), images from data, and nothing else."""
+    sums = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{text}'" for text in sums) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
+    """The report of all suites as HTML."""
+    with ThreadPoolExecutor(1) as beside:  # the bundler works outside Python's lock: build the figures meanwhile
+        bundled: Future[str] = beside.submit(library)
+        views = [view(found) for found in suites]
+        most = max(MOST_RUNS // max(len(views), 1), 50)
+        sections = [section(found, number, most) for number, found in enumerate(views)]
+        drawn = any(item.figures for item in sections)
+        scripts = ([bundled.result()] if drawn else []) + [str(asset("page.js"))]
+    return "".join(_rendered("report.html.j2", sections=sections, troubles=list(troubles), scripts=scripts))
+
+
+def _rendered(name: str, scripts: list[str], **context: Any) -> Iterator[str]:
+    template = environment().get_template(name)
+    return template.generate(
+        scripts=[Markup(text) for text in scripts], policy=policy(scripts), style=asset("page.css"), **context
+    )
+
+
+Renderer = Callable[..., Iterator[str]]

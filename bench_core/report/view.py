@@ -1,0 +1,116 @@
+"""What a page or a figure is made of: the runs of a suite, judged, and small questions about one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from bench_core.judgement import Settings, alignment, judged, threshold_of
+from bench_core.record import RunRecord
+from bench_core.report import notes
+from bench_core.report.escape import visible
+from bench_core.report.rows import N
+from bench_core.results import SuiteResults
+from bench_core.verdict import Group, Row, Run, judge_all
+
+State = Literal["healthy", "fired", "not judged"]
+STATES: tuple[State, ...] = ("healthy", "fired", "not judged")
+
+
+@dataclass(frozen=True)
+class View:
+    """The results of a suite, judged recipe by recipe; `headers` tells the recipes apart."""
+
+    results: SuiteResults
+    groups: tuple[Group, ...]
+    headers: tuple[str, ...]
+
+    @property
+    def settings(self) -> Settings:
+        return self.results.settings
+
+    @property
+    def name(self) -> str:
+        return visible(self.results.name)
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, Row, Run], ...]:
+        """Every run that counts with the number of its recipe and its row."""
+        return tuple((k, row, run) for k, group in enumerate(self.groups) for row in group.rows for run in row.runs)
+
+
+def view(results: SuiteResults) -> View:
+    groups = judge_all(results.records, results.settings)
+    return View(results, tuple(groups), tuple(notes.headers(groups)))
+
+
+def competing(group: Group) -> list[Row]:
+    """The rows that are judged: methods and the ceiling, in the order of the leaderboard."""
+    return [row for row in group.rows if row.role != "floor"]
+
+
+def name_of(row: Row) -> str:
+    return visible(row.label)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def finite(value: Any) -> float | None:
+    """A finite number or None; stored details may hold the words that stand for others."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """Significant digits: more than anybody can see, fewer bytes in the page."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def state(run: Run, letter: str) -> State:
+    """What a diagnostic says of one run. Floors and failed runs are not judged."""
+    judgement = run.judgement
+    if letter in judgement.fired:
+        return "fired"
+    quiet = letter in judgement.missing or letter in dict(judgement.not_diagnostic)
+    return "not judged" if quiet or judgement.status != "done" or judgement.role == "floor" else "healthy"
+
+
+def value(run: Run, letter: str) -> float | None:
+    """The number behind a letter, as people read it: b at N = 128, d in percentage points; it may be infinite or NaN."""
+    if run.record.status != "done":
+        return None
+    if letter == "d":
+        return run.judgement.margin
+    found = judged(run.record.measurements).get(letter)
+    if found is None or found[1].value is None:
+        return None
+    return found[1].value / N if letter == "b" else found[1].value
+
+
+def thresholds(group: Group, letter: str, settings: Settings) -> list[float]:
+    """The limits in force for a letter, in the units of `value`: one, unless runs were stored with different ones."""
+    found = set()
+    for row in competing(group):
+        for run in row.finished:
+            entry = judged(run.record.measurements).get(letter)
+            limit = threshold_of(*entry, settings.thresholds) if entry else None
+            if limit is not None:
+                found.add(limit / N if letter == "b" else limit)
+    return sorted(found)
+
+
+def state_norm(record: RunRecord) -> float | None:
+    """‖h_L‖: the median per-sample norm of the last state after training."""
+    item = record.measurements.get("scale_growth")
+    norms = item.details.get("h") if item is not None else None
+    return finite(norms[-1]) if isinstance(norms, Sequence) and norms and not isinstance(norms, str) else None
+
+
+def gamma_deep(run: Run) -> tuple[float | None, str | None]:
+    """Γ deep of one run, and why it means nothing where it does."""
+    found = alignment(run.record, run.judgement)
+    return (None, None) if found is None else (found.deep, found.not_diagnostic)
