@@ -101,17 +101,25 @@ def dashed(keys: Sequence[Key], field: str) -> Any:
 
 
 def log_axis(values: Iterable[float | None], **more: Any) -> Any:
-    """A logarithmic axis with few ticks: powers of ten, or 1, 2 and 5 of each where the values span less than two of them."""
+    """A logarithmic axis with few ticks: powers of ten; 1, 2 and 5 of each, or round numbers, where the values span little."""
     import altair as alt
 
-    found = [math.log10(value) for value in values if value is not None and value > 0]
-    low, high = (math.floor(min(found)), math.ceil(max(found))) if found else (0, 1)
-    steps = (1, 2, 5) if found and max(found) - min(found) < 2 else (1,)
-    stride = max(1, round((high - low) / 8)) if len(steps) == 1 else 1
-    ticks = [step * 10.0**power for power in range(low, high + 1, stride) for step in steps]
+    found = [value for value in values if value is not None and value > 0] or [1.0]
+    ticks = _log_ticks(min(found), max(found))
     plain = "datum.value >= 0.01 && datum.value < 10000"
     expression = f"{plain} ? format(datum.value, '~g') : format(datum.value, '~e')"
     return alt.Axis(labelExpr=expression, values=ticks, **more)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    span = math.log10(high / low)
+    if span >= 2:
+        return [10.0**power for power in range(first, last + 1, max(1, round((last - first) / 8)))]
+    if span >= 0.7 or high == low:
+        return [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
+    width = 10.0 ** math.floor(math.log10((high - low) / 2))
+    return [float(f"{k * width:.6g}") for k in range(math.floor(low / width), math.ceil(high / width) + 1)]
 
 
 STATE_KEYS = tuple(Key(*item) for item in zip(STATES, STATE_COLOURS, STATE_SHAPES, strict=True))

@@ -11,6 +11,7 @@ FORMATS: tuple[Format, ...] = ("svg", "png", "pdf")
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDTHS = {1: 460, 2: 250, 3: 190}  # of a panel, in pixels, by panels per row: a page of text is about 560 wide
 CHANNELS = ("color", "shape", "strokeDash", "fill")
+STROKE = {"symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}  # in a legend of lines without marks
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "Helvetica, Arial, sans-serif",
@@ -42,7 +43,7 @@ def paper(figure: Figure) -> Spec:
     for item in figure.panels:
         spec = dict(item.spec)
         datasets |= spec.pop("datasets", {})
-        spec |= {"width": WIDTHS.get(columns, 190), "title": item.title}
+        spec |= {"width": WIDTHS.get(columns, 190), "title": item.title.replace("‖", "||")}  # few fonts have the sign
         panels.append(_still(spec, {key.name for key in figure.legend}))
     shared = dict.fromkeys(CHANNELS, "shared")
     return {
@@ -69,7 +70,7 @@ def _still(node: Any, names: set[str]) -> Any:
     for channel in CHANNELS:
         found = made.get(channel)
         if isinstance(found, dict) and "legend" in found and set(found.get("scale", {}).get("domain", ())) == names:
-            made[channel] = {**found, "legend": {"title": None}}
+            made[channel] = {**found, "legend": {"title": None} | ({} if "shape" in node else STROKE)}
     return made
 
 

@@ -39,7 +39,7 @@ class Entry:
 
 
 def _number(value: Any) -> str:
-    return compact(float(value)) if isinstance(value, (int, float)) else visible(str(value))
+    return f"{value:g}" if isinstance(value, (int, float)) else visible(str(value))
 
 
 def _rest(row: Row, without: Sequence[str]) -> str:
@@ -140,8 +140,10 @@ def _panel(entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: 
     if not points:
         return None
     scale = alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale(zero=False, padding=10)
+    offset = alt.XOffset("method:N").scale(domain=[key.name for key in keys], paddingOuter=2.0 + len(keys) / 2)
     base = chart(points).encode(
         x=alt.X("x:O", sort=list(order), title=axis, axis=alt.Axis(labelAngle=0)),
+        xOffset=offset,
         opacity=picked("method", 1.0),
         color=coloured(keys, "method"),
     )
@@ -171,7 +173,7 @@ def _panel(entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: 
         ),
         chart(crossed)
         .mark_point(shape="cross", angle=45, size=220, color="#8A8A8A", strokeWidth=1.5)
-        .encode(x=alt.X("x:O", sort=list(order)), y=y)
+        .encode(x=alt.X("x:O", sort=list(order)), y=y, xOffset=offset)
         if (crossed := [point for point in points if point["note"]])
         else None,
     ]  # fmt: skip
