@@ -39,7 +39,7 @@ def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, o
     from bench_core.report.figures import drawn
     from bench_core.report.figures.paper import render
     from bench_core.report.view import view
-    from bench_core.store import replace_bytes
+    from bench_core.store import replace_file
 
     suites, _ = gathered(results)
     if suite is not None and suite not in {found.name for found in suites}:
@@ -54,7 +54,7 @@ def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, o
         for number, made in drawn(seen, [name]):
             count += 1
             path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
-            replace_bytes(path, render(made, form))  # type: ignore[arg-type]
+            replace_file(path, render(made, form))  # type: ignore[arg-type]
             where = seen.name if number is None else f"{seen.name}: {seen.headers[number]}"
             click.echo(f"{path}  ({where})\n  {made.caption}")
     if not count:
