@@ -150,7 +150,7 @@ class Net(nn.Module):
         """
         return None
 
-    def costate(self, states: States) -> tuple[Tensor, ...] | None:
+    def costate(self, states: States, y: Tensor) -> tuple[Tensor, ...] | None:
         """λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form, where the architecture has one (else None)."""
         return None
 

@@ -230,6 +230,8 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
         found = measure(kind(kind.Params()), audit)
         if found.letter in ("a", "b"):
             assert fires(found), component.name
+        elif component.name in ("nudging", "perturbation_correlation", "costate_alignment"):
+            assert found.not_diagnostic is not None, component.name
 
 
 # ------------------------------------------------------------------------------------------------------------ BatchNorm
@@ -425,7 +427,7 @@ def test_state_bridge_credit_is_the_slope_of_the_loss_also_through_a_projection(
 
         def loss(h, t=t):
             predicted = made.bridge(made.lens(h), t, states.output_error)
-            return float(net.loss(net.readout(predicted), y, "sum"))
+            return float(net.loss(net.readout(predicted), y, "sum").detach())
 
         assert (loss(h + v) - loss(h - v)) / 2 == pytest.approx(float((a * v).sum()), rel=1e-3, abs=1e-13)
 
@@ -448,7 +450,7 @@ def test_the_closed_form_costate_is_the_exact_gradient():
     for training in (True, False):
         net.train(training)
         states = net.states(x).detach(y)
-        for exact, g in zip(net.costate(states), exact_gradients(net, states.h[0], y), strict=True):
+        for exact, g in zip(net.costate(states, y), exact_gradients(net, states.h[0], y), strict=True):
             torch.testing.assert_close(exact, g, rtol=1e-4, atol=1e-6)
 
 
@@ -487,3 +489,25 @@ def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     learned = any(not torch.equal(value, own[key]) for key, value in made.state_dict().items())
     assert learned == method.endswith("bridge")
+
+
+def test_costate_alignment_scores_every_rule_against_the_truth_and_no_other_network():
+    """bp's credit is the costate; dfa's has nothing to do with it; state_bridge learns towards it on frozen blocks."""
+    from bench_plugins.diagnostics.costate_alignment import CostateAlignment
+
+    diagnostic = CostateAlignment(CostateAlignment.Params())
+
+    def score(method, steps=0):
+        made, net, x, y = setting("linear_lq", method, freeze="blocks")
+        for _ in range(steps):
+            made.step(x, y, 3)
+        return diagnostic.measure(Audit(net, made, data_for("linear_lq"), 0, 3))
+
+    assert score("bp").value == pytest.approx(1.0, abs=1e-6)
+    assert score("bp").details["ratio"] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert abs(score("dfa").value) < 0.3
+    assert score("state_bridge", steps=300).value > score("state_bridge").value + 0.2
+    made, net, _, _ = setting("relu_mlp")
+    found = diagnostic.measure(Audit(net, made, data_for("relu_mlp"), 0, 0))
+    assert found.value is None
+    assert found.not_diagnostic == "the network has no costate in closed form"

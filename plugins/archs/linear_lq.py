@@ -83,8 +83,8 @@ class LinearLQ(Net):
                 block.draw(len(x))
         return super().states(x, local, statistics)
 
-    def costate(self, states: States) -> tuple[Tensor, ...]:
-        costates = [states.output_error @ self.readout.weight]
+    def costate(self, states: States, y: Tensor) -> tuple[Tensor, ...]:
+        costates = [self.loss.error(states.logits, y) @ self.readout.weight]
         for block in reversed(self.blocks):
             costates.insert(0, costates[0] @ block.linear.weight)
         return tuple(costate.detach() for costate in costates)

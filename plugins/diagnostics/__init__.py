@@ -19,6 +19,8 @@ def bench_diagnostics() -> list[Component]:
                   "d: the blocks help less than blocks left at random", SOURCE),
         Component("alignment", f"{here}.alignment:Alignment",
                   "Γ: cosine of the credit to the backprop gradient, per layer", SOURCE),
+        Component("costate_alignment", f"{here}.costate_alignment:CostateAlignment",
+                  "cosine of the credit to the costate in closed form (linear_lq)", SOURCE),
         Component("perturbation_correlation", f"{here}.perturbation_correlation:PerturbationCorrelation",
                   "ρ: correlation of predicted and measured loss changes, per layer", SOURCE),
         Component("nudging", f"{here}.nudging:Nudging",

@@ -1,0 +1,72 @@
+"""Costate alignment: the cosine between a method's credit and the costate in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from bench_plugins.diagnostics.alignment import cosine
+
+from bench_core.api import Control, Diagnostic, Measured
+from bench_core.audit import Audit, credits_become, layered, median
+from bench_core.net import exact_gradients
+
+
+class CostateAlignment(Diagnostic):
+    """Mean over the probe samples of cos(a_l, λ_l), at the sites of the credits; λ_l the exact costate ∂loss/∂h_l that the network
+    knows in closed form (`Net.costate`: linear_lq, at the realised noise). Not diagnostic on other networks.
+
+    value = the mean over 1 ≤ l ≤ L−1; `mean` over all sites; `ratio` = median ‖a_l‖/‖λ_l‖ per sample. Unlike Γ it needs no
+    backward pass through the network: the truth does not come from the machinery that is being audited.
+    Source: arXiv:2606.21126 (the toy problem; published, 8,000 steps: state_bridge .945, credit_bridge .944, dfa .001).
+    """
+
+    def measure(self, audit: Audit) -> Measured:
+        if not audit.batches[0].audited:
+            return Measured(None, not_diagnostic="the method has no credit to audit")
+        costates = [audit.net.costate(batch.states, batch.y) for batch in audit.batches]
+        if costates[0] is None:
+            return Measured(None, not_diagnostic="the network has no costate in closed form")
+        values, ratios, reasons = [], [], {}
+        for index, site in enumerate(audit.net.sites):
+            pairs = [
+                (audit.net.flat(batch.audited[index]).double(), audit.net.flat(truth[site]).double())
+                for batch, truth in zip(audit.batches, costates, strict=True)
+                if truth is not None
+            ]
+            values.append(float(torch.cat([cosine(a, exact, 1e-30) for a, exact in pairs]).mean()))
+            sizes = [a.norm(dim=1) / exact.norm(dim=1).clamp_min(1e-300) for a, exact in pairs]
+            ratios.append(median(torch.cat(sizes)))
+            if not math.isfinite(values[-1]):
+                reasons[site] = "states, credits or errors are not finite"
+            elif ratios[-1] == 0:
+                reasons[site] = "the credit is zero"
+        return layered(audit, values, reasons, ratio=ratios)
+
+    def controls(self) -> list[Control]:
+        def with_costate(what: Literal["exact", "noise", "zero"]) -> Callable[[Audit], None]:
+            """A network that knows its costate, and credits that are it, or noise, or nothing."""
+
+            def change(audit: Audit) -> None:
+                net = audit.net
+                net.costate = lambda states, y: exact_gradients(net, states.h[0], y)  # type: ignore[method-assign]
+                credits_become(what)(audit)
+
+            return change
+
+        return [
+            Control(
+                "the costate itself",
+                with_costate("exact"),
+                lambda found: found.value is not None and found.value > 1 - 1e-6,
+            ),
+            Control(
+                "Gaussian noise",
+                with_costate("noise"),
+                lambda found: found.value is not None and abs(found.value) < 0.05,
+            ),
+            Control("no credit", with_costate("zero"), lambda found: found.not_diagnostic is not None),
+            Control("a network without a costate", lambda audit: None, lambda found: found.value is None),
+        ]
