@@ -128,11 +128,13 @@ class PerN(ParamsModel):
 class Dataset(ABC):
     """A data set: where its files lie, what their checksum is, and how they become tensors.
 
-    `shape` (of one input) and `classes` are known before anything is loaded.
+    `shape` (of one input), `classes` and whether it is a regression (then `classes` counts the outputs) are known before
+    anything is loaded.
     """
 
     shape: tuple[int, ...]
     classes: int
+    regression: ClassVar[bool] = False
 
     class Params(ParamsModel):
         """Parameters of the data set; part of the identity of a cell."""

@@ -167,7 +167,7 @@ def _raise_faults(
     indices: list[tuple[int, int, int]],
     diagnostics: list[int],
     components: _Components,
-    unsupported: dict[tuple[int, int, int], str | None],
+    unsupported: dict[tuple[int, int, int], dict[str, str] | None],
 ) -> None:
     """Turn what the components found into problems at the places of the suite; raise them all at once."""
     problems: dict[str, Any] = {}
@@ -184,10 +184,13 @@ def _raise_faults(
     for spec, row in zip(specs, indices, strict=True):
         for kind, index in zip(PARTS, row, strict=True):
             blame(index, spec, kind)
-        reason = unsupported.get(row)
-        if reason:
-            what = f"{spec.method['name']} cannot train {spec.arch['name']} on {spec.dataset['name']}: {reason}"
-            problem = suite.problem(spec, "method", what)
+        refusal = unsupported.get(row)
+        if refusal:
+            arch, dataset = spec.arch["name"], spec.dataset["name"]
+            who = (
+                f"{spec.method['name']} cannot train {arch}" if refusal["at"] == "method" else f"{arch} cannot be used"
+            )
+            problem = suite.problem(spec, refusal["at"], f"{who} on {dataset}: {refusal['why']}")
             problems[str(problem)] = problem
     for number, index in enumerate(diagnostics):
         blame(index, None, f"diagnostics[{number}]")

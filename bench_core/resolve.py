@@ -34,7 +34,7 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
 
     request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …}
     answer   {"components": [{"params", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
-              "trios": [reason or null, …]}
+              "trios": [{"at": "arch" or "method", "why"} or null, …]}
     """
     names = ", ".join(name for _, name, _ in request["components"])
     child = subprocess.Popen(
@@ -128,8 +128,11 @@ def base_class(kind: str) -> type | None:
     return {"method": api.Method, "arch": api.Net, "dataset": api.Dataset, "diagnostic": api.Diagnostic}.get(kind)
 
 
-def _unsupported(method: Any, arch: Any, dataset: Any) -> str | None:
-    """Why this method cannot train this network on this data, or None. The network is built on the meta device."""
+def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
+    """Why this method cannot train this network on this data, and which part says so ("arch" or "method"), or None.
+
+    The network is built on the meta device.
+    """
     if method is None or arch is None or dataset is None:
         return None  # said already, where it broke
     import torch
@@ -142,14 +145,18 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> str | None:
         with torch.device("meta"):
             net = net_class(net_params, data.shape, data.classes)
         if len(net.blocks) == 0:
-            return "the architecture has no blocks: there is nothing for a learning rule to train"
+            return {"at": "arch", "why": "it has no blocks: there is nothing for a learning rule to train"}
+    except ValueError as error:  # how an architecture says that the inputs do not suit it
+        return {"at": "arch", "why": brief(error).partition(": ")[2]}
     except (Exception, SystemExit) as error:
-        return f"the network cannot be built for inputs of shape {data_class.shape}: {brief(error)}"
+        return {"at": "arch", "why": f"it cannot be built for inputs of shape {data_class.shape}: {brief(error)}"}
+    if data.regression and getattr(rule_params, "random_targets", False):
+        return {"at": "method", "why": "random_targets draws classes, and this data set has none"}
     try:
         reason = rule(rule_params).unsupported(net)
-        return None if reason is None else str(reason)
     except (Exception, SystemExit) as error:
-        return f"it cannot say whether it supports this network: {brief(error)}"
+        reason = f"it cannot say whether it supports this network: {brief(error)}"
+    return None if reason is None else {"at": "method", "why": str(reason)}
 
 
 def main() -> None:

@@ -34,6 +34,8 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.executors.supervise import EX_IOERR
 from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
 
+PROBE_BYTES = 64 * MIB
+
 
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when the runner dies (Linux; elsewhere an orphan finishes its cell)."""
@@ -236,7 +238,8 @@ class CellRun:
         return None
 
     def save_tensors(self, net: Any, method: Any, audit: Any) -> None:
-        """checkpoint: network, feedback, auxiliary nets. probe: states, reference gradients and credits of the last audit."""
+        """checkpoint: network, feedback, auxiliary nets. probe: states, reference gradients and credits of the last audit,
+        as norms and cosines see them (`Net.flat`), of the first samples that fit into 64 MiB: on resmlp all of them."""
         import torch
         from safetensors.torch import save_file
 
@@ -259,12 +262,13 @@ class CellRun:
             | {f"method.{key}": value.clone() for key, value in method.state_dict().items()},
         )
         batches = audit.batches
-        probe = {f"h_{i}": torch.cat([b.states.h[i] for b in batches]) for i in range(net.depth + 1)}
-        probe |= {f"g_{i}": torch.cat([b.g[i] for b in batches]) for i in range(net.depth + 1)}
+        rows = {f"h_{i}": [b.states.h[i] for b in batches] for i in range(net.depth + 1)}
+        rows |= {f"g_{i}": [b.g[i] for b in batches] for i in range(net.depth + 1)}
         if batches[0].credits is not None:
-            for index, site in enumerate(net.sites):
-                probe[f"a_{site}"] = torch.cat([b.per_sample(b.credits.audited[index]) for b in batches])
-        write("probe.safetensors", probe)
+            rows |= {f"a_{site}": [b.audited[index] for b in batches] for index, site in enumerate(net.sites)}
+        flat = {key: [net.flat(part) for part in parts] for key, parts in rows.items()}
+        room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
+        write("probe.safetensors", {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()})
 
     def record(self, status: Status, reason: str | None) -> RunRecord:
         job, last = self.job, self.rows[-1] if self.rows else None

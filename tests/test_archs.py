@@ -234,6 +234,33 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
             assert found.not_diagnostic is not None, component.name
 
 
+@pytest.mark.parametrize(
+    ("name", "floats", "features", "samples"),
+    [("vit_mini", 11 * 16 * 128, 16, 128), ("small_cnn", 3 * (3 * (256 + 128 + 256) + 2 * 512), 512, 3)],
+)
+def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
+    tmp_path, monkeypatch, name, floats, features, samples
+):
+    """The CLS token of token streams; large maps are cut to the first samples, so that a run folder stays small."""
+    from safetensors.torch import load_file
+
+    from bench_core import worker
+
+    made, net, _, _ = setting(name, "fa")
+    audit = Audit(net, made, data_for(name), 0, 0)
+    monkeypatch.setattr(worker, "PROBE_BYTES", 4 * floats)
+    run = object.__new__(worker.CellRun)
+    run.folder = run.final = tmp_path
+    run.save_tensors(net, made, audit)
+    found = load_file(tmp_path / "probe.safetensors")
+    assert set(found) == {f"{kind}_{i}" for kind in "hg" for i in range(4)} | {f"a_{site}" for site in net.sites}
+    assert found["h_0"].shape == (samples, features)
+    assert torch.equal(found["h_1"], net.flat(audit.batches[0].states.h[1])[:samples])
+    torch.testing.assert_close(
+        found[f"a_{net.sites[-1]}"], net.flat(128 * audit.batches[0].credits.audited[-1])[:samples]
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ BatchNorm
 
 
@@ -467,7 +494,7 @@ def test_a_forward_pass_has_one_realisation_of_the_noise():
     assert torch.equal(net.states(batch).logits, net.states(batch).logits)
     torch.testing.assert_close(net.states(batch.repeat(3, 1)).logits, net.states(batch).logits.repeat(3, 1))
     quiet = arch("linear_lq", FLAT, width=12, depth=3, noise=0.0)
-    assert float((net.states(batch).h[1] - net.blocks[0].linear(batch)).std()) == pytest.approx(0.03, rel=0.1)
+    assert float((net.states(batch).h[1] - net.blocks[0].linear(batch)).detach().std()) == pytest.approx(0.03, rel=0.1)
     assert torch.equal(quiet.states(batch).h[1], quiet.blocks[0].linear(batch))
 
 

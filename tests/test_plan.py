@@ -210,6 +210,59 @@ def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, r
     assert line.startswith(f"{name.partition('/')[0]} 1.0: method {name}: {reason}")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "vit_mini").replace("digits", "teacher"),
+            "2:7: arch: vit_mini cannot be used on teacher: vit_mini needs images (channels, height, width) whose sides are "
+            "multiples of its patch (4), not inputs of shape (128,)",
+        ),
+        (
+            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "{name: linear_lq, width: 32}"),
+            "arch: linear_lq cannot be used on digits: linear_lq has no embedding: inputs must have width = 32 features, "
+            "not shape",
+        ),
+        (
+            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "{name: vit_mini, heads: 3}"),
+            "heads: 3 does not divide width 128",
+        ),
+        (
+            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "linear_lq").replace("digits", "linear_quadratic")
+            .replace("[dfa]", "[{name: dfa, random_targets: true}]"),
+            "methods[0]: dfa cannot train linear_lq on linear_quadratic: random_targets draws classes, and this data set has none",
+        ),
+    ],
+)  # fmt: skip
+def test_a_network_that_does_not_suit_the_data_is_refused_at_its_place(planned, text: str, line: str) -> None:
+    """One line for all methods, seeds and floors."""
+    with pytest.raises(SuiteError) as caught:
+        planned(text.replace("methods: [dfa]", "methods: [dfa, fa]"))
+    (found,) = str(caught.value).splitlines()
+    assert line in found
+
+
+def test_an_architecture_without_blocks_is_refused(planned, monkeypatch, tmp_path: Path) -> None:
+    home = tmp_path / "site"
+    source = """
+from torch import nn
+from bench_core.api import Component, Net, hookimpl
+
+class Bare(Net):
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        self.embed, self.blocks, self.readout = nn.Flatten(), nn.ModuleList(), nn.Linear(64, classes)
+
+@hookimpl
+def bench_archs():
+    return [Component("bare", "bare_arch:Bare")]
+"""
+    fake_dist(home, "bench-bare", "bare_arch", source)
+    monkeypatch.syspath_prepend(str(home))
+    with pytest.raises(SuiteError, match=r":2:7: arch: bare cannot be used on digits: it has no blocks"):
+        planned(SUITE.replace("{name: resmlp, width: 8, depth: 2}", "bare"))
+
+
 def test_missing_data_are_one_line_that_says_where_they_must_lie(
     planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

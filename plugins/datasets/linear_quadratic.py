@@ -22,6 +22,7 @@ class LinearQuadratic(Dataset):
 
     shape = (64,)
     classes = 10
+    regression = True
 
     def prepare(self, folder: Path | None) -> str:
         return "generated"  # by this code, which is in a cell's identity
