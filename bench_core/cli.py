@@ -16,8 +16,11 @@ import click
 
 from bench_core import __version__
 from bench_core.commands.audit import audit
+from bench_core.commands.compare import compare
 from bench_core.commands.options import PATH, planned, suite_options
 from bench_core.commands.report import figure, report
+from bench_core.commands.runs import cite, export
+from bench_core.commands.runs import show as show_run
 from bench_core.errors import BenchError, Exit
 
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
@@ -221,8 +224,12 @@ def schema() -> None:
 
 REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.commands`
     audit,
+    cite,
+    compare,
+    export,
     figure,
     report,
+    show_run,
 )
 for command in REGISTERED:
     bench.add_command(command)

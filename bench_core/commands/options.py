@@ -26,6 +26,13 @@ def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
     return suites, troubles
 
 
+def terminal_width() -> int:
+    """Columns of the terminal (or COLUMNS), 100 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
 def suite_options(command: Any) -> Any:
     """The options that say which suite, changed how, with which data and results."""
     options = [

@@ -9,6 +9,7 @@ from typing import Any
 from bench_core.judgement import CORE_DEFAULTS, canonical
 from bench_core.record import RunRecord
 from bench_core.report.view import View, name_of
+from bench_core.suite import Training
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def provenance(found: View, most: int) -> Provenance:
 
 
 def again(record: RunRecord) -> str:
-    """The command that makes one run again, where its suite is at hand."""
+    """The command that makes one run again, where its suite is at hand; overrides are what differs from the default recipe."""
     ref = record.cell.method
     options = [
         f"{key}={value}"
@@ -90,4 +91,10 @@ def again(record: RunRecord) -> str:
         if key in CORE_DEFAULTS and not isinstance(value, dict) and canonical(value) != canonical(CORE_DEFAULTS[key])
     ]
     method = ref.short + (f"[{','.join(options)}]" if options else "")
-    return f"bench run {shlex.quote(record.suite)} --method {shlex.quote(method)} --seed {record.cell.seed}"
+    words = ["bench", "run", record.suite, "--method", method, "--seed", str(record.cell.seed)]
+    given = {f"training.{key}": value for key, value in record.cell.training.items()}
+    usual = {f"training.{key}": value for key, value in Training().model_dump().items()}
+    for key, value in (given | {f"data.{key}": value for key, value in record.cell.data.items()}).items():
+        if not isinstance(value, dict) and value is not None and canonical(value) != canonical(usual.get(key)):
+            words += ["--set", f"{key}={value}"]
+    return shlex.join(words)

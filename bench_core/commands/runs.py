@@ -1,0 +1,78 @@
+"""`bench show`, `bench export`, `bench cite`: one run, all runs as a table, and what they built on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench_core.commands.options import PATH, gathered, results_argument, terminal_width
+from bench_core.errors import UsageError
+
+
+@click.command()
+@click.argument("run")
+@results_argument
+def show(run: str, results: tuple[Path, ...]) -> None:
+    """Show one run: its measurements, its verdict and why, and where its numbers come from.
+
+    RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
+    """
+    from bench_core.report.single import text
+    from bench_core.report.terminal import say
+    from bench_core.report.view import view
+
+    folder = Path(run)
+    roots = results or ((folder.parent,) if folder.is_dir() else ())
+    wanted = folder.resolve().name if folder.is_dir() else run
+    found = [
+        (seen, row, item)
+        for seen in map(view, gathered(roots)[0])
+        for _, row, item in seen.runs
+        if item.record.identity.startswith(wanted)
+    ]
+    if not found:
+        raise UsageError(f"{run}: no such run that counts; `bench report` and `bench export` list the identities")
+    if len({item.record.identity for _, _, item in found}) > 1:
+        matches = ", ".join(sorted({item.record.identity[:12] for _, _, item in found})[:6])
+        raise UsageError(f"{run}: several runs begin like this: {matches}")
+    seen, row, item = found[0]
+    say(text(seen, row, item, seen.results.run_folder(item.record), terminal_width()))
+
+
+@click.command()
+@results_argument
+@click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.option("--table", type=click.Choice(["runs", "epochs"]), default="runs", show_default=True, help="A row per …")
+@click.option("-o", "--output", type=PATH, help="The file to write; CSV is printed without it.")
+def export(results: tuple[Path, ...], form: str, table: str, output: Path | None) -> None:
+    """Write all runs, or all epochs of all runs, as one flat table."""
+    from bench_core.report.export import TABLES, as_csv, write_parquet
+    from bench_core.report.view import view
+    from bench_core.store import replace_file
+
+    suites, _ = gathered(results)
+    lines = list(TABLES[table]([view(found) for found in suites]))
+    if form == "parquet":
+        output = output or Path(f"{table}.parquet")
+        write_parquet(lines, output)
+    elif output is not None:
+        replace_file(output, as_csv(lines))
+    else:
+        click.echo(as_csv(lines), nl=False)
+        return
+    click.echo(output)
+
+
+@click.command()
+@results_argument
+def cite(results: tuple[Path, ...]) -> None:
+    """Print BibTeX of what results used: the protocol, the rules, the data, the software."""
+    from bench_core import plugins
+    from bench_core.report.cite import bibtex
+
+    suites, _ = gathered(results)
+    known: dict[tuple[str, str], tuple[str, str]] = {
+        (item.kind, item.full_name): (item.component.summary, item.component.cite) for item in plugins.load().components
+    }
+    click.echo(bibtex([record for found in suites for record in found.records], known), nl=False)

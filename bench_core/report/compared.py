@@ -1,0 +1,91 @@
+"""Comparisons as a table for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+from bench_core.record import jsonable
+from bench_core.report.comparison import Comparison, Side
+from bench_core.report.escape import json_text, plain
+from bench_core.report.rows import fraction, signed
+from bench_core.report.tables import NONE
+
+SCHEMA = "bench-compare/1"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.3f}".removeprefix("0") if value >= 0.001 else f"{value:.0e}"
+
+
+def _mean(side: Side) -> str:
+    return NONE if side.mean is None else fraction(side.mean)
+
+
+def _effect(item: Comparison) -> str:
+    if item.effect is None:
+        return NONE
+    half = item.effect.half_width
+    return signed(item.effect.mean, 2) + (" (n=1)" if half is None else f" ± {half:.2f}")
+
+
+def as_table(found: Sequence[Comparison], alone: Sequence[str] = (), width: int | None = None) -> str:
+    """A table per recipe, the verdicts and remarks below it, and how to read it."""
+    from tabulate import tabulate
+
+    blocks = []
+    for where, items in groupby(found, key=lambda item: item.where):
+        rows, below = [], []
+        for item in items:
+            same = item.a.label == item.b.label
+            label = item.a.label if same else f"{item.a.label} → {item.b.label}"
+            numbers = [
+                _mean(item.a),
+                _mean(item.b),
+                _effect(item),
+                item.n,
+                _p(item.p),
+                _p(item.p_holm),
+                _p(item.p_smallest),
+            ]
+            rows.append([plain(label), *map(str, numbers)])
+            if item.a.verdict != item.b.verdict:
+                below.append(f"{label}: {item.a.verdict} → {item.b.verdict}")
+            if item.note:
+                below.append(f"{label}: {item.note}")
+        heads = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
+        align = ["left", *["right"] * 7]
+        table = tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True, colalign=align)
+        lines = [wrapped(plain(line), width) for line in below]
+        blocks.append("\n\n".join([wrapped(plain(where), width), table, *(["\n".join(lines)] if lines else [])]))
+    if alone:
+        blocks.append("\n".join(wrapped(plain(line), width) for line in alone))
+    blocks.append(
+        "\n".join(
+            wrapped(line, width)
+            for line in (
+                "B - A: difference of the test accuracies in percentage points, mean over the n seeds that both finished,"
+                " ± its 95 % interval (Student t of the paired differences).",
+                "p: exact sign-flip test of the pairs; Holm: adjusted for all comparisons above; least p: the smallest that"
+                " n seeds allow, whatever the effect.",
+            )
+        )
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """A line for people, broken at words."""
+    if width is None:
+        return line
+    return "\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent="  ", break_on_hyphens=False))
+
+
+def as_json(found: Sequence[Comparison], alone: Sequence[str] = ()) -> str:
+    document = {"schema": SCHEMA, "comparisons": [asdict(item) for item in found], "alone": list(alone)}
+    return json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"

@@ -1,0 +1,181 @@
+"""Results as flat tables for other tools: a row per run, or a row per run and epoch; CSV, or Parquet through pyarrow.
+
+Numbers are in full precision and in columns of their own; what is not finite is empty, with its column named in
+`not_finite`. A column that a diagnostic brings is named `<diagnostic>` (its value as stored; b is per sample).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from bench_core.errors import UsageError
+from bench_core.judgement import recipe
+from bench_core.record import RunRecord, jsonable
+from bench_core.report import escape
+from bench_core.report.curves import curve, read_rows
+from bench_core.report.provenance import flat
+from bench_core.report.view import View, gamma_deep, state_norm, value
+from bench_core.verdict import Row, Run
+
+Line = dict[str, Any]
+
+
+def _text(item: Any) -> str:
+    return json.dumps(jsonable(item), sort_keys=True, default=str)
+
+
+def _clean(line: Line) -> Line:
+    broken = [key for key, item in line.items() if isinstance(item, float) and not math.isfinite(item)]
+    return {key: None if key in broken else item for key, item in line.items()} | {"not_finite": " ".join(broken)}
+
+
+def _cell(found: View, row: Row, record: RunRecord) -> Line:
+    cell = record.cell
+    return {
+        "suite": found.results.name,
+        "identity": record.identity,
+        "recipe": blake2b(recipe(record).encode(), digest_size=8).hexdigest(),
+        "label": row.label,
+        "role": row.role,
+        "method": cell.method.name,
+        "method_params": _text(cell.method.params),
+        "arch": cell.arch.name,
+        "arch_params": _text(cell.arch.params),
+        "dataset": cell.dataset.name,
+        "dataset_params": _text(cell.dataset.params),
+        "data": _text(cell.data),
+        "training": _text(cell.training),
+        "seed": cell.seed,
+    }
+
+
+def _run(found: View, row: Row, run: Run) -> Line:
+    record, judgement = run.record, run.judgement
+    deep, reason = gamma_deep(run)
+    return _clean(
+        _cell(found, row, record)
+        | {
+            "status": record.status,
+            "reason": record.reason,
+            "epochs": record.epochs,
+            "accuracy": record.accuracy,
+            "train_loss": record.train_loss,
+            "verdict": judgement.text,
+            "fired": "+".join(judgement.fired),
+            "not_measured": "+".join(judgement.missing),
+            "a_growth": value(run, "a"),
+            "b_reference_n128": value(run, "b"),
+            "c_batch_stability": value(run, "c"),
+            "d_margin_pp": judgement.margin,
+            "margin_matched_pp": judgement.margin_matched,
+            "margin_bp_pp": judgement.margin_bp,
+            "state_norm": state_norm(record),
+            "gamma_deep": deep,
+            "gamma_not_diagnostic": reason,
+            "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
+            "forward_passes": record.forward_passes,
+            "seconds": record.seconds,
+            "peak_memory_bytes": record.peak_memory_bytes,
+            "finished": record.finished,
+            "data_checksum": record.data_checksum,
+            "code": _text(record.code),
+        }
+        | {f"environment_{key}": item for key, item in flat(record.environment).items()}
+    )
+
+
+def runs(found: Sequence[View]) -> Iterator[Line]:
+    """A row per run that counts."""
+    for seen in found:
+        yield from (_run(seen, row, run) for _, row, run in seen.runs)
+
+
+def epochs(found: Sequence[View]) -> Iterator[Line]:
+    """A row per run and epoch, from epochs.jsonl."""
+    for seen in found:
+        for _, row, run in seen.runs:
+            rows = read_rows(seen.results.run_folder(run.record))
+            fixed = {key: item for key, item in _cell(seen, row, run.record).items() if not key.endswith("_params")}
+            for raw, point in zip(rows, curve(rows), strict=True):
+                measured = raw.get("measurements")
+                values = {
+                    str(name): item.get("value") if isinstance(item, dict) else None
+                    for name, item in (measured.items() if isinstance(measured, dict) else ())
+                }
+                plain = {
+                    key: raw.get(key) for key in ("accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
+                }
+                line = {
+                    **fixed,
+                    "epoch": point.epoch,
+                    **plain,
+                    "state_norm": point.h,
+                    "reference_n128": point.g,
+                    **values,
+                }
+                yield _clean({key: _number(key, item) for key, item in line.items()})
+
+
+def _number(key: str, item: Any) -> Any:
+    """Non-finite numbers are stored as their names."""
+    return float(item) if item in ("nan", "inf", "-inf") and isinstance(item, str) else item
+
+
+TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}
+
+
+def _columns(lines: Iterable[Line]) -> list[str]:
+    return list(dict.fromkeys(key for line in lines for key in line))
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """One header, every text quoted, no cell that a spreadsheet would take for a formula."""
+    columns = _columns(lines)
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow([escape.csv_text(column) for column in columns])
+    for line in lines:
+        cells = (line.get(column) for column in columns)
+        writer.writerow([_csv(cell) for cell in cells])
+    return text.getvalue()
+
+
+def _csv(cell: Any) -> Any:
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if cell is None or isinstance(cell, (int, float)):
+        return cell
+    return escape.csv_text(cell if isinstance(cell, str) else _text(cell))
+
+
+def write_parquet(lines: Sequence[Line], path: Path) -> None:
+    """Write a Parquet file whole. Raises `UsageError` where pyarrow is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError("Parquet needs pyarrow: pip install 'bench-core[parquet]', or --format csv") from None
+    from bench_core.store import replace_file
+
+    columns = {column: [line.get(column) for line in lines] for column in _columns(lines)}
+    table = pyarrow.table({column: _typed(cells) for column, cells in columns.items()})
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    replace_file(path, buffer.getvalue())
+
+
+def _typed(cells: list[Any]) -> list[Any]:
+    """A column of one type: numbers stay numbers; where types mix, everything is text."""
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds <= {int, float}:
+        return [None if cell is None else float(cell) for cell in cells] if float in kinds else cells
+    if len(kinds) <= 1 and kinds <= {str, bool}:
+        return cells
+    return [cell if cell is None or isinstance(cell, str) else _text(cell) for cell in cells]

@@ -1,0 +1,118 @@
+"""One run as text: what it is, what was measured, what the verdict says and why, and where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench_core.judgement import CORE_DEFAULTS, alignment, canonical, judged, letter_order, threshold_of
+from bench_core.record import jsonable
+from bench_core.report.compared import wrapped
+from bench_core.report.curves import curve, read_rows
+from bench_core.report.escape import plain
+from bench_core.report.provenance import again, flat
+from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
+from bench_core.report.tables import NONE
+from bench_core.report.view import View, state, value
+from bench_core.verdict import Row, Run
+
+SHOWN = 12  # epochs of a long curve
+
+
+def _table(rows: list[list[str]], heads: list[str]) -> str:
+    from tabulate import tabulate
+
+    return tabulate([[plain(cell) for cell in row] for row in rows], headers=heads, disable_numparse=True)
+
+
+def _diagnostics(found: View, run: Run) -> str:
+    rows = []
+    for letter, (name, item) in sorted(judged(run.record.measurements).items(), key=lambda pair: letter_order(pair[0])):
+        limit = threshold_of(name, item, found.settings.thresholds)
+        number = value(run, letter)
+        if letter == "d":
+            shown = NONE if number is None else f"{signed(number, 2)} pp"
+        else:
+            shown = NONE if number is None else compact(number) if abs(number) < float("inf") else "not finite"
+        bound = (
+            NONE
+            if limit is None
+            else f"{'>' if item.direction == 'above' else '<'} {limit / (N if letter == 'b' else 1):g}"
+        )
+        quiet = dict(run.judgement.not_diagnostic).get(letter)
+        said = f"not diagnostic: {quiet}" if quiet else state(run, letter)
+        rows.append([letter, name, shown, bound, said])
+    return _table(rows, ["", "diagnostic", "value", "fires", "says"])
+
+
+def _alignment(run: Run) -> list[str]:
+    found = alignment(run.record, run.judgement)
+    if found is None or not found.layers:
+        return []
+    shown = "  ".join(NONE if layer is None else signed(layer, 3) for layer in found.layers)
+    deep = NONE if found.deep is None else signed(found.deep, 3)
+    if found.not_diagnostic:
+        return [f"Γ by layer  means nothing ({found.not_diagnostic}); was: {shown}"]
+    return [f"Γ by layer  {shown}   deep {deep}"]
+
+
+def _epochs(folder: Path) -> str:
+    points = curve(read_rows(folder))
+    if len(points) < 2:
+        return ""
+    step = max(1, -(-(len(points) - 1) // SHOWN))
+    kept = [point for point in points[:-1] if point.epoch % step == 0] + [points[-1]]
+    rows = [
+        [
+            str(point.epoch),
+            NONE if point.accuracy is None else fraction(point.accuracy),
+            NONE if point.h is None else compact(point.h),
+            NONE if point.g is None else f"{point.g:.1e}",
+        ]
+        for point in kept
+    ]
+    return _table(rows, ["epoch", "accuracy", "‖h_L‖", f"‖g_L‖ N={N}"])
+
+
+def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> str:
+    """The run, for a terminal of `width` columns."""
+    record, judgement = run.record, run.judgement
+    changed = {
+        key: item
+        for key, item in record.cell.method.params.items()
+        if key not in CORE_DEFAULTS or canonical(item) != canonical(CORE_DEFAULTS[key])
+    }
+    accuracy = NONE if record.status != "done" or record.accuracy is None else fraction(record.accuracy)
+    margins = ", ".join(
+        f"{signed(margin, 2)} pp over {name}"
+        for margin, name in ((judgement.margin_matched, "its matched floor"), (judgement.margin_bp, "the bp floor"))
+        if margin is not None
+    )
+    used = [words for name, (_, words) in PASSPORT.items() if record.passport.get(name)]
+    used += sorted(name for name, flag in record.passport.items() if flag and name not in PASSPORT)
+    head = [
+        f"{row.label} · seed {record.cell.seed} · {record.cell.arch.short} · {record.cell.dataset.short} · {record.suite}",
+        f"run         {record.identity}",
+        f"folder      {folder}",
+        f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
+        f"verdict     {judgement.text}",
+        f"accuracy    {accuracy} after {record.epochs} epochs" + (f" ({margins})" if margins else ""),
+        *_alignment(run),
+    ]
+    where = [
+        f"uses        {', '.join(used) or ('nothing beyond a block' if record.passport else 'not declared')}",
+        f"parameters  {json.dumps(jsonable(changed), default=str)}",
+        f"training    {', '.join(f'{k}={v}' for k, v in flat(record.cell.training).items())}",
+        f"data        {record.data_checksum or NONE}",
+        *(f"code        {name} {digest}" for name, digest in flat(record.code).items()),
+        f"environment {', '.join(f'{k} {v}' for k, v in flat(record.environment).items()) or NONE}",
+        f"cost        {record.seconds:.1f} s"
+        + (f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""),
+        f"finished    {record.finished or NONE}",
+        f"again       {again(record)}",
+    ]
+    parts = ["\n".join(wrapped(plain(line), width) for line in head)]
+    parts += [_diagnostics(found, run)] if record.status == "done" else []
+    parts += [curve_text] if (curve_text := _epochs(folder)) else []
+    parts.append("\n".join(wrapped(plain(line), width) for line in where))
+    return "\n\n".join(parts) + "\n"

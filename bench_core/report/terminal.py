@@ -1,0 +1,48 @@
+"""Colour on a terminal: verdicts only, never the only carrier of meaning.
+
+Bold red, green, blue and magenta are the ANSI colours that stay readable on light and dark backgrounds alike; yellow,
+cyan and white do not. Nothing is coloured where the output is no terminal, TERM is `dumb`, or NO_COLOR is set and not
+empty (no-color.org).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import click
+
+COLOURS = {
+    "trustworthy": "green",
+    "holds": "green",
+    "walked back": "red",
+    "fired": "red",
+    "fails": "red",
+    "diverged": "magenta",
+    "failed": "magenta",
+    "crashed": "magenta",
+    "oom": "magenta",
+    "timeout": "magenta",
+    "interrupted": "magenta",
+    "undetermined": "blue",
+    "not run": "blue",
+}
+_WORDS = re.compile(rf"(?<![\w-])({'|'.join(COLOURS)})(?![\w-])( \d+/\d+)?")
+
+
+def coloured() -> bool:
+    """Whether standard output wants colour."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def paint(text: str) -> str:
+    """The text with its verdicts coloured; the widths of its columns stay what they were."""
+    return _WORDS.sub(lambda found: click.style(found[0], fg=COLOURS[found[1]], bold=True), text)
+
+
+def say(text: str) -> None:
+    """Print text that ends with a newline, coloured where that is wanted."""
+    click.echo(paint(text) if coloured() else text, nl=False)
