@@ -100,6 +100,7 @@ class Sensitivity:
     outcome_band: tuple[float, float]
     gap: Gap | None
     grid: tuple[Tried, ...]
+    points: tuple[Point, ...] = ()
     circular: str = CIRCULAR
 
 
@@ -160,6 +161,7 @@ def _sensitivity(letter: str, name: str, direction: Direction, threshold: float,
             Tried(limit, _changed(points, direction, threshold, limit), _changed(free, direction, threshold, limit))
             for limit in tried
         ),
+        points=tuple(points),
     )  # fmt: skip
 
 

@@ -9,7 +9,18 @@ import click
 from bench_core.commands.options import PATH, gathered, results_argument
 from bench_core.errors import UsageError
 
-FIGURES = ["leaderboard", "audit", "temporal", "alignment", "penalty", "lambda_sweep", "depth_sweep", "normalization"]
+FIGURES = [
+    "leaderboard",
+    "audit",
+    "temporal",
+    "alignment",
+    "sensitivity",
+    "utility",
+    "penalty",
+    "lambda_sweep",
+    "depth_sweep",
+    "normalization",
+]
 
 
 @click.command()

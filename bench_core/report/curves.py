@@ -1,21 +1,16 @@
-"""The per-epoch rows of runs, epochs.jsonl, as curves: read as data, limited in size, and never trusted.
-
-A row has `epoch` (0: before training), `accuracy`, and `measurements` by diagnostic, as a run record has them.
-"""
+"""The rows of epochs.jsonl as curves: ‖h_L‖, ‖g_L‖ and accuracy by epoch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench_core import epochs
+from bench_core.epochs import Epoch
 from bench_core.report.rows import N
 from bench_core.report.view import finite
-
-EPOCHS = "epochs.jsonl"
-LARGEST = 256 << 20  # bytes; 100 epochs of the audit are a quarter of a megabyte
+from bench_core.store import Unreadable
 
 
 @dataclass(frozen=True)
@@ -28,51 +23,28 @@ class Point:
     accuracy: float | None
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder, by epoch; a line that is none is left out, a missing file has none."""
-    path = folder / EPOCHS
-    rows = []
+def read_rows(folder: Path) -> tuple[Epoch, ...]:
+    """The rows of a run folder; none where they cannot be read: a curve that is not there is not drawn."""
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return []
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line, parse_constant=_refused)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(row, dict) and isinstance(row.get("epoch"), int) and not isinstance(row["epoch"], bool):
-                    rows.append(row)
-    except OSError:
-        return []
-    return sorted(rows, key=lambda row: row["epoch"])
+        return epochs.read(folder)
+    except Unreadable:
+        return ()
 
 
-def _refused(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _last(row: Mapping[str, Any], diagnostic: str, detail: str) -> float | None:
+def _last(row: Epoch, diagnostic: str, detail: str) -> float | None:
     """The last entry of a list in the details of a measurement."""
-    found: Any = row.get("measurements")
-    for key in (diagnostic, "details", detail):
-        found = found.get(key) if isinstance(found, dict) else None
+    item = row.measurements.get(diagnostic)
+    found = item.details.get(detail) if item is not None else None
     return finite(found[-1]) if isinstance(found, list) and found else None
 
 
-def curve(rows: list[dict[str, Any]]) -> list[Point]:
+def curve(rows: Sequence[Epoch]) -> list[Point]:
     """‖h_L‖, ‖g_L‖ and accuracy by epoch."""
     points = []
     for row in rows:
         g = _last(row, "reference_floor", "g")
-        points.append(
-            Point(
-                row["epoch"],
-                _last(row, "scale_growth", "h"),
-                None if g is None else g / N,
-                finite(row.get("accuracy")),
-            )
-        )
+        h = _last(row, "scale_growth", "h")
+        points.append(Point(row.epoch, h, None if g is None else g / N, finite(row.accuracy)))
     return points
 
 

@@ -104,28 +104,16 @@ def epochs(found: Sequence[View]) -> Iterator[Line]:
             rows = read_rows(seen.results.run_folder(run.record))
             fixed = {key: item for key, item in _cell(seen, row, run.record).items() if not key.endswith("_params")}
             for raw, point in zip(rows, curve(rows), strict=True):
-                measured = raw.get("measurements")
-                values = {
-                    str(name): item.get("value") if isinstance(item, dict) else None
-                    for name, item in (measured.items() if isinstance(measured, dict) else ())
-                }
                 plain = {
-                    key: raw.get(key) for key in ("accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
+                    "epoch": raw.epoch,
+                    "accuracy": raw.accuracy,
+                    "train_loss": raw.train_loss,
+                    "test_loss": raw.test_loss,
+                    "seconds": raw.seconds,
+                    "learning_rate": raw.learning_rate,
                 }
-                line = {
-                    **fixed,
-                    "epoch": point.epoch,
-                    **plain,
-                    "state_norm": point.h,
-                    "reference_n128": point.g,
-                    **values,
-                }
-                yield _clean({key: _number(key, item) for key, item in line.items()})
-
-
-def _number(key: str, item: Any) -> Any:
-    """Non-finite numbers are stored as their names."""
-    return float(item) if item in ("nan", "inf", "-inf") and isinstance(item, str) else item
+                values = {name: item.value for name, item in raw.measurements.items()}
+                yield _clean({**fixed, **plain, "state_norm": point.h, "reference_n128": point.g, **values})
 
 
 TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}

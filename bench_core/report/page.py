@@ -29,6 +29,7 @@ from bench_core.report.layers import layers
 from bench_core.report.provenance import Provenance, provenance
 from bench_core.report.rows import OTHER, PASSPORT, compact, fraction, passport, signed
 from bench_core.report.tables import COLUMNS, NONE
+from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
 from bench_core.results import SuiteResults
 from bench_core.verdict import Row, Run
@@ -151,6 +152,9 @@ class Section:
     figures: dict[int | None, list[Drawn]]
     provenance: Provenance
     passports: list[dict[str, Any]]
+    firings: dict[int, Table]
+    sensitivity: Table | None
+    utility: Table | None
     footer: list[str]
 
 
@@ -169,6 +173,11 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
         figures=_figures(found, f"s{number}"),
         provenance=provenance(found, most),
         passports=_passports(found),
+        firings={
+            k: table for k, group in enumerate(found.groups[:MOST_RECIPES]) if (table := firing_table(found, group))
+        },
+        sensitivity=sensitivity_table(found),
+        utility=utility_table(found),
         footer=notes.of_all(found.groups, found.settings, (column.key for column in COLUMNS)),
     )
 

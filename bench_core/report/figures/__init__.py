@@ -170,6 +170,18 @@ def _leaderboard(found: View) -> list[tuple[int | None, Figure]]:
     return ranking(found)
 
 
+def _sensitivity(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.bands import sensitivity
+
+    return sensitivity(found)
+
+
+def _utility(found: View) -> list[tuple[int | None, Figure]]:
+    from bench_core.report.figures.bands import utility
+
+    return utility(found)
+
+
 def _sweep(name: str) -> Callable[[View], list[tuple[int | None, Figure]]]:
     def make(found: View) -> list[tuple[int | None, Figure]]:
         from bench_core.report.figures import sweeps
@@ -184,6 +196,8 @@ FIGURES: dict[str, Callable[[View], list[tuple[int | None, Figure]]]] = {
     "audit": _audit,
     "temporal": _temporal,
     "alignment": _alignment,
+    "sensitivity": _sensitivity,
+    "utility": _utility,
     "penalty": _sweep("penalty"),
     "lambda_sweep": _sweep("lambda_sweep"),
     "depth_sweep": _sweep("depth_sweep"),

@@ -19,9 +19,9 @@ from bench_core.report.figures import (
     picked,
     series,
 )
-from bench_core.report.firing import first_firing
 from bench_core.report.rows import compact, fraction
 from bench_core.report.view import View, competing, finite, name_of, plural, rounded, thresholds
+from bench_core.temporal import firings
 from bench_core.verdict import Group, Run
 
 MOST_RUNS = 60  # curves per recipe
@@ -64,14 +64,10 @@ def _figure(found: View, group: Group) -> Figure | None:
         points = curve(rows)
         longest = max(longest, points[-1].epoch)
         drawn.append((name, run, points))
-        fired = first_firing(rows, found.settings)
-        never += not any(epoch is not None for letter, epoch in fired.items() if letter in LETTERS)
+        fired = {item.key: item.epoch for item in firings(rows, found.settings.thresholds) if item.key in LETTERS}
+        never += not any(epoch is not None for epoch in fired.values())
         by_epoch = {point.epoch: point for point in points}
-        marks += [
-            (name, run, letter, by_epoch[epoch])
-            for letter, epoch in fired.items()
-            if letter in LETTERS and epoch is not None and epoch in by_epoch
-        ]
+        marks += [(name, run, letter, by_epoch[epoch]) for letter, epoch in fired.items() if epoch is not None]
     if not drawn:
         return None
     names = list(dict.fromkeys(name_of(row) for row in competing(group) if any(name_of(row) == d[0] for d in drawn)))
