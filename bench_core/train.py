@@ -97,7 +97,8 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        logits = torch.cat([net.states(x).logits for x, _ in data.test_batches(1000)])
+        # not `states`: those of a thousand images through a large network are hundreds of megabytes
+        logits = torch.cat([net.resume(net.embed(x), 0) for x, _ in data.test_batches(1000)])
         loss = net.loss(logits.double(), data.test_y)
     net.train(was_training)
     return net.loss.score(logits, data.test_y), float(loss)
