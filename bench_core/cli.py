@@ -21,6 +21,7 @@ from bench_core.commands.options import PATH, planned, suite_options
 from bench_core.commands.report import figure, report
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
+from bench_core.commands.site import site
 from bench_core.errors import BenchError, Exit
 
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
@@ -230,6 +231,7 @@ REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.command
     figure,
     report,
     show_run,
+    site,
 )
 for command in REGISTERED:
     bench.add_command(command)

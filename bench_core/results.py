@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,14 @@ class SuiteResults:
     superseded: int
     folder: Path = Path()
     description: str = ""
+    further: tuple[Path, ...] = ()  # suite folders of other people that are taken together with this one
 
     def run_folder(self, record: RunRecord) -> Path:
         """Where a run of this suite lies."""
-        return self.folder / record.identity
+        folders = (self.folder, *self.further)
+        return next(
+            (f / record.identity for f in folders if (f / record.identity).is_dir()), self.folder / record.identity
+        )
 
 
 def cell_key(cell: Cell) -> str:
@@ -100,6 +104,26 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         settings = Settings(described.thresholds, described.depth_utility, described.title)
         results.append(SuiteResults(described.name, settings, counted, superseded, folder, described.description))
     return results, found.troubles
+
+
+def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
+    """Suites of one name, from several people's folders, as one: judged as the first of them says, equal records once."""
+    by_name: dict[str, list[SuiteResults]] = defaultdict(list)
+    for found in suites:
+        by_name[found.name].append(found)
+    merged = []
+    for same in by_name.values():
+        records = {(r.identity, r.checksum or r.to_json()): r for found in same for r in found.records}
+        ordered = sorted(records.items(), key=lambda pair: pair[0])
+        merged.append(
+            replace(
+                same[0],
+                records=tuple(record for _, record in ordered),
+                superseded=sum(found.superseded for found in same),
+                further=tuple(found.folder for found in same[1:]),
+            )
+        )
+    return merged
 
 
 def epochs_of(results: SuiteResults) -> tuple[dict[str, tuple[Epoch, ...]], list[str]]:

@@ -48,6 +48,11 @@ def fields(name: str, what: str, cite: str) -> dict[str, str]:
     return found
 
 
+def entry_of(kind: str, name: str, summary: str, cite: str) -> str:
+    """The entry of a component, by its full name."""
+    return _entry(_key(kind, name.removeprefix("bench-core/")), fields(name.rpartition("/")[2], summary, cite))
+
+
 def used(records: Iterable[RunRecord]) -> list[tuple[str, str]]:
     """(kind, full name) of every method, architecture and data set, in the order of kinds and names."""
     kinds = ("method", "arch", "dataset")
@@ -64,9 +69,7 @@ def bibtex(records: Sequence[RunRecord], known: Mapping[tuple[str, str], tuple[s
     for kind, name in used(records):
         summary, cite = known.get((kind, name), ("", ""))
         if cite:
-            entries.append(
-                _entry(_key(kind, name.removeprefix("bench-core/")), fields(name.rpartition("/")[2], summary, cite))
-            )
+            entries.append(entry_of(kind, name, summary, cite))
         else:
             silent.append(f"% {kind} {escape.visible(name)}: " + (
                 "its descriptor names no source" if (kind, name) in known else "its plugin is not installed here"

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench_core import __version__
+from bench_core.record import RunRecord
 from bench_core.report import escape, figures, notes
 from bench_core.report.layers import layers
 from bench_core.report.provenance import Provenance, provenance
@@ -65,9 +67,15 @@ class Verdict:
 def _read(letter: str, number: float | None) -> str:
     if number is None:
         return NONE
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         return "not finite"
     return signed(number) if letter == "d" else compact(number) if letter != "c" else f"{number:.3f}"
+
+
+def shown_accuracy(record: RunRecord) -> str:
+    if record.status != "done" or record.accuracy is None:
+        return NONE
+    return fraction(record.accuracy) if math.isfinite(record.accuracy) else "not finite"
 
 
 def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
@@ -80,7 +88,7 @@ def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
         method=name_of(row),
         recipe=recipe,
         seed=record.cell.seed,
-        accuracy=NONE if accuracy is None else _read("c", accuracy) if accuracy != accuracy else fraction(accuracy),
+        accuracy=shown_accuracy(record),
         sort_accuracy=accuracy,
         kind=judgement.kind,
         verdict=judgement.text,
@@ -201,7 +209,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.globals |= {
-        "key_path": key_path,
+        "key_path": key_path, "shown_accuracy": shown_accuracy,
         "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
         "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
         "CITATION": notes.CITATION,
@@ -223,6 +231,7 @@ def asset(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
+@cache
 def library() -> str:
     """Vega, Vega-Lite, vega-embed with the expression interpreter, in one script."""
     import vl_convert
@@ -249,14 +258,13 @@ def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
         sections = [section(found, number, most) for number, found in enumerate(views)]
         drawn = any(item.figures for item in sections)
         scripts = ([bundled.result()] if drawn else []) + [str(asset("page.js"))]
-    return "".join(_rendered("report.html.j2", sections=sections, troubles=list(troubles), scripts=scripts))
+    return rendered("report.html.j2", scripts, sections=sections, troubles=list(troubles))
 
 
-def _rendered(name: str, scripts: list[str], **context: Any) -> Iterator[str]:
-    template = environment().get_template(name)
-    return template.generate(
-        scripts=[Markup(text) for text in scripts], policy=policy(scripts), style=asset("page.css"), **context
+def rendered(name: str, scripts: list[str], **context: Any) -> str:
+    """A template with the frame of every page: style, scripts and the policy that allows just these."""
+    return (
+        environment()
+        .get_template(name)
+        .render(scripts=[Markup(text) for text in scripts], policy=policy(scripts), style=asset("page.css"), **context)
     )
-
-
-Renderer = Callable[..., Iterator[str]]
