@@ -40,6 +40,7 @@ __all__ = [
     "Data",
     "Dataset",
     "Diagnostic",
+    "Laws",
     "LocalMethod",
     "Measured",
     "Method",
@@ -96,7 +97,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Passport:
-    """What information a learning rule uses beyond the activity local to a block. All False is the most local rule."""
+    """What information a learning rule uses beyond the activity local to a block. All False is the most local rule.
+
+    `bench check` probes every line and fails a rule that uses what it does not declare. That catches accident and laziness,
+    not malice: a rule that looks for the probe can deceive it.
+    """
 
     exact_hidden_gradients: bool = False  # back-propagated gradients inside the blocks' stream
     weight_transport: bool = False  # transposed forward weights of later blocks
@@ -104,10 +109,31 @@ class Passport:
     extra_forward_passes: bool = False  # more than one pass through the blocks per step
     learned_feedback: bool = False  # auxiliary networks or feedback that is trained
     non_local_state: bool = False  # a block's update reads states of other blocks
-    exact_top_credit: bool = False  # ∂CE/∂h_L is used
+    exact_top_credit: bool = False  # the gradient through the head: ∂CE/∂h_L, or that at a prediction of h_L
 
     def as_dict(self) -> dict[str, bool]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Laws:
+    """Mathematics that a rule promises. `bench check` holds it to what it declares here, and skips the rest.
+
+    linear_in_error  k times the loss is k times the credit: a(k·e) = k·a(e)
+    exact_top        the last block is trained with ∂CE/∂h_L itself
+    exact_with       options with which the audited credit is the gradient, a_l = g_l to 1 %: {} where it always is
+    feedback         key in `state_dict` of the matrix B_l, (features of h_{l+1}, features of h_l), that takes the credit at
+                     h_{l+1} to h_l without residual, such as "B_{layer}": with B_l = W_l the rule is backpropagation there
+    kolen_pollack    W_l − B_l shrinks by 1 − learning rate · weight decay in every step; needs `feedback`
+    permutation      renaming the hidden units inside a block renames their updates; False where units are told apart
+    """
+
+    linear_in_error: bool = False
+    exact_top: bool = False
+    exact_with: Mapping[str, Any] | None = None
+    feedback: str | None = None
+    kolen_pollack: bool = False
+    permutation: bool = True
 
 
 class ParamsModel(BaseModel):
@@ -240,6 +266,7 @@ class Method(ABC):
         random_targets: bool = Field(False, description="labels replaced by uniform random classes in every minibatch")
 
     passport: ClassVar[Passport] = Passport()
+    laws: ClassVar[Laws] = Laws()
 
     def __init__(self, params: ParamsModel) -> None:
         self.params: Any = params

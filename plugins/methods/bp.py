@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench_core.api import Credits, Method, Passport, States
+from bench_core.api import Credits, Laws, Method, Passport, States
 from bench_core.net import exact_gradients
 
 
@@ -16,6 +16,7 @@ class Backprop(Method):
     """
 
     passport = Passport(exact_hidden_gradients=True, weight_transport=True, non_local_state=True, exact_top_credit=True)
+    laws = Laws(linear_in_error=True, exact_top=True, exact_with={})
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
 
 
 class DirectFeedbackAlignment(LocalMethod):
@@ -20,6 +20,7 @@ class DirectFeedbackAlignment(LocalMethod):
     """
 
     passport = Passport()
+    laws = Laws(linear_in_error=True)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)

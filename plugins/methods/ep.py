@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Credits, Method, Passport, States
+from bench_core.api import Credits, Laws, Method, Passport, States
 
 
 class EquilibriumPropagation(Method):
@@ -39,6 +39,7 @@ class EquilibriumPropagation(Method):
         readout: Literal["prediction_error", "displacement"] = Field("prediction_error", description="audited credit")
 
     passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    laws = Laws(exact_with={"beta": 1e-5, "steps": 2000})
 
     @property
     def forward_passes(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.net import top_gradient
 
 
@@ -30,6 +30,7 @@ class FeedbackAlignment(LocalMethod):
     """
 
     passport = Passport(exact_top_credit=True)
+    laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}")
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)

@@ -40,7 +40,7 @@ class StateBridge(LocalMethod):
             "sum", description="the credit's cross-entropy: per sample, or the batch mean (1/N times that)"
         )
 
-    passport = Passport(learned_feedback=True, non_local_state=True)
+    passport = Passport(learned_feedback=True, non_local_state=True, exact_top_credit=True)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)

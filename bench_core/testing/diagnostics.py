@@ -1,0 +1,169 @@
+"""Diagnostics: they answer right where the answer is known, and leave what they measure as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench_core.api import Credits, LocalMethod, Measured, Net, States, Task, Tools
+from bench_core.audit import Audit, measure
+from bench_core.data import Data
+from bench_core.judgement import fires
+from bench_core.testing.global_state import preserved
+from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.nets import ProbeNet
+from bench_core.testing.subjects import TRAINING, DiagnosticSubject, equal
+from bench_core.train import set_up
+
+WIDTH, FEATURES, CLASSES, TRAIN, TEST = 64, 12, 5, 256, 1280
+
+
+class RandomDirect(LocalMethod):
+    """a_l = e·B_l with a fixed random B_l: something to be measured."""
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        sizes = [task.features(layer) for layer in net.sites]
+        self.feedback = [torch.randn(task.classes, size, generator=tools.generator) for size in sizes]
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        return Credits(audited=[states.output_error @ B for B in self.feedback])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"B_{index}": B for index, B in enumerate(self.feedback)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.feedback = [state[f"B_{index}"] for index in range(len(self.feedback))]
+
+
+def audited(seed: int = 0) -> Audit:
+    """A fresh audit: untrained network of width 64, a random rule, 1,280 Gaussian test inputs labelled by a linear map."""
+    draws = torch.Generator().manual_seed(seed)
+    x = torch.randn(TRAIN + TEST, FEATURES, generator=draws)
+    y = (x @ torch.randn(FEATURES, CLASSES, generator=draws)).argmax(1)
+    data = Data(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], CLASSES)
+    torch.manual_seed(seed)
+    net = ProbeNet(ProbeNet.Params(width=WIDTH), (FEATURES,), CLASSES)
+    method = RandomDirect(RandomDirect.Params.model_validate({}))
+    set_up(method, net, data, TRAINING, seed)
+    initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    audit = Audit(net, method, data, seed, 3, initial=initial)
+    audit.history = []
+    return audit
+
+
+def made(subject: DiagnosticSubject) -> Any:
+    return subject.target(subject.target.Params.model_validate(subject.options))
+
+
+def controls(subject: DiagnosticSubject) -> Sequence[Any]:
+    """Its controls. Raises Skipped for one that compares runs, which has none on a network."""
+    found = made(subject).controls()
+    if not found and subject.target.across:
+        raise Skipped("it compares runs (across), so its value is made of stored accuracies")
+    return list(found)
+
+
+@check("diagnostic", "contract")
+def it_has_controls(subject: DiagnosticSubject) -> None:
+    """At least two situations in which the answer is known: one positive, one negative."""
+    if len(controls(subject)) < 2:
+        raise Failed(f"controls() returns {len(controls(subject))}; at least a positive and a negative one are needed")
+
+
+@check("diagnostic", "contract")
+def its_controls_behave(subject: DiagnosticSubject) -> None:
+    """Every control gives the answer that it expects."""
+    for control in controls(subject):
+        audit = audited()
+        control.change(audit)
+        found = made(subject).measure(audit)
+        if not control.expect(found):
+            raise Failed(f"control {control.name!r}: measured {found.value}, which is not what it expects")
+
+
+@check("diagnostic", "contract")
+def its_controls_can_fail(subject: DiagnosticSubject) -> None:
+    """No control accepts every answer: each refuses at least one of none, ±infinity, 0, ±1e30 and NaN."""
+    values = (None, float("inf"), float("-inf"), 0.0, 1e30, -1e30, float("nan"))
+    for control in controls(subject):
+        if all(_accepts(control, value) for value in values):
+            raise Failed(f"control {control.name!r} accepts whatever is measured")
+
+
+def _accepts(control: Any, value: float | None) -> bool:
+    try:
+        return bool(control.expect(Measured(value)))
+    except Exception:
+        return False
+
+
+@check("diagnostic", "contract")
+def a_rule_that_fires_fires_on_its_controls(subject: DiagnosticSubject) -> None:
+    """Where it has a threshold, it fires on at least one control and stays silent on at least one."""
+    target = subject.target
+    if target.direction is None or target.across:
+        raise Skipped("it never fires on a network")
+    if target.threshold is None:
+        raise Failed(f"direction is {target.direction!r} and there is no threshold")
+    answers = set()
+    for control in controls(subject):
+        audit = audited()
+        control.change(audit)
+        answers.add(fires(measure(made(subject), audit)))
+    if answers != {True, False}:
+        raise Failed(f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and threshold")
+
+
+@check("diagnostic", "contract")
+def what_it_measures_can_be_stored(subject: DiagnosticSubject) -> None:
+    """The value is a number or None, the details are plain data; networks that are not finite are no crash."""
+    measure(made(subject), audited()).model_dump_json()
+    audit = audited()
+    with torch.no_grad():
+        next(audit.net.blocks[1].parameters()).fill_(float("nan"))
+    measure(made(subject), audit).model_dump_json()
+
+
+@check("diagnostic", "determinism")
+def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
+    """The same network gives the same measurement, whatever the global generator's state is."""
+    found = []
+    for start in (0, 1):
+        audit = audited()
+        torch.manual_seed(start)
+        found.append(measure(made(subject), audit).model_dump_json())
+    if found[0] != found[1]:
+        raise Failed('two measurements of the same network differ: draw from streams.stream(audit.seed, "probe")')
+
+
+@check("diagnostic", "honesty")
+def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
+    """Network, data, states and credits are the same afterwards, and so is everything global."""
+    audit = audited()
+    method: Any = audit.method
+    kept = {f"net.{name}": value for name, value in audit.net.state_dict().items()}
+    kept |= {"test_x": audit.data.test_x, "test_y": audit.data.test_y, "train_x": audit.data.train_x}
+    kept |= {f"feedback {index}": B for index, B in enumerate(method.feedback)}
+    for number, batch in enumerate(audit.batches):
+        kept |= {f"g_{layer} of probe batch {number}": g for layer, g in enumerate(batch.g)}
+        kept |= {f"h_{layer} of probe batch {number}": h for layer, h in enumerate(batch.states.h)}
+        kept |= {f"a_{i} of probe batch {number}": a for i, a in enumerate(batch.credits.audited)}  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in kept.items()}
+    streams = [generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)]
+    training = audit.net.training
+    with preserved() as changed:
+        made(subject).measure(audit)
+    name = equal(before, kept)
+    if name is not None:
+        raise Failed(f"measuring changes {name}")
+    if audit.net.training != training:
+        raise Failed("measuring leaves the network in another mode (train or eval)")
+    after = [generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)]
+    if not all(torch.equal(a, b) for a, b in zip(streams, after, strict=True)):
+        raise Failed("measuring draws from the method's generators, and so changes what is trained")
+    if changed.names:
+        raise Failed(f"measuring changes global state: {', '.join(changed.names[:3])}")

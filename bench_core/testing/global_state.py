@@ -1,0 +1,101 @@
+"""What a process shares between all that runs in it: read, compared, and put back."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench_core import audit, local, loss, net, train
+
+SHARED = (
+    torch,
+    torch.Tensor,
+    nn.functional,
+    nn.Module,
+    torch.autograd,
+    torch.optim.AdamW,
+    audit,
+    local,
+    loss,
+    net,
+    train,
+)
+
+
+def _set_environment(value: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(value)
+
+
+def _flag(name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    cudnn = torch.backends.cudnn
+    return lambda: getattr(cudnn, name), lambda value: setattr(cudnn, name, value)
+
+
+def _generator(value: bytes) -> None:
+    torch.set_rng_state(torch.tensor(list(value), dtype=torch.uint8))
+
+
+def _read_numpy() -> tuple[Any, ...]:
+    name, key, *rest = np.random.get_state(legacy=True)
+    return name, tuple(np.asarray(key).tolist()), *rest
+
+
+# name → (how it is read, how it is put back)
+STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "torch's global generator": (lambda: bytes(torch.get_rng_state().tolist()), _generator),
+    "numpy's global generator": (_read_numpy, np.random.set_state),
+    "random's global generator": (random.getstate, random.setstate),
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    "number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "working folder": (os.getcwd, os.chdir),
+    "environment": (lambda: dict(os.environ), _set_environment),
+    **{f"cudnn.{name}": _flag(name) for name in ("enabled", "benchmark", "deterministic")},
+}
+
+
+@dataclass
+class Changes:
+    """What differs from the moment of `start` at the end of the context."""
+
+    names: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    functions: list[tuple[Any, str, Any]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """What is read now is what must be found again."""
+        self.values = {name: read() for name, (read, _) in STATE.items()}
+        self.functions = [(owner, n, v) for owner in SHARED for n, v in vars(owner).items() if callable(v)]
+
+    def compare(self) -> None:
+        """Note what is another one now, and put it back."""
+        for name, (read, write) in STATE.items():
+            if name in self.values and read() != self.values[name]:
+                self.names.append(name)
+                write(self.values[name])
+        for owner, name, value in self.functions:
+            if vars(owner).get(name) is not value:
+                self.names.append(f"{owner.__name__}.{name}")
+                setattr(owner, name, value)
+
+
+@contextmanager
+def preserved() -> Iterator[Changes]:
+    """Compares when it is left, and puts back what was changed, also where an exception ends it."""
+    changes = Changes()
+    changes.start()
+    try:
+        yield changes
+    finally:
+        changes.compare()

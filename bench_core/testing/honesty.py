@@ -1,0 +1,97 @@
+"""Honesty: a rule changes the network, its own state, and nothing else; and it learns from the training set alone."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench_core.testing.global_state import preserved
+from bench_core.testing.kit import Failed, check
+from bench_core.testing.subjects import LAST, TEST, MethodSubject, Trial, equal
+
+
+def audited(trial: Trial, shift: int = 0) -> None:
+    """Ask for the credit on the test set, as an audit does, with its labels or with others."""
+    x, y = trial.data.test_x[:TEST], (trial.data.test_y[:TEST] + shift) % trial.data.classes
+    with torch.no_grad():
+        states = trial.net.states(x)
+    trial.method.credit(states.detach(y), y, LAST)
+
+
+@check("method", "honesty")
+def test_labels_teach_nothing(subject: MethodSubject) -> None:
+    """What an audit shows the rule, other labels of the test set for instance, has no part in what is trained."""
+    ends = []
+    for shift in (0, 1):
+        trial = subject.trial(seed=3)
+        ends.append(trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits())  # type: ignore[misc]
+    name = equal(*ends)
+    if name is not None:
+        raise Failed(f"{name} depends on the labels of the test set, which credit() sees in an audit")
+
+
+@check("method", "honesty")
+def data_stay_as_they_are(subject: MethodSubject) -> None:
+    """Neither the batch of a step, nor the states given to credit(), nor the data set are changed in place."""
+    trial = subject.trial().steps(1)
+    x, y = trial.batch()
+    states, labels = trial.states()
+    audited(trial)
+    own = {"x of a step": x, "y of a step": y, "y of a credit": labels, "train_x": trial.data.train_x}
+    own |= {"train_y": trial.data.train_y, "test_x": trial.data.test_x, "test_y": trial.data.test_y}
+    for field in fields(states):
+        value = getattr(states, field.name)
+        each = value if isinstance(value, tuple) else [value]
+        own |= {f"states.{field.name}[{i}]": t for i, t in enumerate(each) if isinstance(t, Tensor)}
+    before = {name: tensor.clone() for name, tensor in own.items()}
+    trial.method.step(x, y, LAST)
+    trial.method.credit(states, labels, LAST)
+    audited(trial)
+    name = equal(before, own)
+    if name is not None:
+        raise Failed(f"{name} is changed in place")
+
+
+@check("method", "honesty")
+def no_batches_are_kept(subject: MethodSubject) -> None:
+    """What the method holds does not grow from step to step."""
+    trial = subject.trial().steps(3)
+    before = _held(trial.method)
+    after = _held(trial.steps(3, first=3).method)
+    if after > before:
+        raise Failed(
+            f"the method holds {before:,} bytes of tensors after 3 steps and {after:,} after 6: it keeps batches"
+        )
+
+
+def _held(root: Any) -> int:
+    """Bytes of the distinct tensors that can be reached from `root`."""
+    seen: set[int] = set()
+    waiting, total = [root], 0
+    kinds = (dict, list, tuple, set, Tensor, nn.Module, type(root))
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            total += item.untyped_storage().nbytes()
+        waiting += [each for each in gc.get_referents(item) if isinstance(each, kinds) or (hasattr(each, "__dict__")
+                    and not isinstance(each, type) and type(each).__module__ != "builtins")]  # fmt: skip
+    return total
+
+
+@check("method", "honesty")
+def global_state_stays_as_it_is(subject: MethodSubject) -> None:
+    """Seeds, default dtype, backend flags, grad mode, threads, working folder, environment, and the functions of torch and of
+    the core are the same after training as before."""
+    with preserved() as changed:
+        trial = subject.trial(before=lambda net: changed.start())
+        audited(trial.steps(3))
+    if changed.names:
+        more = f" and {len(changed.names) - 3} more" if len(changed.names) > 3 else ""
+        raise Failed(f"training changes global state: {', '.join(changed.names[:3])}{more}")

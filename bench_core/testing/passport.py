@@ -1,0 +1,207 @@
+"""Passport: what information a rule uses, probed and compared with what it declares.
+
+Each probe changes one kind of information and holds the rest: noise takes the place of weights in everything but the forward
+pass, labels change while the loss does not, states of other blocks become noise. What then changes in a credit or in an update
+depends on it. A rule fails where it uses what it does not declare; what it declares without using it here is its own affair, since
+options and larger networks may use it. The probes catch accident and laziness, not malice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.nets import ProbeNet
+from bench_core.testing.subjects import LAST, MethodSubject, Trial, distance, equal, noisy
+
+SEEN = 1e-2  # relative change that is no rounding
+STEPS = 2
+RATE = 0.05
+
+
+def skip_if_declared(subject: MethodSubject, *uses: str) -> None:
+    """Raises Skipped where the passport declares one of these."""
+    for use in uses:
+        if getattr(subject.target.passport, use):
+            raise Skipped(f"declared: Passport({use}=True)")
+
+
+def below(name: str, block: int) -> bool:
+    """Whether a parameter belongs to the embedding or to a block under `block`."""
+    part, _, rest = name.partition(".")
+    return part == "embed" or (part == "blocks" and int(rest.partition(".")[0]) < block)
+
+
+def first_change(one: dict[str, Tensor], other: dict[str, Tensor], names: Iterable[str]) -> str | None:
+    """The first of these parameters whose change differs between two trials."""
+    return next((name for name in names if distance(one[name], other[name]) > SEEN), None)
+
+
+def pair(
+    subject: MethodSubject, mask: Callable[[ProbeNet], None], frozen: Callable[[ProbeNet], nn.Module]
+) -> list[Trial]:
+    """Two cells that differ in nothing but the mask, trained by plain descent. What is `frozen` keeps its weights in both: masked
+    layers would learn otherwise by themselves, and then the forward passes would differ."""
+    trials = []
+    for masked in (False, True):
+
+        def before(net: ProbeNet, masked: bool = masked) -> None:
+            frozen(net).requires_grad_(False)
+            if masked:
+                mask(net)
+
+        trials.append(subject.trial(before=before).plain_descent(RATE))
+    return trials
+
+
+def masked_above(subject: MethodSubject, block: int) -> list[Trial]:
+    """A pair that differs in the weights of the blocks `block` … L−1."""
+    return pair(subject, lambda net: net.mask_blocks(block), lambda net: net.blocks[block:])
+
+
+@check("method", "passport")
+def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubject) -> None:
+    """a_l does not change when the weights of the blocks above are noise in everything but the forward pass."""
+    skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
+    for block in (1, 2):
+        credits = []
+        for trial in masked_above(subject, block):
+            states, y = trial.steps(STEPS).states(STEPS)
+            trial.seed_draws()
+            credits.append(trial.credits(states, y))
+        for number in range(block):
+            if distance(credits[1].audited[number], credits[0].audited[number]) > SEEN:
+                raise Failed(
+                    f"the credit of block {number} depends on the weights of block {block} or above beyond the forward pass: "
+                    "declare Passport(weight_transport=True)"
+                )
+
+
+@check("method", "passport")
+def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> None:
+    """What a block learns does not change when the weights of later blocks are noise in everything but the forward pass."""
+    skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
+    for block in range(3):
+        one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
+        name = first_change(other, one, [name for name in one if below(name, block)])
+        if name is not None:
+            raise Failed(
+                f"the update of {name} depends on the weights of block {block} or above beyond the forward pass: "
+                "declare Passport(weight_transport=True)"
+            )
+
+
+@check("method", "passport")
+def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> None:
+    """No gradient passes out of a block into the block below, in a step or in a credit."""
+    skip_if_declared(subject, "exact_hidden_gradients")
+    for shape, trial in subject.trials():
+        trial.steps(STEPS)
+        states, y = trial.states()
+        trial.method.credit(states, y, LAST)
+        if trial.net.log.leaks:
+            block = max(trial.net.log.leaks)
+            raise Failed(
+                f"a gradient passes from block {block} into block {block - 1} ({shape} network): detach the states, "
+                "or declare Passport(exact_hidden_gradients=True)"
+            )
+
+
+class _Fixed:
+    """⟨logits, E⟩ per sample with a constant E: a loss and an output error in which the labels have no part."""
+
+    name, classes = "fixed", True
+
+    def __init__(self, error: Tensor) -> None:
+        self.constant = error
+
+    def repeated(self, count: int) -> Tensor:
+        return self.constant.repeat(-(-count // len(self.constant)), 1)[:count]
+
+    def __call__(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+        each = (logits * self.repeated(len(logits)).to(logits)).sum(1)
+        return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
+
+    def error(self, logits: Tensor, y: Tensor) -> Tensor:
+        return self.repeated(len(logits)).to(logits)
+
+    def score(self, logits: Tensor, y: Tensor) -> float:
+        return 0.0
+
+
+@check("method", "passport")
+def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
+    """With the loss and the output error held fixed, other labels change no update of embedding and blocks."""
+    skip_if_declared(subject, "labels_below_head")
+    changes = []
+    for shift in (0, 1):
+        trial = subject.trial().plain_descent(RATE)
+        draws = torch.Generator().manual_seed(9)
+        trial.net.loss = _Fixed(torch.randn(len(trial.batch()[1]), trial.data.classes, generator=draws))
+        trial.data.train_y.add_(shift).remainder_(trial.data.classes)
+        changes.append(trial.changes(STEPS))
+    name = first_change(changes[1], changes[0], [name for name in changes[0] if below(name, 3)])
+    if name is not None:
+        raise Failed(
+            f"the update of {name} depends on the labels beyond the loss: declare Passport(labels_below_head=True), "
+            "or use net.loss and states.output_error instead of a loss of its own"
+        )
+
+
+@check("method", "passport")
+def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
+    """Credits and updates of blocks do not change when the head's weight is noise in everything but the forward pass."""
+    skip_if_declared(subject, "exact_top_credit", "exact_hidden_gradients")
+    two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])  # the norm before the head
+    one, other = (trial.changes(STEPS) for trial in two)
+    name = first_change(other, one, [name for name in one if below(name, 3)])
+    if name is not None:
+        raise Failed(f"the update of {name} depends on the head's weight: declare Passport(exact_top_credit=True)")
+
+
+@check("method", "passport")
+def forward_passes_are_counted(subject: MethodSubject) -> None:
+    """`forward_passes` is the number of runs of the busiest block in a step; more than one is declared."""
+    for shape, trial in subject.trials():
+        trial.steps(1)
+        trial.net.log.runs[:] = [0] * trial.net.depth
+        trial.steps(1, first=1)
+        runs = max(trial.net.log.runs)
+        if runs > 1 and not subject.target.passport.extra_forward_passes:
+            raise Failed(
+                f"a step runs a block {runs} times ({shape} network): declare Passport(extra_forward_passes=True)"
+            )
+        if runs != trial.method.forward_passes:
+            raise Failed(f"a step runs a block {runs} times; forward_passes says {trial.method.forward_passes}")
+
+
+@check("method", "passport")
+def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
+    """Training changes nothing in state_dict, and asks for no auxiliary optimiser."""
+    skip_if_declared(subject, "learned_feedback")
+    trial = subject.trial()
+    before = {name: value.detach().clone() for name, value in trial.method.state_dict().items()}
+    name = equal(before, trial.steps(STEPS).method.state_dict())
+    if name is not None:
+        raise Failed(f"{name} changes in training: declare Passport(learned_feedback=True)")
+
+
+@check("method", "passport")
+def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> None:
+    """The credit of block l does not change when the states of other blocks become noise (its own, and h_L of the head, kept)."""
+    skip_if_declared(subject, "non_local_state", "exact_hidden_gradients")
+    for shape, trial in subject.trials():
+        states, y = trial.steps(STEPS).states()
+        trial.seed_draws()
+        true = trial.credits(states, y).for_blocks
+        for block in range(trial.net.depth):
+            trial.seed_draws()
+            found = trial.credits(noisy(states, (block, block + 1, trial.net.depth)), y).for_blocks
+            if distance(found[block], true[block]) > SEEN:
+                raise Failed(
+                    f"the credit of block {block} depends on the states of other blocks ({shape} network): "
+                    "declare Passport(non_local_state=True)"
+                )

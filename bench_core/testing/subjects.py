@@ -1,0 +1,235 @@
+"""What checks are made of: a component with its parameters, and for a method the small cells that it is tried in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench_core.api import Credits, LocalMethod, Method
+from bench_core.data import Data
+from bench_core.local import as_credits
+from bench_core.net import Net, States
+from bench_core.streams import stream
+from bench_core.testing.kit import Failed, Skipped
+from bench_core.testing.nets import ProbeNet
+from bench_core.train import set_up
+
+FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 4
+LAST = EPOCHS - 1  # the epoch that steps are taken in: warm-ups are over
+SHAPES: dict[str, dict[str, Any]] = {
+    "residual": {},
+    "plain": {"residual": False},
+    "linear": {"residual": False, "linear": True},
+}
+TRAINING: dict[str, Any] = {
+    "epochs": EPOCHS, "stop_after": None, "batch_size": BATCH, "learning_rate": 1e-2, "weight_decay": 0.01, "clip_norm": 1.0,
+    "schedule": "cosine", "device": "cpu", "autocast": "off",
+}  # fmt: skip
+
+
+def toy_data(seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
+    """Gaussian inputs (6,) labelled by a random linear map into 4 classes; 96 for training, 32 for testing."""
+    draws = torch.Generator().manual_seed(seed)
+    n = BATCH * BATCHES
+    x = torch.randn(n + TEST, FEATURES, generator=draws, dtype=torch.float32).to(dtype)
+    y = (x @ torch.randn(FEATURES, CLASSES, generator=draws).to(dtype)).argmax(1)
+    return Data(x[:n].clone(), y[:n].clone(), x[n:].clone(), y[n:].clone(), CLASSES)
+
+
+@dataclass
+class Trial:
+    """A method set up on a probe network, ready for its first step."""
+
+    method: Method
+    net: ProbeNet
+    data: Data
+    seed: int
+
+    def batch(self, number: int = 0) -> tuple[Tensor, Tensor]:
+        """Copies of a training batch."""
+        rows = slice(BATCH * number, BATCH * (number + 1))
+        return self.data.train_x[rows].clone(), self.data.train_y[rows].clone()
+
+    def steps(self, count: int, first: int = 0, after: Callable[[], None] = lambda: None) -> Trial:
+        """Train on the batches `first` …, at the constant learning rate."""
+        for number in range(first, first + count):
+            self.method.step(*self.batch(number % BATCHES), LAST)
+            after()
+        return self
+
+    def states(self, number: int = 0) -> tuple[States, Tensor]:
+        """The detached states of a batch with the output error, and its labels."""
+        x, y = self.batch(number)
+        with torch.no_grad():
+            return self.net.states(x).detach(y), y
+
+    def credits(self, states: States, y: Tensor) -> Credits:
+        """The method's credits; skips where it has none to audit."""
+        answer = self.method.credit(states, y, LAST)
+        if answer is None:
+            if isinstance(self.method, LocalMethod):
+                raise Failed("credit() returned None: a block-local rule must return one credit per block")
+            raise Skipped("the method has no credit to audit")
+        return as_credits(answer)
+
+    def tools_drawn(self) -> tuple[bool, bool]:
+        """Whether setup drew from the feedback stream, and from the auxiliary one."""
+        tools = self.method.tools
+        streams = ((tools.generator, "feedback"), (tools.aux_generator, "auxiliary"))
+        fresh = [torch.equal(g.get_state(), stream(self.seed, name).get_state()) for g, name in streams]  # type: ignore[arg-type]
+        return not fresh[0], not fresh[1]
+
+    def seed_draws(self) -> None:
+        """Give the method's generators the same state, so that two trials draw the same."""
+        for generator in (self.method.tools.generator, self.method.tools.aux_generator):
+            generator.manual_seed(1)
+
+    def plain_descent(self, rate: float = 1.0) -> Trial:
+        """θ ← θ − rate·gradient instead of clipped AdamW: what a step changes is then the gradient itself."""
+        updater = self.method.tools.updater
+        updater.clip_norm = None
+        updater.optimiser = torch.optim.SGD(updater.optimiser.param_groups[0]["params"], lr=rate)  # type: ignore[assignment]
+        return self
+
+    def changes(self, count: int = 1) -> dict[str, Tensor]:
+        """What `count` steps add to every parameter."""
+        before = {name: value.detach().clone() for name, value in self.net.named_parameters()}
+        self.steps(count)
+        return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
+
+    def bits(self) -> dict[str, Tensor]:
+        """Copies of all that the method trained: the network, its feedback and its auxiliary networks."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+class MethodSubject:
+    """A learning rule and its options."""
+
+    def __init__(self, target: type[Method], options: dict[str, Any]) -> None:
+        self.target, self.options = target, options
+
+    def method(self, **more: Any) -> Method:
+        params = self.target.Params.model_validate({**self.options, **more})
+        return self.target(params)
+
+    def trial(
+        self, shape: str | None = None, seed: int = 0, dtype: torch.dtype = torch.float32,
+        training: dict[str, Any] | None = None, before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
+        **options: Any,
+    ) -> Trial:  # fmt: skip
+        """A fresh cell: network, data and streams from the seed.
+
+        shape   residual, plain or linear; default: the first that the method supports
+        before  what is done to the network before the method is set up on it
+        Raises Skipped where the method does not support the network.
+        """
+        method = self.method(**options)
+        data = toy_data(dtype=dtype)
+        net = probe_net(shape or self.supported()[0], seed, dtype)
+        before(net)
+        reason = method.unsupported(net)
+        if reason is not None:
+            raise Skipped(f"the method does not support the {shape} probe network: {reason}")
+        net, data = net.to(device), data.to(device)
+        set_up(method, net, data, {**TRAINING, **(training or {}), "device": device}, seed)
+        trial = Trial(method, net, data, seed)
+        FIRST_DRAWS.setdefault(self.target, trial.tools_drawn())
+        return trial
+
+    def supported(self) -> list[str]:
+        """residual, plain or both. Raises Skipped where the method supports neither."""
+        reasons = {shape: self.method().unsupported(probe_net(shape)) for shape in ("residual", "plain")}
+        found = [shape for shape, reason in reasons.items() if reason is None]
+        if not found:
+            told = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
+            raise Skipped(f"the method does not support the probe networks ({told})")
+        return found
+
+    def trials(self) -> list[tuple[str, Trial]]:
+        """One trial on every network that it supports."""
+        return [(shape, self.trial(shape)) for shape in self.supported()]
+
+
+FIRST_DRAWS: dict[type, tuple[bool, bool]] = {}  # of each method's first cell in this process: did its setup draw?
+
+
+def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
+    """A probe network, drawn from the seed."""
+    torch.manual_seed(seed)
+    return ProbeNet(ProbeNet.Params(**SHAPES[shape]), (FEATURES,), CLASSES).to(dtype)
+
+
+@dataclass(frozen=True)
+class ArchSubject:
+    """An architecture and its parameters."""
+
+    target: type[Net]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetSubject:
+    """A data set and its parameters."""
+
+    target: Any
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DiagnosticSubject:
+    """A diagnostic and its parameters."""
+
+    target: Any
+    options: dict[str, Any]
+
+
+SUBJECTS: dict[str, Callable[..., Any]] = {
+    "method": MethodSubject, "arch": ArchSubject, "dataset": DatasetSubject, "diagnostic": DiagnosticSubject,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ comparing
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that differs in a bit (or is missing), or None."""
+    for name in sorted(one.keys() | other.keys()):
+        if name not in one or name not in other or not _same(one[name], other[name]):
+            return name
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """‖found − expected‖ / ‖expected‖, float64; the norm of what was found where nothing is expected."""
+    found, expected = found.detach().double(), expected.detach().double()
+    norm = float(expected.norm())
+    return float((found - expected).norm()) / norm if norm > 0 else float(found.norm())
+
+
+def reseed() -> None:
+    """The global generators as a worker has them at the start."""
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+
+
+def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
+    """The same states with noise of the same size in place of every h_l that is not to be kept."""
+    draws = torch.Generator().manual_seed(seed)
+    h = tuple(
+        value if layer in keep else torch.randn(value.shape, generator=draws).to(value) * value.std()
+        for layer, value in enumerate(states.h)
+    )
+    return replace(states, h=h)

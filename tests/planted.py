@@ -1,0 +1,707 @@
+"""Plugins with one fault each, for the tests of the conformance kit, and the good ones that they are made of.
+
+METHODS, ARCHS, DATASETS and DIAGNOSTICS list (plugin, the check that it must fail and no other, words of the reason).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench_core.api import Control, Credits, Data, Dataset, Diagnostic, Laws, LocalMethod, Measured, Net, Passport
+from bench_core.errors import DataError
+from bench_core.net import top_gradient
+
+# ------------------------------------------------------------------------------------------------------------- methods
+
+
+class Direct(LocalMethod):
+    """a_l = e·B_l, B_l fixed: nothing wrong with it."""
+
+    laws: ClassVar[Laws] = Laws(linear_in_error=True)
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        layers = [*net.sites, *({0} - set(net.sites))]
+        self.B = {n: torch.randn(task.classes, task.features(n), generator=tools.generator) for n in layers}
+        self.B = {layer: B.to(task.device) for layer, B in self.B.items()}
+
+    def plain(self, states):
+        return {layer: states.output_error @ B for layer, B in self.B.items()}
+
+    def credit(self, states, y, epoch):
+        a = self.plain(states)
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+    def state_dict(self):
+        return {f"B_{layer}": B for layer, B in self.B.items()}
+
+    def load_state_dict(self, state):
+        self.B = {layer: state[f"B_{layer}"] for layer in self.B}
+
+    @property
+    def rate(self) -> float:
+        return self.tools.updater.optimiser.param_groups[0]["lr"]
+
+    @torch.no_grad()
+    def push_readout(self, amount: Any) -> None:
+        """Change what the head has learned, and nothing that a block sees."""
+        list(self.net.readout.parameters())[-1].add_(self.rate * amount)
+
+
+class WrongShape(Direct):
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        credits.readouts["half"] = [a[:, ::2] for a in credits.audited]
+        return credits
+
+
+class TooFew(Direct):
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        credits.readouts["few"] = credits.audited[1:]
+        return credits
+
+
+class WrongType(Direct):
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        credits.readouts["double"] = [a.double() for a in credits.audited]
+        return credits
+
+
+class NotFinite(Direct):
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        credits.readouts["infinite"] = [a / 0 for a in credits.audited]
+        return credits
+
+
+class StaysOnTheCPU(Direct):
+    def state_dict(self):
+        return {name: value.cpu() for name, value in super().state_dict().items()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict({name: value.to(self.task.device) for name, value in state.items()})
+
+
+class ForgetsItsFeedback(Direct):
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class WrongLoss(Direct):
+    def step(self, x, y, epoch):
+        return 2 * super().step(x, y, epoch)
+
+
+class GraphOfTheLoss(Direct):
+    def step(self, x, y, epoch):
+        return super().step(x, y, epoch).requires_grad_()
+
+
+class ReadsTheLoss(Direct):
+    def step(self, x, y, epoch):
+        loss = super().step(x, y, epoch)
+        self.last = float(loss)
+        return loss
+
+
+class ListsTheLabels(Direct):
+    def learn(self, states, y, epoch):
+        self.seen = sum(y.tolist())
+
+
+class ThawsFrozenBlocks(Direct):
+    def after_update(self, epoch):
+        if self.params.freeze:
+            with torch.no_grad():
+                for p in self.net.blocks.parameters():
+                    p.add_(self.rate)
+
+
+class DependsOnTheGlobalSeed(Direct):
+    def after_update(self, epoch):
+        self.push_readout(torch.initial_seed() % 7)
+
+
+class SharesAcrossCopies(Direct):
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        count = [0]
+        self.count = lambda: count  # a function is not copied, and neither is what it holds
+
+    def after_update(self, epoch):
+        self.count()[0] += 1
+        self.push_readout(self.count()[0])
+
+
+class RemembersSeeds(Direct):
+    seen: ClassVar[set[int]] = set()
+
+    def setup(self, net, task, tools):
+        self.seen.add(tools.generator.initial_seed())
+        super().setup(net, task, tools)
+
+    def after_update(self, epoch):
+        self.push_readout(len(self.seen))
+
+
+class FeedbackOfTheFirstCell(Direct):
+    kept: ClassVar[dict[int, Tensor]] = {}
+
+    def setup(self, net, task, tools):
+        if not self.kept:
+            super().setup(net, task, tools)
+            self.kept.update({layer: self.B[max(self.B)] for layer in range(9)})
+        LocalMethod.setup(self, net, task, tools)
+        self.B = {layer: self.kept[layer] for layer in [*net.sites, *({0} - set(net.sites))]}
+
+
+class DrawsInAnAudit(Direct):
+    def credit(self, states, y, epoch):
+        torch.randn(1, generator=self.tools.generator)
+        return super().credit(states, y, epoch)
+
+
+class MovesAtRateZero(Direct):
+    def after_update(self, epoch):
+        with torch.no_grad():
+            list(self.net.readout.parameters())[-1].add_(1e-3)
+
+
+class PrefersTheFirstUnit(Direct):
+    def after_update(self, epoch):
+        for block in self.net.blocks:
+            weight = next(p for p in block.parameters() if p.dim() == 2)
+            if weight.requires_grad:
+                with torch.no_grad():
+                    weight[0].add_(self.rate)
+
+
+class SignOfTheError(Direct):
+    def plain(self, states):
+        return {layer: states.output_error.sign() @ B for layer, B in self.B.items()}
+
+
+class ClaimsAnExactTop(Direct):
+    laws = Laws(exact_top=True)
+
+
+class ClaimsTheGradient(Direct):
+    laws = Laws(exact_with={})
+
+    def plain(self, states):
+        return {layer: states.output_error @ B.to(states.output_error) for layer, B in self.B.items()}
+
+
+class Chain(LocalMethod):
+    """Feedback alignment: the exact top, then B_l, (above, below), block by block."""
+
+    passport = Passport(exact_top_credit=True)
+    laws: ClassVar[Laws] = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}")
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        sizes = [(task.features(n + 1), task.features(n)) for n in range(net.depth - 1 if net.residual else net.depth)]
+        self.B = [torch.randn(*size, generator=tools.generator).to(task.device) for size in sizes]
+
+    def down(self, c, B):
+        return c @ B
+
+    def credit(self, states, y, epoch):
+        chain = [top_gradient(self.net, states.h[-1], y, "mean")]
+        for B in reversed(self.B):
+            chain.insert(0, self.down(chain[0], B))
+        return Credits(audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean")
+
+    def state_dict(self):
+        return {f"B_{layer}": B for layer, B in enumerate(self.B)}
+
+    def load_state_dict(self, state):
+        self.B = [state[f"B_{layer}"] for layer in range(len(self.B))]
+
+
+class Transposed(Chain):
+    def down(self, c, B):
+        return c @ B.T
+
+
+class WrongKey(Chain):
+    laws = Laws(feedback="C_{layer}")
+
+
+class ClaimsKolenPollack(Chain):
+    laws = Laws(feedback="B_{layer}", kolen_pollack=True)
+
+
+class KolenPollack(Chain):
+    """B_l gets the update of W_l and the same decay: ΔB = ΔW + η·λ·(W − B)."""
+
+    passport = Passport(exact_top_credit=True, learned_feedback=True)
+    laws = Laws(exact_top=True, feedback="B_{layer}", kolen_pollack=True)
+
+    def matrices(self):
+        shape = self.B[0].shape
+        found = [next((p for p in b.parameters() if p.shape == shape), None) for b in self.net.blocks]
+        return [None if p is None else p.detach().clone() for p in found[: len(self.B)]]
+
+    def learn(self, states, y, epoch):
+        self.before = self.matrices()
+
+    def after_update(self, epoch):
+        group = self.tools.updater.optimiser.param_groups[0]
+        decay = group["lr"] * group["weight_decay"]
+        for layer, (old, new) in enumerate(zip(self.before, self.matrices(), strict=True)):
+            if old is not None:
+                B = self.B[layer]
+                self.B[layer] = B + (new - old) + (decay * (old - B) if decay else 0)
+
+
+class TransportsInTheAudit(Direct):
+    laws = Laws()
+
+    def credit(self, states, y, epoch):
+        a = self.plain(states)
+        own = [a[site] for site in self.net.sites]
+        later = [sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters()) for n in range(len(own))]
+        return Credits(audited=[c + w for c, w in zip(own, later, strict=True)], blocks=own, embed=a[0])
+
+
+class TransportsInTheUpdate(Direct):
+    laws = Laws()
+
+    @torch.no_grad()
+    def credit(self, states, y, epoch):
+        a = self.plain(states)
+        own = [a[site] for site in self.net.sites]
+        later = [sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters()) for n in range(len(own))]
+        return Credits(audited=own, blocks=[c + w for c, w in zip(own, later, strict=True)], embed=a[0])
+
+
+class LetsAutogradThrough(Direct):
+    passport = Passport(weight_transport=True, extra_forward_passes=True)
+    forward_passes = 2
+
+    def learn(self, states, y, epoch):
+        with torch.enable_grad():
+            h = states.h[0].clone().requires_grad_()
+            torch.autograd.grad(self.net.resume(h, 0).sum(), h)
+
+
+class ReadsLabels(Direct):
+    laws = Laws()
+
+    def credit(self, states, y, epoch):
+        a = {n: c + F.one_hot(y, self.task.classes).float() @ self.B[n] for n, c in self.plain(states).items()}
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+
+class OwnLoss(Direct):
+    """Takes cross-entropy for granted instead of the task's loss."""
+
+    laws = Laws()
+
+    def plain(self, states):
+        e = F.softmax(states.logits, 1) - F.one_hot(self.y, self.task.classes)
+        return {layer: e @ B for layer, B in self.B.items()}
+
+    def credit(self, states, y, epoch):
+        self.y = y
+        return super().credit(states, y, epoch)
+
+
+class ReadsTheHead(Direct):
+    laws = Laws()
+
+    def credit(self, states, y, epoch):
+        head = next(p for p in reversed(list(self.net.readout.parameters())) if p.dim() == 2).detach()
+        a = dict.fromkeys(self.B, states.output_error @ head)
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+
+class RunsTwice(Direct):
+    def learn(self, states, y, epoch):
+        with torch.no_grad():
+            self.net.resume(states.h[0], 0)
+
+
+class Miscounts(RunsTwice):
+    passport = Passport(extra_forward_passes=True)
+    forward_passes = 5
+
+
+class TrainsItsFeedback(Direct):
+    def after_update(self, epoch):
+        self.B = {layer: 1.01 * B for layer, B in self.B.items()}
+
+
+class ReadsOtherStates(Direct):
+    laws = Laws()
+
+    def credit(self, states, y, epoch):
+        a = {layer: c + states.h[0].flatten(1).mean() for layer, c in self.plain(states).items()}
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+
+class LearnsFromAudits(Direct):
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.total = torch.zeros((), device=task.device)
+
+    def credit(self, states, y, epoch):
+        self.total = self.total + (y * torch.arange(len(y), device=y.device)).sum()
+        return super().credit(states, y, epoch)
+
+    def after_update(self, epoch):
+        self.push_readout(1e-3 * self.total)
+
+
+class ChangesItsInputs(Direct):
+    def learn(self, states, y, epoch):
+        self.x = states.x
+
+    def after_update(self, epoch):
+        self.x.mul_(1.01)
+
+
+class KeepsBatches(Direct):
+    def learn(self, states, y, epoch):
+        self.kept = [*getattr(self, "kept", []), states.x]
+
+
+def globally(change: Any, name: str) -> type[Direct]:
+    """A rule whose setup changes something global."""
+
+    def setup(self: Any, net: Any, task: Any, tools: Any) -> None:
+        Direct.setup(self, net, task, tools)
+        change()
+
+    return type(f"Changes{name}", (Direct,), {"setup": setup})
+
+
+def patch() -> None:
+    original = F.cross_entropy
+    F.cross_entropy = lambda *a, **k: original(*a, **k)
+
+
+GLOBAL = "global_state_stays_as_it_is"
+METHODS = [
+    (WrongShape, "credits_have_the_shapes_of_their_states", "has shape (16, 4), its state (16, 8) (residual network)"),
+    (TooFew, "credits_have_the_shapes_of_their_states", "has 2 tensors for 3 blocks"),
+    (WrongType, "credits_have_the_type_of_their_states", "is torch.float64 on cpu, its state torch.float32"),
+    (NotFinite, "credits_have_the_type_of_their_states", "is not finite"),
+    (ForgetsItsFeedback, "state_dict_holds_all_that_the_credit_needs", "what it needs is not stored"),
+    (WrongLoss, "a_step_returns_the_loss_of_its_forward_pass", "the loss of its forward pass is"),
+    (GraphOfTheLoss, "a_step_returns_the_loss_of_its_forward_pass", ".detach()"),
+    (ReadsTheLoss, "a_step_does_not_wait_for_the_device", "Tensor.__float__"),
+    (ListsTheLabels, "a_step_does_not_wait_for_the_device", "Tensor.tolist"),
+    (ThawsFrozenBlocks, "frozen_blocks_stay_as_they_are", "leaves the blocks trained"),
+    (DependsOnTheGlobalSeed, "the_same_seed_gives_the_same_bits", "differs between two runs of the same seed"),
+    (SharesAcrossCopies, "a_copy_goes_on_as_the_original_would", "outside of the method and the network"),
+    (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
+    (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),
+    (DrawsInAnAudit, "an_audit_draws_nothing", "tools.generator"),
+    (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
+    (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),
+    (SignOfTheError, "credit_is_linear_in_the_error", "not 3 times the credit"),
+    (ClaimsAnExactTop, "the_top_credit_is_exact", "misses"),
+    (ClaimsTheGradient, "the_credit_tends_to_the_gradient", "misses the gradient"),
+    (Transposed, "with_transposed_feedback_it_is_backpropagation", "misses backpropagation's"),
+    (WrongKey, "with_transposed_feedback_it_is_backpropagation", "state_dict has C_0: None"),
+    (ClaimsKolenPollack, "forward_weights_and_feedback_meet", "the law says 0.9500"),
+    (TransportsInTheAudit, "the_audited_credit_transports_weights_only_if_declared", "Passport(weight_transport=True)"),
+    (TransportsInTheUpdate, "updates_depend_on_weights_above_only_if_declared", "Passport(weight_transport=True)"),
+    (LetsAutogradThrough, "autograd_flows_between_blocks_only_if_declared", "from block 2 into block 1"),
+    (ReadsLabels, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
+    (OwnLoss, "labels_reach_the_blocks_only_if_declared", "use net.loss"),
+    (ReadsTheHead, "the_head_is_read_backward_only_if_declared", "Passport(exact_top_credit=True)"),
+    (RunsTwice, "forward_passes_are_counted", "runs a block 2 times"),
+    (Miscounts, "forward_passes_are_counted", "forward_passes says 5"),
+    (TrainsItsFeedback, "feedback_is_learned_only_if_declared", "Passport(learned_feedback=True)"),
+    (ReadsOtherStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
+    (LearnsFromAudits, "test_labels_teach_nothing", "labels of the test set"),
+    (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
+    (KeepsBatches, "no_batches_are_kept", "it keeps batches"),
+    (globally(lambda: torch.rand(1), "TorchSeed"), GLOBAL, "torch's global generator"),
+    (globally(lambda: np.random.rand(), "NumpySeed"), GLOBAL, "numpy's global generator"),
+    (globally(random.random, "Random"), GLOBAL, "random's global generator"),
+    (globally(lambda: os.chdir("/"), "Folder"), GLOBAL, "working folder"),
+    (globally(lambda: os.environ.update(PLANTED="1"), "Environ"), GLOBAL, "environment"),
+    (globally(lambda: setattr(torch.backends.cudnn, "benchmark", True), "Cudnn"), GLOBAL, "cudnn.benchmark"),
+    (globally(patch, "CrossEntropy"), GLOBAL, "torch.nn.functional.cross_entropy"),
+]
+if torch.cuda.is_available():
+    METHODS.append((StaysOnTheCPU, "runs_on_an_accelerator", "is on cpu"))
+
+
+# --------------------------------------------------------------------------------------------------------------- archs
+
+
+class GoodNet(Net):
+    """Flatten, a linear embedding, three blocks W·tanh(h), a linear readout."""
+
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        self.embed = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 8))
+        self.blocks = nn.ModuleList(self.block() for _ in range(3))
+        self.readout = nn.Linear(8, classes)
+
+    def block(self) -> nn.Module:
+        return nn.Sequential(nn.Tanh(), nn.Linear(8, 8))
+
+
+class TakesNothing(GoodNet):
+    def __init__(self, params, shape, classes):
+        raise ValueError("only graphs")
+
+
+class WrongSum(GoodNet):
+    def advance(self, h, block):
+        h_next, f = super().advance(h, block)
+        return h_next + f, f
+
+
+class LosesAParameter(GoodNet):
+    def groups(self):
+        found = super().groups()
+        return {**found, "readout": found["readout"][:1]}
+
+
+class WrongResume(GoodNet):
+    def resume(self, h, layer):
+        return 1.5 * super().resume(h, layer)
+
+
+class NeverCuts(GoodNet):
+    def states(self, x, local=False):
+        return super().states(x)
+
+
+class Centred(nn.Linear):
+    def forward(self, h):
+        return super().forward(h - h.mean(0))
+
+
+class MixesSamples(GoodNet):
+    def block(self):
+        return Centred(8, 8)
+
+
+class DrawsByItself(GoodNet):
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        noise = torch.Generator()
+        noise.seed()
+        with torch.no_grad():
+            self.readout.bias.copy_(torch.randn(classes, generator=noise))
+
+
+class CountsPasses(GoodNet):
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def states(self, x, local=False):
+        self.passes.add_(1)
+        return super().states(x, local)
+
+
+class WithIdleWeights(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Tanh(), nn.Linear(8, 8))
+        self.idle = nn.Parameter(torch.randn(3))
+
+
+class HasIdleWeights(GoodNet):
+    def block(self):
+        return WithIdleWeights()
+
+
+class ChangesTheEnvironment(GoodNet):
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        os.environ["PLANTED"] = "1"
+
+
+ARCHS = [
+    (TakesNothing, "takes_a_built_in_data_set", "ValueError: only graphs"),
+    (WrongSum, "states_are_those_of_a_network_in_blocks", "h_1 is not h_l + f_l"),
+    (LosesAParameter, "every_parameter_belongs_to_one_group", "readout.bias belongs to none"),
+    (WrongResume, "resume_goes_on_from_any_state", "other logits"),
+    (NeverCuts, "local_states_are_cut_apart", "carries a graph to embed"),
+    (MixesSamples, "samples_do_not_mix_in_eval_mode", "h_1 of a sample depends on the other samples"),
+    (DrawsByItself, "the_same_seed_draws_the_same_network", "readout.bias differs"),
+    (CountsPasses, "a_pass_gives_the_same_bits_again", "changes passes"),
+    (HasIdleWeights, "blocks_take_part", "idle has no part in the loss"),
+    (ChangesTheEnvironment, "building_changes_no_global_state", "environment"),
+]
+
+
+# ------------------------------------------------------------------------------------------------------------ data sets
+
+
+class GoodDataset(Dataset):
+    """Gaussian inputs in three classes, from a seed of its own."""
+
+    shape = (6,)
+    classes = 3
+
+    def prepare(self, folder):
+        return "generated"
+
+    def parts(self) -> dict[str, Tensor]:
+        draws = torch.Generator().manual_seed(5)
+        x = torch.randn(90, 6, generator=draws)
+        y = torch.arange(90) % 3
+        return {"train_x": x[:60], "train_y": y[:60], "test_x": x[60:], "test_y": y[60:]}
+
+    def load(self, folder):
+        return Data(**self.parts(), classes=3)
+
+
+class WrongInputs(GoodDataset):
+    shape = (7,)
+
+
+class DoubleInputs(GoodDataset):
+    def parts(self):
+        return {**super().parts(), "test_x": super().parts()["test_x"].double()}
+
+
+class AClassIsMissing(GoodDataset):
+    def parts(self):
+        return {**super().parts(), "test_y": torch.zeros(30, dtype=torch.int64)}
+
+
+class NeverTheSame(GoodDataset):
+    def parts(self):
+        noise = torch.Generator()
+        noise.seed()
+        return {**super().parts(), "train_x": torch.randn(60, 6, generator=noise)}
+
+
+class Leaks(GoodDataset):
+    def parts(self):
+        found = super().parts()
+        found["test_x"][:2] = found["train_x"][:2]
+        return found
+
+
+class DrawsGlobally(GoodDataset):
+    def prepare(self, folder):
+        np.random.rand()
+        return super().prepare(folder)
+
+
+class LongExcuse(GoodDataset):
+    def prepare(self, folder: Path | None) -> str:
+        if folder is not None and folder.is_file():
+            raise DataError("missing\nsorry")
+        return super().prepare(folder)
+
+
+DATASETS = [
+    (WrongInputs, "shape_and_classes_are_known_before_loading", "(6,); the data set says (7,)"),
+    (DoubleInputs, "tensors_are_ready_for_the_loop", "test_x is torch.float64"),
+    (AClassIsMissing, "labels_are_classes", "test_y has the classes [0]"),
+    (NeverTheSame, "loading_again_gives_the_same_bits", "train_x differs"),
+    (Leaks, "test_inputs_are_not_in_the_training_set", "2 of 30 test inputs"),
+    (DrawsGlobally, "loading_changes_no_global_state", "numpy's global generator"),
+    (LongExcuse, "missing_files_are_one_line", "several lines"),
+]
+
+
+# ---------------------------------------------------------------------------------------------------------- diagnostics
+
+
+class GoodDiagnostic(Diagnostic):
+    """The largest weight of the head; fires above 100."""
+
+    direction, threshold = "above", 100.0
+
+    def measure(self, audit):
+        values = torch.cat([p.detach().abs().flatten() for p in audit.net.readout.parameters()])
+        return Measured(float(values.max()))
+
+    def controls(self):
+        def explode(audit: Any) -> None:
+            with torch.no_grad():
+                next(audit.net.readout.parameters()).mul_(1e4)
+
+        return [
+            Control("head × 1e4", explode, lambda found: found.value is not None and found.value > 100),
+            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 100),
+        ]
+
+
+class OneControl(GoodDiagnostic):
+    direction = None
+
+    def controls(self):
+        return super().controls()[:1]
+
+
+class WrongAnswer(GoodDiagnostic):
+    def controls(self):
+        explode, calm = super().controls()
+        return [explode, Control("calm", calm.change, lambda found: found.value == 123.0)]
+
+
+class AcceptsAnything(GoodDiagnostic):
+    def controls(self):
+        explode, calm = super().controls()
+        return [explode, Control("calm", calm.change, lambda found: True)]
+
+
+class NeverFires(GoodDiagnostic):
+    threshold = 1e9
+
+
+class CrashesOnNaN(GoodDiagnostic):
+    def measure(self, audit):
+        if any(bool(p.isnan().any()) for p in audit.net.parameters()):
+            raise ValueError("not a number")
+        return super().measure(audit)
+
+
+class DependsOnTheSeed(GoodDiagnostic):
+    def measure(self, audit):
+        found = super().measure(audit)
+        return Measured(found.value + 1e-3 * (torch.initial_seed() % 2))
+
+
+class TouchesTheNetwork(GoodDiagnostic):
+    def measure(self, audit):
+        found = super().measure(audit)
+        with torch.no_grad():
+            next(audit.net.embed.parameters()).mul_(1.01)
+        return found
+
+
+class LeavesTrainMode(GoodDiagnostic):
+    def measure(self, audit):
+        audit.net.train(not audit.net.training)
+        return super().measure(audit)
+
+
+DIAGNOSTICS = [
+    (OneControl, "it_has_controls", "controls() returns 1"),
+    (WrongAnswer, "its_controls_behave", "control 'calm': measured"),
+    (AcceptsAnything, "its_controls_can_fail", "accepts whatever is measured"),
+    (NeverFires, "a_rule_that_fires_fires_on_its_controls", "never fire"),
+    (CrashesOnNaN, "what_it_measures_can_be_stored", "ValueError: not a number"),
+    (DependsOnTheSeed, "measuring_again_gives_the_same", "differ"),
+    (TouchesTheNetwork, "measuring_leaves_what_it_measures", "changes net.embed"),
+    (LeavesTrainMode, "measuring_leaves_what_it_measures", "another mode"),
+]

@@ -1,0 +1,153 @@
+"""The conformance kit: every built-in passes it, and every check is failed by a plugin that was planted for it, and by no other."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import (
+    ARCHS,
+    DATASETS,
+    DIAGNOSTICS,
+    METHODS,
+    Chain,
+    Direct,
+    GoodDataset,
+    GoodDiagnostic,
+    GoodNet,
+    KolenPollack,
+)
+
+from bench_core import plugins
+from bench_core.errors import UsageError
+from bench_core.testing import Outcome, checks, run
+from bench_core.testing.kit import REGISTERED
+
+REGISTRY = plugins.load(only={plugins.OURS})
+BUILT_IN = [f"{item.kind}:{item.full_name}" for item in REGISTRY.components if item.kind != "executor"]
+PLANTED = [*METHODS, *ARCHS, *DATASETS, *DIAGNOSTICS]
+
+
+def outcomes(subject: Any, **options: Any) -> dict[str, Outcome]:
+    return {bound.name: run(bound) for bound in checks(subject, registry=REGISTRY, **options)}
+
+
+def failed(found: dict[str, Outcome]) -> dict[str, str]:
+    return {name: outcome.reason for name, outcome in found.items() if outcome.status == "failed"}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_passes(name: str) -> None:
+    found = outcomes(name)
+    assert failed(found) == {}
+    assert sum(outcome.status == "passed" for outcome in found.values()) >= 3
+    assert all(outcome.reason for outcome in found.values() if outcome.status == "skipped")
+
+
+@pytest.mark.parametrize("good", [Direct, Chain, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic])
+def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
+    assert failed(outcomes(good)) == {}
+
+
+FIRST = {
+    check: bad for bad, check, _ in reversed(PLANTED)
+}  # of several faults that one check must see, one is tried in full
+
+
+@pytest.mark.parametrize(("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED])
+def test_a_planted_plugin_fails_its_check_and_no_other(bad: type, check: str, reason: str) -> None:
+    found = failed(outcomes(bad, only=None if FIRST[check] is bad else check))
+    assert list(found) == [check], found
+    assert reason in found[check]
+
+
+def test_every_check_has_a_planted_plugin() -> None:
+    for subject in (Direct, GoodNet, GoodDataset, GoodDiagnostic):
+        list(checks(subject))
+    names = {check.name for each in REGISTERED.values() for check in each}
+    caught = {check for _, check, _ in PLANTED}
+    assert names - caught == ({"runs_on_an_accelerator"} if not torch.cuda.is_available() else set())
+    assert all(check.law for each in REGISTERED.values() for check in each)
+
+
+def test_global_state_that_a_plugin_changes_is_put_back() -> None:
+    before = (
+        os.getcwd(),
+        dict(os.environ),
+        torch.nn.functional.cross_entropy,
+        torch.get_rng_state(),
+        random.getstate(),
+    )
+    cudnn = torch.backends.cudnn.benchmark
+    for bad, check, _ in METHODS:
+        if check == "global_state_stays_as_it_is":
+            outcomes(bad, only=check)
+    after = (os.getcwd(), dict(os.environ), torch.nn.functional.cross_entropy, torch.get_rng_state(), random.getstate())
+    assert torch.equal(after[3], before[3])
+    assert (*after[:3], after[4]) == (*before[:3], before[4])
+    assert torch.backends.cudnn.benchmark == cudnn
+    assert np.random.get_state()[0] == "MT19937"
+
+
+def test_a_known_failure_is_expected_and_one_that_passes_is_not() -> None:
+    bad, check, _ = METHODS[0]
+    found = outcomes(bad, expected_failures={check: "known, see the tracker"})
+    assert found[check].status == "expected"
+    assert found[check].reason.startswith("known, see the tracker (")
+    assert failed(found) == {}
+    found = outcomes(Direct, expected_failures={check: "long ago"}, only=check)
+    assert "take it off the list" in failed(found)[check]
+
+
+@pytest.mark.parametrize("options", [{"only": "no_sync"}, {"expected_failures": {"no_sync": "?"}}])
+def test_a_check_that_is_not_there_is_said(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no check of a method is called 'no_sync'"):
+        outcomes(Direct, **options)
+
+
+def test_a_rule_that_raises_fails_with_its_own_line() -> None:
+    class Raises(Direct):
+        def credit(self, states: Any, y: Any, epoch: int) -> Any:
+            raise ValueError("broken\nhere")
+
+    found = outcomes(Raises)["a_step_returns_the_loss_of_its_forward_pass"]
+    assert found.status == "failed"
+    assert found.reason.startswith("it raised ValueError: broken here at test_conformance.py:")
+    assert "Traceback" in found.trace
+
+
+def test_a_rule_for_other_networks_is_skipped_with_its_reason() -> None:
+    class Picky(Direct):
+        def unsupported(self, net: Any) -> str | None:
+            return "needs spikes"
+
+    found = outcomes(Picky)
+    assert {outcome.status for outcome in found.values()} == {"skipped"}
+    assert "needs spikes" in found["credits_have_the_shapes_of_their_states"].reason
+
+
+def test_options_of_the_component_count() -> None:
+    found = outcomes("bench-core/ep", options={"steps": 1}, only="the_credit_tends_to_the_gradient")
+    assert list(found) == ["the_credit_tends_to_the_gradient"]
+    with pytest.raises(UsageError, match="did you mean dfa"):
+        outcomes("dfaa")
+
+
+def test_a_check_in_a_test_file_fails_skips_and_passes_as_pytest_does() -> None:
+    bad, check, reason = METHODS[0]
+    (bound,) = checks(bad, only=check)
+    with pytest.raises(pytest.fail.Exception, match="shape"):
+        bound()
+    assert reason
+    (bound,) = checks(Direct, only="the_top_credit_is_exact")
+    with pytest.raises(pytest.skip.Exception, match="not declared"):
+        bound()
+    (bound,) = checks(bad, only=check, expected_failures={check: "known"})
+    with pytest.raises(pytest.xfail.Exception, match="known"):
+        bound()
+    (bound,) = checks(Direct, only=check)
+    bound()
