@@ -135,15 +135,12 @@ class DependsOnTheGlobalSeed(Direct):
         self.push_readout(torch.initial_seed() % 7)
 
 
-class SharesAcrossCopies(Direct):
-    def setup(self, net, task, tools):
-        super().setup(net, task, tools)
-        count = [0]
-        self.count = lambda: count  # a function is not copied, and neither is what it holds
+class CountsItsSteps(Direct):
+    count = 0
 
     def after_update(self, epoch):
-        self.count()[0] += 1
-        self.push_readout(self.count()[0])
+        self.count += 1
+        self.push_readout(self.count)
 
 
 class RemembersSeeds(Direct):
@@ -355,6 +352,8 @@ class ReadsOtherStates(Direct):
 
 
 class LearnsFromAudits(Direct):
+    passport = Passport(learned_feedback=True)
+
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
         self.total = torch.zeros((), device=task.device)
@@ -365,6 +364,13 @@ class LearnsFromAudits(Direct):
 
     def after_update(self, epoch):
         self.push_readout(1e-3 * self.total)
+
+    def state_dict(self):
+        return {**super().state_dict(), "total": self.total}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.total = state["total"]
 
 
 class ChangesItsInputs(Direct):
@@ -408,7 +414,7 @@ METHODS = [
     (ListsTheLabels, "a_step_does_not_wait_for_the_device", "Tensor.tolist"),
     (ThawsFrozenBlocks, "frozen_blocks_stay_as_they_are", "leaves the blocks trained"),
     (DependsOnTheGlobalSeed, "the_same_seed_gives_the_same_bits", "differs between two runs of the same seed"),
-    (SharesAcrossCopies, "a_copy_goes_on_as_the_original_would", "outside of the method and the network"),
+    (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
     (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),
     (DrawsInAnAudit, "an_audit_draws_nothing", "tools.generator"),

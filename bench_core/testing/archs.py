@@ -123,6 +123,8 @@ def local_states_are_cut_apart(subject: ArchSubject) -> None:
         ends = {f"f_{layer}": (f.square().sum(), f"blocks.{layer}.") for layer, f in enumerate(states.f)}
         ends["the loss"] = (net.loss(states.logits, y), "readout.")
         for what, (end, home) in ends.items():
+            if not end.requires_grad:
+                continue
             found = torch.autograd.grad(end, list(trained(net).values()), allow_unused=True, retain_graph=True)
             for name, gradient in zip(trained(net), found, strict=True):
                 if gradient is not None and not name.startswith(home):
