@@ -17,8 +17,8 @@ import click
 from bench_core import __version__
 from bench_core.commands.audit import audit
 from bench_core.commands.compare import compare
-from bench_core.commands.options import PATH, planned, suite_options
-from bench_core.commands.report import figure, report
+from bench_core.commands.options import PATH, gathered, planned, suite_options, terminal_width
+from bench_core.commands.report import figure, report, write_page
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
 from bench_core.commands.site import site
@@ -63,8 +63,21 @@ def bench() -> None:
 @click.option(
     "--executor-set", multiple=True, metavar="KEY=VALUE", help="A setting of the executor, such as partition=gpu."
 )
+@click.option(
+    "--report/--no-report",
+    "wants_report",
+    default=True,
+    envvar="BENCH_REPORT",
+    help="Write the suite's page at the end.",
+)
 def run(
-    suite: str, workers: int | None, per_gpu: int, executor: str, executor_set: tuple[str, ...], **options: Any
+    suite: str,
+    workers: int | None,
+    per_gpu: int,
+    executor: str,
+    executor_set: tuple[str, ...],
+    wants_report: bool,
+    **options: Any,
 ) -> None:
     """Run a suite: a YAML file, or the name of an installed one.
 
@@ -98,6 +111,11 @@ def run(
         click.echo("\ninterrupted: finished cells are kept; the same command goes on from there", err=True)
         sys.exit(Exit.INTERRUPTED)
     show([plan.folder], "table")
+    if wants_report:
+        try:
+            write_page((plan.folder,), plan.folder / "report.html", "report: ")
+        except BenchError as error:  # the runs are finished all the same
+            click.echo(f"warning: no report: {error}", err=True)
     failed = [record for record in records if record.status != "done"]
     for record in failed:
         click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
@@ -140,28 +158,26 @@ def leaderboard(results: tuple[Path, ...], form: str, output: Path | None) -> No
 
 def show(roots: list[Path], form: str, output: Path | None = None) -> None:
     """Print the leaderboards of all suites under the given folders."""
-    import shutil
-
-    from bench_core.report.tables import leaderboard as table
-    from bench_core.results import gather
+    from bench_core.report.tables import leaderboards
+    from bench_core.report.terminal import say
     from bench_core.store import replace_file
 
-    suites, troubles = gather(roots)
-    for line in troubles:
-        click.echo(f"warning: {line}", err=True)
-    width = shutil.get_terminal_size((100, 24)).columns if form == "table" and output is None else None
-    texts = []
+    suites, _ = gathered(tuple(roots))
     for found in suites:
         if found.superseded:
             note = f"{found.superseded} older runs of the same cells by other code are not counted"
             click.echo(f"note: {found.name}: {note}", err=True)
-        text = table(found.records, found.settings, form, width=width)  # type: ignore[arg-type]
-        texts.append(f"{found.name}: {text}" if form == "table" else text)
-    body = "\n\n".join(texts) if texts else "no runs yet: `bench run SUITE` makes some"
-    if output is None:
-        click.echo(body)
+    width = terminal_width() if form == "table" and output is None else None
+    if not suites and form not in ("csv", "json"):
+        body = "no runs yet: `bench run SUITE` makes some\n"
+    elif form == "table":
+        body = "\n\n".join(f"{found.name}: {leaderboards([found], width=width)}" for found in suites)
     else:
-        replace_file(output, body + "\n")
+        body = leaderboards(suites, form)  # type: ignore[arg-type]
+    if output is None:
+        say(body) if form == "table" else click.echo(body, nl=False)
+    else:
+        replace_file(output, body)
         click.echo(output)
 
 

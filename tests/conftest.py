@@ -51,7 +51,13 @@ def environment(path: Sequence[Path] = (), **more: str) -> dict[str, str]:
         key: value for key, value in os.environ.items() if key not in ("BENCH_DATA_DIR", "COLUMNS", "PYTHONHASHSEED")
     }
     before = [kept["PYTHONPATH"]] if kept.get("PYTHONPATH") else []
-    return {**kept, "PYTHONPATH": os.pathsep.join([*map(str, path), *before]), "COLUMNS": "100", **more}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join([*map(str, path), *before]),
+        "COLUMNS": "100",
+        "BENCH_REPORT": "0",
+        **more,
+    }
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def test_gamma_never_stands_alone_where_b_fires() -> None:
     assert "+.004†" in leaderboard(audit(), width=None)
     assert r".004 $\pm$ .000$^{\dagger}$" in texts["latex"]
     assert all("reference at the floor" in texts[name] for name in FORMATS)
-    row = next(row for row in json.loads(texts["json"])["groups"][0]["rows"] if row["label"] == "dfa")
+    row = next(row for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"] if row["label"] == "dfa")
     assert row["gamma_deep"]["value"] == pytest.approx(0.004)
     assert row["gamma_deep"]["not_diagnostic"] == "reference at the floor"
     part = [*seeds(DFA, [0.3, 0.3]), run(seed=456, measurements=SICK)]
@@ -159,8 +159,8 @@ def test_csv_and_json_keep_full_precision() -> None:
     assert float(row["accuracy"]) == value
     assert float(row["reference_n128"]) == pytest.approx(4.2e-9, rel=1e-15)
     document = json.loads(leaderboard([run(accuracy=value)], format="json"))
-    assert document["schema"] == "bench-leaderboard/1"
-    entry = document["groups"][0]["rows"][0]["runs"][0]
+    assert document["schema"] == "bench-leaderboard/2"
+    entry = document["suites"][0]["groups"][0]["rows"][0]["runs"][0]
     assert (entry["accuracy"], entry["seed"], entry["letters"]) == (value, 42, [])
 
 
@@ -195,7 +195,7 @@ def test_no_runs() -> None:
     texts = everything([])
     for name in ("table", "markdown", "latex"):
         assert texts[name] == "No runs yet: nothing to show.\n"
-    assert json.loads(texts["json"])["groups"] == []
+    assert json.loads(texts["json"])["suites"][0]["groups"] == []
     assert texts["csv"].count("\n") == 1
 
 
@@ -361,7 +361,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     # JSON: the name as it is, and nothing that could end a script element
     assert "</" not in texts["json"]
     assert "<!--" not in texts["json"]
-    assert name in {row["method"] for row in json.loads(texts["json"])["groups"][0]["rows"]}
+    assert name in {row["method"] for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"]}
 
 
 def test_formula_cells_get_an_apostrophe() -> None:

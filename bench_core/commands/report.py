@@ -28,12 +28,17 @@ FIGURES = [
 @click.option("-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write.")
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Write one self-contained HTML page: verdicts, figures, tables, provenance. It needs no network."""
+    write_page(results, output)
+
+
+def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
+    """Write the report of these results and say where it lies."""
     from bench_core.report.page import page
     from bench_core.store import replace_file
 
     suites, troubles = gathered(results)
     replace_file(output, page(suites, troubles))
-    click.echo(output)
+    click.echo(f"{word}{output}")
 
 
 @click.command()

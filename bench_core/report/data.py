@@ -1,8 +1,9 @@
 """The leaderboard as data: CSV with a row per method and JSON with an entry per run, both in full precision.
 
 In CSV every figure is a bare number in a column of its own and every text is quoted, so that a reader in any locale
-takes numbers for numbers and nothing for a formula. In JSON (`"schema": "bench-leaderboard/1"`) names are raw: JSON is
-data, and its reader escapes. Neither holds NaN or infinity: such a figure is empty or null, with a note beside it.
+takes numbers for numbers and nothing for a formula. In JSON (`"schema": "bench-leaderboard/2"`, described by
+docs/leaderboard.schema.json) names are raw: JSON is data, and its reader escapes. Neither holds NaN or infinity: such a
+figure is empty or null, with a note beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -32,11 +33,11 @@ from bench_core.report.rows import (
 from bench_core.stats import Estimate
 from bench_core.verdict import Group, Row, Run, Settings
 
-SCHEMA = "bench-leaderboard/1"
+SCHEMA = "bench-leaderboard/2"
 _ESTIMATES = ("accuracy", "margin_matched_pp", "margin_bp_pp", "gamma_deep")
 _FIGURES = ("growth", "reference_n128", "seconds", "peak_memory_bytes", "forward_passes")
 CSV_COLUMNS = (
-    *("arch", "dataset", "epochs", "recipe", "rank", "tied", "method", "params", "label", "role"),
+    *("suite", "arch", "dataset", "epochs", "recipe", "rank", "tied", "method", "params", "label", "role"),
     *("runs", "verdict", "three_diagnostics"),
     *(f"{name}{suffix}" for name in _ESTIMATES for suffix in ("", "_half_width_95", "_std", "_n")),
     "gamma_deep_not_diagnostic",
@@ -110,12 +111,26 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def as_json(groups: Sequence[Group], settings: Settings) -> str:
-    """The leaderboard as one JSON document."""
-    document = {
-        "schema": SCHEMA,
+@dataclass(frozen=True)
+class Judged:
+    """A suite as it was judged."""
+
+    name: str
+    groups: Sequence[Group]
+    settings: Settings
+
+
+def as_json(suites: Sequence[Judged]) -> str:
+    """The leaderboards of all suites as one JSON document."""
+    document = {"schema": SCHEMA, "citation": notes.CITATION, "suites": [_suite(item) for item in suites]}
+    return escape.json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
+
+
+def _suite(item: Judged) -> dict[str, Any]:
+    groups, settings = item.groups, item.settings
+    return {
+        "name": item.name,
         "title": settings.title,
-        "citation": notes.CITATION,
         "depth_utility": asdict(settings.depth_utility),
         "thresholds": dict(sorted(settings.thresholds.items())),
         "groups": [
@@ -133,13 +148,13 @@ def as_json(groups: Sequence[Group], settings: Settings) -> str:
             for header, group in zip(notes.headers(groups), groups, strict=True)
         ],
     }
-    return escape.json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(suite: str, row: Row) -> dict[str, Any]:
     record, found = row.runs[0].record, gamma(row)
     cell = record.cell
     flat: dict[str, Any] = {
+        "suite": suite,
         "arch": cell.arch.short,
         "dataset": cell.dataset.short,
         "epochs": cell.training.get("epochs"),
@@ -170,14 +185,14 @@ def _flat(row: Row) -> dict[str, Any]:
     return flat
 
 
-def as_csv(groups: Sequence[Group]) -> str:
-    """One line per method and recipe under one header, which is there without runs too."""
+def as_csv(suites: Sequence[Judged]) -> str:
+    """One line per suite, recipe and method under one header, which is there without runs too."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for group in groups:
-        for row in group.rows:
-            line = _flat(row)
+    for item in suites:
+        for row in (row for group in item.groups for row in group.rows):
+            line = _flat(item.name, row)
             values = [line[name] for name in CSV_COLUMNS]
             writer.writerow([escape.csv_text(value) if isinstance(value, str) else value for value in values])
     return text.getvalue()

@@ -23,7 +23,7 @@ from typing import Literal
 
 from bench_core.record import RunRecord
 from bench_core.report import escape, notes
-from bench_core.report.data import as_csv, as_json
+from bench_core.report.data import Judged, as_csv, as_json
 from bench_core.report.rows import (
     Figure,
     compact,
@@ -37,6 +37,7 @@ from bench_core.report.rows import (
     seconds,
     signed,
 )
+from bench_core.results import SuiteResults
 from bench_core.stats import Estimate
 from bench_core.verdict import BP, Group, Row, Settings, judge_all
 
@@ -148,13 +149,30 @@ def leaderboard(
     settings = settings or Settings()
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
-    groups = judge_all(records, settings)
+    return _written(
+        [Judged(records[0].suite if records else "", judge_all(records, settings), settings)], format, width
+    )
+
+
+def leaderboards(suites: Sequence[SuiteResults], format: Format = "table", width: int | None = 80) -> str:
+    """The same for several suites: one document in CSV and JSON, one leaderboard after the other elsewhere."""
+    judged = [Judged(found.name, judge_all(found.records, found.settings), found.settings) for found in suites]
+    return _written(judged, format, width)
+
+
+def _written(suites: Sequence[Judged], format: Format, width: int | None) -> str:
     if format == "csv":
-        return as_csv(groups)
+        return as_csv(suites)
     if format == "json":
-        return as_json(groups, settings)
-    write = {"table": lambda: _table(groups, settings, width), "markdown": lambda: _markdown(groups, settings)}
-    return write.get(format, lambda: _latex(groups, settings))()
+        return as_json(suites)
+    texts = []
+    for item in suites:
+        if format == "table":
+            texts.append(_table(item.groups, item.settings, width))
+        else:
+            write = _markdown if format == "markdown" else _latex
+            texts.append(write(item.groups, item.settings))
+    return "\n".join(texts)
 
 
 # ------------------------------------------------------------------------------------------------------------ terminal
