@@ -16,6 +16,7 @@ import click
 
 from bench_core import __version__
 from bench_core.commands.audit import audit
+from bench_core.commands.claims import claims
 from bench_core.commands.compare import compare
 from bench_core.commands.options import PATH, gathered, planned, suite_options, terminal_width
 from bench_core.commands.report import figure, report, write_page
@@ -242,6 +243,7 @@ def schema() -> None:
 REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.commands`
     audit,
     cite,
+    claims,
     compare,
     export,
     figure,

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from bench_core import resolve, resume, store
 from bench_core.budget import Budget, too_small_again
 from bench_core.cells import same_name
-from bench_core.errors import SuiteError, UsageError
+from bench_core.errors import SuiteError, UsageError, did_you_mean
+from bench_core.expectation import KINDS
 from bench_core.explain import explain_all
 from bench_core.identity import cell_identity, digest
 from bench_core.plugins import Kind, Registry
@@ -155,6 +156,12 @@ def _find(
     for number, diagnostic in enumerate(suite.diagnostics):
         entry = {key: value for key, value in diagnostic.as_dict().items() if key != "threshold"}
         diagnostics.append(look("diagnostic", entry, None, f"diagnostics[{number}]"))
+    known = {name for item in registry.of_kind("diagnostic") for name in (item.component.name, item.full_name)}
+    for number, claim in enumerate(suite.expect):
+        name = claim.parsed.name
+        if claim.parsed.kind == "diagnostic" and name not in known:
+            what, hint = f"no figure or diagnostic '{name}'", did_you_mean(name, known | set(KINDS))
+            problems[f"expect {number}"] = suite.problem(None, f"expect[{number}].figure", what, hint)
     ceiling = components.add("method", registry.find("method", CEILING).full_name, {})
     if problems:
         raise SuiteError(list(problems.values()))

@@ -7,9 +7,10 @@ between), the one that suite.json names counts; the others are kept and counted 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bench_core import epochs, late, store
+from bench_core.claims import Outcome, judge_claims
 from bench_core.epochs import Epoch
+from bench_core.expectation import Expectation
 from bench_core.identity import digest
 from bench_core.judgement import DepthUtility, Settings
 from bench_core.record import Cell, RunRecord
 from bench_core.suite import Suite
+from bench_core.verdict import judge_all
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class SuiteResults:
     folder: Path = Path()
     description: str = ""
     further: tuple[Path, ...] = ()  # suite folders of other people that are taken together with this one
+    expect: tuple[Expectation, ...] = ()
+    claimed_for: Mapping[str, Any] | None = None  # `Suite.recipe` of the file that the claims were written in
 
     def run_folder(self, record: RunRecord) -> Path:
         """Where a run of this suite lies."""
@@ -61,6 +67,7 @@ def describe(suite: Suite, cells: dict[str, str], before: dict[str, Any] | None)
         "thresholds": thresholds,
         "depth_utility": suite.depth_utility.model_dump(),
         "expect": [claim.model_dump() for claim in suite.expect],
+        "claimed_for": suite._claimed_for,
         "cells": {**(earlier if isinstance(earlier, dict) else {}), **cells},
     }
 
@@ -74,6 +81,8 @@ class _Described(BaseModel):
     thresholds: dict[str, float] = {}
     depth_utility: DepthUtility = DepthUtility()
     cells: dict[str, str] = {}
+    expect: list[Any] = []
+    claimed_for: dict[str, Any] | None = None
 
 
 def _described(folder: Path) -> tuple[_Described, str | None]:
@@ -86,6 +95,17 @@ def _described(folder: Path) -> tuple[_Described, str | None]:
     except ValidationError:
         line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
         return _Described(name=folder.name), line
+
+
+def _claims(folder: Path, entries: Sequence[Any]) -> tuple[tuple[Expectation, ...], list[str]]:
+    """The claims of suite.json, and a line where some cannot be read."""
+    claims = []
+    for entry in entries:
+        with contextlib.suppress(ValidationError):
+            claims.append(Expectation.model_validate(entry))
+    lost = len(entries) - len(claims)
+    line = f"{folder / store.SUITE}: {lost} claims cannot be read; `bench run` writes them anew"
+    return tuple(claims), [line] if lost else []
 
 
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
@@ -102,7 +122,14 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         found.troubles += [trouble] if trouble else []
         counted, superseded = current(by_folder[folder], described.cells)
         settings = Settings(described.thresholds, described.depth_utility, described.title)
-        results.append(SuiteResults(described.name, settings, counted, superseded, folder, described.description))
+        claims, wrong = _claims(folder, described.expect)
+        found.troubles += wrong
+        results.append(
+            SuiteResults(
+                described.name, settings, counted, superseded, folder, described.description,
+                expect=claims, claimed_for=described.claimed_for,
+            )
+        )  # fmt: skip
     return results, found.troubles
 
 
@@ -137,6 +164,25 @@ def epochs_of(results: SuiteResults) -> tuple[dict[str, tuple[Epoch, ...]], list
         except store.Unreadable as reason:
             troubles.append(f"{folder}: the epochs are not counted: {reason}")
     return found, troubles
+
+
+def claims_of(results: SuiteResults) -> tuple[list[Outcome], list[str]]:
+    """What became of every claim of a suite, and a line for each run whose epochs a claim needs and nobody can read."""
+    troubles: list[str] = []
+    read: dict[str, tuple[Epoch, ...]] = {}
+
+    def rows(record: RunRecord) -> tuple[Epoch, ...]:
+        if record.identity not in read:
+            folder = results.run_folder(record)
+            try:
+                read[record.identity] = epochs.read(folder)
+            except store.Unreadable as reason:
+                read[record.identity] = ()
+                troubles.append(f"{folder}: the epochs are not counted: {reason}")
+        return read[record.identity]
+
+    groups = judge_all(results.records, results.settings)
+    return judge_claims(results.expect, groups, results.settings, results.claimed_for, rows), troubles
 
 
 def current(records: Sequence[RunRecord], cells: dict[str, str]) -> tuple[tuple[RunRecord, ...], int]:

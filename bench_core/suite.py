@@ -19,21 +19,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from bench_core.budget import Budget
 from bench_core.cells import CellSpec as CellSpec
 from bench_core.cells import frozen, matches, with_value
+from bench_core.components import NAME, ComponentSpec, Model, Name, fault, named
 from bench_core.errors import Problem, SuiteError
+from bench_core.expectation import Expectation
 from bench_core.explain import explain, show_value
 from bench_core.strict_yaml import Document, KeyPath, parse_path, printable, show_path
 
@@ -41,7 +39,6 @@ MAX_CELLS = 100_000
 MAX_EPOCHS = 100_000
 DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
 
-_NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
 _RESERVED = re.compile(r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?")  # no folder may have these names on Windows
 _DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
 AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
@@ -50,74 +47,29 @@ AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
 # ------------------------------------------------------------------------------------------------------------- models
 
 
-def _fault(what: str, *, at: int | None = None) -> PydanticCustomError:
-    """A fault in our own words; to "must …" the value is added. `at` points to an item of a list."""
-    return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
-
-
-def _component_name(value: str) -> str:
-    if not re.fullmatch(f"({_NAME}/)?{_NAME}", value):
-        raise _fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends (or dist/name)")
-    return value
-
-
 def _suite_name(value: str) -> str:
-    if not re.fullmatch(_NAME, value):
-        raise _fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
+    if not re.fullmatch(NAME, value):
+        raise fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
     if _RESERVED.fullmatch(value):
-        raise _fault("is a device on Windows and cannot name a folder there")
+        raise fault("is a device on Windows and cannot name a folder there")
     return value
 
 
 def _device(value: str) -> str:
     if not re.fullmatch(_DEVICE, value):
-        raise _fault("must be cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+        raise fault("must be cpu, cuda, mps or xpu, or one with an index such as cuda:0")
     return value
 
 
 def _no_twins(values: list[Any]) -> list[Any]:
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise _fault("is listed twice", at=i)
+            raise fault("is listed twice", at=i)
     return values
 
 
-def named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _or_name(schema: dict[str, Any]) -> None:
-    """A component is written as its name or as a mapping with its name."""
-    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
-    schema["title"] = "a name, or a mapping with name"
-    schema["oneOf"] = [{"type": "string", "pattern": f"^({_NAME}/)?{_NAME}$", "description": "its name alone"}, plain]
-
-
-_Name = Annotated[
-    str,
-    AfterValidator(_component_name),
-    WithJsonSchema({"type": "string", "pattern": f"^({_NAME}/)?{_NAME}$"}),
-]
 _Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seeds = Annotated[list[_Seed], Field(min_length=1), AfterValidator(_no_twins)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ComponentSpec(_Model):
-    """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra=_or_name)
-
-    name: _Name = Field(description="name of the component, or dist/name where two distributions bring it")
-
-    _from_name = model_validator(mode="before")(named)
-
-    def as_dict(self) -> dict[str, Any]:
-        """`{"name": …, parameters…}`."""
-        return self.model_dump()
 
 
 class DiagnosticSpec(ComponentSpec):
@@ -126,7 +78,7 @@ class DiagnosticSpec(ComponentSpec):
     threshold: float | None = Field(default=None, description="threshold of this suite; null: the diagnostic's own")
 
 
-class Training(_Model):
+class Training(Model):
     """The recipe; every value is part of the identity of a cell. Defaults: docs/protocol.md, section 4."""
 
     epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
@@ -155,20 +107,20 @@ class Training(_Model):
     def _within_schedule(cls, value: int | None, info: Any) -> int | None:
         epochs = info.data.get("epochs")
         if value is not None and epochs is not None and value > epochs:
-            raise _fault(f"must be at most training.epochs ({epochs:,})")
+            raise fault(f"must be at most training.epochs ({epochs:,})")
         return value
 
 
-class DataOptions(_Model):
+class DataOptions(Model):
     """What part of the training set is used."""
 
     limit: int | None = Field(default=None, ge=1, le=2**63 - 1, description="the first N training images; null: all")
 
 
-class DepthUtility(_Model):
+class DepthUtility(Model):
     """What the accuracy of a cell is compared with by the diagnostic depth_utility."""
 
-    floor: _Name = Field(
+    floor: Name = Field(
         default="matched", description="matched (same method, frozen blocks), bp (frozen bp), or a method"
     )
     floor_value: float | None = Field(
@@ -176,20 +128,10 @@ class DepthUtility(_Model):
     )
 
 
-class Expectation(_Model):
-    """A published figure; the report has a table claim, expected, measured, holds?"""
-
-    figure: str = Field(min_length=1, description="what is claimed, as the leaderboard names it")
-    value: float = Field(description="the published value")
-    tolerance: float = Field(ge=0, description="the claim holds within value ± tolerance")
-    source: str = Field(description="where it was published")
-    method: _Name | None = Field(default=None, description="the method it is claimed for")
-
-
-class Suite(_Model):
+class Suite(Model):
     """A suite file for the `bench` command: what is trained, under which recipe, and what is measured."""
 
-    name: Annotated[str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})] = (
+    name: Annotated[str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})] = (
         Field(description="name of the suite and of its folder under results/")
     )
     title: str = Field(default="", description="one line for people")
@@ -205,7 +147,7 @@ class Suite(_Model):
     )
     floors: bool = Field(default=True, description="add each method's matched floor, the bp floor and the ceiling bp")
     depth_utility: DepthUtility = Field(default=DepthUtility(), description="what depth_utility compares with")
-    stop_when: list[_Name] = Field(default=[], description="diagnostics that end a training when they fire")
+    stop_when: list[Name] = Field(default=[], description="diagnostics that end a training when they fire")
     expect: list[Expectation] = Field(default=[], description="published figures to compare with")
     budget: Budget = Field(
         default=Budget(), description="what a cell may use; decides whether it ends, never its numbers"
@@ -233,12 +175,18 @@ class Suite(_Model):
     )
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
+    _claimed_for: dict[str, Any] | None = PrivateAttr(default=None)  # `recipe()` of the file without options
 
     @field_validator("diagnostics")
     @classmethod
     def _once(cls, value: list[DiagnosticSpec]) -> list[DiagnosticSpec]:
         _no_twins([spec.name for spec in value])
         return value
+
+    def recipe(self) -> dict[str, Any]:
+        """What all cells have in common but for the axes, plain values: the recipe that claims are made for."""
+        plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
+        return {**plain, "axes": sorted(self.matrix)}
 
     def count(self) -> int:
         """The number of cells before exclusion and removal of duplicates, without making any."""

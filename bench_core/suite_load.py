@@ -9,8 +9,8 @@ checks and their faults are named like those of the file.
 
 from __future__ import annotations
 
+import copy
 import math
-import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,13 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench_core.cells import frozen, same_name
+from bench_core.components import ComponentSpec, component_option
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.strict_yaml import MAX_BYTES, Document, KeyPath, Mark, parse_path, printable, read_yaml, show_path
 from bench_core.suite import (
     AXES,
     MAX_CELLS,
     MAX_EPOCHS,
-    ComponentSpec,
     DataOptions,
     Seeds,
     Suite,
@@ -78,6 +78,7 @@ def load_suite(
         what = "the top of a suite must be a mapping with name and methods"
         raise SuiteError([*document.problems, *([] if document.broken else [document.problem((), what)])])
     problems = list(document.problems)
+    recipe = _recipe_of(document.value) if "expect" in document.value else None
     _attempt(problems, _choose_methods, document, methods)
     if seeds:
         texts = [Document.of(seed, f"--seed {seed}", ("seeds", i)) for i, seed in enumerate(seeds)]
@@ -99,7 +100,17 @@ def load_suite(
         _attempt(problems, _set, document, path, Document.of(device, f"--device {printable(device)}", path))
     for text in overrides:
         _attempt(problems, _override, document, text)
-    return _validate(document, problems)
+    suite = _validate(document, problems)
+    suite._claimed_for = recipe
+    return suite
+
+
+def _recipe_of(value: dict[str, Any]) -> dict[str, Any] | None:
+    """The recipe of the file as it is written, which its claims are made for; None where only options make it valid."""
+    try:
+        return Suite.model_validate(copy.deepcopy(value)).recipe()
+    except ValidationError:
+        return None
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
@@ -173,40 +184,6 @@ def _choose_component(document: Document, kind: str, text: str) -> None:
     document.drop(axis)
     if not same_name(_name_of(document.at((kind,)) or Suite.model_fields[kind].default.name), wanted.value):
         document.put((kind,), wanted)
-
-
-def component_option(flag: str, text: str, base: KeyPath) -> Document:
-    """`dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; a value is YAML."""
-    file = f"{flag} {printable(text)}"
-    match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
-    if not match:
-        raise SuiteError([Mark(file, 0, 0, base).problem(base, "must have the form name or name[key=value,…]")])
-    document = Document.of(match[1], file, base)
-    if match[2]:
-        document.value = {"name": match[1]}
-        for option in _split(match[2]):
-            key, equals, value = option.partition("=")
-            if not (equals and key.strip()):
-                raise SuiteError([document.problem((), f"'{printable(option)}' must have the form key=value")])
-            document.put((key.strip(),), read_yaml(value, file, base=(*base, key.strip())))
-    return document
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside of brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for c in text:
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"":
-            quote = c
-        else:
-            depth += (c in "[{") - (c in "]}")
-        if c == "," and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += c
-    return parts
 
 
 def _override(document: Document, text: str) -> None:
@@ -309,10 +286,14 @@ def _check_cells(document: Document) -> list[Problem]:
             problems += [wrong] if wrong else _check_value(document, path, key, value)
         if isinstance(entry, dict) and "method" not in entry:
             problems.append(document.problem(("include", i, "method"), "is missing"))
-    for i, entry in enumerate(_items(document, "exclude")):
-        for key, value in entry.items() if isinstance(entry, dict) else ():
-            path = ("exclude", i, key)
-            wrong = None if key in ("method", "seed") else _check_key(document, path, key)
+    rules: list[tuple[KeyPath, Any]] = [(("exclude", i), rule) for i, rule in enumerate(_items(document, "exclude"))]
+    claims = enumerate(_items(document, "expect"))
+    rules += [(("expect", i, "cell"), claim.get("cell")) for i, claim in claims if isinstance(claim, dict)]
+    for place, rule in rules:
+        for key, value in rule.items() if isinstance(rule, dict) else ():
+            path = (*place, key)
+            known = key == "method" or (key == "seed" and place[0] == "exclude")
+            wrong = None if known else _check_key(document, path, key)
             options = value if isinstance(value, list) else [value]
             if not wrong and key in ("method", "arch", "dataset") and not all(isinstance(o, str) for o in options):
                 wrong = document.problem(path, "must be a name or a list of names")

@@ -150,9 +150,12 @@ FAULTS = {
     "method": (SUITE.replace("[dfa]", "[bp, dfaa]"), ["4:15: methods[1]: unknown method 'dfaa'; did you mean dfa"]),
     "arch": (SUITE.replace("resmlp", "resmpl"), ["2:7: arch: unknown arch 'resmpl'; did you mean resmlp?"]),
     "dataset": (SUITE.replace("digits", "digit"), ["3:10: dataset: unknown dataset 'digit'; did you mean digits?"]),
-    "diagnostic": (SUITE + "diagnostics: [alignmend]\n", ["unknown diagnostic 'alignmend'; did you mean alignment?"]),
+    "diagnostic": (SUITE + "diagnostics: [alignmend]\n", ["unknown diagnostic 'alignmend'; did you mean alignment"]),
     "parameter": (
         SUITE.replace("[dfa]", "[{name: dfa, penalti: 1.0}]"), ["4:23: methods[0].penalti: unknown key; did you mean penalty?"]),
+    "claim": (
+        SUITE + "expect: [{figure: acuracy, method: dfa, at_least: 0, source: s}]\n",
+        ["7:19: expect[0].figure: no figure or diagnostic 'acuracy'; did you mean accuracy?"]),
     "value": (SUITE.replace("width: 8", "width: 0"), ["2:29: arch.width: "]),
     "two at once": (
         SUITE.replace("width: 8", "width: 0").replace("[dfa]", "[{name: dfa, penalty: -1}]"), ["arch.width", "methods[0].penalty"]),

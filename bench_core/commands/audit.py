@@ -98,8 +98,8 @@ def shown(found: Measurement | None) -> str:
 def resolved(registry: Registry, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Full name and validated parameters of each diagnostic. Raises UsageError with what is wrong."""
     from bench_core import resolve
+    from bench_core.components import component_option
     from bench_core.explain import explain_all
-    from bench_core.suite_load import component_option
 
     wanted = []
     for text in names:

@@ -1,0 +1,380 @@
+"""Published figures held against results: the `expect:` entries of a suite, judged on stored runs.
+
+A claim is about one method under one recipe. It is judged on the finished runs whose training and data are those of the suite's
+file, as it was written without command-line options, and whose arch and dataset have the parameters that the file writes;
+`cell` of the claim wins over the file, an axis of the matrix is free, and `recipe: any` leaves training and data free. So a claim
+made for 100 epochs is *not run* where only a shortened recipe was run, and says so.
+
+What is compared is the mean over seeds; with `factor` the geometric mean, for figures that spread over decades. The claim holds
+where that mean lies inside the claimed range, whatever the width of its 95 % interval, which is printed beside it with n. A share
+of runs (fires, walked_back) has no interval. A difference (`minus`) is paired by seed.
+
+`not run` has a reason, always: no run of the method, another recipe, several recipes that it could mean, nothing measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench_core.cells import CellSpec, frozen, matches, same_name
+from bench_core.epochs import Epoch
+from bench_core.expectation import SHARES, ClaimedMethod, Expectation, Figure
+from bench_core.judgement import AT_FLOOR, CORE_DEFAULTS, fires, judged, threshold_of
+from bench_core.record import ComponentRef, Measurement, RunRecord
+from bench_core.stats import Estimate, estimate
+from bench_core.temporal import firings
+from bench_core.verdict import Group, Row, Run, Settings
+
+Status = Literal["holds", "fails", "not run"]
+Epochs = Callable[[RunRecord], Sequence[Epoch]]
+
+# what decides about numbers; threads, device and determinism are how they were computed
+RECIPE = (
+    *(
+        f"training.{key}"
+        for key in ("epochs", "stop_after", "batch_size", "learning_rate", "weight_decay", "clip_norm")
+    ),
+    *(f"training.{key}" for key in ("schedule", "autocast")),
+    "data.limit",
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What was measured: the mean over n seeds and its 95 % interval; no interval at n = 1, of shares, of infinite values."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim and what became of it. `label` names the method as the leaderboard does; `notes` are to be printed with it."""
+
+    claim: Expectation
+    label: str
+    status: Status
+    measured: Interval | None
+    notes: tuple[str, ...]
+
+
+class _NotRun(Exception):  # noqa: N818 - an outcome, not an error
+    """Why a claim could not be judged."""
+
+
+def judge_claims(
+    claims: Sequence[Expectation],
+    groups: Sequence[Group],
+    settings: Settings,
+    claimed_for: Mapping[str, Any] | None,
+    epochs: Epochs,
+) -> list[Outcome]:
+    """What became of every claim, in their order.
+
+    groups       the runs of the suite as `judge_all` judged them under `settings`
+    claimed_for  `Suite.recipe` of the file; None where it is not known: then only what `cell` says is asked for
+    epochs       the rows of epochs.jsonl of a run; asked only where a claim needs them
+    """
+    return [_judge(claim, groups, settings, claimed_for, epochs) for claim in claims]
+
+
+def _judge(
+    claim: Expectation,
+    groups: Sequence[Group],
+    settings: Settings,
+    claimed_for: Mapping[str, Any] | None,
+    epochs: Epochs,
+) -> Outcome:
+    label = method_text(claim.method) if claim.method else str(claim.cell["method"])
+    try:
+        group, row, notes = select(claim, groups, claimed_for)
+        label = row.label
+        values = _values(claim, row, settings, epochs, notes)
+        if claim.minus is not None:
+            other = [found for found in group.rows if _is(claim.minus, found.method, {})]
+            if len(other) != 1:
+                raise _NotRun(f"{len(other) or 'no'} rows of {method_text(claim.minus)} under this recipe")
+            less = _values(claim, other[0], settings, epochs, notes)
+            if not values.keys() & less.keys():
+                raise _NotRun(f"{row.label} and {other[0].label} share no finished seed")
+            values = {seed: values[seed] - less[seed] for seed in sorted(values.keys() & less.keys())}
+        measured = _interval(claim, [value / claim.divide_by for value in values.values()], notes)
+    except _NotRun as reason:
+        return Outcome(claim, label, "not run", None, (str(reason),))
+    return Outcome(
+        claim, label, "holds" if holds(claim, measured.value) else "fails", measured, tuple(dict.fromkeys(notes))
+    )
+
+
+def holds(claim: Expectation, value: float) -> bool:
+    """Whether a measured mean lies in the claimed range; NaN lies in none."""
+    if claim.value is None:
+        low = -math.inf if claim.at_least is None else claim.at_least
+        return low <= value <= (math.inf if claim.at_most is None else claim.at_most)
+    if claim.factor is not None:
+        ratio = value / claim.value
+        return 1 / claim.factor <= ratio <= claim.factor
+    assert claim.tolerance is not None
+    slack = (
+        1e-12 * max(abs(claim.value), abs(value)) if math.isfinite(value) else 0.0
+    )  # .306 + .008 is not .314 in binary
+    return abs(value - claim.value) <= claim.tolerance + slack
+
+
+# ----------------------------------------------------------------------------------------------------------- which runs
+
+
+def method_text(method: ClaimedMethod) -> str:
+    """`dfa[penalty=0.01]`, as one writes it."""
+    options = ", ".join(f"{key}={value}" for key, value in method.as_dict().items() if key != "name")
+    return f"{method.name}[{options}]" if options else method.name
+
+
+def _is(claimed: ClaimedMethod | None, ref: ComponentRef, named: Mapping[str, Any]) -> bool:
+    """Whether a row's method is the claimed one: options of every rule that nobody names have their defaults."""
+    given = {} if claimed is None else {key: value for key, value in claimed.as_dict().items() if key != "name"}
+    if claimed is not None and not same_name(ref.name.removeprefix("bench-core/"), claimed.name):
+        return False
+    free = {key.removeprefix("method.") for key in named}
+    wanted = {key: value for key, value in CORE_DEFAULTS.items() if key in ref.params and key not in free} | given
+    return all(frozen(ref.params.get(key)) == frozen(value) for key, value in wanted.items())
+
+
+def spec(record: RunRecord) -> CellSpec:
+    """The cell of a record in the form that rules such as those of `exclude` are matched with."""
+    cell = record.cell
+    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in
+             (("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset))}  # fmt: skip
+    return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
+
+
+def required(claim: Expectation, claimed_for: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Dotted key → value (a list: any of them) that a cell must have for the claim to be about it, its method apart."""
+    wanted: dict[str, Any] = {}
+    known = claimed_for or {}
+    axes = set(known.get("axes", ()))
+    for kind in ("arch", "dataset"):
+        written = dict(known.get(kind, {}))
+        other = claim.cell.get(kind)
+        if kind in axes or not written or (other is not None and not same_name(other, written["name"])):
+            continue
+        wanted |= {kind if key == "name" else f"{kind}.{key}": value for key, value in written.items()}
+    if claim.recipe == "suite" and known:
+        wanted |= {key: known[key.split(".")[0]].get(key.split(".")[1]) for key in RECIPE}
+        if not known.get("stop_when"):
+            wanted["training.stop_when"] = [None, {}]  # nothing ended these trainings early
+    wanted = {key: value for key, value in wanted.items() if key not in axes}
+    return wanted | {key: value for key, value in claim.cell.items() if key != "method"}
+
+
+def select(
+    claim: Expectation, groups: Sequence[Group], claimed_for: Mapping[str, Any] | None
+) -> tuple[Group, Row, list[str]]:
+    """The one row that the claim is about, and what must be said of its recipe. Raises `_NotRun`."""
+    options = {key: value for key, value in claim.cell.items() if key.startswith("method.")}
+    names = claim.cell.get("method")
+    rows = [
+        (group, row)
+        for group in groups
+        for row in group.rows
+        if _is(claim.method, row.method, options)
+        and matches(spec(row.runs[0].record), {**options, **({} if names is None else {"method": names})})
+    ]
+    if not rows:
+        raise _NotRun("no run of this method")
+    wanted = {key: value for key, value in required(claim, claimed_for).items() if key not in options}
+    found = [(group, row) for group, row in rows if matches(spec(row.runs[0].record), wanted)]
+    if not found:
+        raise _NotRun(_other_recipe(rows, wanted))
+    if len(found) > 1 and claim.recipe == "any":  # the file's own recipe goes before others
+        exact = required(claim.model_copy(update={"recipe": "suite"}), claimed_for)
+        found = [pair for pair in found if matches(spec(pair[1].runs[0].record), exact)] or found
+    if len(found) > 1:
+        raise _NotRun(
+            f"{len(found)} rows could be meant: name one under cell ({_differences(row for _, row in found)})"
+        )
+    (group, row), notes = found[0], []
+    if claim.recipe == "any":
+        exact = required(claim.model_copy(update={"recipe": "suite"}), claimed_for)
+        if changed := _changed(row, exact):
+            notes.append(f"measured with {changed}")
+    elif claimed_for is None:
+        notes.append("the recipe of the suite's file is not known, so it was not compared")
+    return group, row, notes
+
+
+def _value(row: Row, key: str) -> Any:
+    value: Any = vars(spec(row.runs[0].record))
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value["name"] if key in ("arch", "dataset") else value
+
+
+def _changed(row: Row, wanted: Mapping[str, Any]) -> str:
+    """`training.epochs=5 (claimed for 100)`, for every key in which a row differs from what is wanted."""
+    changed = []
+    for key, value in wanted.items():
+        if not matches(spec(row.runs[0].record), {key: value}):
+            shown = " or ".join(map(str, value)) if isinstance(value, list) else value
+            shown = "none" if key == "training.stop_when" else shown
+            changed.append(f"{key}={_value(row, key)} (claimed for {shown})")
+    return ", ".join(changed)
+
+
+def _other_recipe(rows: Sequence[tuple[Group, Row]], wanted: Mapping[str, Any]) -> str:
+    """Which recipe there is instead: the nearest one."""
+    told = sorted((_changed(row, wanted) for _, row in rows), key=lambda text: (text.count("claimed for"), text))
+    return f"only with {told[0]}"
+
+
+def _differences(rows: Iterable[Row]) -> str:
+    specs = [spec(row.runs[0].record) for row in rows]
+    keys = []
+    for kind in ("arch", "dataset", "training", "data", "method"):
+        parts = [vars(item)[kind] for item in specs]
+        keys += [f"{kind}.{key}" for key in sorted({k for part in parts for k in part})
+                 if len({frozen(part.get(key)) for part in parts}) > 1]  # fmt: skip
+    return "they differ in " + ", ".join(keys)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def _values(claim: Expectation, row: Row, settings: Settings, epochs: Epochs, notes: list[str]) -> dict[int, float]:
+    """seed → the figure, of the finished runs that have it. Raises `_NotRun` where none has."""
+    runs = [run for run in row.runs if claim.seed in (None, run.record.cell.seed)]
+    if not runs:
+        raise _NotRun(f"{row.label}: no run of seed {claim.seed}")
+    found: dict[int, float] = {}
+    lacking: list[str] = []
+    for run in runs:
+        try:
+            if run.record.status != "done":
+                raise _NotRun(f"the run is {run.record.status}")
+            value, note = _figure(claim.parsed, claim.epoch, run, settings, epochs)
+            found[run.record.cell.seed] = value
+            notes += [f"{row.label}: not diagnostic: {note}"] if note else []
+        except _NotRun as reason:
+            lacking.append(f"seed {run.record.cell.seed}: {reason}")
+    if not found:
+        raise _NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
+    if lacking:
+        notes.append(f"{row.label}: {len(lacking)} of {len(runs)} runs not counted ({'; '.join(lacking)})")
+    return found
+
+
+def _figure(
+    figure: Figure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
+) -> tuple[float, str | None]:
+    """The figure of one run, and why it means nothing, if it does. Raises `_NotRun` where the run does not have it."""
+    record, judgement = run.record, run.judgement
+    if figure.kind == "verdict":
+        return float(judgement.kind == "walked back"), None
+    if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
+        margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
+        return _have(margins.get(figure.name, judgement.margin), "its floor has no finished run"), None
+    if figure.kind in ("ever_fires", "first_epoch"):
+        return _firing(figure, record, settings, epochs), None
+    row = None
+    if epoch is not None:
+        row = next((row for row in epochs(record) if row.epoch == epoch), None)
+        if row is None:
+            raise _NotRun(f"it has no epoch {epoch}")
+    if figure.kind == "field":
+        return _have(getattr(record if row is None else row, figure.name), f"it has no {figure.name}"), None
+    measurements = record.measurements if row is None else row.measurements
+    if figure.kind == "fires":
+        return _fires(figure.name, measurements, run, settings, at_end=row is None), None
+    return _measured(figure, measurements, run, at_end=row is None)
+
+
+def _have(value: float | None, reason: str) -> float:
+    if value is None:
+        raise _NotRun(reason)
+    return float(value)
+
+
+def _firing(figure: Figure, record: RunRecord, settings: Settings, epochs: Epochs) -> float:
+    """The first epoch, infinite where it never fired; or whether it ever did."""
+    keys = {}
+    for firing in firings(epochs(record), settings.thresholds):
+        keys[firing.key] = firing
+        keys.setdefault(firing.name, firing)
+    found = keys.get(figure.name.rpartition("/")[2])
+    if found is None:
+        raise _NotRun(f"{figure.name} was not measured after every epoch")
+    if found.not_diagnostic is not None:
+        raise _NotRun(f"{figure.name} is not diagnostic: {found.not_diagnostic}")
+    if figure.kind == "ever_fires":
+        return float(found.epoch is not None)
+    return math.inf if found.epoch is None else float(found.epoch)
+
+
+def _fires(name: str, measurements: Mapping[str, Measurement], run: Run, settings: Settings, at_end: bool) -> float:
+    short = name.rpartition("/")[2]
+    for letter, (known, item) in judged(measurements).items():
+        if short not in (letter, known):
+            continue
+        silent = dict(run.judgement.not_diagnostic).get(letter) or item.not_diagnostic
+        if silent is not None:
+            raise _NotRun(f"{name} is not diagnostic: {silent}")
+        if at_end:
+            if letter in run.judgement.missing:
+                raise _NotRun(f"{name} was not measured")
+            return float(letter in run.judgement.fired)
+        if item.value is None:
+            raise _NotRun(f"{name} was not measured")
+        return float(fires(item, threshold_of(known, item, settings.thresholds)))
+    raise _NotRun(f"{name} was not measured")
+
+
+def _measured(
+    figure: Figure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
+) -> tuple[float, str | None]:
+    item = measurements.get(figure.name.rpartition("/")[2])
+    if item is None:
+        raise _NotRun(f"{figure.name} was not measured")
+    value: Any = item.details if figure.path else item.value
+    for step in figure.path:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            known = f"; known: {', '.join(map(str, value))}" if isinstance(value, dict) else ""
+            raise _NotRun(f"{figure.name} has no part {step!r}{known}") from None
+    if value in ("inf", "-inf", "nan"):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _NotRun(item.not_diagnostic or f"{figure.name} was not measured" if value is None else "it is no number")
+    floor = AT_FLOOR if figure.name == "alignment" and at_end and "b" in run.judgement.fired else None
+    return float(value), floor or item.not_diagnostic
+
+
+def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> Interval:
+    """The mean that is compared and its interval: Student's t, on logarithms where the claim has a factor."""
+    if not all(math.isfinite(value) for value in values):
+        count = sum(not math.isfinite(value) for value in values)
+        word = "it never fires" if claim.parsed.kind == "first_epoch" else "it is not finite"
+        notes.append(f"{word} in {count} of {len(values)} runs")
+        return Interval(sum(values) / len(values), None, None, len(values))
+    if claim.factor is not None and claim.value is not None:
+        ratios = [value / claim.value for value in values]
+        if all(ratio > 0 for ratio in ratios):
+            logs = estimate(math.log(ratio) for ratio in ratios)
+            low, high = _ends(logs)
+            ends = [None if end is None else claim.value * math.exp(end) for end in (low, high)]
+            ends = ends if claim.value > 0 else ends[::-1]
+            return Interval(claim.value * math.exp(logs.mean), ends[0], ends[1], logs.n)
+        notes.append("a value has not the sign of the claim")
+    found = estimate(values)
+    low, high = (None, None) if claim.parsed.kind in SHARES else _ends(found)
+    return Interval(found.mean, low, high, found.n)
+
+
+def _ends(found: Estimate) -> tuple[float | None, float | None]:
+    half = found.half_width
+    return (None, None) if half is None else (found.mean - half, found.mean + half)

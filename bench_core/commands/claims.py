@@ -1,0 +1,44 @@
+"""`bench claims`: published figures held against results."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bench_core.commands.options import PATH, gathered, results_argument, terminal_width
+from bench_core.errors import Exit
+
+
+@click.command()
+@results_argument
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=PATH, help="Write to a file instead.")
+@click.option("--strict", is_flag=True, help="Exit 1 where a claim fails or was not run.")
+def claims(results: tuple[Path, ...], form: str, output: Path | None, strict: bool) -> None:
+    """Compare results with the published figures that their suites state under `expect:`.
+
+    A claim made for another recipe than the one that was run is not run, and says so.
+    """
+    from bench_core.report.claimed import claims_text
+    from bench_core.report.terminal import say
+    from bench_core.results import claims_of
+    from bench_core.store import replace_file
+
+    judged = []
+    for found in gathered(results)[0]:
+        outcomes, troubles = claims_of(found)
+        for line in troubles:
+            click.echo(f"warning: {line}", err=True)
+        judged.append((found.name, outcomes))
+    text = claims_text(judged, form, terminal_width() if form == "table" and output is None else None)  # type: ignore[arg-type]
+    if output is not None:
+        replace_file(output, text)
+        click.echo(output)
+    elif form == "table":
+        say(text)
+    else:
+        click.echo(text, nl=False)
+    if strict and any(item.status != "holds" for _, outcomes in judged for item in outcomes):
+        sys.exit(Exit.SOME_FAILED)

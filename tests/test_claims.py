@@ -1,0 +1,411 @@
+"""Claims: what holds, what fails, what was not run and why; figures against their plain definitions."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from records import SICK, audit, measured, run, seeds
+from test_temporal import GROWTH, G, rows
+
+from bench_core.claims import Outcome, holds, judge_claims
+from bench_core.cli import bench as command
+from bench_core.errors import SuiteError
+from bench_core.expectation import Expectation, parse_figure
+from bench_core.record import Measurement, RunRecord
+from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
+from bench_core.results import gather
+from bench_core.stats import t_critical
+from bench_core.suite_load import load_suite
+from bench_core.verdict import Settings, judge_all
+
+FILE: dict[str, Any] = {
+    "arch": {"name": "resmlp", "width": 256},
+    "dataset": {"name": "cifar10"},
+    "training": {"epochs": 100, "learning_rate": 1e-3, "stop_after": None},
+    "data": {"limit": None},
+    "stop_when": [],
+    "axes": [],
+}
+ANY = {"value": 0.3, "tolerance": 10.0}
+
+
+def claim(figure: str = "accuracy", method: str | None = "dfa", **fields: Any) -> Expectation:
+    bounded = fields.keys() & {"value", "at_least", "at_most"}
+    return Expectation.model_validate(
+        {"figure": figure, "method": method, "source": "s", **({} if bounded else ANY), **fields}
+    )
+
+
+def outcome(
+    records: list[RunRecord], wanted: Expectation, file: dict[str, Any] | None = FILE, settings: Settings | None = None,
+    epochs: Any = (),
+) -> Outcome:  # fmt: skip
+    settings = settings or Settings()
+    groups = judge_all(records, settings)
+    (found,) = judge_claims([wanted], groups, settings, file, lambda record: epochs)
+    return found
+
+
+def value(records: list[RunRecord], figure: str, method: str = "dfa", **fields: Any) -> float:
+    found = outcome(records, claim(figure, method, **fields))
+    assert found.measured is not None, found.notes
+    return found.measured.value
+
+
+def not_run(found: Outcome) -> str:
+    assert (found.status, found.measured) == ("not run", None)
+    (reason,) = found.notes
+    return reason
+
+
+# ------------------------------------------------------------------------------------------------- what holds and fails
+
+
+def test_a_mean_over_seeds_with_its_interval() -> None:
+    found = outcome(audit(), claim(value=0.306, tolerance=0.008))
+    assert (found.status, found.label) == ("holds", "dfa")
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(0.306)
+    assert found.measured.high == pytest.approx(0.306 + t_critical(3) * 0.004 / math.sqrt(3))
+    assert found.measured.n == 3
+    assert outcome(audit(), claim(value=0.32, tolerance=0.008)).status == "fails"
+
+
+@pytest.mark.parametrize(
+    ("fields", "measured", "expected"),
+    [
+        ({"value": 0.306, "tolerance": 0.008}, 0.314, True),
+        ({"value": 0.306, "tolerance": 0.008}, 0.3141, False),
+        ({"value": 1.0, "tolerance": 0.0}, 1.0, True),
+        ({"value": 1.0, "tolerance": 0.0}, 2 / 3, False),
+        ({"value": 4e8, "factor": 2.0}, 8e8, True),
+        ({"value": 4e8, "factor": 2.0}, 1.9e8, False),
+        ({"value": -2e-3, "factor": 2.0}, -1e-3, True),
+        ({"value": -2e-3, "factor": 2.0}, 1e-3, False),
+        ({"at_least": 2.0}, 2.0, True),
+        ({"at_least": 2.0}, 1.9, False),
+        ({"at_most": 2.0}, 2.1, False),
+        ({"at_least": 1.0, "at_most": 2.0}, 1.5, True),
+        ({"at_least": 1.0}, math.inf, True),
+        ({"at_most": 1.0}, math.inf, False),
+        ({"value": 1.0, "tolerance": 1e9}, math.inf, False),
+        ({"at_least": 1.0}, math.nan, False),
+        ({"value": 1.0, "factor": 9.0}, math.nan, False),
+    ],
+)
+def test_the_claimed_range(fields: dict[str, float], measured: float, expected: bool) -> None:
+    assert holds(claim(**fields), measured) is expected
+
+
+def test_a_factor_is_judged_on_the_geometric_mean() -> None:
+    records = [run(seed=i, measurements=measured(a=a)) for i, a in enumerate((10.0, 1000.0))]
+    found = outcome(records, claim("scale_growth", value=100, factor=1.5))
+    assert found.status == "holds"
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(100)
+    assert found.measured.low is not None
+    assert found.measured.low < 100 / 1.5
+    negative = [run(seed=i, measurements={"nudging": Measurement(value=v)}) for i, v in enumerate((-1e-3, -4e-3))]
+    found = outcome(negative, claim("nudging", value=-2e-3, factor=1.1))
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(-2e-3)
+    assert found.measured.low is not None
+    assert found.measured.high is not None
+    assert found.measured.low < found.measured.value < found.measured.high
+    mixed = [run(seed=i, measurements={"nudging": Measurement(value=v)}) for i, v in enumerate((-1e-3, 4e-3))]
+    found = outcome(mixed, claim("nudging", value=-2e-3, factor=1.1))
+    assert (found.status, found.notes) == ("fails", ("a value has not the sign of the claim",))
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    records = [*seeds("bench-core/dfa", [0.3, 0.4, 0.6]), *seeds("bench-core/fa", [0.2, 0.2])]
+    found = outcome(records, claim(minus="fa", at_least=0))
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(fmean([0.1, 0.2]))
+    assert found.measured.n == 2
+    assert "no rows of ep" in not_run(outcome(records, claim(minus="ep", at_least=0)))
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def test_figures_of_a_run() -> None:
+    records = audit()
+    assert value(records, "scale_growth") == 694.0
+    assert value(records, "reference_floor", divide_by=128.0) == pytest.approx(4.2e-9)
+    assert value(records, "alignment.unclamped[0]") == 0.4
+    assert value(records, "alignment.unclamped[-1]") == value(records, "alignment.deep") == 0.004
+    assert value(records, "seconds") == 512.25
+    assert (
+        value(records, "margin")
+        == value(records, "margin.matched")
+        == value(records, "depth_utility")
+        == pytest.approx(-4.3)
+    )
+    assert value(records, "margin.bp") == pytest.approx(-11.3)
+    assert [value(records, f"fires.{letter}") for letter in "abcd"] == [1, 1, 0, 1]
+    assert value(records, "fires.scale_growth") == value(records, "walked_back") == 1
+    assert value(records, "walked_back", "bp") == 0
+    assert value(records, "accuracy", "dfa[freeze=blocks]") == pytest.approx(0.349)
+    assert value(records, "accuracy", seed=123) == pytest.approx(0.306)
+
+
+def test_shares_have_no_interval() -> None:
+    records = [run(seed=i, measurements=SICK if i else measured()) for i in range(3)]
+    found = outcome(records, claim("fires.a", value=1.0, tolerance=0.0))
+    assert found.status == "fails"
+    assert found.measured is not None
+    assert (found.measured.value, found.measured.low, found.measured.n) == (pytest.approx(2 / 3), None, 3)
+
+
+def test_figures_of_epochs() -> None:
+    course = rows(GROWTH, G)
+    records = [run(seed=i) for i in range(2)]
+
+    def of(figure: str, **fields: Any) -> Outcome:
+        return outcome(records, claim(figure, **fields), epochs=course)
+
+    assert [of("first_epoch.b", **ANY).measured.value, of("first_epoch.b@1024", **ANY).measured.value] == [4, 2]  # type: ignore[union-attr]
+    assert of("first_epoch.reference_floor", value=4, tolerance=0).status == "holds"
+    assert of("scale_growth", epoch=2, value=40, tolerance=0).status == "holds"
+    assert of("accuracy", epoch=5, value=0.35, tolerance=1e-9).status == "holds"
+    assert of("fires.a", epoch=4, value=0, tolerance=0).status == of("fires.a", epoch=5, at_least=1).status == "holds"
+    assert of("ever_fires.a", at_least=1).status == of("ever_fires.c", at_most=0).status == "holds"
+    assert "it has no epoch 9" in not_run(of("scale_growth", epoch=9))
+    assert "was not measured after every epoch" in not_run(of("ever_fires.x"))
+
+
+def test_never_is_no_number() -> None:
+    found = outcome([run()], claim("first_epoch.a", at_most=10), epochs=rows([1.0, 2.0]))
+    assert (found.status, found.notes) == ("fails", ("it never fires in 1 of 1 runs",))
+    assert measured_text(found.claim, found.measured) == "never"
+    silent = outcome([run()], claim("first_epoch.a"), epochs=rows([60.0, 2.0]))
+    assert "already fires on the untrained network" in not_run(silent)
+
+
+# ---------------------------------------------------------------------------------------------------- never a silent pass
+
+
+def test_a_shortened_recipe_is_not_run_unless_the_claim_says_so() -> None:
+    short = [run(seed=i, training={"epochs": 5}) for i in range(2)]
+    reason = not_run(outcome(short, claim()))
+    assert reason == "only with training.epochs=5 (claimed for 100)"
+    found = outcome(short, claim(recipe="any"))
+    assert (found.status, found.notes) == ("holds", ("measured with training.epochs=5 (claimed for 100)",))
+    assert outcome(short, claim(cell={"training.epochs": 5})).status == "holds"
+    assert outcome(short, claim(cell={"training.epochs": [5, 7]})).status == "holds"
+    both = outcome([*short, *seeds("bench-core/dfa", [0.9])], claim(recipe="any"))
+    assert both.measured is not None
+    assert (both.measured.value, both.notes) == (0.9, ())  # the file's own recipe goes first
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"stop_after": 5}, {"learning_rate": 0.1}, {"batch_size": 64}, {"stop_when": {"bench-core/scale_growth": None}}],
+)
+def test_every_part_of_the_recipe_counts(changes: dict[str, Any]) -> None:
+    (key,) = changes
+    assert f"training.{key}=" in not_run(outcome([run(training=changes)], claim()))
+
+
+def test_another_network_or_less_data_is_another_recipe() -> None:
+    record = run()
+    cell = record.cell
+    narrow = cell.arch.model_copy(update={"params": {"width": 64, "depth": 4}})
+    for changed, text in (
+        ({"arch": narrow}, "arch.width=64 (claimed for 256)"),
+        ({"data": {"limit": 100}}, "data.limit=100 (claimed for None)"),
+        ({"dataset": cell.dataset.model_copy(update={"name": "bench-core/digits"})}, "dataset=bench-core/digits"),
+    ):
+        other = record.model_copy(update={"cell": cell.model_copy(update=changed)})
+        assert text in not_run(outcome([other], claim()))
+
+
+def test_threads_and_device_are_no_recipe() -> None:
+    assert outcome([run(training={"threads": 8, "deterministic": False})], claim()).status == "holds"
+
+
+def test_an_axis_is_free_and_must_be_named() -> None:
+    records = [run(seed=1, training={"learning_rate": lr}) for lr in (0.1, 0.2)]
+    file = {**FILE, "axes": ["training.learning_rate"]}
+    assert "2 rows could be meant" in (reason := not_run(outcome(records, claim(), file)))
+    assert "training.learning_rate" in reason
+    assert outcome(records, claim(cell={"training.learning_rate": 0.2}), file).status == "holds"
+
+
+def test_options_that_nobody_names_have_their_defaults() -> None:
+    records = [
+        run(params={"penalty": 1e-2}, accuracy=0.36),
+        run(accuracy=0.3),
+        run(params={"freeze": "blocks"}, accuracy=0.1),
+    ]
+    assert value(records, "accuracy") == 0.3
+    assert value(records, "accuracy", "dfa[penalty=1e-2]") == 0.36
+    under = claim(method=None, cell={"method": "dfa", "method.penalty": 1e-2})
+    assert outcome(records, under).measured.value == 0.36  # type: ignore[union-attr]
+    assert "no run of this method" in not_run(outcome(records, claim(method="fa")))
+
+
+def test_runs_that_are_not_done_are_said() -> None:
+    found = outcome(audit(), claim(method="ep"))
+    assert found.measured is not None
+    assert found.measured.n == 2
+    assert found.notes == ("ep: 1 of 3 runs not counted (seed 456: the run is diverged)",)
+    lost = outcome([run(status="crashed")], claim())
+    assert "the run is crashed" in not_run(lost)
+
+
+def test_what_was_not_measured_is_said() -> None:
+    assert "nudging was not measured" in not_run(outcome([run()], claim("nudging")))
+    assert "alignment has no part 'deepp'; known: unclamped" in not_run(outcome([run()], claim("alignment.deepp")))
+    assert "its floor has no finished run" in not_run(outcome([run()], claim("margin")))
+    assert "d was not measured" in not_run(outcome([run()], claim("fires.d")))
+    silent = measured()
+    silent["batch_stability"] = silent["batch_stability"].model_copy(update={"not_diagnostic": "2 full probe batches"})
+    assert "not diagnostic: 2 full" in not_run(outcome([run(measurements=silent)], claim("fires.c")))
+    assert "no run of seed 7" in not_run(outcome([run()], claim(seed=7)))
+
+
+def test_a_gamma_at_the_floor_is_never_a_number_alone() -> None:
+    found = outcome([run(measurements=SICK)], claim("alignment.deep"))
+    assert found.status == "holds"
+    assert found.notes == ("dfa: not diagnostic: reference at the floor",)
+
+
+def test_an_unknown_recipe_is_said() -> None:
+    found = outcome([run()], claim(), None)
+    assert (found.status, found.notes) == (
+        "holds",
+        ("the recipe of the suite's file is not known, so it was not compared",),
+    )
+
+
+@pytest.mark.parametrize("trial", range(20))
+def test_claims_are_what_a_plain_mean_says(trial: int) -> None:
+    draws = random.Random(trial)
+    accuracies = [draws.uniform(0.2, 0.6) for _ in range(draws.randint(1, 5))]
+    center, tolerance = draws.uniform(0.2, 0.6), draws.uniform(0, 0.2)
+    found = outcome(seeds("bench-core/dfa", accuracies), claim(value=center, tolerance=tolerance))
+    assert found.status == ("holds" if abs(fmean(accuracies) - center) <= tolerance else "fails")
+    assert found.measured is not None
+    assert found.measured.n == len(accuracies)
+
+
+# ------------------------------------------------------------------------------------------------------------- in words
+
+
+def test_words() -> None:
+    found = claim(
+        "reference_floor", "dfa[penalty=1e-2]", divide_by=128, epoch=3, seed=42, cell={"arch.depth": 4}, minus="fa"
+    )
+    expected = "reference_floor of dfa less fa, divided by 128 after epoch 3, seed 42 (arch.depth=4)"
+    assert claim_text(found, "dfa") == expected
+    assert expected_text(claim(value=0.306, tolerance=0.008)) == ".306 ± .008"
+    assert expected_text(claim("scale_growth", value=4e8, factor=3)) == "4.0e+08 within x3"
+    assert expected_text(claim("first_epoch.a", at_least=8, at_most=11)) == "8 … 11"
+    assert expected_text(claim("margin", at_least=2)) == "≥ 2"
+
+
+def test_every_format_says_why_a_claim_was_not_run() -> None:
+    judged = [("s", [outcome(audit(), claim()), outcome(audit(), claim("nudging", note="a note | with a bar"))])]
+    table, markdown, text = (claims_text(judged, form, 80) for form in ("table", "markdown", "json"))  # type: ignore[arg-type]
+    assert max(map(len, table.splitlines())) <= 80
+    for found in (table, markdown):
+        assert "2 claims: 1 holds, 0 fail, 1 not run" in found
+    assert "2: dfa: nudging was not measured" in table
+    assert "a note &#124; with a bar" in markdown
+    claims = json.loads(text)["suites"][0]["claims"]
+    assert [item["status"] for item in claims] == ["holds", "not run"]
+    assert claims[1]["notes"] == ["dfa: nudging was not measured"]
+    assert claims_text([("s", [])], "table").startswith("No claims")
+
+
+# ------------------------------------------------------------------------------------------------------ from suite to page
+
+SUITE = """\
+name: s
+methods: [dfa]
+training: {epochs: 30}
+expect:
+  - {figure: accuracy, method: "dfa[penalty=1e-2]", value: 0.36, tolerance: 0.01, source: t}
+"""
+
+
+def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(SUITE)
+    assert load_suite(path)._claimed_for["training"]["epochs"] == 30  # type: ignore[index]
+    short = load_suite(path, ["data.limit=100"], epochs=3)
+    assert short.training.epochs == 3
+    assert short._claimed_for["training"]["epochs"] == 30  # type: ignore[index]
+    assert short._claimed_for["data"]["limit"] is None  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("figure: margin.bq", "expect[0].figure: unknown margin 'bq'; known: margin, margin.matched, margin.bp"),
+        ("figure: fires", "expect[0].figure: needs a diagnostic's letter or name: fires.b"),
+        ("figure: accuracy.x", "expect[0].figure: accuracy has no parts"),
+        (
+            "figure: 'alignment[a]'",
+            "must be a figure such as accuracy, fires.b or alignment.unclamped[0], not the text",
+        ),
+        ("method: 'dfa[penalty]'", "expect[0].method: 'penalty' must have the form key=value"),
+        ("method: null", "expect[0]: names no method: add method, or method under cell"),
+        ("value: null", "expect[0]: has a tolerance without a value"),
+        ("factor: 2", "expect[0]: needs tolerance or factor beside value, and not both"),
+        ("at_least: 2", "expect[0]: has a value and a bound"),
+        ("figure: margin\n    epoch: 3", "expect[0]: margin has no value after an epoch"),
+        ("cell: {training.epoch: 3}", "expect[0].cell.training.epoch: unknown key; did you mean epochs?"),
+        ("cell: {seed: 3}", "expect[0].cell.seed: unknown key"),
+    ],
+)
+def test_faults_are_found_at_their_place(tmp_path: Path, entry: str, expected: str) -> None:
+    fields = {"figure": "accuracy", "method": "dfa", "value": "1", "tolerance": "1", "source": "s"}
+    key, _, text = entry.partition(": ")
+    fields[key] = text
+    lines = "".join(f"    {key}: {text}\n" for key, text in fields.items())
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\nmethods: [bp]\nexpect:\n  -\n" + lines)
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    (line,) = str(caught.value).splitlines()
+    assert expected in line
+    assert line.startswith(f"{path}:")
+
+
+def test_figures_are_taken_apart() -> None:
+    assert parse_figure("alignment.unclamped[-1]").path == ("unclamped", -1)
+    assert parse_figure("dist/own.a.b[0][1]").path == ("a", "b", 0, 1)
+    assert parse_figure("first_epoch.b@1024").name == "b@1024"
+    for wrong in ("first_epoch.a@1024", "fires.b@1024", "ever_fires", "alignment.", "alignment..deep", ""):
+        with pytest.raises(ValueError, match=r"must be|needs"):
+            parse_figure(wrong)
+
+
+def test_the_command(finished: Any, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "tiny")
+    path = tmp_path / "tiny" / "suite.json"
+    described = json.loads(path.read_text())
+    entries = [claim("accuracy", at_least=0.0), claim("first_epoch.a", at_least=1), claim("nudging")]
+    described |= {"expect": [*(item.model_dump() for item in entries), {"figure": "?"}], "claimed_for": None}
+    path.write_text(json.dumps(described))
+    (results,), (trouble,) = gather([tmp_path / "tiny"])
+    assert len(results.expect) == 3
+    assert "1 claims cannot be read" in trouble
+    done = CliRunner().invoke(command, ["claims", str(tmp_path), "--format", "json"])
+    assert done.exit_code == 0, done.output
+    text = done.output[done.output.index("{") :]
+    assert [item["status"] for item in json.loads(text)["suites"][0]["claims"]] == ["holds", "holds", "not run"]
+    strict = CliRunner().invoke(command, ["claims", str(tmp_path), "--strict", "-o", str(tmp_path / "claims.txt")])
+    assert strict.exit_code == 1
+    assert "3 claims: 2 hold, 0 fail, 1 not run" in (tmp_path / "claims.txt").read_text()
