@@ -360,7 +360,8 @@ class Diagnostic(ABC):
 
     letter     what a verdict calls it: "walked back (a+b)"; empty for diagnostics that have no part in verdicts
     direction  fires when the value lies "above" or "below" the threshold; None: never fires
-    across     "floor" where the value compares cells; then `bench_core.verdict` computes it from the stored accuracies
+    across     where the value compares cells: "floor": `bench_core.verdict` computes it from the stored accuracies; "ceiling":
+               `bench_core.distance` computes it from the stored states
     when       "final": after training (and before it); "epochs": also after every epoch
     """
 
@@ -368,7 +369,7 @@ class Diagnostic(ABC):
     direction: ClassVar[Literal["above", "below"] | None] = None
     threshold: ClassVar[float | None] = None
     unit: ClassVar[str] = ""
-    across: ClassVar[Literal["floor"] | None] = None
+    across: ClassVar[Literal["floor", "ceiling"] | None] = None
     when: ClassVar[Literal["final", "epochs"]] = "final"
 
     class Params(ParamsModel):

@@ -159,6 +159,7 @@ def leaderboard(results: tuple[Path, ...], form: str, output: Path | None) -> No
 
 def show(roots: list[Path], form: str, output: Path | None = None) -> None:
     """Print the leaderboards of all suites under the given folders."""
+    from bench_core.distance import attach
     from bench_core.report.tables import leaderboards
     from bench_core.report.terminal import say
     from bench_core.store import replace_file
@@ -168,6 +169,8 @@ def show(roots: list[Path], form: str, output: Path | None = None) -> None:
         if found.superseded:
             note = f"{found.superseded} older runs of the same cells by other code are not counted"
             click.echo(f"note: {found.name}: {note}", err=True)
+    if form == "json":
+        suites = [attach(found) for found in suites]
     width = terminal_width() if form == "table" and output is None else None
     if not suites and form not in ("csv", "json"):
         body = "no runs yet: `bench run SUITE` makes some\n"

@@ -180,7 +180,7 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
         item = measurements[name]
         if item.direction is not None and item.threshold is not None:
             found[item.letter if item.letter and item.letter not in found else name] = (name, item)
-    if not any(item.across for _, item in found.values()):
+    if not any(item.across == "floor" for _, item in found.values()):
         found["d"] = ("depth_utility", D_DEFAULT)  # it costs no measurement, so every run is asked for it
     return found
 
@@ -260,8 +260,8 @@ def judge(
     missing = {"a", "b", "c", *expected} - found.keys()
     for letter, (name, item) in found.items():
         limit = threshold_of(name, item, settings.thresholds)
-        measured = item.model_copy(update={"value": margin}) if item.across else item
-        initial = None if item.across else record.initial.get(name)
+        measured = item.model_copy(update={"value": margin}) if item.across == "floor" else item
+        initial = None if item.across == "floor" else record.initial.get(name)
         if item.not_diagnostic is not None:
             silent[letter] = item.not_diagnostic
         elif initial is not None and fires(initial, limit):

@@ -47,7 +47,7 @@ class Measurement(_Frozen):
     direction: Literal["above", "below"] | None = None
     threshold: float | None = None
     unit: str = ""
-    across: Literal["floor"] | None = None
+    across: Literal["floor", "ceiling"] | None = None
     not_diagnostic: str | None = None
     details: Annotated[dict[str, Any], PlainSerializer(jsonable)] = Field(default_factory=dict)
 

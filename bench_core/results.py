@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench_core import epochs, late, store
+from bench_core import distance, epochs, late, store
 from bench_core.claims import Outcome, judge_claims
 from bench_core.epochs import Epoch
 from bench_core.expectation import Expectation
@@ -181,6 +181,8 @@ def claims_of(results: SuiteResults) -> tuple[list[Outcome], list[str]]:
                 troubles.append(f"{folder}: the epochs are not counted: {reason}")
         return read[record.identity]
 
+    if any(claim.parsed.name == distance.NAME for claim in results.expect):
+        results = distance.attach(results)
     groups = judge_all(results.records, results.settings)
     return judge_claims(results.expect, groups, results.settings, results.claimed_for, rows), troubles
 

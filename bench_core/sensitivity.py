@@ -56,7 +56,9 @@ class Point:
     @property
     def degenerate(self) -> bool:
         """Whether a diagnostic of the network itself fires at the thresholds in force."""
-        across = {letter for letter, (_, item) in judged(self.run.record.measurements).items() if item.across}
+        across = {
+            letter for letter, (_, item) in judged(self.run.record.measurements).items() if item.across == "floor"
+        }
         return bool(set(self.run.judgement.fired) - across)
 
 
@@ -113,10 +115,10 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     for run in _judged_runs(groups):
         for letter, (name, item) in judged(run.record.measurements).items():
             limit, direction = threshold_of(name, item, settings.thresholds), item.direction
-            value = run.judgement.margin if item.across else item.value
+            value = run.judgement.margin if item.across == "floor" else item.value
             if limit is None or direction is None or value is None or item.not_diagnostic is not None:
                 continue
-            initial = None if item.across else run.record.initial.get(name)
+            initial = None if item.across == "floor" else run.record.initial.get(name)
             others = bool(set(run.judgement.fired) - {letter})
             point = Point(run, value, _fires(value, initial, direction), others)
             found.setdefault((letter, name, direction, limit), []).append(point)

@@ -142,8 +142,8 @@ WITH_CONTROLS = [c.name for c in bench_diagnostics() if diagnostic(c.name).contr
 
 
 def test_every_diagnostic_that_is_measured_on_a_network_has_controls():
-    """depth_utility compares runs; its controls are in test_verdict.py."""
-    assert {c.name for c in bench_diagnostics()} - set(WITH_CONTROLS) == {"depth_utility"}
+    """These compare runs; their controls are in test_verdict.py and test_distance.py."""
+    assert {c.name for c in bench_diagnostics()} - set(WITH_CONTROLS) == {"depth_utility", "state_distance"}
 
 
 @pytest.mark.parametrize("name", WITH_CONTROLS)

@@ -18,6 +18,7 @@ def show(run: str, results: tuple[Path, ...]) -> None:
 
     RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
     """
+    from bench_core.distance import attach
     from bench_core.report.single import text
     from bench_core.report.terminal import say
     from bench_core.report.view import view
@@ -27,7 +28,7 @@ def show(run: str, results: tuple[Path, ...]) -> None:
     wanted = folder.resolve().name if folder.is_dir() else run
     found = [
         (seen, row, item)
-        for seen in map(view, gathered(roots)[0])
+        for seen in map(view, map(attach, gathered(roots)[0]))
         for _, row, item in seen.runs
         if item.record.identity.startswith(wanted)
     ]

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import Any
 
 from bench_core.judgement import recipe
-from bench_core.record import jsonable
+from bench_core.record import Measurement, jsonable
 from bench_core.report import escape, notes
 from bench_core.report.rows import (
     Figure,
@@ -75,6 +75,18 @@ def _run(run: Run) -> dict[str, Any]:
         "margin_pp": _finite(judgement.margin),
         "margin_matched_pp": _finite(judgement.margin_matched),
         "margin_bp_pp": _finite(judgement.margin_bp),
+        "state_distance": _distance(record.measurements.get("state_distance")),
+    }
+
+
+def _distance(item: Measurement | None) -> dict[str, Any] | None:
+    """d_BP by layer, where the suite asked for it."""
+    if item is None:
+        return None
+    return {
+        "layers": item.details.get("layers"),
+        "samples": item.details.get("samples"),
+        "missing": item.not_diagnostic,
     }
 
 

@@ -56,6 +56,15 @@ def _alignment(run: Run) -> list[str]:
     return [f"Γ by layer  {shown}   deep {deep}"]
 
 
+def _distance(run: Run) -> list[str]:
+    item = run.record.measurements.get("state_distance")
+    if item is None:
+        return []
+    if item.not_diagnostic:
+        return [f"d_BP        not measured: {item.not_diagnostic}"]
+    return ["d_BP by layer " + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))]
+
+
 def _epochs(folder: Path) -> str:
     points = curve(read_rows(folder))
     if len(points) < 2:
@@ -98,6 +107,7 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         f"verdict     {judgement.text}",
         f"accuracy    {accuracy} after {record.epochs} epochs" + (f" ({margins})" if margins else ""),
         *_alignment(run),
+        *_distance(run),
     ]
     where = [
         f"uses        {', '.join(used) or ('nothing beyond a block' if record.passport else 'not declared')}",

@@ -35,4 +35,6 @@ def bench_diagnostics() -> list[Component]:
                   "training loss of the first epoch minus the last", SOURCE),
         Component("drift", f"{here}.drift:Drift",
                   "distance of the weights from their initial values", SOURCE),
+        Component("state_distance", f"{here}.state_distance:StateDistance",
+                  "d_BP: distance of the states from those of backprop", SOURCE),
     ]  # fmt: skip

@@ -1,0 +1,23 @@
+"""d_BP, state distance: how far do a rule's states lie from those of backpropagation?"""
+
+from __future__ import annotations
+
+from bench_core.api import Control, Diagnostic, Measured
+from bench_core.audit import Audit
+
+
+class StateDistance(Diagnostic):
+    """d_l = median over the probe samples of ‖h_l − h_l^BP‖/‖h_l^BP‖, against plain bp of the same recipe and seed; value = d_L.
+
+    It takes two runs, so the value is computed from the stored states by `bench_core.distance` when results are read; here
+    nothing is measured. Source: arXiv:2606.21126.
+    """
+
+    across = "ceiling"
+
+    def measure(self, audit: Audit) -> Measured:
+        return Measured(None)
+
+    def controls(self) -> list[Control]:
+        """Its controls are pairs of runs: tests/test_distance.py compares a run with itself, and with one scaled."""
+        return []

@@ -1,0 +1,122 @@
+"""State distance to bp: laws of the distance, the pairing of runs, and what is said where there is no pair."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import run
+from safetensors.numpy import save_file
+
+from bench_core.distance import NAME, PROBE, attach, distances
+from bench_core.record import Measurement, RunRecord
+from bench_core.report.single import text
+from bench_core.report.tables import leaderboards
+from bench_core.report.view import view
+from bench_core.results import SuiteResults
+from bench_core.verdict import Settings
+
+ASKED = {NAME: Measurement(across="ceiling")}
+
+
+def states(seed: int = 0, samples: int = 40, width: int = 6, scale: float = 1.0) -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(seed)
+    rows = {f"h_{i}": draws.normal(size=(samples, width)).astype(np.float32) * scale for i in range(3)}
+    return rows | {"g_0": np.zeros((samples, width), np.float32)}
+
+
+def folder(home: Path, name: str, rows: dict[str, np.ndarray]) -> Path:
+    (home / name).mkdir(parents=True)
+    save_file(rows, home / name / PROBE)
+    return home / name
+
+
+def results(home: Path, *records: RunRecord) -> SuiteResults:
+    return SuiteResults("s", Settings(), records, 0, home)
+
+
+def record(method: str, identity: str, seed: int = 42, **fields: object) -> RunRecord:
+    return run(method, seed, measurements=ASKED, **fields).model_copy(update={"identity": identity})  # type: ignore[arg-type]
+
+
+def test_a_run_is_at_no_distance_from_itself_and_one_scaled_is_at_the_scale_less_one(tmp_path: Path) -> None:
+    bp = folder(tmp_path, "bp", states())
+    assert distances(bp, bp) == ([0.0, 0.0, 0.0], 40)
+    found, _ = distances(folder(tmp_path, "far", {k: v * 4 for k, v in states().items()}), bp)
+    assert found == pytest.approx([3.0] * 3, rel=1e-6)
+
+
+def test_it_is_the_plain_median(tmp_path: Path) -> None:
+    own, other = states(1), states(2, samples=30)
+    found, samples = distances(folder(tmp_path, "own", own), folder(tmp_path, "bp", other))
+    assert samples == 30
+    for layer, value in enumerate(found):
+        pairs = zip(own[f"h_{layer}"].astype(float), other[f"h_{layer}"].astype(float), strict=False)
+        each = sorted(math.dist(h, b) / math.hypot(*b) for h, b in pairs)
+        assert value == pytest.approx((each[14] + each[15]) / 2)
+
+
+def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
+    bp = folder(tmp_path, "bp", states())
+    with pytest.raises(ValueError, match="other shapes"):
+        distances(folder(tmp_path, "wide", states(width=7)), bp)
+    with pytest.raises(ValueError, match=r"probe\.safetensors cannot be read"):
+        distances(tmp_path / "nowhere", bp)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / PROBE).write_bytes((bp / PROBE).read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"probe\.safetensors cannot be read"):
+        distances(tmp_path / "torn", bp)
+
+
+def test_states_that_are_not_finite_are_at_no_finite_distance(tmp_path: Path) -> None:
+    found, _ = distances(folder(tmp_path, "x", states(scale=math.inf)), folder(tmp_path, "bp", states()))
+    assert not any(math.isfinite(value) for value in found)
+
+
+def test_runs_are_paired_with_bp_of_their_recipe_and_seed(tmp_path: Path) -> None:
+    folder(tmp_path, "bp", states())
+    folder(tmp_path, "bp2", {k: v * 2 for k, v in states().items()})
+    folder(tmp_path, "dfa", {k: v * 4 for k, v in states().items()})
+    records = [
+        record("bench-core/bp", "bp"),
+        record("bench-core/bp", "bp2", seed=123),
+        record("bench-core/bp", "bp-frozen", params={"freeze": "blocks"}),
+        record("bench-core/dfa", "dfa"),
+        record("bench-core/dfa", "short", training={"epochs": 5}),
+        record("bench-core/dfa", "lost", status="crashed"),
+        run("bench-core/fa").model_copy(update={"identity": "nobody asked"}),
+    ]
+    found = {item.identity: item.measurements.get(NAME) for item in attach(results(tmp_path, *records)).records}
+    own = found["dfa"]
+    assert own is not None
+    assert own.value == pytest.approx(3.0)
+    assert (own.details["samples"], own.details["ceiling"]) == (40, "bp")
+    assert found["bp"] is not None
+    assert found["bp"].value == 0
+    for identity, reason in (("short", "no finished run of bp"), ("bp-frozen", "cannot be read")):
+        item = found[identity]
+        assert item is not None
+        assert item.value is None
+        assert reason in str(item.not_diagnostic)
+    assert found["lost"] is None
+    assert found["nobody asked"] is None
+
+
+def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
+    folder(tmp_path, "bp", states())
+    folder(tmp_path, "dfa", {k: v * 4 for k, v in states().items()})
+    records = [record("bench-core/bp", "bp"), record("bench-core/dfa", "dfa"), record("bench-core/dfa", "far", seed=7)]
+    found = attach(results(tmp_path, *records))
+    rows = {
+        row["label"]: row["runs"] for row in json.loads(leaderboards([found], "json"))["suites"][0]["groups"][0]["rows"]
+    }
+    assert rows["bp"][0]["state_distance"] == {"layers": [0, 0, 0], "samples": 40, "missing": None}
+    far, dfa = rows["dfa"]
+    assert dfa["state_distance"]["layers"] == pytest.approx([3.0] * 3)
+    assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
+    shown = {run.record.identity: text(view(found), row, run, tmp_path, 100) for _, row, run in view(found).runs}
+    assert "d_BP by layer 3  3  3" in shown["dfa"]
+    assert "d_BP        not measured: no finished run" in shown["far"]
