@@ -19,6 +19,7 @@ from bench_core.commands.audit import audit
 from bench_core.commands.claims import claims
 from bench_core.commands.compare import compare
 from bench_core.commands.options import PATH, gathered, planned, suite_options, terminal_width
+from bench_core.commands.plugins import check, new, plugins
 from bench_core.commands.report import figure, report, write_page
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
@@ -209,30 +210,6 @@ def list_(kind: str | None) -> None:
     click.echo(tabulate(rows, headers=["kind", "name", "what it is", "from"], disable_numparse=True))
 
 
-@bench.command("plugins")
-def plugins_() -> None:
-    """List the distributions that bring plugins, and what is wrong with them."""
-    from collections import Counter
-
-    from tabulate import tabulate
-
-    from bench_core import plugins
-
-    registry = plugins.load()
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    for item in registry.components:
-        counts.setdefault((item.distribution, item.version), Counter())[item.kind] += 1
-    troubled = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
-    rows = []
-    for name, version in sorted(counts.keys() | troubled):
-        found = counts.get((name, version), Counter())
-        brings = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in found.items())
-        rows.append([name, version, brings or "–", "trouble" if (name, version) in troubled else "ok"])
-    click.echo(tabulate(rows, headers=["distribution", "version", "brings", "state"], disable_numparse=True))
-    for trouble in registry.troubles:
-        click.echo(f"trouble: {trouble}")
-
-
 @bench.command()
 def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
@@ -245,11 +222,14 @@ def schema() -> None:
 
 REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.commands`
     audit,
+    check,
     cite,
     claims,
     compare,
     export,
     figure,
+    new,
+    plugins,
     report,
     show_run,
     site,

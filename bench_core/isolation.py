@@ -90,7 +90,7 @@ def _examine(doors: Sequence[Door], seconds: float, targets: bool) -> list[Heard
             child.stdin.close()
         except BrokenPipeError:
             pass  # it ended at once: its exit code and last words are told below
-        for line in _lines(child, seconds, errors):
+        for line in lines(child, seconds, errors):
             told = json.loads(line)
             if "door" in told:
                 heard.append(_heard(doors[len(heard)], told))
@@ -111,7 +111,7 @@ def _examine(doors: Sequence[Door], seconds: float, targets: bool) -> list[Heard
     return heard
 
 
-def _lines(child: subprocess.Popen[bytes], seconds: float, errors: bytearray) -> Iterator[str]:
+def lines(child: subprocess.Popen[bytes], seconds: float, errors: bytearray) -> Iterator[str]:
     """The lines of the child's standard output until it ends; `errors` keeps the end of the other.
 
     Raises TimeoutError where no line came for `seconds`.

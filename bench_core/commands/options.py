@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench_core.errors import UsageError
+
 if TYPE_CHECKING:
     from bench_core.plan import Plan
     from bench_core.plugins import Registry
@@ -46,6 +48,7 @@ def suite_options(command: Any) -> Any:
         click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
         click.option("--results", default="results", show_default=True, type=PATH, help="Where run folders are kept."),
         click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data]."),
+        click.option("--strict-plugins", is_flag=True, help="Stop where a plugin is broken, used or not."),
         click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -62,6 +65,8 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     short = {key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")}
     loaded = load_suite(suite, options["overrides"], **short)
     registry = plugins.load()
+    if options["strict_plugins"] and registry.troubles:
+        raise UsageError("--strict-plugins: " + "; ".join(f"plugin {trouble}" for trouble in registry.troubles))
     plan = make_plan(loaded, registry, options["results"], options["data_dir"], options["retry_failed"])
     for trouble in registry.troubles:
         click.echo(f"warning: plugin {trouble}", err=True)

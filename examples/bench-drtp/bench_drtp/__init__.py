@@ -1,0 +1,17 @@
+"""What this package brings: a table of strings. Every `bench` command reads it, so it imports nothing heavy."""
+
+from bench_core.api import Component, hookimpl
+
+BENCH_API = (1, 0)  # the plugin interface that this was written for
+
+
+@hookimpl
+def bench_methods() -> list[Component]:
+    return [
+        Component(
+            "drtp",
+            "bench_drtp.rule:RandomTargetProjection",
+            "direct random target projection: the label through fixed random matrices",
+            "Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311",
+        )
+    ]

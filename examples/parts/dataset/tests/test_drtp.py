@@ -1,0 +1,8 @@
+"""Everything that bench asks of a data set."""
+
+from bench_core.testing import conformance
+
+
+@conformance("drtp")
+def test_conformance(check):
+    check()
