@@ -1,0 +1,70 @@
+"""The pages for plugin authors: their code runs, and no hook, law or passport line is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench_core import api, hookspecs, scaffold
+from bench_core.plugins import KINDS, OBSERVERS
+from bench_core.testing import checks, run
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def block(page: str, name: str) -> str:
+    """The code block of a page that is marked `<!-- tested: name -->`."""
+    found = re.search(
+        rf"<!-- tested: {re.escape(name)} -->\n```\w*\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL
+    )
+    assert found, name
+    return found[1]
+
+
+def test_every_hook_stands_in_the_manual_with_its_arguments() -> None:
+    text = (DOCS / "hooks.md").read_text("utf-8")
+    hooks = [name for name in vars(hookspecs) if name.startswith("bench_")]
+    assert set(hooks) == {f"bench_{kind}s" for kind in KINDS} | set(OBSERVERS)
+    for name in hooks:
+        arguments = ", ".join(
+            getattr(hookspecs, name).__code__.co_varnames[: getattr(hookspecs, name).__code__.co_argcount]
+        )
+        assert f"`{name}({arguments})`" in text
+    assert f"now ({api.API_VERSION[0]}, {api.API_VERSION[1]})" in text
+
+
+@pytest.fixture(scope="module")
+def tutorial() -> type:
+    """The rule of the tutorial."""
+    namespace: dict[str, type] = {"__name__": "tutorial"}
+    exec(compile(block("write-a-method.md", "rule.py"), "rule.py", "exec"), namespace)
+    return namespace["SignDfa"]
+
+
+def test_the_rule_of_the_tutorial_conforms(tutorial: type) -> None:
+    assert [outcome for outcome in map(run, checks(tutorial)) if outcome.status == "failed"] == []
+
+
+def test_the_failure_that_the_tutorial_shows_is_what_is_printed(tutorial: type) -> None:
+    claims = type("SignDfa", (tutorial,), {"laws": api.Laws(linear_in_error=True)})
+    (bound,) = checks(claims, only="credit_is_linear_in_the_error")
+    assert run(bound).reason in (DOCS / "write-a-method.md").read_text("utf-8")
+
+
+def test_the_tutorial_begins_with_what_bench_new_writes(tmp_path: Path) -> None:
+    files = scaffold.files("method", "sign_dfa", "sign_dfa")
+    assert "bench_sign_dfa/rule.py" in files
+    assert "class SignDfa(LocalMethod)" in files["bench_sign_dfa/rule.py"]
+    assert block("write-a-method.md", "test_rule.py").splitlines()[-2:] == [
+        "def test_conformance(check):",
+        "    check()",
+    ]
+    assert '@conformance("sign_dfa")' in files["tests/test_sign_dfa.py"]
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in ("hooks.md", "write-a-method.md", "publish.md", "protocol.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text("utf-8")):
+            assert (DOCS / target).exists(), f"{page}: {target}"
