@@ -16,9 +16,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def block(page: str, name: str) -> str:
     """The code block of a page that is marked `<!-- tested: name -->`."""
-    found = re.search(
-        rf"<!-- tested: {re.escape(name)} -->\n```\w*\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL
-    )
+    text = (DOCS / page).read_text("utf-8")
+    found = re.search(rf"<!-- tested: {re.escape(name)} -->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert found, name
     return found[1]
 
@@ -35,16 +34,25 @@ def test_every_hook_stands_in_the_manual_with_its_arguments() -> None:
     assert f"now ({api.API_VERSION[0]}, {api.API_VERSION[1]})" in text
 
 
+def defined(page: str, file: str, name: str) -> type:
+    """A class that the code of a page defines."""
+    namespace: dict[str, type] = {"__name__": "page"}
+    exec(compile(block(page, file), file, "exec"), namespace)
+    return namespace[name]
+
+
 @pytest.fixture(scope="module")
 def tutorial() -> type:
     """The rule of the tutorial."""
-    namespace: dict[str, type] = {"__name__": "tutorial"}
-    exec(compile(block("write-a-method.md", "rule.py"), "rule.py", "exec"), namespace)
-    return namespace["SignDfa"]
+    return defined("write-a-method.md", "rule.py", "SignDfa")
 
 
-def test_the_rule_of_the_tutorial_conforms(tutorial: type) -> None:
-    assert [outcome for outcome in map(run, checks(tutorial)) if outcome.status == "failed"] == []
+@pytest.mark.parametrize(
+    ("page", "file", "name"), [("write-a-method.md", "rule.py", "SignDfa"), ("../README.md", "my_rule.py", "SignDFA")]
+)
+def test_the_rules_that_are_printed_conform(page: str, file: str, name: str) -> None:
+    found = [run(each) for each in checks(defined(page, file, name))]
+    assert [outcome for outcome in found if outcome.status == "failed"] == []
 
 
 def test_the_failure_that_the_tutorial_shows_is_what_is_printed(tutorial: type) -> None:

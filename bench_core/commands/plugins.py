@@ -132,8 +132,8 @@ def check(
 
 def _wanted(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[str, Any]]]:
     """The component of that name with the options given, or every component of the distribution of that name."""
-    from bench_core.plugins import normalised
     from bench_core.components import component_option
+    from bench_core.plugins import normalised
     from bench_core.testing.kit import find
 
     brought = [item for item in registry.components if item.distribution == normalised(name)]
