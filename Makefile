@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint check install clean benchmark
+.PHONY: demo test lint check install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml
@@ -32,6 +32,9 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@ $(VENV)/.installed
+
+release-check: $(VENV)/.test  ## what a stranger gets: wheel and example in a clean environment, run and reported
+	$(BIN)/python tests/release_check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

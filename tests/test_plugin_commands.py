@@ -1,0 +1,190 @@
+"""`bench plugins`, `bench check` and `bench new` as commands: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import TINY, fake_dist, plugin
+
+from bench_core import cli, plugins
+from bench_core.errors import UsageError
+from bench_core.testing import Outcome, session
+
+NUMBERS = count()
+LISTS = 'return [Component("{name}", "{module}:Rule", "a rule")]'
+CRASHES = """
+import os
+from bench_core.api import LocalMethod
+
+class Rule(LocalMethod):
+    def credit(self, states, y, epoch):
+        if self.params.freeze:
+            print("last words", flush=True)
+            os._exit(3)
+        return [0 * h for h in states.h[: self.net.depth]]
+"""
+
+
+def invoke(*arguments: object) -> tuple[int, str, BaseException | None]:
+    """(exit code, output, what was raised) of a command, carried out here."""
+    done = CliRunner().invoke(cli.bench, [str(a) for a in arguments], standalone_mode=False)
+    return done.exit_code, done.output, done.exception
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install a method: `installed(name, source of its module)` gives the distribution's name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+
+    def install(name: str, source: str, table: str = "") -> str:
+        stamp = next(NUMBERS)
+        (tmp_path / f"rule_{stamp}.py").write_text(source)
+        hook = table + plugin("bench_methods()", LISTS.format(name=name, module=f"rule_{stamp}"))
+        fake_dist(tmp_path, f"x-{name}", f"table_{stamp}", hook, entry=name)
+        return f"x-{name}"
+
+    return install
+
+
+def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_others_go_on(installed) -> None:
+    name = f"{installed('crashes', CRASHES)}/crashes"
+    request = session.Request("method", name, {}, category="contract")
+    found = {outcome.check: outcome for outcome in session.carry_out(request)}
+    failed = found["frozen_blocks_stay_as_they_are"]
+    assert failed.status == "failed"
+    assert failed.reason == "it ended the process (exit code 3): last words"
+    assert failed.law
+    assert len(found) == 7
+    assert found["a_step_does_not_wait_for_the_device"].status == "passed"
+
+
+def test_a_component_that_cannot_be_imported_is_one_line(installed) -> None:
+    name = f"{installed('gone', 'import os; os._exit(4)')}/gone"
+    with pytest.raises(UsageError, match=r"method x-gone/gone: import: it ended the process \(exit code 4\)"):
+        list(session.carry_out(session.Request("method", name, {})))
+
+
+@pytest.mark.parametrize(("table", "loads"), [("import torch\n", True), ("", False)])
+def test_a_plugin_module_that_imports_torch_fails_its_check(installed, tmp_path: Path, table: str, loads: bool) -> None:
+    (tmp_path / "torch.py").write_text("")  # stands for the real one, which takes seconds
+    installed("heavy", "", table)
+    (item,) = plugins.load(only={"x-heavy"}).components
+    taken, light = session.distribution(item, 60)
+    assert taken.status == "passed"
+    assert light.status == ("failed" if loads else "passed")
+    assert ("loads torch" in light.reason) == loads
+
+
+def test_a_plugin_module_with_trouble_fails_its_check(installed) -> None:
+    installed("twice", "", plugin("bench_archs()", "return None"))
+    (item,) = plugins.load(only={"x-twice"}).components
+    taken, light = session.distribution(item, 60)
+    assert (taken.status, light.status) == ("failed", "passed")
+    assert "bench_archs() -> list[Component] returned NoneType" in taken.reason
+
+
+def test_the_report_gives_reason_law_and_the_command_that_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [
+        Outcome("it_holds", "contract", "passed", "It holds."),
+        Outcome("it_broke", "honesty", "failed", "It must not.", "3 is not\x1b[2J 4", trace="Traceback\n  line"),
+        Outcome("not_here", "honesty", "skipped", "It may.", "no accelerator here"),
+    ]
+    monkeypatch.setattr(session, "carry_out", lambda request, seconds: iter(outcomes))
+    code, output, _ = invoke("check", "dfa", "--trace", "--category", "honesty")
+    assert code == 1
+    assert output.splitlines()[0].startswith("bench-core/dfa ")
+    assert "1 passed, 1 failed, 1 skipped" in output
+    assert "    passed   it holds\n" in output
+    assert "    FAILED   it broke\n             3 is not" in output
+    assert "\x1b" not in output
+    assert "it must hold: It must not." in output
+    assert "see: bench check bench-core/dfa --only it_broke --trace" in output
+    assert "             Traceback\n" in output
+    assert "    skipped  not here (no accelerator here)" in output
+    code, output, _ = invoke("check", "dfa", "--json", "--only", "it_broke")
+    told = [json.loads(line) for line in output.splitlines()]
+    assert [line["status"] for line in told] == ["passed", "failed", "skipped"]
+    assert {line["component"] for line in told} == {"bench-core/dfa"}
+
+
+def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def carry_out(request: session.Request, seconds: float):
+        asked.append(f"{request.kind}:{request.name} {request.options}")
+        yield Outcome("it_holds", "contract", "passed", "It holds.")
+
+    monkeypatch.setattr(session, "carry_out", carry_out)
+    code, output, _ = invoke("check", "bench-core", "--only", "it_holds")
+    assert code == 0
+    assert {"method:bench-core/bp {}", "arch:bench-core/resmlp {}", "dataset:bench-core/digits {}"} <= set(asked)
+    assert f"{len(asked)} components: {len(asked)} passed, 0 failed" in output
+    asked.clear()
+    assert invoke("check", "method:dfa[penalty=0.5]", "--only", "it_holds")[0] == 0
+    assert asked == ["method:bench-core/dfa {'penalty': 0.5}"]
+    _, _, error = invoke("check", "dffa")
+    assert "no component is called 'dffa'; did you mean" in str(error)
+
+
+def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_PLUGINS", "x-fine,x-ends,x-late")
+    installed("fine", "import bench_core.api\nclass Rule(bench_core.api.LocalMethod): pass")
+    installed("ends", "", "import os\nos._exit(5)\n")
+    installed("late", "raise ValueError('too late')")
+    code, output, _ = invoke("plugins", "--check", "--timeout", "60")
+    rows = {line.split()[0]: line for line in output.splitlines() if line.startswith(("x-", "bench-core"))}
+    assert code == 1
+    assert rows["x-fine"].rstrip().endswith("ok")
+    assert rows["x-ends"].rstrip().endswith("trouble")
+    assert rows["bench-core"]
+    assert "trouble: x-ends 1.0 (ends): ended the process that imported it (exit code 5)" in output
+    assert "trouble: x-late 1.0 (late): method late: ValueError: too late" in output
+
+
+def test_strict_plugins_stop_before_anything_is_written(
+    installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("suite.yaml").write_text(TINY)
+    installed("ends", "", "import os\nos._exit(5)\n")
+    for command in ("run", "plan"):
+        _, _, error = invoke(command, "suite.yaml", "--strict-plugins")
+        assert isinstance(error, UsageError)
+        assert str(error).startswith("--strict-plugins: plugin x-ends 1.0 (ends): ended the process")
+    assert invoke("plugins", "--strict-plugins")[0] == 2
+    assert invoke("plugins")[0] == 0
+    assert not Path("results").exists()
+
+
+def test_new_says_what_to_do_next(tmp_path: Path) -> None:
+    code, output, _ = invoke("new", "arch", "mine", "--into", tmp_path)
+    assert code == 0
+    place = tmp_path / "bench-mine"
+    assert output.splitlines() == [
+        f"{place}: an architecture that works; make it yours in bench_mine/net.py",
+        f"  pip install -e {place}",
+        "  bench check bench-mine",
+        "  bench run quickstart --arch mine --seed 42",
+    ]
+    _, _, error = invoke("new", "method", "bp", "--into", tmp_path)
+    assert "a method 'bp' is installed already" in str(error)
+
+
+def test_pytest_takes_the_checks_of_a_component(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--bench-check"]
+    done = subprocess.run([*command, "bench-core/dfa"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", done.stdout).groups()
+    assert int(passed) >= 20
+    assert int(skipped) >= 1
+    refused = subprocess.run([*command, "dffa"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 4
+    assert "no component is called 'dffa'" in refused.stderr
