@@ -25,15 +25,16 @@ import jinja2
 from markupsafe import Markup
 
 from bench_core import __version__
+from bench_core.claims import Outcome
 from bench_core.record import RunRecord
-from bench_core.report import escape, figures, notes
+from bench_core.report import claimed, escape, figures, notes
 from bench_core.report.layers import layers
 from bench_core.report.provenance import Provenance, provenance
 from bench_core.report.rows import OTHER, PASSPORT, compact, fraction, passport, signed
 from bench_core.report.tables import COLUMNS, NONE
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
-from bench_core.results import SuiteResults
+from bench_core.results import SuiteResults, claims_of
 from bench_core.verdict import Row, Run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -163,6 +164,7 @@ class Section:
     firings: dict[int, Table]
     sensitivity: Table | None
     utility: Table | None
+    claims: list[Outcome]
     footer: list[str]
 
 
@@ -186,6 +188,7 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
         },
         sensitivity=sensitivity_table(found),
         utility=utility_table(found),
+        claims=claims_of(found.results)[0] if found.results.expect else [],
         footer=notes.of_all(found.groups, found.settings, (column.key for column in COLUMNS)),
     )
 
@@ -209,7 +212,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.globals |= {
-        "key_path": key_path, "shown_accuracy": shown_accuracy,
+        "key_path": key_path, "claimed": claimed, "shown_accuracy": shown_accuracy,
         "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
         "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
         "CITATION": notes.CITATION,

@@ -66,7 +66,11 @@ class Rule:
 def slug(kind: str, name: str) -> str:
     """The file of a page: the name where that is a safe file name, else what is left of it and its hash."""
     safe = re.sub(r"[^a-z0-9_.-]+", "-", name.lower().removeprefix("bench-core/")).strip("-.")[:80]
-    tail = "" if safe == name.removeprefix("bench-core/") else "-" + blake2b(name.encode(), digest_size=4).hexdigest()
+    tail = (
+        ""
+        if safe == name.removeprefix("bench-core/")
+        else "-" + blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    )
     return f"{kind}-{safe or 'x'}{tail}.html"
 
 

@@ -25,8 +25,8 @@ def audit(found: View) -> list[tuple[int | None, Figure]]:
     """One figure per recipe with a judged run."""
     made: list[tuple[int | None, Figure]] = []
     for number, group in enumerate(found.groups):
-        if any(row.finished for row in competing(group)):
-            made.append((number, _figure(found, number, group)))
+        if (figure := _figure(found, group)) is not None:
+            made.append((number, figure))
     return made
 
 
@@ -98,7 +98,7 @@ def _panel(points: list[dict[str, Any]], names: list[str], letter: str, limits: 
     return panel(title, alt.layer(*layers), 26 * len(names))
 
 
-def _figure(found: View, number: int, group: Group) -> Figure:
+def _figure(found: View, group: Group) -> Figure | None:
     rows = [row for row in competing(group) if row.finished]
     names = [name_of(row) for row in rows]
     runs = sum(len(row.finished) for row in rows)
@@ -116,6 +116,8 @@ def _figure(found: View, number: int, group: Group) -> Figure:
             remarks.append(f"{letter}: {plural(left_out, 'further run')} not drawn.")
         if any(point["value"] == SMALLEST for point in points):
             remarks.append(f"{letter}: zero is drawn at 1e-30.")
+    if not panels:
+        return None
     healthy = sum(run.judgement.kind == "trustworthy" for row in rows for run in row.finished)
     back = sum(run.judgement.kind == "walked back" for row in rows for run in row.finished)
     caption = (

@@ -140,7 +140,7 @@ def _panel(entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: 
     if not points:
         return None
     scale = alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale(zero=False, padding=10)
-    offset = alt.XOffset("method:N").scale(domain=[key.name for key in keys], paddingOuter=2.0 + len(keys) / 2)
+    offset = alt.XOffset("method:N").scale(domain=[key.name for key in keys], paddingOuter=1)
     base = chart(points).encode(
         x=alt.X("x:O", sort=list(order), title=axis, axis=alt.Axis(labelAngle=0)),
         xOffset=offset,

@@ -13,9 +13,11 @@
       text: {color: ink}, rule: {color: ink}, title: {color: ink},
     };
   };
+  const BRIGHT = {"0072B2": "#4da6e8", "D55E00": "#ff8a3d", "009E73": "#2cc79a", "7F6A00": "#c9ae3a"};  // as the legend in page.css
   const drawn = new Map();
   async function draw(panel) {
-    const spec = JSON.parse(document.getElementById(panel.id + "-spec").textContent);
+    const text = document.getElementById(panel.id + "-spec").textContent;
+    const spec = JSON.parse(dark() ? text.replace(/"#(0072B2|D55E00|009E73|7F6A00)"/g, (_, colour) => `"${BRIGHT[colour]}"`) : text);
     spec.width = "container";
     spec.autosize = {type: "fit-x", contains: "padding"};
     const previous = drawn.get(panel);

@@ -1,0 +1,320 @@
+"""bench compare, show, export, cite; colours; what they do with few, equal, missing and hostile runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from folders import audit_folder, write
+from hypothesis import given
+from hypothesis import strategies as st
+from records import audit, frozen, run, seeds
+from test_leaderboard import HOSTILE, forbidden, hostile
+
+from bench_core import cli
+from bench_core.errors import UsageError
+from bench_core.judgement import Settings
+from bench_core.report import comparison, export
+from bench_core.report.cite import bibtex
+from bench_core.report.compared import as_json, as_table
+from bench_core.report.terminal import COLOURS, coloured, paint
+from bench_core.report.view import view
+from bench_core.results import SuiteResults, gather
+from bench_core.stats import holm, sign_flip_p, smallest_p
+
+DFA, BP, FA = "bench-core/dfa", "bench-core/bp", "bench-core/fa"
+
+
+def suite(records: list, name: str = "made") -> SuiteResults:  # type: ignore[type-arg]
+    return SuiteResults(name, Settings(), tuple(records), 0)
+
+
+def invoke(*arguments: object) -> str:
+    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+# ---------------------------------------------------------------------------------------------------------- statistics
+
+
+@given(st.lists(st.integers(-1000, 1000).map(lambda k: k / 1000), min_size=1, max_size=7))
+def test_the_sign_flip_p_is_the_share_of_signs(values: list[float]) -> None:
+    observed = abs(math.fsum(values))
+    signs = list(product((1, -1), repeat=len(values)))
+    as_far = sum(
+        abs(math.fsum(s * v for s, v in zip(chosen, values, strict=True))) >= observed - 1e-12 for chosen in signs
+    )
+    assert sign_flip_p(values) == pytest.approx(as_far / len(signs), abs=1e-9)
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=12))
+def test_differences_of_one_sign_reach_the_smallest_p(values: list[float]) -> None:
+    assert sign_flip_p(values) == pytest.approx(smallest_p(len(values)))
+    assert sign_flip_p([-v for v in values]) == sign_flip_p(values)
+
+
+def test_p_at_known_sizes() -> None:
+    assert [smallest_p(n) for n in (1, 2, 3, 5, 6)] == [1.0, 0.5, 0.25, 0.0625, 0.03125]
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+    assert sign_flip_p([1.0] * 20) == pytest.approx(1e-5, rel=0.01)  # beyond exact enumeration, and never 0
+    for bad in ([], [math.nan], [math.inf]):
+        with pytest.raises(ValueError, match="finite"):
+            sign_flip_p(bad)
+
+
+def test_holm_as_published() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.9]) == [1.0, 1.0]
+
+
+# ------------------------------------------------------------------------------------------------------------- compare
+
+
+def test_two_methods_paired_by_seed() -> None:
+    records = [*seeds(DFA, [0.30, 0.31, 0.32]), *seeds(FA, [0.40, 0.42, 0.41]), *seeds(BP, [0.6, 0.61, 0.6])]
+    (found,) = comparison.methods([suite(records)], "dfa", "fa")
+    assert found.effect is not None
+    assert found.effect.mean == pytest.approx(10.0)
+    assert found.effect.half_width == pytest.approx(4.302652 * 1.0 / math.sqrt(3))
+    assert (found.n, found.p, found.p_holm, found.p_smallest) == (3, 0.25, 0.25, 0.25)
+    (back,) = comparison.methods([suite(records)], "fa", "dfa")
+    assert back.effect is not None
+    assert back.effect.mean == pytest.approx(-10.0)
+    text = as_table([found], width=80)
+    assert "dfa → fa  .310  .410  +10.00 ± 2.48    3" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_only_common_seeds_count() -> None:
+    records = [run(DFA, 1, 0.3), run(DFA, 2, 0.5), run(FA, 2, 0.6), run(FA, 3, 0.1), run(FA, 4, status="failed")]
+    (found,) = comparison.methods([suite(records)], "dfa", "fa")
+    assert found.effect is not None
+    assert (found.n, found.p) == (1, 1.0)
+    assert found.effect.mean == pytest.approx(10.0)
+    assert found.effect.half_width is None
+    assert "only seeds that both sides finished" in found.note
+    (none,) = comparison.methods([suite([run(DFA, 1), run(FA, 2)])], "dfa", "fa")
+    assert (none.n, none.effect, none.p) == (0, None, None)
+    assert "no seed finished on both sides" in none.note
+    for text in (as_table([found, none]), as_json([found, none])):
+        assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+
+
+def test_a_name_must_mean_one_method() -> None:
+    records = [run(DFA, 1, params={"penalty": p}) for p in (0.1, 0.01)] + [run(BP, 1), *frozen(BP, [0.4])]
+    with pytest.raises(UsageError, match="2 methods of made have this name"):
+        comparison.methods([suite(records)], "dfa", "bp")
+    with pytest.raises(UsageError, match=r"no recipe .* both nope and bp"):
+        comparison.methods([suite(records)], "nope", "bp")
+    (found,) = comparison.methods([suite(records)], "dfa[penalty=0.1]", "bp[frozen]")
+    assert found.b.label == "bp[freeze=blocks] (frozen)"
+
+
+def test_two_sets_of_results() -> None:
+    ours = [*seeds(DFA, [0.30, 0.31]), *seeds(BP, [0.6, 0.61]), *seeds(FA, [0.4, 0.4])]
+    theirs = [*seeds(DFA, [0.32, 0.33]), *seeds(BP, [0.6, 0.61]), *seeds(FA, [0.5, 0.5], training={"epochs": 5})]
+    found, alone = comparison.sets([suite(ours)], [suite([*theirs, run("lab/x", 1)])])
+    by_label = {item.a.label: item for item in found}
+    assert by_label["dfa"].effect is not None
+    assert by_label["dfa"].effect.mean == pytest.approx(2.0)
+    assert by_label["bp"].note == "the same runs on both sides"
+    assert by_label["bp"].p is None  # nothing is tested, so it takes no part in Holm's adjustment
+    assert by_label["fa"].note == "recipes differ"
+    assert by_label["dfa"].p_holm == pytest.approx(1.0)  # two tests at p = .5
+    assert alone == ["only in B: lab/x (made · resmlp · cifar10 · 100 epochs · seeds 1, 42, 123)"]
+    document = json.loads(as_json(found, alone))
+    assert document["schema"] == "bench-compare/1"
+    assert len(document["comparisons"]) == 3
+
+
+def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:
+    audit_folder(tmp_path / "a", epochs=1)
+    audit_folder(tmp_path / "b", epochs=1)
+    assert "the same runs on both sides" not in invoke("compare", "dfa", "bp", tmp_path / "a")
+    assert "dfa → bp" in invoke("compare", "dfa", "bp", tmp_path / "a")
+    assert "+0.00 ± 0.00" in invoke("compare", tmp_path / "a", tmp_path / "b")
+
+
+# ------------------------------------------------------------------------------------------------- show, export, cite
+
+
+def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None:
+    audit_folder(tmp_path)
+    (results,), _ = gather([tmp_path])
+    record = next(
+        r for r in results.records if r.cell.method.short == "dfa" and r.measurements["scale_growth"].value == 694.0
+    )
+    told = invoke("show", record.identity[:12], tmp_path)
+    assert told == invoke("show", results.run_folder(record))
+    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)", "bench run audit5", "torch 2.11",
+                  "epoch", record.identity, "ab", "cd" * 16):  # fmt: skip
+        assert words in told, words
+    diverged = next(r for r in results.records if r.status == "diverged")
+    assert "diverged: loss is not finite at step 90" in invoke("show", diverged.identity, tmp_path)
+    missing = CliRunner().invoke(cli.bench, ["show", "beef", str(tmp_path)])
+    assert isinstance(missing.exception, UsageError)
+    firsts = [r.identity[0] for r in results.records]  # 18 runs begin with one of 16 digits
+    shared = next(digit for digit in firsts if firsts.count(digit) > 1)
+    many = CliRunner().invoke(cli.bench, ["show", shared, str(tmp_path)])
+    assert "several runs" in str(many.exception)
+
+
+def test_export_is_lossless_and_flat(tmp_path: Path) -> None:
+    audit_folder(tmp_path)
+    (results,), _ = gather([tmp_path])
+    rows = list(csv.DictReader(io.StringIO(invoke("export", tmp_path))))
+    assert len(rows) == len(results.records) == 18
+    by_identity = {row["identity"]: row for row in rows}
+    for record in results.records:
+        row = by_identity[record.identity]
+        assert (float(row["accuracy"]) if row["accuracy"] else None) == record.accuracy
+        assert row["status"] == record.status
+        assert json.loads(row["method_params"]) == record.cell.method.params
+    epochs = list(csv.DictReader(io.StringIO(invoke("export", tmp_path, "--table", "epochs"))))
+    assert len(epochs) == 17 * 7
+    dfa = [row for row in epochs if row["label"] == "dfa" and row["seed"] == "42"]
+    assert [int(row["epoch"]) for row in dfa] == list(range(7))
+    assert float(dfa[-1]["scale_growth"]) == pytest.approx(694.0)
+
+
+def test_parquet_holds_the_same(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    audit_folder(tmp_path)
+    out = tmp_path / "runs.parquet"
+    invoke("export", tmp_path, "--format", "parquet", "-o", out)
+    table = parquet.read_table(out).to_pylist()
+    (results,), _ = gather([tmp_path])
+    assert {row["identity"]: row["accuracy"] for row in table} == {r.identity: r.accuracy for r in results.records}
+
+
+def test_without_pyarrow_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'bench-core\[parquet\]', or --format csv"):
+        export.write_parquet([{"a": 1}], tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_is_empty_and_named() -> None:
+    (row,) = csv.DictReader(io.StringIO(export.as_csv(list(export.runs([view(suite([run(accuracy=math.inf)]))])))))
+    assert row["accuracy"] == ""
+    assert "accuracy" in row["not_finite"].split()
+
+
+def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
+    records = [item for name in HOSTILE for item in hostile(name) if name != "\ud800"]
+    seen = view(suite(records))
+    text = export.as_csv(list(export.runs([seen])))
+    assert forbidden(text) == []
+    for row in csv.reader(io.StringIO(text)):
+        for cell in row:
+            assert not cell.startswith(("=", "+", "@", "\t", "\r")) or cell.lstrip("+-").replace(".", "").isdigit()
+    found, _ = comparison.sets([suite(records)], [suite(records)])
+    assert forbidden(as_table(found)) == []
+    assert forbidden(bibtex(records, {("method", name): (name, name) for name in HOSTILE})) == []
+
+
+def test_bibtex_names_each_source_once() -> None:
+    known = {("method", "bench-core/dfa"): ("output error through fixed matrices", "Nøkland 2016, arXiv:1609.01596"),
+             ("method", "bench-core/ep"): ("a nudged energy", "")}  # fmt: skip
+    text = bibtex(audit(), known)
+    keys = re.findall(r"@misc\{([a-z0-9_]+),", text)
+    assert keys == ["bench", "bench_protocol", "bench_method_dfa"]
+    assert "eprint = {1609.01596}" in text
+    assert "% method bench-core/ep: its descriptor names no source" in text
+    assert "% dataset bench-core/cifar10: its plugin is not installed here" in text
+    assert text.count("{") == text.count("}")
+
+
+# ------------------------------------------------------------------------------------------------------------ terminal
+
+
+def test_colours_keep_the_text_and_the_widths() -> None:
+    text = "bp  trustworthy 3/3  x\ndfa  walked back 3/3 a3\nlab/failed_rule  failed 1/3\n"
+    painted = paint(text)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == text
+    assert "\x1b[32m\x1b[1mtrustworthy 3/3" in painted
+    assert "lab/failed_rule" in painted
+    assert not {"yellow", "cyan", "white", "black"} & set(COLOURS.values())  # unreadable on light or dark
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colour_only_where_it_is_wanted(
+    environ: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in environ.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr("sys.stdout", type("Terminal", (), {"isatty": lambda self: True})())
+    assert coloured() is expected
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert coloured() is False
+
+
+def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
+    audit_folder(tmp_path, epochs=1)
+    assert "\x1b" not in invoke("leaderboard", tmp_path) + invoke(
+        "show", gather([tmp_path])[0][0].records[0].identity, tmp_path
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:
+    audit_folder(tmp_path, epochs=1)
+    code = f"""
+import sys
+from click.testing import CliRunner
+from bench_core import cli
+from bench_core.report import page
+page.library = lambda: ""
+for arguments in (["leaderboard"], ["report", "-o", "r.html"], ["export"], ["compare", "dfa", "bp"], ["site", "-o", "s"], ["cite"]):
+    done = CliRunner().invoke(cli.bench, [*arguments, {str(tmp_path)!r}] if arguments[0] != "report"
+                              else ["report", {str(tmp_path)!r}, "-o", "r.html"], catch_exceptions=False)
+    assert done.exit_code == 0, (arguments, done.output)
+assert not {{"torch", "pandas", "pyarrow"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ})
+    assert (tmp_path / "r.html").stat().st_size > 10_000
+
+
+def test_a_results_folder_is_data(tmp_path: Path) -> None:
+    """Rows of epochs, suite.json and names that try: nothing is run, and the page is still made."""
+    folder = write(tmp_path, seeds("__import__('os').mkdir('mark')", [0.3, 0.4]), 2, title="{{ 7 * 7 }}{% for %}")
+    (folder / "suite.json").write_text('{"name": "x", "title": "{{ 7*7 }}<script>1</script>", "description": "${1+1}"}')
+    (tmp_path / "conftest.py").write_text("raise SystemExit(7)")
+    invoke("report", tmp_path, "-o", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "{{ 7*7 }}&lt;script&gt;" in text
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("name", ["audit", "temporal"])
+def test_figure_writes_a_file_per_recipe_and_its_caption(name: str, tmp_path: Path) -> None:
+    audit_folder(tmp_path / "r", epochs=2)
+    write(tmp_path / "r", seeds(DFA, [0.3, 0.4], training={"epochs": 7}), 2, suite="other")
+    told = invoke("figure", name, tmp_path / "r", "-o", tmp_path / "f.svg")
+    assert (tmp_path / "f.svg").read_text().startswith("<svg")
+    assert (tmp_path / "f-2.svg").exists()
+    assert "n = " in told
+    only = invoke("figure", name, tmp_path / "r", "-o", tmp_path / "g.svg", "--suite", "other")
+    assert "other: " in only
+    assert not (tmp_path / "g-2.svg").exists()
+    none = CliRunner().invoke(cli.bench, ["figure", "depth_sweep", str(tmp_path / "r")])
+    assert isinstance(none.exception, UsageError)

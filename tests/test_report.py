@@ -1,0 +1,453 @@
+"""The page and the figures: self-contained, true to the records, and whatever a name holds, it stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from folders import audit_folder, sweep_folder, write
+from records import SICK, audit, frozen, measured, run, seeds
+from test_leaderboard import HOSTILE, forbidden, hostile
+
+from bench_core.judgement import DepthUtility, Settings
+from bench_core.record import Measurement, RunRecord
+from bench_core.report import figures, page, site
+from bench_core.report.figures.paper import paper, render
+from bench_core.report.provenance import again
+from bench_core.report.tables import leaderboard, leaderboards
+from bench_core.report.view import View, view
+from bench_core.results import SuiteResults, gather
+
+DFA, BP = "bench-core/dfa", "bench-core/bp"
+LIBRARY = "/* the library */ var vegaEmbed;"
+VOID = {"meta", "link", "input", "br", "path"}
+
+
+@pytest.fixture(autouse=True)
+def quick_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundling takes seconds; the browser tests have the real one."""
+    monkeypatch.setattr(page, "library", lambda: LIBRARY)
+
+
+class Parsed(HTMLParser):
+    """Tags, balanced or not, the text outside scripts and styles, and what stands in scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.unbalanced: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            attributes, text = self.scripts.pop()
+            self.scripts.append((attributes, text + data))
+        elif not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def suite_of(records: list[RunRecord], **settings: object) -> SuiteResults:
+    return SuiteResults("made", Settings(**settings), tuple(records), 0)  # type: ignore[arg-type]
+
+
+def shown(records: list[RunRecord], **settings: object) -> Parsed:
+    parsed = Parsed(page.page([suite_of(records, **settings)]))
+    assert parsed.unbalanced == []
+    assert parsed.open == []
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> View:
+    root = tmp_path_factory.mktemp("miniature")
+    audit_folder(root)
+    (found,), troubles = gather([root])
+    assert troubles == []
+    return view(found)
+
+
+# ------------------------------------------------------------------------------------------------------- what it says
+
+
+def test_the_page_says_what_the_records_say(miniature: View) -> None:
+    parsed = Parsed(page.page([miniature.results]))
+    assert parsed.unbalanced == []
+    for words in (
+        "A miniature audit", "walked back (a+b+d)", "loss is not finite at step 90", "reference at the floor",
+        "residual stream grows 694x in one block (limit 50x)", ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs",
+        "E1", "torch", "2.11", "bench run audit5", "exact hidden gradients", "labels come from the thresholds in force",
+        "S_full S1 or any diagnostic", "first fires at epoch",
+    ):  # fmt: skip
+        assert words in parsed.text, words
+    struck = [attributes for tag, attributes in parsed.tags if tag == "s"]
+    assert any(attributes.get("title") == "reference at the floor" for attributes in struck)
+
+
+def test_every_number_leads_to_its_run(miniature: View) -> None:
+    parsed = Parsed(page.page([miniature.results]))
+    targets = {attributes.get("id") for _, attributes in parsed.tags}
+    links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a" and attributes.get("href")]
+    runs = [link for link in links if link and link.startswith("#r-")]
+    assert {link.removeprefix("#r-") for link in runs if link} == {r.identity for r in miniature.results.records}
+    assert {link.removeprefix("#") for link in links if link} <= targets
+
+
+def test_ids_are_unique_and_labels_lead_somewhere(miniature: View) -> None:
+    parsed = Parsed(page.page([miniature.results, miniature.results]))
+    ids = [attributes["id"] for _, attributes in parsed.tags if attributes.get("id")]
+    runs = [name for name in ids if name and name.startswith("r-")]
+    assert len({*ids}) == len(ids) - len(runs) // 2  # the same runs are listed by both suites
+    labels = {attributes["aria-labelledby"] for _, attributes in parsed.tags if attributes.get("aria-labelledby")}
+    assert labels <= {*ids}
+    for tag, attributes in parsed.tags:
+        if tag == "th":
+            assert attributes.get("scope") in ("col", "row")
+
+
+def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View) -> None:
+    parsed = Parsed(page.page([miniature.results]))
+    for tag, attributes in parsed.tags:
+        for name in ("src", "href", "action", "srcset", "data", "formaction"):
+            target = attributes.get(name)
+            assert target is None or target.startswith("#") or target == "data:,", (tag, target)
+    policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-eval" not in policy
+    allowed = re.search(r"script-src ([^;]*);", policy)
+    assert allowed is not None
+    executed = [text for attributes, text in parsed.scripts if attributes.get("type") != "application/json"]
+    sums = {f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in executed}
+    assert set(allowed[1].split()) == sums
+    assert len(executed) == 2
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+
+
+def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
+    sweep_folder(tmp_path)
+    (found,), _ = gather([tmp_path])
+    text = Parsed(page.page([found])).text
+    assert "of 27 runs in 2 recipes" in text
+    assert "arch.depth=8" in text
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def specs(found: View) -> dict[str, list[figures.Figure]]:
+    made: dict[str, list[figures.Figure]] = {}
+    for _, figure in figures.drawn(found, validate=True):
+        made.setdefault(figure.name, []).append(figure)
+    return made
+
+
+def data_of(panel: figures.Panel) -> list[list[dict[str, object]]]:
+    """The inline data of every layer."""
+    found = []
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("values"), list) and all(isinstance(item, dict) for item in node["values"]):
+                found.append(node["values"])
+            for item in node.values():
+                walk(item)
+        elif isinstance(node, list):
+            for item in node:
+                walk(item)
+
+    walk(panel.spec)
+    found += list(panel.spec.get("datasets", {}).values())
+    return found
+
+
+def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(miniature: View) -> None:
+    (figure,) = specs(miniature)["audit"]
+    assert [item.title[0] for item in figure.panels] == ["a", "b", "c", "d"]
+    for item in figure.panels:
+        points = next(values for values in data_of(item) if "method" in values[0])
+        assert len(points) == 8
+        limits = {values[0]["limit"] for values in data_of(item) if "limit" in values[0]}
+        assert limits == {{"a": 50.0, "b": 1e-7, "c": 0.3, "d": 2.0}[item.title[0]]}
+    growth = next(values for values in data_of(figure.panels[0]) if "method" in values[0])
+    assert {(p["method"], p["state"]) for p in growth} == {("bp", "healthy"), ("ep", "healthy"), ("dfa", "fired")}
+    assert "n = 8 finished runs of 3 methods" in figure.caption
+    assert "5 trustworthy, 3 walked back" in figure.caption
+    assert len({key.colour for key in figure.legend}) == len({key.shape for key in figure.legend}) == 3
+
+
+def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
+    (figure,) = specs(miniature)["temporal"]
+    assert [item.title.split()[0] for item in figure.panels] == ["‖h_L‖", "‖g_L‖", "test"]
+    marks = next(values for values in data_of(figure.panels[0]) if "letter" in values[0])
+    assert {(m["method"], m["seed"], m["letter"], m["epoch"]) for m in marks} == {
+        ("dfa", seed, letter, epoch) for seed in (42, 123, 456) for letter, epoch in (("a", 4), ("b", 5))
+    }
+    lines = next(values for values in data_of(figure.panels[2]) if "letter" not in values[0])
+    assert len(lines) == 8 * 7
+    assert "n = 8 runs of 3 methods over 6 epochs; 5 never fired" in figure.caption
+
+
+def test_alignment_is_struck_where_the_reference_is_at_the_floor(miniature: View) -> None:
+    (figure,) = specs(miniature)["alignment"]
+    (cells,) = data_of(figure.panels[0])
+    assert {cell["method"]: cell["struck"] for cell in cells} == {"bp": False, "ep": False, "dfa": True}
+    assert all("reference at the floor" in str(cell["means"]) for cell in cells if cell["struck"])
+
+
+def test_sweeps_are_drawn_where_an_axis_varies(tmp_path: Path) -> None:
+    sweep_folder(tmp_path)
+    (found,), _ = gather([tmp_path])
+    made = specs(view(found))
+    assert {"lambda_sweep", "depth_sweep", "normalization"} <= made.keys()
+    assert "penalty" not in made  # three values of λ are a sweep
+    points = next(v for v in data_of(made["lambda_sweep"][0].panels[0]) if "x" in v[0])
+    assert [(p["method"], p["x"], p["y"]) for p in points] == [
+        ("dfa", "0.01", 0.35), ("dfa", "0.0001", 0.33), ("dfa", "0", 0.31)
+    ]  # fmt: skip
+    depths = next(v for v in data_of(made["depth_sweep"][0].panels[0]) if "x" in v[0])
+    assert {(p["method"], p["x"]) for p in depths} >= {("bp", "4"), ("bp", "8"), ("dfa", "4"), ("dfa", "8")}
+    modes = next(v for v in data_of(made["normalization"][0].panels[0]) if "x" in v[0])
+    assert {p["x"] for p in modes} == {"batch", "none", "sample"}
+    rescue = [*seeds(DFA, [0.3, 0.3]), *seeds("bench-core/sb", [0.4, 0.5], params={"penalty": 0.01})]
+    assert "penalty" in specs(view(suite_of(rescue)))
+
+
+@pytest.mark.parametrize("form", ["svg", "pdf", "png"])
+def test_paper_output(miniature: View, form: str) -> None:
+    (figure,) = [figure for _, figure in figures.drawn(miniature, ["audit"])]
+    content = render(figure, form)  # type: ignore[arg-type]
+    assert content.startswith({"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}[form])
+    if form == "svg":
+        text = content.decode()
+        for words in ("limit 50", "healthy", "fired", ">dfa<"):
+            assert words in text
+
+
+def test_every_figure_can_be_put_on_paper(miniature: View, tmp_path: Path) -> None:
+    sweep_folder(tmp_path)
+    (sweeps,), _ = gather([tmp_path])
+    for found in (miniature, view(sweeps)):
+        for _, figure in figures.drawn(found):
+            text = json.dumps(paper(figure))
+            assert "near_" not in text  # nothing is left of what a mouse does
+            assert "NaN" not in text
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+def clean(text: str) -> None:
+    assert not re.search(r"(?<![\w-])(nan|inf|infinity|undefined)(?![\w-])", text, re.IGNORECASE), re.search(
+        r".{40}(?<![\w-])(nan|inf|infinity|undefined)(?![\w-]).{20}", text, re.IGNORECASE
+    )
+
+
+EDGES: dict[str, list[RunRecord]] = {
+    "no runs": [],
+    "one seed": [run(), *frozen(DFA, [0.3])],
+    "all equal": seeds(DFA, [0.3] * 3) + seeds(BP, [0.3] * 3) + frozen(DFA, [0.3] * 3),
+    "all failed": [run(seed=seed, status="failed", reason="boom") for seed in (1, 2, 3)],
+    "one method": seeds(DFA, [0.3, 0.31, 0.32]),
+    "floors only": frozen(BP, [0.4, 0.4]),
+    "missing cells": [run(seed=1), run(BP, seed=2), run(BP, seed=7)],
+    "nothing measured": [run(measurements={}), run(BP, measurements={})],
+    "zero": seeds(DFA, [0.0, 0.0], measurements=measured(a=0.0, b=0.0, c=0.0, gamma=0.0)),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_edges(edge: str, tmp_path: Path) -> None:
+    parsed = shown(EDGES[edge])
+    clean(parsed.text)
+    for attributes, text in parsed.scripts:
+        if attributes.get("type") == "application/json":
+            json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    if edge == "one seed":
+        assert "n=1: no interval" in parsed.text
+    if edge == "all failed":
+        assert "failed 3/3" in parsed.text
+        assert "boom" in parsed.text
+    if edge == "all equal":
+        assert parsed.text.count("1=") == 2
+    for text in site.pages([suite_of(EDGES[edge])], {}).values():
+        assert Parsed(text).unbalanced == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_said_and_not_drawn(value: float) -> None:
+    found = measured(a=value, b=value, c=value)
+    found["alignment"] = Measurement(details={"deep": "nan", "mean": "inf", "unclamped": ["nan"], "ratio": ["inf"]})
+    parsed = shown(
+        [*seeds(DFA, [0.3, 0.3], measurements=found), run(seed=456, accuracy=value), *frozen(DFA, [0.3] * 3)]
+    )
+    clean(parsed.text)
+    assert "not finite" in parsed.text
+    for attributes, text in parsed.scripts:
+        if attributes.get("type") == "application/json":
+            json.loads(text, parse_constant=lambda name: pytest.fail(name))
+            clean(text)
+
+
+def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_RUNS", 100)
+    records = [run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100)) for i in range(100) for seed in (1, 2, 3)]
+    parsed = shown(records)
+    assert "200 further runs not listed here" in parsed.text
+    assert "The 80 best of 100 rows are drawn" in parsed.text
+    rows = [attributes for tag, attributes in parsed.tags if tag == "tr" and "data-k" in attributes]
+    assert len(rows) == 100
+
+
+# ------------------------------------------------------------------------------------------------------------ escaping
+
+
+def test_names_bring_no_tag_and_end_no_script() -> None:
+    """Every hostile name at once, wherever a stranger can put text, beside the same pages with harmless names."""
+
+    def made(names: list[str]) -> dict[str, str]:
+        records = [item for name in names for item in hostile(name)]
+        first = names[0]
+        arch = records[0].cell.arch  # one recipe, so that there are few figures
+        records = [r.model_copy(update={"cell": r.cell.model_copy(update={"arch": arch})}) for r in records]
+        found = SuiteResults(
+            " ".join(names), Settings(title=" ".join(names), depth_utility=DepthUtility(first)), tuple(records), 0,
+            description=" ".join(names),
+        )  # fmt: skip
+        return {"report": page.page([found], names), **site.pages([found], {n: (n, n) for n in names}, names)}
+
+    harmless = made([f"harmless{k}" for k in range(len(HOSTILE))])
+    tags = {tag for text in harmless.values() for tag, _ in Parsed(text).tags}
+    pages = made(HOSTILE)
+    assert len(pages) == len(harmless)
+    for name, text in pages.items():
+        assert re.fullmatch(r"report|(index|(suite|method)-[a-z0-9_.-]+)\.html", name)
+        parsed = Parsed(text)
+        assert parsed.unbalanced == []
+        assert forbidden(text) == []
+        assert {tag for tag, _ in parsed.tags} <= tags
+        assert not any(str(a.get("href")).lower().startswith("javascript:") for _, a in parsed.tags)
+        assert not any(key.startswith("on") for _, attributes in parsed.tags for key in attributes)
+        for attributes, script in parsed.scripts:
+            if attributes.get("type") == "application/json":
+                assert "<" not in script
+                json.loads(script)
+    assert len(Parsed(pages["report"]).scripts) == len(Parsed(harmless["report"]).scripts)
+
+
+def test_a_name_reaches_the_reader_as_it_is() -> None:
+    assert "<b>\"&'</b>" in shown([run("<b>\"&'</b>")]).text
+
+
+# ---------------------------------------------------------------------------------------------------- LaTeX, CSV, JSON
+
+
+def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
+    """Every hostile name at once, through a TeX where there is one; else the braces and environments are counted."""
+    records = [item for name in HOSTILE for item in hostile(name)] + audit()
+    text = leaderboard(records, Settings(title="A % of_it & $x$"), format="latex")
+    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + text + "\\end{document}\n"
+    bare = re.sub(r"\\[{}\\]", "", document)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == text.count("\\toprule") > 0
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here: the LaTeX was parsed, not compiled")
+    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"],
+        cwd=tmp_path, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 10_000
+
+
+def test_json_follows_the_published_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(__file__).parent.parent / "docs" / "leaderboard.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for records in (audit(), hostile("<x>"), *EDGES.values(), seeds(DFA, [math.nan, 0.3], measurements=SICK)):
+        document = json.loads(leaderboard(records, format="json"))
+        assert list(validator.iter_errors(document)) == []
+    document["suites"].append({"name": 1})
+    assert list(validator.iter_errors(document)) != []
+
+
+def test_several_suites_are_one_document() -> None:
+    suites = [suite_of(audit()), SuiteResults("two", Settings(), tuple(seeds(DFA, [0.3, 0.4])), 0)]
+    assert [item["name"] for item in json.loads(leaderboards(suites, "json"))["suites"]] == ["made", "two"]
+    lines = leaderboards(suites, "csv").splitlines()
+    assert sum(line.startswith('"suite"') for line in lines) == 1
+    assert {line.split(",")[0] for line in lines[1:]} == {'"made"', '"two"'}
+
+
+# ---------------------------------------------------------------------------------------------------------------- site
+
+
+def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    write(ours, audit(), 2, suite="audit5")
+    write(theirs, [*seeds("lab/new_rule", [0.5, 0.51, 0.52]), *audit()[:3]], None, suite="audit5")
+    suites, _ = gather([ours, theirs])
+    assert len(suites) == 2
+    out = tmp_path / "site"
+    known = {"bench-core/dfa": ("output error through fixed random matrices", "Nøkland 2016, arXiv:1609.01596")}
+    written = {path.name for path in site.build(suites, known, out)}
+    assert {"index.html", "suite-audit5.html", "method-dfa.html", "method-bp.html"} <= written
+    (stranger,) = [name for name in written if name.startswith("method-lab")]
+    audit_page = Parsed((out / "suite-audit5.html").read_text()).text
+    assert "of 21 runs in 1 recipe" in audit_page  # bp of both is the same three runs
+    assert "lab/new_rule" in audit_page
+    dfa = Parsed((out / "method-dfa.html").read_text())
+    assert "arXiv:1609.01596" in dfa.text
+    assert "walked back 3/3" in dfa.text
+    assert ("a", "https://arxiv.org/abs/1609.01596") in [(tag, a.get("href")) for tag, a in dfa.tags]
+    pages = {path.name for path in out.iterdir()}
+    for path in out.glob("*.html"):
+        for tag, attributes in Parsed(path.read_text()).tags:
+            href = attributes.get("href")
+            if tag == "a" and href and not href.startswith(("#", "https://")):
+                assert href.partition("#")[0] in pages
+    (out / "mine.txt").write_text("kept")
+    again_written = {path.name for path in site.build(gather([ours])[0], known, out)}
+    assert stranger not in again_written
+    assert not (out / stranger).exists()
+    assert (out / "mine.txt").read_text() == "kept"
+
+
+def test_the_command_that_makes_a_run_again() -> None:
+    record = run(params={"penalty": 0.01}, training={"epochs": 5}).model_copy(update={"suite": "audit5"})
+    assert again(record).startswith("bench run audit5 --method 'dfa[penalty=0.01]' --seed 42")
+    assert "training.epochs=5" in again(record)
