@@ -153,12 +153,13 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
 @click.argument("results", nargs=-1, type=PATH)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
-def leaderboard(results: tuple[Path, ...], form: str, output: Path | None) -> None:
+@click.option("--by-passport", "passports", is_flag=True, help="Rules that use the same information stand together.")
+def leaderboard(results: tuple[Path, ...], form: str, output: Path | None, passports: bool) -> None:
     """Rank the methods of one or several results folders, with verdicts. Default: results."""
-    show(list(results) or [Path("results")], form, output)
+    show(list(results) or [Path("results")], form, output, passports)
 
 
-def show(roots: list[Path], form: str, output: Path | None = None) -> None:
+def show(roots: list[Path], form: str, output: Path | None = None, passports: bool = False) -> None:
     """Print the leaderboards of all suites under the given folders."""
     from bench_core.distance import attach
     from bench_core.report.tables import leaderboards
@@ -176,9 +177,11 @@ def show(roots: list[Path], form: str, output: Path | None = None) -> None:
     if not suites and form not in ("csv", "json"):
         body = "no runs yet: `bench run SUITE` makes some\n"
     elif form == "table":
-        body = "\n\n".join(f"{found.name}: {leaderboards([found], width=width)}" for found in suites)
+        body = "\n\n".join(
+            f"{found.name}: {leaderboards([found], width=width, passports=passports)}" for found in suites
+        )
     else:
-        body = leaderboards(suites, form)  # type: ignore[arg-type]
+        body = leaderboards(suites, form, passports=passports)  # type: ignore[arg-type]
     if output is None:
         say(body) if form == "table" else click.echo(body, nl=False)
     else:

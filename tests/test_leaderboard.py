@@ -15,8 +15,9 @@ from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
 from bench_core.record import Measurement, RunRecord
+from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, leaderboard
-from bench_core.verdict import DepthUtility, Settings
+from bench_core.verdict import DepthUtility, Settings, judge_all
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 HOSTILE = [
@@ -379,3 +380,17 @@ def test_different_data_are_told() -> None:
     text = leaderboard(records, width=None)
     assert "did not all read the same data" in text
     assert "1 further records of these cells set aside" in text
+
+
+def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> None:
+    records = [
+        *seeds(
+            "bench-core/bp", [0.7, 0.7, 0.7], passport={**PASSPORT, "weight_transport": True, "non_local_state": True}
+        ),
+        *seeds("bench-core/fa", [0.4, 0.4, 0.4], passport={**PASSPORT, "exact_top_credit": True}),
+        *seeds("bench-core/dfa", [0.6, 0.6, 0.6], passport=PASSPORT),
+        *seeds("x-mine/mine", [0.3, 0.3, 0.3], passport=PASSPORT),
+    ]
+    (group,) = judge_all(records)
+    found = [(row.runs[0].record.cell.method.short, row.rank) for row in by_passport(group).rows]
+    assert found == [("dfa", 2), ("x-mine/mine", 4), ("fa", 3), ("bp", 1)]

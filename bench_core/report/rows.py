@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from bench_core.judgement import AT_FLOOR, alignment, judged, threshold_of
 from bench_core.record import Measurement
 from bench_core.stats import Estimate, estimate
-from bench_core.verdict import Row, Run, Settings
+from bench_core.verdict import Group, Row, Run, Settings
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -92,6 +92,16 @@ def passport(row: Row) -> str:
     used = {name for flags in declared for name, flag in flags.items() if flag}
     codes = [code for name, (code, _) in PASSPORT.items() if name in used]
     return " ".join(codes + ([OTHER[0]] if used - PASSPORT.keys() else [])) or "local"
+
+
+def by_passport(group: Group) -> Group:
+    """The same rows with equal passports together, those that use least first; ranks stay those of the whole recipe."""
+
+    def key(row: Row) -> tuple[int, str]:
+        codes = passport(row)
+        return (0 if codes == "local" else len(codes.split()) if codes else len(PASSPORT) + 1), codes
+
+    return replace(group, rows=tuple(sorted(group.rows, key=key)))
 
 
 def seconds(row: Row) -> Figure:

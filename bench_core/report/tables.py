@@ -26,6 +26,7 @@ from bench_core.report import escape, notes
 from bench_core.report.data import Judged, as_csv, as_json
 from bench_core.report.rows import (
     Figure,
+    by_passport,
     compact,
     fraction,
     gamma,
@@ -154,9 +155,16 @@ def leaderboard(
     )
 
 
-def leaderboards(suites: Sequence[SuiteResults], format: Format = "table", width: int | None = 80) -> str:
-    """The same for several suites: one document in CSV and JSON, one leaderboard after the other elsewhere."""
+def leaderboards(
+    suites: Sequence[SuiteResults], format: Format = "table", width: int | None = 80, passports: bool = False
+) -> str:
+    """The same for several suites: one document in CSV and JSON, one leaderboard after the other elsewhere.
+
+    passports  rows with equal passports stand together
+    """
     judged = [Judged(found.name, judge_all(found.records, found.settings), found.settings) for found in suites]
+    if passports:
+        judged = [replace(item, groups=[by_passport(group) for group in item.groups]) for item in judged]
     return _written(judged, format, width)
 
 
