@@ -24,6 +24,12 @@ from bench_core.commands.report import figure, report, write_page
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
 from bench_core.commands.site import site
+from bench_core.commands.options import PATH, planned, suite_options
+from bench_core.commands.plan import plan
+from bench_core.commands.report import figure, report
+from bench_core.commands.runs import cite, export
+from bench_core.commands.runs import show as show_run
+from bench_core.commands.why import why
 from bench_core.errors import BenchError, Exit
 
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
@@ -125,31 +131,6 @@ def run(
 
 
 @bench.command()
-@suite_options
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def plan(suite: str, as_json: bool, **options: Any) -> None:
-    """Say what `bench run` would do, and why, without doing it."""
-    import json
-
-    from bench_core.judgement import label
-
-    made, _ = planned(suite, options)
-    methods = [cell.cell.method for cell in made.cells]
-    if as_json:
-        cells = [
-            {"identity": c.identity, "action": c.action, "why": c.why, "cell": c.cell.model_dump(mode="json")}
-            for c in made.cells
-        ]
-        click.echo(json.dumps({"suite": made.suite.name, "folder": str(made.folder), "cells": cells}, indent=1))
-        return
-    for cell in made.cells:
-        name = label(cell.cell.method, methods)
-        click.echo(f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why})")
-    reused = len(made.cells) - len(made.to_run)
-    click.echo(f"{made.suite.name}: {len(made.cells)} cells, {reused} reused, {len(made.to_run)} to run")
-
-
-@bench.command()
 @click.argument("results", nargs=-1, type=PATH)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
@@ -236,6 +217,10 @@ REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.command
     report,
     show_run,
     site,
+    plan,
+    report,
+    show_run,
+    why,
 )
 for command in REGISTERED:
     bench.add_command(command)

@@ -43,6 +43,11 @@ def cell_identity(cell: dict[str, Any], code: dict[str, str], data_checksum: str
 
 def code_digest(modules: Iterable[str], distribution: str = "") -> str:
     """Digest of the source of `modules` and of all that they import from `distribution`, from ours and from no distribution."""
+    return digest(code_files(modules, distribution))
+
+
+def code_files(modules: Iterable[str], distribution: str = "") -> dict[str, str]:
+    """Module → digest of its source, of all that `code_digest` counts."""
     found: dict[str, Path] = {}
     waiting = list(modules)
     packages = our_packages() | {module.partition(".")[0] for module in waiting}
@@ -55,7 +60,7 @@ def code_digest(modules: Iterable[str], distribution: str = "") -> str:
         if path is not None:
             found[name] = path
             waiting.extend(imported(name, path) if path.suffix == ".py" else ())
-    return digest({name: blake2b(path.read_bytes(), digest_size=16).hexdigest() for name, path in found.items()})
+    return {name: blake2b(path.read_bytes(), digest_size=16).hexdigest() for name, path in sorted(found.items())}
 
 
 def _belongs(package: str, distribution: str) -> bool:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bench_core import resolve, resume, store
 from bench_core.budget import Budget, too_small_again
@@ -82,6 +81,82 @@ class _Components:
         return self.keys[key]
 
 
+class _Draft(NamedTuple):
+    """A cell as places in lists, cheap to compare and to change: a suite may have 100,000."""
+
+    method: int
+    arch: int
+    dataset: int
+    recipe: int
+    seed: int
+
+
+class _Drafts:
+    """The cells of a suite, each once, with the components and the device that they are made for.
+
+    refs     components with their parameters resolved, those of `_Components.told` first
+    recipes  (data, training)
+    found    draft → (places of its components in `_Components.told`, device)
+    """
+
+    def __init__(self, refs: list[ComponentRef]) -> None:
+        self.refs, self.recipes = refs, list[tuple[dict[str, Any], dict[str, Any]]]()
+        self.found: dict[_Draft, tuple[tuple[int, int, int], str]] = {}
+        self._places: dict[str, int] = {}
+        self._same = [self._place(ref.model_dump_json(), place) for place, ref in enumerate(refs)]
+        self._recipe_of: dict[tuple[int, int], int] = {}  # specs share their dicts, and outlive this
+
+    def _place(self, text: str, place: int) -> int:
+        return self._places.setdefault(text, place)
+
+    def _ref(self, name: str, params: dict[str, Any]) -> int:
+        ref = ComponentRef(name=name, params=params)
+        place = self._place(ref.model_dump_json(), len(self.refs))
+        if place == len(self.refs):
+            self.refs.append(ref)
+        return place
+
+    def add(self, row: tuple[int, int, int], spec: CellSpec, stop_when: dict[str, float | None]) -> None:
+        """A cell of the suite itself."""
+        dicts = (id(spec.data), id(spec.training))
+        if dicts not in self._recipe_of:
+            training = {key: value for key, value in spec.training.items() if key != "device"}
+            recipe = (spec.data, training | {"stop_when": stop_when})
+            place = self._place(json.dumps(recipe, sort_keys=True), len(self.recipes))
+            if place == len(self.recipes):
+                self.recipes.append(recipe)
+            self._recipe_of[dicts] = place
+        method, arch, dataset = (self._same[place] for place in row)
+        draft = _Draft(method, arch, dataset, self._recipe_of[dicts], spec.seed)
+        self.found.setdefault(draft, (row, spec.training["device"]))
+
+    def add_references(self, ceiling: int) -> None:
+        """Matched floors, the bp floor and the ceiling, for every recipe and seed, where they are not there yet."""
+        bp, unpenalised = self.refs[ceiling], {"freeze": "blocks", "penalty": 0.0}
+
+        def floor(method: int) -> int:
+            ref = self.refs[method]
+            return self._ref(ref.name, {**ref.params, **unpenalised})
+
+        def is_ceiling(ref: ComponentRef) -> bool:
+            return ref.name == bp.name and ref.params["freeze"] is None and not ref.params["random_targets"]
+
+        floors = {method: floor(method) for method in {draft.method for draft in self.found} | {self._same[ceiling]}}
+        own = list(self.found.items())
+        with_ceiling = {draft._replace(method=-1) for draft, _ in own if is_ceiling(self.refs[draft.method])}
+        for draft, ((method, arch, dataset), device) in own:
+            wanted = [(floors[draft.method], method), (floors[self._same[ceiling]], ceiling)]
+            if draft._replace(method=-1) not in with_ceiling:
+                wanted.append((self._same[ceiling], ceiling))
+            for ref, place in wanted:
+                self.found.setdefault(draft._replace(method=ref), ((place, arch, dataset), device))
+
+    def cell(self, draft: _Draft) -> Cell:
+        data, training = self.recipes[draft.recipe]
+        method, arch, dataset = (self.refs[place] for place in (draft.method, draft.arch, draft.dataset))
+        return Cell(method=method, arch=arch, dataset=dataset, data=data, training=training, seed=draft.seed)
+
+
 def make_plan(
     suite: Suite, registry: Registry, results: Path, data_dir: Path | None = None, retry_failed: bool = False
 ) -> Plan:
@@ -96,28 +171,22 @@ def make_plan(
     components.told = answer["components"]
     _raise_faults(suite, specs, indices, diagnostics, components, dict(zip(trios, answer["trios"], strict=True)))
 
-    refs = [ComponentRef(name=told["name"], params=told["params"]) for told in components.told]
+    drafts = _Drafts([ComponentRef(name=told["name"], params=told["params"]) for told in components.told])
     stop_when = _stop_when(suite, diagnostics, components)
-    cells: dict[str, tuple[Cell, tuple[int, int, int], str]] = {}
     for spec, row in zip(specs, indices, strict=True):
-        training = {key: value for key, value in spec.training.items() if key != "device"} | {"stop_when": stop_when}
-        cell = Cell(
-            method=refs[row[0]],
-            arch=refs[row[1]],
-            dataset=refs[row[2]],
-            data=spec.data,
-            training=training,
-            seed=spec.seed,
-        )
-        cells.setdefault(_key(cell), (cell, row, spec.training["device"]))
+        drafts.add(row, spec, stop_when)
     if suite.floors:
-        _add_references(cells, refs, ceiling)
+        drafts.add_references(ceiling)
 
     folder = results / suite.name
     planned, troubles = [], []
-    for cell, row, device in cells.values():
+    codes: dict[tuple[int, ...], dict[str, Any]] = {}
+    for draft, (row, device) in drafts.found.items():
+        cell = drafts.cell(draft)
         parts = [components.told[index] for index in row]
-        code = _code(parts)
+        if row not in codes:
+            codes[row] = _code(parts)
+        code = codes[row]
         checksum = parts[2]["checksum"]
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(cell.model_dump(mode="json"), digests, checksum)
@@ -128,7 +197,7 @@ def make_plan(
         planned.append(
             PlannedCell(cell, identity, folder / identity, device, code, checksum, passport, action, why, seen)
         )
-    listed = [{"name": refs[index].name, "params": refs[index].params} for index in diagnostics]
+    listed = [drafts.refs[index].model_dump() for index in diagnostics]
     return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles))
 
 
@@ -230,35 +299,6 @@ def _stop_when(suite: Suite, diagnostics: list[int], components: _Components) ->
     return found
 
 
-def _key(cell: Cell) -> str:
-    return digest(cell.model_dump(mode="json"))
-
-
-def _add_references(cells: dict[str, Any], refs: list[ComponentRef], ceiling: int) -> None:
-    """Matched floors, the bp floor and the ceiling, for every recipe and seed, where they are not there yet."""
-    bp = refs[ceiling]
-    unpenalised = {"freeze": "blocks", "penalty": 0.0}
-    for cell, (method, arch, dataset), device in list(cells.values()):
-        frozen = ComponentRef(name=cell.method.name, params={**cell.method.params, **unpenalised})
-        bp_floor = ComponentRef(name=bp.name, params={**bp.params, **unpenalised})
-        for ref, index in ((frozen, method), (bp_floor, ceiling), (bp, ceiling)):
-            if ref is bp and _has_ceiling(cells.values(), cell, bp.name):
-                continue
-            other = cell.model_copy(update={"method": ref})
-            cells.setdefault(_key(other), (other, (index, arch, dataset), device))
-
-
-def _has_ceiling(cells: Iterable[tuple[Cell, Any, Any]], like: Cell, bp: str) -> bool:
-    """Whether bp, unfrozen and on the true labels, is there for this recipe and seed."""
-    return any(
-        other.method.name == bp
-        and other.method.params["freeze"] is None
-        and not other.method.params["random_targets"]
-        and other.model_copy(update={"method": like.method}) == like
-        for other, _, _ in cells
-    )
-
-
 def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Per distribution: version and digest of the code that takes part in the cell."""
     code: dict[str, Any] = {}
@@ -266,7 +306,8 @@ def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
         own = [part for part in parts if part["distribution"] == distribution]
         modules = sorted({part["module"] for part in own})
         joint = digest(sorted(part["digest"] for part in own))
-        code[distribution] = {"version": own[0]["version"], "modules": modules, "digest": joint}
+        files = {name: file for part in own for name, file in part["files"].items()}
+        code[distribution] = {"version": own[0]["version"], "modules": modules, "digest": joint, "files": files}
     return code
 
 

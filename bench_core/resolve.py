@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,17 +69,25 @@ def answer(
 ) -> dict[str, Any]:
     """The child's side: resolve every component, then check every method against every network."""
     data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
+    from bench_core import identity
+
     built = []
+    files_of = cache(lambda module, brought_by: identity.code_files([module, identity.LOOP], brought_by))
     for kind, name, params in request["components"]:
         say(f"{kind} {name}")
-        built.append(_component(registry, kind, name, params, data_dir))
+        built.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [_unsupported(*(built[index][1] for index in trio)) for trio in request["trios"]]
     return {"components": [public for public, _ in built], "trios": trios}
 
 
 def _component(
-    registry: Registry, kind: Any, name: str, params: dict[str, Any], data_dir: Path | None
+    registry: Registry,
+    kind: Any,
+    name: str,
+    params: dict[str, Any],
+    data_dir: Path | None,
+    files_of: Callable[[str, str], dict[str, str]],
 ) -> tuple[dict[str, Any], Any]:
     """(what to tell the parent, the target with its validated parameters or None)."""
     from pydantic import ValidationError
@@ -111,7 +120,8 @@ def _component(
         if kind != "diagnostic":
             module = item.component.target.partition(":")[0]
             told |= {"distribution": item.distribution, "version": item.version, "module": module}
-            told["digest"] = identity.code_digest([module, identity.LOOP], item.distribution)
+            told["files"] = files_of(module, item.distribution)
+            told["digest"] = identity.digest(told["files"])
         return told, (target, validated)
     except BenchError as error:
         return {"error": str(error)}, None

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ def carry_out(
     execute = executor_named(executor, registry)
     options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
-    store.write_suite(
-        plan.folder,
-        describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder)),
-    )
+    described = describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
+    store.write_suite(plan.folder, described | {"decisions": decisions})
 
     warned: set[str] = set()
 

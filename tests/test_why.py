@@ -1,0 +1,143 @@
+"""Why a run is there, and what the next ones will cost: read off stored records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import run
+
+from bench_core import cost, store, why
+from bench_core.errors import UsageError
+from bench_core.record import RunRecord
+from bench_core.store import Stored
+
+CODE = {
+    "bench-core": {"version": "1", "digest": "a", "files": {"bench_core.train": "1", "bench_plugins.methods.dfa": "2"}}
+}
+EDITED = {
+    "bench-core": {"version": "1", "digest": "b", "files": {"bench_core.train": "1", "bench_plugins.methods.dfa": "3"}}
+}
+
+
+def stored(identity: str, **fields: Any) -> Stored:
+    fields = {"code": CODE, **fields}
+    return Stored(run(**fields).model_copy(update={"identity": identity * 32}), Path("results/s") / (identity * 32))
+
+
+def test_differences_name_settings_code_and_data() -> None:
+    one = stored("a", seed=1, params={"penalty": 0.1}, code=EDITED, data_checksum="x").record
+    other = stored("b", seed=2, training={"epochs": 5}).record
+    assert why.differences(one, other) == [
+        "method.penalty: 0.0 → 0.1",
+        "seed: 2 → 1",
+        "training.epochs: 5 → 100",
+        "code of bench-core: changed: bench_plugins.methods.dfa",
+        "data: checksum none → x",
+    ]
+    assert why.differences(one, one) == []
+
+
+def test_code_of_an_older_bench_and_another_version_are_said() -> None:
+    old = {"bench-core": {"version": "0", "digest": "z", "modules": []}}
+    (line,) = why.differences(stored("a").record, stored("b", code=old).record)
+    assert line.startswith("code of bench-core: changed; which module is not known")
+    assert line.endswith("; version: 0 → 1")
+
+
+def test_the_nearest_run_has_the_fewest_differences() -> None:
+    one = stored("a", seed=1)
+    far, near = stored("b", seed=2, params={"penalty": 0.1}), stored("c", seed=2)
+    assert why.nearest(one, [far, one, near]) == near
+    assert why.nearest(one, [far, one, near, stored("d", seed=1, code=EDITED)]) == near  # as near, and first
+    assert why.nearest(one, [one]) is None
+
+
+def test_the_environment_is_told_but_does_not_count() -> None:
+    one = stored("a", environment={"torch": "2.15", "commit": "x"})
+    other = stored("b", environment={"torch": "2.14", "commit": "y"})
+    assert why.differences(one.record, other.record) == []
+    assert why.elsewhere(one.record, other.record) == ["torch: 2.14 → 2.15"]
+
+
+def write(folder: Path, record: RunRecord) -> Path:
+    final = folder / record.identity
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = store.lock(final)
+    assert lock is not None
+    store.clear_temporary(final)
+    store.commit(record, final)
+    store.unlock(final, lock)
+    return final
+
+
+def test_the_lines_of_a_run(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    ran = stored("a", why="no run of this identity yet", finished="2026-01-01T00:00:00+00:00", resumed=[3, 7]).record
+    folder = write(results / "s", ran)
+    write(results / "s", stored("b", seed=7).record)
+    decisions = {ran.identity: {"action": "reuse", "why": "a run of this identity is done", "at": "2026-01-02"}}
+    store.write_suite(results / "s", {"decisions": decisions})
+    lines = why.explain(why.find_run("aaa", [results]), store.scan([results]).runs)
+    assert lines[1:] == [
+        "ran until 2026-01-01T00:00:00+00:00: no run of this identity yet",
+        "went on after epoch 3, 7, where earlier attempts had ended",
+        "reused at 2026-01-02: a run of this identity is done",
+        "nearest: bbbbbbbbbbbb  dfa · seed 7; from it to this one",
+        "  seed: 7 → 42",
+    ]
+    assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
+    other = why.explain(why.find_run("b", [results]), store.scan([results]).runs)
+    assert "not asked for by the last `bench run`" in other[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("c", "no run begins with 'c'"), ("", "2 runs begin with ''"), ("dd", "no run begins with 'dd'.*no JSON")],
+)
+def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -> None:
+    for letter in "ab":
+        write(tmp_path / "s", stored(letter).record)
+    (tmp_path / "s" / ("d" * 32)).mkdir()
+    (tmp_path / "s" / ("d" * 32) / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=said):
+        why.find_run(text, [tmp_path])
+
+
+# ---------------------------------------------------------------------------------------------------------------- cost
+
+
+def past(**fields: Any) -> RunRecord:
+    fields = {"epochs": 10, "seconds": 25.0, "seconds_per_epoch": 2.0, "environment": {"device": "cpu"}, **fields}
+    return run(**fields)
+
+
+def test_a_cell_costs_what_the_ones_most_like_it_did() -> None:
+    known = [
+        past(seed=1),
+        past(seed=2, seconds_per_epoch=3.0, seconds=35.0),
+        past(params={"penalty": 0.5}, seconds=95.0),
+    ]
+    known[2] = known[2].model_copy(update={"seconds_per_epoch": 9.0})
+    found = cost.Past(known).estimate(run(seed=3).cell, "cpu")
+    assert found == cost.Estimate(5.0 + 100 * 2.5, 2, 1)
+    like = cost.Past(known).estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
+    assert like == cost.Estimate(5.0 + 100 * 3.0, 3, 2)
+    short = run(seed=3, training={"stop_after": 4}).cell
+    assert cost.Past(known).estimate(short, "cpu") == cost.Estimate(5.0 + 4 * 2.5, 2, 1)
+    other = cost.Past(known).estimate(run("bench-core/fa").cell, "cpu")
+    assert other == cost.Estimate(5.0 + 100 * 3.0, 3, 3)
+
+
+def test_nothing_is_guessed() -> None:
+    known = cost.Past([past(), past(status="failed")])
+    assert known.estimate(run(arch="bench-core/vit").cell, "cpu") is None
+    assert known.estimate(run().cell, "cuda:1") is None
+    assert known.estimate(run(training={"batch_size": 7}).cell, "cpu") is None
+    assert cost.Past([]).estimate(run().cell, "cpu") is None
+
+
+def test_durations_in_words() -> None:
+    assert [cost.spoken(s) for s in (0.4, 89, 120, 3600 * 3 + 1200, 86400 * 2.5)] == [
+        "0 s", "89 s", "2 min", "3 h 20 min", "2.5 days"]  # fmt: skip
