@@ -185,7 +185,7 @@ def make_plan(
         cell = drafts.cell(draft)
         parts = [components.told[index] for index in row]
         if row not in codes:
-            codes[row] = _code(parts)
+            codes[row] = code_of(parts)
         code = codes[row]
         checksum = parts[2]["checksum"]
         digests = {name: entry["digest"] for name, entry in code.items()}
@@ -299,7 +299,7 @@ def _stop_when(suite: Suite, diagnostics: list[int], components: _Components) ->
     return found
 
 
-def _code(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def code_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Per distribution: version and digest of the code that takes part in the cell."""
     code: dict[str, Any] = {}
     for distribution in sorted({part["distribution"] for part in parts}):

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench_core import plugins, store
 from bench_core.errors import StoreError
-from bench_core.executors import Execute, Options
+from bench_core.executors import Execute, Job, Options
 from bench_core.plan import Plan, PlannedCell, make_plan
 from bench_core.record import RunRecord
 from bench_core.results import cell_key, describe
@@ -65,6 +65,26 @@ def executor_named(name: str, registry: plugins.Registry) -> Execute:
     return found
 
 
+def job_of(plan: Plan, cell: PlannedCell) -> Job:
+    """What a worker needs, in plain JSON values."""
+    return {
+        "identity": cell.identity,
+        "suite": plan.suite.name,
+        "cell": cell.cell.model_dump(mode="json"),
+        "device": cell.device,
+        "final": str(cell.folder.absolute()),
+        "data_dir": str(plan.data_dir) if plan.data_dir else None,
+        "diagnostics": list(plan.diagnostics),
+        "passport": cell.passport,
+        "why": cell.why,
+        "budget": plan.suite.budget.of_cell(),
+        "checkpoint_every": plan.suite.checkpoint_every,
+        "code": cell.code,
+        "data_checksum": cell.data_checksum,
+        "environment": checkout(),
+    }
+
+
 def carry_out(
     plan: Plan,
     registry: plugins.Registry,
@@ -90,24 +110,6 @@ def carry_out(
                 warned.add(line)
                 warn(line)
 
-    def job(cell: PlannedCell) -> Mapping[str, Any]:
-        return {
-            "identity": cell.identity,
-            "suite": plan.suite.name,
-            "cell": cell.cell.model_dump(mode="json"),
-            "device": cell.device,
-            "final": str(cell.folder.absolute()),
-            "data_dir": str(plan.data_dir) if plan.data_dir else None,
-            "diagnostics": list(plan.diagnostics),
-            "passport": cell.passport,
-            "why": cell.why,
-            "budget": plan.suite.budget.of_cell(),
-            "checkpoint_every": plan.suite.checkpoint_every,
-            "code": cell.code,
-            "data_checksum": cell.data_checksum,
-            "environment": checkout(),
-        }
-
     to_run = plan.to_run
     with progress(to_run) if progress is not None and to_run else nullcontext() as shown:
 
@@ -123,7 +125,7 @@ def carry_out(
 
         notify("bench_suite_start", plan=plan)
         if to_run:
-            execute(to_run, job, on_event, options)
+            execute(to_run, lambda cell: job_of(plan, cell), on_event, options)
     try:
         records = [store.read(cell.folder) for cell in plan.cells]
     except store.Unreadable as reason:

@@ -181,6 +181,17 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
             sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
         record = sealed(record.model_copy(update={"files": sums}))
         write_file(folder / RUN, record.to_json())
+    put(final)
+    with contextlib.suppress(OSError):
+        if record.status in ENDED:
+            remove_resume(final)
+    return record
+
+
+def put(final: Path) -> None:
+    """Rename the complete `.tmp-<identity>` to its place, replacing an older run there; the lock is held. Raises StoreError."""
+    folder = temporary(final)
+    with writing(final):
         fsync(folder)
         if os.path.lexists(final):
             final.rename(_aside(final))
@@ -194,9 +205,6 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         fsync(final.parent)
     with contextlib.suppress(OSError):
         remove_temporary(final)
-        if record.status in ENDED:
-            remove_resume(final)
-    return record
 
 
 def sealed(record: RunRecord) -> RunRecord:

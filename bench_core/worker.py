@@ -149,6 +149,10 @@ class CellRun:
         used = [ref.name for ref in (cell.method, cell.arch, cell.dataset)] + [d["name"] for d in job["diagnostics"]]
         registry = plugins.load_for(used)
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
+        if job.get("verify"):
+            from bench_core.executors import here
+
+            here.check(job, registry)
         listed = diagnostics(registry, job["diagnostics"])
         built = build(registry, cell, training, Path(job["data_dir"]) if job["data_dir"] else None)
         net, method = built.net, built.method

@@ -93,7 +93,7 @@ def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Work
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "bench_core.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True, pass_fds=[lock], env=variables,
+                start_new_session=True, pass_fds=[lock], env=variables, cwd=job.get("cwd"),
             )  # fmt: skip
         spent = float((resume.header(store.resume_file(final)) or {}).get("seconds", 0.0))
         worker = Worker(job, process, mark, store.stamp(final), spent, processes.killed_by_kernel())

@@ -9,4 +9,12 @@ from bench_core.api import Component, hookimpl
 def bench_executors() -> list[Component]:
     return [
         Component("local", "bench_core.executors.local:execute", "worker processes on this machine"),
+        Component(
+            "ray",
+            "bench_core.executors.ray:execute",
+            "tasks of a Ray cluster, or of one started here (bench-core[ray])",
+        ),
+        Component(
+            "slurm", "bench_core.executors.slurm:execute", "an array of Slurm jobs through submitit (bench-core[slurm])"
+        ),
     ]

@@ -1,0 +1,301 @@
+"""Executors on other machines: the same bits, and a machine that dies costs the time of its own cells and nothing else.
+
+Two Ray nodes are processes of this machine, Slurm's jobs are submitit's local ones; benchmarks/slurm.sh has a real Slurm. Most
+workers here are a few lines of code in the place of a training: a `sitecustomize` on the path puts them there in every process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import forged
+import pytest
+from conftest import TINY, leftovers
+
+from bench_core import plugins, resolve, store
+from bench_core.errors import StoreError, UsageError
+from bench_core.executors import Options, here, local, remote, slurm
+from bench_core.executors import ray as ray_executor
+from bench_core.plan import code_of, make_plan
+from bench_core.runner import executor_named, job_of
+from bench_core.suite_load import load_suite
+
+BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sys.executable\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put `code` in the place of every worker that a process started from here starts."""
+
+    def put(code: str) -> None:
+        script = tmp_path / "worker"
+        script.write_text(f"#!{sys.executable}\n{forged.FORGED}\n{code}")
+        script.chmod(0o755)
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "sitecustomize.py").write_text(BESIDE)
+        path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        monkeypatch.setenv("PYTHONPATH", path)
+        monkeypatch.setenv("FORGED_WORKER", str(script))
+
+    return put
+
+
+@pytest.fixture
+def quiet_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray, shut down afterwards."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray = pytest.importorskip("ray")
+    yield ray
+    ray.shutdown()
+
+
+def cells(tmp_path: Path, count: int) -> list[Any]:
+    folder = store.open_suite_folder(tmp_path, "s")
+    return [forged.cell(folder / f"{number:032x}") for number in range(count)]
+
+
+ATTEMPT = """
+import signal, time
+log = final.parent.parent / "attempts"
+with open(log, "a") as out:
+    out.write(final.name + chr(10))
+"""
+
+
+def attempts(tmp_path: Path) -> Counter[str]:
+    return Counter((tmp_path / "attempts").read_text().split())
+
+
+# --------------------------------------------------------------------------------------------------------- the same bits
+
+
+def test_the_same_cell_gives_the_same_bits_on_every_executor(tmp_path: Path, quiet_ray: Any) -> None:
+    """A real training on `local`, on `ray`, which starts a cluster of its own, and as a submitit job."""
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(TINY + "floors: false\n")
+    registry = plugins.load()
+    plan = make_plan(load_suite(suite), registry, tmp_path / "results")
+    (cell,) = plan.cells
+    found = {}
+    for name, settings in (("local", {}), ("ray", {"cpus": "1"}), ("slurm", {"cluster": "local"})):
+        own = replace(cell, folder=store.open_suite_folder(tmp_path / name, "tiny") / cell.identity)
+        events: list[dict[str, Any]] = []
+        execute = executor_named(name, registry)
+        execute(
+            [own], partial(job_of, plan), lambda c, event, to=events: to.append(event), Options(1, settings=settings)
+        )
+        assert [event["event"] for event in events] == ["start", "epoch", "epoch", "end"], name
+        record = store.read(own.folder, sums=True)
+        assert record.status == "done", record.reason
+        assert leftovers(own.folder.parent) == []
+        files = {file: record.files[file] for file in ("checkpoint.safetensors", "probe.safetensors")}
+        found[name] = (files, record.accuracy, record.train_loss, record.measurements, record.initial)
+    assert found["ray"] == found["local"]
+    assert found["slurm"] == found["local"]
+
+
+# -------------------------------------------------------------------------------------------------------------------- ray
+
+
+def test_a_dead_ray_node_costs_only_its_own_cells_time(tmp_path: Path, site: Any, quiet_ray: Any) -> None:
+    """Two nodes of one CPU; the second is killed while it carries a cell. That cell is begun again on the first, and no other."""
+    from ray.cluster_utils import Cluster
+
+    site(ATTEMPT + "time.sleep(1.0)\nfinish()")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        quiet_ray.init(address=cluster.address, log_to_driver=False)
+        log = tmp_path / "attempts"
+
+        def kill() -> None:
+            while not log.exists() or len(log.read_text().split()) < 2:
+                time.sleep(0.02)
+            cluster.remove_node(second, allow_graceful=False)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        planned = cells(tmp_path, 5)
+        events: list[tuple[str, dict[str, Any]]] = []
+        ray_executor.execute(planned, forged.job, lambda c, event: events.append((c.identity, event)), Options())
+        killer.join()
+    finally:
+        quiet_ray.shutdown()
+        cluster.shutdown()
+    assert {store.read(cell.folder, sums=True).status for cell in planned} == {"done"}
+    assert sorted(who for who, event in events if event["event"] == "end") == [cell.identity for cell in planned]
+    assert sorted(attempts(tmp_path).values()) == [1, 1, 1, 1, 2]
+    assert leftovers(tmp_path / "s") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"nodes": "3"}, "--executor-set nodes: not known by ray; known: address, retries, cpus"),
+        ({"retries": "-1"}, "--executor-set retries=-1: must be a whole number"),
+    ],
+)
+def test_settings_of_ray_are_checked(tmp_path: Path, options: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ray_executor.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=options))
+
+
+# ------------------------------------------------------------------------------------------------------------------ slurm
+
+LOCAL = Options(2, settings={"cluster": "local"})
+
+
+def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any) -> None:
+    """The first attempt at each cell is told to go, as Slurm does it: by SIGUSR2 to the job."""
+    site(
+        ATTEMPT + "first = log.read_text().split().count(final.name) == 1\n"
+        "if first:\n    os.kill(os.getppid(), signal.SIGUSR2)\n    time.sleep(600)\nfinish()"
+    )
+    planned = cells(tmp_path, 2)
+    events: list[str] = []
+    slurm.execute(planned, forged.job, lambda c, event: events.append(event["event"]), LOCAL)
+    assert {store.read(cell.folder, sums=True).status for cell in planned} == {"done"}
+    assert set(attempts(tmp_path).values()) == {2}
+    assert events.count("end") == 2
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_job_that_is_lost_is_a_row(tmp_path: Path, site: Any) -> None:
+    site(
+        "from bench_core.worker import die_with\ndie_with(job['runner'])\n" + ATTEMPT + "if final.name.endswith('0'):\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(600)\nfinish()"
+    )  # fmt: skip
+    planned = cells(tmp_path, 2)
+    slurm.execute(planned, forged.job, lambda c, event: None, LOCAL)
+    first, second = (store.read(cell.folder, sums=True) for cell in planned)
+    assert first.status == "crashed"
+    assert "without an answer" in str(first.reason)
+    assert second.status == "done"
+    assert leftovers(tmp_path / "s") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"cluster": "moon"}, "cluster=moon: must be slurm or local"),
+        ({"cluster": "local", "timeout_min": "soon"}, "timeout_min=soon: must be a whole number"),
+        ({}, "no sbatch on this machine"),
+    ],
+)
+def test_settings_of_slurm_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UsageError, match=said):
+        slurm.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=settings))
+
+
+# ----------------------------------------------------------------------------------------------------------------- between
+
+
+def here_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
+    script = tmp_path / "worker"
+    script.write_text(f"#!{sys.executable}\n{forged.FORGED}\n{code}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here_is(monkeypatch, tmp_path, "(store.temporary(final) / 'curve').write_bytes(bytes(range(256)))\nfinish()")
+    (cell,) = cells(tmp_path, 1)
+    answer = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
+    assert not cell.folder.exists()
+    record = remote.settle(cell, answer)
+    assert record == store.read(cell.folder, sums=True)
+    assert (cell.folder / "curve").read_bytes() == bytes(range(256))
+    assert leftovers(cell.folder.parent) == []
+
+
+def test_a_run_that_comes_too_late_does_not_replace_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here_is(monkeypatch, tmp_path, "finish()")
+    (cell,) = cells(tmp_path, 1)
+    late = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
+    local.execute([cell], forged.job, lambda c, e: None, Options(1))
+    before = store.stamp(cell.folder)
+    assert remote.settle(cell, late) is not None
+    assert store.stamp(cell.folder) == before
+    token = remote.token_in(cell.folder.parent)
+    again = json.loads(remote.carry(remote.payload(cell, forged.job(cell), token)))
+    assert again == {"is": "reused"}
+
+
+def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = """os.write(1, json.dumps({"event": "unwritable", "reason": "the disk is full"}).encode() + b"\\n"); os._exit(74)"""
+    here_is(monkeypatch, tmp_path, tell)
+    (cell,) = cells(tmp_path, 1)
+    token = remote.token_in(cell.folder.parent)
+    lock = store.lock(cell.folder)
+    assert lock is not None
+    assert remote.settle(cell, remote.carry(remote.payload(cell, forged.job(cell), token))) is None
+    store.unlock(cell.folder, lock)
+    with pytest.raises(StoreError, match="the disk is full"):
+        remote.settle(cell, remote.carry(remote.payload(cell, forged.job(cell), token)))
+
+
+class Idle:
+    """A handle that never answers."""
+
+    cancelled = 0
+
+    def answer(self) -> str | None:
+        return None
+
+    def cancel(self) -> None:
+        Idle.cancelled += 1
+
+
+def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    remote.drive(
+        cells(tmp_path, 3), forged.job, lambda c, event: events.append(event), Options(sweep_seconds=0.3),
+        lambda texts: [Idle() for _ in texts], at_once=2,
+    )  # fmt: skip
+    assert [event["record"].status for event in events if event["event"] == "end"] == ["skipped"] * 3
+    assert Idle.cancelled == 2
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_an_interrupt_cancels_what_was_handed_over(tmp_path: Path) -> None:
+    Idle.cancelled = 0
+    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive(cells(tmp_path, 2), forged.job, lambda c, e: None, Options(), lambda t: [Idle() for _ in t], None)
+    assert Idle.cancelled == 2
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
+    registry = plugins.load()
+    parts = [("method", "bench-core/bp", {}), ("arch", "bench-core/resmlp", {}), ("dataset", "bench-core/digits", {})]
+    told = resolve.answer({"components": parts, "trios": []}, registry)["components"]
+    code = code_of(told)
+    cell = {kind: {"name": name, "params": params} for kind, name, params in parts}
+    job = {"cell": cell, "code": code, "data_checksum": told[2]["checksum"], "data_dir": None}
+    here.check(job, registry)
+    with pytest.raises(UsageError, match="this machine has other data: checksum"):
+        here.check({**job, "data_checksum": "another"}, registry)
+    files = {**code["bench-core"]["files"], "bench_core.train": "another"}
+    other = {"bench-core": {**code["bench-core"], "digest": "another", "files": files}}
+    with pytest.raises(UsageError, match=r"other code of bench-core: bench_core\.train; install the same version"):
+        here.check({**job, "code": other}, registry)
