@@ -19,16 +19,12 @@ from bench_core.commands.audit import audit
 from bench_core.commands.claims import claims
 from bench_core.commands.compare import compare
 from bench_core.commands.options import PATH, gathered, planned, suite_options, terminal_width
+from bench_core.commands.plan import plan
 from bench_core.commands.plugins import check, new, plugins
 from bench_core.commands.report import figure, report, write_page
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
 from bench_core.commands.site import site
-from bench_core.commands.options import PATH, planned, suite_options
-from bench_core.commands.plan import plan
-from bench_core.commands.report import figure, report
-from bench_core.commands.runs import cite, export
-from bench_core.commands.runs import show as show_run
 from bench_core.commands.why import why
 from bench_core.errors import BenchError, Exit
 
@@ -213,13 +209,11 @@ REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.command
     export,
     figure,
     new,
+    plan,
     plugins,
     report,
     show_run,
     site,
-    plan,
-    report,
-    show_run,
     why,
 )
 for command in REGISTERED:
