@@ -340,7 +340,14 @@ def _take(registry: Registry, kind: Kind, answer: Any, door: Door, trouble: Call
 
 
 def _find_clashes(registry: Registry) -> None:
-    """A short name that several distributions bring: said once for each stranger."""
+    """A short name that several distributions bring: said once for each stranger. A diagnostic is measured under its short name,
+    so a stranger's that bears the name of one of ours is not taken."""
+    ours = {item.component.name for item in registry.of_kind("diagnostic") if item.distribution == OURS}
+    for item in registry.of_kind("diagnostic"):
+        if item.distribution != OURS and item.component.name in ours:
+            what = f"diagnostic {item.component.name!r} has the name of a built-in and is not taken: rename it"
+            registry.troubles.append(Trouble(item.distribution, item.version, item.component.target, what))
+            registry.components.remove(item)
     owners: dict[tuple[Kind, str], list[str]] = {}
     for item in registry.components:
         owners.setdefault((item.kind, item.component.name), []).append(item.distribution)

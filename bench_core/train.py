@@ -93,7 +93,10 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
-    """Accuracy (the score of the task's loss) and mean loss on the whole test set, in eval mode."""
+    """Accuracy (the score of the task's loss) and mean loss on the whole test set, in eval mode.
+
+    Raises BenchError for a score outside 0 … 1: a plugin's loss that measures something else must not enter a mean.
+    """
     was_training = net.training
     net.eval()
     with torch.no_grad():
@@ -101,7 +104,10 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
         logits = torch.cat([net.resume(net.embed(x), 0) for x, _ in data.test_batches(1000)])
         loss = net.loss(logits.double(), data.test_y)
     net.train(was_training)
-    return net.loss.score(logits, data.test_y), float(loss)
+    score = net.loss.score(logits, data.test_y)
+    if not 0.0 <= score <= 1.0:
+        raise BenchError(f"the score of the data set's loss ({net.loss.name}) is {score:g}, which is not in 0 … 1")
+    return score, float(loss)
 
 
 def train(

@@ -293,3 +293,22 @@ def test_other_untrained_networks_fire_none_of_a_b_c_either(cifar, name, seed):
     assert ScaleGrowth(ScaleGrowth.Params()).measure(audit).value < 2
     assert ReferenceFloor(ReferenceFloor.Params()).measure(audit).value > 0.1
     assert BatchStability(BatchStability.Params()).measure(audit).value < 0.2
+
+
+@pytest.mark.parametrize("score", [1.7, -0.1, float("nan"), float("inf")])
+def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
+    """A data set brings its loss, and with it what stands for accuracy."""
+    from nets import resmlp, toy_data
+
+    from bench_core.errors import BenchError
+    from bench_core.loss import CrossEntropy
+    from bench_core.train import evaluate
+
+    class Boasting(CrossEntropy):
+        def score(self, logits, y) -> float:
+            return score
+
+    net = resmlp()
+    net.loss = Boasting()
+    with pytest.raises(BenchError, match=r"cross_entropy\) is .*, which is not in 0 … 1"):
+        evaluate(net, toy_data())

@@ -138,6 +138,17 @@ def test_a_builtin_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert registry.find("method", "bp").component.target == "bench_plugins.methods.bp:Backprop"
 
 
+def test_a_diagnostic_with_the_name_of_a_built_in_is_not_taken(door) -> None:
+    table = 'return [Component("scale_growth", "x:Y"), Component("own", "x:Y")]'
+    registry = door(vain=plugin("bench_diagnostics()", table))
+    (trouble,) = registry.troubles
+    assert trouble.what == "diagnostic 'scale_growth' has the name of a built-in and is not taken: rename it"
+    assert registry.find("diagnostic", "own").distribution == "x-vain"
+    assert registry.find("diagnostic", "scale_growth").distribution == plugins.OURS
+    with pytest.raises(UsageError, match="unknown diagnostic"):
+        registry.find("diagnostic", "x-vain/scale_growth")
+
+
 def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
     (tmp_path / "torn-1.0.dist-info").mkdir()
     (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_bytes(b"[bench_core.plugins]\nx = \xff\xfe\n")
