@@ -21,6 +21,7 @@ FLAT, IMAGE = (12,), (3, 4, 4)
 TINY = {
     "relu_mlp": ("relu_mlp", FLAT, {"width": 16, "depth": 3}),
     "student_net": ("student_net", FLAT, {"width": 16, "depth": 3}),
+    "student_net without embedding": ("student_net", FLAT, {"width": 12, "depth": 3}),
     "linear_lq": ("linear_lq", FLAT, {"width": 12, "depth": 3}),
     "vit_mini": ("vit_mini", IMAGE, {"width": 16, "depth": 3, "heads": 2, "patch": 2}),
     "small_cnn": ("small_cnn", IMAGE, {}),

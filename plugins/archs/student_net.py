@@ -29,9 +29,14 @@ class Block(nn.Module):
 
 
 class StudentNet(Net):
-    """h_0 = W_e·x + b_e, h_{l+1} = h_l + W_l·φ_α(LN(h_l)), logits = W_h·h_L + b_h; every h_l (N, width).
+    """h_0 = x, h_{l+1} = h_l + W_l·φ_α(LN(h_l)), logits = W_h·h_L + b_h; every h_l (N, width).
 
-    W_l ~ N(0, 0.01²); embedding and head have PyTorch's default init. There is no norm before the head, so that the
+    W_l ~ N(0, 0.01²); the head has PyTorch's default init. Inputs that have not `width` features (images) are embedded:
+    h_0 = W_e·x + b_e, default init. Inputs that have are the first state themselves, as in the teacher, and there is then nothing
+    of the embedding to train. The source does not say so; its growth does: on `teacher` dfa fires a at epoch 11 without an
+    embedding (published 14–25), and with a trained one never comes near (a saturates at 12; seed 42, measured).
+
+    There is no norm before the head, so that the
     reference gradient g_L = W_hᵀ·e does not shrink when ‖h_L‖ grows: b cannot fire through a terminal norm.
     Made for the data set `teacher`, whose labels come from a network of this form with the same α.
     Source: arXiv:2606.21126.
@@ -47,6 +52,7 @@ class StudentNet(Net):
     def __init__(self, params: Params, shape: tuple[int, ...], classes: int) -> None:
         super().__init__(params, shape, classes)
         d = params.width
-        self.embed = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), d))
+        features = math.prod(shape)
+        self.embed = nn.Flatten() if features == d else nn.Sequential(nn.Flatten(), nn.Linear(features, d))
         self.blocks = nn.ModuleList(Block(d, params.alpha) for _ in range(params.depth))
         self.readout = nn.Linear(d, classes)
