@@ -7,10 +7,11 @@
     walked_back                  1 where the verdict is walked back, else 0: the mean over runs is their share
     fires.L                      1 where the diagnostic with letter (or name) L fires at the end, else 0
     ever_fires.L                 1 where it fires after any epoch, else 0
-    first_epoch.L                the first epoch after which it fires; `first_epoch.b@1024`: b read at N = 1024
+    first_epoch.L                the first epoch after which it fires
     DIAGNOSTIC                   the value of a diagnostic; of depth_utility the margin
     DIAGNOSTIC.path[i]           one of its details: `alignment.deep`, `alignment.unclamped[0]`, `scale_growth.h[-1]`
 
+`first_epoch.b@1024` and `ever_fires.b@1024` read b at N = 1024.
 With `epoch: N` accuracy, train_loss, fires and the diagnostics are those after epoch N. The claim is about the mean over seeds.
 """
 
@@ -52,9 +53,8 @@ def parse_figure(text: str) -> Figure:
     head, dot, rest = text.partition(".")
     for kind in LETTERED:
         if head == kind:
-            if not re.fullmatch(f"({NAME}/)?{NAME}(@1024)?", rest) or (
-                "@" in rest and (kind, rest) != ("first_epoch", "b@1024")
-            ):
+            at_1024 = kind != "fires" and rest == "b@1024"
+            if not at_1024 and not re.fullmatch(f"({NAME}/)?{NAME}", rest):
                 raise ValueError(f"needs a diagnostic's letter or name: {kind}.b")
             return Figure(kind, rest)
     if head == "margin" and dot:

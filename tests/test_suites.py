@@ -1,0 +1,125 @@
+"""Every shipped suite plans, and every claim that it makes finds its row and its figure among the runs of that plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nets import ready, resmlp, rule, toy_data
+from test_diagnostics import diagnostic
+
+from bench_core import plugins, resolve
+from bench_core.audit import Audit, measure
+from bench_core.claims import judge_claims
+from bench_core.distance import NAME as DISTANCE
+from bench_core.distance import filled
+from bench_core.epochs import Epoch
+from bench_core.identity import code_digest
+from bench_core.plan import Plan, make_plan
+from bench_core.record import Measurement, RunRecord
+from bench_core.suite_load import installed_suites, load_suite
+from bench_core.verdict import Settings, judge_all
+
+DIGESTS: dict[Any, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components answer in this process; no data file is asked for; a module's code is digested once."""
+    from bench_plugins.datasets.cifar import Cifar10
+
+    def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
+        told: dict[str, Any] = resolve.answer(json.loads(json.dumps(request)), plugins.load())
+        return json.loads(json.dumps(told))  # type: ignore[no-any-return]
+
+    def digest(modules: list[str], distribution: str) -> str:
+        key = (*modules, distribution)
+        if key not in DIGESTS:
+            DIGESTS[key] = code_digest(modules, distribution)
+        return DIGESTS[key]
+
+    monkeypatch.setattr(resolve, "ask", ask)
+    monkeypatch.setattr("bench_core.identity.code_digest", digest)
+    monkeypatch.setattr(Cifar10, "prepare", lambda self, folder: "0")
+
+
+@pytest.fixture(scope="module")
+def measurements() -> dict[str, Measurement]:
+    """What every diagnostic really measures on a small network, so that a claim about a detail that nobody stores is found out."""
+    data = toy_data(test=1280)
+    method, net = ready(rule("dfa"), resmlp(depth=4), data)
+    initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    audit = Audit(net, method, data, 0, 0, initial)
+    net.costate = lambda states, y: tuple(states.h)  # type: ignore[method-assign]
+    found: dict[str, Measurement] = {}
+    for item in plugins.load().of_kind("diagnostic"):
+        rows = [{"epoch": t, "train_loss": 2.0 - t, "measurements": _plain(found)} for t in range(2)]
+        audit.history = rows
+        found[item.component.name] = measure(diagnostic(item.component.name), audit)
+    found[DISTANCE] = filled(found[DISTANCE], [1.0] * 5, 1280, "x")
+    return found
+
+
+def _plain(found: dict[str, Measurement]) -> dict[str, Any]:
+    return {name: item.model_dump() for name, item in found.items()}
+
+
+def planned(name: str, folder: Path) -> Plan:
+    return make_plan(load_suite(name), plugins.load(), folder)
+
+
+def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunRecord], list[Epoch]]:
+    """A finished run for every cell, with what the suite measures."""
+    listed = {item["name"].rpartition("/")[2] for item in plan.diagnostics}
+    own = {name: item for name, item in measurements.items() if name in listed}
+    records = [
+        RunRecord(
+            identity=cell.identity, suite=plan.suite.name, cell=cell.cell, status="done", accuracy=0.5, measurements=own
+        )
+        for cell in plan.cells
+    ]
+    last = max(cell.cell.training["epochs"] for cell in plan.cells)
+    every = {name: item for name, item in own.items() if diagnostic(name).when == "epochs"}
+    rows = [Epoch(epoch=t, learning_rate=1e-3, accuracy=0.5, measurements=every) for t in range(last + 1)]
+    return records, rows
+
+
+@pytest.mark.parametrize("name", installed_suites())
+def test_a_shipped_suite_plans_and_its_claims_resolve(
+    name: str, tmp_path: Path, measurements: dict[str, Measurement]
+) -> None:
+    plan = planned(name, tmp_path)
+    assert plan.cells
+    records, rows = runs(plan, measurements)
+    settings = Settings(depth_utility=plan.suite.depth_utility)  # type: ignore[arg-type]
+    outcomes = judge_claims(
+        plan.suite.expect, judge_all(records, settings), settings, plan.suite._claimed_for, lambda record: rows
+    )
+    unresolved = {i: o.notes for i, o in enumerate(outcomes) if o.status == "not run"}
+    assert unresolved == {}
+    for found in outcomes:
+        assert found.measured is not None
+        assert found.measured.n in ((1,) if found.claim.seed is not None else (1, 3))  # one row, its seeds
+        assert found.claim.source.startswith(("arXiv:2606.21126", "independent re-implementation"))
+
+
+def test_every_suite_with_a_published_figure_makes_claims() -> None:
+    silent = {name for name in installed_suites() if not load_suite(name).expect}
+    assert silent == {"quickstart", "cifar100", "tuning"}  # nobody has published these
+
+
+def test_a_claim_that_is_spoilt_does_not_resolve(tmp_path: Path, measurements: dict[str, Measurement]) -> None:
+    """The test above can fail: a detail that is not stored, a method that is not there, a shortened recipe."""
+    plan = planned("width", tmp_path)
+    records, rows = runs(plan, measurements)
+    groups = judge_all(records)
+
+    def status(**changes: Any) -> str:
+        claim = plan.suite.expect[0].model_copy(update=changes)
+        return judge_claims([claim], groups, Settings(), plan.suite._claimed_for, lambda record: rows)[0].status
+
+    assert status() != "not run"
+    assert status(figure="alignment.deeep") == status(figure="nudging") == status(epoch=101) == "not run"
+    assert status(cell={"training.epochs": 5}) == status(cell={"arch.depth": 5}) == status(seed=7) == "not run"
