@@ -41,18 +41,23 @@ def _flag(name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
 
 
 def _generator(value: bytes) -> None:
-    torch.set_rng_state(torch.tensor(list(value), dtype=torch.uint8))
+    torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
 
 
 def _read_numpy() -> tuple[Any, ...]:
     name, key, *rest = np.random.get_state(legacy=True)
-    return name, tuple(np.asarray(key).tolist()), *rest
+    return name, np.asarray(key).tobytes(), *rest
+
+
+def _write_numpy(value: tuple[Any, ...]) -> None:
+    name, key, *rest = value
+    np.random.set_state((name, np.frombuffer(key, dtype=np.uint32), *rest))
 
 
 # name → (how it is read, how it is put back)
 STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "torch's global generator": (lambda: bytes(torch.get_rng_state().tolist()), _generator),
-    "numpy's global generator": (_read_numpy, np.random.set_state),
+    "torch's global generator": (lambda: torch.get_rng_state().numpy().tobytes(), _generator),
+    "numpy's global generator": (_read_numpy, _write_numpy),
     "random's global generator": (random.getstate, random.setstate),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
