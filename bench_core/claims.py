@@ -3,7 +3,8 @@
 A claim is about one method under one recipe. It is judged on the finished runs whose training and data are those of the suite's
 file, as it was written without command-line options, and whose arch and dataset have the parameters that the file writes;
 `cell` of the claim wins over the file, an axis of the matrix is free, and `recipe: any` leaves training and data free. So a claim
-made for 100 epochs is *not run* where only a shortened recipe was run, and says so.
+made for 100 epochs is *not run* where only a shortened recipe was run, and says so. A figure after an epoch, and what fires first,
+may be read from a run of the same schedule that was ended later on (`stop_after`, `stop_when`): its first epochs are the same.
 
 What is compared is the mean over seeds; with `factor` the geometric mean, for figures that spread over decades. The claim holds
 where that mean lies inside the claimed range, whatever the width of its 95 % interval, which is printed beside it with n. A share
@@ -15,30 +16,30 @@ of runs (fires, walked_back) has no interval. A difference (`minus`) is paired b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench_core.cells import CellSpec, frozen, matches, same_name
-from bench_core.epochs import Epoch
-from bench_core.expectation import SHARES, ClaimedMethod, Expectation, Figure
-from bench_core.judgement import AT_FLOOR, CORE_DEFAULTS, fires, judged, threshold_of
-from bench_core.record import ComponentRef, Measurement, RunRecord
+from bench_core.expectation import SHARES, ClaimedMethod, Expectation
+from bench_core.figures import Epochs, NotRun, read
+from bench_core.judgement import CORE_DEFAULTS
+from bench_core.record import ComponentRef, RunRecord
 from bench_core.stats import Estimate, estimate
-from bench_core.temporal import firings
-from bench_core.verdict import Group, Row, Run, Settings
+from bench_core.verdict import Group, Row, Settings
 
 Status = Literal["holds", "fails", "not run"]
-Epochs = Callable[[RunRecord], Sequence[Epoch]]
 
 # what decides about numbers; threads, device and determinism are how they were computed
 RECIPE = (
     *(
-        f"training.{key}"
-        for key in ("epochs", "stop_after", "batch_size", "learning_rate", "weight_decay", "clip_norm")
+        "training.epochs",
+        "training.stop_after",
+        "training.batch_size",
+        "training.learning_rate",
+        "training.weight_decay",
     ),
-    *(f"training.{key}" for key in ("schedule", "autocast")),
-    "data.limit",
+    *("training.clip_norm", "training.schedule", "training.autocast", "data.limit"),
 )
 
 
@@ -61,10 +62,6 @@ class Outcome:
     status: Status
     measured: Interval | None
     notes: tuple[str, ...]
-
-
-class _NotRun(Exception):  # noqa: N818 - an outcome, not an error
-    """Why a claim could not be judged."""
 
 
 def judge_claims(
@@ -98,13 +95,13 @@ def _judge(
         if claim.minus is not None:
             other = [found for found in group.rows if _is(claim.minus, found.method, {})]
             if len(other) != 1:
-                raise _NotRun(f"{len(other) or 'no'} rows of {method_text(claim.minus)} under this recipe")
+                raise NotRun(f"{len(other) or 'no'} rows of {method_text(claim.minus)} under this recipe")
             less = _values(claim, other[0], settings, epochs, notes)
             if not values.keys() & less.keys():
-                raise _NotRun(f"{row.label} and {other[0].label} share no finished seed")
+                raise NotRun(f"{row.label} and {other[0].label} share no finished seed")
             values = {seed: values[seed] - less[seed] for seed in sorted(values.keys() & less.keys())}
         measured = _interval(claim, [value / claim.divide_by for value in values.values()], notes)
-    except _NotRun as reason:
+    except NotRun as reason:
         return Outcome(claim, label, "not run", None, (str(reason),))
     return Outcome(
         claim, label, "holds" if holds(claim, measured.value) else "fails", measured, tuple(dict.fromkeys(notes))
@@ -153,8 +150,11 @@ def spec(record: RunRecord) -> CellSpec:
     return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
 
 
-def required(claim: Expectation, claimed_for: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Dotted key → value (a list: any of them) that a cell must have for the claim to be about it, its method apart."""
+def required(claim: Expectation, claimed_for: Mapping[str, Any] | None, *, strictly: bool = False) -> dict[str, Any]:
+    """Dotted key → value (a list: any of them) that a cell must have for the claim to be about it, its method apart.
+
+    strictly  the recipe of the file to the letter, whatever the claim allows
+    """
     wanted: dict[str, Any] = {}
     known = claimed_for or {}
     axes = set(known.get("axes", ()))
@@ -164,10 +164,13 @@ def required(claim: Expectation, claimed_for: Mapping[str, Any] | None) -> dict[
         if kind in axes or not written or (other is not None and not same_name(other, written["name"])):
             continue
         wanted |= {kind if key == "name" else f"{kind}.{key}": value for key, value in written.items()}
-    if claim.recipe == "suite" and known:
+    if (strictly or claim.recipe == "suite") and known:
         wanted |= {key: known[key.split(".")[0]].get(key.split(".")[1]) for key in RECIPE}
         if not known.get("stop_when"):
             wanted["training.stop_when"] = [None, {}]  # nothing ended these trainings early
+        if not strictly and (claim.epoch is not None or claim.parsed.kind in ("ever_fires", "first_epoch")):
+            del wanted["training.stop_after"]
+            wanted.pop("training.stop_when", None)
     wanted = {key: value for key, value in wanted.items() if key not in axes}
     return wanted | {key: value for key, value in claim.cell.items() if key != "method"}
 
@@ -175,7 +178,7 @@ def required(claim: Expectation, claimed_for: Mapping[str, Any] | None) -> dict[
 def select(
     claim: Expectation, groups: Sequence[Group], claimed_for: Mapping[str, Any] | None
 ) -> tuple[Group, Row, list[str]]:
-    """The one row that the claim is about, and what must be said of its recipe. Raises `_NotRun`."""
+    """The one row that the claim is about, and what must be said of its recipe. Raises `NotRun`."""
     options = {key: value for key, value in claim.cell.items() if key.startswith("method.")}
     names = claim.cell.get("method")
     rows = [
@@ -186,24 +189,20 @@ def select(
         and matches(spec(row.runs[0].record), {**options, **({} if names is None else {"method": names})})
     ]
     if not rows:
-        raise _NotRun("no run of this method")
+        raise NotRun("no run of this method")
     wanted = {key: value for key, value in required(claim, claimed_for).items() if key not in options}
     found = [(group, row) for group, row in rows if matches(spec(row.runs[0].record), wanted)]
     if not found:
-        raise _NotRun(_other_recipe(rows, wanted))
-    if len(found) > 1 and claim.recipe == "any":  # the file's own recipe goes before others
-        exact = required(claim.model_copy(update={"recipe": "suite"}), claimed_for)
+        raise NotRun(_other_recipe(rows, wanted))
+    exact = {key: value for key, value in required(claim, claimed_for, strictly=True).items() if key not in options}
+    if len(found) > 1:  # the file's own recipe goes before others
         found = [pair for pair in found if matches(spec(pair[1].runs[0].record), exact)] or found
     if len(found) > 1:
-        raise _NotRun(
-            f"{len(found)} rows could be meant: name one under cell ({_differences(row for _, row in found)})"
-        )
+        raise NotRun(f"{len(found)} rows could be meant: name one under cell ({_differences(row for _, row in found)})")
     (group, row), notes = found[0], []
-    if claim.recipe == "any":
-        exact = required(claim.model_copy(update={"recipe": "suite"}), claimed_for)
-        if changed := _changed(row, exact):
-            notes.append(f"measured with {changed}")
-    elif claimed_for is None:
+    if changed := _changed(row, exact):
+        notes.append(f"measured with {changed}")
+    if claimed_for is None:
         notes.append("the recipe of the suite's file is not known, so it was not compared")
     return group, row, notes
 
@@ -221,14 +220,14 @@ def _changed(row: Row, wanted: Mapping[str, Any]) -> str:
     for key, value in wanted.items():
         if not matches(spec(row.runs[0].record), {key: value}):
             shown = " or ".join(map(str, value)) if isinstance(value, list) else value
-            shown = "none" if key == "training.stop_when" else shown
-            changed.append(f"{key}={_value(row, key)} (claimed for {shown})")
+            without = value is None or key == "training.stop_when"
+            changed.append(f"{key}={_value(row, key)} (claimed {'without' if without else f'for {shown}'})")
     return ", ".join(changed)
 
 
 def _other_recipe(rows: Sequence[tuple[Group, Row]], wanted: Mapping[str, Any]) -> str:
     """Which recipe there is instead: the nearest one."""
-    told = sorted((_changed(row, wanted) for _, row in rows), key=lambda text: (text.count("claimed for"), text))
+    told = sorted((_changed(row, wanted) for _, row in rows), key=lambda text: (text.count("(claimed "), text))
     return f"only with {told[0]}"
 
 
@@ -246,112 +245,26 @@ def _differences(rows: Iterable[Row]) -> str:
 
 
 def _values(claim: Expectation, row: Row, settings: Settings, epochs: Epochs, notes: list[str]) -> dict[int, float]:
-    """seed → the figure, of the finished runs that have it. Raises `_NotRun` where none has."""
+    """seed → the figure, of the finished runs that have it. Raises `NotRun` where none has."""
     runs = [run for run in row.runs if claim.seed in (None, run.record.cell.seed)]
     if not runs:
-        raise _NotRun(f"{row.label}: no run of seed {claim.seed}")
+        raise NotRun(f"{row.label}: no run of seed {claim.seed}")
     found: dict[int, float] = {}
     lacking: list[str] = []
     for run in runs:
         try:
             if run.record.status != "done":
-                raise _NotRun(f"the run is {run.record.status}")
-            value, note = _figure(claim.parsed, claim.epoch, run, settings, epochs)
+                raise NotRun(f"the run is {run.record.status}")
+            value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
             found[run.record.cell.seed] = value
             notes += [f"{row.label}: not diagnostic: {note}"] if note else []
-        except _NotRun as reason:
+        except NotRun as reason:
             lacking.append(f"seed {run.record.cell.seed}: {reason}")
     if not found:
-        raise _NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
+        raise NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
     if lacking:
         notes.append(f"{row.label}: {len(lacking)} of {len(runs)} runs not counted ({'; '.join(lacking)})")
     return found
-
-
-def _figure(
-    figure: Figure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
-) -> tuple[float, str | None]:
-    """The figure of one run, and why it means nothing, if it does. Raises `_NotRun` where the run does not have it."""
-    record, judgement = run.record, run.judgement
-    if figure.kind == "verdict":
-        return float(judgement.kind == "walked back"), None
-    if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
-        margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
-        return _have(margins.get(figure.name, judgement.margin), "its floor has no finished run"), None
-    if figure.kind in ("ever_fires", "first_epoch"):
-        return _firing(figure, record, settings, epochs), None
-    row = None
-    if epoch is not None:
-        row = next((row for row in epochs(record) if row.epoch == epoch), None)
-        if row is None:
-            raise _NotRun(f"it has no epoch {epoch}")
-    if figure.kind == "field":
-        return _have(getattr(record if row is None else row, figure.name), f"it has no {figure.name}"), None
-    measurements = record.measurements if row is None else row.measurements
-    if figure.kind == "fires":
-        return _fires(figure.name, measurements, run, settings, at_end=row is None), None
-    return _measured(figure, measurements, run, at_end=row is None)
-
-
-def _have(value: float | None, reason: str) -> float:
-    if value is None:
-        raise _NotRun(reason)
-    return float(value)
-
-
-def _firing(figure: Figure, record: RunRecord, settings: Settings, epochs: Epochs) -> float:
-    """The first epoch, infinite where it never fired; or whether it ever did."""
-    keys = {}
-    for firing in firings(epochs(record), settings.thresholds):
-        keys[firing.key] = firing
-        keys.setdefault(firing.name, firing)
-    found = keys.get(figure.name.rpartition("/")[2])
-    if found is None:
-        raise _NotRun(f"{figure.name} was not measured after every epoch")
-    if found.not_diagnostic is not None:
-        raise _NotRun(f"{figure.name} is not diagnostic: {found.not_diagnostic}")
-    if figure.kind == "ever_fires":
-        return float(found.epoch is not None)
-    return math.inf if found.epoch is None else float(found.epoch)
-
-
-def _fires(name: str, measurements: Mapping[str, Measurement], run: Run, settings: Settings, at_end: bool) -> float:
-    short = name.rpartition("/")[2]
-    for letter, (known, item) in judged(measurements).items():
-        if short not in (letter, known):
-            continue
-        silent = dict(run.judgement.not_diagnostic).get(letter) or item.not_diagnostic
-        if silent is not None:
-            raise _NotRun(f"{name} is not diagnostic: {silent}")
-        if at_end:
-            if letter in run.judgement.missing:
-                raise _NotRun(f"{name} was not measured")
-            return float(letter in run.judgement.fired)
-        if item.value is None:
-            raise _NotRun(f"{name} was not measured")
-        return float(fires(item, threshold_of(known, item, settings.thresholds)))
-    raise _NotRun(f"{name} was not measured")
-
-
-def _measured(
-    figure: Figure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
-) -> tuple[float, str | None]:
-    item = measurements.get(figure.name.rpartition("/")[2])
-    if item is None:
-        raise _NotRun(f"{figure.name} was not measured")
-    value: Any = item.details if figure.path else item.value
-    for step in figure.path:
-        try:
-            value = value[step]
-        except (LookupError, TypeError):
-            known = f"; known: {', '.join(map(str, value))}" if isinstance(value, dict) else ""
-            raise _NotRun(f"{figure.name} has no part {step!r}{known}") from None
-    if value in ("inf", "-inf", "nan"):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _NotRun(item.not_diagnostic or f"{figure.name} was not measured" if value is None else "it is no number")
-    floor = AT_FLOOR if figure.name == "alignment" and at_end and "b" in run.judgement.fired else None
-    return float(value), floor or item.not_diagnostic
 
 
 def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> Interval:

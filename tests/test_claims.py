@@ -168,10 +168,11 @@ def test_shares_have_no_interval() -> None:
 
 def test_figures_of_epochs() -> None:
     course = rows(GROWTH, G)
-    records = [run(seed=i) for i in range(2)]
+    records = [run(seed=i, training={"epochs": 5}) for i in range(2)]
+    file = {**FILE, "training": {**FILE["training"], "epochs": 5}}
 
     def of(figure: str, **fields: Any) -> Outcome:
-        return outcome(records, claim(figure, **fields), epochs=course)
+        return outcome(records, claim(figure, **fields), file, epochs=course)
 
     assert [of("first_epoch.b", **ANY).measured.value, of("first_epoch.b@1024", **ANY).measured.value] == [4, 2]  # type: ignore[union-attr]
     assert of("first_epoch.reference_floor", value=4, tolerance=0).status == "holds"
@@ -184,8 +185,9 @@ def test_figures_of_epochs() -> None:
 
 
 def test_never_is_no_number() -> None:
-    found = outcome([run()], claim("first_epoch.a", at_most=10), epochs=rows([1.0, 2.0]))
-    assert (found.status, found.notes) == ("fails", ("it never fires in 1 of 1 runs",))
+    short = [run(training={"epochs": 1})]
+    found = outcome(short, claim("first_epoch.a", at_most=10), None, epochs=rows([1.0, 2.0]))
+    assert (found.status, found.notes[-1]) == ("fails", "it never fires in 1 of 1 runs")
     assert measured_text(found.claim, found.measured) == "never"
     silent = outcome([run()], claim("first_epoch.a"), epochs=rows([60.0, 2.0]))
     assert "already fires on the untrained network" in not_run(silent)
@@ -222,11 +224,31 @@ def test_another_network_or_less_data_is_another_recipe() -> None:
     narrow = cell.arch.model_copy(update={"params": {"width": 64, "depth": 4}})
     for changed, text in (
         ({"arch": narrow}, "arch.width=64 (claimed for 256)"),
-        ({"data": {"limit": 100}}, "data.limit=100 (claimed for None)"),
+        ({"data": {"limit": 100}}, "data.limit=100 (claimed without)"),
         ({"dataset": cell.dataset.model_copy(update={"name": "bench-core/digits"})}, "dataset=bench-core/digits"),
     ):
         other = record.model_copy(update={"cell": cell.model_copy(update=changed)})
         assert text in not_run(outcome([other], claim()))
+
+
+def test_the_first_epochs_may_be_read_from_a_run_that_was_ended_later() -> None:
+    """The same schedule, ended after epoch 5: what came before is the same, what would have come is not known."""
+    course = rows(GROWTH, G)
+    cut = [run(training={"stop_after": 5})]
+    found = outcome(cut, claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course)
+    assert (found.status, found.notes) == ("holds", ("measured with training.stop_after=5 (claimed without)",))
+    assert outcome(cut, claim("first_epoch.b", value=4, tolerance=0), epochs=course).status == "holds"
+    assert outcome(cut, claim("ever_fires.b", at_least=1), epochs=course).status == "holds"
+    for figure in ("first_epoch.c", "ever_fires.c"):
+        assert "c had not fired when the run ended, after epoch 5" in not_run(
+            outcome(cut, claim(figure), epochs=course)
+        )
+    assert "training.stop_after=5" in not_run(outcome(cut, claim("scale_growth"), epochs=course))
+    other = [run(training={"epochs": 5})]  # another schedule
+    assert "training.epochs=5" in not_run(outcome(other, claim("scale_growth", epoch=2), epochs=course))
+    whole = outcome([*cut, run(seed=123)], claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course)
+    assert whole.measured is not None
+    assert (whole.measured.n, whole.notes) == (1, ())  # the file's own recipe goes first
 
 
 def test_threads_and_device_are_no_recipe() -> None:
@@ -321,6 +343,7 @@ def test_every_format_says_why_a_claim_was_not_run() -> None:
     for found in (table, markdown):
         assert "2 claims: 1 holds, 0 fail, 1 not run" in found
     assert "2: dfa: nudging was not measured" in table
+    assert "1–2: from s" in table
     assert "a note &#124; with a bar" in markdown
     claims = json.loads(text)["suites"][0]["claims"]
     assert [item["status"] for item in claims] == ["holds", "not run"]

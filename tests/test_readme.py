@@ -69,7 +69,7 @@ def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(t
     run = bench("run", "quickstart", "--seed", "42", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     told = bench("leaderboard", "--format", "json", cwd=tmp_path)
-    rows = {row["label"]: row for group in json.loads(told.stdout)["groups"] for row in group["rows"]}
+    rows = {row["label"]: row for group in json.loads(told.stdout)["suites"][0]["groups"] for row in group["rows"]}
     verdicts = {label: row["verdict"] for label, row in rows.items() if "freeze" not in label}
     assert verdicts == {
         "bp": "trustworthy 1/1",

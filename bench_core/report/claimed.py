@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Literal
 
 from bench_core.claims import Interval, Outcome, method_text
@@ -114,8 +113,9 @@ def _suite(name: str, outcomes: Sequence[Outcome], form: Format, width: int | No
         widths = [None, max(max(width, NARROWEST) - others - 2 * len(HEADS), 16)] + [None] * (len(HEADS) - 2)
     table = tabulate(rows, headers=list(HEADS), tablefmt="simple" if plain else "pipe", disable_numparse=True,
                      colalign=("right", "left", "left", "left", "right", "left"), maxcolwidths=widths)  # fmt: skip
-    notes = [f"{i}: {text}" for i, o in enumerate(outcomes, 1) for text in (*o.notes, o.claim.note) if text]
-    notes += [f"source of {text}" for text in _sources(outcomes)]
+    numbered = [(i, text) for i, o in enumerate(outcomes, 1) for text in (*o.notes, o.claim.note) if text]
+    sources = [(i, f"from {o.claim.source}") for i, o in enumerate(outcomes, 1)]
+    notes = _shared(numbered) + _shared(sources)
     head = f"{name}: {summary(outcomes)}"
     lines = [wrapped(written(line), width) if plain else f"- {written(line)}" for line in notes]
     return [head if plain else f"**{written(head)}**", _rstripped(table), "\n".join(lines)]
@@ -125,13 +125,22 @@ def _rstripped(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _sources(outcomes: Sequence[Outcome]) -> list[str]:
-    """`1–4: Table 1`, for each run of claims from one source."""
-    lines = []
-    for source, group in groupby(enumerate(outcomes, 1), key=lambda pair: pair[1].claim.source):
-        numbers = [i for i, _ in group]
-        lines.append(f"{numbers[0]}–{numbers[-1]}: {source}" if len(numbers) > 1 else f"{numbers[0]}: {source}")
-    return lines
+def _shared(lines: Iterable[tuple[int, str]]) -> list[str]:
+    """`1–4, 7: text`, each text once with the numbers of all its claims."""
+    numbers: dict[str, list[int]] = {}
+    for number, text in lines:
+        numbers.setdefault(text, []).append(number)
+    return [f"{_ranges(found)}: {text}" for text, found in numbers.items()]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][1] == n - 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)
 
 
 def _json(judged: Judged) -> str:
