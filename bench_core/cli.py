@@ -24,6 +24,7 @@ from bench_core.commands.plugins import check, new, plugins
 from bench_core.commands.report import figure, report, write_page
 from bench_core.commands.runs import cite, export
 from bench_core.commands.runs import show as show_run
+from bench_core.commands.share import merge, replicate, verify
 from bench_core.commands.site import site
 from bench_core.commands.why import why
 from bench_core.errors import BenchError, Exit
@@ -142,6 +143,7 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
     from bench_core.report.tables import leaderboards
     from bench_core.report.terminal import say
     from bench_core.store import replace_file
+    from bench_core.trust import summary
 
     suites, _ = gathered(tuple(roots))
     for found in suites:
@@ -159,6 +161,8 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
         )
     else:
         body = leaderboards(suites, form, passports=passports)  # type: ignore[arg-type]
+    trusted = [summary(found.folder, found.records) for found in suites] if form == "table" else []
+    body += "".join(f"\n{line}\n" for line in trusted if line)
     if output is None:
         say(body) if form == "table" else click.echo(body, nl=False)
     else:
@@ -208,12 +212,15 @@ REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.command
     compare,
     export,
     figure,
+    merge,
     new,
     plan,
     plugins,
+    replicate,
     report,
     show_run,
     site,
+    verify,
     why,
 )
 for command in REGISTERED:

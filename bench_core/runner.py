@@ -66,19 +66,32 @@ def executor_named(name: str, registry: plugins.Registry) -> Execute:
 
 
 def job_of(plan: Plan, cell: PlannedCell) -> Job:
+    """What the worker of a planned cell needs."""
+    suite = plan.suite
+    return job(cell, suite.name, plan.diagnostics, plan.data_dir, suite.budget.of_cell(), suite.checkpoint_every)
+
+
+def job(
+    cell: PlannedCell,
+    suite: str,
+    diagnostics: Sequence[Mapping[str, Any]],
+    data_dir: Path | None,
+    budget: Mapping[str, float | int],
+    checkpoint_every: int | None,
+) -> Job:
     """What a worker needs, in plain JSON values."""
     return {
         "identity": cell.identity,
-        "suite": plan.suite.name,
+        "suite": suite,
         "cell": cell.cell.model_dump(mode="json"),
         "device": cell.device,
         "final": str(cell.folder.absolute()),
-        "data_dir": str(plan.data_dir) if plan.data_dir else None,
-        "diagnostics": list(plan.diagnostics),
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
+        "diagnostics": list(diagnostics),
         "passport": cell.passport,
         "why": cell.why,
-        "budget": plan.suite.budget.of_cell(),
-        "checkpoint_every": plan.suite.checkpoint_every,
+        "budget": dict(budget),
+        "checkpoint_every": checkpoint_every,
         "code": cell.code,
         "data_checksum": cell.data_checksum,
         "environment": checkout(),

@@ -344,7 +344,7 @@ def scan(roots: Sequence[Path]) -> Scan:
         if not root.is_dir():
             raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
         try:
-            folders = sorted(_run_folders(root))
+            folders = sorted(run_folders(root))
         except OSError as error:
             raise UsageError(f"{error.filename or root}: cannot be read: {error.strerror}") from None
         for folder in folders:
@@ -358,7 +358,8 @@ def scan(roots: Sequence[Path]) -> Scan:
     return found
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
+def run_folders(root: Path) -> Iterator[Path]:
+    """Run folders in a results folder, a suite folder, or this one itself."""
     if is_run_folder(root):
         yield root
         return

@@ -186,3 +186,20 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
     assert "3 reused, 1 to run" in run.stdout
     assert len(list((folder / "quarantine").iterdir())) == 2  # the folder and its reason
     assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+
+
+def test_somebody_elses_results_are_checked_and_made_again(bench, finished: Finished, tmp_path):
+    """`bench verify`, then `bench replicate` of one run, in the same environment: equal bit by bit, and the table says so."""
+    import shutil
+
+    shutil.copytree(finished.results, tmp_path / "theirs")
+    assert "4 runs: 4 without fault, 0 with" in bench("verify", tmp_path / "theirs").stdout
+    again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--seed", 1)
+    assert again.returncode == 0, again.stderr
+    assert "agrees: equal bit by bit\n1 of 1 agree" in again.stdout
+    assert "Of 4 runs: 1 replicated (" in bench("leaderboard", tmp_path / "theirs").stdout
+    assert len(runs(tmp_path / "theirs-replicas" / "tiny")) == 1
+    assert runs(tmp_path / "theirs" / "tiny") == runs(finished.folder)
+    merged = bench("merge", tmp_path / "theirs", tmp_path / "theirs-replicas", "--into", tmp_path / "all")
+    assert merged.returncode == 0, merged.stderr
+    assert "4 copied, 1 there already" in merged.stdout

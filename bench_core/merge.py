@@ -1,0 +1,164 @@
+"""Results of several people in one folder.
+
+The same identity from the same environment must have the same numbers: where it has not, somebody's numbers are wrong, the merge is
+refused with all such conflicts, and nothing is written. From another environment, or where the recipe is not deterministic, it
+is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>`, not counted. A run that ended takes the place of one
+that did not (crashed, timeout, …); otherwise what is there stays. Folders are copied as they are, checksums and all; what cannot be
+read is left out and said.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench_core import store
+from bench_core.errors import StoreError, UsageError
+from bench_core.identity import digest
+from bench_core.record import ENDED, RunRecord
+from bench_core.store import Stored
+
+REPLICATES = "replicates"
+NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code says it better
+Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
+
+
+@dataclass
+class Merge:
+    """What a merge would do, and did."""
+
+    fates: dict[Path, Fate] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def count(self, fate: Fate) -> int:
+        return sum(each == fate for each in self.fates.values())
+
+
+def environment_key(record: RunRecord) -> str:
+    """What must be equal for equal bits: versions, device, threads, determinism; 16 hex digits."""
+    return digest({key: value for key, value in record.environment.items() if key not in NO_CAUSE})[:16]
+
+
+def differing(one: RunRecord, other: RunRecord) -> list[str]:
+    """The numbers in which two runs of one identity differ, of those that both have."""
+    found = [
+        f"{name} {getattr(one, name)} and {getattr(other, name)}"
+        for name in ("status", "epochs", "accuracy", "train_loss", "data_checksum")
+        if repr(getattr(one, name)) != repr(getattr(other, name))  # NaN equals NaN here
+    ]
+    for when in ("initial", "measurements"):
+        mine, theirs = getattr(one, when), getattr(other, when)
+        found += [
+            f"{when}.{name} {mine[name].value} and {theirs[name].value}"
+            for name in sorted(mine.keys() & theirs.keys())
+            if repr(mine[name].value) != repr(theirs[name].value)
+        ]
+    name = "checkpoint.safetensors"
+    if name in one.files and name in other.files and one.files[name] != other.files[name]:
+        found.append("other weights")
+    return found
+
+
+def fate(new: RunRecord, there: RunRecord) -> Fate:
+    """What becomes of a run whose identity is in the target already."""
+    if new.status not in ENDED:
+        return "stays"
+    if there.status not in ENDED:
+        return "replace"
+    deterministic = bool(new.cell.training.get("deterministic", True))
+    if not differing(new, there):
+        return "same"
+    return "conflict" if deterministic and environment_key(new) == environment_key(there) else "replicate"
+
+
+def merge(sources: Sequence[Path], target: Path) -> Merge:
+    """Copy the runs of `sources` into `target`. Raises UsageError, StoreError; with conflicts nothing is written."""
+    if any(source.resolve() == target.resolve() for source in sources):
+        raise UsageError(f"{target}: is merged into itself; name the folders to take from, and --into another")
+    done = Merge()
+    plans: dict[Path, tuple[Stored, Fate]] = {}
+    for run in _readable(sources, done):
+        final = target / run.folder.parent.name / run.record.identity
+        planned = plans.get(final)
+        there = planned[0].record if planned is not None else _there(final, done)
+        what: Fate = "copy" if there is None else fate(run.record, there)
+        if what == "conflict":
+            where = planned[0].folder if planned is not None else final
+            done.conflicts.append(f"{run.folder} and {where}: {'; '.join(differing(run.record, there))}")  # type: ignore[arg-type]
+        if what == "replicate":
+            final = final.parent / REPLICATES / environment_key(run.record) / run.record.identity
+        done.fates[run.folder] = what
+        if (what in ("copy", "replace", "replicate") and final not in plans) or what in ("replace", "replicate"):
+            plans[final] = (run, what)
+    if not done.conflicts:
+        for final, (run, _) in plans.items():
+            install(run.folder, final)
+        for folder in {run.folder.parent for run, _ in plans.values()}:
+            _merge_suite(folder, target / folder.name, done)
+    return done
+
+
+def _readable(sources: Sequence[Path], done: Merge) -> list[Stored]:
+    """The runs of the sources whose checksums agree."""
+    found = store.scan(sources)
+    done.troubles += [line.replace("not counted", "left out") for line in found.troubles]
+    good = []
+    for run in found.runs:
+        try:
+            good.append(Stored(store.read(run.folder, sums=True), run.folder))
+        except store.Unreadable as reason:
+            done.troubles.append(f"{run.folder}: left out: {reason}")
+    return good
+
+
+def _there(final: Path, done: Merge) -> RunRecord | None:
+    try:
+        return store.read(final, sums=True)
+    except store.Unreadable as reason:
+        if final.exists():
+            done.troubles.append(f"{final}: unreadable, to be replaced: {reason}")
+        return None
+
+
+def install(source: Path, final: Path) -> None:
+    """Copy a run folder to its place, complete or not at all. Raises StoreError, also where a runner is at work on it."""
+    with store.writing(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+    lock = store.lock(final)
+    if lock is None:
+        raise StoreError(f"{final}: another bench is at work on this run; try again when it is done")
+    try:
+        store.remove_temporary(final)
+        with store.writing(final):
+            shutil.copytree(source, store.temporary(final), symlinks=True)
+            for path in store.temporary(final).iterdir():
+                store.fsync(path)
+        store.put(final)
+        store.remove_resume(final)
+    finally:
+        store.remove_temporary(final)
+        store.unlock(final, lock)
+
+
+def _merge_suite(source: Path, target: Path, done: Merge) -> None:
+    """suite.json: the target's word on how to judge stays; cells that only the source knows are added."""
+    theirs, ours = store.read_suite(source), store.read_suite(target)
+    if theirs is None:
+        return
+    if ours is None:
+        store.write_suite(target, theirs)
+        return
+    differ = [key for key in ("thresholds", "depth_utility") if theirs.get(key) != ours.get(key)]
+    if differ:
+        done.troubles.append(f"{source}: its suite is judged by other {' and '.join(differ)}; those of {target} stay")
+    cells: dict[str, Any] = {**_dict(theirs.get("cells")), **_dict(ours.get("cells"))}
+    if cells != ours.get("cells"):
+        store.write_suite(target, {**ours, "cells": cells})
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,332 @@
+"""Results of several people: merged without loss, checked for what cannot be, and made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import leftovers
+from records import run
+
+from bench_core import merge as merging
+from bench_core import replicate, store, trust, verify
+from bench_core.errors import StoreError, UsageError
+from bench_core.identity import cell_identity
+from bench_core.record import RunRecord
+from bench_core.results import gather
+from bench_core.store import Stored
+
+CORPUS = Path(__file__).parent / "corpus"
+HERE, THERE = {"torch": "2.15", "device_name": "a"}, {"torch": "2.14", "device_name": "a"}
+CODE = {"bench-core": {"version": "1", "digest": "d"}}
+
+
+def true(**fields: Any) -> RunRecord:
+    """A record whose identity is that of its cell, with an environment."""
+    record = run(**{"environment": HERE, "code": CODE, **fields})
+    identity = cell_identity(record.cell.model_dump(mode="json"), {"bench-core": "d"}, record.data_checksum)
+    return record.model_copy(update={"identity": identity, "suite": "s"})
+
+
+def rows(record: RunRecord) -> str:
+    """The epochs.jsonl that belongs to a record."""
+    lines = []
+    for epoch in range(record.epochs + 1):
+        last = epoch == record.epochs
+        told = {name: item.model_dump(mode="json") for name, item in record.measurements.items()} if last else {}
+        row = {"epoch": epoch, "accuracy": record.accuracy, "train_loss": record.train_loss if last else 1.0}
+        lines.append(json.dumps({**row, "seconds": 0.1, "measurements": told}))
+    return "\n".join(lines) + "\n"
+
+
+def put(results: Path, record: RunRecord, **files: str) -> Path:
+    """A complete run folder."""
+    final = store.open_suite_folder(results, "s") / record.identity
+    lock = store.lock(final)
+    assert lock is not None
+    folder = store.clear_temporary(final)
+    if record.status == "done":
+        contents = {"epochs.jsonl": rows(record), "checkpoint.safetensors": "weights", "probe.safetensors": "states"}
+        for name, content in {**contents, **{key.replace("_", "."): value for key, value in files.items()}}.items():
+            (folder / name).write_text(content)
+    store.commit(record, final)
+    store.unlock(final, lock)
+    return final
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --------------------------------------------------------------------------------------------------------------- merge
+
+
+def test_runs_are_copied_as_they_are_and_twice_is_once(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1))
+    put(tmp_path / "b", true(seed=2))
+    store.write_suite(tmp_path / "b" / "s", {"name": "s", "cells": {"k": "v"}, "title": "theirs"})
+    for _ in range(2):
+        done = merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "into")
+        assert done.conflicts == []
+    assert done.count("same") == 2
+    assert tree(tmp_path / "into") == tree(tmp_path / "a") | tree(tmp_path / "b")
+    assert leftovers(tmp_path / "into" / "s") == []
+
+
+def test_other_numbers_from_the_same_environment_are_a_conflict_and_nothing_is_written(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    put(tmp_path / "b", true(seed=1, accuracy=0.5))
+    put(tmp_path / "b", true(seed=2))
+    before = tree(tmp_path / "a")
+    done = merging.merge([tmp_path / "b"], tmp_path / "a")
+    (line,) = done.conflicts
+    assert "accuracy 0.5 and 0.4" in line
+    assert str(tmp_path / "a") in line
+    assert tree(tmp_path / "a") == before
+    both = merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "new")
+    assert len(both.conflicts) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_weights_alone_are_a_conflict(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1))
+    put(tmp_path / "b", true(seed=1), checkpoint_safetensors="others")
+    assert "other weights" in merging.merge([tmp_path / "b"], tmp_path / "a").conflicts[0]
+
+
+@pytest.mark.parametrize("how", ["environment", "not deterministic"])
+def test_a_replicate_is_kept_beside_and_not_counted(tmp_path: Path, how: str) -> None:
+    recipe = {"deterministic": False} if how == "not deterministic" else {}
+    put(tmp_path / "a", true(seed=1, accuracy=0.4, training=recipe))
+    environment = THERE if how == "environment" else HERE
+    theirs = put(tmp_path / "b", true(seed=1, accuracy=0.5, training=recipe, environment=environment))
+    done = merging.merge([tmp_path / "b"], tmp_path / "a")
+    assert done.count("replicate") == 1
+    (kept,) = (tmp_path / "a" / "s" / "replicates").glob("*/*")
+    assert tree(kept) == tree(theirs)
+    (results,), troubles = gather([tmp_path / "a"])
+    assert [record.accuracy for record in results.records] == [0.4]
+    assert troubles == []
+
+
+@pytest.mark.parametrize(
+    ("new", "there", "stays"), [("done", "crashed", False), ("crashed", "done", True), ("timeout", "oom", True)]
+)
+def test_a_run_that_ended_is_worth_more_than_one_that_did_not(
+    tmp_path: Path, new: Any, there: Any, stays: bool
+) -> None:
+    put(tmp_path / "a", true(seed=1, status=there, reason="r"))
+    put(tmp_path / "b", true(seed=1, status=new, reason="r"))
+    merging.merge([tmp_path / "b"], tmp_path / "a")
+    (found,) = store.scan([tmp_path / "a"]).runs
+    assert found.record.status == (there if stays else new)
+
+
+def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
+    folder = put(tmp_path / "b", true(seed=1))
+    (folder / "checkpoint.safetensors").write_text("Weights")
+    done = merging.merge([tmp_path / "b"], tmp_path / "a")
+    assert done.fates == {}
+    assert "left out: checkpoint.safetensors was changed" in done.troubles[0]
+    with pytest.raises(UsageError, match="is merged into itself"):
+        merging.merge([tmp_path / "b"], tmp_path / "b")
+
+
+def test_a_full_disk_leaves_the_target_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a", true(seed=1))
+    put(tmp_path / "b", true(seed=2))
+    before = tree(tmp_path / "a")
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        merging.merge([tmp_path / "b"], tmp_path / "a")
+    assert tree(tmp_path / "a") == before
+    assert leftovers(tmp_path / "a" / "s") == []
+
+
+def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
+    for name, title, seed in (("a", "ours", 1), ("b", "theirs", 2)):
+        put(tmp_path / name, true(seed=seed))
+        cells = {"shared": name, name: name}
+        store.write_suite(tmp_path / name / "s", {"title": title, "cells": cells, "thresholds": {"x": seed}})
+    done = merging.merge([tmp_path / "b"], tmp_path / "a")
+    told = store.read_suite(tmp_path / "a" / "s")
+    assert told == {"title": "ours", "cells": {"shared": "a", "a": "a", "b": "b"}, "thresholds": {"x": 1}}
+    assert "judged by other thresholds" in done.troubles[0]
+
+
+# -------------------------------------------------------------------------------------------------------------- verify
+
+
+def test_a_sound_run_has_no_fault(tmp_path: Path) -> None:
+    folder = put(tmp_path, true(seed=1))
+    assert verify.faults(Stored(store.read(folder), folder)) == []
+    (failed,) = [put(tmp_path, true(seed=2, status="failed", reason="it raised"))]
+    assert verify.faults(Stored(store.read(failed), failed)) == []
+
+
+LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
+    "accuracy over 1": (lambda r: r.model_copy(update={"accuracy": 1.7}), "accuracy 1.7 is not between 0 and 1"),
+    "no accuracy": (lambda r: r.model_copy(update={"accuracy": None}), "done, but without an accuracy"),
+    "too few epochs": (lambda r: r.model_copy(update={"epochs": 3}), "done after 3 epochs, but its recipe has 100"),
+    "too many epochs": (lambda r: r.model_copy(update={"epochs": 101}), "101 epochs, more than its recipe's 100"),
+    "other cell": (lambda r: r.model_copy(update={"data_checksum": "other"}), "its identity is not that of its cell"),
+    "a cosine of 1.4": (
+        lambda r: r.model_copy(
+            update={"measurements": {"alignment": r.measurements["alignment"].model_copy(update={"value": 1.4})}}
+        ),
+        "measurements.alignment: 1.4 is no cosine",
+    ),
+    "faster than its epochs": (lambda r: r.model_copy(update={"seconds": 2.0}), "of training in a run of 2.0 s"),
+    "failed without a reason": (
+        lambda r: r.model_copy(update={"status": "failed", "reason": None}),
+        "without a reason",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_cannot_be_is_said(tmp_path: Path, lie: str) -> None:
+    change, said = LIES[lie]
+    folder = put(tmp_path, change(true(seed=1)))
+    assert any(said in line for line in verify.faults(Stored(store.read(folder), folder)))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (
+            lambda text: text.replace('"accuracy": 0.4', '"accuracy": 0.5'),
+            "accuracy is 0.4 in run.json and 0.5 at the end",
+        ),
+        (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "has not the epochs 0 … 100"),
+        (lambda text: text[: len(text) // 2], "epochs.jsonl cannot be read"),
+        (lambda text: "", "epochs.jsonl cannot be read"),
+        (lambda text: text.replace('"value": 1.1', '"value": 1.2'), "scale_growth is 1.1 in run.json and 1.2"),
+    ],
+)
+def test_a_curve_that_tells_another_story_is_said(tmp_path: Path, edit: Callable[[str], str], said: str) -> None:
+    """Edited before the sums were taken: as a program would that invents results."""
+    record = true(seed=1)
+    folder = put(tmp_path, record, epochs_jsonl=edit(rows(record)))
+    assert any(said in line for line in verify.faults(Stored(store.read(folder), folder)))
+
+
+def test_what_contradicts_among_runs_is_said(tmp_path: Path) -> None:
+    for name, fields in (("a", {"accuracy": 0.4}), ("b", {"accuracy": 0.5})):
+        put(tmp_path / name, true(seed=1, **fields))
+    put(tmp_path / "a", true(seed=2, data_checksum="x"))
+    put(tmp_path / "a", true(seed=3, data_checksum="y"))
+    told = list(verify.between(store.scan([tmp_path / "a", tmp_path / "b"]).runs))
+    assert any("one identity, one environment, other numbers: accuracy 0.5 and 0.4" in line for line in told)
+    assert any("cifar10 {}: runs read 2 different data" in line for line in told)
+    assert list(verify.between(store.scan([tmp_path / "b"]).runs)) == []
+
+
+def test_what_cannot_be_read_is_set_aside_when_asked(tmp_path: Path) -> None:
+    good, bad = put(tmp_path, true(seed=1)), put(tmp_path, true(seed=2))
+    (bad / "run.json").write_text("{")
+    assert list(verify.unreadable([tmp_path])) == [bad]
+    assert verify.set_aside(bad) == tmp_path / "s" / "quarantine" / f"{bad.name}-1"
+    assert verify.set_aside(good) is None
+    assert list(verify.unreadable([tmp_path])) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- agreement
+
+
+def test_equal_bits_agree_and_another_bit_does_not() -> None:
+    posted = true(seed=1)
+    assert trust.compare(posted, posted).agrees
+    other = trust.compare(posted, posted.model_copy(update={"accuracy": 0.4000001}))
+    assert (other.agrees, other.how) == (False, "bits")
+    assert "accuracy" in other.said
+
+
+@pytest.mark.parametrize(
+    ("fields", "agrees", "said"),
+    [
+        ({"accuracy": 0.41}, True, "within 2 points"),
+        ({"accuracy": 0.4201}, False, "accuracy 0.420, posted 0.400"),
+        ({"status": "diverged", "reason": "r"}, False, "status diverged, posted done"),
+    ],
+)
+def test_elsewhere_figures_agree_within_two_points(fields: dict[str, Any], agrees: bool, said: str) -> None:
+    found = trust.compare(true(seed=1), true(seed=1, environment=THERE, **fields))
+    assert (found.agrees, found.how) == (agrees, "figures")
+    assert said in found.said
+
+
+def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:
+    from records import SICK
+
+    found = trust.compare(true(seed=1), true(seed=1, environment=THERE, measurements=SICK))
+    assert not found.agrees
+    assert "scale_growth fires in one of them only" in found.said
+
+
+def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
+    folder = put(tmp_path, true(seed=1))
+    record = store.read(folder)
+    mark = trust.read(folder.parent, record)
+    assert mark.state == "posted"
+    assert trust.summary(folder.parent, [record]) is None
+    trust.write(folder.parent, mark.model_copy(update={"checked": "now"}))
+    assert trust.read(folder.parent, record).state == "checked"
+    assert trust.summary(folder.parent, [record]) == "Of 1 runs: 1 checked (dfa 1)"
+    for agrees, state in ((True, "replicated"), (False, "disputed")):
+        replica = trust.compare(record, record).model_copy(update={"agrees": agrees})
+        trust.write(folder.parent, trust.read(folder.parent, record).model_copy(update={"replicas": [replica]}))
+        assert trust.read(folder.parent, record).state == state
+    again = store.read(put(tmp_path, true(seed=1, accuracy=0.5)))
+    assert trust.read(folder.parent, again).state == "posted"
+    for content in ("", "[]", "{", '{"identity": 3}'):
+        (folder.parent / trust.FOLDER / f"{record.identity}.json").write_text(content)
+        assert trust.read(folder.parent, record).state == "posted"
+
+
+def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:
+    runs = [Stored(true(seed=seed), tmp_path / str(seed)) for seed in range(20)]
+    runs.append(Stored(true(seed=99, status="failed", reason="r"), tmp_path / "99"))
+    drawn = replicate.sample(runs, replicate.share("10%"), 7)
+    assert len(drawn) == 2
+    assert drawn == replicate.sample(runs[::-1], 0.1, 7)
+    assert drawn != replicate.sample(runs, 0.1, 8)
+    assert len(replicate.sample(runs, replicate.share("100%"), 7)) == 20
+    assert len(replicate.sample(runs, replicate.share("3"), 7)) == 3
+    assert len(replicate.sample(runs, 0.001, 7)) == 1
+    for text in ("0%", "101%", "x", "0.5", "-1", "nan%", "0"):
+        with pytest.raises(UsageError, match="must be a share such as 10%"):
+            replicate.share(text)
+    with pytest.raises(UsageError, match="no run that is done"):
+        replicate.sample(runs[-1:], 0.1, 7)
+
+
+# -------------------------------------------------------------------------------------------------- formats that last
+
+
+@pytest.mark.parametrize("kind", sorted(path.name for path in CORPUS.iterdir()))
+def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, kind: str) -> None:
+    """Frozen folders as older versions wrote them: nothing is unreadable, nothing has a fault, nothing is rewritten."""
+    shutil.copytree(CORPUS / kind, tmp_path / kind)
+    before = tree(tmp_path / kind)
+    (results,), troubles = gather([tmp_path / kind])
+    assert troubles == []
+    assert results.settings.title
+    assert {record.schema_version for record in results.records} == {2}
+    assert all("stop_when" in record.cell.training for record in results.records)
+    assert sum(record.status == "done" for record in results.records) == 1
+    for run_ in store.scan([tmp_path / kind]).runs:
+        assert verify.faults(run_) == []
+    merging.merge([tmp_path / kind], tmp_path / "into")
+    assert {k: v for k, v in tree(tmp_path / "into").items() if "suite.json" not in k} == {
+        k: v for k, v in before.items() if "suite.json" not in k
+    }
+    assert tree(tmp_path / kind) == before
