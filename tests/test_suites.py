@@ -107,7 +107,7 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
 
 def test_every_suite_with_a_published_figure_makes_claims() -> None:
     silent = {name for name in installed_suites() if not load_suite(name).expect}
-    assert silent == {"quickstart", "cifar100", "tuning"}  # nobody has published these
+    assert silent <= {"quickstart", "cifar100", "tuning", "nulls"}  # nobody has published these
 
 
 def test_a_claim_that_is_spoilt_does_not_resolve(tmp_path: Path, measurements: dict[str, Measurement]) -> None:
