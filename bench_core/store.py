@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ SUITE = "suite.json"
 EPOCHS = "epochs.jsonl"
 QUARANTINE = "quarantine"
 LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -285,8 +289,10 @@ def _read(folder: Path, sums: bool) -> RunRecord:
     if path.stat().st_size > LARGEST_RUN:
         raise Unreadable(f"{RUN} has {path.stat().st_size} bytes")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-        json.dumps(raw, ensure_ascii=False).encode()  # refuses lone surrogates, which nothing could print
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text, parse_constant=_no_constant)
+        if _SURROGATE.search(text):
+            json.dumps(raw, ensure_ascii=False).encode()  # refuses lone surrogates, which nothing could print
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{RUN} is no JSON: {type(error).__name__}") from None
     try:
@@ -339,7 +345,7 @@ def is_run_folder(path: Path) -> bool:
 def scan(roots: Sequence[Path]) -> Scan:
     """All runs under the given folders: results folders, suite folders or run folders. Reads only; nothing is moved."""
     found = Scan()
-    seen: set[Path] = set()
+    seen: set[tuple[int, int] | Path] = set()
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
@@ -348,9 +354,14 @@ def scan(roots: Sequence[Path]) -> Scan:
         except OSError as error:
             raise UsageError(f"{error.filename or root}: cannot be read: {error.strerror}") from None
         for folder in folders:
-            if folder.resolve() in seen:
+            try:
+                status = folder.stat()
+                same: tuple[int, int] | Path = (status.st_dev, status.st_ino)
+            except OSError:
+                same = folder
+            if same in seen:
                 continue
-            seen.add(folder.resolve())
+            seen.add(same)
             try:
                 found.runs.append(Stored(read(folder), folder))
             except Unreadable as reason:

@@ -152,6 +152,25 @@ def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View)
     assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
 
 
+def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
+    claims = [
+        {"figure": "accuracy", "method": "dfa", "value": 0.306, "tolerance": 0.008, "source": "Table <1>"},
+        {"figure": "accuracy", "method": "bp", "value": 0.9, "tolerance": 0.01, "source": "Table <1>"},
+        {"figure": "accuracy", "method": "fa", "at_least": 0.3, "source": "elsewhere"},
+    ]
+    write(tmp_path, audit(), 1, expect=claims)
+    (found,), troubles = gather([tmp_path])
+    assert troubles == []
+    text = Parsed(page.page([found])).text
+    for words in (
+        "3 claims: 1 holds, 1 fails, 1 not run",
+        "accuracy of dfa .306 ± .008 .306 [",
+        "Table <1>",
+        "elsewhere",
+    ):
+        assert words in text, words
+
+
 def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
     sweep_folder(tmp_path)
     (found,), _ = gather([tmp_path])

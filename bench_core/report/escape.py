@@ -52,6 +52,8 @@ _LATEX = {
 
 def visible(text: str) -> str:
     """`text` with every invisible character but the space written as its escape."""
+    if text.isprintable():  # nearly always; spaces other than " " are looked at
+        return text
     return "".join(_written(character) if _hidden(character) else character for character in text)
 
 

@@ -32,9 +32,9 @@ class Layers:
     floor: bool
 
 
-def layers(group: Group) -> list[Layers]:
-    """The rows of a recipe whose credit was audited: what competes first, then the floors."""
-    rows = sorted(group.rows, key=lambda row: row.role == "floor")
+def layers(group: Group, most: int) -> list[Layers]:
+    """Of the first `most` rows of a recipe those whose credit was audited: what competes first, then the floors."""
+    rows = sorted(group.rows, key=lambda row: row.role == "floor")[:most]
     return [made for row in rows if (made := _row(row)) is not None]
 
 

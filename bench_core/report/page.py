@@ -38,7 +38,9 @@ from bench_core.results import SuiteResults, claims_of
 from bench_core.verdict import Row, Run
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_RUNS = 4000  # rows of the verdict table of one page
+MOST_RUNS = 2000  # rows of the verdict table of one page
+MOST_ROWS = 400  # rows of one leaderboard, of the passports and of the tables beside figures
+MOST_NOTES = 100  # lines below a leaderboard
 MOST_RECIPES = 24  # recipes of a suite with figures and tables of their own
 LETTERS = ("a", "b", "c", "d")
 EMBED = "window.vegaEmbed=vegaEmbed;"
@@ -146,7 +148,7 @@ def _passports(found: View) -> list[dict[str, Any]]:
                 "told": told,
             },
         )
-    return [shown[name] for name in sorted(shown)]
+    return [shown[name] for name in sorted(shown)][:MOST_ROWS]
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def environment() -> jinja2.Environment:
         "key_path": key_path, "claimed": claimed, "shown_accuracy": shown_accuracy,
         "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
         "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
+        "MOST_ROWS": MOST_ROWS, "MOST_NOTES": MOST_NOTES,
         "CITATION": notes.CITATION,
     }  # fmt: skip
     return made

@@ -12,9 +12,10 @@ from bench_core.report.figures.bands import in_words, unit
 from bench_core.report.rows import compact, signed
 from bench_core.report.tables import NONE
 from bench_core.report.view import View, competing, name_of
-from bench_core.sensitivity import Sensitivity, sensitivities
+from bench_core.sensitivity import Sensitivity
 from bench_core.verdict import Group
 
+MOST_SHOWN = 400  # methods in the table of strategies
 MOST_ROWS = 40  # methods of a recipe whose epochs are read
 
 
@@ -75,7 +76,7 @@ def _gap(item: Sensitivity) -> str:
 
 def sensitivity_table(found: View) -> Table | None:
     """The band over which no verdict changes, and the gap between healthy and degenerate runs."""
-    made = sensitivities(found.groups, found.settings)
+    made = found.sensitivities
     if not made:
         return None
     rows = tuple(
@@ -102,6 +103,7 @@ def utility_table(found: View) -> Table | None:
             rows.append((name, str(item.n), *(str(item.walked_back[key]) for key in utility.STRATEGIES)))
     if not rows:
         return None
+    rows = rows[:MOST_SHOWN]
     total = utility.total(found.groups)
     rows.append(("all", str(total.n), *(str(total.walked_back[key]) for key in utility.STRATEGIES)))
     said = "; ".join(f"{key} {words}" for key, words in utility.WORDS.items())

@@ -14,6 +14,7 @@ from bench_core.report import notes
 from bench_core.report.escape import visible
 from bench_core.report.rows import N
 from bench_core.results import SuiteResults
+from bench_core.sensitivity import Sensitivity, sensitivities
 from bench_core.verdict import Group, Row, Run, judge_all
 
 State = Literal["healthy", "fired", "not judged"]
@@ -35,6 +36,11 @@ class View:
     @property
     def name(self) -> str:
         return visible(self.results.name)
+
+    @cached_property
+    def sensitivities(self) -> list[Sensitivity]:
+        """How much the verdicts depend on each threshold."""
+        return sensitivities(self.groups, self.settings)
 
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
@@ -91,16 +97,16 @@ def value(run: Run, letter: str) -> float | None:
     return found[1].value / N if letter == "b" else found[1].value
 
 
-def thresholds(group: Group, letter: str, settings: Settings) -> list[float]:
-    """The limits in force for a letter, in the units of `value`: one, unless runs were stored with different ones."""
-    found = set()
+def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
+    """The limits in force by letter, in the units of `value`: one each, unless runs were stored with different ones."""
+    found: dict[str, set[float]] = {}
     for row in competing(group):
         for run in row.finished:
-            entry = judged(run.record.measurements).get(letter)
-            limit = threshold_of(*entry, settings.thresholds) if entry else None
-            if limit is not None:
-                found.add(limit / N if letter == "b" else limit)
-    return sorted(found)
+            for letter, (name, item) in judged(run.record.measurements).items():
+                limit = threshold_of(name, item, settings.thresholds)
+                if limit is not None and math.isfinite(limit):
+                    found.setdefault(letter, set()).add(limit / N if letter == "b" else limit)
+    return {letter: sorted(limits) for letter, limits in found.items()}
 
 
 def state_norm(record: RunRecord) -> float | None:

@@ -7,7 +7,8 @@ from typing import Any
 from bench_core.report.figures import Figure, chart, panel
 from bench_core.report.layers import Layers, layers
 from bench_core.report.rows import signed
-from bench_core.report.view import View, plural, rounded
+from bench_core.report.view import View, competing, plural, rounded
+from bench_core.verdict import Group
 
 MOST = 60  # methods drawn
 
@@ -16,15 +17,14 @@ def alignment_map(found: View) -> list[tuple[int | None, Figure]]:
     """One figure per recipe in which a method's credit was audited."""
     made: list[tuple[int | None, Figure]] = []
     for number, group in enumerate(found.groups):
-        if rows := [row for row in layers(group) if not row.floor]:
-            made.append((number, _figure(rows)))
+        if rows := [row for row in layers(group, MOST) if not row.floor]:
+            made.append((number, _figure(rows, group)))
     return made
 
 
-def _figure(rows: list[Layers]) -> Figure:
+def _figure(shown: list[Layers], group: Group) -> Figure:
     import altair as alt
 
-    shown = rows[:MOST]
     names = [row.label for row in shown]
     points: list[dict[str, Any]] = []
     for row in shown:
@@ -87,7 +87,7 @@ def _figure(rows: list[Layers]) -> Figure:
         f"reference it is read against does not. {runs} runs per method; {plural(out, 'row')} struck out. "
         "Floors are in the table."
     )
-    if len(rows) > len(shown):
-        caption += f" The first {len(shown)} of {len(rows)} methods are drawn."
+    if (total := len(competing(group))) > MOST:
+        caption += f" Of {total} methods the first {MOST} are drawn."
     made = panel("Γ by method and layer", alt.layer(cells, struck, numbers, faint, line), 28 * len(names))
     return Figure("alignment", "Alignment by layer", caption, (made,), columns=1)

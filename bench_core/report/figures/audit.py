@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from bench_core.report.figures import STATE_KEYS, Figure, Panel, chart, coloured, log_axis, panel, picked, shaped
@@ -18,7 +17,7 @@ PANELS = {
 }
 LOG = ("a", "b")
 SMALLEST = 1e-30  # where a zero is drawn on a logarithmic axis
-MOST = 1500  # runs drawn per recipe: beyond that dots hide each other, and the page grows
+MOST = 600  # runs drawn per recipe: beyond that dots hide each other, and the page grows
 
 
 def audit(found: View) -> list[tuple[int | None, Figure]]:
@@ -36,13 +35,13 @@ def _points(group: Group, letter: str) -> tuple[list[dict[str, Any]], int, int]:
     undrawn = left_out = 0
     for row in competing(group):
         for run in row.finished:
+            if len(points) >= MOST:
+                left_out += 1
+                continue
             measured = value(run, letter)
             shown = finite(measured)
             if shown is None:
                 undrawn += measured is not None
-                continue
-            if len(points) >= MOST:
-                left_out += 1
                 continue
             drawn = max(shown, SMALLEST) if letter in LOG else shown
             points.append(
@@ -103,13 +102,14 @@ def _figure(found: View, group: Group) -> Figure | None:
     names = [name_of(row) for row in rows]
     runs = sum(len(row.finished) for row in rows)
     panels, remarks = [], []
+    in_force = thresholds(group, found.settings)
     for letter in PANELS:
         points, undrawn, left_out = _points(group, letter)
         if not points:
             remarks.append(f"{letter} has no value that can be drawn.")
             continue
-        limits = [limit for limit in thresholds(group, letter, found.settings) if math.isfinite(limit)]
-        panels.append(_panel(points, names, letter, [item for item in limits if letter not in LOG or item > 0]))
+        limits = [limit for limit in in_force.get(letter, ()) if letter not in LOG or limit > 0]
+        panels.append(_panel(points, names, letter, limits))
         if undrawn:
             remarks.append(f"{letter}: {plural(undrawn, 'value')} not finite and not drawn; such a value fires.")
         if left_out:

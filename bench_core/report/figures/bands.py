@@ -11,7 +11,7 @@ from bench_core.report.figures import Figure, Key, Panel, chart, coloured, log_a
 from bench_core.report.figures.audit import MOST, PANELS, SMALLEST
 from bench_core.report.rows import N, compact
 from bench_core.report.view import View, finite, name_of, plural, rounded
-from bench_core.sensitivity import Sensitivity, sensitivities
+from bench_core.sensitivity import Sensitivity
 
 KEYS = (Key("healthy", "#0072B2", "circle"), Key("degenerate", "#D55E00", "triangle-up"))
 
@@ -23,7 +23,7 @@ def unit(letter: str) -> float:
 
 def sensitivity(found: View) -> list[tuple[int | None, Figure]]:
     """One figure per suite: thresholds serve all its recipes."""
-    made = [item for item in sensitivities(found.groups, found.settings) if item.n]
+    made = [item for item in found.sensitivities if item.n]
     panels = [drawn for item in made if (drawn := _band(item, _points(found, item))) is not None]
     if not panels:
         return []

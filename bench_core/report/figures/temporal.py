@@ -20,7 +20,7 @@ from bench_core.report.figures import (
     series,
 )
 from bench_core.report.rows import compact, fraction
-from bench_core.report.view import View, competing, finite, name_of, plural, rounded, thresholds
+from bench_core.report.view import View, competing, name_of, plural, rounded, thresholds
 from bench_core.temporal import firings
 from bench_core.verdict import Group, Run
 
@@ -72,7 +72,7 @@ def _figure(found: View, group: Group) -> Figure | None:
         return None
     names = list(dict.fromkeys(name_of(row) for row in competing(group) if any(name_of(row) == d[0] for d in drawn)))
     keys = series(names)
-    limits = [limit for limit in thresholds(group, "b", found.settings) if finite(limit) and limit > 0]
+    limits = [limit for limit in thresholds(group, found.settings).get("b", ()) if limit > 0]
     panels = [
         made
         for quantity in QUANTITIES
