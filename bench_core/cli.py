@@ -191,7 +191,10 @@ def list_(kind: str | None) -> None:
     ]
     if kind in (None, "suites"):
         rows += [["suite", name, "", "bench-core"] for name in installed_suites()]
-    click.echo(tabulate(rows, headers=["kind", "name", "what it is", "from"], disable_numparse=True))
+    heads = ["kind", "name", "what it is", "from"]
+    others = sum(max(len(heads[i]), *(len(row[i]) for row in rows)) + 2 for i in (0, 1, 3)) if rows else 0
+    widths = [None, None, max(terminal_width() - others, 20), None]
+    click.echo(tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths))
 
 
 @bench.command()
