@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint check install clean benchmark release-check
+.PHONY: demo test soak lint check install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml
 
 test: $(VENV)/.test lint  ## everything that CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+soak: $(VENV)/.test  ## kills, faults and races, tens of each: docs/reliability.md
+	$(BIN)/python -m pytest -m soak -s tests/test_soak.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,0 +1,185 @@
+"""Kills at random moments and runners that race: nothing is lost, and the tables are those of an undisturbed run, byte by byte.
+
+A few of each in every test run, with workers of a few lines that write real records; tens of each with real trainings in
+`make soak`, which prints what docs/reliability.md records.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import forged
+import pytest
+from conftest import COMMAND, Bench, environment, leftovers
+
+from bench_core import store
+from bench_core.report.tables import leaderboard
+
+RUNNER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import forged
+from bench_core import store
+from bench_core.executors import Options, local
+folder = store.open_suite_folder(Path({home!r}), "s")
+store.tidy(folder)
+sys.executable = {script!r}
+cells = [forged.cell(folder / f"{{number:032x}}") for number in range(6)]
+todo = [c for c in cells if store.stamp(c.folder) is None or store.read(c.folder).status != "done"]
+local.execute(todo, forged.job, lambda c, event: None, Options(2))
+"""
+WORKER = """
+import time
+from bench_core.worker import die_with
+die_with(job["runner"])
+for row in range(5):
+    with (store.temporary(final) / "epochs.jsonl").open("a") as out:
+        out.write("{}" + chr(10))
+    time.sleep(0.03)
+sys.path.insert(0, TESTS)
+from records import run
+seed = int(final.name, 16)
+rule = ("bench-core/dfa", "bench-core/bp")[seed % 2]
+record = run(rule, seed, 0.3 + seed / 100)
+store.commit(record.model_copy(update={"identity": final.name, "suite": "s"}), final)
+"""
+
+
+def runner(home: Path) -> list[str]:
+    """A process that finishes what is not finished of six cells."""
+    script, tests = home / "worker", str(Path(__file__).parent)
+    script.write_text(f"#!{sys.executable}\n{forged.FORGED}\nTESTS = {tests!r}\n{WORKER}")
+    script.chmod(0o755)
+    return [sys.executable, "-c", RUNNER.format(tests=tests, home=str(home), script=str(script))]
+
+
+def table(home: Path) -> str:
+    return leaderboard([run.record for run in store.scan([home]).runs], format="json")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
+    home = tmp_path_factory.mktemp("straight")
+    subprocess.run(runner(home), check=True, timeout=60)
+    return table(home)
+
+
+def victims(process: subprocess.Popen[Any], draw: random.Random) -> list[int]:
+    """The runner, one of its workers, or both."""
+    children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return draw.choice([[process.pid], children[:1] or [process.pid], [process.pid, *children]])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_at_a_random_moment_and_run_again_the_table_is_the_same(
+    tmp_path: Path, straight: str, seed: int
+) -> None:
+    draw = random.Random(seed)
+    process = subprocess.Popen(runner(tmp_path), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "s").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(draw.uniform(0, 1.0))
+    if process.poll() is None:
+        for pid in victims(process, draw):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(timeout=60)
+    subprocess.run(runner(tmp_path), check=True, timeout=60)
+    assert table(tmp_path) == straight
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_two_runners_on_one_folder_do_each_cell_once(tmp_path: Path, straight: str) -> None:
+    both = [subprocess.Popen(runner(tmp_path)) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert table(tmp_path) == straight
+    assert leftovers(tmp_path / "s") == []
+
+
+# ------------------------------------------------------------------------------------------------------------ make soak
+
+TINY = """\
+name: soak
+arch: {name: resmlp, width: 16, depth: 2}
+dataset: digits
+methods: [dfa, credit_bridge]
+seeds: [1]
+floors: false
+data: {limit: 256}
+training: {epochs: 12, batch_size: 32}
+checkpoint_every: 1
+"""
+MOMENTS = 20
+
+
+def printed(bench: Bench, results: str) -> str:
+    """The table as people see it; it has no column that depends on the clock."""
+    return str(bench("leaderboard", results, env={"COLUMNS": "100"}).stdout)
+
+
+def sums(folder: Path) -> dict[str, Any]:
+    runs = store.scan([folder]).runs
+    return {run.record.identity: run.record.files["checkpoint.safetensors"] for run in runs}
+
+
+@pytest.mark.soak
+def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
+    """Real trainings with saved states: every kill is survived, weights and tables are those of a straight run."""
+    (bench.cwd / "soak.yaml").write_text(TINY)
+    started = time.monotonic()
+    assert bench("run", "soak.yaml", "--results", "straight", "--workers", 2).returncode == 0
+    length = time.monotonic() - started
+    expected, weights = printed(bench, "straight"), sums(bench.cwd / "straight")
+    told = {"runner": 0, "worker": 0, "both": 0, "too late": 0}
+    resumed = 0
+    for moment in range(MOMENTS):
+        draw, results = random.Random(moment), f"killed-{moment}"
+        process = bench.start("run", "soak.yaml", "--results", results, "--workers", "2")
+        time.sleep(draw.uniform(0.1, 1.0) * length)
+        if process.poll() is None:
+            killed = victims(process, draw)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            told["both" if len(killed) > 1 else "runner" if killed == [process.pid] else "worker"] += 1
+        else:
+            told["too late"] += 1
+        process.communicate(timeout=600)
+        assert bench("run", "soak.yaml", "--results", results, "--workers", 2).returncode == 0
+        assert printed(bench, results) == expected
+        assert sums(bench.cwd / results) == weights
+        assert leftovers(bench.cwd / results / "soak") == []
+        resumed += sum(bool(run.record.resumed) for run in store.scan([bench.cwd / results]).runs)
+    print(
+        f"\nSIGKILL at {MOMENTS} random moments: {told}; {resumed} cells went on from a saved state; tables and weights equal"
+    )
+
+
+@pytest.mark.soak
+def test_soak_two_runners_on_one_folder(bench: Bench) -> None:
+    (bench.cwd / "soak.yaml").write_text(TINY.replace("epochs: 12", "epochs: 2"))
+    assert bench("run", "soak.yaml", "--results", "straight").returncode == 0
+    expected, weights, trained = printed(bench, "straight"), sums(bench.cwd / "straight"), 0
+    for number in range(MOMENTS):
+        command = [COMMAND, "run", "soak.yaml", "--results", f"race-{number}", "--workers", "1"]
+        both = [
+            subprocess.Popen(command, cwd=bench.cwd, env=environment(), stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        outputs = [process.communicate(timeout=600)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        trained += sum(out.count("· accuracy") for out in outputs)
+        assert printed(bench, f"race-{number}") == expected
+        assert sums(bench.cwd / f"race-{number}") == weights
+        assert leftovers(bench.cwd / f"race-{number}" / "soak") == []
+    assert trained == 2 * MOMENTS
+    print(
+        f"\ntwo runners on one folder, {MOMENTS} times: {trained} cells trained, {2 * MOMENTS} expected; tables equal"
+    )
