@@ -2,8 +2,8 @@
 
     results/<suite>/<identity>/late.<diagnostic>.json     what was measured, when, with which version; beside what the run left
 
-A run folder itself is never changed: a late measurement is a file of its own, sealed with a checksum and tied to the run.json
-that it belongs to. Readers (`bench_core.results`) put it among the run's measurements; where the run had measured the same
+A run folder itself is never changed: a late measurement is a file of its own, sealed with a checksum and tied to the checkpoint
+that it was measured on. Readers (`bench_core.results`) put it among the run's measurements; where the run had measured the same
 diagnostic, the later one counts. Each run is measured in a child process (`bench_core.late_worker`), which rebuilds network,
 method and data from the cell, loads the checkpoint, and refuses where the states on the probe are not those that the run stored:
 then the code has changed since.
@@ -37,7 +37,7 @@ class Late(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     late_schema: int
-    run: str  # the checksum of the run.json that it belongs to
+    checkpoint: str  # the sum of the checkpoint that was measured
     diagnostic: str  # full name
     params: dict[str, Any]
     measurement: Measurement
@@ -62,6 +62,12 @@ class Outcome:
     problem: str | None = None
 
 
+def checkpoint_sum(record: RunRecord) -> str:
+    """BLAKE2b of the run's checkpoint; empty where it has none."""
+    found = record.files.get("checkpoint.safetensors")
+    return "" if found is None else found.blake2b
+
+
 def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
     """The record with the late measurements that lie in its folder, and a line for each that cannot be read."""
     found, troubles = dict(record.measurements), []
@@ -74,7 +80,7 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
                 )
             if late.digest() != late.checksum:
                 raise ValueError("it was changed: its checksum differs")
-            if late.run != record.checksum:
+            if late.checkpoint != checkpoint_sum(record):
                 raise ValueError("it belongs to another run")
         except (OSError, ValueError) as error:
             reason = "it does not follow its schema" if isinstance(error, ValidationError) else str(error)

@@ -52,7 +52,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
         if "error" not in found.details:
             kept = late.Late(
                 late_schema=late.SCHEMA,
-                run=record.checksum or "",
+                checkpoint=late.checkpoint_sum(record),
                 diagnostic=entry["name"],
                 params=diagnostic.params.model_dump(mode="json"),
                 measurement=found,

@@ -66,7 +66,7 @@ def a_late(stored: store.Stored, value: float = 0.5, **changes) -> late.Late:
     measurement = {"value": value, "details": {"deep": value}}
     fields = {
         "late_schema": 1,
-        "run": stored.record.checksum,
+        "checkpoint": late.checkpoint_sum(stored.record),
         "diagnostic": "bench-core/alignment",
         "params": {},
         "versions": {},
@@ -92,7 +92,7 @@ def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, r
     _, run = copy
     path = run.folder / "late.alignment.json"
     if fault == "run":
-        late.write(run.folder, a_late(run, run="0" * 32))
+        late.write(run.folder, a_late(run, checkpoint="0" * 32))
     elif fault == "schema":
         late.write(run.folder, a_late(run, late_schema=2))
     else:
