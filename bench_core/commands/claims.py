@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,9 +15,10 @@ from bench_core.errors import Exit
 @click.command()
 @results_argument
 @click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@click.option("--suite", metavar="NAME", help="The claims of this suite, instead of those kept with the results.")
 @click.option("-o", "--output", type=PATH, help="Write to a file instead.")
 @click.option("--strict", is_flag=True, help="Exit 1 where a claim fails or was not run.")
-def claims(results: tuple[Path, ...], form: str, output: Path | None, strict: bool) -> None:
+def claims(results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool) -> None:
     """Compare results with the published figures that their suites state under `expect:`.
 
     A claim made for another recipe than the one that was run is not run, and says so.
@@ -25,9 +27,13 @@ def claims(results: tuple[Path, ...], form: str, output: Path | None, strict: bo
     from bench_core.report.terminal import say
     from bench_core.results import claims_of
     from bench_core.store import replace_file
+    from bench_core.suite_load import load_suite
 
     judged = []
+    others = None if suite is None else load_suite(suite)
     for found in gathered(results)[0]:
+        if others is not None:
+            found = replace(found, expect=tuple(others.expect), claimed_for=others.recipe())
         outcomes, troubles = claims_of(found)
         for line in troubles:
             click.echo(f"warning: {line}", err=True)
