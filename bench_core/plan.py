@@ -218,9 +218,15 @@ def _find(
             return -1
 
     indices = []
+    looked: dict[tuple[str, int], int] = {}  # specs share their dicts, and outlive this
     for spec in specs:
-        method, arch, dataset = (look(kind, getattr(spec, kind), spec, kind) for kind in PARTS)
-        indices.append((method, arch, dataset))
+        row = []
+        for kind in PARTS:
+            entry = getattr(spec, kind)
+            if (kind, id(entry)) not in looked:
+                looked[kind, id(entry)] = look(kind, entry, spec, kind)
+            row.append(looked[kind, id(entry)])
+        indices.append((row[0], row[1], row[2]))
     diagnostics = []
     for number, diagnostic in enumerate(suite.diagnostics):
         entry = {key: value for key, value in diagnostic.as_dict().items() if key != "threshold"}

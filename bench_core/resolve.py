@@ -16,7 +16,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,21 @@ def base_class(kind: str) -> type | None:
     return {"method": api.Method, "arch": api.Net, "dataset": api.Dataset, "diagnostic": api.Diagnostic}.get(kind)
 
 
+@contextmanager
+def _without_draws() -> Iterator[None]:
+    """A network on the meta device has no values to draw; drawing them all the same would load torch's compiler, which takes
+    longer than all the rest of a plan."""
+    import torch
+
+    for name in ("normal_", "uniform_"):
+        setattr(torch.Tensor, name, lambda self, *arguments, **options: self)
+    try:
+        yield
+    finally:
+        for name in ("normal_", "uniform_"):
+            delattr(torch.Tensor, name)
+
+
 def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     """Why this method cannot train this network on this data, and which part says so ("arch" or "method"), or None.
 
@@ -152,7 +168,7 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
     try:
         data = data_class(data_params)
-        with torch.device("meta"):
+        with torch.device("meta"), _without_draws():
             net = net_class(net_params, data.shape, data.classes)
         if len(net.blocks) == 0:
             return {"at": "arch", "why": "it has no blocks: there is nothing for a learning rule to train"}
