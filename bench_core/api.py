@@ -283,6 +283,13 @@ class Method(ABC):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         """Create feedback matrices and auxiliary networks. Overrides call `super().setup(net, task, tools)` first."""
         self.net, self.task, self.tools = net, task, tools
+        self.kept: dict[str, Tensor] = {}  # tensors that `state_dict` saves, unless the rule writes its own
+
+    def draw(self, *shape: int, std: float = 1.0) -> Tensor:
+        """A fixed random tensor, entries N(0, std²), from the rule's own stream (`tools.generator`), on the task's device."""
+        import torch
+
+        return (std * torch.randn(*shape, generator=self.tools.generator)).to(self.task.device)
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
@@ -294,11 +301,12 @@ class Method(ABC):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network, and all that a
-        training needs to go on beside the optimisers of its updaters and its two streams."""
-        return {}
+        training needs to go on beside the optimisers of its updaters and its two streams. By default what is in `kept`."""
+        return dict(self.kept)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state_dict`, called after `setup`."""
+        self.kept = {name: state[name] for name in self.kept}  # in the order of `setup`
 
 
 class LocalMethod(Method):
