@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from conftest import leftovers
 
 from bench_core import logs, processes
 from bench_core.budget import Budget, too_small_again
-from bench_core.executors import devices
+from bench_core.executors import devices, local
 
 IGNORES = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 NOTE = "open({path!r}, 'a').write(str(os.getpid()) + chr(10))\n"
@@ -221,3 +223,24 @@ def test_only_limits_that_are_set_are_kept() -> None:
     assert json.dumps(Budget().of_cell()) == "{}"
     assert os.sysconf("SC_PAGE_SIZE") <= processes.resident(os.getpid()) <= 1 << 40
     assert processes.proportional(os.getpid()) <= processes.resident(os.getpid())
+
+
+def test_a_second_interrupt_kills_at_once_and_leaves_no_row(
+    execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deaf workers and half a minute of patience: the second Ctrl-C ends the patience."""
+    monkeypatch.setattr(processes, "GRACE", 30.0)
+
+    def interrupted(*arguments: Any) -> None:
+        while len(list((tmp_path / "s").glob(".tmp-*/ready"))) < 2:
+            time.sleep(0.02)
+        threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_listen", interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        execute(IGNORES + "(store.temporary(final) / 'ready').touch()\ntime.sleep(600)", cells=3, slots=2)
+    assert time.monotonic() - started < 15
+    assert list((tmp_path / "s").iterdir()) == []
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

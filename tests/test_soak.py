@@ -114,7 +114,7 @@ methods: [dfa, credit_bridge]
 seeds: [1]
 floors: false
 data: {limit: 256}
-training: {epochs: 12, batch_size: 32}
+training: {epochs: 150, batch_size: 32}
 checkpoint_every: 1
 """
 MOMENTS = 20
@@ -143,7 +143,7 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
     for moment in range(MOMENTS):
         draw, results = random.Random(moment), f"killed-{moment}"
         process = bench.start("run", "soak.yaml", "--results", results, "--workers", "2")
-        time.sleep(draw.uniform(0.1, 1.0) * length)
+        time.sleep(draw.uniform(0.2, 0.9) * length)
         if process.poll() is None:
             killed = victims(process, draw)
             for pid in killed:
@@ -164,7 +164,7 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
 
 @pytest.mark.soak
 def test_soak_two_runners_on_one_folder(bench: Bench) -> None:
-    (bench.cwd / "soak.yaml").write_text(TINY.replace("epochs: 12", "epochs: 2"))
+    (bench.cwd / "soak.yaml").write_text(TINY.replace("epochs: 150", "epochs: 2"))
     assert bench("run", "soak.yaml", "--results", "straight").returncode == 0
     expected, weights, trained = printed(bench, "straight"), sums(bench.cwd / "straight"), 0
     for number in range(MOMENTS):
