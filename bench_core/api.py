@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import torch
@@ -214,6 +214,7 @@ class Credits:
     embed       what the embedding is trained with; default: a_0
     reduction   "sum": a credit belongs to one sample; "mean": it is a gradient of the batch-mean loss and carries 1/N
     in_use      False while the method trains with other credits than the audited ones (warm-up)
+    normalized  True: the blocks and the embedding are trained with these credits as they are, `normalize` is not applied to them
     readouts    further read-outs of the same credit by name, audited beside it
     """
 
@@ -222,6 +223,7 @@ class Credits:
     embed: Tensor | None = None
     reduction: Literal["sum", "mean"] = "sum"
     in_use: bool = True
+    normalized: bool = False
     readouts: dict[str, Sequence[Tensor]] = field(default_factory=dict)
 
     @property
@@ -242,12 +244,15 @@ class Tools:
     updaters    all that were lent so far; a training that goes on later finds their optimisers as they were
     generator   the method's own stream for feedback matrices, seeded from the run's seed
     aux_generator  the stream for auxiliary networks: their initial weights and the noise of their training
+    batches     a further pass over the training data for networks that are fitted outside the training steps; order,
+                augmentation and random targets are drawn from `aux_generator`
     """
 
     updater: Updater
     auxiliary: Callable[[Mapping[str, Sequence[torch.nn.Parameter]]], Updater]
     generator: torch.Generator
     aux_generator: torch.Generator
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     updaters: list[Updater] = field(default_factory=list)
 
 
@@ -255,15 +260,35 @@ class Method(ABC):
     """A learning rule with full control of its training step.
 
     Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`, `learn`, `after_update`, `state_dict`
-    and `load_state_dict`. `freeze` and `random_targets` are carried out by the core.
+    and `load_state_dict`. `freeze`, `train_last` and `random_targets` are carried out by the core. `passport` may be a property
+    where it depends on the parameters.
     """
 
     class Params(ParamsModel):
         """Options that every rule has; subclass it to add your own."""
 
         freeze: Literal["blocks"] | None = Field(None, description="blocks: the blocks keep their initial weights")
+        train_last: int | None = Field(
+            None, ge=0, le=1024, description="only the last k blocks are trained; 0 is another word for freeze: blocks"
+        )
         penalty: float = Field(0.0, ge=0.0, le=1e6, description="λ of λ·mean_batch ‖f_l‖², per block")
         random_targets: bool = Field(False, description="labels replaced by uniform random classes in every minibatch")
+
+        @model_validator(mode="before")
+        @classmethod
+        def _none_of_the_blocks(cls, values: Any) -> Any:
+            """`train_last: 0` becomes `freeze: blocks`, so that the two are one cell."""
+            if isinstance(values, dict) and type(values.get("train_last")) is int and values["train_last"] == 0:
+                return values | {"freeze": "blocks", "train_last": None}
+            return values
+
+        @model_validator(mode="after")
+        def _one_way_to_freeze(self) -> Self:
+            if self.freeze and self.train_last:
+                raise ValueError(
+                    f"freeze: blocks trains no block and train_last: {self.train_last} does; give one of them"
+                )
+            return self
 
     passport: ClassVar[Passport] = Passport()
     laws: ClassVar[Laws] = Laws()

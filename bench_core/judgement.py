@@ -34,12 +34,18 @@ UNTRAINED = "already fires on the untrained network"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 CORE_DEFAULTS: dict[str, Any] = {
     "freeze": None,
+    "train_last": None,
     "penalty": 0.0,
     "random_targets": False,
     "normalize": "sample",
     "normalize_eps": 1e-6,
 }
-_EVERY_RULE = ("freeze", "penalty", "random_targets")  # options of every rule; the other two belong to the local ones
+_EVERY_RULE = (
+    "freeze",
+    "train_last",
+    "penalty",
+    "random_targets",
+)  # options of every rule; the other two belong to the local ones
 
 
 @dataclass(frozen=True)

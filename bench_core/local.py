@@ -71,6 +71,12 @@ def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = 
     return credit / (credit.square().mean(dims, keepdim=True).sqrt() + eps)
 
 
+def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False) -> Tensor:
+    """rms of a credit as the options `normalize` and `normalize_eps` say."""
+    eps = options.normalize_eps
+    return rms(credit, eps.per_n / len(credit) if isinstance(eps, PerN) else eps, options.normalize, tokens)
+
+
 def as_credits(credits: Credits | Sequence[Tensor] | None) -> Credits:
     """A rule's answer in full form. Raises TypeError where there is none: a local rule cannot train without credit."""
     if credits is None:
@@ -91,7 +97,10 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
     credits = as_credits(method.credit(seen, y, epoch))
 
     n = len(x)
-    eps = options.normalize_eps.per_n / n if isinstance(options.normalize_eps, PerN) else options.normalize_eps
+
+    def scaled(credit: Tensor) -> Tensor:
+        return credit if credits.normalized else normalised(credit, options, net.tokens)
+
     tensors: list[Tensor] = []
     seeds: list[Tensor | None] = []
     if loss.requires_grad:  # not where the readout is fixed
@@ -99,11 +108,11 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         seeds.append(None)
     if states.h[0].requires_grad:
         tensors.append(states.h[0])
-        seeds.append(rms(credits.for_embed, eps, options.normalize, net.tokens) / n)
+        seeds.append(scaled(credits.for_embed) / n)
     for f, c in zip(states.f, credits.for_blocks, strict=True):
         if not f.requires_grad:  # frozen
             continue
-        seed = rms(c, eps, options.normalize, net.tokens)
+        seed = scaled(c)
         tensors.append(f)
         seeds.append((seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n)
     method.tools.updater.descend(tensors, seeds)

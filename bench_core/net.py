@@ -164,10 +164,13 @@ class Net(nn.Module):
         return {name: parameters for name, parameters in named.items() if parameters}
 
     @torch.no_grad()
-    def freeze_blocks(self) -> None:
-        """`freeze: blocks`: the blocks keep their initial weights."""
-        for parameter in self.blocks.parameters():
-            parameter.requires_grad_(False)
+    def freeze_blocks(self, train_last: int = 0) -> None:
+        """The blocks keep their initial weights, but for the last `train_last` of them. Raises ValueError if there are fewer."""
+        if train_last > self.depth:
+            raise ValueError(f"train_last: {train_last} asks for more blocks than the {self.depth} that there are")
+        for block in self.blocks[: self.depth - train_last]:
+            for parameter in block.parameters():
+                parameter.requires_grad_(False)
 
 
 def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:

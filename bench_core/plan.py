@@ -132,14 +132,15 @@ class _Drafts:
 
     def add_references(self, ceiling: int) -> None:
         """Matched floors, the bp floor and the ceiling, for every recipe and seed, where they are not there yet."""
-        bp, unpenalised = self.refs[ceiling], {"freeze": "blocks", "penalty": 0.0}
+        bp, unpenalised = self.refs[ceiling], {"freeze": "blocks", "train_last": None, "penalty": 0.0}
 
         def floor(method: int) -> int:
             ref = self.refs[method]
             return self._ref(ref.name, {**ref.params, **unpenalised})
 
         def is_ceiling(ref: ComponentRef) -> bool:
-            return ref.name == bp.name and ref.params["freeze"] is None and not ref.params["random_targets"]
+            whole = ref.params["freeze"] is None and ref.params["train_last"] is None
+            return ref.name == bp.name and whole and not ref.params["random_targets"]
 
         floors = {method: floor(method) for method in {draft.method for draft in self.found} | {self._same[ceiling]}}
         own = list(self.found.items())

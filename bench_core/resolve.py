@@ -113,7 +113,7 @@ def _component(
             }, None
         told: dict[str, Any] = {"name": item.full_name, "params": validated.model_dump(mode="json")}
         if kind == "method":
-            told["passport"] = target.passport.as_dict()
+            told["passport"] = target(validated).passport.as_dict()
         if kind == "diagnostic":
             told |= {"when": target.when, "direction": target.direction, "across": target.across}
         if kind == "dataset":
@@ -178,6 +178,9 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
         return {"at": "arch", "why": f"it cannot be built for inputs of shape {data_class.shape}: {brief(error)}"}
     if data.regression and getattr(rule_params, "random_targets", False):
         return {"at": "method", "why": "random_targets draws classes, and this data set has none"}
+    if (rule_params.train_last or 0) > net.depth:
+        why = f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that there are"
+        return {"at": "method", "why": why}
     try:
         reason = rule(rule_params).unsupported(net)
     except (Exception, SystemExit) as error:

@@ -1,7 +1,7 @@
 """Named random streams, each derived from the run's seed, so that drawing more from one never shifts another.
 
     init                    torch's global CPU generator, seeded with the seed itself (docs/protocol.md, section 10)
-    feedback, auxiliary     a method's feedback matrices; its auxiliary networks and the noise of their training
+    feedback, auxiliary     a method's feedback matrices; its auxiliary networks, the noise and the further passes of their training
     order, augmentation     the order of the training images; crops and flips
     random_targets          the control with random labels
     probe, nulls            draws of diagnostics

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from bench_core.api import Method, Task, Tools
 from bench_core.data import Data
@@ -56,6 +57,8 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
     if method.params.freeze == "blocks":
         net.freeze_blocks()
+    elif method.params.train_last is not None:
+        net.freeze_blocks(method.params.train_last)
     net.loss = data.loss
     if method.params.random_targets and not net.loss.classes:
         raise BenchError(f"random_targets draws classes, and this data set has none (its loss is {net.loss.name})")
@@ -82,14 +85,33 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
         return updaters[-1]
 
+    aux_generator = stream(seed, "auxiliary")
     tools = Tools(
         updater=updaters[0],
         auxiliary=auxiliary,
         updaters=updaters,
         generator=stream(seed, "feedback"),
-        aux_generator=stream(seed, "auxiliary"),
+        aux_generator=aux_generator,
+        batches=further_passes(method, data, training["batch_size"], aux_generator),
     )
     method.setup(net, task, tools)
+
+
+def further_passes(
+    method: Method, data: Data, batch_size: int, draws: torch.Generator
+) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    """Passes over the training data beside the training, each in another order: all that they draw is drawn from `draws`."""
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in data.epoch(batch_size, draws, draws):
+            yield x, random_classes(data, y, draws) if method.params.random_targets else y
+
+    return batches
+
+
+def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
+    """Uniform random labels instead of y."""
+    return torch.randint(data.classes, y.shape, generator=draws).to(y.device)
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
@@ -142,7 +164,7 @@ def train(
         with precision(training):
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
                 if method.params.random_targets:
-                    y = torch.randint(data.classes, y.shape, generator=random_targets).to(y.device)
+                    y = random_classes(data, y, random_targets)
                 losses[step] = method.step(x, y, epoch)
         finite = bool(losses.isfinite().all())
         seconds = time.perf_counter() - started

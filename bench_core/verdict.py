@@ -167,7 +167,8 @@ class _Floors:
         return Floor(name, kind, found, math.fsum(found.values()) / len(found))
 
     def matched(self, ref: ComponentRef) -> Floor:
-        key = ref_key(ref, freeze="blocks", penalty=CORE_DEFAULTS["penalty"])  # floors never carry a penalty
+        # floors never carry a penalty
+        key = ref_key(ref, freeze="blocks", train_last=None, penalty=CORE_DEFAULTS["penalty"])
         return self._of(f"{ref.short}[freeze=blocks]", [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:

@@ -155,14 +155,14 @@ class RemembersSeeds(Direct):
 
 
 class FeedbackOfTheFirstCell(Direct):
-    kept: ClassVar[dict[int, Tensor]] = {}
+    first: ClassVar[dict[int, Tensor]] = {}
 
     def setup(self, net, task, tools):
-        if not self.kept:
+        if not self.first:
             super().setup(net, task, tools)
-            self.kept.update({layer: self.B[max(self.B)] for layer in range(9)})
+            self.first.update({layer: self.B[max(self.B)] for layer in range(9)})
         LocalMethod.setup(self, net, task, tools)
-        self.B = {layer: self.kept[layer] for layer in [*net.sites, *({0} - set(net.sites))]}
+        self.B = {layer: self.first[layer] for layer in [*net.sites, *({0} - set(net.sites))]}
 
 
 class DrawsInAnAudit(Direct):

@@ -124,7 +124,10 @@ def told(model: type[BaseModel], values: dict[str, Any]) -> list[Explained]:
         ),
         ({"freeze": 3}, ("freeze", "must be blocks or null, not 3")),
         ({"normalise": "batch"}, ("normalise", "unknown key", "did you mean normalize")),
-        ({"zzz": 1}, ("zzz", "unknown key", "known: freeze, normalize, normalize_eps, penalty, random_targets")),
+        (
+            {"zzz": 1},
+            ("zzz", "unknown key", "known: freeze, normalize, normalize_eps, penalty, random_targets, train_last"),
+        ),
         ({"normalize_eps": "x"}, ("normalize_eps", "must be a number or a mapping with per_n, not the text 'x'")),
         ({"normalize_eps": []}, ("normalize_eps", "must be a number or a mapping with per_n, not a list")),
         ({"normalize_eps": None}, ("normalize_eps", "must be a number or a mapping with per_n, not null")),
@@ -292,7 +295,7 @@ def test_the_plan_names_the_place_in_the_suite(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(SuiteError) as caught:
         plan._raise_faults(suite, specs, rows, [], components, {})
     assert sorted(str(caught.value).split("\n")) == [
-        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, normalize_eps, penalty, random_targets",
+        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, normalize_eps, penalty, random_targets, train_last",
         "s.yaml:7:26: methods[0].normalize_eps.per_n: must be above 0, and finite, not 0",
         "s.yaml:8:12: methods[0].penalty: must be between 0 and 1,000,000, not 1000000000.0",
         "s.yaml:9:37: matrix.method.normalize[1]: must be sample, batch or none, not the text 'btch'; "

@@ -106,7 +106,7 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
 
 
 def test_the_suites_that_have_been_published_make_claims() -> None:
-    published = {
+    published = {"depth_ladder", "structured_aux"} | {
         "audit5", "audit6", "penalty", "lambda_sweep", "depth_sweep", "width", "temporal", "cnn", "vit", "synthetic_ladder",
         "random_targets", "no_terminal_norm", "no_residual", "normalization", "lq_toy",
     }  # fmt: skip

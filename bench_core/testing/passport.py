@@ -25,7 +25,7 @@ RATE = 0.05
 def skip_if_declared(subject: MethodSubject, *uses: str) -> None:
     """Raises Skipped where the passport declares one of these."""
     for use in uses:
-        if getattr(subject.target.passport, use):
+        if getattr(subject.method().passport, use):
             raise Skipped(f"declared: Passport({use}=True)")
 
 
@@ -170,7 +170,7 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
         trial.net.log.runs[:] = [0] * trial.net.depth
         trial.steps(1, first=1)
         runs = max(trial.net.log.runs)
-        if runs > 1 and not subject.target.passport.extra_forward_passes:
+        if runs > 1 and not subject.method().passport.extra_forward_passes:
             raise Failed(
                 f"a step runs a block {runs} times ({shape} network): declare Passport(extra_forward_passes=True)"
             )

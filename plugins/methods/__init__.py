@@ -4,6 +4,8 @@ from bench_core.api import Component, hookimpl
 
 AUDIT = "definition as in Hao, Wan, Zhai 2026, arXiv:2606.21126"
 
+NULL = "null method of this suite"
+
 
 @hookimpl
 def bench_methods() -> list[Component]:
@@ -20,4 +22,11 @@ def bench_methods() -> list[Component]:
                   AUDIT),
         Component("ep", f"{here}.ep:EquilibriumPropagation", "nudged relaxation of a feed-forward energy",
                   "Scellier, Bengio 2017, arXiv:1602.05179"),
+        Component("vec", f"{here}.vec:Vec", "vector credit, fitted to measured changes of the loss", AUDIT),
+        Component("perlayer_vector", f"{here}.perlayer_vector:PerLayerVector", "null: one trained vector per state for all samples",
+                  AUDIT),
+        Component("blend", f"{here}.blend:Blend", "dfa, then dfa mixed with an auxiliary credit or one of its nulls", AUDIT),
+        Component("random_credit", f"{here}.random_credit:RandomCredit", "null: an untrained network of state and depth", NULL),
+        Component("shuffled_credit", f"{here}.shuffled_credit:ShuffledCredit", "null: true credit, dealt to other samples", NULL),
+        Component("noise_credit", f"{here}.noise_credit:NoiseCredit", "null: Gaussian noise with the norms of dfa's credit", NULL),
     ]  # fmt: skip

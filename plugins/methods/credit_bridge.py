@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens
+from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from pydantic import Field
 from torch import Tensor
@@ -94,15 +94,7 @@ class CreditBridge(LocalMethod):
         return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
 
     def state_dict(self) -> dict[str, Tensor]:
-        nets = {"value": self.value, "slow": self.slow, "lens": self.lens}
-        own = {f"{net}.{name}": value for net, module in nets.items() for name, value in module.state_dict().items()}
-        return own | {f"dfa.{name}": value for name, value in self.dfa.state_dict().items()}
+        return packed(value=self.value, slow=self.slow, lens=self.lens, dfa=self.dfa)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-        self.value.load_state_dict(part("value."))
-        self.slow.load_state_dict(part("slow."))
-        self.lens.load_state_dict(part("lens."))
-        self.dfa.load_state_dict(part("dfa."))
+        unpack(state, value=self.value, slow=self.slow, lens=self.lens, dfa=self.dfa)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens
+from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
 from pydantic import Field
 from torch import Tensor
 
@@ -71,10 +71,7 @@ class StateBridge(LocalMethod):
         return Credits(audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction=reduction)
 
     def state_dict(self) -> dict[str, Tensor]:
-        nets = {"bridge": self.bridge, "lens": self.lens}
-        return {f"{net}.{name}": value for net, module in nets.items() for name, value in module.state_dict().items()}
+        return packed(bridge=self.bridge, lens=self.lens)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for start, module in (("bridge.", self.bridge), ("lens.", self.lens)):
-            own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            module.load_state_dict(own)
+        unpack(state, bridge=self.bridge, lens=self.lens)

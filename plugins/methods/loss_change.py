@@ -1,0 +1,137 @@
+"""What vec, perlayer_vector and blend share: a network whose credit is fitted to measured changes of the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench_core.api import LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.local import rms
+from bench_core.net import top_gradient
+from bench_core.streams import draws_from
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+class FitParams(LocalMethod.Params):
+    """Options of every rule that has such a fit."""
+
+    directions: int = Field(4, ge=1, le=4096, description="M, fresh random directions per state and step")
+    step: float = Field(0.01, gt=0.0, le=10.0, description="ε, size of a perturbation relative to the state")
+    differences: Literal["central", "forward"] = Field("central", description="two-sided or one-sided differences")
+    terminal: float = Field(0.0, ge=0.0, le=1e6, description="weight of the match with ∂loss/∂h_L at the last state")
+
+
+def fitted_passport(params: FitParams) -> Passport:
+    """What such a fit uses: losses of perturbed passes, and ∂loss/∂h_L where there is a terminal term."""
+    exact_top = params.terminal > 0
+    return Passport(extra_forward_passes=True, learned_feedback=True, non_local_state=True, exact_top_credit=exact_top)
+
+
+class LossChangeFit:
+    """A network α(h_l, t_l, s) ∈ R^d (s = e, t_l = l/L) whose credit a_l = α/r_l is fitted to measured changes of the loss.
+
+    r_l = rms over the features of the sample's h_l: perturbations are relative to the state, so that neither float32 nor the
+    fit is lost where states explode behind a terminal LayerNorm. For each of M `directions` and every state that gets credit:
+
+        v = r_l·u,  u ~ N(0, I) fresh per sample,  δ = (loss(h_l + ε·v) − loss(h_l − ε·v)) / 2ε
+
+    (one-sided: (loss(h_l + ε·v) − loss(h_l)) / ε), the rest of the network run from there, and one AdamW step (1e-3, no weight
+    decay, clipped) down the mean of (⟨a_l, v⟩ − δ)² over samples, states and directions, plus
+    terminal·mean ‖rms(a_L) − rms(∂loss/∂h_L)‖². δ estimates ⟨g_l, v⟩, so the minimiser is E[g_l | h_l, l, e]. States of unequal
+    size are seen through the lens, and u lives in what is seen. In training mode BatchNorm normalises by the perturbed batch,
+    and a sample's δ is the change of its own loss alone.
+
+    sees     edits (h, t, s) before the network sees them
+    target   edits the measured δ, (layers, N); None: nothing is measured, and δ = 0
+    """
+
+    def __init__(
+        self, net: Net, task: Task, tools: Tools, params: FitParams, network: Callable[[int], nn.Module] | None = None
+    ) -> None:
+        self.net, self.params, self.draws = net, params, tools.aux_generator
+        self.layers = sorted({0, *net.sites})
+        self.lens = Lens(task, tools.aux_generator).to(task.device)
+        with draws_from(tools.aux_generator):
+            made = network(self.lens.width) if network else BridgeNet(self.lens.width, task.classes, self.lens.width)
+        self.network = made.to(task.device)
+        self.optimiser = tools.auxiliary({"vector": list(self.network.parameters())})
+        self.sees: Callable[[Tensor, Tensor, Tensor], Inputs] = lambda h, t, s: (h, t, s)
+        self.target: Callable[[Tensor], Tensor] | None = lambda changes: changes
+
+    def answer(self, states: States, layers: list[int]) -> list[Tensor]:
+        """α of several layers, led back from what is seen to the shapes of the states: r_l·a_l."""
+        hs = [states.h[layer] for layer in layers]
+        seen = self.sees(*self.lens.stacked(hs, layers, self.net.depth, states.output_error))
+        out = self.network(*seen).chunk(len(layers))
+        return [self.lens.back(alpha, h) for alpha, h in zip(out, hs, strict=True)]
+
+    @torch.no_grad()
+    def relative_credit(self, states: States) -> dict[int, Tensor]:
+        """r_l·a_l by layer: the loss per relative step. It is of order 1 where states explode and a_l sinks below any eps."""
+        return dict(zip(self.layers, self.answer(states, self.layers), strict=True))
+
+    def credit(self, states: States) -> dict[int, Tensor]:
+        """a_l by layer, per sample."""
+        return {layer: a / relative(states.h[layer]) for layer, a in self.relative_credit(states).items()}
+
+    def directions(self, h: Tensor) -> Tensor:
+        """u, shaped like h."""
+        return self.lens.back(torch.randn(len(h), self.lens.width, generator=self.draws).to(h), h)
+
+    @torch.no_grad()
+    def changes(self, states: States, y: Tensor, directions: list[Tensor]) -> Tensor:
+        """δ, (layers, N). Perturbed copies of h_l join those of the layers below on their way up, so each block runs once."""
+        n, step, central = len(y), self.params.step, self.params.differences == "central"
+        shifts = [step, -step] if central else [step]
+        waiting = dict(zip(self.layers, directions, strict=True))
+        copies: list[Tensor] = []
+        for layer in range(self.net.depth + 1):
+            if layer in waiting:
+                h = states.h[layer]
+                v = relative(h) * waiting[layer]
+                copies = [torch.cat([*copies, *(torch.add(h, v, alpha=shift) for shift in shifts)])]
+            if layer < self.net.depth:
+                copies = [self.net.advance(copies[0], layer)[0]]
+        logits = self.net.readout(copies[0])
+        losses = self.net.loss(logits, torch.cat([y] * (len(logits) // n)), "none").view(-1, len(shifts), n)
+        if central:
+            return (losses[:, 0] - losses[:, 1]) / (2 * step)
+        return (losses[:, 0] - self.net.loss(states.logits, y, "none")) / step
+
+    def learn(self, states: States, y: Tensor) -> None:
+        answers = self.answer(states, self.layers)
+        loss = torch.zeros((), device=y.device)
+        for _ in range(self.params.directions):
+            u = [self.directions(states.h[layer]) for layer in self.layers]
+            predicted = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(answers, u, strict=True)])
+            wanted = 0.0 if self.target is None else self.target(self.changes(states, y, u))
+            loss = loss + (predicted - wanted).square().mean() / self.params.directions
+        if self.params.terminal:
+            (top,), exact = self.answer(states, [self.net.depth]), top_gradient(self.net, states.h[-1], y)
+            loss = loss + self.params.terminal * (rms(top.flatten(1)) - rms(exact.flatten(1))).square().mean()
+        self.optimiser.descend(loss)
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes through the blocks that a step's measurements amount to, rounded up."""
+        runs = sum(self.net.depth - layer for layer in self.layers) / self.net.depth
+        sides = 2 if self.params.differences == "central" else 1
+        return 0 if self.target is None else math.ceil(self.params.directions * sides * runs)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return packed(vector=self.network, lens=self.lens)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        unpack(state, vector=self.network, lens=self.lens)
+
+
+def relative(h: Tensor) -> Tensor:
+    """r_l: rms over all features of each sample, shaped to multiply h."""
+    return h.flatten(1).square().mean(1).sqrt().clamp_min(1e-12).view(-1, *[1] * (h.dim() - 1))

@@ -1,0 +1,53 @@
+"""noise_credit: a null method, Gaussian noise with the norms of dfa's credit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from torch import Tensor
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+
+
+class NoiseCredit(LocalMethod):
+    """a_l = z_l·‖d_l‖/‖z_l‖ per sample, z_l ~ N(0, I) fresh every step, d_l the credit that dfa would give (e·B_l): all of dfa
+    but its direction. Norms are over the flattened state, or over a token where states are tokens. The noise is kept as its
+    seed, so that audits meet the noise in use.
+    """
+
+    passport = Passport()
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.dfa = DirectFeedbackAlignment(self.params)
+        self.dfa.setup(net, task, tools)
+        self.redraw()
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        self.redraw()
+
+    def redraw(self) -> None:
+        self.seed = torch.randint(2**62, (), generator=self.tools.aux_generator)
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        draws = torch.Generator().manual_seed(int(self.seed))
+        own = self.dfa.credit(states, y, epoch)
+
+        def like(credit: Tensor) -> Tensor:
+            noise = torch.randn(credit.shape, generator=draws).to(credit)
+            over = tuple(range(2 if self.net.tokens else 1, credit.dim()))
+            size = [t.square().sum(over, keepdim=True).sqrt() for t in (credit, noise)]
+            return noise * (size[0] / size[1])
+
+        embed = like(own.for_embed)
+        sites = dict(zip(self.net.sites, own.audited, strict=True))
+        return Credits(audited=[embed if site == 0 else like(a) for site, a in sites.items()], embed=embed)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"seed": self.seed, **self.dfa.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.seed = state["seed"]
+        self.dfa.load_state_dict(state)

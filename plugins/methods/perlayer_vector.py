@@ -1,0 +1,59 @@
+"""perlayer_vector: one trainable vector per state, the same for all samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
+from torch import Tensor, nn
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+
+
+class LayerVectors(nn.Module):
+    """(h_l, t_l, s) → w_l, whatever h_l and s are: L + 1 vectors, entries N(0, 1/d) at first."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(width**-0.5 * torch.randn(depth + 1, width))
+
+    def forward(self, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """t (N,) = l/L → (N, width)."""
+        return self.vectors[(t * (len(self.vectors) - 1)).round().long()]
+
+
+class PerLayerVector(LocalMethod):
+    """a_l = w_l/rms(h_l) with one vector w_l per state, trained as vec trains its network (`LossChangeFit`): the best credit that
+    knows the depth and nothing of the sample; a null method. The direction is the same for all samples, so all that a block can
+    learn from it is to push every sample the same way. In the publication it is a branch of `blend`.
+    Source: arXiv:2606.21126.
+    """
+
+    Params = FitParams
+
+    @property
+    def passport(self) -> Passport:
+        return fitted_passport(self.params)
+
+    @property
+    def forward_passes(self) -> int:
+        """The training's pass and those of the measurements."""
+        return 1 + self.fit.forward_passes
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.fit = LossChangeFit(net, task, tools, self.params, lambda width: LayerVectors(net.depth, width))
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        self.fit.learn(states, y)
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        a = self.fit.credit(states)
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.fit.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.fit.load_state_dict(state)

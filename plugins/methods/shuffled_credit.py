@@ -1,0 +1,72 @@
+"""shuffled_credit: a null method that deals true credit to the wrong samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from pydantic import Field
+from torch import Tensor
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.net import exact_gradients
+
+
+class ShuffledCredit(LocalMethod):
+    """a_l of a sample is the credit of another sample of the batch: of `bp` (c_l = g_{l+1}, audited g_l, embedding g_0, per
+    sample) or of `dfa`. One permutation per step, the same for all layers, drawn as a random cycle through the batch, so that no
+    sample keeps its own. The batch mean of the credit, and with it what all samples share, is untouched: that this null leaves in.
+    """
+
+    class Params(LocalMethod.Params):
+        """Options of shuffled_credit."""
+
+        of: Literal["bp", "dfa"] = Field("bp", description="whose credit is shuffled")
+
+    @property
+    def passport(self) -> Passport:
+        exact = self.params.of == "bp"
+        return Passport(
+            exact_hidden_gradients=exact, weight_transport=exact, extra_forward_passes=exact, non_local_state=exact,
+            exact_top_credit=exact,
+        )  # fmt: skip
+
+    @property
+    def forward_passes(self) -> int:
+        """The training's pass and, for bp's credit, the one that is differentiated."""
+        return 2 if self.params.of == "bp" else 1
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.dfa = DirectFeedbackAlignment(self.params)
+        self.dfa.setup(net, task, tools)
+        self.redraw()
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        self.redraw()
+
+    def redraw(self) -> None:
+        """A new permutation: kept as its seed, so that audits of batches of any size meet the one in use."""
+        self.seed = torch.randint(2**62, (), generator=self.tools.aux_generator)
+
+    def others(self, n: int) -> Tensor:
+        """(n,): the index of the sample whose credit each one gets."""
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(int(self.seed)))
+        return torch.empty_like(order).scatter_(0, order, order.roll(1))
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        others = self.others(len(y)).to(y.device)
+        if self.params.of == "bp":
+            g = [gradient[others] for gradient in exact_gradients(self.net, states.h[0], y)]
+            return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
+        own = self.dfa.credit(states, y, epoch)
+        return Credits(audited=[a[others] for a in own.audited], embed=own.for_embed[others])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"seed": self.seed, **self.dfa.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.seed = state["seed"]
+        self.dfa.load_state_dict(state)

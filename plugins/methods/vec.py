@@ -1,0 +1,63 @@
+"""vec: vector credit, a network fitted to measured changes of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench_plugins.methods.bridge import packed, unpack
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
+from pydantic import Field
+from torch import Tensor
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+
+
+class Vec(LocalMethod):
+    """a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample: the bridges' trunk with a vector for its output, trained every
+    step so that ⟨a_l, v⟩ equals the measured change of the loss along M = 4 fresh random directions v per sample and state, by
+    central differences (`LossChangeFit` has the equations, and says what a step ε is).
+
+    The source is silent about the size of a step and the scale of what is fitted; both are relative to ‖h_l‖ here. Its variants
+    are options: `directions` 8 and 16, `differences: forward`, `terminal` (the weight of the terminal term, tw in its tables)
+    and `warmup` (wr: the share of the epochs that is trained with the credits of dfa while the network learns; the audited
+    credit is its own all along, marked not in use until then). The defaults are the definition: neither of the last two.
+    Source: arXiv:2606.21126.
+    """
+
+    class Params(FitParams):
+        """Options of vec."""
+
+        warmup: float = Field(0.0, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa")
+
+    @property
+    def passport(self) -> Passport:
+        return fitted_passport(self.params)
+
+    @property
+    def forward_passes(self) -> int:
+        """The training's pass and those of the measurements."""
+        return 1 + self.fit.forward_passes
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.dfa = DirectFeedbackAlignment(self.params)
+        self.dfa.setup(net, task, tools)
+        self.fit = LossChangeFit(net, task, tools, self.params)
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        self.fit.learn(states, y)
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        a = self.fit.credit(states)
+        own = Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+        if epoch >= self.params.warmup * self.task.epochs:
+            return own
+        warm = self.dfa.credit(states, y, epoch)
+        return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return packed(fit=self.fit, dfa=self.dfa)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        unpack(state, fit=self.fit, dfa=self.dfa)
