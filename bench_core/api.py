@@ -298,7 +298,8 @@ class Method(ABC):
 
     @property
     def forward_passes(self) -> int:
-        """Passes through the blocks per training step, for the cost columns."""
+        """Batches that run through the busiest block in a training step, for the cost columns: a rule that stacks perturbed
+        copies of a batch counts each of them. Where a training has several phases, the dearest counts."""
         return 1
 
     def unsupported(self, net: Net) -> str | None:

@@ -432,7 +432,7 @@ METHODS = [
     (ReadsLabels, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
     (OwnLoss, "labels_reach_the_blocks_only_if_declared", "use net.loss"),
     (ReadsTheHead, "the_head_is_read_backward_only_if_declared", "Passport(exact_top_credit=True)"),
-    (RunsTwice, "forward_passes_are_counted", "runs a block 2 times"),
+    (RunsTwice, "forward_passes_are_counted", "runs 2 batches through a block"),
     (Miscounts, "forward_passes_are_counted", "forward_passes says 5"),
     (TrainsItsFeedback, "feedback_is_learned_only_if_declared", "Passport(learned_feedback=True)"),
     (ReadsOtherStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),

@@ -515,7 +515,9 @@ def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
     own = {key: value.clone() for key, value in made.state_dict().items()}
     made.step(x, y, 9)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    after = {key: value for key, value in made.state_dict().items() if key != "seed"}  # of a null that is drawn anew
+    after = {
+        key: value for key, value in made.state_dict().items() if value.is_floating_point()
+    }  # no counter of a null
     learned = any(not torch.equal(value, own[key]) for key, value in after.items())
     assert learned == made.passport.learned_feedback
 

@@ -73,9 +73,10 @@ def fitted(method, net, data, steps):
 
 @pytest.mark.parametrize("options", [{}, {"terminal_norm": False}, {"residual": False}])
 @pytest.mark.parametrize(("differences", "step", "exact_to"), [("central", 1e-4, 1e-6), ("forward", 1e-6, 1e-4)])
-def test_measured_changes_are_the_exact_directional_derivatives(data, options, differences, step, exact_to):
+@pytest.mark.parametrize("scale", ["state", "fixed"])
+def test_measured_changes_are_the_exact_directional_derivatives(data, options, differences, step, exact_to, scale):
     """δ = ⟨g_l, r_l·u⟩ up to the error of the difference (float64), for every state that gets credit."""
-    method = rule("vec", differences=differences, step=step)
+    method = rule("vec", differences=differences, step=step, scale=scale)
     method, net, x, y = doubled(method, resmlp(**options), data)
     states = net.states(x).detach(y)
     u = [method.fit.directions(states.h[layer]) for layer in method.fit.layers]
@@ -83,7 +84,7 @@ def test_measured_changes_are_the_exact_directional_derivatives(data, options, d
     g = exact_gradients(net, states.h[0], y)
     assert method.fit.layers == sorted({0, *net.sites})
     for delta, layer, direction in zip(found, method.fit.layers, u, strict=True):
-        v = states.h[layer].square().mean(1, keepdim=True).sqrt() * direction
+        v = (states.h[layer].square().mean(1, keepdim=True).sqrt() if scale == "state" else 1) * direction
         torch.testing.assert_close(delta, (g[layer] * v).sum(1), rtol=exact_to, atol=exact_to)
 
 
@@ -156,9 +157,10 @@ def test_vec_trains_with_dfa_while_it_warms_up(data, batch):
 
 
 def test_forward_passes_count_the_measurements(data):
-    """L = 3, residual: a perturbed copy of h_0, h_1, h_2 runs through 3, 2, 1 blocks, two passes for each direction and side."""
-    assert ready(rule("vec"), resmlp(), data)[0].forward_passes == 1 + 4 * 2 * 2
-    assert ready(rule("vec", differences="forward", directions=1), resmlp(), data)[0].forward_passes == 1 + 2
+    """L = 3, residual: perturbed copies of h_0, h_1, h_2 run through the last block, for each direction and side."""
+    assert ready(rule("vec"), resmlp(), data)[0].forward_passes == 1 + 4 * 2 * 3
+    assert ready(rule("vec", differences="forward", directions=1), resmlp(), data)[0].forward_passes == 1 + 3
+    assert ready(rule("vec"), resmlp(residual=False), data)[0].forward_passes == 1 + 4 * 2 * 3
     assert ready(blend("zero_target"), resmlp(), data)[0].forward_passes == 1
 
 

@@ -2,7 +2,7 @@
 
 Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass goes on with the true values.
 Whatever reads the parameter, and whatever back-propagates through the layer, sees the noise; whatever only runs the layer
-forward (forward-mode derivatives included) sees no difference. Every block counts how often it runs, and notes when
+forward (forward-mode derivatives included) sees no difference. Every block counts the rows that it runs on, and notes when
 a gradient leaves it downwards into another block.
 """
 
@@ -78,7 +78,7 @@ class Dense(nn.Linear):
 class Log:
     """What blocks were seen to do."""
 
-    runs: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)  # that each block was run on
     leaks: set[int] = field(default_factory=set)  # blocks out of which a gradient went down into the block below
 
 
@@ -116,7 +116,7 @@ class Block(nn.Module):
                                     [Dense(width, 2 * width), Dense(2 * width, width)])  # fmt: skip
 
     def forward(self, h: Tensor) -> Tensor:
-        self.log.runs[self.number] += 1
+        self.log.rows[self.number] += len(h)
         if self.number > 0 and h.requires_grad and h.grad_fn is not None:
             h = _Watch.apply(h, self.log, self.number)
         first, *second = self.layers

@@ -9,13 +9,14 @@ options and larger networks may use it. The probes catch accident and laziness, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import LAST, MethodSubject, Trial, distance, equal, noisy
+from bench_core.testing.subjects import BATCH, LAST, MethodSubject, Trial, distance, equal, noisy
 
 SEEN = 1e-2  # relative change that is no rounding
 STEPS = 2
@@ -164,27 +165,35 @@ def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
 
 @check("method", "passport")
 def forward_passes_are_counted(subject: MethodSubject) -> None:
-    """`forward_passes` is the number of runs of the busiest block in a step; more than one is declared."""
+    """`forward_passes` is how many batches run through the busiest block in a step; more than one is declared."""
     for shape, trial in subject.trials():
         trial.steps(1)
-        trial.net.log.runs[:] = [0] * trial.net.depth
+        trial.net.log.rows[:] = [0] * trial.net.depth
         trial.steps(1, first=1)
-        runs = max(trial.net.log.runs)
+        runs = ceil(max(trial.net.log.rows) / BATCH)
         if runs > 1 and not subject.method().passport.extra_forward_passes:
             raise Failed(
-                f"a step runs a block {runs} times ({shape} network): declare Passport(extra_forward_passes=True)"
+                f"a step runs {runs} batches through a block ({shape} network): declare Passport(extra_forward_passes=True)"
             )
         if runs != trial.method.forward_passes:
-            raise Failed(f"a step runs a block {runs} times; forward_passes says {trial.method.forward_passes}")
+            raise Failed(
+                f"a step runs {runs} batches through a block; forward_passes says {trial.method.forward_passes}"
+            )
 
 
 @check("method", "passport")
 def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
-    """Training changes nothing in state_dict, and asks for no auxiliary optimiser."""
+    """Training changes nothing in state_dict but counters (integers), and asks for no auxiliary optimiser."""
     skip_if_declared(subject, "learned_feedback")
     trial = subject.trial()
-    before = {name: value.detach().clone() for name, value in trial.method.state_dict().items()}
-    name = equal(before, trial.steps(STEPS).method.state_dict())
+
+    def feedback() -> dict[str, Tensor]:
+        state = trial.method.state_dict().items()
+        return {name: value.detach().clone() for name, value in state if value.is_floating_point()}
+
+    before = feedback()
+    trial.steps(STEPS)
+    name = equal(before, feedback())
     if name is not None:
         raise Failed(f"{name} changes in training: declare Passport(learned_feedback=True)")
 

@@ -20,7 +20,7 @@ from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import ProbeNet
 from bench_core.train import set_up
 
-FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 4
+FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
 LAST = EPOCHS - 1  # the epoch that steps are taken in: warm-ups are over
 SHAPES: dict[str, dict[str, Any]] = {
     "residual": {},

@@ -11,6 +11,7 @@ from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
 from bench_plugins.methods.perlayer_vector import LayerVectors
+from bench_plugins.methods.redrawn import Redrawn
 from pydantic import Field
 from torch import Tensor
 
@@ -63,8 +64,7 @@ class Blend(LocalMethod):
         if self.params.branch in UNFITTED:
             return Passport()
         used = fitted_passport(self.params)
-        measures = self.params.branch != "zero_target"
-        return replace(used, extra_forward_passes=measures, non_local_state=measures or used.exact_top_credit)
+        return replace(used, extra_forward_passes=False) if self.params.branch == "zero_target" else used
 
     @property
     def forward_passes(self) -> int:
@@ -77,15 +77,13 @@ class Blend(LocalMethod):
         branch = self.params.branch
         vectors = (lambda width: LayerVectors(net.depth, width)) if branch == "perlayer_vector" else None
         self.fit = LossChangeFit(net, task, tools, self.params, vectors)
-        zero = torch.zeros_like
-        if branch == "time_only":
-            self.fit.sees = lambda h, t, s: (zero(h), t, zero(s))
-        elif branch == "constant_input":
-            self.fit.sees = lambda h, t, s: (zero(h), zero(t), zero(s))
+        blind, zero = branch == "constant_input", torch.zeros_like
+        if blind or branch == "time_only":
+            self.fit.sees = lambda h, t, s: (zero(h), zero(t) if blind else t, zero(s))
         targets = {"shuffled_trainable": self.shuffled, "fresh_random_target": self.fresh, "zero_target": None}
         self.fit.target = targets.get(branch, self.fit.target)
-        self.fitted = torch.zeros((), dtype=torch.bool)
-        self.seed = torch.randint(2**62, (), generator=tools.aux_generator)
+        self.fitted = False
+        self.noise = Redrawn(tools.aux_generator, task.device)
 
     def shuffled(self, changes: Tensor) -> Tensor:
         return torch.stack([row[torch.randperm(len(row), generator=self.fit.draws).to(row.device)] for row in changes])
@@ -99,7 +97,7 @@ class Blend(LocalMethod):
         if since < 0 or self.params.alpha == 0:
             return
         if self.params.branch == "gaussian_noise":
-            self.seed = torch.randint(2**62, (), generator=self.tools.aux_generator)
+            self.noise.next()
         if self.params.branch in PREFIT and not self.fitted:
             self.prefit()
         ends = 0 if self.params.branch in ("prefit_frozen", *UNFITTED) else self.params.freeze_after
@@ -112,12 +110,12 @@ class Blend(LocalMethod):
                 with torch.no_grad():
                     states = self.net.states(x, statistics=False).detach(y)
                 self.fit.learn(states, y)
-        self.fitted = torch.ones((), dtype=torch.bool)
+        self.fitted = True
 
     def auxiliary(self, states: States) -> dict[int, Tensor]:
         if self.params.branch != "gaussian_noise":
             return self.fit.relative_credit(states)
-        draws = torch.Generator().manual_seed(int(self.seed))
+        draws = self.noise.generator()
 
         def like(h: Tensor) -> Tensor:
             return torch.randn(h.shape, generator=draws).to(h)
@@ -144,8 +142,11 @@ class Blend(LocalMethod):
         return Credits(audited=[a[site] for site in sites], embed=a[0], normalized=True, readouts=parts)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"seed": self.seed, "fitted": self.fitted, **packed(fit=self.fit, dfa=self.dfa)}
+        return {
+            "fitted": torch.tensor(self.fitted, device=self.task.device),
+            **packed(fit=self.fit, dfa=self.dfa, noise=self.noise),
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.seed, self.fitted = state["seed"], state["fitted"]
-        unpack(state, fit=self.fit, dfa=self.dfa)
+        self.fitted = bool(state["fitted"])
+        unpack(state, fit=self.fit, dfa=self.dfa, noise=self.noise)

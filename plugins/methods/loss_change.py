@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -23,7 +22,10 @@ class FitParams(LocalMethod.Params):
     """Options of every rule that has such a fit."""
 
     directions: int = Field(4, ge=1, le=4096, description="M, fresh random directions per state and step")
-    step: float = Field(0.01, gt=0.0, le=10.0, description="ε, size of a perturbation relative to the state")
+    step: float = Field(0.01, gt=0.0, le=10.0, description="ε, size of a perturbation per feature")
+    scale: Literal["state", "fixed"] = Field(
+        "state", description="what ε is relative to: r_l, the rms of the state, or 1"
+    )
     differences: Literal["central", "forward"] = Field("central", description="two-sided or one-sided differences")
     terminal: float = Field(0.0, ge=0.0, le=1e6, description="weight of the match with ∂loss/∂h_L at the last state")
 
@@ -38,7 +40,8 @@ class LossChangeFit:
     """A network α(h_l, t_l, s) ∈ R^d (s = e, t_l = l/L) whose credit a_l = α/r_l is fitted to measured changes of the loss.
 
     r_l = rms over the features of the sample's h_l: perturbations are relative to the state, so that neither float32 nor the
-    fit is lost where states explode behind a terminal LayerNorm. For each of M `directions` and every state that gets credit:
+    fit is lost where states explode behind a terminal LayerNorm (`scale: fixed`: r_l = 1). For each of M `directions` and
+    every state that gets credit:
 
         v = r_l·u,  u ~ N(0, I) fresh per sample,  δ = (loss(h_l + ε·v) − loss(h_l − ε·v)) / 2ε
 
@@ -79,7 +82,12 @@ class LossChangeFit:
 
     def credit(self, states: States) -> dict[int, Tensor]:
         """a_l by layer, per sample."""
-        return {layer: a / relative(states.h[layer]) for layer, a in self.relative_credit(states).items()}
+        return {layer: a / self.unit(states.h[layer]) for layer, a in self.relative_credit(states).items()}
+
+    def unit(self, h: Tensor) -> Tensor:
+        """r_l, shaped to multiply h."""
+        size = h.flatten(1).square().mean(1).sqrt().clamp_min(1e-12).view(-1, *[1] * (h.dim() - 1))
+        return size if self.params.scale == "state" else torch.ones_like(size)
 
     def directions(self, h: Tensor) -> Tensor:
         """u, shaped like h."""
@@ -95,7 +103,7 @@ class LossChangeFit:
         for layer in range(self.net.depth + 1):
             if layer in waiting:
                 h = states.h[layer]
-                v = relative(h) * waiting[layer]
+                v = self.unit(h) * waiting[layer]
                 copies = [torch.cat([*copies, *(torch.add(h, v, alpha=shift) for shift in shifts)])]
             if layer < self.net.depth:
                 copies = [self.net.advance(copies[0], layer)[0]]
@@ -120,18 +128,13 @@ class LossChangeFit:
 
     @property
     def forward_passes(self) -> int:
-        """Passes through the blocks that a step's measurements amount to, rounded up."""
-        runs = sum(self.net.depth - layer for layer in self.layers) / self.net.depth
+        """Batches that the measurements of a step run through the last block, the busiest."""
+        below = sum(layer < self.net.depth for layer in self.layers)
         sides = 2 if self.params.differences == "central" else 1
-        return 0 if self.target is None else math.ceil(self.params.directions * sides * runs)
+        return 0 if self.target is None else self.params.directions * sides * below
 
     def state_dict(self) -> dict[str, Tensor]:
         return packed(vector=self.network, lens=self.lens)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         unpack(state, vector=self.network, lens=self.lens)
-
-
-def relative(h: Tensor) -> Tensor:
-    """r_l: rms over all features of each sample, shaped to multiply h."""
-    return h.flatten(1).square().mean(1).sqrt().clamp_min(1e-12).view(-1, *[1] * (h.dim() - 1))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from bench_plugins.methods.redrawn import Redrawn
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
@@ -13,8 +15,7 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 
 class NoiseCredit(LocalMethod):
     """a_l = z_l·‖d_l‖/‖z_l‖ per sample, z_l ~ N(0, I) fresh every step, d_l the credit that dfa would give (e·B_l): all of dfa
-    but its direction. Norms are over the flattened state, or over a token where states are tokens. The noise is kept as its
-    seed, so that audits meet the noise in use.
+    but its direction. Norms are over the flattened state, or over a token where states are tokens.
     """
 
     passport = Passport()
@@ -23,16 +24,13 @@ class NoiseCredit(LocalMethod):
         super().setup(net, task, tools)
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
-        self.redraw()
+        self.noise = Redrawn(tools.aux_generator, task.device)
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        self.redraw()
-
-    def redraw(self) -> None:
-        self.seed = torch.randint(2**62, (), generator=self.tools.aux_generator)
+        self.noise.next()
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
-        draws = torch.Generator().manual_seed(int(self.seed))
+        draws = self.noise.generator()
         own = self.dfa.credit(states, y, epoch)
 
         def like(credit: Tensor) -> Tensor:
@@ -46,8 +44,7 @@ class NoiseCredit(LocalMethod):
         return Credits(audited=[embed if site == 0 else like(a) for site, a in sites.items()], embed=embed)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"seed": self.seed, **self.dfa.state_dict()}
+        return packed(noise=self.noise, dfa=self.dfa)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.seed = state["seed"]
-        self.dfa.load_state_dict(state)
+        unpack(state, noise=self.noise, dfa=self.dfa)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from bench_plugins.methods.redrawn import Redrawn
 from pydantic import Field
 from torch import Tensor
 
@@ -29,31 +31,27 @@ class ShuffledCredit(LocalMethod):
     def passport(self) -> Passport:
         exact = self.params.of == "bp"
         return Passport(
-            exact_hidden_gradients=exact, weight_transport=exact, extra_forward_passes=exact, non_local_state=exact,
-            exact_top_credit=exact,
+            exact_hidden_gradients=exact, weight_transport=exact, non_local_state=exact, exact_top_credit=exact,
+            extra_forward_passes=exact,
         )  # fmt: skip
 
     @property
     def forward_passes(self) -> int:
-        """The training's pass and, for bp's credit, the one that is differentiated."""
+        """The exact gradients run the blocks once more."""
         return 2 if self.params.of == "bp" else 1
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
-        self.redraw()
+        self.order = Redrawn(tools.aux_generator, task.device)
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        self.redraw()
-
-    def redraw(self) -> None:
-        """A new permutation: kept as its seed, so that audits of batches of any size meet the one in use."""
-        self.seed = torch.randint(2**62, (), generator=self.tools.aux_generator)
+        self.order.next()
 
     def others(self, n: int) -> Tensor:
         """(n,): the index of the sample whose credit each one gets."""
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(int(self.seed)))
+        order = torch.randperm(n, generator=self.order.generator())
         return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
@@ -65,8 +63,7 @@ class ShuffledCredit(LocalMethod):
         return Credits(audited=[a[others] for a in own.audited], embed=own.for_embed[others])
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"seed": self.seed, **self.dfa.state_dict()}
+        return packed(order=self.order, dfa=self.dfa)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.seed = state["seed"]
-        self.dfa.load_state_dict(state)
+        unpack(state, order=self.order, dfa=self.dfa)

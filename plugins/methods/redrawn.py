@@ -1,0 +1,31 @@
+"""Noise that is fresh every step and the same between steps, so that an audit meets the noise in use and shifts no stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+MIX = 0x9E3779B97F4A7C15  # odd: seeds of different steps differ
+
+
+class Redrawn:
+    """Generators seeded from that of a run and the number of the step; `next` turns to the next step."""
+
+    def __init__(self, generator: torch.Generator, device: str) -> None:
+        self.device = device
+        self.seed, self.step = generator.initial_seed() % 2**62, 0
+
+    def next(self) -> None:
+        self.step += 1
+
+    def generator(self) -> torch.Generator:
+        """A new CPU generator: equal draws until `next`."""
+        return torch.Generator().manual_seed((self.seed + MIX * self.step) % 2**62)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"seed_and_step": torch.tensor([self.seed, self.step], device=self.device)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.seed, self.step = state["seed_and_step"].tolist()
