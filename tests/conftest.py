@@ -15,6 +15,7 @@ from typing import Any
 import forged
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests raise it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores: more threads only wait for each other
 
 COMMAND = Path(sys.executable).with_name("bench")
