@@ -195,6 +195,7 @@ class Task:
     shapes: tuple[tuple[int, ...], ...]  # of the states h_0 … h_L, without the batch dimension
     device: str
     tokens: bool = False  # states are (tokens, features)
+    input_shape: tuple[int, ...] = ()  # of one input, without the batch dimension
 
     def features(self, layer: int) -> int:
         """Number of features of the flattened state h_l."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, PerN
+from bench_core.net import States
 
 
 class Updater:
@@ -89,14 +90,26 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
 
     Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one backward; clip; AdamW.
     """
-    net, options = method.net, method.params
+    net = method.net
     states = net.states(x, local=True)
     loss = net.loss(states.logits, y)
     seen = states.detach(y)
     method.learn(seen, y, epoch)
-    credits = as_credits(method.credit(seen, y, epoch))
+    local_update(method, states, loss, as_credits(method.credit(seen, y, epoch)))
+    method.after_update(epoch)
+    return loss.detach()
 
-    n = len(x)
+
+def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Credits) -> None:
+    """The update of the surrogate and the readout: one backward; clip; AdamW.
+
+    states   h_0 with a graph to the embedding, f_l with a graph to block l alone (`Net.states(x, local=True)`); the samples
+             may be others than those of the loss, where a rule trains its blocks on states of a second pass
+    loss     what the readout minimises, with a graph to the readout alone
+    credits  of these states
+    """
+    net, options = method.net, method.params
+    n = len(states.h[0])
 
     def scaled(credit: Tensor) -> Tensor:
         return credit if credits.normalized else normalised(credit, options, net.tokens)
@@ -116,5 +129,3 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         tensors.append(f)
         seeds.append((seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n)
     method.tools.updater.descend(tensors, seeds)
-    method.after_update(epoch)
-    return loss.detach()

@@ -163,6 +163,7 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
         return None  # said already, where it broke
     import torch
 
+    from bench_core.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.plugins import brief
 
     (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
@@ -170,6 +171,7 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
         data = data_class(data_params)
         with torch.device("meta"), _without_draws():
             net = net_class(net_params, data.shape, data.classes)
+            net.loss = SQUARED_ERROR if data.regression else CROSS_ENTROPY
         if len(net.blocks) == 0:
             return {"at": "arch", "why": "it has no blocks: there is nothing for a learning rule to train"}
     except ValueError as error:  # how an architecture says that the inputs do not suit it

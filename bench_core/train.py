@@ -77,6 +77,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         shapes=shapes,
         device=device,
         tokens=net.tokens,
+        input_shape=tuple(x.shape[1:]),
     )
     clip = training["clip_norm"]
     updaters = [Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip)]

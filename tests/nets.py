@@ -11,7 +11,7 @@ from bench_plugins.archs.resmlp import ResMLP
 from bench_plugins.methods import bench_methods
 from torch import nn
 
-from bench_core.api import Method, Net
+from bench_core.api import LocalMethod, Method, Net
 from bench_core.data import Data
 from bench_core.train import set_up
 
@@ -20,15 +20,25 @@ TRAINING = {
     "schedule": "cosine", "device": "cpu", "autocast": "off",
 }  # fmt: skip
 METHODS = [component.name for component in bench_methods()]
-LOCAL = [name for name in METHODS if name not in ("bp", "ep")]
+
+
+def rule_class(name: str) -> type[Method]:
+    """A built-in method's class by name."""
+    target = next(component.target for component in bench_methods() if component.name == name)
+    module, _, attribute = target.partition(":")
+    found: type[Method] = getattr(import_module(module), attribute)
+    return found
 
 
 def rule(name: str, **params: Any) -> Method:
     """A built-in method by name, with validated parameters."""
-    target = next(component.target for component in bench_methods() if component.name == name)
-    module, _, attribute = target.partition(":")
-    found = getattr(import_module(module), attribute)
+    found = rule_class(name)
     return found(found.Params.model_validate(params))
+
+
+LOCAL = [
+    name for name in METHODS if rule_class(name).step is LocalMethod.step
+]  # their blocks learn on the forward pass
 
 
 def toy_data(n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, test: int = 1280) -> Data:

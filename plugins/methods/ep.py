@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Credits, Laws, Method, Passport, States
+from bench_core.api import Credits, Laws, Method, Net, Passport, States
+
+
+def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
+    """ε_0 … ε_L at the states h: ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), or − f_l(h_l) without residual."""
+    above = [h[layer + 1] - net.advance(h[layer], layer)[0] for layer in range(net.depth)]
+    return [h[0] - embedded, *above]
+
+
+def relaxed(net: Net, states: States, y: Tensor, beta: float, steps: int, step_size: float) -> list[Tensor]:
+    """h_0 … h_L, detached, after synchronous steps down ½ Σ_l ‖ε_l‖² + β·loss (summed over samples) from the forward pass."""
+    h = list(states.h)
+    for _ in range(steps):
+        with torch.enable_grad():
+            h = [state.detach().requires_grad_() for state in h]
+            energy = sum(0.5 * e.square().sum() for e in errors(net, h, states.h[0]))
+            cost = net.loss(net.readout(h[-1]), y, "sum")
+            force = torch.autograd.grad(energy + beta * cost, h)
+        h = [torch.sub(state.detach(), f, alpha=step_size) for state, f in zip(h, force, strict=True)]
+    return h
 
 
 class EquilibriumPropagation(Method):
@@ -46,29 +66,15 @@ class EquilibriumPropagation(Method):
         """Forward passes per step: the free one, one per relaxation step, one for the blocks' losses."""
         return 2 + int(self.params.steps)
 
-    def errors(self, h: list[Tensor], embedded: Tensor) -> list[Tensor]:
-        """ε_0 … ε_L at the states h."""
-        above = [h[layer + 1] - self.net.advance(h[layer], layer)[0] for layer in range(self.net.depth)]
-        return [h[0] - embedded, *above]
-
     def nudged(self, states: States, y: Tensor) -> list[Tensor]:
         """h^n_0 … h^n_L, detached."""
-        embedded = states.h[0]
-        h = list(states.h)
-        for _ in range(self.params.steps):
-            with torch.enable_grad():
-                h = [state.detach().requires_grad_() for state in h]
-                energy = sum(0.5 * e.square().sum() for e in self.errors(h, embedded))
-                cost = self.net.loss(self.net.readout(h[-1]), y, "sum")
-                force = torch.autograd.grad(energy + self.params.beta * cost, h)
-            h = [torch.sub(state.detach(), f, alpha=self.params.step_size) for state, f in zip(h, force, strict=True)]
-        return h
+        return relaxed(self.net, states, y, self.params.beta, self.params.steps, self.params.step_size)
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x, local=True)
         loss = self.net.loss(states.logits, y)
         h = self.nudged(states.detach(), y)
-        misses = self.errors(h, states.h[0])
+        misses = errors(self.net, h, states.h[0])
         total = loss + sum(e.square().sum() for e in misses) / (2 * self.params.beta * len(x))
         if self.params.penalty:
             total = total + self.params.penalty / len(x) * sum(f.square().sum() for f in states.f)
@@ -80,7 +86,7 @@ class EquilibriumPropagation(Method):
         beta, sites = self.params.beta, self.net.sites
         h = self.nudged(states, y)
         readouts = {
-            "prediction_error": [-e / beta for e in self.errors(h, states.h[0])],
+            "prediction_error": [-e / beta for e in errors(self.net, h, states.h[0])],
             "displacement": [-(nudged - free) / beta for nudged, free in zip(h, states.h, strict=True)],
         }
         a = readouts[self.params.readout]

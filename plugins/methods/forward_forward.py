@@ -1,0 +1,93 @@
+"""forward_forward: every layer learns to tell inputs with the right label from inputs with a wrong one."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.local import local_update, rms
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class ForwardForward(LocalMethod):
+    """Goodness of layer l per sample, G_l = Σ_j u_{lj}², against θ = n_l, its number of units; every layer minimises on its own
+
+        softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,   x⁺ = x + P_y,   x⁻ = x + P_ỹ,
+
+    ỹ a uniformly drawn wrong label, P (C, n_in) fixed patterns, entries N(0, `label_scale`²). The layers are the embedding,
+    u = h_0, and the blocks: u = f_l(h_l), with residual u = h_l/rms(h_l) + f_l(h_l), so that a layer is not credited with
+    the length that the stream brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻; (2N, …), sum
+    reduction, not normalised by default. The blocks must remove the length of their input (LayerNorm, GroupNorm or RMSNorm
+    inside), or a layer could read the goodness of the one below; others are refused.
+
+    Ours: Hinton writes the label over the first pixels; a pattern that is added works for every input, and the neutral label
+    is none, P = 0: the plain forward pass, on whose sg(h_L) the readout minimises the loss as under every rule. The accuracy is
+    that of this head, not of the goodnesses of all labels. Audited is a_l = the credit of x⁺ plus that of x⁻, which follows
+    no global loss: its cosine with the gradient of the head's loss is expected to be low. An audit takes ỹ = y + 1 (mod C).
+    Source: Hinton 2022, arXiv:2212.13345.
+    """
+
+    class Params(LocalMethod.Params):
+        """Options of forward_forward."""
+
+        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        label_scale: float = Field(1.0, gt=0.0, le=1e3, description="deviation of the patterns that stand for labels")
+
+    passport = Passport(labels_below_head=True, extra_forward_passes=True)
+    forward_passes = 3
+
+    def unsupported(self, net: Net) -> str | None:
+        if not net.loss.classes:
+            return "it needs wrong labels, and a regression has none"
+        bare = [i for i, block in enumerate(net.blocks) if not any(isinstance(m, NORMS) for m in block.modules())]
+        return (
+            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its input" if bare else None
+        )
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.kept["P"] = self.draw(task.classes, math.prod(task.input_shape), std=self.params.label_scale)
+
+    def pair(self, x: Tensor, y: Tensor, wrong: Tensor) -> Tensor:
+        """x⁺ over x⁻, (2N, …)."""
+        patterns = self.kept["P"].to(x)
+        return torch.cat([x + patterns[label].view_as(x) for label in (y, wrong)])
+
+    def units(self, states: States) -> list[Tensor]:
+        """u of the embedding and of every block, detached."""
+        h, f = states.h, states.f
+        own = [rms(h[layer]) + f[layer] if self.net.residual else f[layer] for layer in range(self.net.depth)]
+        return [u.detach() for u in (h[0], *own)]
+
+    def goodness(self, states: States) -> list[Tensor]:
+        """G_l − θ of the embedding and of every block, (samples,)."""
+        return [(u.square() - 1).flatten(1).sum(1) for u in self.units(states)]
+
+    def credits(self, states: States) -> list[Tensor]:
+        """The credit of every layer for states of a pair, (2N, …)."""
+        n = len(states.x) // 2
+        t = torch.cat([torch.ones(n), torch.zeros(n)]).to(states.h[0])
+        weights = [2 * (torch.sigmoid(G) - t) for G in self.goodness(states)]
+        return [w.view(-1, *[1] * (u.dim() - 1)) * u for w, u in zip(weights, self.units(states), strict=True)]
+
+    @torch.no_grad()
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        pair = self.pair(states.x, y, (y + 1) % self.task.classes)
+        a = [sum(c.chunk(2)) for c in self.credits(self.net.states(pair, statistics=False))]
+        return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        with torch.no_grad():
+            h = self.net.states(x).h[-1]
+        loss = self.net.loss(self.net.readout(h), y)
+        shift = torch.randint(1, self.task.classes, y.shape, generator=self.tools.aux_generator).to(y.device)
+        states = self.net.states(self.pair(x, y, (y + shift) % self.task.classes), local=True, statistics=False)
+        c = self.credits(states)
+        local_update(self, states, loss, Credits(audited=c[1:], embed=c[0]))
+        return loss.detach()

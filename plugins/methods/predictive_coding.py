@@ -1,0 +1,96 @@
+"""predictive_coding: errors of a relaxed energy, at relaxed or at fixed predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from bench_plugins.methods.ep import errors, relaxed
+from pydantic import Field
+from torch import Tensor
+
+from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States
+from bench_core.local import local_update
+
+
+class PredictiveCoding(LocalMethod):
+    """Energy per sample E(z) = ½ Σ_l ‖ε_l‖² + loss(readout(z_L), y) over the values z_0 … z_L of the states h_0 … h_L, with
+
+        ε_0 = z_0 − embed(x),   ε_{l+1} = z_{l+1} − (z_l + f_l(z_l)),   z_l + dropped without residual.
+
+    Inference: from the forward pass (where every ε is exactly 0) `steps` synchronous steps of size γ = `step_size`,
+
+        z_l ← z_l − γ(ε_l − J_lᵀ ε_{l+1}),   z_L ← z_L − γ(ε_L + ∂loss/∂z_L),   J_l = ∂(z_l + f_l)/∂z_l.
+
+    standard          J_l, predictions and the top gradient are those of the moving z. Credit a_l = −ε_l; blocks learn by the VJP of
+                      f_l at z_l. a_l tends to g_l where the output error is small; it is EP's at β = 1, with other defaults.
+    fixed_prediction  they are those of the forward pass, and so is the VJP. Credit as above, with limit g_l. At γ = 1 the credit
+                      of h_l is g_l, to rounding, after L + 1 − l steps: the blocks' after L, the embedding's after L + 1.
+
+    Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default, since the rule does not. The top
+    energy is the task's loss, so that a regression is clamped by its squared error. The readout minimises the loss on sg(h_L)
+    of the forward pass, and the accuracy is that of the forward pass. γ must be small beside 1/‖J_l‖² for the standard
+    inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε itself and has neither limit.
+    Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz, Buckley 2020, arXiv:2006.04182.
+    """
+
+    class Params(LocalMethod.Params):
+        """Options of predictive_coding."""
+
+        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        steps: int = Field(20, ge=1, le=100_000, description="T, steps of the inference; more than the depth")
+        step_size: float = Field(0.1, gt=0.0, le=10.0, description="γ, size of a step; 1 is exact where fixed")
+        fixed_prediction: bool = Field(False, description="predictions and Jacobians stay those of the forward pass")
+
+    passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    laws = Laws(exact_with={"fixed_prediction": True, "step_size": 1.0})
+
+    @property
+    def forward_passes(self) -> int:
+        """The forward pass, the passes of the inference, and for standard inference one at the relaxed values."""
+        return 2 if self.params.fixed_prediction else 2 + int(self.params.steps)
+
+    def unsupported(self, net: Net) -> str | None:
+        if self.params.steps > net.depth:
+            return None
+        return f"its {self.params.steps} steps bring no credit to h_0 through {net.depth} blocks: steps must exceed the depth"
+
+    def fixed_errors(self, states: States, y: Tensor) -> list[Tensor]:
+        """ε_0 … ε_L after inference with the predictions and Jacobians of the forward pass."""
+        net, gamma = self.net, self.params.step_size
+        with torch.enable_grad():
+            h = [state.detach().requires_grad_() for state in states.h]
+            above = [net.advance(h[layer], layer)[0] for layer in range(net.depth)]
+            (top,) = torch.autograd.grad(net.loss(net.readout(h[-1]), y, "sum"), h[-1])
+        e = [torch.zeros_like(state) for state in h]
+        for _ in range(self.params.steps):
+            carried = torch.autograd.grad(above, h[:-1], e[1:], retain_graph=True)
+            e = [torch.lerp(old, new, gamma) for old, new in zip(e, [*carried, -top], strict=True)]
+        return e
+
+    def credits(self, e: list[Tensor]) -> Credits:
+        a = [-error.detach() for error in e]
+        return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        if self.params.fixed_prediction:
+            return self.credits(self.fixed_errors(states, y))
+        with torch.no_grad():
+            return self.credits(errors(self.net, self.values(states, y), states.h[0]))
+
+    def values(self, states: States, y: Tensor) -> list[Tensor]:
+        """z_0 … z_L after standard inference."""
+        return relaxed(self.net, states, y, 1.0, self.params.steps, self.params.step_size)
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        if self.params.fixed_prediction:
+            return super().step(x, y, epoch)
+        net = self.net
+        states = net.states(x, local=True)
+        loss = net.loss(states.logits, y)
+        z = self.values(states.detach(y), y)
+        predicted, f = zip(*(net.advance(z[layer], layer) for layer in range(net.depth)), strict=True)
+        e = [value - mean for value, mean in zip(z, [states.h[0], *predicted], strict=True)]
+        local_update(self, replace(states, f=f), loss, self.credits(e))
+        return loss.detach()
