@@ -523,7 +523,8 @@ def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
         key: value for key, value in made.state_dict().items() if value.is_floating_point()
     }  # no counter of a null
     learned = any(not torch.equal(value, own[key]) for key, value in after.items())
-    assert learned == made.passport.learned_feedback
+    copies = method == "kolen_pollack"  # the updates of weights, of which there are none here
+    assert learned == (made.passport.learned_feedback and not copies)
 
 
 def test_costate_alignment_scores_every_rule_against_the_truth_and_no_other_network():

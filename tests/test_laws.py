@@ -445,6 +445,8 @@ def test_permuting_hidden_units_permutes_the_updates(data, batch, name):
     """Relabel the units of W1/W2 inside a block: the gradients are relabelled and otherwise the same."""
     x, y = batch
     method, net = ready(rule(name), resmlp(), data)
+    if not method.laws.permutation:
+        pytest.skip("its feedback tells the units apart")
     twin_method, twin = copy.deepcopy((method, net))
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -40,4 +40,12 @@ def bench_methods() -> list[Component]:
                   "Gong, Li, Abdulla 2025, arXiv:2501.09238"),
         Component("local_loss", f"{here}.local_loss:LocalLoss", "every layer minimises similarity and prediction losses of its own",
                   "Nøkland, Eidnes 2019, arXiv:1901.06656"),
+        Component("sign_symmetry", f"{here}.sign_symmetry:SignSymmetry", "backpropagation that knows the weights' signs alone",
+                  "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"),
+        Component("kolen_pollack", f"{here}.kolen_pollack:KolenPollack", "feedback with the forward weights' updates and decay",
+                  "Kolen, Pollack 1994; Akrout et al. 2019, arXiv:1904.05391"),
+        Component("weight_mirror", f"{here}.weight_mirror:WeightMirror", "feedback fitted to each layer's response to noise",
+                  "Akrout et al. 2019, arXiv:1904.05391"),
+        Component("direct_kolen_pollack", f"{here}.direct_kolen_pollack:DirectKolenPollack", "dfa with matrices that learn",
+                  "Webster, Choi, Ahn 2020, Learning the connections in direct feedback alignment"),
     ]  # fmt: skip

@@ -1,0 +1,45 @@
+"""kolen_pollack: feedback that gets the updates and the decay of the forward weights, and so becomes their transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
+from torch import Tensor
+
+from bench_core.api import Laws, Net, Passport, Task, Tools
+
+
+class KolenPollack(SubstituteFeedback):
+    """Backpropagation with B in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`). Both get the
+    same update and the same decay,
+
+        W ← (1 − λ)·W + ΔW,   B ← (1 − λ)·B + ΔW,   so   W − B ← (1 − λ)·(W − B),
+
+    λ = learning rate · weight decay of the training, ΔW what the optimiser adds to W beside the decay (AdamW's step for W, which
+    depends on the credit and the activity at W alone; with gradients instead of updates the two would drift apart). Weights that
+    are frozen do not decay, nor does their B. λ > 0 is what lets them meet: at weight decay 0 the initial difference remains.
+    B at setup: N(0, 1/(3·fan_in)), independent of W. Shapes of B are those of W, (out, in) or (out, in, k, k).
+    Sources: Kolen, Pollack 1994; Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
+    """
+
+    passport = Passport(learned_feedback=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}_0", kolen_pollack=True, permutation=False)
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.layers = matrices(net)
+        for name, module in self.layers.items():
+            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(module.weight)
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        trained = {f"B_{name}": module.weight for name, module in self.layers.items() if module.weight.requires_grad}
+        before = {name: W.detach().clone() for name, W in trained.items()}
+        group = self.tools.updater.optimiser.param_groups[0]
+        shrink = 1 - group["lr"] * group["weight_decay"]
+        loss = super().step(x, y, epoch)
+        self.kept |= {name: W.detach() + shrink * (self.kept[name] - before[name]) for name, W in trained.items()}
+        return loss
+
+    def feedback(self) -> Mapping[str, Tensor]:
+        return {name: self.kept[f"B_{name}"] for name in self.layers}

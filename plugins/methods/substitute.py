@@ -1,0 +1,94 @@
+"""What sign_symmetry, kolen_pollack and weight_mirror share: backpropagation through other matrices."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench_core.api import Credits, LocalMethod, Net, States
+from bench_core.net import top_gradient
+
+Matrix = nn.Linear | nn.Conv2d
+
+
+def matrices(net: Net) -> dict[str, Matrix]:
+    """The linear and convolutional layers of the blocks, "{block}_{number in the block}" → layer."""
+    return {
+        f"{layer}_{number}": module
+        for layer, block in enumerate(net.blocks)
+        for number, module in enumerate(m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    }
+
+
+def default_std(module: Matrix) -> float:
+    """1/sqrt(3·fan_in): the deviation of PyTorch's initial weights of such a layer."""
+    return float((3 * module.weight[0].numel()) ** -0.5)
+
+
+def at_layer(module: Matrix, x: Tensor, B: Tensor) -> Tensor:
+    """The layer, without its bias, with the weights B."""
+    return F.linear(x, B) if isinstance(module, nn.Linear) else module._conv_forward(x, B, None)
+
+
+class SubstituteFeedback(LocalMethod):
+    """a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with a matrix B in place of every matrix W of block l, in the
+    backward pass alone: y = W·x + b passes δ_x = Bᵀ·δ_y down. All else is the block's own derivative at its own state: activations
+    φ'(z) at the true z, gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained with a_{l+1}, the
+    embedding with a_0; with B = W this is backpropagation.
+
+    Each block runs a second time for its derivatives; that is the second of the two forward passes. φ'(z) makes a credit depend on
+    the states of the blocks above (passport: non_local_state).
+    """
+
+    def unsupported(self, net: Net) -> str | None:
+        owned = {id(module.weight) for module in matrices(net).values()}
+        for name, parameter in net.blocks.named_parameters():
+            if parameter.dim() > 1 and id(parameter) not in owned:
+                return f"blocks.{name} is a matrix outside Linear and Conv2d layers: nothing can stand for it in the backward pass"
+        return None
+
+    @property
+    def forward_passes(self) -> int:
+        return 2
+
+    @abstractmethod
+    def feedback(self) -> Mapping[str, Tensor]:
+        """B of every layer of `matrices`, of its weight's shape."""
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        with torch.no_grad():
+            feedback = self.feedback()
+        chain = [top_gradient(self.net, states.h[-1], y)]
+        for layer in reversed(range(self.net.depth)):
+            chain.insert(0, down(self.net, layer, states.h[layer], chain[0], feedback))
+        return Credits(audited=[chain[site] for site in self.net.sites], blocks=chain[1:], embed=chain[0])
+
+
+def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor]) -> Tensor:
+    """The credit at h_l from that at h_{l+1}."""
+
+    def substituted(B: Tensor) -> Any:
+        def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            path = at_layer(module, inputs[0], B)
+            return out.detach() + (path - path.detach())  # the numbers of the layer, the derivative of B
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(substituted(feedback[name]))
+        for name, module in matrices(net).items()
+        if name.startswith(f"{layer}_")
+    ]
+    try:
+        with torch.enable_grad():
+            h = h.detach().requires_grad_()
+            (below,) = torch.autograd.grad(net.advance(h, layer)[0], h, credit)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return below

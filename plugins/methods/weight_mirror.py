@@ -1,0 +1,61 @@
+"""weight_mirror: feedback that is fitted to the forward weights by the response of each layer to noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench_core.api import Laws, LocalMethod, Net, Passport, Task, Tools
+
+
+class WeightMirror(SubstituteFeedback):
+    """Backpropagation with B in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`). After every
+    update each layer is given noise of its own and its feedback follows the correlation,
+
+        x ~ N(0, I),  y = W·x + b,   B ← (1 − η)·B + η·mean_batch (y − ȳ)·xᵀ,
+
+    as many x as a batch has samples, ȳ their mean. E[(y − ȳ)·xᵀ] = W·(1 − 1/N), so B tends to W, with a relative error of about
+    sqrt(η/2 · fan_in/N), and no norm has to be kept in check. Choices here: rate and decay are one number, unit noise at the linear
+    layer itself, without the activation behind it (the source passes it, which scales the rows of B). A convolution is
+    given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror batches (the source: a pass over the data).
+    Shapes of B are those of W, (out, in) or (out, in, k, k). The forward weights are run, never read.
+    Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
+    """
+
+    class Params(LocalMethod.Params):
+        """Options of weight_mirror."""
+
+        rate: float = Field(0.01, gt=0.0, le=1.0, description="η, rate and decay of the feedback per mirror batch")
+        first: int = Field(100, ge=0, le=1_000_000, description="mirror batches before training")
+
+    passport = Passport(learned_feedback=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}_0", permutation=False)
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.layers = matrices(net)
+        for name, module in self.layers.items():
+            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(module.weight)
+        for _ in range(self.params.first):
+            self.mirror()
+
+    @torch.no_grad()
+    def mirror(self) -> None:
+        """One batch of noise through every layer."""
+        count = self.task.batch_size
+        for name, module in self.layers.items():
+            weight = module.weight
+            x = torch.randn(count, weight[0].numel(), generator=self.tools.aux_generator).to(weight)
+            y = module(x) if isinstance(module, nn.Linear) else nn.functional.linear(x, weight.flatten(1), module.bias)
+            seen = ((y - y.mean(0)).T @ x / count).view_as(weight)
+            self.kept[f"B_{name}"] = torch.lerp(self.kept[f"B_{name}"], seen, self.params.rate)
+
+    def after_update(self, epoch: int) -> None:
+        self.mirror()
+
+    def feedback(self) -> Mapping[str, Tensor]:
+        return {name: self.kept[f"B_{name}"] for name in self.layers}

@@ -1,0 +1,143 @@
+"""Laws of the rules whose feedback is tied to, copied from, or fitted to the forward network, and of the calibrators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bench_plugins.methods.substitute import matrices
+from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
+from torch.nn import functional as F
+
+from bench_core.net import exact_gradients
+
+NETS = {
+    "residual": lambda: resmlp(w2_std=0.3),
+    "plain": lambda: resmlp(residual=False),
+    "cnn": lambda: arch("small_cnn", (1, 8, 8)),
+    "cnn with BatchNorm": lambda: arch("small_cnn", (1, 8, 8), batch_norm=True),
+    "tokens": lambda: arch("vit_mini", (1, 8, 8), width=8, depth=2, heads=2),
+}
+
+
+def images(n=64):
+    draws = torch.Generator().manual_seed(0)
+    data = toy_data(n=n, features=64, test=n)
+    x = torch.randn(n, 1, 8, 8, generator=draws)
+    return data.__class__(x, data.train_y, x, data.test_y, data.classes)
+
+
+def prepared(name, kind, **params):
+    """(method, net, x, y) on one of NETS."""
+    data = toy_data() if kind in ("residual", "plain") else images()
+    method, net = ready(rule(name, **params), NETS[kind](), data)
+    return method, net, data.train_x[:32], data.train_y[:32]
+
+
+def seen(net, x, y):
+    with torch.no_grad():
+        return net.states(x).detach(y)
+
+
+def cosine(a, b):
+    return float(F.cosine_similarity(a.detach().flatten(), b.detach().flatten(), dim=0))
+
+
+def assert_is_backpropagation(method, net, x, y):
+    """Credits at the sites and the embedding, and the update of every parameter, are the gradient's."""
+    states = seen(net, x, y)
+    g = exact_gradients(net, states.h[0], y)
+    credits = method.credit(states, y, 0)
+    for a, site in zip(credits.audited, net.sites, strict=True):
+        torch.testing.assert_close(a, g[site], rtol=1e-4, atol=1e-6)
+    names = [name for name, _ in net.named_parameters()]
+    expected = torch.autograd.grad(net.loss(net.states(x, statistics=False).logits, y), list(net.parameters()))
+    found = gradients(method, net, x, y)
+    for name, gradient in zip(names, expected, strict=True):
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+# ------------------------------------------------------------------------------- sign_symmetry, kolen_pollack, weight_mirror
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("name", ["sign_symmetry", "kolen_pollack", "weight_mirror"])
+def test_with_the_forward_weights_for_feedback_it_is_backpropagation(name, kind):
+    """Whatever the block: derivatives are taken at the true states, and the feedback alone is replaced."""
+    options = {"magnitude": "frsf"} if name == "sign_symmetry" else {}
+    method, net, x, y = prepared(name, kind, normalize="none", **options)
+    with torch.no_grad():
+        own = {key: module.weight.clone() for key, module in matrices(net).items()}
+    initial = "M" if name == "sign_symmetry" else "B"
+    assert set(method.state_dict()) == {f"{initial}_{key}" for key in own}
+    method.kept = {f"{initial}_{key}": W.abs() if initial == "M" else W for key, W in own.items()}
+    assert_is_backpropagation(method, net, x, y)
+
+
+def test_uniform_sign_symmetry_with_the_weights_own_magnitude_is_backpropagation():
+    """usf where every weight of a matrix is ±s: s·sign(W) is W."""
+    data = toy_data()
+    net = resmlp()
+    with torch.no_grad():
+        for module in matrices(net).values():
+            module.weight.copy_(0.1 * module.weight.sign())
+    method, net = ready(rule("sign_symmetry", normalize="none"), net, data)
+    assert_is_backpropagation(method, net, data.train_x[:32], data.train_y[:32])
+
+
+@pytest.mark.parametrize(("magnitude", "expected"), [("usf", 0.80), ("frsf", 0.64), ("brsf", 0.64)])
+def test_the_feedback_has_the_signs_of_the_weights_and_the_published_angle(magnitude, expected):
+    """E|w|/rms: .80 for Gaussian weights and one magnitude, .80² = .64 for Gaussian magnitudes (their draw independent)."""
+    data = toy_data()
+    method, net = ready(rule("sign_symmetry", magnitude=magnitude), resmlp(width=64), data)
+    for step in range(2):
+        before = {name: B.clone() for name, B in method.feedback().items()}
+        method.step(data.train_x[32 * step :][:32], data.train_y[32 * step :][:32], 0)
+    after = method.feedback()
+    for name, module in matrices(net).items():
+        assert torch.equal(after[name].sign(), module.weight.sign())
+        assert torch.equal(after[name].abs(), before[name].abs()) == (magnitude != "brsf")
+    second = [name for name in after if name.endswith("_1")]  # W2 is Gaussian at init
+    fresh, net = ready(rule("sign_symmetry", magnitude=magnitude), resmlp(width=64), data)
+    for name in second:
+        assert cosine(fresh.feedback()[name], matrices(net)[name].weight) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["residual", "cnn"])
+def test_kolen_pollack_shrinks_the_difference_by_the_decay(kind):
+    """W − B ← (1 − learning rate · weight decay)·(W − B), AdamW, clipping and all; frozen weights and their B stay."""
+    data = toy_data() if kind == "residual" else images()
+    method, net = ready(rule("kolen_pollack", train_last=1), NETS[kind](), data, weight_decay=20.0)
+    start = {name: (module.weight - method.kept[f"B_{name}"]).detach() for name, module in matrices(net).items()}
+    for _ in range(10):
+        method.step(data.train_x[:32], data.train_y[:32], 0)
+    for name, module in matrices(net).items():
+        trained = int(name.split("_")[0]) == net.depth - 1
+        shrunk = (1 - TRAINING["learning_rate"] * 20.0) ** 10 if trained else 1.0
+        torch.testing.assert_close(module.weight - method.kept[f"B_{name}"], shrunk * start[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["residual", "cnn"])
+def test_the_weight_mirror_finds_the_forward_weights(kind):
+    """At rest: direction and size of every W, to the error that the docstring says."""
+    method, net, *_ = prepared("weight_mirror", kind, first=0)
+    assert max(abs(cosine(method.kept[f"B_{n}"], m.weight)) for n, m in matrices(net).items()) < 0.4
+    for _ in range(800):
+        method.mirror()
+    for name, module in matrices(net).items():
+        B, W = method.kept[f"B_{name}"], module.weight
+        expected = (0.01 / 2 * W[0].numel() / TRAINING["batch_size"]) ** 0.5
+        assert float((B - W).norm() / W.norm()) < 1.5 * expected + 0.05, name
+
+
+# --------------------------------------------------------------------------------------------------- direct_kolen_pollack
+
+
+def test_direct_feedback_on_the_last_state_becomes_the_readouts_own():
+    """A readout from h_L and B_L get the same updates: under the same optimiser their difference shrinks by the decay."""
+    data = toy_data()
+    method, net = ready(rule("direct_kolen_pollack"), LinearNet(16, 2, 12, 5), data, weight_decay=20.0, clip_norm=None)
+    start = (net.readout.weight - method.state_dict()["B_2"]).detach().clone()
+    for _ in range(20):
+        method.step(data.train_x[:32], data.train_y[:32], 0)
+    gap = net.readout.weight - method.state_dict()["B_2"]
+    torch.testing.assert_close(gap, (1 - 1e-3 * 20.0) ** 20 * start, rtol=1e-3, atol=1e-5)
