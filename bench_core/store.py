@@ -172,7 +172,8 @@ def _aside(final: Path) -> Path:
 def commit(record: RunRecord, final: Path) -> RunRecord:
     """Finish `.tmp-<identity>` with run.json and rename it to its place, replacing an older run there; the lock is held.
 
-    Raises StoreError where a write fails; then the older run is still in its place.
+    Raises StoreError where a write fails; then the older run is still in its place, or, where only the last fsync failed, the
+    whole new one.
     """
     folder = temporary(final)
     with writing(final):
