@@ -143,7 +143,6 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
     from bench_core.report.tables import leaderboards
     from bench_core.report.terminal import say
     from bench_core.store import replace_file
-    from bench_core.trust import summary
 
     suites, _ = gathered(tuple(roots))
     for found in suites:
@@ -161,8 +160,6 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
         )
     else:
         body = leaderboards(suites, form, passports=passports)  # type: ignore[arg-type]
-    trusted = [summary(found.folder, found.records) for found in suites] if form == "table" else []
-    body += "".join(f"\n{line}\n" for line in trusted if line)
     if output is None:
         say(body) if form == "table" else click.echo(body, nl=False)
     else:

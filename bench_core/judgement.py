@@ -62,11 +62,13 @@ class DepthUtility:
 
 @dataclass(frozen=True)
 class Settings:
-    """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one."""
+    """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one; `trust` the
+    checksum of a run.json to how far it can be relied on, where that is more than *posted* (`bench_core.trust`)."""
 
     thresholds: Thresholds = field(default_factory=dict)
     depth_utility: DepthUtility = DepthUtility()
     title: str = ""
+    trust: Mapping[str, str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------- identity of rows

@@ -3,8 +3,8 @@
 The same identity from the same environment must have the same numbers: where it has not, somebody's numbers are wrong, the merge is
 refused with all such conflicts, and nothing is written. From another environment, or where the recipe is not deterministic, it
 is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>`, not counted. A run that ended takes the place of one
-that did not (crashed, timeout, …); otherwise what is there stays. Folders are copied as they are, checksums and all; what cannot be
-read is left out and said.
+that did not (crashed, timeout, …); otherwise what is there stays. Folders are copied as they are, checksums and all, and what is
+known about a run (`bench_core.trust`) goes with it; what cannot be read is left out and said.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench_core import store
+from bench_core import store, trust
 from bench_core.errors import StoreError, UsageError
-from bench_core.identity import digest
 from bench_core.record import ENDED, RunRecord
 from bench_core.store import Stored
+from bench_core.trust import differing, environment_key
 
 REPLICATES = "replicates"
-NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code says it better
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
 
 
@@ -36,31 +35,6 @@ class Merge:
 
     def count(self, fate: Fate) -> int:
         return sum(each == fate for each in self.fates.values())
-
-
-def environment_key(record: RunRecord) -> str:
-    """What must be equal for equal bits: versions, device, threads, determinism; 16 hex digits."""
-    return digest({key: value for key, value in record.environment.items() if key not in NO_CAUSE})[:16]
-
-
-def differing(one: RunRecord, other: RunRecord) -> list[str]:
-    """The numbers in which two runs of one identity differ, of those that both have."""
-    found = [
-        f"{name} {getattr(one, name)} and {getattr(other, name)}"
-        for name in ("status", "epochs", "accuracy", "train_loss", "data_checksum")
-        if repr(getattr(one, name)) != repr(getattr(other, name))  # NaN equals NaN here
-    ]
-    for when in ("initial", "measurements"):
-        mine, theirs = getattr(one, when), getattr(other, when)
-        found += [
-            f"{when}.{name} {mine[name].value} and {theirs[name].value}"
-            for name in sorted(mine.keys() & theirs.keys())
-            if repr(mine[name].value) != repr(theirs[name].value)
-        ]
-    name = "checkpoint.safetensors"
-    if name in one.files and name in other.files and one.files[name] != other.files[name]:
-        found.append("other weights")
-    return found
 
 
 def fate(new: RunRecord, there: RunRecord) -> Fate:
@@ -81,6 +55,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         raise UsageError(f"{target}: is merged into itself; name the folders to take from, and --into another")
     done = Merge()
     plans: dict[Path, tuple[Stored, Fate]] = {}
+    marked: list[tuple[Stored, Fate]] = []
     for run in _readable(sources, done):
         final = target / run.folder.parent.name / run.record.identity
         planned = plans.get(final)
@@ -92,6 +67,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         if what == "replicate":
             final = final.parent / REPLICATES / environment_key(run.record) / run.record.identity
         done.fates[run.folder] = what
+        marked.append((run, what))
         if (what in ("copy", "replace", "replicate") and final not in plans) or what in ("replace", "replicate"):
             plans[final] = (run, what)
     if not done.conflicts:
@@ -99,6 +75,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             install(run.folder, final)
         for folder in {run.folder.parent for run, _ in plans.values()}:
             _merge_suite(folder, target / folder.name, done)
+        for run, what in marked:
+            if what in ("copy", "replace", "same"):
+                trust.carry(run.record, run.folder.parent, target / run.folder.parent.name)
     return done
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench_core import distance, epochs, late, store
+from bench_core import distance, epochs, late, store, trust
 from bench_core.claims import Outcome, judge_claims
 from bench_core.epochs import Epoch
 from bench_core.expectation import Expectation
@@ -121,7 +121,8 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         described, trouble = _described(folder)
         found.troubles += [trouble] if trouble else []
         counted, superseded = current(by_folder[folder], described.cells)
-        settings = Settings(described.thresholds, described.depth_utility, described.title)
+        known = trust.states(folder, counted)
+        settings = Settings(described.thresholds, described.depth_utility, described.title, known)
         claims, wrong = _claims(folder, described.expect)
         found.troubles += wrong
         results.append(
@@ -142,9 +143,11 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     for same in by_name.values():
         records = {(r.identity, r.checksum or r.to_json()): r for found in same for r in found.records}
         ordered = sorted(records.items(), key=lambda pair: pair[0])
+        known = {checksum: state for found in reversed(same) for checksum, state in found.settings.trust.items()}
         merged.append(
             replace(
                 same[0],
+                settings=replace(same[0].settings, trust=known),
                 records=tuple(record for _, record in ordered),
                 superseded=sum(found.superseded for found in same),
                 further=tuple(found.folder for found in same[1:]),

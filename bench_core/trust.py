@@ -11,7 +11,6 @@ Two runs agree when they are equal bit by bit, where their environments and code
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +18,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench_core import store
-from bench_core.judgement import fires, label
-from bench_core.merge import differing, environment_key
+from bench_core.identity import digest
+from bench_core.judgement import fires
 from bench_core.record import RunRecord
 
 FOLDER = "agreement"
 POINTS = 0.02  # of accuracy, between environments
+NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code says it better
 State = Literal["posted", "checked", "replicated", "disputed"]
 ORDER: tuple[State, ...] = ("disputed", "replicated", "checked", "posted")
 
@@ -82,6 +82,31 @@ def write(folder: Path, mark: Mark) -> None:
     store.replace_file(home / f"{mark.identity}.json", text + "\n")
 
 
+def environment_key(record: RunRecord) -> str:
+    """What must be equal for equal bits: versions, device, threads, determinism; 16 hex digits."""
+    return digest({key: value for key, value in record.environment.items() if key not in NO_CAUSE})[:16]
+
+
+def differing(one: RunRecord, other: RunRecord) -> list[str]:
+    """The numbers in which two runs of one identity differ, of those that both have."""
+    found = [
+        f"{name} {getattr(one, name)} and {getattr(other, name)}"
+        for name in ("status", "epochs", "accuracy", "train_loss", "data_checksum")
+        if repr(getattr(one, name)) != repr(getattr(other, name))  # NaN equals NaN here
+    ]
+    for when in ("initial", "measurements"):
+        mine, theirs = getattr(one, when), getattr(other, when)
+        found += [
+            f"{when}.{name} {mine[name].value} and {theirs[name].value}"
+            for name in sorted(mine.keys() & theirs.keys())
+            if repr(mine[name].value) != repr(theirs[name].value)
+        ]
+    name = "checkpoint.safetensors"
+    if name in one.files and name in other.files and one.files[name] != other.files[name]:
+        found.append("other weights")
+    return found
+
+
 def compare(posted: RunRecord, again: RunRecord) -> Replica:
     """Whether a run that was made again agrees with the posted one."""
     told = differing(again, posted)
@@ -105,20 +130,18 @@ def compare(posted: RunRecord, again: RunRecord) -> Replica:
     )  # fmt: skip
 
 
-def summary(folder: Path, records: Sequence[RunRecord]) -> str | None:
-    """One line under a leaderboard; None where all runs are only posted."""
-    states = {record.identity: read(folder, record).state for record in records}
-    if set(states.values()) <= {"posted"}:
-        return None
-    counts = Counter(states.values())
-    parts = []
-    for state in ORDER:
-        names = Counter(
-            label(record.cell.method, [each.cell.method for each in records])
-            for record in records
-            if states[record.identity] == state
-        )
-        shown = ", ".join(f"{name} {count}" for name, count in sorted(names.items()))
-        if counts[state]:
-            parts.append(f"{counts[state]} {state}" + (f" ({shown})" if state != "posted" else ""))
-    return f"Of {len(records)} runs: {'; '.join(parts)}"
+def states(folder: Path, records: Sequence[RunRecord]) -> dict[str, State]:
+    """The states of a suite folder's runs that are more than posted, by the checksum of their run.json."""
+    if not (folder / FOLDER).is_dir():
+        return {}
+    found = {record.checksum: read(folder, record).state for record in records if record.checksum}
+    return {checksum: state for checksum, state in found.items() if state != "posted"}
+
+
+def carry(record: RunRecord, source: Path, target: Path) -> None:
+    """What is known of a run in one suite folder, added to what is known of it in another. Raises StoreError."""
+    theirs, ours = read(source, record), read(target, record)
+    new = [replica for replica in theirs.replicas if replica not in ours.replicas]
+    checked = ours.checked or theirs.checked
+    if new or checked != ours.checked:
+        write(target, ours.model_copy(update={"checked": checked, "replicas": [*ours.replicas, *new]}))

@@ -16,9 +16,9 @@ from typing import Any
 from bench_core import store
 from bench_core.identity import cell_identity
 from bench_core.judgement import canonical
-from bench_core.merge import differing, environment_key
 from bench_core.record import Measurement, RunRecord
 from bench_core.store import Stored
+from bench_core.trust import differing, environment_key
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6

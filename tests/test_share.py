@@ -277,10 +277,10 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
     record = store.read(folder)
     mark = trust.read(folder.parent, record)
     assert mark.state == "posted"
-    assert trust.summary(folder.parent, [record]) is None
+    assert trust.states(folder.parent, [record]) == {}
     trust.write(folder.parent, mark.model_copy(update={"checked": "now"}))
     assert trust.read(folder.parent, record).state == "checked"
-    assert trust.summary(folder.parent, [record]) == "Of 1 runs: 1 checked (dfa 1)"
+    assert trust.states(folder.parent, [record]) == {record.checksum: "checked"}
     for agrees, state in ((True, "replicated"), (False, "disputed")):
         replica = trust.compare(record, record).model_copy(update={"agrees": agrees})
         trust.write(folder.parent, trust.read(folder.parent, record).model_copy(update={"replicas": [replica]}))
@@ -290,6 +290,43 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
     for content in ("", "[]", "{", '{"identity": 3}'):
         (folder.parent / trust.FOLDER / f"{record.identity}.json").write_text(content)
         assert trust.read(folder.parent, record).state == "posted"
+
+
+def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_path: Path) -> None:
+    from bench_core.report.page import page
+    from bench_core.report.tables import leaderboards
+    from bench_core.results import gather
+
+    record = store.read(folder := put(tmp_path, true(seed=1)))
+    put(tmp_path, true(seed=2))
+    replica = trust.compare(record, record)
+    trust.write(folder.parent, trust.read(folder.parent, record).model_copy(update={"replicas": [replica]}))
+    suites, _ = gather([tmp_path])
+    said = "Of 2 runs: 1 replicated (dfa 1); 1 posted"
+    for form in ("table", "markdown", "latex", "csv", "json"):
+        text = leaderboards(suites, form)
+        assert ("1 replicated; 1 posted" if form == "csv" else said) in " ".join(text.split()), form
+    assert said in page(suites)
+    told = {run["identity"]: run["trust"] for run in _runs_of(leaderboards(suites, "json"))}
+    assert told[record.identity] == "replicated"
+    assert set(told.values()) == {"replicated", "posted"}
+
+
+def _runs_of(text: str) -> list[dict[str, Any]]:
+    (suite,) = json.loads(text)["suites"]
+    return [run for group in suite["groups"] for row in group["rows"] for run in row["runs"]]
+
+
+def test_merging_carries_what_is_known_of_a_run_and_adds_it_up(tmp_path: Path) -> None:
+    record = store.read(mine := put(tmp_path / "mine", true(seed=1)))
+    theirs = put(tmp_path / "theirs", true(seed=1))
+    replica = trust.compare(record, record)
+    trust.write(mine.parent, trust.read(mine.parent, record).model_copy(update={"replicas": [replica]}))
+    trust.write(theirs.parent, trust.read(theirs.parent, record).model_copy(update={"checked": "then"}))
+    for source in ("mine", "theirs", "mine"):
+        merging.merge([tmp_path / source], tmp_path / "all")
+    mark = trust.read(tmp_path / "all" / mine.parent.name, record)
+    assert (mark.checked, mark.replicas) == ("then", [replica])
 
 
 def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -29,8 +30,10 @@ from bench_core.report.rows import (
     passport,
     reference,
     seconds,
+    trust,
 )
 from bench_core.stats import Estimate
+from bench_core.trust import ORDER
 from bench_core.verdict import Group, Row, Run, Settings
 
 SCHEMA = "bench-leaderboard/2"
@@ -42,7 +45,7 @@ CSV_COLUMNS = (
     *(f"{name}{suffix}" for name in _ESTIMATES for suffix in ("", "_half_width_95", "_std", "_n")),
     "gamma_deep_not_diagnostic",
     *(f"{name}{suffix}" for name in _FIGURES for suffix in ("", "_note")),
-    "passport",
+    *("passport", "trust"),
 )
 
 
@@ -58,7 +61,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
     return {"value": figure.value} | ({"note": figure.note} if figure.note else {})
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: Run, settings: Settings) -> dict[str, Any]:
     record, judgement = run.record, run.judgement
     return {
         "identity": record.identity,
@@ -66,6 +69,7 @@ def _run(run: Run) -> dict[str, Any]:
         "seed": record.cell.seed,
         "status": record.status,
         "reason": record.reason,
+        "trust": trust(run, settings),
         "accuracy": _finite(record.accuracy),
         "verdict": judgement.text,
         "three_diagnostics": judgement.three,
@@ -90,7 +94,7 @@ def _distance(item: Measurement | None) -> dict[str, Any] | None:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, settings: Settings) -> dict[str, Any]:
     found = gamma(row)
     return {
         "rank": row.rank,
@@ -119,7 +123,7 @@ def _row(row: Row) -> dict[str, Any]:
         "seconds": _figure(seconds(row)),
         "peak_memory_bytes": _figure(memory(row)),
         "forward_passes": _figure(passes(row)),
-        "runs": [_run(run) for run in row.runs],
+        "runs": [_run(run, settings) for run in row.runs],
     }
 
 
@@ -155,14 +159,14 @@ def _suite(item: Judged) -> dict[str, Any]:
                 "seeds": list(group.seeds),
                 "set_aside": group.set_aside,
                 "notes": notes.of_group(group, settings),
-                "rows": [_row(row) for row in group.rows],
+                "rows": [_row(row, settings) for row in group.rows],
             }
             for header, group in zip(notes.headers(groups), groups, strict=True)
         ],
     }
 
 
-def _flat(suite: str, row: Row) -> dict[str, Any]:
+def _flat(suite: str, row: Row, settings: Settings) -> dict[str, Any]:
     record, found = row.runs[0].record, gamma(row)
     cell = record.cell
     flat: dict[str, Any] = {
@@ -194,6 +198,8 @@ def _flat(suite: str, row: Row) -> dict[str, Any]:
     for name, figure in zip(_FIGURES, figures, strict=True):
         flat[name], flat[f"{name}_note"] = figure.value, figure.note
     flat["passport"] = passport(row)
+    counts = Counter(trust(run, settings) for run in row.runs)
+    flat["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     return flat
 
 
@@ -204,7 +210,7 @@ def as_csv(suites: Sequence[Judged]) -> str:
     writer.writerow(CSV_COLUMNS)
     for item in suites:
         for row in (row for group in item.groups for row in group.rows):
-            line = _flat(item.name, row)
+            line = _flat(item.name, row, item.settings)
             values = [line[name] for name in CSV_COLUMNS]
             writer.writerow([escape.csv_text(value) if isinstance(value, str) else value for value in values])
     return text.getvalue()

@@ -5,13 +5,26 @@ All functions return raw text; each format escapes it. Lines depend on the recor
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench_core.early_stop import savings
 from bench_core.judgement import canonical, label
-from bench_core.report.rows import NOT_FINITE, OTHER, PASSPORT, N, gamma, growth, passport, reference, signed, why
+from bench_core.report.rows import (
+    NOT_FINITE,
+    OTHER,
+    PASSPORT,
+    N,
+    gamma,
+    growth,
+    passport,
+    reference,
+    signed,
+    trust,
+    why,
+)
+from bench_core.trust import ORDER
 from bench_core.verdict import Group, Row, Settings, is_finished
 
 CITATION = "arXiv:2606.21126"
@@ -104,10 +117,25 @@ def _gathered(group: Group) -> list[str]:
     return lines
 
 
+def _relied_on(group: Group, settings: Settings) -> list[str]:
+    """How many runs were checked or replicated by somebody, and of which methods; nothing where all are only posted."""
+    by_state: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in group.rows:
+        for run in row.runs:
+            by_state[trust(run, settings)][row.label] += 1
+    if by_state.keys() <= {"posted"}:
+        return []
+    parts = []
+    for state in (state for state in ORDER if state in by_state):
+        names = listed(f"{name} {count}" for name, count in sorted(by_state[state].items()))
+        parts.append(f"{by_state[state].total()} {state}" + (f" ({names})" if state != "posted" else ""))
+    return [f"Of {sum(map(Counter.total, by_state.values()))} runs: {'; '.join(parts)}"]
+
+
 def of_group(group: Group, settings: Settings) -> list[str]:
     """What must be said about the runs of one recipe."""
     lines = [f"{row.label} walked back: {', '.join(reasons)}" for row in group.rows if (reasons := why(row, settings))]
-    lines += _gathered(group) + _failures(group)
+    lines += _gathered(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")

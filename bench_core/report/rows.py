@@ -104,6 +104,11 @@ def by_passport(group: Group) -> Group:
     return replace(group, rows=tuple(sorted(group.rows, key=key)))
 
 
+def trust(run: Run, settings: Settings) -> str:
+    """posted, checked, replicated or disputed (`bench_core.trust`)."""
+    return settings.trust.get(run.record.checksum or "", "posted")
+
+
 def seconds(row: Row) -> Figure:
     return over_runs(run.record.seconds for run in row.finished)
 
