@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench_core.api import Credits, Laws, Net, Passport, States, Task, Tools
@@ -19,9 +21,14 @@ class DirectKolenPollack(DirectFeedbackAlignment):
     opt, η and λ = η·weight decay those of the network's own optimiser (AdamW, its schedule, each B_l clipped on its own), so that
     B and weights see the same transform. e = ∂loss/∂logits is the error of the network's one readout, not of a readout by B_l.
     B_l at setup: N(0, 1/C). Where states are tokens the correlation is summed over tokens. The matrix for h_L, where there is one
-    (no residual), follows the update of a readout without terminal norm.
+    (no residual), follows the update of a readout without terminal norm. Not normalised by default, since the rule does not.
     Source: Webster, Choi, Ahn 2020, "Learning the connections in direct feedback alignment".
     """
+
+    class Params(DirectFeedbackAlignment.Params):
+        """Options of direct_kolen_pollack."""
+
+        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
 
     passport = Passport(learned_feedback=True)
     laws = Laws(linear_in_error=True)

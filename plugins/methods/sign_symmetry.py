@@ -10,7 +10,7 @@ from bench_plugins.methods.substitute import SubstituteFeedback, default_std, ma
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Laws, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Laws, Net, Passport, States, Task, Tools
 
 
 class SignSymmetry(SubstituteFeedback):
@@ -26,7 +26,7 @@ class SignSymmetry(SubstituteFeedback):
     variants as in Sanfiz, Akrout 2021, arXiv:2108.13446.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(SubstituteFeedback.Params):
         """Options of sign_symmetry."""
 
         magnitude: Literal["usf", "frsf", "brsf"] = Field(

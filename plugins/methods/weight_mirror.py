@@ -9,7 +9,7 @@ from bench_plugins.methods.substitute import SubstituteFeedback, default_std, ma
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench_core.api import Laws, LocalMethod, Net, Passport, Task, Tools
+from bench_core.api import Laws, Net, Passport, Task, Tools
 
 
 class WeightMirror(SubstituteFeedback):
@@ -26,7 +26,7 @@ class WeightMirror(SubstituteFeedback):
     Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(SubstituteFeedback.Params):
         """Options of weight_mirror."""
 
         rate: float = Field(0.01, gt=0.0, le=1.0, description="η, rate and decay of the feedback per mirror batch")
