@@ -17,6 +17,7 @@ import click
 from bench_core import __version__
 from bench_core.commands.audit import audit
 from bench_core.commands.claims import claims
+from bench_core.commands.clean import clean
 from bench_core.commands.compare import compare
 from bench_core.commands.options import PATH, gathered, planned, suite_options, terminal_width
 from bench_core.commands.plan import plan
@@ -133,7 +134,7 @@ def run(
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 @click.option("--by-passport", "passports", is_flag=True, help="Rules that use the same information stand together.")
 def leaderboard(results: tuple[Path, ...], form: str, output: Path | None, passports: bool) -> None:
-    """Rank the methods of one or several results folders, with verdicts. Default: results."""
+    """Rank the methods of results folders, with verdicts. Default: results."""
     show(list(results) or [Path("results")], form, output, passports)
 
 
@@ -209,6 +210,7 @@ REGISTERED: tuple[click.Command, ...] = (  # the commands of `bench_core.command
     check,
     cite,
     claims,
+    clean,
     compare,
     export,
     figure,

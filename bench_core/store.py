@@ -142,6 +142,20 @@ def remove_temporary(final: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove(final: Path) -> bool:
+    """Throw a run away, all of it or nothing; False where somebody is at work on it. Raises StoreError."""
+    descriptor = lock(final)
+    if descriptor is None:
+        return False
+    try:
+        with writing(final):
+            final.rename(_aside(final))
+        remove_temporary(final)
+    finally:
+        unlock(final, descriptor)
+    return True
+
+
 def resume_file(final: Path) -> Path:
     """Where a cell keeps the state that its training can go on from (`bench_core.resume`), until it ends. It lies beside the
     temporary folder and not in it, because the run folder of a cell that crashed is that folder, renamed."""

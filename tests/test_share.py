@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import leftovers
 from records import run
 
 from bench_core import merge as merging
 from bench_core import replicate, store, trust, verify
+from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
 from bench_core.identity import cell_identity
 from bench_core.record import RunRecord
-from bench_core.results import gather
+from bench_core.results import cell_key, gather
 from bench_core.store import Stored
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -30,6 +32,11 @@ def true(**fields: Any) -> RunRecord:
     record = run(**{"environment": HERE, "code": CODE, **fields})
     identity = cell_identity(record.cell.model_dump(mode="json"), {"bench-core": "d"}, record.data_checksum)
     return record.model_copy(update={"identity": identity, "suite": "s"})
+
+
+def named(digit: str, **fields: Any) -> RunRecord:
+    """The same cell under an identity of another code."""
+    return true(**fields).model_copy(update={"identity": digit * 32})
 
 
 def rows(record: RunRecord) -> str:
@@ -292,10 +299,45 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
         assert trust.read(folder.parent, record).state == "posted"
 
 
+def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) -> None:
+    old, new = put(tmp_path, named("1", seed=1)), put(tmp_path, named("2", seed=1))
+    failed = put(tmp_path, named("3", seed=3, status="failed", reason="r"))
+    odd = put(tmp_path, named("4", seed=4))
+    (odd / "run.json").write_text("{")
+    aside = store.quarantine(odd, "damaged")
+    cells = {cell_key(store.read(new).cell): "2" * 32}
+    store.write_suite(new.parent, {"name": new.parent.name, "cells": cells})
+    before = table(tmp_path)
+
+    said = CliRunner().invoke(bench, ["clean", str(tmp_path)], catch_exceptions=False)
+    assert (said.exit_code, old.exists(), aside.exists()) == (0, True, True)
+    assert {line.split()[1] for line in said.output.splitlines()[:-1]} == {str(old), str(aside)}
+    assert "--yes removes them" in said.output
+
+    lock = store.lock(old)
+    assert lock is not None
+    held = CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"], catch_exceptions=False)
+    store.unlock(old, lock)
+    assert (held.exit_code, old.exists(), aside.exists()) == (1, True, False)
+    assert CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"]).exit_code == 0
+    assert not old.exists()
+    assert new.exists()
+    assert failed.exists()
+    assert list((new.parent / store.QUARANTINE).iterdir()) == []
+    assert leftovers(new.parent) == []
+    assert table(tmp_path) == before
+    assert CliRunner().invoke(bench, ["clean", str(tmp_path)]).output == "0 spare, 0.0 MB\n"
+
+
+def table(results: Path) -> str:
+    from bench_core.report.tables import leaderboards
+
+    return leaderboards(gather([results])[0], "csv")
+
+
 def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_path: Path) -> None:
     from bench_core.report.page import page
     from bench_core.report.tables import leaderboards
-    from bench_core.results import gather
 
     record = store.read(folder := put(tmp_path, true(seed=1)))
     put(tmp_path, true(seed=2))

@@ -37,7 +37,7 @@ def audit(
     device: str | None,
     workers: int | None,
 ) -> None:
-    """Measure diagnostics on the checkpoints of finished runs, without training.
+    """Measure diagnostics on the checkpoints of finished runs. Nothing is trained.
 
     RUNS are run folders, suite folders or results folders. What is measured is kept beside each run and counts in every
     table from then on.

@@ -19,7 +19,7 @@ from bench_core.errors import Exit
 @click.option("-o", "--output", type=PATH, help="Write to a file instead.")
 @click.option("--strict", is_flag=True, help="Exit 1 where a claim fails or was not run.")
 def claims(results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool) -> None:
-    """Compare results with the published figures that their suites state under `expect:`.
+    """Hold results against published figures. Suites state these under `expect:`.
 
     A claim made for another recipe than the one that was run is not run, and says so.
     """

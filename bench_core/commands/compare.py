@@ -16,7 +16,7 @@ from bench_core.errors import UsageError
 @click.argument("results", nargs=-1, type=PATH)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
-    """Compare methods A and B of RESULTS, or the results folders A and B; paired by seed.
+    """Compare two methods or results folders, paired by seed. A and B are methods of RESULTS, or two results folders.
 
     \b
     bench compare dfa fa results/audit6

@@ -13,7 +13,7 @@ from bench_core.commands.options import planned, suite_options
 @suite_options
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def plan(suite: str, as_json: bool, **options: Any) -> None:
-    """Say what `bench run` would do, why, and what it would cost, without doing it.
+    """Say what `bench run` would do, why, and at what cost.
 
     The cost is read off finished cells of the same results folder that are like those to run.
     """

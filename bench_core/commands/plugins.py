@@ -27,7 +27,7 @@ CATEGORIES = ["contract", "determinism", "mathematics", "passport", "honesty"]
               help="With --check: what one plugin may take.")  # fmt: skip
 @click.option("--strict-plugins", is_flag=True, help="Exit with 2 where anything is wrong.")
 def plugins(check: bool, timeout: float, strict_plugins: bool) -> None:
-    """List the distributions that bring plugins, and what is wrong with them."""
+    """List the distributions that bring plugins, and their faults."""
     from tabulate import tabulate
 
     from bench_core import plugins as installed
@@ -98,7 +98,7 @@ def _check_all(seconds: float) -> bool:
 def check(
     names: tuple[str, ...], category: str | None, only: str | None, trace: bool, as_json: bool, timeout: float
 ) -> None:
-    """Does a plugin hold what bench relies on? PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]) or a
+    """Check what bench relies on in a plugin. PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]) or a
     distribution with all that it brings.
 
     Exit code 0 where nothing fails, 1 where a check fails.
@@ -186,7 +186,7 @@ def _graded(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 @click.argument("name")
 @click.option("--into", default=".", show_default=True, type=PATH, help="The folder in which the package is written.")
 def new(kind: str, name: str, into: Path) -> None:
-    """Write a plugin package that passes its own tests, to begin from: a learning rule, an architecture, …"""
+    """Write a plugin package to begin from. It passes its own tests: a learning rule, an architecture, …"""
     from bench_core import plugins as installed
     from bench_core import scaffold
 

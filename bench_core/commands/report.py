@@ -27,7 +27,7 @@ FIGURES = [
 @results_argument
 @click.option("-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write.")
 def report(results: tuple[Path, ...], output: Path) -> None:
-    """Write one self-contained HTML page: verdicts, figures, tables, provenance. It needs no network."""
+    """Write one self-contained HTML page. It has verdicts, figures, tables and provenance, and needs no network."""
     write_page(results, output)
 
 
@@ -48,7 +48,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 @click.option("--suite", metavar="NAME", help="Only of this suite.")
 @click.option("-o", "--output", type=PATH, help="The file to write  [NAME.FORMAT]")
 def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, output: Path | None) -> None:
-    """Write a figure of the report for a paper; its caption is printed.
+    """Write a figure of the report for a paper. Its caption is printed.
 
     Where the results have several suites or recipes, each gets a file of its own, numbered after the first.
     """

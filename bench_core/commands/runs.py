@@ -14,7 +14,7 @@ from bench_core.errors import UsageError
 @click.argument("run")
 @results_argument
 def show(run: str, results: tuple[Path, ...]) -> None:
-    """Show one run: its measurements, its verdict and why, and where its numbers come from.
+    """Show one run. Its measurements, its verdict and why, and where its numbers come from.
 
     RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
     """
@@ -68,7 +68,7 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
 @click.command()
 @results_argument
 def cite(results: tuple[Path, ...]) -> None:
-    """Print BibTeX of what results used: the protocol, the rules, the data, the software."""
+    """Print BibTeX of what results used. That is the protocol, the rules, the data, the software."""
     from bench_core import plugins
     from bench_core.report.cite import bibtex
 

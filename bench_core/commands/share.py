@@ -43,7 +43,7 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
 @click.argument("results", nargs=-1, type=PATH)
 @click.option("--quarantine", is_flag=True, help="Set aside the runs whose folders cannot be read.")
 def verify(results: tuple[Path, ...], quarantine: bool) -> None:
-    """Check the runs of results folders: sums, schema, identity, plausibility. Default: results.
+    """Check runs: sums, schema, identity, plausibility. Default: results.
 
     A run without a fault is marked as checked, which the leaderboard shows.
     """
@@ -95,7 +95,7 @@ def replicate(
     results: Path, sample: str, seed: int | None, into: Path | None, data_dir: Path | None, device: str,
     workers: int | None, executor: str,
 ) -> None:  # fmt: skip
-    """Run a random sample of somebody's runs again and record whether they agree.
+    """Run a sample of somebody's runs again. Whether they agree is recorded.
 
     In the same environment and with the same code they must be equal bit by bit; elsewhere accuracies within 2 points and the same
     diagnostics. The leaderboard of RESULTS shows what came out.

@@ -13,7 +13,7 @@ from bench_core.commands.options import PATH, gathered, results_argument
 @results_argument
 @click.option("-o", "--output", default="site", show_default=True, type=PATH, help="The folder to write.")
 def site(results: tuple[Path, ...], output: Path) -> None:
-    """Build static pages from several people's results: one per suite, one per method. No server is needed."""
+    """Build static pages from several people's results. One per suite, one per method; no server is needed."""
     from bench_core import plugins
     from bench_core.report.site import build
 

@@ -13,8 +13,8 @@ from bench_core.commands.options import PATH
 @click.argument("run")
 @click.option("--results", multiple=True, type=PATH, help="Where to look for it and its neighbours [results].")
 def why(run: str, results: tuple[Path, ...]) -> None:
-    """Why RUN (an identity, its first letters, or a folder) ran or was reused, and what sets it apart from its nearest
-    neighbour."""
+    """Say why a run ran or was reused. RUN is an identity, its first letters, or a folder. Also: what
+    sets it apart from its nearest neighbour."""
     from bench_core import store
     from bench_core.report.escape import visible
     from bench_core.why import explain, find_run
