@@ -24,6 +24,7 @@ from bench_core.record import Measurement
 
 PROBE = 1280
 BATCH = 128
+FLOOR = 1e-7  # of ‖g_L‖ under a batch mean at N = 128: below it the reference is rounding (diagnostic b)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Audit:
     def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
         """Per-sample L2 norms over all probe samples, float64 so that small gradients do not underflow when squared."""
         return torch.cat([self.net.flat(tensors(batch)).double().norm(dim=1) for batch in self.batches])
+
+    @cached_property
+    def at_floor(self) -> bool:
+        """Whether diagnostic b fires at its default threshold: then no cosine to the reference means anything."""
+        return median(self.norms(lambda batch: batch.g[-1])) < FLOOR * BATCH
 
     @cached_property
     def accuracy(self) -> float:

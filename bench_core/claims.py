@@ -109,18 +109,24 @@ def _judge(
 
 
 def holds(claim: Expectation, value: float) -> bool:
-    """Whether a measured mean lies in the claimed range; NaN lies in none."""
+    """Whether a measured mean lies in the claimed range, its ends included; NaN lies in none."""
     if claim.value is None:
-        low = -math.inf if claim.at_least is None else claim.at_least
-        return low <= value <= (math.inf if claim.at_most is None else claim.at_most)
+        low, high = claim.at_least, claim.at_most
+        return (
+            not math.isnan(value)
+            and (low is None or low - _slack(low, value) <= value)
+            and (high is None or value <= high + _slack(high, value))
+        )
     if claim.factor is not None:
         ratio = value / claim.value
-        return 1 / claim.factor <= ratio <= claim.factor
+        return (1 - 1e-12) / claim.factor <= ratio <= claim.factor * (1 + 1e-12)
     assert claim.tolerance is not None
-    slack = (
-        1e-12 * max(abs(claim.value), abs(value)) if math.isfinite(value) else 0.0
-    )  # .306 + .008 is not .314 in binary
-    return abs(value - claim.value) <= claim.tolerance + slack
+    return abs(value - claim.value) <= claim.tolerance + _slack(claim.value, value)
+
+
+def _slack(claimed: float, value: float) -> float:
+    """.306 + .008 is not .314 in binary, nor .36 − .34 .02."""
+    return 1e-12 * max(1.0, abs(claimed), abs(value)) if math.isfinite(value) else 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- which runs

@@ -149,7 +149,8 @@ class Expectation(Model):
         if self.method is None and "method" not in self.cell:
             raise fault("names no method: add method, or method under cell")
         found = self.parsed
-        if self.epoch is not None and not (found.kind in ("fires", "diagnostic") or found.name in AT_EPOCH):
+        stored = found.kind in ("fires", "diagnostic") and found.name != "depth_utility"
+        if self.epoch is not None and not (stored or found.name in AT_EPOCH):
             raise fault(f"{self.figure} has no value after an epoch: leave epoch out")
         return self
 

@@ -204,8 +204,8 @@ class Floor:
     reason: str = ""
 
     def margin(self, accuracy: float | None) -> float | None:
-        """100 · (accuracy - mean) in percentage points."""
-        return None if accuracy is None or self.mean is None else 100.0 * (accuracy - self.mean)
+        """100 · (accuracy - mean) in percentage points; .36 over .34 is 2, not the 1.9999999999999962 of binary fractions."""
+        return None if accuracy is None or self.mean is None else round(100.0 * (accuracy - self.mean), 9)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from bench_core.judgement import (
     AT_FLOOR,
@@ -45,7 +45,7 @@ from bench_core.judgement import (
     role,
     threshold_of,
 )
-from bench_core.record import ComponentRef, RunRecord
+from bench_core.record import ComponentRef, RunRecord, Status
 from bench_core.stats import Estimate, estimate, paired_difference, tie_ranks
 
 __all__ = [
@@ -108,6 +108,9 @@ class Group:
         return tuple(sorted({record.cell.seed for record in self.records}))
 
 
+UNFINISHED = tuple(status for status in get_args(Status) if status != "done")
+
+
 def is_finished(record: RunRecord) -> bool:
     """Done, with an accuracy that can enter a mean."""
     return record.status == "done" and record.accuracy is not None and math.isfinite(record.accuracy)
@@ -127,7 +130,7 @@ def aggregate(judgements: Sequence[Judgement]) -> str:
     if kinds["floor"] == total:
         return "floor"
     parts = []
-    for kind in ("floor", "walked back", "trustworthy", "undetermined", "diverged", "failed", "crashed", "interrupted"):
+    for kind in ("floor", "walked back", "trustworthy", "undetermined", *UNFINISHED):
         if not kinds[kind] or (kind == "trustworthy" and kinds["walked back"]):
             continue
         part = f"{kind} {kinds[kind]}/{total}"

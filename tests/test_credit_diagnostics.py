@@ -66,6 +66,17 @@ def test_nudging_is_the_loss_change_after_a_normalised_step():
     assert found.value == pytest.approx(fmean(found.details["layers"][1:]))
 
 
+def test_nudging_normalises_a_credit_as_the_rule_gives_it():
+    """fa's credit carries 1/N, and the 1e-6 beside it is felt."""
+    audit = audited("fa")
+    found = diagnostic("nudging").measure(audit)
+    h = torch.cat([batch.states.h[0] for batch in audit.batches]).double()
+    a = torch.cat([batch.credits.audited[0] for batch in audit.batches]).double()
+    assert audit.batches[0].credits.reduction == "mean"
+    expected = loss_of(audit, h - 0.01 * a / (a.square().mean(1, keepdim=True).sqrt() + 1e-6), 0) - loss_of(audit, h, 0)
+    assert found.details["layers"][0] == pytest.approx(float(expected.mean().detach()), rel=1e-6)
+
+
 def test_both_are_measured_where_float32_would_round_the_change_away():
     """States of 1e8 before a terminal norm: ΔCE is far below float32's resolution, and the exact gradient still predicts it."""
     audit = audited("bp", width=24)
@@ -122,10 +133,54 @@ def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_
 
 
 def test_a_null_leaves_the_method_as_it_was():
+    """Its tensors, its optimisers (a saved state must fit them) and its streams."""
     audit = audited("state_bridge")
+    tools = audit.method.tools
     before = {name: value.clone() for name, value in audit.method.state_dict().items()}
+    updaters, streams = list(tools.updaters), [g.get_state() for g in (tools.generator, tools.aux_generator)]
     diagnostic("null_calibration").measure(audit)
     assert all(torch.equal(value, before[name]) for name, value in audit.method.state_dict().items())
+    assert tools.updaters == updaters
+    assert all(
+        torch.equal(g.get_state(), s) for g, s in zip((tools.generator, tools.aux_generator), streams, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["noise_credit", "node_perturbation", "forward_gradient", "shuffled_credit"])
+def test_noise_does_not_stand_out_of_fresh_noise(name):
+    """Every draw of the null is another one, also where a rule draws from the seed of its stream."""
+    found = diagnostic("null_calibration").measure(audited(name, width=24))
+    assert found.details["null_deep_std"] > 1e-4
+    assert abs(found.value) < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("weight_mirror", {}), ("sign_symmetry", {}), ("sign_symmetry", {"magnitude": "frsf"})]
+)
+def test_feedback_made_from_the_forward_weights_stands_out_of_a_null_that_knows_other_weights(name, params):
+    method, net = ready(rule(name, **params), resmlp(width=24, w2_std=0.3), toy_data())
+    found = diagnostic("null_calibration").measure(Audit(net, method, toy_data(), 0, 0))
+    assert found.value > 3
+    assert found.details["null_deep_mean"] < found.details["deep"] - 0.05
+
+
+@pytest.mark.parametrize("name", ["alignment", "null_calibration", "layer0_dominance"])
+def test_a_cosine_to_a_reference_at_the_floor_is_not_diagnostic(name):
+    """‖g_L‖ of 1e-8 at N = 128: b fires, and libraries' clamp is not reached yet."""
+    audit = audited("dfa", width=24)
+    factor = float(diagnostic("reference_floor").measure(audit).value) / (128 * 4e-8)
+    audit = audited("dfa", width=24)
+    with torch.no_grad():  # h_L × factor divides the gradient behind the terminal norm by as much
+        for parameter in audit.net.embed.parameters():
+            parameter.mul_(factor)
+        for block in audit.net.blocks:
+            block.w2.weight.mul_(factor)
+    aligned = diagnostic("alignment").measure(audit)
+    audit.history = [{"epoch": 1, "measurements": {"alignment": {"details": aligned.details, "not_diagnostic": None}}}]
+    assert 1e-8 < diagnostic("reference_floor").measure(audit).details["mean_128"] < 1e-7
+    found = diagnostic(name).measure(audit)
+    assert found.not_diagnostic == "reference at the floor"
+    assert found.value is not None  # kept, and struck through wherever it is shown
 
 
 @pytest.mark.parametrize("name", ["bp", "ep"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from typing import get_args
 
 import pytest
 from records import SICK, audit, frozen, measured, run, seeds
 
 from bench_core.judgement import Floor
-from bench_core.record import Measurement, RunRecord
+from bench_core.record import Measurement, RunRecord, Status
 from bench_core.verdict import (
     DepthUtility,
     Group,
@@ -339,3 +340,16 @@ def test_rows_are_sorted_and_ranked_without_floors() -> None:
         ("ep[freeze=blocks]", None),
         ("dfa", 3),
     ]
+
+
+@pytest.mark.parametrize("status", [status for status in get_args(Status) if status != "done"])
+def test_every_status_is_named_in_the_verdict_of_its_row(status: str) -> None:
+    bad, good = Judgement(status, "method"), Judgement("done", "method")
+    assert aggregate([bad]) == f"{status} 1/1"
+    assert aggregate([good, good, bad]) == f"trustworthy 2/3, {status} 1/3"
+
+
+def test_a_margin_of_exactly_two_points_is_not_below_two() -> None:
+    """.36 − .34 is 1.9999999999999962 in binary, whichever accuracy out of 10,000 images it is."""
+    for k in range(0, 8000):
+        assert Floor("f", mean=k / 10000).margin((k + 200) / 10000) == 2.0

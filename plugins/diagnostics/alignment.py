@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured
 from bench_core.audit import BATCH, Audit, ProbeBatch, because, credits_become, deep_mean, median
+from bench_core.judgement import AT_FLOOR
 
 CLAMP = 1e-8  # of F.cosine_similarity
 
@@ -42,7 +43,8 @@ class Alignment(Diagnostic):
     F.cosine_similarity does, applied to the gradient of the batch-mean CE (N = 128) that such tools are fed with.
     value = `mean` = the unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖
     per sample: a cosine near 1 with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are
-    reported by name. Not diagnostic where the reference is under the clamp, the credit is zero, or either is not finite.
+    reported by name. Not diagnostic where the reference is under the clamp or at the floor (diagnostic b, at
+    its default threshold), the credit is zero, or either is not finite.
     Source: arXiv:2606.21126.
     """
 
@@ -58,7 +60,7 @@ class Alignment(Diagnostic):
             details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
         details["in_use"] = batches[0].credits.in_use
         silent = {int(site): reason for site, reason in details["not_diagnostic"].items()}
-        return Measured(details["mean"], details, because(silent))
+        return Measured(details["mean"], details, because(silent) or (AT_FLOOR if audit.at_floor else None))
 
     def read(self, audit: Audit, pick: Callable[[Credits], Sequence[Tensor]]) -> dict[str, Any]:
         sites = audit.net.sites

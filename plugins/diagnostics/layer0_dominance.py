@@ -6,6 +6,7 @@ from typing import Any
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.audit import Audit
+from bench_core.judgement import AT_FLOOR
 
 
 class Layer0Dominance(Diagnostic):
@@ -27,7 +28,8 @@ class Layer0Dominance(Diagnostic):
             return Measured(None, not_diagnostic="no credit at h_0, or no deep layer, to compare")
         kept = [entry for entry in points if entry["epoch"] in (1, 2)]
         kept += [] if kept and kept[-1] is points[-1] else points[-1:]
-        return Measured(points[-1]["difference"], {"epochs": kept}, found[-1][1]["not_diagnostic"])
+        nothing = AT_FLOOR if audit.at_floor else found[-1][1]["not_diagnostic"]
+        return Measured(points[-1]["difference"], {"epochs": kept}, nothing)
 
     def controls(self) -> list[Control]:
         def measured(*layers: float) -> list[dict[str, Any]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import Audit, credits_become, layered
+from bench_core.audit import Audit, ProbeBatch, credits_become, layered
 from bench_core.local import rms
 
 
 class Nudging(Diagnostic):
     """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the credit helps.
 
-    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample (per token where states are tokens), a_l per sample. In float64. Not diagnostic
+    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample (per token where states are tokens), of a_l as the rule gives it: fa's
+    carries 1/N, and where it sinks under 1e-6 the step is a small one here as it is in training. In float64. Not diagnostic
     where the credit is zero or the change is not finite. value = the mean over 1 ≤ l ≤ L−1.
     Source: arXiv:2606.21126 (η = 0.01); that it is rms-normalised was measured.
     """
@@ -32,7 +34,7 @@ class Nudging(Diagnostic):
             before = after = 0.0
             largest = 0.0
             for batch in audit.batches:
-                h, a = batch.states.h[site].double(), batch.audited[index].double()
+                h, a = batch.states.h[site].double(), given(batch, index).double()
                 nudged = h - self.params.eta * rms(a, tokens=net.tokens)
                 before += float(net.loss(net.resume(h, site), batch.y, "sum"))
                 after += float(net.loss(net.resume(nudged, site), batch.y, "sum"))
@@ -50,3 +52,9 @@ class Nudging(Diagnostic):
             Control("its opposite", credits_become("opposite"), lambda found: found.value is not None and found.value > 0),
             Control("no credit", credits_become("zero"), lambda found: found.not_diagnostic is not None),
         ]  # fmt: skip
+
+
+def given(batch: ProbeBatch, index: int) -> Tensor:
+    """a_l in the units of the rule."""
+    assert batch.credits is not None
+    return batch.credits.audited[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -10,17 +11,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Control, Credits, Diagnostic, Measured, Method, ParamsModel
+from bench_core.api import Control, Credits, Diagnostic, Measured, Method, Net, ParamsModel
 from bench_core.audit import Audit, credits_become, deep_mean
+from bench_core.judgement import AT_FLOOR
 from bench_core.streams import stream
+
+ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
 
 
 class NullCalibration(Diagnostic):
     """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary networks), on the trained network.
 
     A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained Γ_l lies within 2 deviations.
-    value = (Γ_deep − mean)/deviation of the null's deep means: how many deviations the trained feedback stands out.
-    Not diagnostic for a rule without feedback (nothing in its `state_dict`). Source: arXiv:2606.21126.
+    value = (Γ_deep − mean)/deviation of the null's deep means: how many deviations the trained feedback stands out. The rule is set
+    up on a copy of the network with its parameters dealt anew, and then asked for the credits of the network itself: feedback that
+    `setup` makes from forward weights (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
+    feedback (nothing in its `state_dict`), where no draw changes anything, and where the reference is at the floor (diagnostic b).
+    Source: arXiv:2606.21126.
     """
 
     class Params(ParamsModel):
@@ -48,9 +55,9 @@ class NullCalibration(Diagnostic):
         own = fmean(trained) if own is None else own
         center, spread = fmean(deeps), stdev(deeps)
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread, "draws": self.params.draws}
-        if spread == 0:
-            return Measured(None, details, "the null does not vary")
-        return Measured((own - center) / spread, details)
+        if spread <= ROUNDING:
+            return Measured(None, details, "the null does not vary: nothing of this credit is drawn in setup")
+        return Measured((own - center) / spread, details, AT_FLOOR if audit.at_floor else None)
 
     def controls(self) -> list[Control]:
         def untrained(found: Measured) -> bool:
@@ -78,13 +85,32 @@ def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:
     return found
 
 
-def fresh_credits(audit: Audit, method: Method, generator: torch.Generator) -> list[list[Tensor]]:
-    """The credits of the same rule with feedback and auxiliary networks drawn anew, on the same states."""
+def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
+    """The credits, on the same states, of the same rule set up anew; the training's optimisers and streams stay as they are."""
+    tools = method.tools
+    lent, before = len(tools.updaters), tools.aux_generator.get_state()
+    # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of its numbers
+    own = [torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws))) for _ in range(3)]
     fresh = type(method)(method.params)
-    fresh.setup(audit.net, method.task, replace(method.tools, generator=generator, aux_generator=generator))
-    found = []
-    for batch in audit.batches:
-        credits = fresh.credit(batch.states, batch.y, audit.epoch)
-        assert credits is not None
-        found.append([a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)])
+    try:
+        fresh.setup(dealt_anew(audit.net, own[0]), method.task, replace(tools, generator=own[1], aux_generator=own[2]))
+        fresh.net = audit.net
+        found = []
+        for batch in audit.batches:
+            credits = fresh.credit(batch.states, batch.y, audit.epoch)
+            assert credits is not None
+            found.append([a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)])
+    finally:
+        del tools.updaters[lent:]
+        tools.aux_generator.set_state(before)
     return found
+
+
+@torch.no_grad()
+def dealt_anew(net: Net, draws: torch.Generator) -> Net:
+    """A copy whose parameters have the same entries in another order: what a rule makes of it knows nothing of `net`."""
+    other = copy.deepcopy(net)
+    for parameter in other.parameters():
+        order = torch.randperm(parameter.numel(), generator=draws).to(parameter.device)
+        parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return other

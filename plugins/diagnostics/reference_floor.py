@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import BATCH, Audit, median
-
-FLOOR = 1e-7
+from bench_core.audit import BATCH, FLOOR, Audit, median
 
 
 class Amplified(nn.Module):
