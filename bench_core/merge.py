@@ -4,7 +4,8 @@ The same identity from the same environment must have the same numbers: where it
 refused with all such conflicts, and nothing is written. From another environment, or where the recipe is not deterministic, it
 is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>`, not counted. A run that ended takes the place of one
 that did not (crashed, timeout, …); otherwise what is there stays. Folders are copied as they are, checksums and all, and what is
-known about a run (`bench_core.trust`) goes with it; what cannot be read is left out and said.
+known about a run (`bench_core.trust`) goes with it; a run in which `bench verify` finds a
+fault is left out and said.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.record import ENDED, RunRecord
 from bench_core.store import Stored
 from bench_core.trust import differing, environment_key
+from bench_core.verify import faults
 
 REPLICATES = "replicates"
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
@@ -82,15 +84,14 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
 
 
 def _readable(sources: Sequence[Path], done: Merge) -> list[Stored]:
-    """The runs of the sources whose checksums agree."""
+    """The runs of the sources that `bench verify` finds no fault with."""
     found = store.scan(sources)
     done.troubles += [line.replace("not counted", "left out") for line in found.troubles]
     good = []
     for run in found.runs:
-        try:
-            good.append(Stored(store.read(run.folder, sums=True), run.folder))
-        except store.Unreadable as reason:
-            done.troubles.append(f"{run.folder}: left out: {reason}")
+        told = faults(run)
+        done.troubles += [f"{run.folder}: left out: {'; '.join(told)}"] if told else []
+        good += [] if told else [run]
     return good
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ RUN = "run.json"
 SUITE = "suite.json"
 EPOCHS = "epochs.jsonl"
 QUARANTINE = "quarantine"
+WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
 LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
 
 
@@ -320,8 +322,12 @@ def _read(folder: Path, sums: bool) -> RunRecord:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:80]
         raise Unreadable(f"{RUN} does not follow its schema: {where}: {first['msg']}") from None
+    if record.checksum is None and raw["schema"] > WITHOUT_CHECKSUM:
+        raise Unreadable(f"{RUN} has no checksum")
     if record.checksum is not None and record.checksum != _digest(raw):
         raise Unreadable(f"{RUN} was changed: its checksum differs")
+    if record.accuracy is not None and math.isfinite(record.accuracy) and not 0 <= record.accuracy <= 1:
+        raise Unreadable(f"accuracy {record.accuracy:g} is not between 0 and 1")
     if record.identity != folder.name:
         raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
     for name, expected in record.files.items():

@@ -39,6 +39,7 @@ MAX_CELLS = 100_000
 MAX_EPOCHS = 100_000
 DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
 
+_STORE = ("quarantine", "replicates", "agreement", "suite.json", "report.html")
 _RESERVED = re.compile(r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?")  # no folder may have these names on Windows
 _DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
 AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
@@ -52,6 +53,8 @@ def _suite_name(value: str) -> str:
         raise fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
     if _RESERVED.fullmatch(value):
         raise fault("is a device on Windows and cannot name a folder there")
+    if re.fullmatch("[0-9a-f]{32}", value) or value in _STORE:
+        raise fault("is a name that results folders use themselves")
     return value
 
 

@@ -7,7 +7,6 @@ damage, mistakes and careless edits. It cannot find a forger, who can recompute 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,8 +53,6 @@ def _figures(record: RunRecord) -> Iterator[str]:
             yield f"done, but without {', '.join(sorted(missing))}"
     elif record.reason is None:
         yield f"{record.status}, but without a reason"
-    if record.accuracy is not None and not 0 <= record.accuracy <= 1 and math.isfinite(record.accuracy):
-        yield f"accuracy {record.accuracy:g} is not between 0 and 1"
     if isinstance(planned, int) and record.epochs > planned:
         yield f"{record.epochs} epochs, more than its recipe's {planned}"
     for when, measured in (("initial", record.initial), ("measurements", record.measurements)):

@@ -98,6 +98,10 @@ def test_a_mean_over_seeds_with_its_interval() -> None:
         ({"at_most": 1.0}, math.inf, False),
         ({"value": 1.0, "tolerance": 1e9}, math.inf, False),
         ({"at_least": 1.0}, math.nan, False),
+        ({"at_least": 0.02}, 0.36 - 0.34, True),  # .01999999999999996 in binary
+        ({"at_most": 0.306}, 0.314 - 0.008, True),
+        ({"value": 0.1, "factor": 3.0}, 0.1 * 3, True),
+        ({"at_least": 0.02}, 0.0199, False),
         ({"value": 1.0, "factor": 9.0}, math.nan, False),
     ],
 )
@@ -388,6 +392,7 @@ def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
         ("factor: 2", "expect[0]: needs tolerance or factor beside value, and not both"),
         ("at_least: 2", "expect[0]: has a value and a bound"),
         ("figure: margin\n    epoch: 3", "expect[0]: margin has no value after an epoch"),
+        ("figure: depth_utility\n    epoch: 3", "expect[0]: depth_utility has no value after an epoch"),
         ("cell: {training.epoch: 3}", "expect[0].cell.training.epoch: unknown key; did you mean epochs?"),
         ("cell: {seed: 3}", "expect[0].cell.seed: unknown key"),
     ],

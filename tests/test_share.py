@@ -202,8 +202,25 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_what_cannot_be_is_said(tmp_path: Path, lie: str) -> None:
     change, said = LIES[lie]
-    folder = put(tmp_path, change(true(seed=1)))
-    assert any(said in line for line in verify.faults(Stored(store.read(folder), folder)))
+    record = change(true(seed=1))
+    folder = put(tmp_path, record)
+    assert any(said in line for line in verify.faults(Stored(record, folder)))
+    done = merging.merge([tmp_path], tmp_path / "into")
+    assert any(said in line for line in done.troubles)
+    assert not (tmp_path / "into").exists() or not store.scan([tmp_path / "into"]).runs
+
+
+def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -> None:
+    over, bare = put(tmp_path, true(seed=1, accuracy=1.7)), put(tmp_path, true(seed=2))
+    raw = json.loads((bare / "run.json").read_text())
+    del raw["checksum"]
+    (bare / "run.json").write_text(json.dumps(raw))
+    found = store.scan([tmp_path])
+    assert found.runs == []
+    assert sorted(line.rpartition(": ")[2] for line in found.troubles) == [
+        "accuracy 1.7 is not between 0 and 1", "run.json has no checksum"
+    ]  # fmt: skip
+    assert all(str(folder) in "".join(found.troubles) for folder in (over, bare))
 
 
 @pytest.mark.parametrize(

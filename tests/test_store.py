@@ -357,7 +357,7 @@ def test_a_record_from_before_the_checksum_is_read(final: Path) -> None:
     build(final)
     raw = json.loads((final / "run.json").read_text())
     del raw["checksum"]
-    (final / "run.json").write_text(json.dumps(raw))
+    (final / "run.json").write_text(json.dumps(raw | {"schema": 1}))
     assert store.read(final, sums=True).accuracy == 0.4
 
 

@@ -146,7 +146,9 @@ class Machine(RuleBasedStateMachine):
         if not self.results.is_dir():
             return
         into = self.home / "into"
-        done = merge.merge([self.results], into)
+        with pytest.MonkeyPatch.context() as patch:  # these runs hold nothing that `bench verify` could call plausible
+            patch.setattr(merge, "faults", lambda run: [] if self.reads(run.folder) is not None else ["damaged"])
+            done = merge.merge([self.results], into)
         assert len(done.troubles) == len(self.broken)
         arrived = store.scan([into]).runs if into.is_dir() else []
         assert {(each.folder.parent.name, each.record.identity): each.record.accuracy for each in arrived} == self.model

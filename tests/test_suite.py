@@ -408,6 +408,12 @@ def test_windows_devices_do_not_name_a_suite(write: Any, name: str) -> None:
     assert message == "s.yaml:1:7: name: is a device on Windows and cannot name a folder there"
 
 
+@pytest.mark.parametrize("name", ["quarantine", "agreement", "suite.json", "'0123456789abcdef0123456789abcdef'"])
+def test_what_results_folders_hold_does_not_name_a_suite(write: Any, name: str) -> None:
+    [message] = faults(write(f"name: {name}\nmethods: [bp]\n"))
+    assert message == "s.yaml:1:7: name: is a name that results folders use themselves"
+
+
 def test_user_text_is_shown_safely(write: Any) -> None:
     long = "x" * 500
     [message] = faults(write(f"{MINIMAL}{long}: 1\n"))

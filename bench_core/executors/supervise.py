@@ -134,6 +134,8 @@ def watch(worker: Worker) -> None:
     """Look at a running worker: cut its log back, ask it to end when it is over its budget, kill it when it does not."""
     logs.trim(store.temporary(worker.final) / logs.LOG)
     now = time.monotonic()
+    if worker.process.poll() is not None:
+        return  # it has ended by itself: whatever came over its budget since was not what ended it
     if worker.ending is None:
         worker.ending = _over_budget(worker)
         if worker.ending is not None:
