@@ -298,7 +298,9 @@ def _table(groups: Sequence[Group], settings: Settings, width: int | None) -> st
         table = _tabulate(columns, cells, "simple", [column.header for column in columns])
         below = "\n".join(_wrapped(line, width) for line in legend + lines)
         blocks.append(f"{_wrapped(escape.plain(header), width)}\n\n{table}\n\n{below}")
-    last = [_wrapped(escape.plain(line), width) for line in notes.of_all(groups, settings, shown)]
+    left_out = [column.header for column in COLUMNS if column.key not in shown]
+    said = [f"No room at this width for {', '.join(left_out)}: --format markdown has all columns"] if left_out else []
+    last = [_wrapped(escape.plain(line), width) for line in said + notes.of_all(groups, settings, shown)]
     return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
 
 
