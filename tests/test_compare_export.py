@@ -18,12 +18,13 @@ from click.testing import CliRunner
 from folders import audit_folder, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import audit, frozen, run, seeds
+from records import SICK, audit, frozen, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
 from bench_core.errors import UsageError
 from bench_core.judgement import Settings
+from bench_core.record import Measurement
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
 from bench_core.report.compared import as_json, as_table
@@ -171,6 +172,22 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     shared = next(digit for digit in firsts if firsts.count(digit) > 1)
     many = CliRunner().invoke(cli.bench, ["show", shared, str(tmp_path)])
     assert "several runs" in str(many.exception)
+
+
+def test_show_has_every_measurement_and_none_that_means_nothing_alone(tmp_path: Path) -> None:
+    null = {"layers": [0.5, 0.4], "deep": 0.4, "null_deep_mean": 0.01, "null_deep_std": 0.05}
+    further = {
+        "nudging": Measurement(value=-0.002, details={"layers": [-0.001, -0.003]}),
+        "drift": Measurement(value=7.0, not_diagnostic="the initial weights are not known"),
+        "null_calibration": Measurement(value=7.8, details=null),
+    }
+    write(tmp_path, [run(measurements={**SICK, **further})])
+    (results,), _ = gather([tmp_path])
+    told = invoke("show", results.run_folder(results.records[0])).splitlines()
+    lines = {line.split()[0]: " ".join(line.split()) for line in told if line.strip()}
+    assert lines["nudging"] == "nudging -0.002 -0.001 -0.003"
+    assert lines["drift"] == "drift 7 not diagnostic: the initial weights are not known"
+    assert lines["null_calibration"] == "null_calibration 7.8 Γ deep 0.400, null 0.010 ± 0.050"
 
 
 def test_export_is_lossless_and_flat(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bench_core.report.escape import plain
 from bench_core.report.provenance import again, flat
 from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
 from bench_core.report.tables import NONE
-from bench_core.report.view import View, state, value
+from bench_core.report.view import View, finite, state, value
 from bench_core.verdict import Row, Run
 
 SHOWN = 12  # epochs of a long curve
@@ -63,6 +63,25 @@ def _distance(run: Run) -> list[str]:
     if item.not_diagnostic:
         return [f"d_BP        not measured: {item.not_diagnostic}"]
     return ["d_BP by layer " + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))]
+
+
+def _further(run: Run) -> str:
+    """What was measured beside verdicts, Γ and d_BP: a number that means nothing never stands alone."""
+    told = {name for name, _ in judged(run.record.measurements).values()} | {"alignment", "state_distance"}
+    rows = []
+    for name, item in sorted(run.record.measurements.items()):
+        if name in told:
+            continue
+        number = finite(item.value)
+        shown = NONE if item.value is None else "not finite" if number is None else compact(number)
+        layers = item.details.get("layers")
+        numbers = [finite(layer) for layer in layers] if isinstance(layers, list) else []
+        by_layer = "  ".join(NONE if layer is None else compact(layer) for layer in numbers)
+        null = [finite(item.details.get(f"{key}")) for key in ("deep", "null_deep_mean", "null_deep_std")]
+        if None not in null:  # in deviations of a null, not in the units of its layers
+            by_layer = "Γ deep {:.3f}, null {:.3f} ± {:.3f}".format(*null)
+        rows.append([name, shown, f"not diagnostic: {item.not_diagnostic}" if item.not_diagnostic else by_layer])
+    return _table(rows, ["further", "value", "by layer"]) if rows else ""
 
 
 def _epochs(folder: Path) -> str:
@@ -123,6 +142,7 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
     ]
     parts = ["\n".join(wrapped(plain(line), width) for line in head)]
     parts += [_diagnostics(found, run)] if record.status == "done" else []
+    parts += [further] if record.status == "done" and (further := _further(run)) else []
     parts += [curve_text] if (curve_text := _epochs(folder)) else []
     parts.append("\n".join(wrapped(plain(line), width) for line in where))
     return "\n\n".join(parts) + "\n"

@@ -28,7 +28,7 @@ class PerturbationCorrelation(Diagnostic):
 
         draws: int = Field(32, ge=1, le=10_000, description="M, random directions per sample")
         epsilon: float = Field(1e-3, gt=0.0, le=1.0, description="ε, length of the perturbation")
-        samples: int = Field(1024, ge=2, le=1_000_000, description="n, probe samples used")
+        samples: int = Field(1024, ge=2, le=1_000_000, description="n, probe samples used; whole batches of 128")
 
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:

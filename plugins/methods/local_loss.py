@@ -93,8 +93,8 @@ class LocalLoss(MonoForward):
 
     S (N, N) the cosines between centred rows, V_l (n, n) without bias, Y the one-hot labels (the targets of a regression). sim
     couples the samples of a batch; its credit is N times the gradient of the batch's loss, so that it stands beside pred's.
-    Every decoder learns as M_l does. Ours: on maps V_l acts on the pooled map (source: a 3×3 convolution and the
-    deviation of every map), and no BatchNorm or dropout is added to the network.
+    M_l starts at 0 here, and every decoder learns as M_l does. Ours: on maps V_l acts on the pooled map (source: a 3×3 convolution
+    and the deviation of every map), and no BatchNorm or dropout is added to the network.
     Source: Nøkland, Eidnes 2019, arXiv:1901.06656.
     """
 
@@ -107,7 +107,10 @@ class LocalLoss(MonoForward):
         """M_l and V_l, those that the loss has."""
         parts = {"pred": ["M"], "sim": ["V"], "predsim": ["M", "V"]}[self.params.loss]
         outputs = {"M": lambda size: task.classes, "V": lambda size: size}
-        heads = ({part: nn.Linear(size, outputs[part](size), bias=False) for part in parts} for size in sizes)
+        heads = [{part: nn.Linear(size, outputs[part](size), bias=False) for part in parts} for size in sizes]
+        for each in heads:
+            if "M" in each:
+                nn.init.zeros_(each["M"].weight)
         return nn.ModuleList(nn.ModuleDict(each) for each in heads)
 
     def loss(self, layer: int, h: Tensor, y: Tensor) -> Tensor:
