@@ -77,9 +77,9 @@ def _further(run: Run) -> str:
         layers = item.details.get("layers")
         numbers = [finite(layer) for layer in layers] if isinstance(layers, list) else []
         by_layer = "  ".join(NONE if layer is None else compact(layer) for layer in numbers)
-        null = [finite(item.details.get(f"{key}")) for key in ("deep", "null_deep_mean", "null_deep_std")]
-        if None not in null:  # in deviations of a null, not in the units of its layers
-            by_layer = "Γ deep {:.3f}, null {:.3f} ± {:.3f}".format(*null)
+        deep, mean, std = (finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std"))
+        if deep is not None and mean is not None and std is not None:  # the value counts deviations of a null
+            by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
         rows.append([name, shown, f"not diagnostic: {item.not_diagnostic}" if item.not_diagnostic else by_layer])
     return _table(rows, ["further", "value", "by layer"]) if rows else ""
 
