@@ -28,12 +28,14 @@ class Built:
     """What a cell is made of.
 
     initial  the network's parameters and buffers before training, copies
+    sums     of the data set's tensors as they were loaded
     """
 
     net: Net
     method: Method
     data: Data
     initial: Mapping[str, Tensor]
+    sums: Mapping[str, str]
 
 
 def make(registry: plugins.Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
@@ -60,12 +62,18 @@ def build(registry: plugins.Registry, cell: Cell, training: dict[str, Any], data
             f"{len(data.train_y)} training samples do not fill one batch of {training['batch_size']}; "
             "use a smaller training.batch_size or a larger data.limit"
         )
+    sums = data.sums()
     torch.manual_seed(cell.seed)
     net = arch(arch_params, data.train_x.shape[1:], data.classes).to(device)
     method = rule(rule_params)
     set_up(method, net, data, training, cell.seed)
+    for name, value in method.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise BenchError(
+                f"state_dict() of {cell.method.short} holds {name!r}, of type {type(value).__name__}: only tensors can be kept"
+            )
     initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    return Built(net, method, data, initial)
+    return Built(net, method, data, initial, sums)
 
 
 def diagnostics(registry: plugins.Registry, entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, Diagnostic]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from bench_core.loss import CROSS_ENTROPY, Loss
 
 PAD = 4
+TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,15 @@ class Data:
         return self if count is None else replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
 
     def to(self, device: str) -> Data:
-        fields = ("train_x", "train_y", "test_x", "test_y")
-        return replace(self, **{name: getattr(self, name).to(device).contiguous() for name in fields})
+        return replace(self, **{name: getattr(self, name).to(device).contiguous() for name in TENSORS})
+
+    def sums(self) -> dict[str, str]:
+        """BLAKE2b of each tensor's bytes: 0.15 s for CIFAR-10."""
+        found = {}
+        for name in TENSORS:
+            held = getattr(self, name).detach().cpu().contiguous().view(-1)
+            found[name] = blake2b(held.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
+        return found
 
     def normalise(self, x: Tensor) -> Tensor:
         """(x/255 − mean)/std per channel for uint8 images; floats pass as they are."""

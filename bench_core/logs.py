@@ -15,6 +15,8 @@ from pathlib import Path
 from bench_core.processes import last_line
 
 LOG = "log.txt"
+TAIL = 64 << 10  # bytes; faulthandler's list of modules comes after what it is about
+FATAL = b"Fatal Python error: "
 LARGEST = 2 << 20  # bytes; of a longer one the beginning and the end are kept
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]")
 
@@ -50,10 +52,16 @@ def _shortened(log: Path) -> bytes:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log in printable characters; empty where there is none."""
+    """The last line of a log in printable characters, or what the interpreter said of its own death; empty where there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 2000))
-            return last_line(file.read())
+            file.seek(max(0, log.stat().st_size - TAIL))
+            tail = file.read()
     except OSError:
         return ""
+    _, fatal, after = tail.rpartition(FATAL)
+    if not fatal:
+        return last_line(tail[-2000:])
+    lines = [line.strip() for line in after.split(b"\n")]
+    frame = next((line for line in lines if line.startswith(b"File ")), b"")  # the innermost comes first
+    return last_line(fatal + lines[0] + (b", " + frame if frame else b""))

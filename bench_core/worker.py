@@ -16,6 +16,7 @@ import faulthandler
 import json
 import os
 import platform
+import re
 import resource
 import signal
 import sys
@@ -35,6 +36,9 @@ from bench_core.executors.supervise import EX_IOERR
 from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
 
 PROBE_BYTES = 64 * MIB
+OUT_OF_MEMORY = re.compile(
+    r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
+)
 
 
 def die_with(parent: int) -> None:
@@ -125,16 +129,16 @@ class CellRun:
             status, reason = "diverged", str(error)
         except StoreError:
             raise
-        except MemoryError as error:
-            status, reason = "oom", f"out of memory: {error}"
         except BenchError as error:
             status, reason = "failed", str(error)
-        except (Exception, SystemExit) as error:
+        except (
+            BaseException
+        ) as error:  # KeyboardInterrupt too: nobody but the code that runs here raises it in a worker
             from bench_core.plugins import brief
 
             traceback.print_exc()
-            out_of_memory = type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
-            status, reason = ("oom" if out_of_memory else "failed"), brief(error)
+            reason = brief(error)
+            status = "oom" if OUT_OF_MEMORY.search(reason) else "failed"
         return self.record(status, reason)
 
     def train(self) -> None:
@@ -202,6 +206,11 @@ class CellRun:
             self.recall,
         )
         train(method, net, built.data, training, cell.seed, observe, keeper)
+        changed = [name for name, value in built.data.sums().items() if value != built.sums[name]]
+        if changed:
+            raise BenchError(
+                f"{', '.join(changed)} changed while it ran: {cell.method.short}, or another plugin of it, writes to the data"
+            )
         if audit is not None:
             self.save_tensors(net, method, audit)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from itertools import count
@@ -330,6 +332,80 @@ def test_a_target_that_breaks_is_one_line_before_anything_is_written(bench: Benc
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {reason}")
     assert not (tmp_path / "results").exists()
+
+
+UNRULY = """
+import ctypes, gc
+import torch
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+class WritesData(DirectFeedbackAlignment):
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        kinds = [o for o in gc.get_objects() if type(o).__name__ == "Data"]
+        kinds[0].test_y.zero_()
+
+class TooLarge(DirectFeedbackAlignment):
+    def step(self, x, y, epoch):
+        return torch.empty(1 << 50)
+
+class Speechless(DirectFeedbackAlignment):
+    def step(self, x, y, epoch):
+        raise Unprintable
+
+class Interrupts(DirectFeedbackAlignment):
+    def step(self, x, y, epoch):
+        raise KeyboardInterrupt
+
+class Crashes(DirectFeedbackAlignment):
+    def step(self, x, y, epoch):
+        ctypes.string_at(0)
+
+class KeepsNumber(DirectFeedbackAlignment):
+    def state_dict(self):
+        return {"count": 3}
+"""
+ENDS = {
+    "WritesData": (
+        "failed",
+        r"test_y changed while it ran: x-unruly/WritesData, or another plugin of it, writes to the data",
+    ),
+    "TooLarge": ("oom", r"RuntimeError: .*allocate memory.*"),
+    "Speechless": ("failed", r"Unprintable: \(its message cannot be printed\)"),
+    "Interrupts": ("failed", r"KeyboardInterrupt: "),
+    "Crashes": (
+        "crashed",
+        r'the worker ended with SIGSEGV after epoch 0: Fatal Python error: Segmentation fault, File ".*',
+    ),
+    "KeepsNumber": (
+        "failed",
+        r"state_dict\(\) of x-unruly/KeepsNumber holds 'count', of type int: only tensors can be kept",
+    ),
+}
+
+
+def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    listed = ", ".join(f'Component("{name.lower()}", "unruly_rules:{name}")' for name in ENDS)
+    fake_dist(site, "x-unruly", "unruly", plugin("bench_methods()", f"return [{listed}]"))
+    (site / "unruly_rules.py").write_text(UNRULY)
+    (tmp_path / "suite.yaml").write_text(
+        TINY.replace("[dfa]", f"[bp, {', '.join(name.lower() for name in ENDS)}]") + "floors: false\n"
+    )
+    done = bench("run", "suite.yaml", path=[site])
+    assert done.returncode == 1, done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/run.json")]
+    found = {record["cell"]["method"]["name"].rpartition("/")[2]: record for record in records}
+    assert found.pop("bp")["status"] == "done"
+    for name, (status, reason) in ENDS.items():
+        record = found.pop(name.lower())
+        assert record["status"] == status, (name, record["reason"])
+        assert re.fullmatch(reason.replace(f"/{name}", f"/{name.lower()}"), record["reason"]), record["reason"]
+    assert found == {}
 
 
 # ------------------------------------------------------------------------------------------------------------ light imports
