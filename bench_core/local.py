@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, PerN
-from bench_core.net import States
+from bench_core.net import Net, States
 
 
 class Updater:
@@ -78,11 +78,42 @@ def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False
     return rms(credit, eps.per_n / len(credit) if isinstance(eps, PerN) else eps, options.normalize, tokens)
 
 
-def as_credits(credits: Credits | Sequence[Tensor] | None) -> Credits:
-    """A rule's answer in full form. Raises TypeError where there is none: a local rule cannot train without credit."""
+def as_credits(
+    credits: Credits | Sequence[Tensor] | None, net: Net, h: Sequence[Tensor], trains: bool = True
+) -> Credits:
+    """A rule's answer in full form, of the states h_0 … h_L. Raises TypeError or ValueError with what does not fit.
+
+    trains  whether blocks and embedding learn from it, or it is only audited
+    """
     if credits is None:
         raise TypeError("credit() returned None: a block-local rule must return one credit per block")
-    return credits if isinstance(credits, Credits) else Credits(audited=credits)
+    found = credits if isinstance(credits, Credits) else Credits(audited=credits)
+    if found.reduction not in ("sum", "mean"):
+        raise ValueError(f"credits.reduction is {found.reduction!r}: it is sum or mean")
+    _fit("audited", found.audited, [(site, h[site]) for site in net.sites])
+    if found.blocks is not None:
+        _fit("blocks", found.blocks, list(enumerate(h[1:], start=1)))
+    if found.embed is not None:
+        _fit("embed", [found.embed], [(0, h[0])])
+    elif trains and net.sites[0] != 0:
+        raise ValueError(
+            "credits.embed is missing: without residual connections audited[0] is the credit of h_1, and the embedding learns from "
+            "that of h_0"
+        )
+    return found
+
+
+def _fit(name: str, credits: Sequence[Tensor], states: Sequence[tuple[int, Tensor]]) -> None:
+    if not isinstance(credits, Sequence) or isinstance(credits, str):
+        raise TypeError(f"credits.{name} is a {type(credits).__name__}, not a list of tensors")
+    if len(credits) != len(states):
+        raise ValueError(f"credits.{name} has {len(credits)} entries, and there are {len(states)} states to credit")
+    for index, (credit, (layer, h)) in enumerate(zip(credits, states, strict=True)):
+        one = "credits.embed" if name == "embed" else f"credits.{name}[{index}]"
+        if not isinstance(credit, Tensor):
+            raise TypeError(f"{one} is a {type(credit).__name__}, not a tensor")
+        if credit.shape != h.shape:
+            raise ValueError(f"{one} has shape {tuple(credit.shape)}, and its state h_{layer} has {tuple(h.shape)}")
 
 
 def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
@@ -95,7 +126,7 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
     loss = net.loss(states.logits, y)
     seen = states.detach(y)
     method.learn(seen, y, epoch)
-    local_update(method, states, loss, as_credits(method.credit(seen, y, epoch)))
+    local_update(method, states, loss, as_credits(method.credit(seen, y, epoch), net, seen.h))
     method.after_update(epoch)
     return loss.detach()
 

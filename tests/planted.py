@@ -5,6 +5,7 @@ METHODS, ARCHS, DATASETS and DIAGNOSTICS list (plugin, the check that it must fa
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from pathlib import Path
@@ -286,6 +287,35 @@ class TransportsInTheUpdate(Direct):
         return Credits(audited=own, blocks=[c + w for c, w in zip(own, later, strict=True)], embed=a[0])
 
 
+class TransportsAtFirst(TransportsInTheAudit):
+    """Only in the first epochs."""
+
+    def credit(self, states, y, epoch):
+        return super().credit(states, y, epoch) if epoch < 5 else Direct.credit(self, states, y, epoch)
+
+
+class ReadsLabelsInSetup(Direct):
+    """Feedback made from the mean input of every class, and no passport that says so."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        x, y = (torch.cat(parts) for parts in zip(*tools.batches(), strict=True))
+        means = torch.stack(
+            [x[y == label].mean(0).sum() if (y == label).any() else x.sum() * 0 for label in range(task.classes)]
+        )
+        self.B = {layer: B + means.unsqueeze(1) for layer, B in self.B.items()}
+
+
+class WritesDataAtOnce(Direct):
+    """In setup, before anybody could look."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        for each in gc.get_objects():
+            if type(each) is Data:
+                each.test_y.zero_()
+
+
 class LetsAutogradThrough(Direct):
     passport = Passport(weight_transport=True, extra_forward_passes=True)
     forward_passes = 2
@@ -427,6 +457,8 @@ METHODS = [
     (WrongKey, "with_transposed_feedback_it_is_backpropagation", "state_dict has C_0: None"),
     (ClaimsKolenPollack, "forward_weights_and_feedback_meet", "the law says 0.9500"),
     (TransportsInTheAudit, "the_audited_credit_transports_weights_only_if_declared", "Passport(weight_transport=True)"),
+    (TransportsAtFirst, "the_audited_credit_transports_weights_only_if_declared", "Passport(weight_transport=True)"),
+    (ReadsLabelsInSetup, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
     (TransportsInTheUpdate, "updates_depend_on_weights_above_only_if_declared", "Passport(weight_transport=True)"),
     (LetsAutogradThrough, "autograd_flows_between_blocks_only_if_declared", "from block 2 into block 1"),
     (ReadsLabels, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
@@ -437,6 +469,7 @@ METHODS = [
     (TrainsItsFeedback, "feedback_is_learned_only_if_declared", "Passport(learned_feedback=True)"),
     (ReadsOtherStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
     (LearnsFromAudits, "test_labels_teach_nothing", "labels of the test set"),
+    (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),
     (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
     (KeepsBatches, "no_batches_are_kept", "it keeps batches"),
     (globally(lambda: torch.rand(1), "TorchSeed"), GLOBAL, "torch's global generator"),

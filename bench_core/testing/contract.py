@@ -35,7 +35,7 @@ def pairs(credits: Credits, states: States, sites: tuple[int, ...]) -> Iterator[
 def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
     """One credit per block, each of the shape of the state that it belongs to, with and without residual."""
     for shape, trial in subject.trials():
-        states, y = trial.steps(1).states()
+        states, y = trial.states()
         credits = trial.credits(states, y)
         for name, (found, like) in lists(credits, states, trial.net.sites).items():
             if len(found) != len(like):

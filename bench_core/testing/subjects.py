@@ -50,6 +50,7 @@ class Trial:
     net: ProbeNet
     data: Data
     seed: int
+    epoch: int = LAST  # that its steps are taken and its credits asked for in
 
     def batch(self, number: int = 0) -> tuple[Tensor, Tensor]:
         """Copies of a training batch."""
@@ -59,7 +60,7 @@ class Trial:
     def steps(self, count: int, first: int = 0, after: Callable[[], None] = lambda: None) -> Trial:
         """Train on the batches `first` …, at the constant learning rate."""
         for number in range(first, first + count):
-            self.method.step(*self.batch(number % BATCHES), LAST)
+            self.method.step(*self.batch(number % BATCHES), self.epoch)
             after()
         return self
 
@@ -70,13 +71,14 @@ class Trial:
             return self.net.states(x).detach(y), y
 
     def credits(self, states: States, y: Tensor) -> Credits:
-        """The method's credits; skips where it has none to audit."""
-        answer = self.method.credit(states, y, LAST)
-        if answer is None:
-            if isinstance(self.method, LocalMethod):
-                raise Failed("credit() returned None: a block-local rule must return one credit per block")
+        """The method's credits; fails where they do not fit their states, and skips where there are none to audit."""
+        answer, local = self.method.credit(states, y, self.epoch), isinstance(self.method, LocalMethod)
+        if answer is None and not local:
             raise Skipped("the method has no credit to audit")
-        return as_credits(answer)
+        try:
+            return as_credits(answer, self.net, states.h, trains=local)
+        except (TypeError, ValueError) as error:
+            raise Failed(str(error)) from None
 
     def tools_drawn(self) -> tuple[bool, bool]:
         """Whether setup drew from the feedback stream, and from the auxiliary one."""
@@ -113,8 +115,12 @@ class Trial:
 class MethodSubject:
     """A learning rule and its options."""
 
-    def __init__(self, target: type[Method], options: dict[str, Any]) -> None:
-        self.target, self.options = target, options
+    def __init__(self, target: type[Method], options: dict[str, Any], epoch: int = LAST) -> None:
+        self.target, self.options, self.epoch = target, options, epoch
+
+    def at(self, epoch: int) -> MethodSubject:
+        """The same, tried in another epoch of its training."""
+        return MethodSubject(self.target, self.options, epoch)
 
     def method(self, **more: Any) -> Method:
         params = self.target.Params.model_validate({**self.options, **more})
@@ -123,16 +129,18 @@ class MethodSubject:
     def trial(
         self, shape: str | None = None, seed: int = 0, dtype: torch.dtype = torch.float32,
         training: dict[str, Any] | None = None, before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
-        **options: Any,
+        labels: int = 0, **options: Any,
     ) -> Trial:  # fmt: skip
         """A fresh cell: network, data and streams from the seed.
 
         shape   residual, plain or linear; default: the first that the method supports
         before  what is done to the network before the method is set up on it
+        labels  by how much every label of the training set is moved on, before the method can see one
         Raises Skipped where the method does not support the network.
         """
         method = self.method(**options)
         data = toy_data(dtype=dtype)
+        data.train_y.add_(labels).remainder_(CLASSES)
         net = probe_net(shape or self.supported()[0], seed, dtype)
         before(net)
         reason = method.unsupported(net)
@@ -140,7 +148,7 @@ class MethodSubject:
             raise Skipped(f"the method does not support the {shape} probe network: {reason}")
         net, data = net.to(device), data.to(device)
         set_up(method, net, data, {**TRAINING, **(training or {}), "device": device}, seed)
-        trial = Trial(method, net, data, seed)
+        trial = Trial(method, net, data, seed, self.epoch)
         FIRST_DRAWS.setdefault(self.target, trial.tools_drawn())
         return trial
 
