@@ -18,12 +18,14 @@ BENCH_PLUGINS=NAME,NAME in the environment lets in these distributions only, bes
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module, metadata
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pluggy
@@ -286,7 +288,7 @@ def ask(registry: Registry, door: Door) -> None:
     try:
         hooks = hooks_of(door)
     except Exception as error:
-        trouble(f"{brief(error)}; the hooks and their arguments are listed in docs/hooks.md")
+        trouble(_misfit(door.module()) or brief(error))
         return
     if not hooks:
         trouble("implements no hook: is @hookimpl missing?")
@@ -299,6 +301,22 @@ def ask(registry: Registry, door: Door) -> None:
     for name in OBSERVERS:
         for implementation in hooks.get(name, ()):
             registry.observers.append(Observer(name, door, tuple(implementation.argnames)))
+
+
+def _misfit(module: ModuleType) -> str | None:
+    """Which implementation fits no hook, and what there is instead."""
+    names = {f"bench_{kind}s" for kind in KINDS} | set(OBSERVERS)
+    known = {name: value for name, value in vars(hookspecs).items() if name in names}
+    for name, value in vars(module).items():
+        if not hasattr(value, "bench_core_impl"):
+            continue
+        if name not in known:
+            return f"{name} is no hook: {did_you_mean(name, set(known))} docs/hooks.md lists them"
+        wanted, found = (list(inspect.signature(each).parameters) for each in (known[name], value))
+        if not set(found) <= set(wanted):
+            ours = f"{name}({', '.join(wanted)})"
+            return f"{name}({', '.join(found)}) does not fit the hook {ours}: it may leave out arguments, and add none"
+    return None
 
 
 @cache

@@ -94,12 +94,15 @@ def _component(
     from pydantic import ValidationError
 
     from bench_core import identity, plugins
+    from bench_core.api import Passport
     from bench_core.errors import PluginError
 
     item = None
     try:
         item = registry.find(kind, name)
         target = plugins.resolve(item, base_class(kind))
+        if misfit := _misfit(target):
+            raise PluginError(item.distribution, item.version, f"{kind} {name}", "preparation", misfit)
         try:
             validated = target.Params.model_validate(params)
         except ValidationError as error:
@@ -113,7 +116,10 @@ def _component(
             }, None
         told: dict[str, Any] = {"name": item.full_name, "params": validated.model_dump(mode="json")}
         if kind == "method":
-            told["passport"] = target(validated).passport.as_dict()
+            passport = target(validated).passport
+            if not isinstance(passport, Passport):
+                raise TypeError(f"its passport is a {type(passport).__name__}: write passport = Passport(…)")
+            told["passport"] = passport.as_dict()
         if kind == "diagnostic":
             told |= {"when": target.when, "direction": target.direction, "across": target.across}
         if kind == "dataset":
@@ -130,6 +136,18 @@ def _component(
         version = item.version if item is not None else "?"
         fault = PluginError(name.partition("/")[0], version, f"{kind} {name}", "preparation", plugins.brief(error))
         return {"error": str(fault)}, None
+
+
+def _misfit(target: Any) -> str | None:
+    """What is wrong with the options of a rule: the core asks every rule for those of its base."""
+    from bench_core.api import LocalMethod, Method
+
+    if not issubclass(target, Method):
+        return None
+    base = LocalMethod if issubclass(target, LocalMethod) else Method
+    if issubclass(target.Params, base.Params):
+        return None
+    return f"its Params must derive from {base.__name__}.Params, which has freeze, penalty and the other options of every rule"
 
 
 def base_class(kind: str) -> type | None:
@@ -187,7 +205,11 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
         reason = rule(rule_params).unsupported(net)
     except (Exception, SystemExit) as error:
         reason = f"it cannot say whether it supports this network: {brief(error)}"
-    return None if reason is None else {"at": "method", "why": str(reason)}
+    if reason is not None and not isinstance(reason, str):
+        reason = (
+            f"unsupported() returned {brief(TypeError(reason)).partition(': ')[2]}, not the reason as a text, or None"
+        )
+    return None if reason is None else {"at": "method", "why": reason}
 
 
 def main() -> None:

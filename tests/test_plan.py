@@ -201,8 +201,8 @@ def test_a_method_that_cannot_train_the_network_is_said_at_its_place(planned, si
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("class Params: pass", "preparation: AttributeError"),
-        ("passport = None", "preparation: AttributeError"),
+        ("class Params: pass", "preparation: its Params must derive from "),
+        ("passport = None", "preparation: TypeError: its passport is a NoneType: write passport = Passport(…)"),
     ],
 )
 def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, reason: str) -> None:

@@ -170,7 +170,7 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     place = tmp_path / "bench-mine"
     assert output.splitlines() == [
         f"{place}: an architecture that works; make it yours in bench_mine/net.py",
-        f"  pip install -e {place}",
+        f"  pip install -e '{place}[test]'",
         "  bench check bench-mine",
         "  bench run quickstart --arch mine --seed 42",
     ]

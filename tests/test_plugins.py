@@ -46,7 +46,11 @@ BROKEN = {
         "its message cannot be printed",
     ),
     "control codes": (r"raise ValueError('\x1b[2J')", "?[2J"),
-    "misspelt hook": (plugin("bench_methodz()", "return []"), "unknown hook 'bench_methodz'"),
+    "misspelt hook": (plugin("bench_methodz()", "return []"), "bench_methodz is no hook: did you mean bench_methods"),
+    "other arguments": (
+        plugin("bench_epoch_end(row, weather)", "pass"),
+        "bench_epoch_end(row, weather) does not fit the hook bench_epoch_end(identity, cell, row)",
+    ),
     "unknown argument": (plugin("bench_methods(registry)", "return []"), "registry"),
     "no hookimpl": ("def bench_methods(): return []", "implements no hook"),
     "none": (plugin("bench_methods()", "return None"), "bench_methods() -> list[Component] returned NoneType"),

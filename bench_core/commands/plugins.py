@@ -198,4 +198,4 @@ def new(kind: str, name: str, into: Path) -> None:
     click.echo(
         f"{place}: {'an' if words[0] == 'a' else 'a'} {words} that works; make it yours in {scaffold.module(kind, name)}"
     )
-    click.echo(f"  pip install -e {place}\n  bench check {place.name}\n  {command}")
+    click.echo(f"  pip install -e '{place}[test]'\n  bench check {place.name}\n  {command}")
