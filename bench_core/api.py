@@ -313,10 +313,12 @@ class Method(ABC):
         self.kept: dict[str, Tensor] = {}  # tensors that `state_dict` saves, unless the rule writes its own
 
     def draw(self, *shape: int, std: float = 1.0) -> Tensor:
-        """A fixed random tensor, entries N(0, std²), from the rule's own stream (`tools.generator`), on the task's device."""
+        """A fixed random tensor, entries N(0, std²), from the rule's own stream (`tools.generator`), on the task's device
+        and of the type of the network's parameters."""
         import torch
 
-        return (std * torch.randn(*shape, generator=self.tools.generator)).to(self.task.device)
+        dtype = next((p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32)
+        return (std * torch.randn(*shape, generator=self.tools.generator)).to(self.task.device, dtype)
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from bench_core.api import Control, Credits, Data, Dataset, Diagnostic, Laws, LocalMethod, Measured, Net, Passport
 from bench_core.errors import DataError
-from bench_core.net import top_gradient
+from bench_core.net import exact_gradients, top_gradient
 
 # ------------------------------------------------------------------------------------------------------------- methods
 
@@ -230,6 +230,33 @@ class Chain(LocalMethod):
         self.B = [state[f"B_{layer}"] for layer in range(len(self.B))]
 
 
+class Blend(LocalMethod):
+    """(1 − t)·e·B_l + t·g_l with B_l from `draw`: the gradient with t = 1."""
+
+    class Params(LocalMethod.Params):
+        t: float = 0.5
+
+    passport = Passport(
+        exact_hidden_gradients=True,
+        weight_transport=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
+    laws = Laws(linear_in_error=True, exact_with={"t": 1.0})
+    forward_passes = 2
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        for layer in sorted({0, *net.sites}):
+            self.kept[f"B_{layer}"] = self.draw(task.classes, task.features(layer))
+
+    def credit(self, states, y, epoch):
+        g, t = exact_gradients(self.net, states.h[0], y), self.params.t
+        a = {n: (1 - t) * (states.output_error @ self.kept[f"B_{n}"]) + t * g[n] for n in {0, *self.net.sites}}
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+
 class Transposed(Chain):
     def down(self, c, B):
         return c @ B.T
@@ -332,6 +359,16 @@ class ReadsLabels(Direct):
     def credit(self, states, y, epoch):
         a = {n: c + F.one_hot(y, self.task.classes).float() @ self.B[n] for n, c in self.plain(states).items()}
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+
+class FitsTheErrorInSetup(Direct):
+    """Nothing wrong with it: feedback from the output error, which a block may see, before the first step."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        with torch.no_grad():
+            e = sum(net.states(x).detach(y).output_error.square().sum(0) for x, y in tools.batches())
+        self.B = {layer: B * (e / e.norm())[:, None] for layer, B in self.B.items()}
 
 
 class OwnLoss(Direct):

@@ -14,8 +14,10 @@ from planted import (
     DATASETS,
     DIAGNOSTICS,
     METHODS,
+    Blend,
     Chain,
     Direct,
+    FitsTheErrorInSetup,
     GoodDataset,
     GoodDiagnostic,
     GoodNet,
@@ -49,7 +51,9 @@ def test_every_built_in_passes(name: str) -> None:
     assert all(outcome.reason for outcome in found.values() if outcome.status == "skipped")
 
 
-@pytest.mark.parametrize("good", [Direct, Chain, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic])
+@pytest.mark.parametrize(
+    "good", [Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic]
+)
 def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
 

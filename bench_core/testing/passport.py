@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import BATCH, LAST, MethodSubject, Trial, distance, equal, noisy
+from bench_core.testing.subjects import BATCH, CLASSES, LAST, MethodSubject, Trial, distance, equal, noisy
 
 SEEN = 1e-2  # relative change that is no rounding
 STEPS = 2
@@ -155,9 +155,8 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
     skip_if_declared(subject, "labels_below_head")
     changes = []
     for shift in (0, 1):
-        trial = subject.trial(labels=shift).plain_descent(RATE)
-        draws = torch.Generator().manual_seed(9)
-        trial.net.loss = _Fixed(torch.randn(len(trial.batch()[1]), trial.data.classes, generator=draws))
+        fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
+        trial = subject.trial(labels=shift, loss=fixed).plain_descent(RATE)
         changes.append(trial.changes(STEPS))
     name = first_change(changes[1], changes[0], [name for name in changes[0] if below(name, 3)])
     if name is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench_core.api import Credits, LocalMethod, Method
 from bench_core.data import Data
 from bench_core.local import as_credits
+from bench_core.loss import CROSS_ENTROPY, Loss
 from bench_core.net import Net, States
 from bench_core.streams import stream
 from bench_core.testing.kit import Failed, Skipped
@@ -129,17 +130,19 @@ class MethodSubject:
     def trial(
         self, shape: str | None = None, seed: int = 0, dtype: torch.dtype = torch.float32,
         training: dict[str, Any] | None = None, before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
-        labels: int = 0, **options: Any,
+        labels: int = 0, loss: Loss = CROSS_ENTROPY, **options: Any,
     ) -> Trial:  # fmt: skip
         """A fresh cell: network, data and streams from the seed.
 
         shape   residual, plain or linear; default: the first that the method supports
         before  what is done to the network before the method is set up on it
         labels  by how much every label of the training set is moved on, before the method can see one
+        loss    what is minimised, from setup on
         Raises Skipped where the method does not support the network.
         """
         method = self.method(**options)
         data = toy_data(dtype=dtype)
+        data = replace(data, loss=loss)
         data.train_y.add_(labels).remainder_(CLASSES)
         net = probe_net(shape or self.supported()[0], seed, dtype)
         before(net)
