@@ -8,13 +8,15 @@ options and larger networks may use it. The probes catch accident and laziness, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench_core.api import LocalMethod
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import BATCH, CLASSES, LAST, MethodSubject, Trial, distance, equal, noisy
@@ -219,7 +221,8 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
 @check("method", "passport")
 @from_first_to_last
 def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> None:
-    """The credit of block l does not change when the states of other blocks become noise (its own, and h_L of the head, kept)."""
+    """Credit and update of block l do not change when the states of other blocks become noise to learn() and credit() (its own, and
+    h_L of the head, kept)."""
     skip_if_declared(subject, "non_local_state", "exact_hidden_gradients")
     for shape, trial in subject.trials():
         states, y = trial.steps(STEPS).states()
@@ -233,3 +236,21 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
                     f"the credit of block {block} depends on the states of other blocks ({shape} network): "
                     "declare Passport(non_local_state=True)"
                 )
+        for block in range(trial.net.depth):
+            one, other = (_one_step(subject.trial(shape), keep) for keep in (None, (block, block + 1, trial.net.depth)))
+            name = first_change(other, one, [name for name in one if name.startswith(f"blocks.{block}.")])
+            if name is not None:
+                raise Failed(
+                    f"the update of {name} depends on the states of other blocks ({shape} network): "
+                    "declare Passport(non_local_state=True)"
+                )
+
+
+def _one_step(trial: Trial, keep: Sequence[int] | None) -> dict[str, Tensor]:
+    """What a step changes where the rule is shown noise in place of all states but those to keep."""
+    method: Any = trial.plain_descent(RATE).method
+    if keep is not None and isinstance(method, LocalMethod):
+        learn, credit = method.learn, method.credit
+        method.learn = lambda states, y, epoch: learn(noisy(states, keep), y, epoch)  # type: ignore[method-assign]
+        method.credit = lambda states, y, epoch: credit(noisy(states, keep), y, epoch)  # type: ignore[method-assign]
+    return trial.changes()

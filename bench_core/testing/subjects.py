@@ -92,6 +92,7 @@ class Trial:
         """Give the method's generators the same state, so that two trials draw the same."""
         for generator in (self.method.tools.generator, self.method.tools.aux_generator):
             generator.manual_seed(1)
+        _seed_everything()
 
     def plain_descent(self, rate: float = 1.0) -> Trial:
         """θ ← θ − rate·gradient instead of clipped AdamW: what a step changes is then the gradient itself."""
@@ -103,6 +104,7 @@ class Trial:
     def changes(self, count: int = 1) -> dict[str, Tensor]:
         """What `count` steps add to every parameter."""
         before = {name: value.detach().clone() for name, value in self.net.named_parameters()}
+        _seed_everything()
         self.steps(count)
         return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
 
@@ -111,6 +113,13 @@ class Trial:
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def _seed_everything() -> None:
+    """The global generators too: a rule that draws from them is told so by the check of global state, and by no other."""
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
 
 
 class MethodSubject:

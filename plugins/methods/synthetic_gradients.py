@@ -52,6 +52,7 @@ class SyntheticGradients(LocalMethod):
             labels_below_head=self.params.condition == "label",
             learned_feedback=True,
             extra_forward_passes=True,
+            non_local_state=True,  # M_l learns from the state above its own
             exact_top_credit=True,
         )
 
