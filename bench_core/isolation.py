@@ -48,9 +48,9 @@ class Heard:
     torch: bool = False
 
 
-def limit() -> float:
+def limit(default: float = 10.0) -> float:
     """Seconds that the import of a plugin may take. Raises UsageError where the environment has no number."""
-    told = os.environ.get(SECONDS, "10")
+    told = os.environ.get(SECONDS, str(default))
     try:
         seconds = float(told)
     except ValueError:

@@ -165,12 +165,9 @@ def load(*, isolated: bool = True, only: Iterable[str] | None = None) -> Registr
     from bench_core.isolation import examine
 
     registry = Registry()
-    brought: dict[str, str] = {}
+    listed = doors(registry, only)
     strangers = []
-    for door in doors(registry, only):
-        if brought.setdefault(door.name, door.distribution) != door.distribution:
-            what = f"entry point {door.name!r} is also brought by {brought[door.name]}; both were loaded"
-            registry.troubles.append(door.trouble(what))
+    for door in listed:
         if isolated and door.distribution != OURS:
             strangers.append(door)
         else:
@@ -180,7 +177,7 @@ def load(*, isolated: bool = True, only: Iterable[str] | None = None) -> Registr
             registry.components += heard.components
             registry.troubles += heard.troubles
             registry.observers += heard.observers
-    _find_clashes(registry)
+    find_clashes(registry, listed)
     return registry
 
 
@@ -357,9 +354,14 @@ def _take(registry: Registry, kind: Kind, answer: Any, door: Door, trouble: Call
             registry.components.append(Installed(kind, item, distribution, version))
 
 
-def _find_clashes(registry: Registry) -> None:
-    """A short name that several distributions bring: said once for each stranger. A diagnostic is measured under its short name,
-    so a stranger's that bears the name of one of ours is not taken."""
+def find_clashes(registry: Registry, listed: Iterable[Door]) -> None:
+    """A name of an entry point, or short name of a component, that several distributions bring: said once for each stranger. A
+    diagnostic is measured under its short name, so a stranger's that bears the name of one of ours is not taken."""
+    brought: dict[str, str] = {}
+    for door in listed:
+        if brought.setdefault(door.name, door.distribution) != door.distribution:
+            what = f"entry point {door.name!r} is also brought by {brought[door.name]}; both were loaded"
+            registry.troubles.append(door.trouble(what))
     ours = {item.component.name for item in registry.of_kind("diagnostic") if item.distribution == OURS}
     for item in registry.of_kind("diagnostic"):
         if item.distribution != OURS and item.component.name in ours:

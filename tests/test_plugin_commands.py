@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY, fake_dist, plugin
 
-from bench_core import cli, plugins
+from bench_core import cli, isolation, plugins
 from bench_core.errors import UsageError
 from bench_core.testing import Outcome, session
 
@@ -147,6 +147,30 @@ def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPat
     assert rows["bench-core"]
     assert "trouble: x-ends 1.0 (ends): ended the process that imported it (exit code 5)" in output
     assert "trouble: x-late 1.0 (late): method late: ValueError: too late" in output
+
+
+def test_the_check_says_all_that_the_list_says(installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_PLUGINS", "x-one,x-two")
+    for name in ("one", "two"):
+        twins = plugin("bench_methods()", LISTS.format(name="bp", module="click"))
+        fake_dist(tmp_path, f"x-{name}", f"table_{next(NUMBERS)}", twins, entry="same")
+    listed, checked = ([line for line in invoke("plugins", *more)[1].splitlines() if line.startswith("trouble: ")]
+                       for more in ((), ("--check", "--timeout", "60")))  # fmt: skip
+    assert any("entry point 'same' is also brought by x-one" in line for line in listed)
+    assert any("method 'bp' is also brought by bench-core, x-two" in line for line in listed)
+    assert set(listed) <= set(checked)
+
+
+@pytest.mark.parametrize(("told", "given", "seconds"), [("3", (), 3), ("3", ("--timeout", 7), 7), (None, (), 60)])
+def test_the_check_waits_as_long_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, given: tuple[object, ...], seconds: float
+) -> None:
+    waits = []
+    monkeypatch.setattr(isolation, "examine", lambda doors, seconds, targets: waits.append(seconds) or [])
+    monkeypatch.setenv(isolation.SECONDS, told) if told else monkeypatch.delenv(isolation.SECONDS, raising=False)
+    assert invoke("plugins", "--check", *given)[0] == 0
+    assert waits
+    assert set(waits) == {seconds}
 
 
 def test_strict_plugins_stop_before_anything_is_written(

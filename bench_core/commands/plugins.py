@@ -23,10 +23,10 @@ CATEGORIES = ["contract", "determinism", "mathematics", "passport", "honesty"]
 
 @click.command()
 @click.option("--check", is_flag=True, help="Import every plugin and its components, each in a process of its own.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
-              help="With --check: what one plugin may take.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
+              help="With --check: what one plugin may take.  [default: BENCH_PLUGIN_SECONDS, else 60]")  # fmt: skip
 @click.option("--strict-plugins", is_flag=True, help="Exit with 2 where anything is wrong.")
-def plugins(check: bool, timeout: float, strict_plugins: bool) -> None:
+def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     """List the distributions that bring plugins, and their faults."""
     from tabulate import tabulate
 
@@ -57,34 +57,41 @@ def _brings(found: Counter[str], listens: bool = False) -> str:
     return ", ".join([*parts, *(["observers"] if listens else [])])
 
 
-def _check_all(seconds: float) -> bool:
-    """Print how the import of every plugin went; True where something is wrong."""
+def _check_all(timeout: float | None) -> bool:
+    """Print how the import of every plugin went and what is wrong with all of them together; True where something is."""
     from tabulate import tabulate
 
     from bench_core import plugins as installed
-    from bench_core.isolation import examine
+    from bench_core.isolation import examine, limit
 
+    seconds = limit(60.0) if timeout is None else timeout
     registry = installed.Registry()
+    doors = installed.doors(registry)
     heard: list[Heard] = []
-    for door in installed.doors(registry):
+    for door in doors:
         heard += examine([door], seconds, targets=True)
+    for each in heard:
+        registry.components += each.components
+        registry.troubles += each.troubles
+    installed.find_clashes(registry, doors)
+    troubled = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
     rows = []
     for each in heard:
         took = "–" if each.seconds is None else f"{each.seconds:.2f} s"
-        state = "trouble" if each.troubles else "loads torch" if each.torch else "ok"
+        broken = (each.door.distribution, each.door.version) in troubled
+        state = "trouble" if broken else "loads torch" if each.torch else "ok"
         brings = _brings(Counter(item.kind for item in each.components), bool(each.observers))
         rows.append([each.door.distribution, each.door.version, each.door.name, brings or "–", took, state])
     headers = ["distribution", "version", "entry point", "brings", "import", "state"]
     click.echo(tabulate(rows, headers=headers, disable_numparse=True))
-    troubles = registry.troubles + [trouble for each in heard for trouble in each.troubles]
-    for trouble in troubles:
+    for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
     for each in heard:
         if each.torch:
             click.echo(
                 f"note: {each.door.distribution}: importing {each.door.value} loads torch, in every bench command"
             )
-    return bool(troubles)
+    return bool(registry.troubles)
 
 
 @click.command()
