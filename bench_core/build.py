@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench_core import plugins
+from bench_core import plugins, processor
 from bench_core.api import Diagnostic, Method
 from bench_core.data import Data
 from bench_core.errors import BenchError
@@ -45,10 +45,11 @@ def make(registry: plugins.Registry, kind: Any, name: str, params: dict[str, Any
 
 
 def build(registry: plugins.Registry, cell: Cell, training: dict[str, Any], data_dir: Path | None) -> Built:
-    """Load the data, draw the network, set the method up. Sets threads and determinism of this process.
+    """Load the data, draw the network, set the method up. Sets threads, determinism and matrix products of this process.
 
     training  the cell's, with the device
     """
+    processor.matmul_library()
     torch.set_num_threads(training["threads"])
     torch.use_deterministic_algorithms(training["deterministic"])
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -56,28 +56,22 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
     import numpy
     import torch
 
+    from bench_core import processor
+
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "device": device,
-        "device_name": processor(),
+        "device_name": processor.name(),
+        "matmul": processor.matmul_library(),
         "threads": training["threads"],
         "deterministic": training["deterministic"],
     }
     if device.startswith("cuda"):
         found |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return found
-
-
-def processor() -> str:
-    """The processor's model name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def attempt(name: str, diagnostic: Any, run: Callable[[], Measurement]) -> Measurement:
