@@ -49,8 +49,7 @@ dataset: cifar10
 methods: [bp, dfa]
 seeds: [1, 2]
 floors: false
-data: {limit: 25000}
-training: {epochs: 3}
+training: {epochs: 6}
 """
 
 

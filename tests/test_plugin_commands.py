@@ -66,6 +66,19 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
     assert found["a_step_does_not_wait_for_the_device"].status == "passed"
 
 
+def test_one_fault_is_one_failure(installed) -> None:
+    """A credit that fits no state stops every check that needs a step: the first of them says it, the others name that one."""
+    narrow = CRASHES.replace("if self.params.freeze:", "if False:").replace("0 * h for", "h[:, :3] for")
+    request = session.Request("method", f"{installed('narrow', narrow)}/narrow", {})
+    found = list(session.carry_out(request))
+    failed = {outcome.check: outcome.reason for outcome in found if outcome.status == "failed"}
+    assert list(failed) == ["credits_have_the_shapes_of_their_states", "credits_have_the_type_of_their_states"]
+    assert all("credits.audited[0] has shape" in reason for reason in failed.values())
+    skipped = [outcome.reason for outcome in found if outcome.status == "skipped" and "not reached" in outcome.reason]
+    assert len(skipped) > 10
+    assert set(skipped) == {"not reached: ValueError as in credits_have_the_type_of_their_states; mend that first"}
+
+
 def test_a_component_that_cannot_be_imported_is_one_line(installed) -> None:
     name = f"{installed('gone', 'import os; os._exit(4)')}/gone"
     with pytest.raises(UsageError, match=r"method x-gone/gone: import: it ended the process \(exit code 4\)"):

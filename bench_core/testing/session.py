@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench_core.errors import BenchError, UsageError
@@ -110,6 +110,22 @@ def _child(request: Request, skip: int, seconds: float) -> Iterator[Outcome | No
     yield Outcome(at["check"], at["category"], "failed", at["law"], how)
 
 
+def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
+    """The outcome, or a skip where it is an exception that an earlier check met at the same line: one fault, one failure.
+
+    first  where an exception was raised, and its type → the check that met it; added to
+    """
+    if outcome.status != "failed" or not outcome.trace:
+        return outcome
+    lines = outcome.trace.rstrip().splitlines()
+    raised = next((line for line in reversed(lines) if line.startswith("  File ")), "")
+    kind = next((line.partition(":")[0] for line in reversed(lines) if line[:1].strip()), "")
+    met = first.setdefault((raised, kind), outcome.check)
+    if met == outcome.check:
+        return outcome
+    return replace(outcome, status="skipped", reason=f"not reached: {kind} as in {met}; mend that first", trace="")
+
+
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what plugins print must not spoil the answer
@@ -133,9 +149,10 @@ def main() -> None:
     except BenchError as error:
         say(error=str(error))
         os._exit(0)
+    first: dict[tuple[str, str], str] = {}
     for each in bound[request["skip"] :]:
         say(at={"check": each.name, "category": each.category, "law": each.check.law})
-        say(outcome=asdict(run(each)))
+        say(outcome=asdict(said_once(run(each), first)))
     say(end=True)
     os._exit(0)  # a plugin's threads or exit handlers have no say
 
