@@ -1,16 +1,18 @@
-"""log.txt of a run: what a plugin prints, kept within bounds while it prints and made safe to look at when it is kept.
+"""What plugins print. log.txt of a run is kept within bounds while it grows, and made safe to look at when it is kept.
 
 The worker writes to the file itself, so that its last words survive it. Its runner looks at the size several times a second and
 cuts the middle out of a log that outgrew its limit; what is kept at the end has its beginning and its end, as UTF-8
-without control characters but line ends and tabs.
+without control characters but line ends and tabs. An observer prints where the runner does, likewise without them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 from pathlib import Path
+from typing import TextIO
 
 from bench_core.processes import last_line
 
@@ -65,3 +67,19 @@ def last_words(log: Path) -> str:
     lines = [line.strip() for line in after.split(b"\n")]
     frame = next((line for line in lines if line.startswith(b"File ")), b"")  # the innermost comes first
     return last_line(fatal + lines[0] + (b", " + frame if frame else b""))
+
+
+class Harmless(io.TextIOBase):
+    """A text stream that hands on what can be looked at, up to LARGEST characters."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out, self.left = out, LARGEST
+
+    def write(self, text: str) -> int:
+        passed = CONTROL.sub("", text.encode("utf-8", "replace").decode("utf-8"))[: self.left]
+        self.left -= len(passed)
+        self.out.write(passed)
+        return len(text)
+
+    def flush(self) -> None:
+        self.out.flush()

@@ -21,6 +21,7 @@ import contextlib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +34,7 @@ import pluggy
 from bench_core import hookspecs
 from bench_core.api import API_VERSION, Component
 from bench_core.errors import PluginError, UsageError, did_you_mean
+from bench_core.logs import Harmless
 
 GROUP = "bench_core.plugins"
 OURS = "bench-core"
@@ -136,13 +138,14 @@ class Registry:
         raise UsageError(f"unknown {kind} {name!r}; {did_you_mean(name, known)}" + (f"; {broken}" if broken else ""))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
-        """Call an observer hook on every plugin; a raising one is reported and the others still hear."""
+        """Call an observer hook on every plugin; a raising one is reported and the others still hear. What it prints is cleaned."""
         troubles = []
         for observer in self.observers:
             if observer.hook != hook:
                 continue
             try:
-                observer(**arguments)
+                with contextlib.redirect_stdout(Harmless(sys.stdout)), contextlib.redirect_stderr(Harmless(sys.stderr)):
+                    observer(**arguments)
             except (Exception, SystemExit) as error:
                 troubles.append(observer.door.trouble(f"{hook} raised {brief(error)}"))
         return troubles

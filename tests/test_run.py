@@ -51,7 +51,9 @@ def bench_epoch_end(cell, row): note("epoch_end", cell.method.short, row["epoch"
 @hookimpl
 def bench_cell_end(record): note("cell_end", record.status)
 @hookimpl
-def bench_suite_end(records): note("suite_end", len(records))
+def bench_suite_end(records):
+    note("suite_end", len(records))
+    print("sweep \\x1b[2J\\udcffdone", "." * 5_000_000)
 """
 
 RULES = """
@@ -173,6 +175,13 @@ def test_every_cell_is_a_row_with_its_status(sweep: Sweep) -> None:
     assert leftovers(sweep.home / "results" / "faulty") == []
     for word in ("failed", "diverged", "crashed"):
         assert word in sweep.done.stdout
+
+
+def test_what_an_observer_prints_is_cleaned_and_cut(sweep: Sweep) -> None:
+    said = next(line for line in sweep.done.stdout.splitlines() if line.startswith("sweep"))
+    assert said.startswith("sweep [2J?done ....")
+    assert 1_000_000 < len(said) < 4_000_000
+    assert "\x1b" not in sweep.done.stdout
 
 
 def test_the_reason_is_one_printable_line(sweep: Sweep) -> None:
