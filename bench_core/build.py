@@ -49,7 +49,8 @@ def build(registry: plugins.Registry, cell: Cell, training: dict[str, Any], data
 
     training  the cell's, with the device
     """
-    processor.matmul_library()
+    if training["device"] == "cpu":
+        processor.matmul_library()
     torch.set_num_threads(training["threads"])
     torch.use_deterministic_algorithms(training["deterministic"])
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -275,6 +275,13 @@ def _raise_faults(
             )
             problem = suite.problem(spec, refusal["at"], f"{who} on {dataset}: {refusal['why']}")
             problems[str(problem)] = problem
+        limit, batch = spec.data["limit"], spec.training["batch_size"]
+        if limit is not None and limit < batch:
+            what = f"{limit} training samples do not fill one batch of {batch}"
+            problem = suite.problem(
+                spec, "data.limit", what, "use a smaller training.batch_size or a larger data.limit"
+            )
+            problems[str(problem)] = problem
     for number, index in enumerate(diagnostics):
         blame(index, None, f"diagnostics[{number}]")
     if problems:

@@ -65,10 +65,11 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": device,
         "device_name": processor.name(),
-        "matmul": processor.matmul_library(),
         "threads": training["threads"],
         "deterministic": training["deterministic"],
     }
+    if device == "cpu":
+        found["matmul"] = processor.matmul_library()
     if device.startswith("cuda"):
         found |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return found

@@ -350,3 +350,11 @@ def test_a_component_that_never_returns_is_ended_with_what_it_started(
         resolve.ask({"components": [["method", "x-slow/rule", {}]], "trios": []}, timeout=5)
     status = Path(f"/proc/{mark.read_text()}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
+    """At the limit's place, for the recipes of a matrix that it does not suit; each once."""
+    with pytest.raises(SuiteError) as caught:
+        planned(SUITE + "data: {limit: 64}\nmatrix: {training.batch_size: [32, 64, 128]}\n")
+    (line,) = str(caught.value).splitlines()
+    assert ": data.limit: 64 training samples do not fill one batch of 128; use a smaller training.batch_size" in line
