@@ -278,10 +278,8 @@ class Suite(Model):
     def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
         """The validated recipe of a cell. Values are known to be good one by one, but perhaps not together."""
         try:
-            return {
-                "training": Training.model_validate(cell.training).model_dump(),
-                "data": DataOptions.model_validate(cell.data).model_dump(),
-            }
+            training = Training.model_validate(cell.training).model_dump()
+            data = DataOptions.model_validate(cell.data).model_dump()
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 path = cell.origin.get(f"training.{item['loc'][0]}", ("training", *item["loc"]))
@@ -289,6 +287,9 @@ class Suite(Model):
                 if problem not in problems:
                     problems.append(problem)
             return None
+        if training["stop_after"] == training["epochs"]:
+            training["stop_after"] = None  # the whole schedule, the same cell
+        return {"training": training, "data": data}
 
 
 def too_many(document: Document, total: int) -> Problem:

@@ -96,6 +96,12 @@ def test_scalars_are_yaml_1_2(write: Any) -> None:
     assert isinstance(read_yaml("10", "f").value, int)
 
 
+def test_stopping_at_the_end_of_the_schedule_is_no_stop(write: Any) -> None:
+    """The same training is the same cell, and the claims for it hold."""
+    suite = load_suite(write(MINIMAL + "matrix: {training.epochs: [5, 20]}\ntraining: {stop_after: 5}\n"))
+    assert [cell.training["stop_after"] for cell in suite.cells()] == [None, None, None, 5, 5, 5]
+
+
 def test_what_a_suite_may_say(write: Any) -> None:
     suite = load_suite(
         write("""
