@@ -125,6 +125,9 @@ def run(
     failed = [record for record in records if record.status != "done"]
     for record in failed:
         click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
+    reused_cells = {cell.identity for cell in plan.cells if cell.action == "reuse"}
+    if again := sum(record.status != "diverged" and record.identity in reused_cells for record in failed):
+        click.echo(f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True)
     sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
 
 

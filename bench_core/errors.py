@@ -36,6 +36,10 @@ class DataError(UsageError):
     """A data file is missing, corrupt or out of reach."""
 
 
+class NoDevice(BenchError):  # noqa: N818
+    """A cell's device is not on this machine; on another it may be."""
+
+
 class StoreError(BenchError):
     """The results folder cannot be read or written (disk full, read-only, not a folder)."""
 

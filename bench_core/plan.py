@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -59,6 +60,7 @@ class Plan:
     diagnostics: tuple[dict[str, Any], ...]
     data_dir: Path | None
     troubles: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)  # devices of the cells that are not on this machine → why
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -167,7 +169,12 @@ def make_plan(
     indices, ceiling, diagnostics = _find(suite, specs, registry, components)
     trios = sorted({(row[0], row[1], row[2]) for row in indices} | {(ceiling, row[1], row[2]) for row in indices})
     answer = resolve.ask(
-        {"components": components.wanted, "trios": trios, "data_dir": str(data_dir) if data_dir else None}
+        {
+            "components": components.wanted,
+            "trios": trios,
+            "data_dir": str(data_dir) if data_dir else None,
+            "devices": sorted({spec.training["device"] for spec in specs}),
+        }
     )
     components.told = answer["components"]
     _raise_faults(suite, specs, indices, diagnostics, components, dict(zip(trios, answer["trios"], strict=True)))
@@ -199,7 +206,7 @@ def make_plan(
             PlannedCell(cell, identity, folder / identity, device, code, checksum, passport, action, why, seen)
         )
     listed = [drafts.refs[index].model_dump() for index in diagnostics]
-    return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles))
+    return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles), answer["absent"])
 
 
 def _find(

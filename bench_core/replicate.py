@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import resolve, store, trust
-from bench_core.errors import UsageError
+from bench_core.errors import StoreError, UsageError
 from bench_core.executors import Event, Execute, Job, Options
 from bench_core.identity import cell_identity
 from bench_core.plan import PARTS, PlannedCell, code_of
 from bench_core.plugins import Registry
-from bench_core.record import RunRecord
+from bench_core.record import ENDED, RunRecord
 from bench_core.store import Stored
 
 
@@ -115,8 +115,9 @@ def carry_out(
     job_of: Callable[[Again], Job],
     options: Options,
     on_event: Event = lambda cell, event: None,
-) -> list[tuple[Stored, trust.Replica]]:
-    """Run the cells that are not there yet, compare, and write the marks. Raises StoreError."""
+) -> tuple[list[tuple[Stored, trust.Replica]], list[str]]:
+    """Run the cells that are not there yet, compare, and write the marks; a line for each that could not be run to its end here, or
+    whose mark cannot be written. Raises StoreError where the new runs cannot be kept."""
     by_folder = {again.cell.folder: again for again in planned}
     for again in planned:
         store.open_suite_folder(again.cell.folder.parent.parent, again.cell.folder.parent.name)
@@ -124,15 +125,22 @@ def carry_out(
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
         execute(own, lambda cell: job_of(by_folder[cell.folder]), on_event, options)
-    found = []
+    found, troubles = [], []
     for again in planned:
-        replica = trust.compare(again.posted.record, store.read(again.cell.folder, sums=True))
+        record = store.read(again.cell.folder, sums=True)
+        if record.status not in ENDED:  # of this machine or its budget, and no word on the posted run
+            troubles.append(f"{again.posted.folder}: could not be run here: {record.status}: {record.reason}")
+            continue
+        replica = trust.compare(again.posted.record, record)
         suite = again.posted.folder.parent
         mark = trust.read(suite, again.posted.record)
         others = [each for each in mark.replicas if each != replica]
-        trust.write(suite, mark.model_copy(update={"replicas": [*others, replica]}))
         found.append((again.posted, replica))
-    return found
+        try:
+            trust.write(suite, mark.model_copy(update={"replicas": [*others, replica]}))
+        except StoreError as error:
+            troubles.append(f"{again.posted.folder}: what was found cannot be kept there: {error}")
+    return found, troubles
 
 
 def _finished(folder: Path) -> RunRecord | None:

@@ -34,9 +34,10 @@ TIMEOUT = 300.0  # seconds; a data set may be downloaded in this time
 def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     """Have a child process answer `request`. Raises UsageError where it cannot.
 
-    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …}
+    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …,
+              "devices": […]}
     answer   {"components": [{"params", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
-              "trios": [{"at": "arch" or "method", "why"} or null, …]}
+              "trios": [{"at": "arch" or "method", "why"} or null, …], "absent": {device: why}}
     """
     names = ", ".join(name for _, name, _ in request["components"])
     child = subprocess.Popen(
@@ -71,6 +72,7 @@ def answer(
     """The child's side: resolve every component, then check every method against every network."""
     data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
     from bench_core import identity
+    from bench_core.executors import devices
 
     built = []
     files_of = cache(lambda module, brought_by: identity.code_files([module, identity.LOOP], brought_by))
@@ -79,7 +81,8 @@ def answer(
         built.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [_unsupported(*(built[index][1] for index in trio)) for trio in request["trios"]]
-    return {"components": [public for public, _ in built], "trios": trios}
+    missing = {device: why for device in request.get("devices", ()) if (why := devices.absent(device))}
+    return {"components": [public for public, _ in built], "trios": trios, "absent": missing}
 
 
 def _component(

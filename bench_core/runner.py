@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import plugins, store
-from bench_core.errors import StoreError
+from bench_core.errors import StoreError, UsageError
 from bench_core.executors import Execute, Job, Options
 from bench_core.plan import Plan, PlannedCell, make_plan
 from bench_core.record import RunRecord
@@ -108,6 +108,8 @@ def carry_out(
 ) -> list[RunRecord]:
     """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
     execute = executor_named(executor, registry)
+    if executor == "local" and (missing := [plan.absent[c.device] for c in plan.to_run if c.device in plan.absent]):
+        raise UsageError(f"{missing[0]}; --device cpu runs here, --executor ray or slurm elsewhere")
     options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
     described = describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder))

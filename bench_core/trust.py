@@ -117,7 +117,7 @@ def compare(posted: RunRecord, again: RunRecord) -> Replica:
     else:
         how, parts = "figures", list[str]()
         if again.status != posted.status:
-            parts.append(f"status {again.status}, posted {posted.status}")
+            parts.append(f"status {again.status} ({again.reason}), posted {posted.status}")
         if accuracy is not None and posted.accuracy is not None and not abs(accuracy - posted.accuracy) <= POINTS:
             parts.append(f"accuracy {accuracy:.3f}, posted {posted.accuracy:.3f}")
         shared = again.measurements.keys() & posted.measurements.keys()

@@ -31,7 +31,8 @@ from typing import IO, Any
 
 from bench_core import store
 from bench_core.budget import MIB
-from bench_core.errors import BenchError, StoreError
+from bench_core.errors import BenchError, NoDevice, StoreError
+from bench_core.executors.devices import absent
 from bench_core.executors.supervise import EX_IOERR
 from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
 
@@ -124,6 +125,8 @@ class CellRun:
             status, reason = "diverged", str(error)
         except StoreError:
             raise
+        except NoDevice as error:
+            status, reason = "crashed", str(error)
         except BenchError as error:
             status, reason = "failed", str(error)
         except (
@@ -144,6 +147,8 @@ class CellRun:
         from bench_core.train import EpochRow, train
 
         job, cell, device = self.job, self.cell, self.job["device"]
+        if missing := absent(device):
+            raise NoDevice(missing)
         training = {**cell.training, "device": device}
         used = [ref.name for ref in (cell.method, cell.arch, cell.dataset)] + [d["name"] for d in job["diagnostics"]]
         registry = plugins.load_for(used)

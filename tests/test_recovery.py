@@ -6,11 +6,13 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Bench, Finished, wait_for
 
 
@@ -161,8 +163,6 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(bench, fini
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "other file", "newer schema"])
 def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp_path, damage):
-    import shutil
-
     shutil.copytree(finished.results, tmp_path / "r")
     folder = tmp_path / "r" / "tiny"
     victim = next(path.parent for path in sorted(folder.glob("*/run.json")))
@@ -188,10 +188,45 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
     assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
 
 
+def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finished, tmp_path):
+    """Whatever its suite and its options were: the identities are the same, so that nothing is left to train."""
+    rule = "dfa[penalty=0.25,normalize_eps={per_n: 1e-6}]"
+    sets = [
+        "floors=false",
+        "arch.width=12",
+        "diagnostics=[scale_growth, reference_floor]",
+        "stop_when=[reference_floor]",
+    ]
+    given = [word for value in sets for word in ("--set", value)]
+    made = bench("run", finished.suite, "--method", rule, *given, "--results", tmp_path / "r")
+    assert made.returncode == 0, made.stderr
+    for root in (tmp_path / "r", finished.results):
+        for record in runs(root / "tiny").values():
+            again = bench("show", record["identity"][:12], root, "--suite")
+            assert again.returncode == 0, again.stderr
+            (tmp_path / "again.yaml").write_text(again.stdout)
+            planned = json.loads(bench("plan", tmp_path / "again.yaml", "--results", root, "--json").stdout)
+            assert {cell["identity"]: cell["action"] for cell in planned["cells"]} == {record["identity"]: "reuse"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_nothing(
+    bench, finished: Finished, tmp_path
+):
+    run = bench("run", finished.suite, "--device", "cuda", "--results", tmp_path / "r")
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: no device cuda here: ")
+    assert not (tmp_path / "r").exists()
+    shutil.copytree(finished.results, tmp_path / "theirs")
+    again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--device", "cuda")
+    assert again.returncode == 1
+    assert ": could not be run here: crashed: no device cuda here: " in again.stderr
+    assert "0 of 1 agree, 1 could not be run" in again.stdout
+    assert not (tmp_path / "theirs" / "tiny" / "agreement").exists()
+
+
 def test_somebody_elses_results_are_checked_and_made_again(bench, finished: Finished, tmp_path):
     """`bench verify`, then `bench replicate` of one run, in the same environment: equal bit by bit, and the table says so."""
-    import shutil
-
     shutil.copytree(finished.results, tmp_path / "theirs")
     assert "4 runs: 4 without fault, 0 with" in bench("verify", tmp_path / "theirs").stdout
     again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--seed", 1)

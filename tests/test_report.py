@@ -21,7 +21,6 @@ from bench_core.judgement import DepthUtility, Settings
 from bench_core.record import Measurement, RunRecord
 from bench_core.report import figures, page, site
 from bench_core.report.figures.paper import paper, render
-from bench_core.report.provenance import again
 from bench_core.report.tables import leaderboard, leaderboards
 from bench_core.report.view import View, view
 from bench_core.results import SuiteResults, gather
@@ -464,9 +463,3 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert stranger not in again_written
     assert not (out / stranger).exists()
     assert (out / "mine.txt").read_text() == "kept"
-
-
-def test_the_command_that_makes_a_run_again() -> None:
-    record = run(params={"penalty": 0.01}, training={"epochs": 5}).model_copy(update={"suite": "audit5"})
-    assert again(record).startswith("bench run audit5 --method 'dfa[penalty=0.01]' --seed 42")
-    assert "training.epochs=5" in again(record)

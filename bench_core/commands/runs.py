@@ -13,12 +13,14 @@ from bench_core.errors import UsageError
 @click.command()
 @click.argument("run")
 @results_argument
-def show(run: str, results: tuple[Path, ...]) -> None:
+@click.option("--suite", "as_suite", is_flag=True, help="Print the suite file that makes this run again.")
+def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     """Show one run. Its measurements, its verdict and why, and where its numbers come from.
 
     RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
     """
     from bench_core.distance import attach
+    from bench_core.report.provenance import suite_of
     from bench_core.report.single import text
     from bench_core.report.terminal import say
     from bench_core.report.view import view
@@ -38,6 +40,9 @@ def show(run: str, results: tuple[Path, ...]) -> None:
         matches = ", ".join(sorted({item.record.identity[:12] for _, _, item in found})[:6])
         raise UsageError(f"{run}: several runs begin like this: {matches}")
     seen, row, item = found[0]
+    if as_suite:
+        click.echo(suite_of(item.record), nl=False)
+        return
     say(text(seen, row, item, seen.results.run_folder(item.record), terminal_width()))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bench_core.commands.options import PATH
-from bench_core.errors import Exit, UsageError
+from bench_core.errors import Exit, StoreError, UsageError
 
 
 @click.command()
@@ -56,6 +56,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     found = store.scan(roots)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     wrong = 0
+    unmarked: dict[Path, str] = {}
     for run in found.runs:
         told = faults(run)
         wrong += bool(told)
@@ -63,7 +64,10 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
             click.echo(f"{run.folder}: {line}", err=True)
         if not told:
             mark = trust.read(run.folder.parent, run.record)
-            trust.write(run.folder.parent, mark.model_copy(update={"checked": now}))
+            try:
+                trust.write(run.folder.parent, mark.model_copy(update={"checked": now}))
+            except StoreError as error:
+                unmarked[run.folder.parent] = str(error)
     for line in found.troubles:
         click.echo(line, err=True)
     among = list(between(found.runs))
@@ -72,6 +76,8 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     if quarantine:
         for folder in unreadable(roots):
             click.echo(f"{folder}: set aside as {set_aside(folder)}", err=True)
+    for folder, why in unmarked.items():
+        click.echo(f"warning: {folder}: its runs are not marked as checked: {why}", err=True)
     total = len(found.runs) + len(found.troubles)
     click.echo(f"{total} runs: {len(found.runs) - wrong} without fault, {wrong + len(found.troubles)} with"
                + (f"; {len(among)} faults among them" if among else ""))  # fmt: skip
@@ -118,7 +124,7 @@ def replicate(
     planned, troubles = plan_again(drawn, registry, into, data_dir, device)
     for line in troubles:
         click.echo(f"warning: {line}", err=True)
-    found = carry_out(
+    found, wrong = carry_out(
         planned, execute,
         lambda again: job(again.cell, again.posted.record.suite, again.diagnostics, data_dir, {}, None), Options(workers),
     )  # fmt: skip
@@ -126,6 +132,8 @@ def replicate(
         cell = posted.record.cell
         word = "agrees" if replica.agrees else "DISAGREES"
         click.echo(f"{posted.record.identity[:12]}  {cell.method.short} · seed {cell.seed}: {word}: {replica.said}")
-    agreed = sum(replica.agrees for _, replica in found)
-    click.echo(f"{agreed} of {len(drawn)} agree" + (f", {len(troubles)} could not be run" if troubles else ""))
-    sys.exit(Exit.DONE if agreed == len(drawn) else Exit.SOME_FAILED)
+    for line in wrong:
+        click.echo(f"warning: {line}", err=True)
+    agreed, missing = sum(replica.agrees for _, replica in found), len(drawn) - len(found)
+    click.echo(f"{agreed} of {len(drawn)} agree" + (f", {missing} could not be run" if missing else ""))
+    sys.exit(Exit.DONE if agreed == len(drawn) and not wrong else Exit.SOME_FAILED)

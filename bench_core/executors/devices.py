@@ -62,3 +62,16 @@ class Leases:
 def environment(name: str) -> dict[str, str]:
     """What a worker's environment needs so that it sees the leased device alone."""
     return {"CUDA_VISIBLE_DEVICES": name} if name else {}
+
+
+def absent(device: str) -> str | None:
+    """Why nothing can be computed on a device here; None: it can."""
+    if device == "cpu":
+        return None
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a torch that was not built for it asserts
+        return f"no device {device} here: {' '.join(str(error).split())[:120]}"
+    return None

@@ -1,15 +1,15 @@
-"""Where each number comes from: run, code, data, environment and the command that makes it again."""
+"""Where each number comes from: run, code, data, environment and the suite file that makes it again."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from bench_core.judgement import CORE_DEFAULTS, canonical
+import yaml
+
+from bench_core.judgement import canonical
 from bench_core.record import RunRecord
 from bench_core.report.view import View, name_of
-from bench_core.suite import Training
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Provenance:
     codes: dict[str, dict[str, Any]]
     environments: dict[str, dict[str, Any]]
     data: dict[str, str]
-    command: str
 
 
 class _Numbered:
@@ -78,23 +77,27 @@ def provenance(found: View, most: int) -> Provenance:
         )
         for _, row, run in found.runs[:most]
     ]
-    command = f"bench run {shlex.quote(found.results.name)}"
-    return Provenance(tuple(runs), codes.values, environments.values, data.values, command)
+    return Provenance(tuple(runs), codes.values, environments.values, data.values)
 
 
-def again(record: RunRecord) -> str:
-    """The command that makes one run again, where its suite is at hand; overrides are what differs from the default recipe."""
-    ref = record.cell.method
-    options = [
-        f"{key}={value}"
-        for key, value in ref.params.items()
-        if key in CORE_DEFAULTS and not isinstance(value, dict) and canonical(value) != canonical(CORE_DEFAULTS[key])
-    ]
-    method = ref.short + (f"[{','.join(options)}]" if options else "")
-    words = ["bench", "run", record.suite, "--method", method, "--seed", str(record.cell.seed)]
-    given = {f"training.{key}": value for key, value in record.cell.training.items()}
-    usual = {f"training.{key}": value for key, value in Training().model_dump().items()}
-    for key, value in (given | {f"data.{key}": value for key, value in record.cell.data.items()}).items():
-        if not isinstance(value, dict) and value is not None and canonical(value) != canonical(usual.get(key)):
-            words += ["--set", f"{key}={value}"]
-    return shlex.join(words)
+def suite_of(record: RunRecord) -> str:
+    """The suite file of one run, every parameter of its cell written out: `bench run` on it makes this cell and no other."""
+    cell = record.cell.model_dump(mode="json")
+    training = dict(cell["training"])
+    stops = training.pop("stop_when", {})
+    measured = {
+        name.rpartition("/")[2]: {"name": name, **({} if threshold is None else {"threshold": threshold})}
+        for name, threshold in stops.items()
+    }
+    suite = {
+        "name": record.suite,
+        **{part: {"name": cell[part]["name"], **cell[part]["params"]} for part in ("arch", "dataset")},
+        "methods": [{"name": cell["method"]["name"], **cell["method"]["params"]}],
+        "seeds": [cell["seed"]],
+        "floors": False,
+        "data": cell["data"],
+        "training": training,
+        "diagnostics": [measured.get(name, name) for name in record.measurements] or [*measured.values()],
+        "stop_when": list(stops),
+    }
+    return yaml.safe_dump({key: value for key, value in suite.items() if value != []}, sort_keys=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from bench_core.judgement import CORE_DEFAULTS, alignment, canonical, judged, letter_order, threshold_of
@@ -10,7 +11,7 @@ from bench_core.record import jsonable
 from bench_core.report.compared import wrapped
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.escape import plain
-from bench_core.report.provenance import again, flat
+from bench_core.report.provenance import flat
 from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
 from bench_core.report.tables import NONE
 from bench_core.report.view import View, finite, state, value
@@ -138,7 +139,8 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         f"cost        {record.seconds:.1f} s"
         + (f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""),
         f"finished    {record.finished or NONE}",
-        f"again       {again(record)}",
+        f"again       bench show {record.identity[:12]} {shlex.quote(str(folder.parent.parent))} --suite > again.yaml; "
+        "bench run again.yaml",
     ]
     parts = ["\n".join(wrapped(plain(line), width) for line in head)]
     parts += [_diagnostics(found, run)] if record.status == "done" else []
