@@ -98,6 +98,8 @@ def _readable(sources: Sequence[Path], done: Merge) -> list[Stored]:
 def _there(final: Path, done: Merge) -> RunRecord | None:
     try:
         return store.read(final, sums=True)
+    except store.Newer as reason:
+        raise StoreError(f"{final}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
         if final.exists():
             done.troubles.append(f"{final}: unreadable, to be replaced: {reason}")

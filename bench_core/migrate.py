@@ -22,16 +22,21 @@ def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "cell": {**cell, "training": {"stop_when": {}, **cell["training"]}}}
 
 
+class NewerSchema(ValueError):  # noqa: N818
+    """Written by a newer bench."""
+
+
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def migrated(raw: Any) -> dict[str, Any]:
-    """The content of a run.json in the present schema. Raises ValueError with what is wrong in words."""
+    """The content of a run.json in the present schema. Raises ValueError with what is wrong in words, NewerSchema for a
+    schema that is still to come."""
     version = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < min(STEPS):
         raise ValueError(f"has no schema that this bench knows ({min(STEPS)} … {SCHEMA})")
     if version > SCHEMA:
-        raise ValueError(f"has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core")
+        raise NewerSchema(f"has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core")
     for step in range(version, SCHEMA):
         raw = {**STEPS[step](raw), "schema": step + 1}
     return dict(raw)

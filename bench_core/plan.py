@@ -333,13 +333,16 @@ def code_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _reuse(folder: Path, budget: Budget, retry_failed: bool) -> tuple[Literal["run", "reuse"], str, list[str]]:
-    """What to do about a cell, why, and what was found wrong. Whoever runs the cell sets an unreadable folder aside."""
+    """What to do about a cell, why, and what was found wrong. Whoever runs the cell sets an unreadable folder aside.
+    Raises UsageError where a newer bench has run it."""
     saved = resume.header(store.resume_file(folder))
     going_on = f"; goes on after epoch {saved['epoch']}" if saved else ""
     if not os.path.lexists(folder):
         return "run", f"no run of this identity yet{going_on}", []
     try:
         record: RunRecord = store.read(folder, sums=True)
+    except store.Newer as reason:
+        raise UsageError(f"{folder}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
         return "run", f"its run folder is unreadable: {reason}", [f"{folder}: unreadable, to be set aside: {reason}"]
     if record.status not in ("done", "diverged") and retry_failed:

@@ -9,7 +9,7 @@ siblings, last; then the folder is renamed in. So a run folder is complete or no
 `.lock-<identity>`; the worker inherits the descriptor, so the lock lives exactly as long as the runner or its worker does, and
 whoever gets it owns the temporary folder and may throw away what a killed process left. Readers check run.json, by its own
 checksum too, and the sizes of the files; `bench run` checks the sums of what it wants to reuse. An unreadable folder is not
-counted, and set aside by the `bench run` that makes its cell anew.
+counted, and set aside by the `bench run` that makes its cell anew; one of a newer bench stays, and stops that `bench run`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from bench_core import logs
 from bench_core.errors import StoreError, UsageError
 from bench_core.identity import digest
-from bench_core.migrate import migrated
+from bench_core.migrate import NewerSchema, migrated
 from bench_core.record import ENDED, FileSum, RunRecord
 
 RUN = "run.json"
@@ -48,6 +48,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 class Unreadable(Exception):  # noqa: N818
     """A run folder that cannot be trusted; the text is the reason."""
+
+
+class Newer(Unreadable):
+    """A run of a newer bench: not damaged, so that nothing may take its place or move it."""
 
 
 @contextlib.contextmanager
@@ -292,7 +296,7 @@ def stamp(folder: Path) -> tuple[int, int] | None:
 
 
 def read(folder: Path, sums: bool = False) -> RunRecord:
-    """The record of a run folder. Raises `Unreadable`. `sums`: also check the checksums of the files, not only their sizes."""
+    """The record of a run folder. Raises `Unreadable`, `Newer`. `sums`: also check the checksums of files, not only their sizes."""
     try:
         return _read(folder, sums)
     except (OSError, ValueError, RecursionError) as error:
@@ -314,6 +318,8 @@ def _read(folder: Path, sums: bool) -> RunRecord:
         raise Unreadable(f"{RUN} is no JSON: {type(error).__name__}") from None
     try:
         current = migrated(raw)
+    except NewerSchema as error:
+        raise Newer(f"{RUN} {error}") from None
     except ValueError as error:
         raise Unreadable(f"{RUN} {error}") from None
     try:

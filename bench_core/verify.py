@@ -121,12 +121,15 @@ def unreadable(roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Quarantine a folder that cannot be read; None where somebody is at work on it, or where it can be read by now."""
+    """Quarantine a folder that cannot be read; None where somebody is at work on it, where it can be read
+    by now, or where a newer bench wrote it."""
     descriptor = store.lock(folder)
     if descriptor is None:
         return None
     try:
         store.read(folder, sums=True)
+    except store.Newer:
+        return None
     except store.Unreadable as reason:
         return store.quarantine(folder, str(reason))
     finally:

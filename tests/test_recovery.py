@@ -161,7 +161,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(bench, fini
         libc.umount2(bytes(disk), 2)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "other file", "newer schema"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "other file"])
 def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp_path, damage):
     shutil.copytree(finished.results, tmp_path / "r")
     folder = tmp_path / "r" / "tiny"
@@ -173,8 +173,6 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
         changed = bytearray(checkpoint.read_bytes())
         changed[-1] ^= 1
         checkpoint.write_bytes(changed)
-    elif damage == "newer schema":
-        record.write_text(json.dumps({**json.loads(body), "schema": 99}))
     else:
         record.write_bytes({"truncated": body[: len(body) // 2], "empty": b"", "zeros": bytes(len(body))}[damage])
     if damage != "other file":  # sums are checked by `bench run`, sizes and run.json by every reader
@@ -186,6 +184,30 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
     assert "3 reused, 1 to run" in run.stdout
     assert len(list((folder / "quarantine").iterdir())) == 2  # the folder and its reason
     assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+
+
+def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(bench, finished: Finished, tmp_path):
+    shutil.copytree(finished.results, tmp_path / "r")
+    folder = tmp_path / "r" / "tiny"
+    first, victim = sorted(path.parent for path in folder.glob("*/run.json"))[:2]
+    shutil.rmtree(first)
+    record = victim / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_bytes()), "schema": 99}))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    for command in ("run", "plan"):
+        told = bench(command, finished.suite, "--results", tmp_path / "r")
+        assert told.returncode == 2
+        assert told.stderr.count("\n") == 1
+        assert f"{victim}: written by a newer bench: " in told.stderr
+        assert "update bench-core" in told.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    told = bench("verify", tmp_path / "r", "--quarantine")
+    assert f"{victim}: left where it is: a newer bench wrote it" in told.stderr
+    assert record.exists()
+    assert not (folder / "quarantine").exists()
+    assert bench("leaderboard", tmp_path / "r").returncode == 0
+    assert bench("merge", finished.results, "--into", tmp_path / "r").returncode == 2
+    assert json.loads(record.read_bytes())["schema"] == 99
 
 
 def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finished, tmp_path):

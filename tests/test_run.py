@@ -345,6 +345,15 @@ def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(execute, tm
     assert "no JSON" in (tmp_path / "s" / "quarantine" / f"{folder.name}-1.reason.txt").read_text()
 
 
+def test_a_run_of_a_newer_bench_is_not_set_aside_by_who_would_make_it_anew(execute, tmp_path: Path) -> None:
+    assert execute("finish()")[-1]["record"].status == "done"
+    record = tmp_path / "s" / f"{0:032x}" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 99}))
+    with pytest.raises(StoreError, match="written by a newer bench"):
+        execute("finish()")
+    assert record.exists()
+
+
 def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any) -> None:
         deadline = time.monotonic() + HANG

@@ -75,7 +75,9 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
         click.echo(line, err=True)
     if quarantine:
         for folder in unreadable(roots):
-            click.echo(f"{folder}: set aside as {set_aside(folder)}", err=True)
+            place = set_aside(folder)
+            stays = "left where it is: a newer bench wrote it, or one is at work on it"
+            click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
     for folder, why in unmarked.items():
         click.echo(f"warning: {folder}: its runs are not marked as checked: {why}", err=True)
     total = len(found.runs) + len(found.troubles)

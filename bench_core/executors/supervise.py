@@ -65,11 +65,13 @@ class Worker:
 
 def finished_elsewhere(final: Path, seen: tuple[int, int] | None) -> RunRecord | None:
     """The run that another runner made since the plan saw `seen`, if there is one; an unreadable folder is set aside. The lock
-    is held."""
+    is held. Raises StoreError where a newer bench made it."""
     if not os.path.lexists(final):
         return None
     try:
         record = store.read(final, sums=True)
+    except store.Newer as reason:
+        raise StoreError(f"{final}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
         store.quarantine(final, str(reason))
         return None
