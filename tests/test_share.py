@@ -279,7 +279,7 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
     [
         ({"accuracy": 0.41}, True, "within 2 points"),
         ({"accuracy": 0.4201}, False, "accuracy 0.420, posted 0.400"),
-        ({"status": "diverged", "reason": "r"}, False, "status diverged, posted done"),
+        ({"status": "diverged", "reason": "r"}, False, "status diverged (r), posted done"),
     ],
 )
 def test_elsewhere_figures_agree_within_two_points(fields: dict[str, Any], agrees: bool, said: str) -> None:
