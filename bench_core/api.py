@@ -334,8 +334,8 @@ class Method(ABC):
         return dict(self.kept)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`, called after `setup`."""
-        self.kept = {name: state[name] for name in self.kept}  # in the order of `setup`
+        """The inverse of `state_dict`, called after `setup`. By default `kept` is all of `state`, also what a step added to it."""
+        self.kept = {name: state[name] for name in [*self.kept, *state]}  # those of `setup` first
 
 
 class LocalMethod(Method):

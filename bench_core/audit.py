@@ -19,6 +19,8 @@ from torch import Tensor
 
 from bench_core.api import Credits, Diagnostic, Measured, Method
 from bench_core.data import Data
+from bench_core.errors import CreditError
+from bench_core.local import as_credits
 from bench_core.net import Net, States, exact_gradients
 from bench_core.record import Measurement
 
@@ -84,9 +86,11 @@ class Audit:
             states = self.net.states(x).detach(y)
         g = tuple(gradient.detach() for gradient in exact_gradients(self.net, states.h[0], y))
         credits = self.method.credit(states, y, self.epoch) if self.method is not None else None
-        if credits is not None and not isinstance(credits, Credits):
-            credits = Credits(audited=credits)
         if credits is not None:
+            try:
+                credits = as_credits(credits, self.net, states.h, trains=False)
+            except (TypeError, ValueError) as error:  # what is measured of it would be of other layers, or broadcast
+                raise CreditError(str(error)) from None
             credits = replace(credits, audited=[a.detach() for a in credits.audited])
             if self.edit_credits is not None:
                 credits = self.edit_credits(credits, g)

@@ -36,6 +36,10 @@ class DataError(UsageError):
     """A data file is missing, corrupt or out of reach."""
 
 
+class CreditError(BenchError):
+    """What a rule's `credit` returned does not fit the network's states; no diagnostic can measure it."""
+
+
 class NoDevice(BenchError):  # noqa: N818
     """A cell's device is not on this machine; on another it may be."""
 

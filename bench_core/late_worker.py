@@ -24,6 +24,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
     from bench_core import plugins
     from bench_core.audit import Audit, measure
     from bench_core.build import build, diagnostics
+    from bench_core.trust import environment_key
     from bench_core.worker import attempt, environment
 
     folder = Path(job["folder"])
@@ -44,6 +45,9 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
     audit = Audit(built.net, built.method, built.data, cell.seed, max(record.epochs - 1, 0), initial=built.initial)
     audit.history = [json.loads(line) for line in (folder / "epochs.jsonl").read_text(encoding="utf-8").splitlines()]
     check_states(folder, audit)
+    here = record.model_copy(update={"environment": record.environment | environment(device, training)})
+    if environment_key(here) == environment_key(record):  # elsewhere rounding may move a credit
+        check_credits(folder, audit)
 
     answer = {}
     for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
@@ -97,6 +101,46 @@ def check_states(folder: Path, audit: Any) -> None:
                 f"the network rebuilt from its checkpoint gives other states h_{layer} on the probe than the run stored: "
                 "code, data or versions have changed since; `bench why` says what"
             )
+
+
+def check_credits(folder: Path, audit: Any) -> None:
+    """Raise where the rebuilt rule does not give the credits that the run stored: then it is another rule, or its state_dict does
+    not hold all that its credit needs. A credit that is drawn anew each time is not compared."""
+    import torch
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "probe.safetensors")
+    if audit.batches[0].credits is None or not all(f"a_{site}" in stored for site in audit.net.sites) or drawn(audit):
+        return
+    for index, site in enumerate(audit.net.sites):
+        then = stored[f"a_{site}"]
+        now = torch.cat([audit.net.flat(batch.audited[index]).cpu() for batch in audit.batches])[: len(then)]
+        atol = 1e-3 * float(then.abs().max())
+        if now.shape != then.shape or not torch.allclose(now, then, rtol=1e-2, atol=atol, equal_nan=True):
+            raise BenchError(
+                f"the rule rebuilt from its checkpoint gives another credit a_{site} on the probe than the run stored: its "
+                "state_dict does not hold all that its credit needs, or its code has changed since; `bench check` tries the first"
+            )
+
+
+def drawn(audit: Any) -> bool:
+    """Whether the credit depends on where the random streams are, which no checkpoint says."""
+    import torch
+
+    method, first = audit.method, audit.batches[0]
+    was_training = audit.net.training
+    audit.net.eval()
+    streams = [torch.default_generator, method.tools.generator, method.tools.aux_generator]
+    before = [generator.get_state() for generator in streams]
+    for generator in streams:
+        generator.manual_seed(1)
+    try:
+        again = audit._batch(next(audit.data.test_batches(len(first.y)))[0], first.y)
+    finally:
+        audit.net.train(was_training)
+        for generator, state in zip(streams, before, strict=True):
+            generator.set_state(state)
+    return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))
 
 
 def main() -> None:

@@ -100,6 +100,8 @@ def as_credits(
             "credits.embed is missing: without residual connections audited[0] is the credit of h_1, and the embedding learns from "
             "that of h_0"
         )
+    for name, readout in found.readouts.items() if not trains else ():  # they teach nothing
+        _fit(f"readouts[{name!r}]", readout, [(site, h[site]) for site in net.sites])
     return found
 
 

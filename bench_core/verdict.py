@@ -157,8 +157,10 @@ def aggregate_three(judgements: Sequence[Judgement]) -> str:
 class _Floors:
     """The floors among the runs of one recipe."""
 
-    def __init__(self, rows: Mapping[str, Sequence[RunRecord]], settings: Settings) -> None:
-        self.depth = settings.depth_utility
+    def __init__(
+        self, rows: Mapping[str, Sequence[RunRecord]], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
+    ) -> None:
+        self.depth, self.peers = settings.depth_utility, peers
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named") -> Floor:
@@ -171,8 +173,10 @@ class _Floors:
 
     def matched(self, ref: ComponentRef) -> Floor:
         # floors never carry a penalty
-        key = ref_key(ref, freeze="blocks", train_last=None, penalty=CORE_DEFAULTS["penalty"])
-        return self._of(f"{ref.short}[freeze=blocks]", [key] if key in self.frozen else [], "matched")
+        unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
+        key = ref_key(ref, **unpenalised)
+        name = label(ref.model_copy(update={"params": {**ref.params, **unpenalised}}), self.peers[ref.name])
+        return self._of(name, [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:
         return self.named(BP)
@@ -233,7 +237,7 @@ def _group(records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentR
         key: [_representative(seeds[seed]) if len(seeds[seed]) > 1 else seeds[seed][0] for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
-    floors = _Floors(by_row, settings)
+    floors = _Floors(by_row, peers, settings)
     bp = floors.bp()
     expected = {
         letter

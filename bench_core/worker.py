@@ -31,7 +31,7 @@ from typing import IO, Any
 
 from bench_core import store
 from bench_core.budget import MIB
-from bench_core.errors import BenchError, NoDevice, StoreError
+from bench_core.errors import BenchError, CreditError, NoDevice, StoreError
 from bench_core.executors.devices import absent
 from bench_core.executors.supervise import EX_IOERR
 from bench_core.record import Cell, Measurement, RunRecord, Status, jsonable
@@ -77,11 +77,13 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def attempt(name: str, diagnostic: Any, run: Callable[[], Measurement]) -> Measurement:
-    """A diagnostic that raises loses its own measurement, not the training."""
+    """A diagnostic that raises loses its own measurement, not the training. Raises CreditError: that is the rule's fault."""
     try:
         measurement = run()
         measurement.model_dump_json()  # what cannot be stored is the diagnostic's fault too
         return measurement
+    except CreditError:
+        raise
     except Exception as error:
         from bench_core.plugins import brief
 

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from bench_plugins.methods.bp import Backprop
+from bench_plugins.methods.local_loss import MonoForward
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -432,6 +434,43 @@ class ReadsOtherStates(Direct):
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
 
+class HidesItsHeads(MonoForward):
+    """A local head's cross-entropy through net.loss, and nothing said of it."""
+
+    passport = Passport(learned_feedback=True)
+
+
+class RemembersAudits(Direct):
+    """Its error is centred by a running mean that every call of credit() moves on, an audit's too."""
+
+    passport = Passport(learned_feedback=True, non_local_state=True)
+    laws: ClassVar[Laws] = Laws()
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.mean = torch.zeros(task.classes, device=task.device)
+
+    def plain(self, states):
+        self.mean = 0.9 * self.mean + 0.1 * states.output_error.mean(0)
+        return {layer: (states.output_error - self.mean) @ B for layer, B in self.B.items()}
+
+    def state_dict(self):
+        return {**super().state_dict(), "mean": self.mean}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.mean = state["mean"]
+
+
+class IgnoresThePenalty(Backprop):
+    """Full control of its step, and no thought of `penalty`."""
+
+    def step(self, x, y, epoch):
+        loss = self.net.loss(self.net.states(x).logits, y)
+        self.tools.updater.descend(loss)
+        return loss.detach()
+
+
 class LearnsFromAudits(Direct):
     passport = Passport(learned_feedback=True)
 
@@ -520,7 +559,10 @@ METHODS = [
     (TrainsItsFeedback, "feedback_is_learned_only_if_declared", "Passport(learned_feedback=True)"),
     (StashesStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
     (ReadsOtherStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
-    (LearnsFromAudits, "test_labels_teach_nothing", "labels of the test set"),
+    (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head's counts"),
+    (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
+    (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
+    (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),
     (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),
     (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
     (KeepsBatches, "no_batches_are_kept", "it keeps batches"),

@@ -264,6 +264,52 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     )
 
 
+@pytest.mark.parametrize("method", ["dfa", "node_perturbation", "state_bridge"])
+def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
+    """Those of the same rule pass, those of a rule that forgot something do not; what the streams draw is not compared."""
+    from bench_core import late_worker, worker
+    from bench_core.errors import BenchError
+
+    made, net, x, y = setting("relu_mlp", method)
+    for _ in range(2):
+        made.step(x, y, 0)
+    run = object.__new__(worker.CellRun)
+    run.folder = run.final = tmp_path
+    run.save_tensors(net, made, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    credit = made.credit
+    made.credit = lambda *given: replace(credit(*given), audited=[-a for a in credit(*given).audited])
+    with pytest.raises(BenchError, match="gives another credit a_1 on the probe than the run stored"):
+        late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+
+    def noisy(*given):
+        draw = torch.randn((), generator=made.tools.generator)
+        return replace(credit(*given), audited=[draw * a for a in credit(*given).audited])
+
+    made.credit = noisy
+    late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("credit", "reason"),
+    [
+        (lambda h: [h[0]], "credits.audited has 1 entries, and there are 3 states to credit"),
+        (
+            lambda h: [each[:1] for each in h[:3]],
+            r"credits.audited\[0\] has shape \(1, .*\), and its state h_1 has \(128, .*\)",
+        ),
+    ],
+)
+def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
+    """Of a rule with full control of its step too: they would be measured against other layers, or broadcast."""
+    from bench_core.errors import CreditError
+
+    made, net, _, _ = setting("relu_mlp", "bp")
+    made.credit = lambda states, y, epoch: credit(states.h)
+    with pytest.raises(CreditError, match=reason):
+        Audit(net, made, data_for("relu_mlp"), 0, 0).batches  # noqa: B018
+
+
 # ------------------------------------------------------------------------------------------------------------ BatchNorm
 
 

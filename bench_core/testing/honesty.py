@@ -24,15 +24,17 @@ def audited(trial: Trial, shift: int = 0) -> None:
 
 
 @check("method", "honesty")
-def test_labels_teach_nothing(subject: MethodSubject) -> None:
-    """What an audit shows the rule, other labels of the test set for instance, has no part in what is trained."""
-    ends = []
+def audits_teach_nothing(subject: MethodSubject) -> None:
+    """What an audit shows the rule, inputs and labels of the test set, has no part in what is trained."""
+    alone = subject.trial(seed=3).steps(4).bits()
     for shift in (0, 1):
         trial = subject.trial(seed=3)
-        ends.append(trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits())  # type: ignore[misc]
-    name = equal(*ends)
-    if name is not None:
-        raise Failed(f"{name} depends on the labels of the test set, which credit() sees in an audit")
+        name = equal(alone, trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits())  # type: ignore[misc]
+        if name is not None:
+            raise Failed(
+                f"{name} is another one where credit() was called in an audit between the steps, with inputs and labels of the "
+                "test set: let credit() change nothing, and do in learn() what a step changes"
+            )
 
 
 @check("method", "honesty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,23 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
     for name, change in trial.changes(2).items():
         if bool((change != 0).any()):
             raise Failed(f"{name} changes at learning rate 0: the network's weights are tools.updater's to change")
+
+
+@check("method", "mathematics")
+def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
+    """`penalty: λ` adds λ·mean_batch ‖f_l‖² to what every block minimises: it changes what the blocks learn, or is refused."""
+    try:
+        subject.method(penalty=1.0)
+    except ValidationError as error:
+        raise Skipped(f"it refuses a penalty: {error.errors()[0]['msg']}") from None
+    for shape in subject.supported():
+        without, given = (subject.trial(shape, penalty=penalty).plain_descent().changes() for penalty in (0.0, 1.0))
+        blocks = [name for name in without if name.startswith("blocks.")]
+        if all(torch.equal(without[name], given[name]) for name in blocks):
+            raise Failed(
+                f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in its step, as in docs/protocol.md "
+                "section 4, or refuses it in a validator of its Params"
+            )
 
 
 @check("method", "mathematics")

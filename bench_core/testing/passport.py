@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench_core.api import LocalMethod
+from bench_core.loss import CROSS_ENTROPY
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import BATCH, CLASSES, LAST, MethodSubject, Trial, distance, equal, noisy
@@ -129,17 +130,48 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
 
 
 class _Fixed:
-    """⟨logits, E⟩ per sample with a constant E: a loss and an output error in which the labels have no part."""
+    """⟨logits, E⟩ per sample with a constant E: a loss and an output error of the network in which the labels have no part. Of
+    other logits, those of a local head, it is the cross-entropy that it stands for: there the labels come in."""
 
     name, classes = "fixed", True
 
     def __init__(self, error: Tensor) -> None:
         self.constant = error
+        self.outputs: list[Tensor] = []  # of the readout; held, so that no other tensor gets their place in memory
+        self.head: set[int] = set()
+
+    def watch(self, net: ProbeNet) -> None:
+        """Know the network's own logits."""
+        self.head = {id(parameter) for parameter in net.readout.parameters()}
+        net.readout.register_forward_hook(lambda module, inputs, output: self.outputs.append(output))
+
+    def foreign(self, logits: Tensor) -> bool:
+        """Whether logits that have a graph come from elsewhere than the readout."""
+        if logits.grad_fn is None:
+            return False
+        try:
+            if any(output.data_ptr() == logits.data_ptr() for output in self.outputs):
+                return False
+        except RuntimeError:  # inside torch.func there is no memory to compare
+            return False
+        seen: set[Any] = set()
+        waiting: list[Any] = [logits.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if id(getattr(node, "variable", None)) in self.head:
+                return False
+            waiting += [function for function, _ in node.next_functions]
+        return True
 
     def repeated(self, count: int) -> Tensor:
         return self.constant.repeat(-(-count // len(self.constant)), 1)[:count]
 
     def __call__(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+        if self.foreign(logits):
+            return CROSS_ENTROPY(logits, y, reduction)
         each = (logits * self.repeated(len(logits)).to(logits)).sum(1)
         return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
 
@@ -153,18 +185,18 @@ class _Fixed:
 @check("method", "passport")
 @from_first_to_last
 def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
-    """With the loss and the output error held fixed, other labels change no update of embedding and blocks."""
+    """With the network's loss and output error held fixed, other labels change no update of embedding and blocks."""
     skip_if_declared(subject, "labels_below_head")
     changes = []
     for shift in (0, 1):
         fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
-        trial = subject.trial(labels=shift, loss=fixed).plain_descent(RATE)
+        trial = subject.trial(labels=shift, loss=fixed, before=fixed.watch).plain_descent(RATE)
         changes.append(trial.changes(STEPS))
     name = first_change(changes[1], changes[0], [name for name in changes[0] if below(name, 3)])
     if name is not None:
         raise Failed(
-            f"the update of {name} depends on the labels beyond the loss: declare Passport(labels_below_head=True), "
-            "or use net.loss and states.output_error instead of a loss of its own"
+            f"the update of {name} depends on the labels beyond the network's own loss (a local head's counts): declare "
+            "Passport(labels_below_head=True), or use net.loss of the logits and states.output_error"
         )
 
 
@@ -215,7 +247,10 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
     trial.steps(STEPS)
     name = equal(before, feedback())
     if name is not None:
-        raise Failed(f"{name} changes in training: declare Passport(learned_feedback=True)")
+        raise Failed(
+            f"{name} changes in training: declare Passport(learned_feedback=True), which stands for whatever a rule learns or "
+            "remembers beside the network's weights, a momentum or a running mean too"
+        )
 
 
 @check("method", "passport")

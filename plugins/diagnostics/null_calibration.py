@@ -56,7 +56,9 @@ class NullCalibration(Diagnostic):
         center, spread = fmean(deeps), stdev(deeps)
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread, "draws": self.params.draws}
         if spread <= ROUNDING:
-            return Measured(None, details, "the null does not vary: nothing of this credit is drawn in setup")
+            return Measured(
+                None, details, "the null does not vary: Γ of this credit does not depend on what is drawn in setup"
+            )
         return Measured((own - center) / spread, details, AT_FLOOR if audit.at_floor else None)
 
     def controls(self) -> list[Control]:
