@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import environment
 
 from bench_core import api, hookspecs, scaffold
 from bench_core.plugins import KINDS, OBSERVERS
@@ -66,15 +69,22 @@ def test_the_failure_that_the_tutorial_shows_is_what_is_printed(tutorial: type) 
     assert run(bound).reason in (DOCS / "write-a-method.md").read_text("utf-8")
 
 
-def test_the_tutorial_begins_with_what_bench_new_writes(tmp_path: Path) -> None:
-    files = scaffold.files("method", "sign_dfa", "sign_dfa")
-    assert "bench_sign_dfa/rule.py" in files
-    assert "class SignDfa(LocalMethod)" in files["bench_sign_dfa/rule.py"]
-    assert block("write-a-method.md", "test_rule.py").splitlines()[-2:] == [
-        "def test_conformance(check):",
-        "    check()",
-    ]
-    assert '@conformance("sign_dfa")' in files["tests/test_sign_dfa.py"]
+def test_the_package_that_follows_the_tutorial_passes_its_own_tests(tmp_path: Path) -> None:
+    place = scaffold.new("method", "sign_dfa", tmp_path, set())
+    for file in ("bench_sign_dfa/rule.py", "bench_sign_dfa/__init__.py", "tests/test_sign_dfa.py"):
+        assert (place / file).is_file()
+        (place / file).write_text(block("write-a-method.md", Path(file).name), "utf-8")
+    left = [path for path in place.rglob("*") if path.is_file() and "target projection" in path.read_text("utf-8")]
+    assert left == []
+    info = tmp_path / "bench_sign_dfa-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-sign-dfa\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[bench_core.plugins]\nsign_dfa = bench_sign_dfa\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", place, place / "tests"],
+        env=environment([tmp_path, place]), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
