@@ -20,6 +20,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.record import ComponentRef, Measurement, RunRecord, jsonable
@@ -63,12 +64,14 @@ class DepthUtility:
 @dataclass(frozen=True)
 class Settings:
     """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one; `trust` the
-    checksum of a run.json to how far it can be relied on, where that is more than *posted* (`bench_core.trust`)."""
+    checksum of a run.json to how far it can be relied on, where that is more than *posted* (`bench_core.trust`); `defaults` a
+    rule's full name to its own defaults."""
 
     thresholds: Thresholds = field(default_factory=dict)
     depth_utility: DepthUtility = DepthUtility()
     title: str = ""
     trust: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------- identity of rows
@@ -125,21 +128,29 @@ def _show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(jsonable(value), sort_keys=True, default=str)
 
 
-def label(method: ComponentRef, peers: Iterable[ComponentRef]) -> str:
+def label(
+    method: ComponentRef,
+    peers: Iterable[ComponentRef],
+    defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> str:
     """`dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`: the short name and what sets it apart.
 
-    An option of the core is shown when it differs from its default; a parameter of the rule itself, whose default is
-    unknown here, when same-named methods among `peers` differ in it. Not escaped: each output format does that.
+    A parameter is shown when it differs from the rule's default, or when same-named methods among `peers` differ in it. Where the
+    rule's defaults are not known, an option of the core is held against the core's. Not escaped: each output format does that.
     """
+    known = defaults.get(method.name, {})
+    own = {**CORE_DEFAULTS, **known}
     rivals = [peer for peer in peers if peer.name == method.name]
     shown = []
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
         value = method.params[name]
-        if name in CORE_DEFAULTS:
-            differs = canonical(value) != canonical(CORE_DEFAULTS[name])
+        if name in own:
+            differs = canonical(value) != canonical(own[name])
         else:
-            differs = any(
+            differs = bool(known)  # it has no default
+        if name not in CORE_DEFAULTS:
+            differs |= any(
                 name not in peer.params or canonical(peer.params[name]) != canonical(value) for peer in rivals
             )
         if differs:

@@ -137,9 +137,9 @@ def _merge_suite(source: Path, target: Path, done: Merge) -> None:
     differ = [key for key in ("thresholds", "depth_utility") if theirs.get(key) != ours.get(key)]
     if differ:
         done.troubles.append(f"{source}: its suite is judged by other {' and '.join(differ)}; those of {target} stay")
-    cells: dict[str, Any] = {**_dict(theirs.get("cells")), **_dict(ours.get("cells"))}
-    if cells != ours.get("cells"):
-        store.write_suite(target, {**ours, "cells": cells})
+    known = {key: {**_dict(theirs.get(key)), **_dict(ours.get(key))} for key in ("cells", "defaults")}
+    if new := {key: value for key, value in known.items() if value != _dict(ours.get(key))}:
+        store.write_suite(target, {**ours, **new})
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class PlannedCell:
     action  "run", or "reuse" where a finished run of this identity is in the results folder
     why     the reason for the action, in words
     seen    the stamp of the run that the plan found in the folder: another one is another runner's
+    defaults  of the rule's own parameters, as far as they have one
     """
 
     cell: Cell
@@ -48,6 +49,7 @@ class PlannedCell:
     action: Literal["run", "reuse"]
     why: str
     seen: tuple[int, int] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,11 @@ def make_plan(
         seen = store.stamp(folder / identity)
         action, why, trouble = _reuse(folder / identity, suite.budget, retry_failed)
         troubles += trouble
-        passport = parts[0]["passport"]
+        passport, defaults = parts[0]["passport"], parts[0]["defaults"]
         planned.append(
-            PlannedCell(cell, identity, folder / identity, device, code, checksum, passport, action, why, seen)
+            PlannedCell(
+                cell, identity, folder / identity, device, code, checksum, passport, action, why, seen, defaults
+            )
         )
     listed = [drafts.refs[index].model_dump() for index in diagnostics]
     return Plan(suite, folder, tuple(planned), tuple(listed), data_dir, tuple(troubles), answer["absent"])

@@ -25,7 +25,9 @@ class Progress(Protocol):
 
 def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
     """`dfa[penalty=0.01] · seed 42`, with what else sets the cell apart left to the leaderboard."""
-    return f"{visible(label(cell.cell.method, [peer.cell.method for peer in peers]))} · seed {cell.cell.seed}"
+    method = cell.cell.method
+    name = label(method, [peer.cell.method for peer in peers], {method.name: cell.defaults})
+    return f"{visible(name)} · seed {cell.cell.seed}"
 
 
 def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:

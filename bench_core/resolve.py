@@ -36,7 +36,7 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
 
     request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …,
               "devices": […]}
-    answer   {"components": [{"params", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
+    answer   {"components": [{"params", "defaults", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
               "trios": [{"at": "arch" or "method", "why"} or null, …], "absent": {device: why}}
     """
     names = ", ".join(name for _, name, _ in request["components"])
@@ -123,6 +123,7 @@ def _component(
             if not isinstance(passport, Passport):
                 raise TypeError(f"its passport is a {type(passport).__name__}: write passport = Passport(…)")
             told["passport"] = passport.as_dict()
+            told["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
         if kind == "diagnostic":
             told |= {"when": target.when, "direction": target.direction, "across": target.across}
         if kind == "dataset":

@@ -55,10 +55,12 @@ def cell_key(cell: Cell) -> str:
     return digest(cell.model_dump(mode="json"))
 
 
-def describe(suite: Suite, cells: dict[str, str], before: dict[str, Any] | None) -> dict[str, Any]:
-    """suite.json: how the suite is judged, and cell → identity; cells of earlier plans stay."""
+def describe(
+    suite: Suite, cells: dict[str, str], before: dict[str, Any] | None, defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """suite.json: how the suite is judged, cell → identity, rule → its own defaults; cells and rules of earlier plans stay."""
     thresholds = {entry.name: entry.threshold for entry in suite.diagnostics if entry.threshold is not None}
-    earlier = (before or {}).get("cells")
+    earlier, rules = (before or {}).get("cells"), (before or {}).get("defaults")
     return {
         "schema": 1,
         "name": suite.name,
@@ -69,6 +71,10 @@ def describe(suite: Suite, cells: dict[str, str], before: dict[str, Any] | None)
         "expect": [claim.model_dump() for claim in suite.expect],
         "claimed_for": suite._claimed_for,
         "cells": {**(earlier if isinstance(earlier, dict) else {}), **cells},
+        "defaults": {
+            **(rules if isinstance(rules, dict) else {}),
+            **{name: dict(own) for name, own in defaults.items()},
+        },
     }
 
 
@@ -81,6 +87,7 @@ class _Described(BaseModel):
     thresholds: dict[str, float] = {}
     depth_utility: DepthUtility = DepthUtility()
     cells: dict[str, str] = {}
+    defaults: dict[str, dict[str, Any]] = {}
     expect: list[Any] = []
     claimed_for: dict[str, Any] | None = None
 
@@ -122,7 +129,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         found.troubles += [trouble] if trouble else []
         counted, superseded = current(by_folder[folder], described.cells)
         known = trust.states(folder, counted)
-        settings = Settings(described.thresholds, described.depth_utility, described.title, known)
+        settings = Settings(described.thresholds, described.depth_utility, described.title, known, described.defaults)
         claims, wrong = _claims(folder, described.expect)
         found.troubles += wrong
         results.append(

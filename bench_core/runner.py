@@ -112,7 +112,9 @@ def carry_out(
         raise UsageError(f"{missing[0]}; --device cpu runs here, --executor ray or slurm elsewhere")
     options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
-    described = describe(plan.suite, {cell_key(c.cell): c.identity for c in plan.cells}, store.read_suite(plan.folder))
+    cells = {cell_key(c.cell): c.identity for c in plan.cells}
+    defaults = {c.cell.method.name: c.defaults for c in plan.cells}
+    described = describe(plan.suite, cells, store.read_suite(plan.folder), defaults)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     store.write_suite(plan.folder, described | {"decisions": decisions})

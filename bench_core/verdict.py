@@ -160,7 +160,7 @@ class _Floors:
     def __init__(
         self, rows: Mapping[str, Sequence[RunRecord]], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
     ) -> None:
-        self.depth, self.peers = settings.depth_utility, peers
+        self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named") -> Floor:
@@ -175,7 +175,8 @@ class _Floors:
         # floors never carry a penalty
         unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
         key = ref_key(ref, **unpenalised)
-        name = label(ref.model_copy(update={"params": {**ref.params, **unpenalised}}), self.peers[ref.name])
+        floor = ref.model_copy(update={"params": {**ref.params, **unpenalised}})
+        name = label(floor, self.peers[ref.name], self.defaults)
         return self._of(name, [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:
@@ -253,7 +254,7 @@ def _group(records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentR
         judgements = [judge(run, chosen, matched, bp, settings, expected) for run in runs]
         rows.append(
             Row(
-                label=label(ref, peers[ref.name]),
+                label=label(ref, peers[ref.name], settings.defaults),
                 role=role(runs[0]),
                 runs=tuple(Run(run, judgement) for run, judgement in zip(runs, judgements, strict=True)),
                 accuracy=estimate(found.values()) if found else None,

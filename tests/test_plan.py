@@ -358,3 +358,12 @@ def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
         planned(SUITE + "data: {limit: 64}\nmatrix: {training.batch_size: [32, 64, 128]}\n")
     (line,) = str(caught.value).splitlines()
     assert ": data.limit: 64 training samples do not fill one batch of 128; use a smaller training.batch_size" in line
+
+
+def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:
+    """What a label is held against, in the table and in the lines of progress."""
+    from bench_core.progress import title
+
+    found = planned(SUITE.replace("[dfa]", "[{name: ep, beta: 0.25}]").replace("[1, 2]", "[1]")).cells
+    assert found[0].defaults["beta"] == 0.5
+    assert title(found[0], found[:1]) == "ep[beta=0.25] · seed 1"

@@ -292,6 +292,16 @@ def test_labels() -> None:
     ]
 
 
+def test_a_label_says_what_is_not_the_rules_own_default() -> None:
+    """Alone in its table too: a tuned rule is not the plain one. A parameter without a default is always said."""
+    tuned = run("lab/sb", params={"hidden": 3, "tau": 1, "normalize": "none", "must": 2}).cell.method
+    own = {"lab/sb": {"hidden": 2, "tau": 1.0, "normalize": "none", "penalty": 0.0}}
+    assert label(tuned, [tuned], own) == "lab/sb[hidden=3, must=2]"
+    assert label(tuned, [tuned]) == "lab/sb[normalize=none]"
+    sampled = run("lab/sb", params={"hidden": 2, "tau": 1, "normalize": "sample"}).cell.method
+    assert label(sampled, [sampled], own) == "lab/sb[normalize=sample]"
+
+
 def test_failed_runs_stay_in_n_and_out_of_the_mean() -> None:
     row = row_of(audit(), "ep")
     assert row.accuracy is not None

@@ -44,7 +44,8 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         )
         return
     methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in made.cells}
-    names = {text: label(method, methods.values()) for text, method in methods.items()}
+    defaults = {cell.cell.method.name: cell.defaults for cell in made.cells}
+    names = {text: label(method, methods.values(), defaults) for text, method in methods.items()}
     for cell in made.cells:
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
