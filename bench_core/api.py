@@ -107,7 +107,7 @@ class Passport:
     weight_transport: bool = False  # transposed forward weights of later blocks
     labels_below_head: bool = False  # the label (not only the output error) reaches the blocks' update
     extra_forward_passes: bool = False  # more than one pass through the blocks per step
-    learned_feedback: bool = False  # auxiliary networks or feedback that is trained
+    learned_feedback: bool = False  # auxiliary networks, feedback that is trained, or what a rule remembers between steps
     non_local_state: bool = False  # a block's update reads states of other blocks
     exact_top_credit: bool = False  # the gradient through the head: ∂CE/∂h_L, or that at a prediction of h_L
 
@@ -261,8 +261,9 @@ class Method(ABC):
     """A learning rule with full control of its training step.
 
     Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`, `learn`, `after_update`, `state_dict`
-    and `load_state_dict`. `freeze`, `train_last` and `random_targets` are carried out by the core. `passport` may be a property
-    where it depends on the parameters.
+    and `load_state_dict`. `freeze`, `train_last` and `random_targets` are carried out by the core, `penalty` by the rule in its
+    step (a LocalMethod's by the core), or it is refused in a validator of Params. `passport` may be a property where it depends on
+    the parameters.
     """
 
     class Params(ParamsModel):
@@ -326,7 +327,8 @@ class Method(ABC):
 
     @abstractmethod
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits | Sequence[Tensor] | None:
-        """The credits for the (detached) states of a batch; a plain sequence stands for `Credits(audited=…)`."""
+        """The credits for the (detached) states of a batch; a plain sequence stands for `Credits(audited=…)`. An audit calls it
+        too, with test inputs: it changes nothing that is trained."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network, and all that a

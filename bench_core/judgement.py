@@ -145,10 +145,9 @@ def label(
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
         value = method.params[name]
-        if name in own:
-            differs = canonical(value) != canonical(own[name])
-        else:
-            differs = bool(known)  # it has no default
+        differs = (
+            canonical(value) != canonical(own[name]) if name in own else bool(known)
+        )  # not in own: without default
         if name not in CORE_DEFAULTS:
             differs |= any(
                 name not in peer.params or canonical(peer.params[name]) != canonical(value) for peer in rivals
