@@ -16,7 +16,8 @@ from rich.console import Console
 
 from bench_core.record import Measurement, RunRecord
 from bench_core.report.rows import by_passport
-from bench_core.report.tables import FORMATS, Format, leaderboard
+from bench_core.report.tables import FORMATS, Format, leaderboard, leaderboards
+from bench_core.results import SuiteResults
 from bench_core.verdict import DepthUtility, Settings, judge_all
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
@@ -275,6 +276,29 @@ def test_the_audit_at_80_columns() -> None:
     row = next(line for line in leaderboard(without).splitlines() if " dfa  " in line)
     assert "walked back 3/3 a3 b3 d3  " in row or "walked back 3/3 (a 3, b 3, d 3)" in row
     assert "-4.3" in row
+
+
+def test_a_distribution_goes_before_figures_do_where_the_rule_is_unambiguous() -> None:
+    name = "bench-sign-dfa/sign_dfa"
+    done = [record for record in audit() if record.cell.method.short != "ep"]
+    ours = [*done, *seeds(name, [0.30, 0.31, 0.32]), *frozen(name, [0.3, 0.3, 0.3])]
+    text = leaderboard(ours)
+    head, _, *rows = text.split("\n\n")[1].splitlines()
+    assert {"n", "Δ"} <= set(head.split())
+    assert {row.split()[1] for row in rows} >= {"sign_dfa", "sign_dfa[frozen]"}
+    assert f"\nsign_dfa = {name}\n" in text
+    both = leaderboard([*ours, *seeds("bench-core/sign_dfa", [0.2, 0.2, 0.2])], width=100)
+    assert f"{name}[frozen]" in both.split("\n\n")[1]
+    assert "sign_dfa = " not in both
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_column_by_which_rows_are_grouped_stays(width: int) -> None:
+    suite = SuiteResults("s", Settings(), tuple(audit()), 0)
+    table = leaderboards([suite], width=width, passports=True).split("\n\n")[1].splitlines()
+    assert table[0].endswith(" uses")
+    assert max(map(len, table)) <= width
+    assert " uses" not in leaderboards([suite], width=width).split("\n\n")[1]
 
 
 def test_thousands_of_runs() -> None:

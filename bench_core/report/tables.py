@@ -7,8 +7,9 @@ Names are escaped in every format; NaN and infinity are printed in none. Where a
 why each method was walked back, what failed and how to read the figures; CSV and JSON carry full precision
 (`report.data`).
 
-The terminal table fits `width` columns: columns go by importance, costs first, then the verdict is shortened, then
-labels are cut with a legend below. Under 40 columns it does not shrink further. Print it without markup (`click.echo`).
+The terminal table fits `width` columns: columns go by importance, costs first, then texts are shortened (a distribution's name
+goes where the rule's is unambiguous), then labels are cut, each with a legend below. Under 40 columns it does not shrink further.
+Print it without markup (`click.echo`).
 LaTeX needs `\\usepackage{booktabs}`.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,15 +162,15 @@ def leaderboards(
 ) -> str:
     """The same for several suites: one document in CSV and JSON, one leaderboard after the other elsewhere.
 
-    passports  rows with equal passports stand together
+    passports  rows with equal passports stand together; in a terminal the column that says them goes last
     """
     judged = [Judged(found.name, judge_all(found.records, found.settings), found.settings) for found in suites]
     if passports:
         judged = [replace(item, groups=[by_passport(group) for group in item.groups]) for item in judged]
-    return _written(judged, format, width)
+    return _written(judged, format, width, passports)
 
 
-def _written(suites: Sequence[Judged], format: Format, width: int | None) -> str:
+def _written(suites: Sequence[Judged], format: Format, width: int | None, passports: bool = False) -> str:
     if format == "csv":
         return as_csv(suites)
     if format == "json":
@@ -176,7 +178,7 @@ def _written(suites: Sequence[Judged], format: Format, width: int | None) -> str
     texts = []
     for item in suites:
         if format == "table":
-            texts.append(_table(item.groups, item.settings, width))
+            texts.append(_table(item.groups, item.settings, width, passports))
         else:
             write = _markdown if format == "markdown" else _latex
             texts.append(write(item.groups, item.settings))
@@ -225,7 +227,15 @@ def _wide(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int
     return [max([len(column.header) + 2] + [len(line[i]) for line in cells]) for i, column in enumerate(columns)]
 
 
-def _fit(group: Group, width: int | None) -> tuple[list[Column], list[list[str]], list[str]]:
+def _bare_names(group: Group) -> dict[str, str]:
+    """Method of another distribution → its name alone, where no other method of the group has that."""
+    refs = {row.method.name: row.method for row in group.rows}
+    bare = {name: name.rpartition("/")[2] for name in refs}
+    count = Counter(bare.values())
+    return {name: text for name, text in bare.items() if text and refs[name].short != text and count[text] == 1}
+
+
+def _fit(group: Group, width: int | None, passports: bool) -> tuple[list[Column], list[list[str]], list[str]]:
     """Columns and cells that fit, and a legend of what had to be cut."""
     columns = list(COLUMNS)
     cells = _cells(group, columns)
@@ -249,22 +259,31 @@ def _fit(group: Group, width: int | None) -> tuple[list[Column], list[list[str]]
     legend = []
     if too_wide():
         # short texts leave room for more columns, so they come before figures are given up
+        bare, named = _bare_names(group), dict[str, None]()
         for line, row in zip(cells, group.rows, strict=True):
             line[verdict] = _short(line[verdict])
             line[verdict - 1] = line[verdict - 1].removesuffix(" done")
             if row.role == "floor":
                 line[1] = line[1].removesuffix(" (frozen)").replace("freeze=blocks", "frozen", 1)
                 legend = ["frozen: freeze=blocks"]
+            if row.method.name in bare:
+                short, full = escape.plain(bare[row.method.name]), escape.plain(row.method.name)
+                line[1] = short + line[1].removeprefix(full)
+                named[f"{short} = {full}"] = None
+        legend += named
         columns = [replace(c, header=_SHORT_HEADERS.get(c.key, c.header)) for c in columns]
     for key in _DROPPED_LATER:
-        drop(key)
+        if not (passports and key == "passport"):
+            drop(key)
     if len({line[verdict - 1] for line in cells}) == 1:
         drop("n")
         verdict = [column.key for column in columns].index("verdict")
     drop("matched")
-    if width < _NO_COUNTS and "n" in [column.key for column in columns]:
+    if (width < _NO_COUNTS or passports) and "n" in [column.key for column in columns]:
         drop("n")  # verdicts and the lines below tell how many runs there are
         verdict = [column.key for column in columns].index("verdict")
+    if width < _NO_COUNTS and passports:
+        drop("passport")
     if not too_wide():
         return columns, cells, legend
     widths = _wide(columns, cells)
@@ -286,13 +305,13 @@ def _wrapped(line: str, width: int | None) -> str:
     return line if width is None else "\n".join(_WRAP(line, max(width, NARROWEST)))
 
 
-def _table(groups: Sequence[Group], settings: Settings, width: int | None) -> str:
+def _table(groups: Sequence[Group], settings: Settings, width: int | None, passports: bool) -> str:
     if not groups:
         return notes.NOTHING + "\n"
     blocks = [escape.plain(settings.title)] if settings.title else []
     shown: set[str] = set()
     for header, group in zip(notes.headers(groups), groups, strict=True):
-        columns, cells, legend = _fit(group, width)
+        columns, cells, legend = _fit(group, width, passports)
         shown |= {column.key for column in columns}
         lines = [escape.plain(line) for line in notes.of_group(group, settings)]
         table = _tabulate(columns, cells, "simple", [column.header for column in columns])
