@@ -19,6 +19,7 @@ from folders import audit_folder, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import SICK, audit, frozen, run, seeds
+from tabulate import tabulate
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
@@ -27,7 +28,7 @@ from bench_core.judgement import Settings
 from bench_core.record import Measurement
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
-from bench_core.report.compared import as_json, as_table
+from bench_core.report.compared import as_json, as_table, limits
 from bench_core.report.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
 from bench_core.results import SuiteResults, gather
@@ -115,6 +116,26 @@ def test_only_common_seeds_count() -> None:
         assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
 
 
+def test_long_labels_fit_a_terminal_of_80_columns() -> None:
+    names = ("bench-core/state_bridge", "bench-core/credit_bridge")
+    made = suite([run(name, seed, 0.3, params={"freeze": "blocks"}) for name in names for seed in (1, 2, 3)])
+    text = as_table(comparison.methods([made], "state_bridge[freeze=blocks]", "credit_bridge[freeze=blocks]"), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "state_bridge[frozen]" in text
+    assert "credit_bridge[frozen]" in text
+    assert "frozen: freeze=blocks" in text
+
+
+@given(st.lists(st.tuples(st.text("ab ", max_size=9), st.text("ab ", max_size=99)), min_size=1), st.integers(40, 120))
+def test_a_column_that_may_be_narrower_makes_the_table_fit(rows: list[tuple[str, str]], width: int) -> None:
+    heads = ["name", "what it says"]
+    widths = limits(rows, heads, width, [(1, 20)])
+    table = tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths)
+    assert max(map(len, table.splitlines())) <= width
+    assert limits(rows, heads, None, [(1, 20)]) == [None, None]
+    assert limits(rows, heads, 200, [(1, 20)]) == [None, None]
+
+
 def test_a_name_must_mean_one_method() -> None:
     records = [run(DFA, 1, params={"penalty": p}) for p in (0.1, 0.01)] + [run(BP, 1), *frozen(BP, [0.4])]
     with pytest.raises(UsageError, match="2 methods of made have this name"):
@@ -161,7 +182,7 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     )
     told = invoke("show", record.identity[:12], tmp_path)
     assert told == invoke("show", results.run_folder(record))
-    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)", "bench run audit5", "torch 2.11",
+    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)", "again.yaml", "torch 2.11",
                   "epoch", record.identity, "ab", "cd" * 16):  # fmt: skip
         assert words in told, words
     diverged = next(r for r in results.records if r.status == "diverged")

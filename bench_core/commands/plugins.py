@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import PATH
+from bench_core.commands.options import PATH, terminal_width
 from bench_core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ CATEGORIES = ["contract", "determinism", "mathematics", "passport", "honesty"]
 @click.option("--strict-plugins", is_flag=True, help="Exit with 2 where anything is wrong.")
 def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     """List the distributions that bring plugins, and their faults."""
-    from tabulate import tabulate
-
     from bench_core import plugins as installed
 
     if check:
@@ -45,11 +43,21 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     for name, version in sorted(counts.keys() | listeners | broken):
         brings = _brings(counts.get((name, version), Counter()), (name, version) in listeners)
         rows.append([name, version, brings or "–", "trouble" if (name, version) in broken else "ok"])
-    click.echo(tabulate(rows, headers=["distribution", "version", "brings", "state"], disable_numparse=True))
+    _say_table(rows, ["distribution", "version", "brings", "state"])
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
     if strict_plugins and registry.troubles:
         sys.exit(Exit.USAGE)
+
+
+def _say_table(rows: list[list[str]], heads: list[str]) -> None:
+    """A table that wraps what a distribution brings where the terminal is narrow."""
+    from tabulate import tabulate
+
+    from bench_core.report.compared import limits
+
+    widths = limits(rows, heads, terminal_width(), [(heads.index("brings"), 16)])
+    click.echo(tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths))
 
 
 def _brings(found: Counter[str], listens: bool = False) -> str:
@@ -59,8 +67,6 @@ def _brings(found: Counter[str], listens: bool = False) -> str:
 
 def _check_all(timeout: float | None) -> bool:
     """Print how the import of every plugin went and what is wrong with all of them together; True where something is."""
-    from tabulate import tabulate
-
     from bench_core import plugins as installed
     from bench_core.isolation import examine, limit
 
@@ -82,8 +88,7 @@ def _check_all(timeout: float | None) -> bool:
         state = "trouble" if broken else "loads torch" if each.torch else "ok"
         brings = _brings(Counter(item.kind for item in each.components), bool(each.observers))
         rows.append([each.door.distribution, each.door.version, each.door.name, brings or "–", took, state])
-    headers = ["distribution", "version", "entry point", "brings", "import", "state"]
-    click.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    _say_table(rows, ["distribution", "version", "entry point", "brings", "import", "state"])
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
     for each in heard:

@@ -12,9 +12,9 @@ from bench_core.claims import Interval, Outcome, method_text
 from bench_core.expectation import SHARES, Expectation
 from bench_core.record import jsonable
 from bench_core.report import escape
-from bench_core.report.compared import wrapped
+from bench_core.report.compared import limits, wrapped
 from bench_core.report.rows import compact, fraction
-from bench_core.report.tables import NARROWEST, NONE
+from bench_core.report.tables import NONE
 
 SCHEMA = "bench-claims/1"
 HEADS = ("#", "claim", "expected", "measured", "n", "holds?")
@@ -107,10 +107,7 @@ def _suite(name: str, outcomes: Sequence[Outcome], form: Format, width: int | No
         for i, o in enumerate(outcomes, start=1)
     ]  # fmt: skip
     rows = [[written(text) for text in row] for row in rows]
-    widths = None
-    if plain and width is not None:
-        others = sum(max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(HEADS) if i != 1)
-        widths = [None, max(max(width, NARROWEST) - others - 2 * len(HEADS), 16)] + [None] * (len(HEADS) - 2)
+    widths = limits(rows, HEADS, width if plain else None, [(1, 24), (3, 12), (2, 12), (1, 12)])
     table = tabulate(rows, headers=list(HEADS), tablefmt="simple" if plain else "pipe", disable_numparse=True,
                      colalign=("right", "left", "left", "left", "right", "left"), maxcolwidths=widths)  # fmt: skip
     numbered = [(i, text) for i, o in enumerate(outcomes, 1) for text in (*o.notes, o.claim.note) if text]

@@ -60,7 +60,13 @@ def as_table(found: Sequence[Comparison], alone: Sequence[str] = (), width: int 
                 below.append(f"{label}: {item.note}")
         heads = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
         align = ["left", *["right"] * 7]
-        table = tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True, colalign=align)
+        if any(limits(rows, heads, width, [(0, 0)])) and any("freeze=blocks" in row[0] for row in rows):
+            rows = [[row[0].replace("freeze=blocks", "frozen"), *row[1:]] for row in rows]
+            below.append("frozen: freeze=blocks")
+        table = tabulate(
+            rows, headers=heads, tablefmt="simple", disable_numparse=True, colalign=align,
+            maxcolwidths=limits(rows, heads, width, [(0, 12)]),
+        )  # fmt: skip
         lines = [wrapped(plain(line), width) for line in below]
         blocks.append("\n\n".join([wrapped(plain(where), width), table, *(["\n".join(lines)] if lines else [])]))
     if alone:
@@ -84,6 +90,26 @@ def wrapped(line: str, width: int | None) -> str:
     if width is None:
         return line
     return "\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent="  ", break_on_hyphens=False))
+
+
+def limits(
+    rows: Sequence[Sequence[str]], heads: Sequence[str], width: int | None, narrow: Sequence[tuple[int, int]]
+) -> list[int | None]:
+    """tabulate's `maxcolwidths` for a table of at most `width` columns.
+
+    narrow  (column, least characters): those that may be wrapped, the first one first; never narrower than their headers
+    """
+    found: list[int | None] = [None] * len(heads)
+    if width is None:
+        return found
+    widths = [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]  # as tabulate does
+    excess = sum(widths) + 2 * (len(heads) - 1) - max(width, 40)
+    for i, least in narrow:
+        if excess > 0:
+            kept = max(widths[i] - excess, min(least, widths[i]), len(heads[i]) + 2)
+            excess -= widths[i] - kept
+            found[i] = kept
+    return found
 
 
 def as_json(found: Sequence[Comparison], alone: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench_core.judgement import CORE_DEFAULTS, alignment, canonical, judged, letter_order, threshold_of
 from bench_core.record import jsonable
-from bench_core.report.compared import wrapped
+from bench_core.report.compared import limits, wrapped
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.escape import plain
 from bench_core.report.provenance import flat
@@ -20,13 +20,16 @@ from bench_core.verdict import Row, Run
 SHOWN = 12  # epochs of a long curve
 
 
-def _table(rows: list[list[str]], heads: list[str]) -> str:
+def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
     from tabulate import tabulate
 
-    return tabulate([[plain(cell) for cell in row] for row in rows], headers=heads, disable_numparse=True)
+    rows = [[plain(cell) for cell in row] for row in rows]
+    last = len(heads) - 1
+    widths = limits(rows, heads, width, [(last, 20)])
+    return tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths)
 
 
-def _diagnostics(found: View, run: Run) -> str:
+def _diagnostics(found: View, run: Run, width: int | None) -> str:
     rows = []
     for letter, (name, item) in sorted(judged(run.record.measurements).items(), key=lambda pair: letter_order(pair[0])):
         limit = threshold_of(name, item, found.settings.thresholds)
@@ -43,7 +46,7 @@ def _diagnostics(found: View, run: Run) -> str:
         quiet = dict(run.judgement.not_diagnostic).get(letter)
         said = f"not diagnostic: {quiet}" if quiet else state(run, letter)
         rows.append([letter, name, shown, bound, said])
-    return _table(rows, ["", "diagnostic", "value", "fires", "says"])
+    return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
 def _alignment(run: Run) -> list[str]:
@@ -66,7 +69,7 @@ def _distance(run: Run) -> list[str]:
     return ["d_BP by layer " + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))]
 
 
-def _further(run: Run) -> str:
+def _further(run: Run, width: int | None) -> str:
     """What was measured beside verdicts, Γ and d_BP: a number that means nothing never stands alone."""
     told = {name for name, _ in judged(run.record.measurements).values()} | {"alignment", "state_distance"}
     rows = []
@@ -82,10 +85,10 @@ def _further(run: Run) -> str:
         if deep is not None and mean is not None and std is not None:  # the value counts deviations of a null
             by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
         rows.append([name, shown, f"not diagnostic: {item.not_diagnostic}" if item.not_diagnostic else by_layer])
-    return _table(rows, ["further", "value", "by layer"]) if rows else ""
+    return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 
 
-def _epochs(folder: Path) -> str:
+def _epochs(folder: Path, width: int | None) -> str:
     points = curve(read_rows(folder))
     if len(points) < 2:
         return ""
@@ -100,7 +103,7 @@ def _epochs(folder: Path) -> str:
         ]
         for point in kept
     ]
-    return _table(rows, ["epoch", "accuracy", "‖h_L‖", f"‖g_L‖ N={N}"])
+    return _table(rows, ["epoch", "accuracy", "‖h_L‖", f"‖g_L‖ N={N}"], width)
 
 
 def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> str:
@@ -143,8 +146,8 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         "bench run again.yaml",
     ]
     parts = ["\n".join(wrapped(plain(line), width) for line in head)]
-    parts += [_diagnostics(found, run)] if record.status == "done" else []
-    parts += [further] if record.status == "done" and (further := _further(run)) else []
-    parts += [curve_text] if (curve_text := _epochs(folder)) else []
+    parts += [_diagnostics(found, run, width)] if record.status == "done" else []
+    parts += [further] if record.status == "done" and (further := _further(run, width)) else []
+    parts += [curve_text] if (curve_text := _epochs(folder, width)) else []
     parts.append("\n".join(wrapped(plain(line), width) for line in where))
     return "\n\n".join(parts) + "\n"
