@@ -107,7 +107,9 @@ class Passport:
     weight_transport: bool = False  # transposed forward weights of later blocks
     labels_below_head: bool = False  # the label (not only the output error) reaches the blocks' update
     extra_forward_passes: bool = False  # more than one pass through the blocks per step
-    learned_feedback: bool = False  # auxiliary networks, feedback that is trained, or what a rule remembers between steps
+    learned_feedback: bool = (
+        False  # auxiliary networks, feedback that is trained, or what a rule remembers between steps
+    )
     non_local_state: bool = False  # a block's update reads states of other blocks
     exact_top_credit: bool = False  # the gradient through the head: ∂CE/∂h_L, or that at a prediction of h_L
 
