@@ -66,8 +66,12 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
 
 
 def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(tmp_path):
-    """One end-to-end run of the demo (one of its three seeds) through the installed command."""
-    run = bench("run", "quickstart", "--seed", "42", cwd=tmp_path)
+    """One end-to-end run of the demo (one of its three seeds) through the installed command.
+
+    All three seeds walk the three back. With a single one 42 would not do: its credit_bridge lies at the limit of d, and rounding
+    alone moves it from +1.9 to +3.1 points; the margins of 456 are clear of it.
+    """
+    run = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     told = bench("leaderboard", "--format", "json", cwd=tmp_path)
     rows = {row["label"]: row for group in json.loads(told.stdout)["suites"][0]["groups"] for row in group["rows"]}
@@ -80,7 +84,7 @@ def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(t
         "credit_bridge": "walked back 1/1 (d 1)",
     }
     assert sum("freeze" in label for label in rows) == 5
-    again = bench("run", "quickstart", "--seed", "42", cwd=tmp_path)
+    again = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert again.returncode == 0
     assert "10 cells, 10 reused, 0 to run" in again.stdout
     assert again.stdout.splitlines()[1:] == run.stdout.splitlines()[11:]
