@@ -100,10 +100,7 @@ def run(
     how = Options(workers, per_gpu, settings=dict(text.split("=", 1) for text in executor_set))
     plan, registry = planned(suite, options)
     executor_named(executor, registry)  # said before anything is written
-    reused = len(plan.cells) - len(plan.to_run)
-    click.echo(
-        f"{plan.suite.name}: {len(plan.cells)} cells, {reused} reused, {len(plan.to_run)} to run · {plan.folder}"
-    )
+    click.echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
@@ -174,24 +171,29 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
 @bench.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
-    """List installed components and suites."""
+    """List installed components, each with its source, and suites."""
     from tabulate import tabulate
 
     from bench_core import plugins
+    from bench_core.api import Component
     from bench_core.report.escape import visible
-    from bench_core.suite_load import installed_suites
+    from bench_core.suite_load import installed_suites, title_of
 
     registry = plugins.load()
     for trouble in registry.troubles:
         click.echo(f"warning: plugin {trouble}", err=True)
+
+    def sourced(component: Component) -> str:
+        return visible(component.summary + (f" ({component.cite})" if component.cite else ""))
+
     rows = [
-        [item.kind, item.short_name, visible(item.component.summary), f"{item.distribution} {item.version}"]
+        [item.kind, item.short_name, sourced(item.component), f"{item.distribution} {item.version}"]
         for each in plugins.KINDS
         for item in registry.of_kind(each)
         if kind in (None, f"{each}s")
     ]
     if kind in (None, "suites"):
-        rows += [["suite", name, "", "bench-core"] for name in installed_suites()]
+        rows += [["suite", name, visible(title_of(name)), "bench-core"] for name in installed_suites()]
     heads = ["kind", "name", "what it is", "from"]
     others = sum(max(len(heads[i]), *(len(row[i]) for row in rows)) + 2 for i in (0, 1, 3)) if rows else 0
     widths = [None, None, max(terminal_width() - others, 20), None]

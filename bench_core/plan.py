@@ -68,6 +68,12 @@ class Plan:
     def to_run(self) -> list[PlannedCell]:
         return [cell for cell in self.cells if cell.action == "run"]
 
+    @property
+    def counts(self) -> str:
+        """`30 cells, 10 reused, 20 to run`."""
+        total, to_run = len(self.cells), len(self.to_run)
+        return f"{total} cell{'s' * (total != 1)}, {total - to_run} reused, {to_run} to run"
+
 
 @dataclass
 class _Components:

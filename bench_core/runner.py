@@ -108,6 +108,10 @@ def carry_out(
 ) -> list[RunRecord]:
     """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
     execute = executor_named(executor, registry)
+    if executor == "local" and options is not None and options.settings:
+        raise UsageError(
+            f"--executor-set {next(iter(options.settings))}: the local executor has no settings; say --executor slurm or ray"
+        )
     if executor == "local" and (missing := [plan.absent[c.device] for c in plan.to_run if c.device in plan.absent]):
         raise UsageError(f"{missing[0]}; --device cpu runs here, --executor ray or slurm elsewhere")
     options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)

@@ -41,13 +41,15 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
     if name in taken:
         raise UsageError(f"a {kind} {name!r} is installed already; choose another name")
     word = re.sub(r"[^a-z0-9]", "_", name)
-    if keyword.iskeyword(word) or not word[0].isalpha():
+    if keyword.iskeyword(word):
+        raise UsageError(f"{name!r} is a word of Python's own; choose another name")
+    if not word[0].isalpha():
         raise UsageError(f"{name!r} makes no name of a Python class; begin with a letter")
     place = home / f"bench-{word.replace('_', '-')}"
     if os.path.lexists(place):
         raise UsageError(f"{place} is there already; remove it, choose another name, or say --into FOLDER")
     if not home.is_dir():
-        raise UsageError(f"{home} is no folder")
+        raise UsageError(f"{home} is no folder; make it first")
     try:
         with tempfile.TemporaryDirectory(dir=home, prefix=".bench-new-") as temporary:
             made = Path(temporary) / place.name

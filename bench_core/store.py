@@ -243,6 +243,8 @@ def _digest(raw: dict[str, Any]) -> str:
 
 def full(path: Path, error: OSError) -> str:
     """The line for a failed write."""
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        return f"{path}: cannot be written: there is no folder {path.parent}"
     return f"{path}: cannot be written: {error.strerror or error}; runs that were finished before are intact"
 
 

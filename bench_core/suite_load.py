@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench_core.cells import frozen, same_name
@@ -45,6 +46,13 @@ def installed_suites() -> list[str]:
     except ModuleNotFoundError:
         return []
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def title_of(name: str) -> str:
+    """The title of an installed suite, from the line that gives it; "" where it has none."""
+    text = (resources.files("bench_suites") / f"{name}.yaml").read_text(encoding="utf-8")
+    line = next((line for line in text.splitlines() if line.startswith("title:")), "title: ''")
+    return str(yaml.safe_load(line)["title"])
 
 
 def load_suite(

@@ -140,7 +140,9 @@ def test_a_name_must_mean_one_method() -> None:
     records = [run(DFA, 1, params={"penalty": p}) for p in (0.1, 0.01)] + [run(BP, 1), *frozen(BP, [0.4])]
     with pytest.raises(UsageError, match="2 methods of made have this name"):
         comparison.methods([suite(records)], "dfa", "bp")
-    with pytest.raises(UsageError, match=r"no recipe .* both nope and bp"):
+    with pytest.raises(
+        UsageError, match=r"^nope: no such folder, and no such method in these results; there are: bp, "
+    ):
         comparison.methods([suite(records)], "nope", "bp")
     (found,) = comparison.methods([suite(records)], "dfa[penalty=0.1]", "bp[frozen]")
     assert found.b.label == "bp[freeze=blocks] (frozen)"
@@ -358,3 +360,33 @@ def test_figure_writes_a_file_per_recipe_and_its_caption(name: str, tmp_path: Pa
     assert not (tmp_path / "g-2.svg").exists()
     none = CliRunner().invoke(cli.bench, ["figure", "depth_sweep", str(tmp_path / "r")])
     assert isinstance(none.exception, UsageError)
+
+
+def test_the_ending_of_a_figures_file_is_its_format(tmp_path: Path) -> None:
+    """And one that is none, or another than --format says, is refused before anything is written."""
+    audit_folder(tmp_path / "results", epochs=2)
+    target = tmp_path / "figure.png"
+    invoke("figure", "audit", tmp_path / "results", "-o", target)
+    assert target.read_bytes()[1:4] == b"PNG"
+    for wrong in (["-o", tmp_path / "x.foo"], ["-o", tmp_path / "x.png", "--format", "pdf"]):
+        done = CliRunner().invoke(cli.bench, ["figure", "audit", str(tmp_path / "results"), *map(str, wrong)])
+        assert isinstance(done.exception, UsageError)
+        assert not Path(wrong[1]).exists() or wrong[1] == target
+
+
+def test_means_are_of_the_seeds_that_both_sides_finished() -> None:
+    """So that B − A is the effect."""
+    a = suite([run(DFA, seed=seed, accuracy=0.1 * seed) for seed in (1, 2, 3)])
+    b = suite([run(DFA, seed=1, accuracy=0.2)])
+    (found,) = comparison.sets([a], [b])[0]
+    assert (found.a.mean, found.b.mean) == pytest.approx((0.1, 0.2))
+    assert found.effect is not None
+    assert found.effect.mean == pytest.approx(100 * (found.b.mean - found.a.mean))
+
+
+def test_names_keep_their_letters_in_bibtex() -> None:
+    """What pdflatex reads as UTF-8 stays; what it may not know is told by its code point."""
+    from bench_core.report.escape import latex
+
+    assert latex("Nøkland, Müller, Łukasiewicz") == "Nøkland, Müller, Łukasiewicz"
+    assert latex("中") == "{[}U+4E2D{]}"

@@ -62,7 +62,11 @@ def audit(
         ),
     )
     if not chosen:
-        raise UsageError(f"no run there to audit: {', '.join(map(str, runs))}")
+        there = sorted({run.record.cell.method.short for run in found.runs if run.record.status == "done"})
+        asked = f" of {', '.join(methods)}" if methods else ""
+        raise UsageError(
+            f"{', '.join(map(str, runs))}: no finished run{asked} to audit; there are runs of {', '.join(there) or 'no method'}"
+        )
     peers = [run.record.cell.method for run in chosen]
     short = [entry["name"].rpartition("/")[2] for entry in listed]
     rows, problems = [], 0

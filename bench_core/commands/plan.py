@@ -51,8 +51,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         about = f", about {spoken(cost.seconds)}" if cost else ""
         name = names[cell.cell.method.model_dump_json()]
         click.echo(f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why}{about})")
-    reused = len(made.cells) - len(made.to_run)
-    click.echo(f"{made.suite.name}: {len(made.cells)} cells, {reused} reused, {len(made.to_run)} to run")
+    click.echo(f"{made.suite.name}: {made.counts}")
     if costs:
         unlike = f"; {len(costs) - len(known)} of them are like none that ran here" if len(known) < len(costs) else ""
         click.echo(f"cost: {f'about {spoken(sum(known))} of one worker' if known else 'unknown'}{unlike}")

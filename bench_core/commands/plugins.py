@@ -185,7 +185,8 @@ def _graded(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
                 yield f"    FAILED   {name}"
                 yield f"             {visible(outcome.reason)}"
                 yield f"             it must hold: {outcome.law}"
-                yield f"             see: bench check {item.full_name} --only {outcome.check} --trace"
+                if outcome.trace and not trace:
+                    yield f"             see: bench check {item.full_name} --only {outcome.check} --trace"
                 if trace and outcome.trace:
                     yield from (f"             {visible(line)}" for line in outcome.trace.splitlines())
             else:

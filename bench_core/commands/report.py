@@ -23,6 +23,9 @@ FIGURES = [
 ]
 
 
+FORMS = ("svg", "png", "pdf")
+
+
 @click.command()
 @results_argument
 @click.option("-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write.")
@@ -44,10 +47,10 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 @click.command()
 @click.argument("name", type=click.Choice(FIGURES))
 @results_argument
-@click.option("--format", "form", type=click.Choice(["svg", "png", "pdf"]), default="svg", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMS), help="Default: the ending of -o, or svg.")
 @click.option("--suite", metavar="NAME", help="Only of this suite.")
 @click.option("-o", "--output", type=PATH, help="The file to write  [NAME.FORMAT]")
-def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, output: Path | None) -> None:
+def figure(name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None) -> None:
     """Write a figure of the report for a paper. Its caption is printed.
 
     Where the results have several suites or recipes, each gets a file of its own, numbered after the first.
@@ -61,6 +64,12 @@ def figure(name: str, results: tuple[Path, ...], form: str, suite: str | None, o
     if suite is not None and suite not in {found.name for found in suites}:
         known = ", ".join(sorted({found.name for found in suites})) or "none"
         raise UsageError(f"{suite}: no such suite in these results; there are: {known}")
+    ending = output.suffix.removeprefix(".").lower() if output else ""
+    if output and ending not in FORMS:
+        raise UsageError(f"-o {output}: must end in {', '.join(f'.{each}' for each in FORMS)}")
+    if form and ending not in ("", form):
+        raise UsageError(f"-o {output}: ends in .{ending}, and --format is {form}")
+    form = form or ending or "svg"
     target = output or Path(f"{name}.{form}")
     count = 0
     for found in suites:

@@ -25,7 +25,11 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     from bench_core.report.terminal import say
     from bench_core.report.view import view
 
+    if not run:
+        raise UsageError("RUN is empty: give a run's folder, or the beginning of its identity")
     folder = Path(run)
+    if folder.is_dir() and not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
+        raise UsageError(f"{run}: is a suite's folder; give one of the runs in it, or the beginning of its identity")
     roots = results or ((folder.parent,) if folder.is_dir() else ())
     wanted = folder.resolve().name if folder.is_dir() else run
     found = [
@@ -50,7 +54,12 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
 @results_argument
 @click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--table", type=click.Choice(["runs", "epochs"]), default="runs", show_default=True, help="A row per …")
-@click.option("-o", "--output", type=PATH, help="The file to write; CSV is printed without it.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="The file to write. Without: CSV is printed, Parquet is TABLE.parquet.",
+)
 def export(results: tuple[Path, ...], form: str, table: str, output: Path | None) -> None:
     """Write all runs, or all epochs of all runs, as one flat table."""
     from bench_core.report.export import TABLES, as_csv, write_parquet
@@ -59,6 +68,9 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
 
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(found) for found in suites]))
+    if not lines:
+        click.echo("no runs yet", err=True)
+        return
     if form == "parquet":
         output = output or Path(f"{table}.parquet")
         write_parquet(lines, output)

@@ -122,7 +122,7 @@ def replicate(
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
     drawn = draw(store.scan([results]).runs, size, seed)
-    click.echo(f"{len(drawn)} runs drawn with --seed {seed} · {into}")
+    click.echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = plan_again(drawn, registry, into, data_dir, device)
     for line in troubles:
         click.echo(f"warning: {line}", err=True)

@@ -20,4 +20,4 @@ def site(results: tuple[Path, ...], output: Path) -> None:
     suites, troubles = gathered(results)
     known = {item.full_name: (item.component.summary, item.component.cite) for item in plugins.load().of_kind("method")}
     written = build(suites, known, output, troubles)
-    click.echo(f"{output / 'index.html'}  ({len(written)} pages)")
+    click.echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

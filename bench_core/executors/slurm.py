@@ -79,6 +79,7 @@ def execute(cells: Sequence[PlannedCell], job: Callable[[PlannedCell], Job], on_
     """Run the cells; the contract is that of `bench_core.executors`. Raises UsageError where there is no Slurm."""
     try:
         import submitit
+        from submitit.core.utils import FailedJobError
     except ImportError:
         raise UsageError("the executor slurm needs submitit: pip install 'bench-core[slurm]'") from None
     settings: dict[str, Any] = dict(options.settings)
@@ -104,8 +105,12 @@ def execute(cells: Sequence[PlannedCell], job: Callable[[PlannedCell], Job], on_
             executor = submitit.AutoExecutor(home, cluster, **{f"{cluster}_max_num_timeout": timeouts})
             executor.update_parameters(**_parameters(needs, settings, options.slots))
             own = [(cell, text) for cell, text in texts if _needs(cell, job(cell)) == needs]
-            with executor.batch():
-                submitted = [executor.submit(Carried(), text) for _, text in own]
+            try:
+                with executor.batch():
+                    submitted = [executor.submit(Carried(), text) for _, text in own]
+            except FailedJobError as error:
+                said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "without a word")
+                raise UsageError(f"sbatch failed: {said.strip()}; `sinfo` says whether Slurm is there") from None
             jobs |= {cell.identity: each for (cell, _), each in zip(own, submitted, strict=True)}
         return [_Queued(jobs[cell.identity], cluster == "slurm") for cell, _ in texts]
 

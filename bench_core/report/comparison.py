@@ -8,8 +8,9 @@ made at once. At few seeds that test cannot give a small p whatever the effect (
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from bench_core.errors import UsageError
 from bench_core.judgement import method_key, recipe
@@ -64,9 +65,9 @@ def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
     return placed
 
 
-def _side(row: Row) -> Side:
-    mean = None if row.accuracy is None else row.accuracy.mean
-    return Side(row.label, mean, len(row.finished), len(row.runs), row.verdict)
+def _side(row: Row, shared: Mapping[int, float]) -> Side:
+    """A side and its mean over the seeds that the other one finished too."""
+    return Side(row.label, fmean(shared.values()) if shared else None, len(row.finished), len(row.runs), row.verdict)
 
 
 def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
@@ -82,7 +83,7 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     elif len(left) != len(seeds) or len(right) != len(seeds):
         remarks.append("only seeds that both sides finished")
     return Comparison(
-        where, _side(a), _side(b), len(seeds),
+        where, _side(a, {seed: left[seed] for seed in seeds}), _side(b, {seed: right[seed] for seed in seeds}), len(seeds),
         effect=estimate(differences) if differences else None,
         p=sign_flip_p(differences) if differences and not same else None,
         p_holm=None,
@@ -115,9 +116,10 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
 
     Raises `UsageError` where a name means no row, or several of one recipe.
     """
-    found, seen = [], set()
+    found, seen, judged = [], set(), list[Group]()
     for results in suites:
         groups = judge_all(results.records, results.settings)
+        judged += groups
         for header, group in zip(notes.headers(groups), groups, strict=True):
             seen |= {row.label for row in group.rows}
             picked = [_named(group, name) for name in (a, b)]
@@ -128,6 +130,9 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
             if all(picked):
                 found.append(_compared(f"{results.name} · {header}", picked[0][0], picked[1][0]))
     if not found:
+        if unknown := [name for name in (a, b) if not any(_named(group, name) for group in judged)]:
+            there = notes.listed(sorted(seen)) or "no runs"
+            raise UsageError(f"{unknown[0]}: no such folder, and no such method in these results; there are: {there}")
         raise UsageError(
             f"no recipe of these results has both {a} and {b}; there are: {notes.listed(sorted(seen)) or 'no runs'}"
         )

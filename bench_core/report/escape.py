@@ -77,10 +77,17 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """For LaTeX text. A character that plain pdflatex may not know is written as its code point."""
+    """For LaTeX text, in UTF-8. A character that plain pdflatex may not know is written as its code point."""
     return "".join(
-        _LATEX.get(character, character if character.isascii() else f"{{[}}U+{ord(character):04X}{{]}}")
+        _LATEX.get(character, character if known_to_latex(character) else f"{{[}}U+{ord(character):04X}{{]}}")
         for character in visible(text)
+    )
+
+
+def known_to_latex(character: str) -> bool:
+    """ASCII, and the letters of Latin-1 and Latin Extended-A: what pdflatex takes for UTF-8 without a further package."""
+    return character.isascii() or (
+        character.isalpha() and "\u00c0" <= character <= "\u017f" and character not in "ĦħĸŦŧŉſ"
     )
 
 

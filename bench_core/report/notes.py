@@ -68,7 +68,10 @@ def headers(groups: Sequence[Group]) -> list[str]:
         parts = [cell.arch.short, cell.dataset.short]
         if flat.get("training.epochs") is not None:
             stop = flat.get("training.stop_after")
-            parts.append(f"{flat['training.epochs']} epochs" + (f" stopped after {stop}" if stop is not None else ""))
+            epochs = flat["training.epochs"]
+            parts.append(
+                f"{epochs} epoch{'s' * (epochs != 1)}" + (f" stopped after {stop}" if stop is not None else "")
+            )
         seeds = [str(seed) for seed in group.seeds]
         parts.append(("seed " if len(seeds) == 1 else "seeds ") + listed(seeds))
         lines.append(" · ".join(parts + [f"{key}={flat[key]}" for key in differing if key in flat]))
@@ -129,7 +132,8 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
     for state in (state for state in ORDER if state in by_state):
         names = listed(f"{name} {count}" for name, count in sorted(by_state[state].items()))
         parts.append(f"{by_state[state].total()} {state}" + (f" ({names})" if state != "posted" else ""))
-    return [f"Of {sum(map(Counter.total, by_state.values()))} runs: {'; '.join(parts)}"]
+    total = sum(map(Counter.total, by_state.values()))
+    return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:

@@ -14,7 +14,7 @@ from bench_core.report.escape import plain
 from bench_core.report.provenance import flat
 from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
 from bench_core.report.tables import NONE
-from bench_core.report.view import View, finite, state, value
+from bench_core.report.view import View, finite, plural, state, value
 from bench_core.verdict import Row, Run
 
 SHOWN = 12  # epochs of a long curve
@@ -128,7 +128,7 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
         f"verdict     {judgement.text}",
-        f"accuracy    {accuracy} after {record.epochs} epochs" + (f" ({margins})" if margins else ""),
+        f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}" + (f" ({margins})" if margins else ""),
         *_alignment(run),
         *_distance(run),
     ]

@@ -41,6 +41,8 @@ def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
     """The checks of the module that brings a component, imported by itself in a fresh process."""
     found = [door for door in doors(Registry(), only={item.distribution}) if door.distribution == item.distribution]
     for heard in examine(found, seconds):
+        if all(each.component.name != item.component.name for each in heard.components) and not heard.troubles:
+            continue  # another module of the distribution, with nothing to say
         yield from of_door(heard.door, [str(t.what) for t in heard.troubles], heard.torch)
 
 
