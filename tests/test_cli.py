@@ -223,6 +223,7 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
     class Nothing:
         cells = to_run = ()
         folder = "r"
+        counts = "0 cells"
         suite = type("Suite", (), {"name": "s"})
 
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}

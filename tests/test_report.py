@@ -103,7 +103,7 @@ def test_the_page_says_what_the_records_say(miniature: View) -> None:
     for words in (
         "A miniature audit", "walked back (a+b+d)", "loss is not finite at step 90", "reference at the floor",
         "residual stream grows 694x in one block (limit 50x)", ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs",
-        "E1", "torch", "2.11", "--suite prints the suite file that makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
+        "E1", "torch", "2.11", "makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
         "S_full S1 or any diagnostic", "first fires at epoch",
     ):  # fmt: skip
         assert words in parsed.text, words
