@@ -104,7 +104,7 @@ def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(packages: d
         ("Bp", "is no component name"),
         ("taken", "is installed already"),
         ("9lives", "begin with a letter"),
-        ("class", "makes no name of a Python class"),
+        ("class", "is a word of Python.s own"),
         ("there", "is there already"),
     ],
 )
