@@ -142,8 +142,8 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         f"cost        {record.seconds:.1f} s"
         + (f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""),
         f"finished    {record.finished or NONE}",
-        f"again       bench show {record.identity[:12]} {shlex.quote(str(folder.parent.parent))} --suite > again.yaml; "
-        "bench run again.yaml",
+        f"again       bench show {record.identity[:12]} {shlex.quote(str(folder.parent.parent))} --suite > again.yaml",
+        "again       bench run again.yaml",
     ]
     parts = ["\n".join(wrapped(plain(line), width) for line in head)]
     parts += [_diagnostics(found, run, width)] if record.status == "done" else []
