@@ -122,6 +122,14 @@ class Audit:
         return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
 
 
+def read_part(net: Net, h: Tensor) -> Tensor:
+    """1 where per-sample figures read a state (`Net.flat`: everywhere, or the CLS token's stream), 0 elsewhere; (1, …)."""
+    one = torch.ones_like(h[:1], requires_grad=True)
+    with torch.enable_grad():
+        (read,) = torch.autograd.grad(net.flat(one).sum(), one)
+    return (read != 0).to(h)
+
+
 def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Callable[[Audit], None]:
     """A control: the audited credits are the reference gradients, their opposites, Gaussian noise, or zeros."""
 

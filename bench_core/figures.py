@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_core.epochs import Epoch
 from bench_core.expectation import Figure
-from bench_core.judgement import AT_FLOOR, fires, judged, threshold_of
+from bench_core.judgement import AT_FLOOR, NOT_IN_USE, fires, judged, threshold_of
 from bench_core.record import Measurement, RunRecord
 from bench_core.temporal import firings
 from bench_core.verdict import Run, Settings
@@ -32,7 +32,7 @@ def read(figure: Figure, epoch: int | None, run: Run, settings: Settings, epochs
         margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
         return _have(margins.get(figure.name, judgement.margin), "its floor has no finished run"), None
     if figure.kind in ("ever_fires", "first_epoch"):
-        return _firing(figure, record, settings, epochs), None
+        return _firing(figure, run, settings, epochs), None
     row = None
     if epoch is not None:
         row = next((row for row in epochs(record) if row.epoch == epoch), None)
@@ -52,10 +52,10 @@ def _have(value: float | None, reason: str) -> float:
     return float(value)
 
 
-def _firing(figure: Figure, record: RunRecord, settings: Settings, epochs: Epochs) -> float:
+def _firing(figure: Figure, run: Run, settings: Settings, epochs: Epochs) -> float:
     """The first epoch, infinite where it never fired; or whether it ever did. Of a run that was ended early, only if it fired."""
-    keys, rows = {}, epochs(record)
-    for firing in firings(rows, settings.thresholds):
+    keys, rows = {}, epochs(run.record)
+    for firing in firings(rows, settings.thresholds, run.judgement):
         keys[firing.key] = firing
         keys.setdefault(firing.name, firing)
     found = keys.get(figure.name.rpartition("/")[2])
@@ -63,7 +63,7 @@ def _firing(figure: Figure, record: RunRecord, settings: Settings, epochs: Epoch
         raise NotRun(f"{figure.name} was not measured after every epoch")
     if found.not_diagnostic is not None:
         raise NotRun(f"{figure.name} is not diagnostic: {found.not_diagnostic}")
-    if found.epoch is None and rows[-1].epoch < record.cell.training.get("epochs", 0):
+    if found.epoch is None and rows[-1].epoch < run.record.cell.training.get("epochs", 0):
         raise NotRun(f"{figure.name} had not fired when the run ended, after epoch {rows[-1].epoch}")
     if figure.kind == "ever_fires":
         return float(found.epoch is not None)
@@ -106,4 +106,5 @@ def _measured(
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise NotRun(item.not_diagnostic or f"{figure.name} was not measured" if value is None else "it is no number")
     floor = AT_FLOOR if figure.name == "alignment" and at_end and "b" in run.judgement.fired else None
-    return float(value), floor or item.not_diagnostic
+    unused = NOT_IN_USE if item.details.get("in_use") is False else None
+    return float(value), floor or item.not_diagnostic or unused

@@ -8,7 +8,8 @@ The rules, in the order in which they decide about one run:
 1. A run that is not done has its status for a verdict.
 2. A floor (`freeze: blocks`) shows `floor`; it is what others are compared with.
 3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. One that already fires on the
-   untrained network, or that says so itself, is *not diagnostic*: neither fired nor missing.
+   untrained network of any run of the recipe (chance lies on both sides of the threshold then), or that says so itself, is
+   *not diagnostic*: neither fired nor missing.
 4. Something fired: `walked back (a+b+d)`. Nothing fired, but not all was measured: `undetermined (d not measured)`.
    a, b, c and d are always asked for, and so is every other diagnostic that some run of the recipe has. Otherwise
    `trustworthy`.
@@ -31,6 +32,8 @@ Thresholds = Mapping[str, float]
 BP = "bench-core/bp"
 D_DEFAULT = Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor")
 AT_FLOOR = "reference at the floor"
+OF_REFERENCE = ("alignment", "layer0_dominance", "null_calibration")  # cosines to g: nothing where b fires
+NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 CORE_DEFAULTS: dict[str, Any] = {
@@ -262,10 +265,32 @@ class Judgement:
         return "PASS"
 
 
+def untrained(records: Iterable[RunRecord]) -> dict[str, Measurement]:
+    """Of every diagnostic the most degenerate measurement among the untrained networks of these runs."""
+    found: dict[str, Measurement] = {}
+    for record in records:
+        for name, item in record.initial.items():
+            if item.value is None or item.not_diagnostic is not None:
+                continue
+            if name not in found or fires(item, found[name].value):
+                found[name] = item
+    return found
+
+
 def judge(
-    record: RunRecord, floor: Floor, matched: Floor, bp: Floor, settings: Settings, expected: Iterable[str] = ()
+    record: RunRecord,
+    floor: Floor,
+    matched: Floor,
+    bp: Floor,
+    settings: Settings,
+    expected: Iterable[str] = (),
+    initial: Mapping[str, Measurement] | None = None,
 ) -> Judgement:
-    """The judgement of one run against its floors; `expected` are letters that other runs of the recipe have."""
+    """The judgement of one run against its floors.
+
+    expected  letters that other runs of the recipe have
+    initial   the untrained networks of the recipe (`untrained`); by default the run's own
+    """
     if record.status != "done":
         return Judgement(record.status, role(record))
     accuracy = record.accuracy
@@ -276,13 +301,14 @@ def judge(
     silent: dict[str, str] = {}
     found = judged(record.measurements)
     missing = {"a", "b", "c", *expected} - found.keys()
+    start = record.initial if initial is None else initial
     for letter, (name, item) in found.items():
         limit = threshold_of(name, item, settings.thresholds)
         measured = item.model_copy(update={"value": margin}) if item.across == "floor" else item
-        initial = None if item.across == "floor" else record.initial.get(name)
+        at_start = None if item.across == "floor" else start.get(name)
         if item.not_diagnostic is not None:
             silent[letter] = item.not_diagnostic
-        elif initial is not None and fires(initial, limit):
+        elif at_start is not None and fires(at_start, limit):
             silent[letter] = UNTRAINED
         elif measured.value is None:
             missing.add(letter)
@@ -302,9 +328,12 @@ def judge(
 
 @dataclass(frozen=True)
 class Alignment:
-    """Γ of one run: unclamped per layer, mean over all and over deep layers, ‖a‖/‖g‖ per layer.
+    """Γ of one run: unclamped per layer, mean over all and over deep layers, ‖a‖/‖g‖ per layer; `library` is Γ per layer with
+    each norm clamped at 1e-8.
 
-    With `not_diagnostic` it means nothing: print it struck through with that reason, never alone.
+    With `not_diagnostic` it means nothing: print it struck through with that reason, never alone. Not `in_use`: it is of a
+    credit that nothing was trained with yet, which must be said beside it. `readouts` are the deep means of the rule's
+    further read-outs by name (ep: displacement).
     """
 
     deep: float | None
@@ -312,6 +341,9 @@ class Alignment:
     layers: tuple[float | None, ...]
     ratio: tuple[float | None, ...]
     not_diagnostic: str | None
+    library: tuple[float | None, ...] = ()
+    in_use: bool = True
+    readouts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def _number(value: Any) -> float | None:
@@ -331,4 +363,11 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         tuple(_number(value) for value in details.get("unclamped", ())),
         tuple(_number(value) for value in details.get("ratio", ())),
         AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
+        tuple(_number(value) for value in details.get("library", ())),
+        details.get("in_use") is not False,
+        {
+            key.removesuffix("_unclamped"): _number(details.get(f"{key.removesuffix('_unclamped')}_deep"))
+            for key in sorted(details)
+            if key.endswith("_unclamped")
+        },
     )

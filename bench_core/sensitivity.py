@@ -20,11 +20,11 @@ Source: arXiv:2606.21126, which gives (a) [12, 693], 63x, and (b) [4.2e-9, 1e-4]
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.judgement import Settings, judged, letter_order, threshold_of
+from bench_core.judgement import Settings, judged, letter_order, threshold_of, untrained
 from bench_core.record import Measurement
 from bench_core.verdict import Group, Run
 
@@ -112,13 +112,13 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     groups  the runs of a suite as `judge_all` judged them under `settings`; all recipes together, as a threshold serves all
     """
     found: dict[tuple[str, str, Direction, float], list[Point]] = {}
-    for run in _judged_runs(groups):
+    for run, initials in _judged_runs(groups):
         for letter, (name, item) in judged(run.record.measurements).items():
             limit, direction = threshold_of(name, item, settings.thresholds), item.direction
             value = run.judgement.margin if item.across == "floor" else item.value
             if limit is None or direction is None or value is None or item.not_diagnostic is not None:
                 continue
-            initial = None if item.across == "floor" else run.record.initial.get(name)
+            initial = None if item.across == "floor" else initials.get(name)
             others = bool(set(run.judgement.fired) - {letter})
             point = Point(run, value, _fires(value, initial, direction), others)
             found.setdefault((letter, name, direction, limit), []).append(point)
@@ -126,10 +126,14 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     return [_sensitivity(*key, points) for key, points in ordered]
 
 
-def _judged_runs(groups: Iterable[Group]) -> Iterator[Run]:
+def _judged_runs(groups: Iterable[Group]) -> Iterator[tuple[Run, Mapping[str, Measurement]]]:
+    """The runs that have a verdict, each with the untrained networks of its recipe."""
     for group in groups:
+        initials = untrained(group.records)
         for row in group.rows:
-            yield from (run for run in row.runs if run.record.status == "done" and run.judgement.role != "floor")
+            for run in row.runs:
+                if run.record.status == "done" and run.judgement.role != "floor":
+                    yield run, initials
 
 
 def _fires(value: float, initial: Measurement | None, direction: Direction) -> tuple[float, float]:

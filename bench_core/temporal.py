@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.epochs import Epoch
-from bench_core.judgement import UNTRAINED, Thresholds, fires, judged, letter_order, threshold_of
+from bench_core.judgement import UNTRAINED, Judgement, Thresholds, fires, judged, letter_order, threshold_of
 from bench_core.record import Measurement
 from bench_core.verdict import Row, Settings
 
@@ -50,13 +50,17 @@ class Firing:
     accuracy_change: float | None = None
 
 
-def firings(rows: Sequence[Epoch], thresholds: Thresholds | None = None) -> tuple[Firing, ...]:
+def firings(
+    rows: Sequence[Epoch], thresholds: Thresholds | None = None, judgement: Judgement | None = None
+) -> tuple[Firing, ...]:
     """The first firing of every diagnostic that was measured after every epoch, b at both batch sizes; in the order of letters.
 
     thresholds  those that replace the stored ones (`Settings.thresholds`)
+    judgement   of the run: what fires on an untrained network of its recipe is not diagnostic here either
     """
     if not rows:
         return ()
+    silent = {letter for letter, reason in (judgement.not_diagnostic if judgement else ()) if reason == UNTRAINED}
     everywhere = set.intersection(*(set(row.measurements) for row in rows))
     found = []
     for letter, (name, item) in sorted(judged(rows[-1].measurements).items(), key=lambda pair: letter_order(pair[0])):
@@ -64,7 +68,10 @@ def firings(rows: Sequence[Epoch], thresholds: Thresholds | None = None) -> tupl
         if name not in everywhere or item.across or limit is None:
             continue
         batch = N_VERDICT if letter == "b" else None
-        found.append(_first(rows, letter, name, batch, limit))
+        if letter in silent:
+            found.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
+        else:
+            found.append(_first(rows, letter, name, batch, limit))
         if letter == "b":
             found.append(_first(rows, f"b@{N_TEMPORAL}", name, N_TEMPORAL, limit * N_TEMPORAL / N_VERDICT))
     return tuple(found)
@@ -98,6 +105,6 @@ def of_row(row: Row, epochs: Mapping[str, Sequence[Epoch]], settings: Settings) 
     """
     found: dict[str, dict[int, Firing]] = {}
     for run in row.runs:
-        for firing in firings(epochs.get(run.record.identity, ()), settings.thresholds):
+        for firing in firings(epochs.get(run.record.identity, ()), settings.thresholds, run.judgement):
             found.setdefault(firing.key, {})[run.record.cell.seed] = firing
     return found

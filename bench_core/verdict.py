@@ -20,6 +20,7 @@ from bench_core.judgement import (
     AT_FLOOR,
     BP,
     CORE_DEFAULTS,
+    NOT_IN_USE,
     THREE,
     UNTRAINED,
     Alignment,
@@ -44,14 +45,15 @@ from bench_core.judgement import (
     ref_key,
     role,
     threshold_of,
+    untrained,
 )
 from bench_core.record import ComponentRef, RunRecord, Status
 from bench_core.stats import Estimate, estimate, paired_difference, tie_ranks
 
 __all__ = [
-    "AT_FLOOR", "BP", "CORE_DEFAULTS", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group", "Judgement",
-    "Role", "Row", "Run", "Settings", "Thresholds", "accuracies", "aggregate", "aggregate_three", "alignment", "fires",
-    "is_ceiling", "is_finished", "is_floor", "judge", "judge_all", "judged", "label", "letter_order", "method_key",
+    "AT_FLOOR", "BP", "CORE_DEFAULTS", "NOT_IN_USE", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group",
+    "Judgement", "Role", "Row", "Run", "Settings", "Thresholds", "accuracies", "aggregate", "aggregate_three", "alignment",
+    "fires", "is_ceiling", "is_finished", "is_floor", "judge", "judge_all", "judged", "label", "letter_order", "method_key",
     "recipe", "role", "threshold_of",
 ]  # fmt: skip
 
@@ -247,11 +249,12 @@ def _group(records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentR
         if run.status == "done" and not is_floor(run)
         for letter in judged(run.measurements)
     }
+    initial = untrained(run for runs in by_row.values() for run in runs)
     rows = []
     for runs in by_row.values():
         ref, found = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
-        judgements = [judge(run, chosen, matched, bp, settings, expected) for run in runs]
+        judgements = [judge(run, chosen, matched, bp, settings, expected, initial) for run in runs]
         rows.append(
             Row(
                 label=label(ref, peers[ref.name], settings.defaults),

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from folders import audit_folder, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import SICK, audit, frozen, run, seeds
+from records import SICK, audit, frozen, measured, run, seeds
 from tabulate import tabulate
 from test_leaderboard import HOSTILE, forbidden, hostile
 
@@ -210,7 +210,27 @@ def test_show_has_every_measurement_and_none_that_means_nothing_alone(tmp_path: 
     lines = {line.split()[0]: " ".join(line.split()) for line in told if line.strip()}
     assert lines["nudging"] == "nudging -0.002 -0.001 -0.003"
     assert lines["drift"] == "drift 7 not diagnostic: the initial weights are not known"
-    assert lines["null_calibration"] == "null_calibration 7.8 Γ deep 0.400, null 0.010 ± 0.050"
+    assert lines["null_calibration"] == "null_calibration 7.8 not diagnostic: reference at the floor"
+
+
+def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None:
+    found = measured()
+    details = found["alignment"].details | {
+        "displacement_unclamped": [0.9, 0.8],
+        "displacement_deep": 0.8,
+        "in_use": False,
+    }
+    null = {"layers": [0.5, 0.4], "deep": 0.4, "null_deep_mean": 0.01, "null_deep_std": 0.05, "flagged": [2, 3]}
+    found |= {"alignment": found["alignment"].model_copy(update={"details": details})}
+    write(tmp_path, [run(measurements={**found, "null_calibration": Measurement(value=7.8, details=null)})])
+    (results,), _ = gather([tmp_path])
+    told = invoke("show", results.run_folder(results.records[0]))
+    assert "Γ library   +0.400  +0.400  +0.400  +0.400" in told
+    assert "‖a_l‖/‖g_l‖ 1  1  1  1" in told
+    assert "Γ of displacement  +0.900  +0.800" in told
+    assert "not the credit in use" in told
+    assert "(N=128)" in told
+    assert "Γ deep 0.400, null 0.010 ± 0.050; inside the null: layer 2, 3" in told
 
 
 def test_export_is_lossless_and_flat(tmp_path: Path) -> None:

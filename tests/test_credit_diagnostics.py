@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from nets import METHODS, LinearNet, ready, resmlp, rule, toy_data
+from nets import METHODS, LinearNet, arch, ready, resmlp, rule, toy_data
 from test_diagnostics import audited, diagnostic, naive_gradients
 from torch.nn import functional as F
 
@@ -77,6 +77,31 @@ def test_nudging_normalises_a_credit_as_the_rule_gives_it():
     assert found.details["layers"][0] == pytest.approx(float(expected.mean().detach()), rel=1e-6)
 
 
+def test_of_tokens_both_are_of_the_cls_token():
+    """Other tokens stay where they are: the step and the directions are those of the stream that Γ and ‖g‖ are read on."""
+    net = arch("vit_mini", (3, 8, 8), width=16, depth=2, heads=2, patch=2)
+    images = toy_data(64, 192, test=256)
+    data = replace(images, train_x=images.train_x.view(-1, 3, 8, 8), test_x=images.test_x.view(-1, 3, 8, 8))
+    method, net = ready(rule("bp"), net, data)
+    audit = Audit(net, method, data, 0, 0)
+    h, a = (
+        torch.cat(part).double()
+        for part in zip(*((b.states.h[1], b.credits.audited[1]) for b in audit.batches), strict=True)
+    )
+    step = torch.zeros_like(h)
+    step[:, 0] = 0.01 * a[:, 0] / (a[:, 0].square().mean(1, keepdim=True).sqrt() + 1e-6)
+    expected = float((loss_of(audit, h - step, 1) - loss_of(audit, h, 1)).mean())
+    assert diagnostic("nudging").measure(audit).details["layers"][1] == pytest.approx(expected, rel=1e-6)
+    assert with_params("perturbation_correlation", draws=4).measure(audit).details["layers"] == pytest.approx(
+        [1, 1], abs=1e-3
+    )
+    for batch in audit.batches:
+        batch.credits.audited[1][:, 1:] = 1e3  # what the other tokens are credited with is not asked
+    assert with_params("perturbation_correlation", draws=4).measure(audit).details["layers"][1] == pytest.approx(
+        1, abs=1e-3
+    )
+
+
 def test_both_are_measured_where_float32_would_round_the_change_away():
     """States of 1e8 before a terminal norm: ΔCE is far below float32's resolution, and the exact gradient still predicts it."""
     audit = audited("bp", width=24)
@@ -130,6 +155,16 @@ def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_
     own, center, spread = (found.details[key] for key in ("deep", "null_deep_mean", "null_deep_std"))
     assert found.value == pytest.approx((own - center) / spread)
     assert 0 in set(audit.net.sites) - set(found.details["flagged"])  # the embedding's credit is aligned
+
+
+def test_a_site_that_no_draw_changes_has_no_null():
+    """fa's exact top: Γ there is what it is whatever is drawn, and a deviation of 0 neither flags it nor enters the mean."""
+    found = diagnostic("null_calibration").measure(audited("fa")).details
+    *_, top = found["sites"]
+    assert found["without_null"] == [top]
+    assert top not in found["flagged"]
+    assert found["null_deep_mean"] == pytest.approx(fmean(found["null_mean"][1:-1]))
+    assert abs(found["null_deep_mean"]) < 0.1 < found["null_mean"][-1]
 
 
 def test_a_null_leaves_the_method_as_it_was():

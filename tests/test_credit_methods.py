@@ -196,6 +196,19 @@ def test_blend_without_its_auxiliary_part_is_dfa_bit_for_bit(data, options, norm
     assert all(torch.equal(plain[key], blended[key]) for key in plain)
 
 
+@pytest.mark.parametrize("normalize", ["batch", "none"])
+def test_blend_mixes_the_credits_themselves_where_samples_are_not_normalised(data, batch, normalize):
+    """r_l·a_l has the direction of a_l sample by sample, but not its size."""
+    x, y = batch
+    method, net = ready(blend(alpha=0.75, normalize=normalize), resmlp(), data)
+    with torch.no_grad():
+        net.embed[-1].weight.mul_(100)
+    states = net.states(x).detach(y)
+    aux, dfa = method.fit.credit(states), method.dfa.credit(states, y, 0).audited
+    for a, site, d in zip(method.credit(states, y, 0).audited, net.sites, dfa, strict=True):
+        torch.testing.assert_close(a, 0.75 * rms(aux[site], mode=normalize) + 0.25 * rms(d, mode=normalize))
+
+
 def test_blend_mixes_normalised_parts_and_is_not_normalised_again(data, batch):
     x, y = batch
     method, net = ready(blend(alpha=0.75), resmlp(), data)

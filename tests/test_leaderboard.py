@@ -9,6 +9,7 @@ import math
 import random
 import re
 import time
+from typing import Any
 
 import pytest
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
@@ -114,6 +115,31 @@ def test_gamma_never_stands_alone_where_b_fires() -> None:
     assert row["gamma_deep"]["not_diagnostic"] == "reference at the floor"
     part = [*seeds(DFA, [0.3, 0.3]), run(seed=456, measurements=SICK)]
     assert "reference at the floor in 1 of 3 runs" in leaderboard(part, format="csv")
+
+
+def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() -> None:
+    def read(**more: Any) -> dict[str, Measurement]:
+        found = measured()
+        details = found["alignment"].details | more
+        return found | {"alignment": found["alignment"].model_copy(update={"details": details})}
+
+    warm = everything(seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=False)))
+    assert r"$^{\ddagger}$" in warm["latex"]
+    assert all("not the credit in use" in warm[name] for name in FORMATS if name != "csv" and name != "json")
+    used = leaderboard(seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=True)), width=None)
+    assert "‡" not in used
+    both = {
+        "prediction_error_unclamped": [],
+        "prediction_error_deep": 0.2,
+        "displacement_unclamped": [],
+        "displacement_deep": 0.9,
+    }
+    ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
+    assert "Γ deep by further read-outs: ep displacement +0.900" in ep
+    lost = leaderboard(
+        seeds("bench-core/ep", [0.3, 0.3], measurements=SICK | {"alignment": read(**both)["alignment"]}), width=None
+    )
+    assert "further read-outs" not in lost
 
 
 def test_ties_share_a_rank() -> None:

@@ -9,8 +9,11 @@ from typing import get_args
 import pytest
 from records import SICK, audit, frozen, measured, run, seeds
 
-from bench_core.judgement import Floor
+from bench_core.epochs import Epoch
+from bench_core.judgement import UNTRAINED, Floor
 from bench_core.record import Measurement, RunRecord, Status
+from bench_core.sensitivity import sensitivities
+from bench_core.temporal import firings
 from bench_core.verdict import (
     DepthUtility,
     Group,
@@ -125,6 +128,25 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
     assert judge(run(initial=untrained), low, low, low, Settings()).fired == ("d",)
     # the threshold in force decides about the untrained network too
     assert judge(record, given, given, given, Settings(thresholds={"batch_stability": 0.85})).fired == ("c",)
+
+
+def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for_every_seed() -> None:
+    """One untrained network of the recipe fires: c says nothing about the runs whose own untrained network did not."""
+    found = measured(c=0.6)
+    records = [
+        run(seed=seed, measurements=found, initial=measured(c=c)) for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))
+    ]
+    row = row_of([*records, *frozen("bench-core/dfa", [0.1])], "dfa")
+    assert row.verdict == "trustworthy 3/3"
+    assert all(dict(found.judgement.not_diagnostic) == {"c": UNTRAINED} for found in row.runs)
+    alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1])], "dfa")
+    assert alone.verdict == "walked back 2/2 (c 2)"
+    (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
+    assert {point.fires for point in c.points} == {(0.5, 0.6)}  # no threshold under .5 makes any of them fire
+    epochs = [Epoch(epoch=t, learning_rate=1e-3, accuracy=0.3, measurements=measured(c=0.1 + 0.3 * t)) for t in (0, 1)]
+    assert {item.key: item.epoch for item in firings(epochs)}["c"] == 1
+    silent = {item.key: item for item in firings(epochs, None, row.runs[1].judgement)}["c"]
+    assert (silent.epoch, silent.not_diagnostic) == (None, UNTRAINED)
 
 
 def test_a_declared_reason_is_neither_fired_nor_missing() -> None:

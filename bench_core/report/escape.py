@@ -47,6 +47,7 @@ _LATEX = {
     "Δ": r"$\Delta$",
     "λ": r"$\lambda$",
     "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
 }
 
 

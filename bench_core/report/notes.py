@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 from bench_core.early_stop import savings
-from bench_core.judgement import canonical, label
+from bench_core.judgement import NOT_IN_USE, alignment, canonical, label
 from bench_core.report.rows import (
     NOT_FINITE,
     OTHER,
@@ -101,7 +102,7 @@ def _gathered(group: Group) -> list[str]:
     silent: dict[tuple[str, str], set[str]] = defaultdict(set)
     floors: dict[str, set[str]] = defaultdict(set)
     struck: dict[str, list[str]] = defaultdict(list)
-    unbounded = []
+    unbounded, warming = [], []
     for row in group.rows:
         for run in row.runs:
             for letter, reason in run.judgement.not_diagnostic:
@@ -110,14 +111,28 @@ def _gathered(group: Group) -> list[str]:
             floors[row.floor.reason].add(row.label)
         if (why_struck := gamma(row).not_diagnostic) is not None:
             struck[why_struck].append(row.label)
+        if not gamma(row).in_use:
+            warming.append(row.label)
         if NOT_FINITE in (growth(row).note, reference(row).note):
             unbounded.append(row.label)
     lines = [f"† Γ means nothing for {listed(names)}: {reason}" for reason, names in sorted(struck.items())]
+    lines += [f"‡ Γ of {listed(warming)}: {NOT_IN_USE}"] if warming else []
     lines += [f"{k} not diagnostic for {listed(sorted(v))}: {reason}" for (k, reason), v in sorted(silent.items())]
     lines += [f"d not measured for {listed(sorted(names))}: {reason}" for reason, names in sorted(floors.items())]
     if unbounded:
         lines.append(f"A measurement of {listed(unbounded)} is not finite, and such a value fires")
     return lines
+
+
+def _readouts(group: Group) -> list[str]:
+    """Γ deep of the further read-outs that rules have of their credit (ep: displacement), where it means something."""
+    told = []
+    for row in group.rows:
+        read = [item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None]
+        for name in read[0].readouts if read and all(item.not_diagnostic is None for item in read) else ():
+            values = [v for item in read if (v := item.readouts.get(name)) is not None and v != item.deep]
+            told += [f"{row.label} {name} {signed(fmean(values), 3)}"] if values else []
+    return [f"Γ deep by further read-outs: {listed(told)}"] if told else []
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:
@@ -139,7 +154,7 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
 def of_group(group: Group, settings: Settings) -> list[str]:
     """What must be said about the runs of one recipe."""
     lines = [f"{row.label} walked back: {', '.join(reasons)}" for row in group.rows if (reasons := why(row, settings))]
-    lines += _gathered(group) + _failures(group) + _relied_on(group, settings)
+    lines += _gathered(group) + _readouts(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")

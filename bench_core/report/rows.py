@@ -66,10 +66,12 @@ def reference(row: Row) -> Figure:
 
 @dataclass(frozen=True)
 class Gamma:
-    """Γ deep over the finished runs; with `not_diagnostic` it must be shown struck through, with the reason."""
+    """Γ deep over the finished runs; with `not_diagnostic` it must be shown struck through, with the reason, and with a mark
+    where it is of a credit that is not `in_use` yet."""
 
     estimate: Estimate | None
     not_diagnostic: str | None
+    in_use: bool = True
 
 
 def gamma(row: Row) -> Gamma:
@@ -81,7 +83,7 @@ def gamma(row: Row) -> Gamma:
     if reasons:
         first = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
         reason = first if len(reasons) == len(found) else f"{first} in {len(reasons)} of {len(found)} runs"
-    return Gamma(estimate(values) if values else None, reason)
+    return Gamma(estimate(values) if values else None, reason, all(item.in_use for item in found))
 
 
 def passport(row: Row) -> str:

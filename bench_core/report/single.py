@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from bench_core.judgement import CORE_DEFAULTS, alignment, canonical, judged, letter_order, threshold_of
+from bench_core.judgement import (
+    AT_FLOOR,
+    CORE_DEFAULTS,
+    NOT_IN_USE,
+    OF_REFERENCE,
+    alignment,
+    canonical,
+    judged,
+    letter_order,
+    threshold_of,
+)
 from bench_core.record import jsonable
 from bench_core.report.compared import limits, wrapped
 from bench_core.report.curves import curve, read_rows
@@ -42,6 +53,7 @@ def _diagnostics(found: View, run: Run, width: int | None) -> str:
             NONE
             if limit is None
             else f"{'>' if item.direction == 'above' else '<'} {limit / (N if letter == 'b' else 1):g}"
+            + (f" (N={N})" if letter == "b" else "")
         )
         quiet = dict(run.judgement.not_diagnostic).get(letter)
         said = f"not diagnostic: {quiet}" if quiet else state(run, letter)
@@ -53,11 +65,19 @@ def _alignment(run: Run) -> list[str]:
     found = alignment(run.record, run.judgement)
     if found is None or not found.layers:
         return []
-    shown = "  ".join(NONE if layer is None else signed(layer, 3) for layer in found.layers)
+    shown = _layers(found.layers)
     deep = NONE if found.deep is None else signed(found.deep, 3)
     if found.not_diagnostic:
         return [f"Γ by layer  means nothing ({found.not_diagnostic}); was: {shown}"]
-    return [f"Γ by layer  {shown}   deep {deep}"]
+    lines = [f"Γ by layer  {shown}   deep {deep}" + ("" if found.in_use else f"   ({NOT_IN_USE})")]
+    lines += [f"Γ library   {_layers(found.library)}   (norms clamped at 1e-8)"] if found.library else []
+    lines += [f"‖a_l‖/‖g_l‖ {'  '.join(NONE if layer is None else compact(layer) for layer in found.ratio)}"]
+    details = run.record.measurements["alignment"].details
+    return lines + [f"Γ of {name}  {_layers(map(finite, details[name + '_unclamped']))}" for name in found.readouts]
+
+
+def _layers(values: Iterable[float | None]) -> str:
+    return "  ".join(NONE if value is None else signed(value, 3) for value in values)
 
 
 def _distance(run: Run) -> list[str]:
@@ -84,7 +104,10 @@ def _further(run: Run, width: int | None) -> str:
         deep, mean, std = (finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std"))
         if deep is not None and mean is not None and std is not None:  # the value counts deviations of a null
             by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
-        rows.append([name, shown, f"not diagnostic: {item.not_diagnostic}" if item.not_diagnostic else by_layer])
+            inside = item.details.get("flagged")
+            by_layer += f"; inside the null: layer {', '.join(map(str, inside))}" if inside else ""
+        why = AT_FLOOR if name in OF_REFERENCE and "b" in run.judgement.fired else item.not_diagnostic
+        rows.append([name, shown, f"not diagnostic: {why}" if why else by_layer])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 
 

@@ -107,7 +107,7 @@ def _gamma(row: Row, interval: bool = True) -> Cell:
     shown, half = fraction(found.estimate.mean), found.estimate.half_width
     shown = shown if shown.startswith("-") else "+" + shown
     error = f" ± {fraction(half)}" if interval and half is not None else ""
-    return Cell(shown + error, struck=bool(found.not_diagnostic))
+    return Cell(shown + error + ("" if found.in_use else " ‡"), struck=bool(found.not_diagnostic))
 
 
 def _figure(get: Callable[[Row], Figure], show: Callable[[float], str] = compact) -> Callable[[Row], Cell]:

@@ -7,16 +7,17 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import Audit, ProbeBatch, credits_become, layered
+from bench_core.audit import Audit, ProbeBatch, credits_become, layered, read_part
 from bench_core.local import rms
 
 
 class Nudging(Diagnostic):
     """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the credit helps.
 
-    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample (per token where states are tokens), of a_l as the rule gives it: fa's
-    carries 1/N, and where it sinks under 1e-6 the step is a small one here as it is in training. In float64. Not diagnostic
-    where the credit is zero or the change is not finite. value = the mean over 1 ≤ l ≤ L−1.
+    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample; where states are tokens the CLS token alone is nudged, as every figure of a
+    diagnostic is of its stream. a_l is as the rule gives it: fa's carries 1/N, and where it sinks under 1e-6 the step is a
+    small one here as it is in training. In float64. Not diagnostic where the credit is zero or the change is not finite.
+    value = the mean over 1 ≤ l ≤ L−1.
     Source: arXiv:2606.21126 (η = 0.01); that it is rms-normalised was measured.
     """
 
@@ -35,7 +36,7 @@ class Nudging(Diagnostic):
             largest = 0.0
             for batch in audit.batches:
                 h, a = batch.states.h[site].double(), given(batch, index).double()
-                nudged = h - self.params.eta * rms(a, tokens=net.tokens)
+                nudged = h - self.params.eta * rms(a, tokens=net.tokens) * read_part(net, h)
                 before += float(net.loss(net.resume(h, site), batch.y, "sum"))
                 after += float(net.loss(net.resume(nudged, site), batch.y, "sum"))
                 largest = max(largest, float(a.abs().max()))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -22,7 +24,8 @@ ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
 class NullCalibration(Diagnostic):
     """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary networks), on the trained network.
 
-    A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained Γ_l lies within 2 deviations.
+    A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained Γ_l lies within 2 deviations. A
+    site whose Γ no draw changes (fa's exact top) has no null: it is `without_null`, and is neither flagged nor in the deep means.
     value = (Γ_deep − mean)/deviation of the null's deep means: how many deviations the trained feedback stands out. The rule is set
     up on a copy of the network with its parameters dealt anew, and then asked for the credits of the network itself: feedback that
     `setup` makes from forward weights (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
@@ -46,19 +49,19 @@ class NullCalibration(Diagnostic):
             return Measured(None, {"layers": trained}, "credit or reference is not finite")
         means = [fmean(column) for column in zip(*null, strict=True)]
         stds = [stdev(column) for column in zip(*null, strict=True)]
-        inside = [site for site, g, m, s in zip(sites, trained, means, stds, strict=True) if abs(g - m) <= 2 * s]
-        details = {"sites": list(sites), "layers": trained, "null_mean": means, "null_std": stds, "flagged": inside}
-        deeps = [deep for row in null if (deep := deep_mean(sites, row, depth)) is not None] or [
-            fmean(row) for row in null
-        ]
-        own = deep_mean(sites, trained, depth)
-        own = fmean(trained) if own is None else own
-        center, spread = fmean(deeps), stdev(deeps)
-        details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread, "draws": self.params.draws}
-        if spread <= ROUNDING:
+        varies = [index for index, s in enumerate(stds) if s > ROUNDING]
+        details: dict[str, Any] = {
+            "sites": list(sites), "layers": trained, "null_mean": means, "null_std": stds, "draws": self.params.draws,
+            "flagged": [sites[i] for i in varies if abs(trained[i] - means[i]) <= 2 * stds[i]],
+            "without_null": [site for index, site in enumerate(sites) if index not in varies],
+        }  # fmt: skip
+        own, *deeps = (over_deep(sites, row, varies, depth) for row in (trained, *null)) if varies else (None,)
+        if own is None:
             return Measured(
                 None, details, "the null does not vary: Γ of this credit does not depend on what is drawn in setup"
             )
+        center, spread = fmean(deeps), stdev(deeps)
+        details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread}
         return Measured((own - center) / spread, details, AT_FLOOR if audit.at_floor else None)
 
     def controls(self) -> list[Control]:
@@ -73,6 +76,12 @@ class NullCalibration(Diagnostic):
             ),
             Control("feedback that nothing was trained with", lambda audit: None, untrained),
         ]
+
+
+def over_deep(sites: Sequence[int], row: Sequence[float], kept: Sequence[int], depth: int) -> float:
+    """The mean of these Γ over the deep sites among `kept`, over all of those where none is deep."""
+    deep = deep_mean([sites[i] for i in kept], [row[i] for i in kept], depth)
+    return fmean(row[i] for i in kept) if deep is None else deep
 
 
 def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:

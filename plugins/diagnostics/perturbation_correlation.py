@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import Audit, credits_become, layered
+from bench_core.audit import Audit, credits_become, layered, read_part
 from bench_core.streams import stream
 
 ULPS = 10
@@ -19,7 +19,8 @@ class PerturbationCorrelation(Diagnostic):
 
     In float64 (copies of the network and the states): in float32 the change of CE is mostly rounding where states are large.
     Not diagnostic at a layer where the mean |ΔCE| is under 10 units of the last place of CE, or the credit does not vary.
-    value = the mean over 1 ≤ l ≤ L−1. Directions span the whole state (all tokens, all channels).
+    value = the mean over 1 ≤ l ≤ L−1. Directions span the whole state (all channels), of
+    tokens the CLS token's stream.
     Source: arXiv:2606.21126 (ε = 1e-3, M = 32, n = 1,024; published values are float32).
     """
 
@@ -56,10 +57,10 @@ class PerturbationCorrelation(Diagnostic):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted and measured changes (M, N), and CE (1, N)."""
         net, h, a = audit.double, h.double(), a.double()
-        base = net.loss(net.resume(h, site), y, "none")
+        base, part = net.loss(net.resume(h, site), y, "none"), read_part(net, h)
         predicted, measured = [], []
         for _ in range(self.params.draws):
-            v = torch.randn(h.shape, generator=draws, dtype=torch.float32).to(h)
+            v = torch.randn(h.shape, generator=draws, dtype=torch.float32).to(h) * part
             v = v / v.flatten(1).norm(dim=1).view(-1, *[1] * (v.dim() - 1))
             predicted.append(self.params.epsilon * (a * v).flatten(1).sum(1))
             measured.append(net.loss(net.resume(h + self.params.epsilon * v, site), y, "none") - base)

@@ -24,8 +24,8 @@ UNFITTED = ("continue_dfa", "gaussian_noise")
 
 class Blend(LocalMethod):
     """c_l = a_l = α·rms(auxiliary) + (1 − α)·rms(dfa), not renormalised after mixing; for the first `start` epochs rms(dfa) alone.
-    rms is the option `normalize` of each part; a fitted credit enters as r_l·a_l (`LossChangeFit`), or the 1e-6 of the
-    rms would silence it where states have exploded. The auxiliary credit, by `branch`:
+    rms is the option `normalize` of each part. Normalised per sample a fitted credit enters as r_l·a_l (`LossChangeFit`), which
+    has the same rms(a_l) but for the 1e-6, or that would silence it where states have exploded. The auxiliary credit, by `branch`:
 
         random_trainable     vec's network, drawn at random, trained online from the branch point (epoch `start`) on
         shuffled_trainable   its measured targets permuted over the batch, one permutation per state and direction
@@ -114,7 +114,7 @@ class Blend(LocalMethod):
 
     def auxiliary(self, states: States) -> dict[int, Tensor]:
         if self.params.branch != "gaussian_noise":
-            return self.fit.relative_credit(states)
+            return self.fit.relative_credit(states) if self.params.normalize == "sample" else self.fit.credit(states)
         draws = self.noise.generator()
 
         def like(h: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ def _figure(found: View, group: Group) -> Figure | None:
         points = curve(rows)
         longest = max(longest, points[-1].epoch)
         drawn.append((name, run, points))
-        fired = {item.key: item.epoch for item in firings(rows, found.settings.thresholds) if item.key in LETTERS}
+        first = firings(rows, found.settings.thresholds, run.judgement)
+        fired = {item.key: item.epoch for item in first if item.key in LETTERS}
         never += not any(epoch is not None for epoch in fired.values())
         by_epoch = {point.epoch: point for point in points}
         marks += [(name, run, letter, by_epoch[epoch]) for letter, epoch in fired.items() if epoch is not None]
