@@ -20,12 +20,14 @@ from bench_core.stats import Estimate, estimate
 class Saving:
     """The runs of one method in one recipe that a diagnostic ended.
 
+    system   architecture and data set, `resmlp on digits`
     at       seed → the epoch after which it was ended; `planned` epochs were to be trained
     seconds  saved, at each run's mean seconds per epoch; None where that is not known
     cost     accuracy of the ended run minus that of the run to the end, percentage points; None where there is none
     """
 
     method: ComponentRef
+    system: str
     diagnostic: str
     at: dict[int, int]
     planned: int
@@ -74,6 +76,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
         found.append(
             Saving(
                 method=runs[0].cell.method,
+                system=f"{runs[0].cell.arch.short} on {runs[0].cell.dataset.short}",
                 diagnostic=diagnostic,
                 at={run.cell.seed: run.epochs for run in runs},
                 planned=planned_epochs(runs[0]),

@@ -249,6 +249,8 @@ def _find(
     for number, diagnostic in enumerate(suite.diagnostics):
         entry = {key: value for key, value in diagnostic.as_dict().items() if key != "threshold"}
         diagnostics.append(look("diagnostic", entry, None, f"diagnostics[{number}]"))
+    if suite.depth_utility.floor not in ("matched", "bp"):
+        look("method", {"name": suite.depth_utility.floor}, None, "depth_utility.floor")
     known = {name for item in registry.of_kind("diagnostic") for name in (item.component.name, item.full_name)}
     for number, claim in enumerate(suite.expect):
         name = claim.parsed.name

@@ -347,7 +347,9 @@ def _take(registry: Registry, kind: Kind, answer: Any, door: Door, trouble: Call
         elif not all(isinstance(text, str) for text in (item.name, item.target, item.summary, item.cite)):
             trouble(f"{hook}: a component's name, target, summary and cite must be strings")
         elif not NAME.fullmatch(item.name):
-            trouble(f"{hook}: {item.name[:80]!a} is no component name (lower case, digits, _ . -, at most 64)")
+            trouble(
+                f"{hook}: {item.name[:80]!a} is no component name (lower case letters, digits and inside it _ . -, at most 64)"
+            )
         elif not re.fullmatch(r"[\w.]+:\w+", item.target):
             trouble(f"{hook}: {item.name}: target {item.target[:80]!a} is not of the form 'package.module:Class'")
         elif f"{distribution}/{item.name}" in taken:

@@ -17,7 +17,6 @@ What a method keeps neither in its `state_dict` nor in an updater's optimiser is
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -62,20 +61,14 @@ class Training:
 
     def save(self, path: Path, epoch: int, identity: str, more: Mapping[str, Any]) -> None:
         """Write the state after `epoch` epochs; `more` is what the worker wants back. Raises OSError."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors, scalars = self._capture()
         state = {"version": VERSION, "identity": identity, "epoch": epoch, **scalars, **more}
         text = json.dumps(state, sort_keys=True)  # NaN and Infinity as Python writes and reads them
         new = path.with_suffix(".new")
-        try:
-            save_file(tensors, new, {"state": text, "blake2b": _sum(tensors, text)})
-        except OSError:
-            raise
-        except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
-            raise OSError(None, str(error)) from error
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        # not save_file: it writes to a file of a random name first, which nobody would find again after a kill
+        store.write_file(new, save(tensors, {"state": text, "blake2b": _sum(tensors, text)}))
         new.replace(path)
 
     def load(self, path: Path, identity: str) -> dict[str, Any] | None:

@@ -37,7 +37,9 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
     Raises UsageError for a name that cannot be used, and where the folder is there already; nothing half-written is left.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!a} is no component name: lower case letters, digits, _ . -, at most 64 characters")
+        raise UsageError(
+            f"{name!a} is no component name: lower case letters, digits and inside it _ . -, at most 64 characters"
+        )
     if name in taken:
         raise UsageError(f"a {kind} {name!r} is installed already; choose another name")
     word = re.sub(r"[^a-z0-9]", "_", name)

@@ -245,6 +245,8 @@ def full(path: Path, error: OSError) -> str:
     """The line for a failed write."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
         return f"{path}: cannot be written: there is no folder {path.parent}"
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a tree: what came first stands for all
+        return f"{path}: cannot be written: {error.args[0][0][-1]}; runs that were finished before are intact"
     return f"{path}: cannot be written: {error.strerror or error}; runs that were finished before are intact"
 
 

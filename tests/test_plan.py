@@ -156,6 +156,8 @@ FAULTS = {
     "claim": (
         SUITE + "expect: [{figure: acuracy, method: dfa, at_least: 0, source: s}]\n",
         ["7:19: expect[0].figure: no figure or diagnostic 'acuracy'; did you mean accuracy?"]),
+    "floor": (
+        SUITE + "depth_utility: {floor: nosuch}\n", ["7:24: depth_utility.floor: unknown method 'nosuch'; known: "]),
     "value": (SUITE.replace("width: 8", "width: 0"), ["2:29: arch.width: "]),
     "two at once": (
         SUITE.replace("width: 8", "width: 0").replace("[dfa]", "[{name: dfa, penalty: -1}]"), ["arch.width", "methods[0].penalty"]),

@@ -142,7 +142,7 @@ def test_the_target_from_exact_credit_above_is_the_exact_gradient(kind):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("target", ["bootstrapped", "true"])
+@pytest.mark.parametrize("target", ["bootstrapped", "exact"])
 @pytest.mark.parametrize("kind", DENSE)
 def test_predictors_start_at_nothing_and_come_to_the_gradient_from_the_top(kind, target):
     """On one batch that they can learn by heart; the top is exact from the start."""
@@ -220,7 +220,7 @@ def test_noise_is_fresh_in_every_step_and_the_same_for_an_audit_between_steps(na
     ("name", "params", "least"),
     [
         ("target_propagation", {}, 0.9), ("target_propagation", {"feedback_loss": "inverse"}, 0.5),
-        ("synthetic_gradients", {}, 0.6), ("synthetic_gradients", {"target": "true"}, 0.85),
+        ("synthetic_gradients", {}, 0.6), ("synthetic_gradients", {"target": "exact"}, 0.85),
         ("synthetic_gradients", {"condition": "none"}, 0.5), ("node_perturbation", {}, 0.5), ("forward_gradient", {}, 0.5),
     ],
 )  # fmt: skip

@@ -296,6 +296,15 @@ def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:
     assert "scale_growth fires in one of them only" in found.said
 
 
+def test_a_run_in_which_a_fault_is_found_is_no_longer_checked(tmp_path: Path) -> None:
+    folder = put(tmp_path, true(seed=1))
+    assert CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 0
+    assert trust.read(folder.parent, store.read(folder)).state == "checked"
+    (folder / "checkpoint.safetensors").write_text("Weights")
+    assert CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 1
+    assert trust.read(folder.parent, store.read(folder)).state == "posted"
+
+
 def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
     folder = put(tmp_path, true(seed=1))
     record = store.read(folder)

@@ -62,12 +62,13 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
         wrong += bool(told)
         for line in told:
             click.echo(f"{run.folder}: {line}", err=True)
-        if not told:
-            mark = trust.read(run.folder.parent, run.record)
-            try:
-                trust.write(run.folder.parent, mark.model_copy(update={"checked": now}))
-            except StoreError as error:
-                unmarked[run.folder.parent] = str(error)
+        mark = trust.read(run.folder.parent, run.record)
+        if told and not mark.checked:
+            continue
+        try:  # a mark of an earlier day does not stand for what was found today
+            trust.write(run.folder.parent, mark.model_copy(update={"checked": None if told else now}))
+        except StoreError as error:
+            unmarked[run.folder.parent] = str(error)
     for line in found.troubles:
         click.echo(line, err=True)
     among = list(between(found.runs))
@@ -79,7 +80,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
             stays = "left where it is: a newer bench wrote it, or one is at work on it"
             click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
     for folder, why in unmarked.items():
-        click.echo(f"warning: {folder}: its runs are not marked as checked: {why}", err=True)
+        click.echo(f"warning: {folder}: its marks cannot be written: {why}", err=True)
     total = len(found.runs) + len(found.troubles)
     click.echo(f"{total} runs: {len(found.runs) - wrong} without fault, {wrong + len(found.troubles)} with"
                + (f"; {len(among)} faults among them" if among else ""))  # fmt: skip

@@ -36,14 +36,15 @@ def _key(kind: str, name: str) -> str:
 
 
 def fields(name: str, what: str, cite: str) -> dict[str, str]:
-    """The fields of a component's entry."""
+    """The fields of a component's entry: year, arXiv number and DOI of the first work that it cites, all of them in the note."""
     found = {"title": f"{{{escape.latex(name)}}}: {escape.latex(what)}" if what else f"{{{escape.latex(name)}}}"}
     found["note"] = escape.latex(cite)
-    if year := YEAR.search(cite):
+    first, _, _ = cite.partition(";")
+    if year := YEAR.search(first):
         found["year"] = year[1]
-    if arxiv := ARXIV.search(cite):
+    if arxiv := ARXIV.search(first):
         found |= {"eprint": arxiv[1], "archivePrefix": "arXiv"}
-    if doi := DOI.search(cite):
+    if doi := DOI.search(first):
         found["doi"] = doi[1]
     return found
 

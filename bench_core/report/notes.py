@@ -176,18 +176,22 @@ def _judged_by(settings: Settings) -> str:
 
 
 def _stopped(groups: Sequence[Group]) -> list[str]:
-    """What `stop_when` saved and cost, a line per method."""
+    """What `stop_when` saved and cost, a line per recipe and method."""
     records = [record for group in groups for record in group.records]
     peers = [record.cell.method for record in records]
+    every = savings(records)
+    systems = {found.system for found in every}
     lines = []
-    for found in savings(records):
+    for found in every:
         at = ", ".join(str(epoch) for epoch in found.at.values())
-        spared = f"{found.epochs} epochs" + (f", about {found.seconds:.0f} s," if found.seconds is not None else "")
+        spared = f"{found.epochs} epoch{'s' * (found.epochs != 1)}" + (
+            f", about {found.seconds:.0f} s," if found.seconds is not None else ""
+        )
         cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
         if found.cost is not None:
             half = f" ± {found.cost.half_width:.1f}" if found.cost.half_width is not None else ""
             cost = f"accuracy {signed(found.cost.mean)}{half} pp against the same cells trained to their end (n={found.cost.n})"
-        name = label(found.method, peers)
+        name = label(found.method, peers) + (f" ({found.system})" if len(systems) > 1 else "")
         lines.append(f"{name} ended by {found.diagnostic} after epoch {at} of {found.planned}: {spared} saved; {cost}")
     return lines
 
@@ -197,8 +201,8 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
     shown = set(columns)
     rows: list[Row] = [row for group in groups for row in group.rows]
     lines = [
-        "±: 95 % interval, Student t over seeds (n finished runs). Ranks compare differences paired by seed and tie (=)"
-        " where their interval holds 0; floors and single seeds have none (–).",
+        "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are better by a"
+        " difference paired by seed whose interval excludes 0 (= where several share it); floors and single seeds have none (–).",
         f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen"
         " blocks) are percentage points,"
         " paired by seed where both have finished the same seeds, else without interval.",

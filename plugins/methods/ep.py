@@ -59,7 +59,8 @@ class EquilibriumPropagation(Method):
         readout: Literal["prediction_error", "displacement"] = Field("prediction_error", description="audited credit")
 
     passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
-    laws = Laws(exact_with={"beta": 1e-5, "steps": 2000})
+    # the displacement tends to the gradient times a positive matrix
+    laws = Laws(exact_with={"beta": 1e-5, "steps": 2000, "readout": "prediction_error"})
 
     @property
     def forward_passes(self) -> int:

@@ -43,7 +43,14 @@ class PredictiveCoding(LocalMethod):
         step_size: float = Field(0.1, gt=0.0, le=10.0, description="γ, size of a step; 1 is exact where fixed")
         fixed_prediction: bool = Field(False, description="predictions and Jacobians stay those of the forward pass")
 
-    passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    @property
+    def passport(self) -> Passport:
+        """At fixed predictions the credit is backpropagation's chain of Jacobians, whatever carries it."""
+        return Passport(
+            exact_hidden_gradients=self.params.fixed_prediction, weight_transport=True, extra_forward_passes=True,
+            non_local_state=True, exact_top_credit=True,
+        )  # fmt: skip
+
     laws = Laws(exact_with={"fixed_prediction": True, "step_size": 1.0})
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from bench_plugins.methods.redrawn import Redrawn
 from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
 from pydantic import Field
 from torch import Tensor
@@ -40,22 +41,38 @@ class SignSymmetry(SubstituteFeedback):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.layers = matrices(net)
+        self.noise = Redrawn(tools.generator, task.device)
         with torch.no_grad():
-            stds = {name: float(module.weight.square().mean().sqrt()) for name, module in self.layers.items()}
-        self.std = {name: std or default_std(self.layers[name]) for name, std in stds.items()}
-        if self.params.magnitude == "usf":
-            self.kept = {f"M_{name}": torch.tensor(std, device=task.device) for name, std in self.std.items()}
-        else:
-            self.redraw(tools.generator)
+            for name, module in self.layers.items():
+                s = module.weight.square().mean().sqrt()
+                s = s if s > 0 else torch.full_like(s, default_std(module))
+                self.kept[f"s_{name}"] = s.to(module.weight)
+        if self.params.magnitude == "frsf":
+            self.kept = self.magnitudes(tools.generator)
 
-    def redraw(self, generator: torch.Generator) -> None:
-        for name, module in self.layers.items():
-            M = self.std[name] * torch.randn(module.weight.shape, generator=generator)
-            self.kept[f"M_{name}"] = M.abs().to(module.weight)
+    def magnitudes(self, draws: torch.Generator) -> dict[str, Tensor]:
+        """|M| of every layer."""
+        return {
+            f"M_{name}": self.kept[f"s_{name}"]
+            * torch.randn(module.weight.shape, generator=draws).abs().to(module.weight)
+            for name, module in self.layers.items()
+        }
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        if self.params.magnitude == "brsf":
-            self.redraw(self.tools.generator)
+        self.noise.next()
 
     def feedback(self) -> Mapping[str, Tensor]:
-        return {name: self.kept[f"M_{name}"] * module.weight.sign() for name, module in self.layers.items()}
+        if self.params.magnitude == "usf":
+            M = {f"M_{name}": self.kept[f"s_{name}"] for name in self.layers}
+        else:
+            M = self.kept if self.params.magnitude == "frsf" else self.magnitudes(self.noise.generator())
+        return {name: M[f"M_{name}"] * module.weight.sign() for name, module in self.layers.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        redrawn = self.params.magnitude == "brsf"
+        return {**super().state_dict(), **(self.noise.state_dict() if redrawn else {})}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict({name: value for name, value in state.items() if name in self.kept})
+        if self.params.magnitude == "brsf":
+            self.noise.load_state_dict(state)

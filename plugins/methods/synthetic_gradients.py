@@ -23,7 +23,7 @@ class SyntheticGradients(LocalMethod):
 
         mean_batch ‖a_l − t_l‖²,   t_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1},
 
-    so that a step needs the derivative of one block at a time. `target: true` fits t_l = g_l by backpropagation: what the
+    so that a step needs the derivative of one block at a time. `target: exact` fits t_l = g_l by backpropagation: what the
     predictors can do where nothing is bootstrapped. `condition: label` shows M_l the one-hot label (the targets of a
     regression), `none` the state alone. M_l: LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a
     linear layer that starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay, clipped, before the
@@ -39,7 +39,7 @@ class SyntheticGradients(LocalMethod):
 
         normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
         condition: Literal["label", "none"] = Field("label", description="what a predictor sees beside the state")
-        target: Literal["bootstrapped", "true"] = Field("bootstrapped", description="true: the exact gradient")
+        target: Literal["bootstrapped", "exact"] = Field("bootstrapped", description="exact: g_l itself")
         hidden_layers: int = Field(1, ge=0, le=2, description="of a predictor; 0 is a linear one")
 
     laws = Laws(exact_top=True)
@@ -47,7 +47,7 @@ class SyntheticGradients(LocalMethod):
     @property
     def passport(self) -> Passport:
         return Passport(
-            exact_hidden_gradients=self.params.target == "true",
+            exact_hidden_gradients=self.params.target == "exact",
             weight_transport=True,
             labels_below_head=self.params.condition == "label",
             learned_feedback=True,
@@ -90,7 +90,7 @@ class SyntheticGradients(LocalMethod):
 
     def targets(self, states: States, y: Tensor, above: Sequence[Tensor]) -> Sequence[Tensor]:
         """t_0 … t_{L-1} from the credits a_1 … a_L."""
-        if self.params.target == "true":
+        if self.params.target == "exact":
             return exact_gradients(self.net, states.h[0], y)[:-1]
         found = []
         with torch.enable_grad():

@@ -129,9 +129,9 @@ def _panel(
         else alt.Axis(format="~g", tickCount=6, title=None)
     )
     y = alt.Y("value:Q", scale=scale, axis=axis)
-    x = alt.X(
-        "epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, tickCount=6, format="d"), scale=alt.Scale(nice=False)
-    )
+    last = max(item["epoch"] for item in values)
+    whole = alt.Axis(values=list(range(last + 1)), format="d") if last < 6 else alt.Axis(tickCount=6, format="d")
+    x = alt.X("epoch:Q", title="epoch", axis=whole, scale=alt.Scale(nice=False))
     colour = coloured(keys, "method")
     base = chart(values).encode(x=x, y=y, color=colour)
     layers: list[Any] = [
