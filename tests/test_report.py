@@ -408,6 +408,22 @@ def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_a_table_of_an_audit_fits_the_text_of_an_article(tmp_path: Path) -> None:
+    table = leaderboard(audit(), format="latex")
+    assert r"$\Gamma$ deep" in table
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + table + "\\end{document}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"],
+        cwd=tmp_path, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"Overfull" not in done.stdout
     assert (tmp_path / "t.pdf").stat().st_size > 10_000
 
 

@@ -10,7 +10,7 @@ why each method was walked back, what failed and how to read the figures; CSV an
 The terminal table fits `width` columns: columns go by importance, costs first, then texts are shortened (a distribution's name
 goes where the rule's is unambiguous), then labels are cut, each with a legend below. Under 40 columns it does not shrink further.
 Print it without markup (`click.echo`).
-LaTeX needs `\\usepackage{booktabs}`.
+LaTeX needs `\\usepackage{booktabs}` and has the columns that a page of text holds; Markdown and CSV have all.
 """
 
 from __future__ import annotations
@@ -136,8 +136,9 @@ COLUMNS = (
     Column("passes", "passes", True, _figure(passes)),
 )
 _SHORT_HEADERS = {"matched": "Δ pp", "bp": "Δ bp"}
-_BARE = {"matched": _matched, "bp": _bp, "gamma": _gamma}  # a terminal has no room for their intervals
+_BARE = {"matched": _matched, "bp": _bp, "gamma": _gamma}  # neither a terminal nor a page has room for their intervals
 _DROPPED = ("memory", "passes", "seconds", "three")  # before texts are shortened
+_PAGE = 105  # characters of \scriptsize in a line of an article
 _DROPPED_LATER = ("growth", "reference", "gamma", "passport", "bp")
 
 
@@ -344,25 +345,24 @@ def _markdown(groups: Sequence[Group], settings: Settings) -> str:
     return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
 
 
-def _latex_cell(column: Column, row: Row) -> str:
-    cell = column.cell(row)
-    text = escape.latex(cell.text)
-    if column.right and text.startswith("-") and cell.text != NONE:
-        text = "$-$" + text[1:]
-    return text + ("$^{\\dagger}$" if cell.struck else "")
+def _latex_cell(column: Column, cell: str) -> str:
+    text = escape.latex(cell)
+    return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
 
 
 def _latex(groups: Sequence[Group], settings: Settings) -> str:
+    """The table of a terminal of `_PAGE` columns, which is what a line of text holds."""
     if not groups:
         return notes.NOTHING + "\n"
     blocks = []
-    align = "".join("r" if column.right else "l" for column in COLUMNS)
-    heads = " & ".join(escape.latex(column.header) for column in COLUMNS)
-    footer = notes.of_all(groups, settings, (column.key for column in COLUMNS))
     for header, group in zip(notes.headers(groups), groups, strict=True):
+        columns, cells, legend = _fit(group, _PAGE, passports=False)
+        align = "".join("r" if column.right else "l" for column in columns)
+        heads = " & ".join(escape.latex(column.header) for column in columns)
         caption = escape.latex(f"{settings.title}: {header}" if settings.title else header)
-        rows = [" & ".join(_latex_cell(column, row) for column in COLUMNS) + r" \\" for row in group.rows]
-        lines = [rf"{escape.latex(line)}\par" for line in notes.of_group(group, settings) + footer]
+        rows = [" & ".join(map(_latex_cell, columns, line)) + r" \\" for line in cells]
+        said = notes.of_group(group, settings) + notes.of_all(groups, settings, [column.key for column in columns])
+        lines = [rf"{escape.latex(line)}\par" for line in legend + said]
         parts = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{2pt}", rf"\caption{{{caption}}}"]
         parts += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", heads + r" \\", r"\midrule", *rows, r"\bottomrule"]
         parts += [r"\end{tabular}", r"\par\medskip\raggedright", *lines, r"\end{table}"]
