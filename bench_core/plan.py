@@ -249,6 +249,13 @@ def _find(
     for number, diagnostic in enumerate(suite.diagnostics):
         entry = {key: value for key, value in diagnostic.as_dict().items() if key != "threshold"}
         diagnostics.append(look("diagnostic", entry, None, f"diagnostics[{number}]"))
+    for number, rule in enumerate(suite.exclude):
+        for kind in PARTS:
+            options = rule.get(kind, [])
+            for name in options if isinstance(options, list) else [options]:
+                look(kind, {"name": name}, None, f"exclude[{number}].{kind}")
+    if not specs:
+        raise SuiteError([suite.problem(None, "exclude", "leaves no cell to run")])
     if suite.depth_utility.floor not in ("matched", "bp"):
         look("method", {"name": suite.depth_utility.floor}, None, "depth_utility.floor")
     known = {name for item in registry.of_kind("diagnostic") for name in (item.component.name, item.full_name)}

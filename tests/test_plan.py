@@ -156,6 +156,9 @@ FAULTS = {
     "claim": (
         SUITE + "expect: [{figure: acuracy, method: dfa, at_least: 0, source: s}]\n",
         ["7:19: expect[0].figure: no figure or diagnostic 'acuracy'; did you mean accuracy?"]),
+    "excluded method": (
+        SUITE + "exclude: [{method: dfaa}]\n", ["7:20: exclude[0].method: unknown method 'dfaa'; did you mean dfa or fa?"]),
+    "all excluded": (SUITE + "exclude: [{method: dfa}]\n", ["7:10: exclude: leaves no cell to run"]),
     "floor": (
         SUITE + "depth_utility: {floor: nosuch}\n", ["7:24: depth_utility.floor: unknown method 'nosuch'; known: "]),
     "value": (SUITE.replace("width: 8", "width: 0"), ["2:29: arch.width: "]),

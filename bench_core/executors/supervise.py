@@ -97,8 +97,11 @@ def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Work
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True, pass_fds=[lock], env=variables, cwd=job.get("cwd"),
             )  # fmt: skip
-        spent = float((resume.header(store.resume_file(final)) or {}).get("seconds", 0.0))
-        worker = Worker(job, process, mark, store.stamp(final), spent, processes.killed_by_kernel())
+        saved = resume.header(store.resume_file(final)) or {}
+        worker = Worker(
+            job, process, mark, store.stamp(final), float(saved.get("seconds", 0.0)), processes.killed_by_kernel(),
+            epochs=int(saved.get("epoch", 0)),
+        )  # fmt: skip
         os.set_blocking(worker.pipe.fileno(), False)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it died already: `finish` says how

@@ -20,7 +20,7 @@ class NodePerturbation(LocalMethod):
 
     To first order δ = Σ_l ⟨g_l, ξ_l⟩, so E[a_l] = g_l, and over all D features of the states together
 
-        E‖a − g‖² = (D + 1)/K·‖g‖²,   expected cosine about sqrt(K/(K + D)):
+        E‖a − g‖² = (D + 1)/K·‖g‖²,   expected cosine about sqrt(K/(K + D)), sqrt(2/(π·D)) at K = 1:
 
     unbiased, and the worse the larger the network. A calibrator: whatever claims to be credit has to beat it at its cost. A
     calibrated measure sees its mean tend to the gradient as K grows. σ is absolute; in float32 δ carries an
