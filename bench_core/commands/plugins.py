@@ -158,7 +158,25 @@ def _wanted(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
     if any(trouble.distribution == normalised(entry["name"]) for trouble in registry.troubles):
         raise UsageError("; ".join(map(str, registry.troubles)))
     item = find(f"{kind}:{entry['name']}" if colon else entry["name"], registry)
-    yield item, {key: value for key, value in entry.items() if key != "name"}
+    options = {key: value for key, value in entry.items() if key != "name"}
+    if options:
+        _require_taken(item, options)
+    yield item, options
+
+
+def _require_taken(item: Installed, options: Mapping[str, Any]) -> None:
+    """Raises UsageError with everything that a component says against these options."""
+    from bench_core import resolve
+    from bench_core.explain import explain_all
+
+    asked = {"components": [[item.kind, item.full_name, options]], "trios": [], "data_dir": None, "devices": []}
+    (told,) = resolve.ask(asked)["components"]
+    wrong = [
+        f"{item.component.name}.{'.'.join(map(str, path))}: {what}" + (f"; {hint}" if hint else "")
+        for path, what, hint, _ in explain_all(told.get("invalid", ()), told.get("schema", {}))
+    ]
+    if wrong:
+        raise UsageError("\n".join(wrong))
 
 
 def _grade(counts: Counter[str]) -> str:
