@@ -52,6 +52,19 @@ def test_every_built_in_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sign_symmetry", {"magnitude": "brsf"}),
+        ("ep", {"readout": "displacement"}),
+        ("predictive_coding", {"fixed_prediction": True, "step_size": 1.0}),
+        ("synthetic_gradients", {"target": "exact"}),
+    ],
+)
+def test_an_option_that_changes_what_a_rule_uses_changes_what_it_declares(name: str, options: dict[str, Any]) -> None:
+    assert failed(outcomes(f"method:bench-core/{name}", options=options)) == {}
+
+
+@pytest.mark.parametrize(
     "good", [Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic]
 )
 def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
