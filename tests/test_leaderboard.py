@@ -142,6 +142,13 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
     assert "further read-outs" not in lost
 
 
+def test_credit_against_the_gradient_is_asked_about() -> None:
+    asked = "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"
+    assert asked in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.9)), width=None)
+    assert asked not in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.1)), width=None)
+    assert asked not in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(b=1e-9, gamma=-0.9)), width=None)
+
+
 def test_ties_share_a_rank() -> None:
     records = seeds(DFA, [0.30, 0.34, 0.31]) + seeds("bench-core/fa", [0.31, 0.32, 0.32]) + seeds(BP, [0.6, 0.61, 0.6])
     assert {row[1]: row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]} == {

@@ -30,6 +30,7 @@ from bench_core.verdict import Group, Row, Settings, is_finished
 
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
+AGAINST = -0.5
 _SHOWN = 6  # names in a list before "and k more"
 
 
@@ -102,20 +103,27 @@ def _gathered(group: Group) -> list[str]:
     silent: dict[tuple[str, str], set[str]] = defaultdict(set)
     floors: dict[str, set[str]] = defaultdict(set)
     struck: dict[str, list[str]] = defaultdict(list)
-    unbounded, warming = [], []
+    unbounded, warming, against = [], [], []
     for row in group.rows:
         for run in row.runs:
             for letter, reason in run.judgement.not_diagnostic:
                 silent[letter, reason].add(row.label)
         if row.role != "floor" and row.finished and row.floor.mean is None:
             floors[row.floor.reason].add(row.label)
-        if (why_struck := gamma(row).not_diagnostic) is not None:
-            struck[why_struck].append(row.label)
-        if not gamma(row).in_use:
+        found = gamma(row)
+        if found.not_diagnostic is not None:
+            struck[found.not_diagnostic].append(row.label)
+        elif found.estimate is not None and found.estimate.mean < AGAINST:
+            against.append(row.label)
+        if not found.in_use:
             warming.append(row.label)
         if NOT_FINITE in (growth(row).note, reference(row).note):
             unbounded.append(row.label)
     lines = [f"† Γ means nothing for {listed(names)}: {reason}" for reason, names in sorted(struck.items())]
+    if against:
+        lines.append(
+            f"Γ deep of {listed(against)} is under {AGAINST}: such credit points against the gradient; is its sign right?"
+        )
     lines += [f"‡ Γ of {listed(warming)}: {NOT_IN_USE}"] if warming else []
     lines += [f"{k} not diagnostic for {listed(sorted(v))}: {reason}" for (k, reason), v in sorted(silent.items())]
     lines += [f"d not measured for {listed(sorted(names))}: {reason}" for reason, names in sorted(floors.items())]
