@@ -1,0 +1,126 @@
+"""The golden figures: what every rule computes in five steps, and what every diagnostic reads from it, against stored numbers.
+
+They guard `numerics`: numbers that move fail here until somebody says that they were meant to. How the figures are made, and why
+they are the same on other processors and with other versions of torch: tests/golden/compute.py.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from golden import compute
+
+import bench_core.local
+import bench_core.streams
+
+SHOWN = 12
+ADVICE = (
+    "If you meant to change these numbers, raise `numerics` of the component concerned (a method, an architecture, a diagnostic; "
+    "of the training, where it is the loop, the update or the streams) and run `python tests/golden/make.py {rules}`; "
+    "otherwise it is a fault."
+)
+
+
+def complaint(rule: str, arch: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What to tell whoever moved the figures of a pair, or None where they agree."""
+    found = compute.beyond(compute.differences(stored, now))
+    if not found:
+        return None
+    lines = [f"{rule} on {arch}: {len(found)} golden figures moved"]
+    lines += [f"  {one}" for one in sorted(found, key=lambda one: -one.relative)[:SHOWN]]
+    lines += [f"  … and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return "\n".join([*lines, ADVICE.format(rules=rule)])
+
+
+def stale(rule: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What to tell whoever raised `numerics` without new figures, or None where it stands as stored."""
+    if not (found := compute.differences(stored, now)):
+        return None
+    listed = "; ".join(f"{one.where} is {one.now} and was {one.stored}" for one in found)
+    return (
+        f"numerics of tests/golden/{rule}.json: {listed}. The figures are those of other numerics than today's code "
+        f"declares: run `python tests/golden/make.py {rule}` and check them in with the change."
+    )
+
+
+def test_every_rule_has_its_figures_and_no_other() -> None:
+    files = {path.stem for path in compute.FOLDER.glob("*.json")}
+    assert files == set(compute.rules()), "run `python tests/golden/make.py RULE` for what is new, delete what is gone"
+    for rule in sorted(files):
+        assert set(compute.read(rule)) == {"numerics", *compute.ARCHS}
+
+
+@pytest.mark.parametrize("rule", compute.rules())
+def test_the_figures_are_those_of_todays_numerics(rule: str) -> None:
+    if message := stale(rule, compute.read(rule)["numerics"], compute.numerics(rule)):
+        pytest.fail(message)
+
+
+@pytest.mark.parametrize("arch", compute.ARCHS)
+@pytest.mark.parametrize("rule", compute.rules())
+def test_the_figures_have_not_moved(rule: str, arch: str) -> None:
+    if message := complaint(rule, arch, compute.read(rule)[arch], compute.figures(rule, arch)):
+        pytest.fail(message)
+
+
+# ------------------------------------------------------------------------------------------------ that they could have moved
+
+
+def moved(rule: str, arch: str) -> str:
+    """The complaint about a pair's figures as they are computed now; fails where there is none."""
+    message = complaint(rule, arch, compute.read(rule)[arch], compute.figures(rule, arch))
+    assert message is not None, "nothing was noticed"
+    assert "float64 tensors" in message
+    return message
+
+
+def test_another_eps_of_the_rms_is_noticed() -> None:
+    rms = bench_core.local.rms
+
+    def other(credit: torch.Tensor, eps: float, *more: Any) -> torch.Tensor:
+        return rms(credit, 1.1 * eps, *more)
+
+    with patch.object(bench_core.local, "rms", other):
+        assert "python tests/golden/make.py dfa" in moved("dfa", "resmlp")
+
+
+def test_another_derivation_of_the_streams_is_noticed() -> None:
+    with patch.object(bench_core.streams, "blake2b", partial(blake2b, person=b"other")):
+        moved("bp", "vit_mini")  # the order and the crops are all that it draws beside its network
+
+
+def test_a_slightly_other_clipping_is_noticed() -> None:
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def other(parameters: Any, max_norm: float, **more: Any) -> Any:
+        return clip(parameters, max_norm * (1 + 1e-6), **more)
+
+    with patch.object(torch.nn.utils, "clip_grad_norm_", other):
+        moved("ep", "vit_mini")
+
+
+def test_a_raised_number_without_new_figures_is_noticed() -> None:
+    stored = compute.numerics("bp")
+    raised = json.loads(json.dumps(stored)) | {"method": 2}
+    assert stale("bp", stored, stored) is None
+    message = stale("bp", stored, raised)
+    assert message is not None
+    assert "method is 2 and was 1" in message
+    assert "make.py bp" in message
+
+
+def test_what_is_missing_or_new_is_noticed() -> None:
+    stored = {"float64": {"tensors": {"net.w": {"norm": 1.0}}}}
+    for now in (
+        {"float64": {"tensors": {}}},
+        {"float64": {"tensors": {"net.w": {"norm": "nan"}}}},
+        {"refused": "why"},
+    ):
+        assert complaint("bp", "resmlp", stored, now) is not None
+    assert complaint("bp", "resmlp", {"refused": "one"}, {"refused": "put otherwise"}) is None
