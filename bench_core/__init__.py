@@ -9,7 +9,7 @@ __all__ = ["__version__", "run_suite"]
 def __getattr__(name: str) -> Any:
     """`bench_core.run_suite`, imported on first use so that `import bench_core` stays light."""
     if name == "run_suite":
-        from bench_core.runner import run_suite
+        from bench_core.execution.runner import run_suite
 
         return run_suite
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

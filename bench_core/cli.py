@@ -45,10 +45,14 @@ class Grouped(click.Group):
     """Lists commands in the order in which a newcomer meets them; one without a place there comes last."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in ORDER if name in self.commands] + [name for name in self.commands if name not in ORDER]
+        return [name for name in ORDER if name in self.commands] + [
+            name for name in self.commands if name not in ORDER
+        ]
 
 
-@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="bench")
 def bench() -> None:
     """Audit learning rules that replace or approximate backpropagation.
@@ -60,14 +64,30 @@ def bench() -> None:
 @bench.command()
 @suite_options
 @click.option(
-    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once; default: one per core or GPU slot."
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Cells at once; default: one per core or GPU slot.",
 )
-@click.option("--per-gpu", type=click.IntRange(1, 64), default=1, show_default=True, help="Cells at once on one GPU.")
 @click.option(
-    "--executor", default="local", show_default=True, metavar="NAME", help="local, ray, slurm, or a plugin's."
+    "--per-gpu",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Cells at once on one GPU.",
 )
 @click.option(
-    "--executor-set", multiple=True, metavar="KEY=VALUE", help="A setting of the executor, such as partition=gpu."
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="local, ray, slurm, or a plugin's.",
+)
+@click.option(
+    "--executor-set",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the executor, such as partition=gpu.",
 )
 @click.option(
     "--report/--no-report",
@@ -91,9 +111,9 @@ def run(
     """
     from functools import partial
 
-    from bench_core import progress
-    from bench_core.executors import Options
-    from bench_core.runner import carry_out, executor_named
+    from bench_core.commands import progress
+    from bench_core.execution.executors import Options
+    from bench_core.execution.runner import carry_out, executor_named
 
     if wrong := [text for text in executor_set if "=" not in text]:
         raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
@@ -111,7 +131,9 @@ def run(
             lambda line: click.echo(f"warning: {line}", err=True),
         )  # fmt: skip
     except KeyboardInterrupt:
-        click.echo("\ninterrupted: finished cells are kept; the same command goes on from there", err=True)
+        click.echo(
+            "\ninterrupted: finished cells are kept; the same command goes on from there", err=True
+        )
         sys.exit(Exit.INTERRUPTED)
     show([plan.folder], "table")
     if wants_report:
@@ -123,16 +145,30 @@ def run(
     for record in failed:
         click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
     reused_cells = {cell.identity for cell in plan.cells if cell.action == "reuse"}
-    if again := sum(record.status != "diverged" and record.identity in reused_cells for record in failed):
-        click.echo(f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True)
+    if again := sum(
+        record.status != "diverged" and record.identity in reused_cells for record in failed
+    ):
+        click.echo(
+            f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True
+        )
     sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
 
 
 @bench.command()
 @click.argument("results", nargs=-1, type=PATH)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
-@click.option("--by-passport", "passports", is_flag=True, help="Rules that use the same information stand together.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file instead.",
+)
+@click.option(
+    "--by-passport",
+    "passports",
+    is_flag=True,
+    help="Rules that use the same information stand together.",
+)
 def leaderboard(results: tuple[Path, ...], form: str, output: Path | None, passports: bool) -> None:
     """Rank the methods of results folders, with verdicts. Default: results."""
     show(list(results) or [Path("results")], form, output, passports)
@@ -140,10 +176,10 @@ def leaderboard(results: tuple[Path, ...], form: str, output: Path | None, passp
 
 def show(roots: list[Path], form: str, output: Path | None = None, passports: bool = False) -> None:
     """Print the leaderboards of all suites under the given folders."""
-    from bench_core.distance import attach
+    from bench_core.analysis.distance import attach
     from bench_core.report.tables import leaderboards
     from bench_core.report.terminal import say
-    from bench_core.store import replace_file
+    from bench_core.results.store import replace_file
 
     suites, _ = gathered(tuple(roots))
     for found in suites:
@@ -157,7 +193,8 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
         body = "no runs yet: `bench run SUITE` makes some\n"
     elif form == "table":
         body = "\n\n".join(
-            f"{found.name}: {leaderboards([found], width=width, passports=passports)}" for found in suites
+            f"{found.name}: {leaderboards([found], width=width, passports=passports)}"
+            for found in suites
         )
     else:
         body = leaderboards(suites, form, passports=passports)  # type: ignore[arg-type]
@@ -174,10 +211,11 @@ def list_(kind: str | None) -> None:
     """List installed components, each with its source, and suites."""
     from tabulate import tabulate
 
-    from bench_core import plugins
-    from bench_core.api import Component
+    from bench_core.registry import plugins
+    from bench_core.registry.component import Component
+    from bench_core.registry.registry import KINDS
     from bench_core.report.escape import visible
-    from bench_core.suite_load import installed_suites, title_of
+    from bench_core.suite.load import installed_suites, title_of
 
     registry = plugins.load()
     for trouble in registry.troubles:
@@ -188,14 +226,20 @@ def list_(kind: str | None) -> None:
 
     rows = [
         [item.kind, item.short_name, sourced(item.component), f"{item.distribution} {item.version}"]
-        for each in plugins.KINDS
+        for each in KINDS
         for item in registry.of_kind(each)
         if kind in (None, f"{each}s")
     ]
     if kind in (None, "suites"):
-        rows += [["suite", name, visible(title_of(name)), "bench-core"] for name in installed_suites()]
+        rows += [
+            ["suite", name, visible(title_of(name)), "bench-core"] for name in installed_suites()
+        ]
     heads = ["kind", "name", "what it is", "from"]
-    others = sum(max(len(heads[i]), *(len(row[i]) for row in rows)) + 2 for i in (0, 1, 3)) if rows else 0
+    others = (
+        sum(max(len(heads[i]), *(len(row[i]) for row in rows)) + 2 for i in (0, 1, 3))
+        if rows
+        else 0
+    )
     widths = [None, None, max(terminal_width() - others, 20), None]
     click.echo(tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths))
 
@@ -205,7 +249,7 @@ def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     import json
 
-    from bench_core.suite import suite_schema
+    from bench_core.suite.model import suite_schema
 
     click.echo(json.dumps(suite_schema(), indent=2))
 
@@ -258,7 +302,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            click.echo(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", err=True)
+            click.echo(
+                f"error: cannot write {error.filename or 'the output'}: {error.strerror}", err=True
+            )
             os._exit(Exit.USAGE)  # without the flush that would fail again
         import traceback
 

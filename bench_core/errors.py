@@ -76,7 +76,9 @@ class SuiteError(UsageError):
 class PluginError(BenchError):
     """A component of a distribution failed outside a cell: at import, at validation, at a capability check."""
 
-    def __init__(self, distribution: str, version: str, component: str, phase: str, reason: str) -> None:
+    def __init__(
+        self, distribution: str, version: str, component: str, phase: str, reason: str
+    ) -> None:
         self.distribution, self.version, self.component = distribution, version, component
         self.phase, self.reason = phase, reason
         super().__init__(f"{distribution} {version}: {component}: {phase}: {reason}")

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bench", "conformance of bench plugins")
     group.addoption(
-        "--bench-check", action="append", default=[], metavar="NAME", help="check this component (repeatable)"
+        "--bench-check",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="check this component (repeatable)",
     )
 
 
@@ -34,7 +38,9 @@ class CheckItem(pytest.Item):
         return self.path, None, self.name
 
 
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
     from bench_core.errors import BenchError
 
     for name in config.getoption("--bench-check"):
@@ -45,5 +51,6 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         except BenchError as error:
             raise pytest.UsageError(str(error)) from None
         items += [
-            CheckItem.from_parent(session, name=f"bench[{each.subject}]::{each.name}", bound=each) for each in bound
+            CheckItem.from_parent(session, name=f"bench[{each.subject}]::{each.name}", bound=each)
+            for each in bound
         ]

@@ -1,7 +1,7 @@
 """What a CIFAR-10 epoch of resmlp/dfa costs in the runner, against the least it could cost and against a plain loop.
 
     floor   the matrix products of an epoch, the fused AdamW steps and the augmentation, each timed alone
-    runner  an epoch of bench_core.train on the same machine in the same run (evaluation and audits timed apart)
+    runner  an epoch of bench_core.training.loop on the same machine in the same run (evaluation and audits timed apart)
     plain   torchvision transforms, a DataLoader with 0 workers, one optimiser per block, .item() every step
 
 All on one thread, `--repeats` times; medians are printed. Reach: runner ≤ 1.6 × floor, plain ≥ 3 × runner. The runner's parts run
@@ -33,12 +33,13 @@ from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from torch import nn
 from torch.nn import functional as F
 
-from bench_core import processor
-from bench_core.audit import Audit, measure
-from bench_core.data import Data
-from bench_core.local import Updater
-from bench_core.streams import stream
-from bench_core.train import evaluate, set_up, train
+from bench_core.execution.cell import measure
+from bench_core.training import processor
+from bench_core.training.audit import Audit
+from bench_core.training.data import Data
+from bench_core.training.loop import evaluate, set_up, train
+from bench_core.training.optimizer import Updater
+from bench_core.training.rng import stream
 
 N, D, L, C, X = 128, 256, 4, 10, 3072
 TRAINING = {
@@ -102,7 +103,10 @@ def fresh(data: Data) -> tuple[ResMLP, DirectFeedbackAlignment]:
 def audits(data: Data, final: bool) -> float:
     """The diagnostics after an epoch, or also those of a finished cell, on a fresh network."""
     net, method = fresh(data)
-    kinds = [getattr(import_module(m), c) for m, _, c in (entry.target.partition(":") for entry in bench_diagnostics())]
+    kinds = [
+        getattr(import_module(m), c)
+        for m, _, c in (entry.target.partition(":") for entry in bench_diagnostics())
+    ]
     initial = {name: value.clone() for name, value in net.state_dict().items()}
 
     def every() -> None:
@@ -126,12 +130,17 @@ def plain(root: Path) -> float:
         transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     ]
     loader = torch.utils.data.DataLoader(
-        CIFAR10(root, train=True, transform=transforms.Compose(steps)), batch_size=N, shuffle=True, drop_last=True
+        CIFAR10(root, train=True, transform=transforms.Compose(steps)),
+        batch_size=N,
+        shuffle=True,
+        drop_last=True,
     )
     torch.manual_seed(0)
     net = ResMLP(ResMLP.Params(), (3, 32, 32), C)
     parts = [net.embed, *net.blocks, net.readout]
-    optimisers = [torch.optim.AdamW(part.parameters(), lr=1e-3, weight_decay=0.01) for part in parts]
+    optimisers = [
+        torch.optim.AdamW(part.parameters(), lr=1e-3, weight_decay=0.01) for part in parts
+    ]
     feedback = [torch.randn(C, D) / C**0.5 for _ in range(L)]
 
     def update(part: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
@@ -152,7 +161,9 @@ def plain(root: Path) -> float:
             credits = [a / (a.square().mean(1, keepdim=True).sqrt() + 1e-6) for a in credits]
             update(net.embed, optimisers[0], (net.embed(x) * credits[0]).sum(1).mean())
             for index, block in enumerate(net.blocks):
-                update(block, optimisers[1 + index], (block(h[index]) * credits[index]).sum(1).mean())
+                update(
+                    block, optimisers[1 + index], (block(h[index]) * credits[index]).sum(1).mean()
+                )
             update(net.readout, optimisers[-1], F.cross_entropy(net.readout(h[-1]), y))
 
     return timed(epoch)
@@ -195,8 +206,12 @@ def child(group: str, data_dir: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("BENCH_DATA_DIR", "data")))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path(os.environ.get("BENCH_DATA_DIR", "data"))
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--child", choices=["torch", "runner"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -207,9 +222,18 @@ def main() -> None:
     library = ""
     for _ in range(arguments.repeats):
         for group in ("torch", "runner"):
-            command = [sys.executable, __file__, "--child", group, "--data-dir", str(arguments.data_dir)]
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                group,
+                "--data-dir",
+                str(arguments.data_dir),
+            ]
             own = {"BENCH_MATMUL": "torch"} if group == "torch" else {}
-            done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True
+            )
             told = json.loads(done.stdout)
             library = told["library"]
             for name, value in told["times"].items():
@@ -226,13 +250,17 @@ def main() -> None:
     training = median["runner, training"]
     print(f"runner / floor           {training / floor:7.2f}     (reach: at most 1.6)")
     print(f"runner / its own floor   {training / own_floor:7.2f}")
-    print(f"plain / runner           {median['plain loop'] / training:7.2f}     (reach: at least 3)")
+    print(
+        f"plain / runner           {median['plain loop'] / training:7.2f}     (reach: at least 3)"
+    )
     overhead = (median["runner, test accuracy"] + median["runner, diagnostics"]) / training
     print(
         f"accuracy + diagnostics   {100 * overhead:6.1f} %    of the training of an epoch (reach: diagnostics under 15 %)"
     )
     whole = median["finished cell, all of them"] / training
-    print(f"all diagnostics          {100 * whole:6.1f} %    of the training of an epoch, once (reach: under 100 %)")
+    print(
+        f"all diagnostics          {100 * whole:6.1f} %    of the training of an epoch, once (reach: under 100 %)"
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from folders import write  # noqa: E402
 from records import PASSPORT, SICK, frozen, measured, run, seeds  # noqa: E402
 
-from bench_core.record import RunRecord  # noqa: E402
+from bench_core.results.record import RunRecord  # noqa: E402
 
 METHODS = ("bp", "fa", "dfa", "state_bridge", "credit_bridge", "ep")
 FIELDS = {
@@ -48,12 +48,16 @@ def command(*arguments: object) -> Cost:
     """`bench` in a process of its own."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench_core", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "bench_core", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if status != 0:
-        raise SystemExit(f"bench {arguments[0]} failed: {process.stderr.read().decode() if process.stderr else ''}")
+        raise SystemExit(
+            f"bench {arguments[0]} failed: {process.stderr.read().decode() if process.stderr else ''}"
+        )
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -75,12 +79,16 @@ def many(count: int) -> list[RunRecord]:
         for seed in range(5):
             value = 0.3 + 1e-4 * ((k * 7 + seed * 13) % 1000)
             made.append(run(f"lab/rule{k}", seed, value, **FIELDS))
-            made.append(run(f"lab/rule{k}", seed, value - 0.01, params={"freeze": "blocks"}, **FIELDS))
+            made.append(
+                run(f"lab/rule{k}", seed, value - 0.01, params={"freeze": "blocks"}, **FIELDS)
+            )
     return made
 
 
 def told(what: str, cost: Cost, promise: str, more: str = "") -> None:
-    print(f"{what:46} {cost.wall:6.2f} s wall {cost.cpu:6.2f} s cpu {cost.peak_mb:6.0f} MB{more}   promised: {promise}")
+    print(
+        f"{what:46} {cost.wall:6.2f} s wall {cost.cpu:6.2f} s cpu {cost.peak_mb:6.0f} MB{more}   promised: {promise}"
+    )
 
 
 def main() -> None:
@@ -92,16 +100,29 @@ def main() -> None:
         write(home / "a", audit6(), 100, suite="audit6", title="Audit of six rules")
         rows = sum(path.stat().st_size for path in home.rglob("epochs.jsonl"))
         runs = [path.stat().st_size for path in home.rglob("run.json")]
-        print(f"36 cells of 100 epochs: {rows / 36 / 101:.0f} B a row, run.json {sum(runs) / len(runs):.0f} B")
+        print(
+            f"36 cells of 100 epochs: {rows / 36 / 101:.0f} B a row, run.json {sum(runs) / len(runs):.0f} B"
+        )
         page = home / "report.html"
         cost = command("report", home / "a", "-o", page)
-        told("bench report, audit6", cost, "5 s, 2 MB", f", page {page.stat().st_size / 1e6:.2f} MB")
+        told(
+            "bench report, audit6", cost, "5 s, 2 MB", f", page {page.stat().st_size / 1e6:.2f} MB"
+        )
         write(home / "b", many(100), None)
         told("bench leaderboard, 100 folders", command("leaderboard", home / "b"), "1.5 s")
         write(home / "c", many(count), None)
-        told(f"bench leaderboard, {count:,} folders", command("leaderboard", home / "c"), "10 s, 1 GB")
+        told(
+            f"bench leaderboard, {count:,} folders",
+            command("leaderboard", home / "c"),
+            "10 s, 1 GB",
+        )
         cost = command("report", home / "c", "-o", page)
-        told(f"bench report, {count:,} folders", cost, "10 s, 5 MB", f", page {page.stat().st_size / 1e6:.2f} MB")
+        told(
+            f"bench report, {count:,} folders",
+            cost,
+            "10 s, 5 MB",
+            f", page {page.stat().st_size / 1e6:.2f} MB",
+        )
 
 
 if __name__ == "__main__":

@@ -102,13 +102,18 @@ def workers(home: Path, data_dir: str, repeats: int) -> None:
                 run(home, "run", "batch.yaml", "--results", f"results-{count}-{repeat}", "--workers", str(count),
                     "--data-dir", data_dir)[0]
             )  # fmt: skip
-            print(f"4 CIFAR-10 cells, {count} worker{'s' if count > 1 else ''}: {seconds[-1]:.1f} s", flush=True)
+            print(
+                f"4 CIFAR-10 cells, {count} worker{'s' if count > 1 else ''}: {seconds[-1]:.1f} s",
+                flush=True,
+            )
     ratio = median(took[1]) / median(took[2])
     print(f"two workers finish {ratio:.2f} x sooner (medians, n = {repeats})")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["plan", "supervisor", "workers"])
     parser.add_argument("--data-dir", default=os.environ.get("BENCH_DATA_DIR", "data"))
     parser.add_argument("--repeats", type=int, default=3)

@@ -15,8 +15,12 @@ from typing import Any
 import forged
 import pytest
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests raise it
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores: more threads only wait for each other
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's background job ignores it, and tests raise it
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two test processes on two cores: more threads only wait for each other
 
 COMMAND = Path(sys.executable).with_name("bench")
 HANG = 240  # seconds after which a test is ended rather than the suite held up
@@ -32,7 +36,9 @@ training: {epochs: 1, batch_size: 64}
 """
 
 
-def fake_dist(home: Path, name: str, module: str, source: str, *, version: str = "1.0", entry: str = "it") -> None:
+def fake_dist(
+    home: Path, name: str, module: str, source: str, *, version: str = "1.0", entry: str = "it"
+) -> None:
     """An installed distribution with one plugin module, as pip would leave it in `home`."""
     info = home / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -49,7 +55,9 @@ def plugin(hook: str, body: str) -> str:
 def environment(path: Sequence[Path] = (), **more: str) -> dict[str, str]:
     """This process's environment without what would change the command, with `path` in front."""
     kept = {
-        key: value for key, value in os.environ.items() if key not in ("BENCH_DATA_DIR", "COLUMNS", "PYTHONHASHSEED")
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("BENCH_DATA_DIR", "COLUMNS", "PYTHONHASHSEED")
     }
     before = [kept["PYTHONPATH"]] if kept.get("PYTHONPATH") else []
     return {
@@ -68,7 +76,11 @@ class Bench:
     cwd: Path
 
     def __call__(
-        self, *arguments: Any, path: Sequence[Path] = (), env: dict[str, str] | None = None, **options: Any
+        self,
+        *arguments: Any,
+        path: Sequence[Path] = (),
+        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> Any:
         return subprocess.run(
             [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})), timeout=HANG,

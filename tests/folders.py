@@ -10,8 +10,9 @@ from typing import Any
 
 from records import audit, frozen, seeds
 
-from bench_core import store
-from bench_core.record import FileSum, RunRecord, jsonable
+from bench_core.results import store
+from bench_core.results.hashing import jsonable
+from bench_core.results.record import FileSum, RunRecord
 
 
 def rows(record: RunRecord, epochs: int) -> list[dict[str, Any]]:
@@ -24,9 +25,17 @@ def rows(record: RunRecord, epochs: int) -> list[dict[str, Any]]:
         growth, reference = 1.05 * (a / 1.05) ** part, 1.0 * (b / 1.0) ** part
         h = [8.8 * growth**k for k in range(5)]
         g = [reference] * 5
-        measurements = {name: item.model_dump(mode="json") for name, item in record.measurements.items()}
-        measurements["scale_growth"] |= {"value": growth, "details": {"h": h, "growth": [growth] * 4}}
-        measurements["reference_floor"] |= {"value": reference, "details": {"g": g, "mean_128": reference / 128}}
+        measurements = {
+            name: item.model_dump(mode="json") for name, item in record.measurements.items()
+        }
+        measurements["scale_growth"] |= {
+            "value": growth,
+            "details": {"h": h, "growth": [growth] * 4},
+        }
+        measurements["reference_floor"] |= {
+            "value": reference,
+            "details": {"g": g, "mean_128": reference / 128},
+        }
         accuracy = 0.1 + part * ((record.accuracy or 0.1) - 0.1)
         made.append(
             {"epoch": epoch, "learning_rate": 1e-3, "accuracy": accuracy, "train_loss": 2.3 - part, "test_loss": 2.3 - part,
@@ -36,7 +45,11 @@ def rows(record: RunRecord, epochs: int) -> list[dict[str, Any]]:
 
 
 def write(
-    root: Path, records: Iterable[RunRecord], epochs: int | None = 3, suite: str = "audit5", **suite_json: Any
+    root: Path,
+    records: Iterable[RunRecord],
+    epochs: int | None = 3,
+    suite: str = "audit5",
+    **suite_json: Any,
 ) -> Path:
     """results/<suite>/<identity>/ for each record (identities are made up); `epochs` None: without epochs.jsonl."""
     folder = root / suite
@@ -47,10 +60,16 @@ def write(
         home.mkdir()
         files = {}
         if epochs is not None and record.status == "done":
-            text = "".join(json.dumps(jsonable(row)) + "\n" for row in rows(record, epochs)).encode()
+            text = "".join(
+                json.dumps(jsonable(row)) + "\n" for row in rows(record, epochs)
+            ).encode()
             (home / "epochs.jsonl").write_bytes(text)
-            files["epochs.jsonl"] = FileSum(bytes=len(text), blake2b=blake2b(text, digest_size=16).hexdigest())
-        made = store.sealed(record.model_copy(update={"identity": identity, "suite": suite, "files": files}))
+            files["epochs.jsonl"] = FileSum(
+                bytes=len(text), blake2b=blake2b(text, digest_size=16).hexdigest()
+            )
+        made = store.sealed(
+            record.model_copy(update={"identity": identity, "suite": suite, "files": files})
+        )
         (home / "run.json").write_text(made.to_json(), encoding="utf-8")
     store.write_suite(folder, {"name": suite, **suite_json})
     return folder
@@ -69,7 +88,10 @@ def audit_folder(root: Path, epochs: int = 6) -> Path:
 
 def sweep_folder(root: Path) -> Path:
     """dfa over λ, normalisation and depth; bp beside it."""
-    records = [*seeds("bench-core/bp", [0.60, 0.61, 0.62]), *frozen("bench-core/dfa", [0.35, 0.35, 0.36])]
+    records = [
+        *seeds("bench-core/bp", [0.60, 0.61, 0.62]),
+        *frozen("bench-core/dfa", [0.35, 0.35, 0.36]),
+    ]
     for k, penalty in enumerate((0.0, 1e-4, 1e-2)):
         values = [0.30 + 0.02 * k, 0.31 + 0.02 * k, 0.32 + 0.02 * k]
         records += seeds("bench-core/dfa", values, params={"penalty": penalty})
@@ -79,10 +101,15 @@ def sweep_folder(root: Path) -> Path:
         item.model_copy(
             update={
                 "cell": item.cell.model_copy(
-                    update={"arch": item.cell.arch.model_copy(update={"params": {**item.cell.arch.params, "depth": 8}})}
+                    update={
+                        "arch": item.cell.arch.model_copy(
+                            update={"params": {**item.cell.arch.params, "depth": 8}}
+                        )
+                    }
                 )
             }
         )
-        for item in seeds("bench-core/bp", [0.58, 0.59, 0.60]) + seeds("bench-core/dfa", [0.25, 0.26, 0.27])
+        for item in seeds("bench-core/bp", [0.58, 0.59, 0.60])
+        + seeds("bench-core/dfa", [0.25, 0.26, 0.27])
     ]
     return write(root, records + deeper, None, suite="sweeps")

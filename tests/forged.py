@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench_core import store
-from bench_core.executors import Options, local
-from bench_core.plan import PlannedCell
-from bench_core.record import Cell, ComponentRef
+from bench_core.execution.executors import Options, local
+from bench_core.execution.plan import PlannedCell
+from bench_core.results import store
+from bench_core.results.record import Cell, ComponentRef
 
 PYTHON = sys.executable
 FORGED = """
@@ -40,7 +40,12 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         events: list[dict[str, Any]] = []
         folder = store.open_suite_folder(tmp_path, "s")
         planned = [cell(folder / f"{number:032x}", device) for number in range(cells)]
-        local.execute(planned, lambda c: job(c, budget), lambda c, event: events.append(event), Options(**options))
+        local.execute(
+            planned,
+            lambda c: job(c, budget),
+            lambda c, event: events.append(event),
+            Options(**options),
+        )
         return events
 
     return run
@@ -50,7 +55,16 @@ def cell(folder: Path, device: str = "cpu") -> PlannedCell:
     ref = ComponentRef(name="bench-core/bp")
     resolved = Cell(method=ref, arch=ref, dataset=ref, data={}, training={"threads": 1}, seed=1)
     return PlannedCell(
-        resolved, folder.name, folder, device, {}, "", {}, "run", "no run of this identity yet", store.stamp(folder)
+        resolved,
+        folder.name,
+        folder,
+        device,
+        {},
+        "",
+        {},
+        "run",
+        "no run of this identity yet",
+        store.stamp(folder),
     )
 
 

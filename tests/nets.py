@@ -12,8 +12,8 @@ from bench_plugins.methods import bench_methods
 from torch import nn
 
 from bench_core.api import LocalMethod, Method, Net
-from bench_core.data import Data
-from bench_core.train import set_up
+from bench_core.training.data import Data
+from bench_core.training.loop import set_up
 
 TRAINING = {
     "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
@@ -41,7 +41,9 @@ LOCAL = [
 ]  # their blocks learn on the forward pass
 
 
-def toy_data(n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, test: int = 1280) -> Data:
+def toy_data(
+    n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, test: int = 1280
+) -> Data:
     """Gaussian inputs labelled by a random linear map."""
     draws = torch.Generator().manual_seed(seed)
     x = torch.randn(n + test, features, generator=draws)
@@ -49,7 +51,9 @@ def toy_data(n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, 
     return Data(x[:n], y[:n], x[n:], y[n:], classes)
 
 
-def resmlp(seed: int = 0, shape: tuple[int, ...] = (12,), classes: int = 5, **params: Any) -> ResMLP:
+def resmlp(
+    seed: int = 0, shape: tuple[int, ...] = (12,), classes: int = 5, **params: Any
+) -> ResMLP:
     torch.manual_seed(seed)
     return ResMLP(ResMLP.Params.model_validate({"width": 16, "depth": 3, **params}), shape, classes)
 
@@ -75,13 +79,17 @@ class LinearNet(Net):
         self.readout = nn.Linear(width, classes, bias=False)
 
 
-def ready(method: Method, net: Net, data: Data, seed: int = 0, **training: Any) -> tuple[Method, Net]:
+def ready(
+    method: Method, net: Net, data: Data, seed: int = 0, **training: Any
+) -> tuple[Method, Net]:
     """The method set up on the net as a worker does it."""
     set_up(method, net, data, {**TRAINING, **training}, seed)
     return method, net
 
 
-def gradients(method: Method, net: Net, x: torch.Tensor, y: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
+def gradients(
+    method: Method, net: Net, x: torch.Tensor, y: torch.Tensor, epoch: int = 0
+) -> dict[str, torch.Tensor]:
     """The gradient of every parameter that one step of the method descends, before clipping; nothing is updated."""
     updater = method.tools.updater
     updater.clip_norm, updater.optimiser.step = None, lambda: None  # type: ignore[method-assign]

@@ -18,9 +18,20 @@ from bench_plugins.methods.local_loss import MonoForward
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench_core.api import Control, Credits, Data, Dataset, Diagnostic, Laws, LocalMethod, Measured, Net, Passport
+from bench_core.api import (
+    Control,
+    Credits,
+    Data,
+    Dataset,
+    Diagnostic,
+    Laws,
+    LocalMethod,
+    Measured,
+    Net,
+    Passport,
+)
 from bench_core.errors import DataError
-from bench_core.net import exact_gradients, top_gradient
+from bench_core.training.net import exact_gradients, top_gradient
 
 # ------------------------------------------------------------------------------------------------------------- methods
 
@@ -33,7 +44,10 @@ class Direct(LocalMethod):
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
         layers = [*net.sites, *({0} - set(net.sites))]
-        self.B = {n: torch.randn(task.classes, task.features(n), generator=tools.generator) for n in layers}
+        self.B = {
+            n: torch.randn(task.classes, task.features(n), generator=tools.generator)
+            for n in layers
+        }
         self.B = {layer: B.to(task.device) for layer, B in self.B.items()}
 
     def plain(self, states):
@@ -202,7 +216,9 @@ class ClaimsTheGradient(Direct):
     laws = Laws(exact_with={})
 
     def plain(self, states):
-        return {layer: states.output_error @ B.to(states.output_error) for layer, B in self.B.items()}
+        return {
+            layer: states.output_error @ B.to(states.output_error) for layer, B in self.B.items()
+        }
 
 
 class Chain(LocalMethod):
@@ -213,7 +229,10 @@ class Chain(LocalMethod):
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
-        sizes = [(task.features(n + 1), task.features(n)) for n in range(net.depth - 1 if net.residual else net.depth)]
+        sizes = [
+            (task.features(n + 1), task.features(n))
+            for n in range(net.depth - 1 if net.residual else net.depth)
+        ]
         self.B = [torch.randn(*size, generator=tools.generator).to(task.device) for size in sizes]
 
     def down(self, c, B):
@@ -223,7 +242,9 @@ class Chain(LocalMethod):
         chain = [top_gradient(self.net, states.h[-1], y, "mean")]
         for B in reversed(self.B):
             chain.insert(0, self.down(chain[0], B))
-        return Credits(audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean")
+        return Credits(
+            audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean"
+        )
 
     def state_dict(self):
         return {f"B_{layer}": B for layer, B in enumerate(self.B)}
@@ -255,7 +276,10 @@ class Blend(LocalMethod):
 
     def credit(self, states, y, epoch):
         g, t = exact_gradients(self.net, states.h[0], y), self.params.t
-        a = {n: (1 - t) * (states.output_error @ self.kept[f"B_{n}"]) + t * g[n] for n in {0, *self.net.sites}}
+        a = {
+            n: (1 - t) * (states.output_error @ self.kept[f"B_{n}"]) + t * g[n]
+            for n in {0, *self.net.sites}
+        }
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
 
@@ -280,7 +304,9 @@ class KolenPollack(Chain):
 
     def matrices(self):
         shape = self.B[0].shape
-        found = [next((p for p in b.parameters() if p.shape == shape), None) for b in self.net.blocks]
+        found = [
+            next((p for p in b.parameters() if p.shape == shape), None) for b in self.net.blocks
+        ]
         return [None if p is None else p.detach().clone() for p in found[: len(self.B)]]
 
     def learn(self, states, y, epoch):
@@ -301,8 +327,13 @@ class TransportsInTheAudit(Direct):
     def credit(self, states, y, epoch):
         a = self.plain(states)
         own = [a[site] for site in self.net.sites]
-        later = [sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters()) for n in range(len(own))]
-        return Credits(audited=[c + w for c, w in zip(own, later, strict=True)], blocks=own, embed=a[0])
+        later = [
+            sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters())
+            for n in range(len(own))
+        ]
+        return Credits(
+            audited=[c + w for c, w in zip(own, later, strict=True)], blocks=own, embed=a[0]
+        )
 
 
 class TransportsInTheUpdate(Direct):
@@ -312,15 +343,22 @@ class TransportsInTheUpdate(Direct):
     def credit(self, states, y, epoch):
         a = self.plain(states)
         own = [a[site] for site in self.net.sites]
-        later = [sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters()) for n in range(len(own))]
-        return Credits(audited=own, blocks=[c + w for c, w in zip(own, later, strict=True)], embed=a[0])
+        later = [
+            sum(p.sum() for b in self.net.blocks[n + 1 :] for p in b.parameters())
+            for n in range(len(own))
+        ]
+        return Credits(
+            audited=own, blocks=[c + w for c, w in zip(own, later, strict=True)], embed=a[0]
+        )
 
 
 class TransportsAtFirst(TransportsInTheAudit):
     """Only in the first epochs."""
 
     def credit(self, states, y, epoch):
-        return super().credit(states, y, epoch) if epoch < 5 else Direct.credit(self, states, y, epoch)
+        return (
+            super().credit(states, y, epoch) if epoch < 5 else Direct.credit(self, states, y, epoch)
+        )
 
 
 class ReadsLabelsInSetup(Direct):
@@ -330,7 +368,10 @@ class ReadsLabelsInSetup(Direct):
         super().setup(net, task, tools)
         x, y = (torch.cat(parts) for parts in zip(*tools.batches(), strict=True))
         means = torch.stack(
-            [x[y == label].mean(0).sum() if (y == label).any() else x.sum() * 0 for label in range(task.classes)]
+            [
+                x[y == label].mean(0).sum() if (y == label).any() else x.sum() * 0
+                for label in range(task.classes)
+            ]
         )
         self.B = {layer: B + means.unsqueeze(1) for layer, B in self.B.items()}
 
@@ -373,7 +414,10 @@ class ReadsLabels(Direct):
     laws = Laws()
 
     def credit(self, states, y, epoch):
-        a = {n: c + F.one_hot(y, self.task.classes).float() @ self.B[n] for n, c in self.plain(states).items()}
+        a = {
+            n: c + F.one_hot(y, self.task.classes).float() @ self.B[n]
+            for n, c in self.plain(states).items()
+        }
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
 
@@ -383,7 +427,9 @@ class FitsTheErrorInSetup(Direct):
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
         with torch.no_grad():
-            e = sum(net.states(x).detach(y).output_error.square().sum(0) for x, y in tools.batches())
+            e = sum(
+                net.states(x).detach(y).output_error.square().sum(0) for x, y in tools.batches()
+            )
         self.B = {layer: B * (e / e.norm())[:, None] for layer, B in self.B.items()}
 
 
@@ -405,7 +451,9 @@ class ReadsTheHead(Direct):
     laws = Laws()
 
     def credit(self, states, y, epoch):
-        head = next(p for p in reversed(list(self.net.readout.parameters())) if p.dim() == 2).detach()
+        head = next(
+            p for p in reversed(list(self.net.readout.parameters())) if p.dim() == 2
+        ).detach()
         a = dict.fromkeys(self.B, states.output_error @ head)
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
@@ -523,17 +571,33 @@ def patch() -> None:
 
 GLOBAL = "global_state_stays_as_it_is"
 METHODS = [
-    (WrongShape, "credits_have_the_shapes_of_their_states", "has shape (16, 4), its state (16, 8) (residual network)"),
+    (
+        WrongShape,
+        "credits_have_the_shapes_of_their_states",
+        "has shape (16, 4), its state (16, 8) (residual network)",
+    ),
     (TooFew, "credits_have_the_shapes_of_their_states", "has 2 tensors for 3 blocks"),
-    (WrongType, "credits_have_the_type_of_their_states", "is torch.float64 on cpu, its state torch.float32"),
+    (
+        WrongType,
+        "credits_have_the_type_of_their_states",
+        "is torch.float64 on cpu, its state torch.float32",
+    ),
     (NotFinite, "credits_have_the_type_of_their_states", "is not finite"),
-    (ForgetsItsFeedback, "state_dict_holds_all_that_the_credit_needs", "what it needs is not stored"),
+    (
+        ForgetsItsFeedback,
+        "state_dict_holds_all_that_the_credit_needs",
+        "what it needs is not stored",
+    ),
     (WrongLoss, "a_step_returns_the_loss_of_its_forward_pass", "the loss of its forward pass is"),
     (GraphOfTheLoss, "a_step_returns_the_loss_of_its_forward_pass", ".detach()"),
     (ReadsTheLoss, "a_step_does_not_wait_for_the_device", "Tensor.__float__"),
     (ListsTheLabels, "a_step_does_not_wait_for_the_device", "Tensor.tolist"),
     (ThawsFrozenBlocks, "frozen_blocks_stay_as_they_are", "leaves the blocks trained"),
-    (DependsOnTheGlobalSeed, "the_same_seed_gives_the_same_bits", "differs between two runs of the same seed"),
+    (
+        DependsOnTheGlobalSeed,
+        "the_same_seed_gives_the_same_bits",
+        "differs between two runs of the same seed",
+    ),
     (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
     (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),
@@ -546,19 +610,47 @@ METHODS = [
     (Transposed, "with_transposed_feedback_it_is_backpropagation", "misses backpropagation's"),
     (WrongKey, "with_transposed_feedback_it_is_backpropagation", "state_dict has C_0: None"),
     (ClaimsKolenPollack, "forward_weights_and_feedback_meet", "the law says 0.9500"),
-    (TransportsInTheAudit, "the_audited_credit_transports_weights_only_if_declared", "Passport(weight_transport=True)"),
-    (TransportsAtFirst, "the_audited_credit_transports_weights_only_if_declared", "Passport(weight_transport=True)"),
-    (ReadsLabelsInSetup, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
-    (TransportsInTheUpdate, "updates_depend_on_weights_above_only_if_declared", "Passport(weight_transport=True)"),
-    (LetsAutogradThrough, "autograd_flows_between_blocks_only_if_declared", "from block 2 into block 1"),
+    (
+        TransportsInTheAudit,
+        "the_audited_credit_transports_weights_only_if_declared",
+        "Passport(weight_transport=True)",
+    ),
+    (
+        TransportsAtFirst,
+        "the_audited_credit_transports_weights_only_if_declared",
+        "Passport(weight_transport=True)",
+    ),
+    (
+        ReadsLabelsInSetup,
+        "labels_reach_the_blocks_only_if_declared",
+        "Passport(labels_below_head=True)",
+    ),
+    (
+        TransportsInTheUpdate,
+        "updates_depend_on_weights_above_only_if_declared",
+        "Passport(weight_transport=True)",
+    ),
+    (
+        LetsAutogradThrough,
+        "autograd_flows_between_blocks_only_if_declared",
+        "from block 2 into block 1",
+    ),
     (ReadsLabels, "labels_reach_the_blocks_only_if_declared", "Passport(labels_below_head=True)"),
     (OwnLoss, "labels_reach_the_blocks_only_if_declared", "use net.loss"),
     (ReadsTheHead, "the_head_is_read_backward_only_if_declared", "Passport(exact_top_credit=True)"),
     (RunsTwice, "forward_passes_are_counted", "runs 2 batches through a block"),
     (Miscounts, "forward_passes_are_counted", "forward_passes says 5"),
     (TrainsItsFeedback, "feedback_is_learned_only_if_declared", "Passport(learned_feedback=True)"),
-    (StashesStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
-    (ReadsOtherStates, "other_blocks_states_are_read_only_if_declared", "Passport(non_local_state=True)"),
+    (
+        StashesStates,
+        "other_blocks_states_are_read_only_if_declared",
+        "Passport(non_local_state=True)",
+    ),
+    (
+        ReadsOtherStates,
+        "other_blocks_states_are_read_only_if_declared",
+        "Passport(non_local_state=True)",
+    ),
     (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head's counts"),
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
@@ -571,7 +663,11 @@ METHODS = [
     (globally(random.random, "Random"), GLOBAL, "random's global generator"),
     (globally(lambda: os.chdir("/"), "Folder"), GLOBAL, "working folder"),
     (globally(lambda: os.environ.update(PLANTED="1"), "Environ"), GLOBAL, "environment"),
-    (globally(lambda: setattr(torch.backends.cudnn, "benchmark", True), "Cudnn"), GLOBAL, "cudnn.benchmark"),
+    (
+        globally(lambda: setattr(torch.backends.cudnn, "benchmark", True), "Cudnn"),
+        GLOBAL,
+        "cudnn.benchmark",
+    ),
     (globally(patch, "CrossEntropy"), GLOBAL, "torch.nn.functional.cross_entropy"),
 ]
 if torch.cuda.is_available():
@@ -673,7 +769,11 @@ ARCHS = [
     (LosesAParameter, "every_parameter_belongs_to_one_group", "readout.bias belongs to none"),
     (WrongResume, "resume_goes_on_from_any_state", "other logits"),
     (NeverCuts, "local_states_are_cut_apart", "carries a graph to embed"),
-    (MixesSamples, "samples_do_not_mix_in_eval_mode", "h_1 of a sample depends on the other samples"),
+    (
+        MixesSamples,
+        "samples_do_not_mix_in_eval_mode",
+        "h_1 of a sample depends on the other samples",
+    ),
     (DrawsByItself, "the_same_seed_draws_the_same_network", "readout.bias differs"),
     (CountsPasses, "a_pass_gives_the_same_bits_again", "changes passes"),
     (HasIdleWeights, "blocks_take_part", "idle has no part in the loss"),
@@ -773,8 +873,14 @@ class GoodDiagnostic(Diagnostic):
                 next(audit.net.readout.parameters()).mul_(1e4)
 
         return [
-            Control("head × 1e4", explode, lambda found: found.value is not None and found.value > 100),
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 100),
+            Control(
+                "head × 1e4", explode, lambda found: found.value is not None and found.value > 100
+            ),
+            Control(
+                "random init",
+                lambda audit: None,
+                lambda found: found.value is not None and found.value <= 100,
+            ),
         ]
 
 

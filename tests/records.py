@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench_core.record import Cell, ComponentRef, Measurement, RunRecord, Status
+from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord, Status
 
 CORE: dict[str, Any] = {"freeze": None, "penalty": 0.0, "random_targets": False}
 LOCAL: dict[str, Any] = {**CORE, "normalize": "sample", "normalize_eps": 1e-6}
@@ -28,13 +28,21 @@ def measured(
 ) -> dict[str, Measurement]:
     """The four diagnostics and the alignment; b is per sample, as it is stored."""
     found = {
-        "scale_growth": Measurement(value=a, letter="a", direction="above", threshold=50.0, unit="x"),
+        "scale_growth": Measurement(
+            value=a, letter="a", direction="above", threshold=50.0, unit="x"
+        ),
         "reference_floor": Measurement(value=b, letter="b", direction="below", threshold=1.28e-5),
         "batch_stability": Measurement(value=c, letter="c", direction="above", threshold=0.3),
-        "depth_utility": Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
+        "depth_utility": Measurement(
+            letter="d", direction="below", threshold=2.0, unit="pp", across="floor"
+        ),
     }
     if gamma is not None:
-        details = {"unclamped": [0.4, gamma, gamma, gamma], "library": [0.4] * 4, "ratio": [1.0] * 4}
+        details = {
+            "unclamped": [0.4, gamma, gamma, gamma],
+            "library": [0.4] * 4,
+            "ratio": [1.0] * 4,
+        }
         details |= {"mean": 0.1 + gamma, "deep": gamma}
         found["alignment"] = Measurement(value=gamma, details=details)
     return found
@@ -79,7 +87,10 @@ def run(
 
 def seeds(method: str, values: list[float], **fields: Any) -> list[RunRecord]:
     """One done run per value, at seeds 42, 123, 456, …"""
-    return [run(method, seed, value, **fields) for seed, value in zip((42, 123, 456, 7, 8, 9), values, strict=False)]
+    return [
+        run(method, seed, value, **fields)
+        for seed, value in zip((42, 123, 456, 7, 8, 9), values, strict=False)
+    ]
 
 
 def frozen(method: str, values: list[float], **fields: Any) -> list[RunRecord]:
@@ -93,7 +104,11 @@ SICK = measured(a=694.0, b=4.2e-9 * 128, c=0.2, gamma=0.004)
 def audit() -> list[RunRecord]:
     """A miniature of the published audit: bp, dfa and ep with their floors, one ep seed diverged."""
     return [
-        *seeds("bench-core/bp", [0.611, 0.615, 0.619], passport={**PASSPORT, "exact_hidden_gradients": True}),
+        *seeds(
+            "bench-core/bp",
+            [0.611, 0.615, 0.619],
+            passport={**PASSPORT, "exact_hidden_gradients": True},
+        ),
         *frozen("bench-core/bp", [0.418, 0.419, 0.420]),
         *seeds("bench-core/dfa", [0.302, 0.306, 0.310], measurements=SICK),
         *frozen("bench-core/dfa", [0.348, 0.349, 0.350]),

@@ -26,20 +26,39 @@ def main() -> None:
         source = tracked(home / "source")
         say("wheel")
         pip = [sys.executable, "-m", "pip", "-q"]
-        call([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", home / "wheels", source], home)
+        call(
+            [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", home / "wheels", source],
+            home,
+        )
         (wheel,) = (home / "wheels").glob("bench_core-*.whl")
 
         say("environment")
         call([sys.executable, "-m", "venv", "--without-pip", home / "env"], home)
         python = home / "env" / "bin" / "python"
-        site = call([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], home).strip()
+        site = call(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], home
+        ).strip()
         # a plain path: the .pth files in there, ours to the checkout among them, are not read
         Path(site, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--ignore-installed"]
+        install = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--ignore-installed",
+        ]
         call([*install, wheel, source / "examples" / "bench-drtp"], home)
         shutil.rmtree(source)
         origin = call(
-            [python, "-c", "import bench_core, bench_plugins, bench_suites; print(bench_core.__file__)"], home
+            [
+                python,
+                "-c",
+                "import bench_core, bench_plugins, bench_suites; print(bench_core.__file__)",
+            ],
+            home,
         )
         assert origin.startswith(str(home)), f"bench_core comes from {origin}"
 
@@ -64,7 +83,9 @@ def main() -> None:
 
 def tracked(target: Path) -> Path:
     """A copy of the tracked files, as they are in the working tree."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=HERE, capture_output=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=HERE, capture_output=True, check=True
+    ).stdout
     for name in filter(None, listed.decode().split("\0")):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / name, target / name)
@@ -73,9 +94,16 @@ def tracked(target: Path) -> Path:
 
 def call(command: list[object], cwd: Path) -> str:
     """Run a command there without the checkout on its path; what it prints. Ends the check where it fails."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    kept = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=kept, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise SystemExit(

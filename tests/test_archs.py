@@ -12,10 +12,10 @@ from nets import LOCAL, METHODS, TRAINING, arch, gradients, ready, rule, toy_dat
 from torch import nn
 
 from bench_core.api import SQUARED_ERROR, Credits, LocalMethod, Net, ParamsModel, States
-from bench_core.audit import Audit
-from bench_core.data import Data
-from bench_core.net import exact_gradients, top_gradient
-from bench_core.train import train
+from bench_core.training.audit import Audit
+from bench_core.training.data import Data
+from bench_core.training.loop import train
+from bench_core.training.net import exact_gradients, top_gradient
 
 FLAT, IMAGE = (12,), (3, 4, 4)
 TINY = {
@@ -45,7 +45,9 @@ def data_for(name: str, n: int = 64, test: int = 128) -> Data:
     data = toy_data(n=n, features=math.prod(shape), test=test)
     if name == "linear_lq":
         target = torch.randn(12, 5, generator=torch.Generator().manual_seed(1))
-        data = replace(data, train_y=data.train_x @ target, test_y=data.test_x @ target, loss=SQUARED_ERROR)
+        data = replace(
+            data, train_y=data.train_x @ target, test_y=data.test_x @ target, loss=SQUARED_ERROR
+        )
     return replace(data, train_x=data.train_x.view(-1, *shape), test_x=data.test_x.view(-1, *shape))
 
 
@@ -156,7 +158,9 @@ def test_dfa_does_not_depend_on_the_weights_above(name):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(-3)
-    assert all(torch.equal(a, b) for a, b in zip(before, made.credit(states, y, 0).audited, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, made.credit(states, y, 0).audited, strict=True)
+    )
 
 
 @every_arch
@@ -220,8 +224,8 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
 
     from bench_plugins.diagnostics import bench_diagnostics
 
-    from bench_core.audit import measure
-    from bench_core.judgement import fires
+    from bench_core.execution.cell import measure
+    from bench_core.results.record import fires
 
     made, net, _, _ = setting(name)
     with torch.no_grad():
@@ -239,7 +243,10 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
 
 @pytest.mark.parametrize(
     ("name", "floats", "features", "samples"),
-    [("vit_mini", 11 * 16 * 128, 16, 128), ("small_cnn", 3 * (3 * (256 + 128 + 256) + 2 * 512), 512, 3)],
+    [
+        ("vit_mini", 11 * 16 * 128, 16, 128),
+        ("small_cnn", 3 * (3 * (256 + 128 + 256) + 2 * 512), 512, 3),
+    ],
 )
 def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     tmp_path, monkeypatch, name, floats, features, samples
@@ -247,7 +254,7 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     """The CLS token of token streams; large maps are cut to the first samples, so that a run folder stays small."""
     from safetensors.torch import load_file
 
-    from bench_core import worker
+    from bench_core.execution import worker
 
     made, net, _, _ = setting(name, "fa")
     audit = Audit(net, made, data_for(name), 0, 0)
@@ -256,7 +263,9 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     run.folder = run.final = tmp_path
     run.save_tensors(net, made, audit)
     found = load_file(tmp_path / "probe.safetensors")
-    assert set(found) == {f"{kind}_{i}" for kind in "hg" for i in range(4)} | {f"a_{site}" for site in net.sites}
+    assert set(found) == {f"{kind}_{i}" for kind in "hg" for i in range(4)} | {
+        f"a_{site}" for site in net.sites
+    }
     assert found["h_0"].shape == (samples, features)
     assert torch.equal(found["h_1"], net.flat(audit.batches[0].states.h[1])[:samples])
     torch.testing.assert_close(
@@ -267,8 +276,8 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
 @pytest.mark.parametrize("method", ["dfa", "node_perturbation", "state_bridge"])
 def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     """Those of the same rule pass, those of a rule that forgot something do not; what the streams draw is not compared."""
-    from bench_core import late_worker, worker
     from bench_core.errors import BenchError
+    from bench_core.execution import remeasure_worker, worker
 
     made, net, x, y = setting("relu_mlp", method)
     for _ in range(2):
@@ -276,18 +285,22 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     run = object.__new__(worker.CellRun)
     run.folder = run.final = tmp_path
     run.save_tensors(net, made, Audit(net, made, data_for("relu_mlp"), 0, 0))
-    late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
     credit = made.credit
-    made.credit = lambda *given: replace(credit(*given), audited=[-a for a in credit(*given).audited])
-    with pytest.raises(BenchError, match="gives another credit a_1 on the probe than the run stored"):
-        late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    made.credit = lambda *given: replace(
+        credit(*given), audited=[-a for a in credit(*given).audited]
+    )
+    with pytest.raises(
+        BenchError, match="gives another credit a_1 on the probe than the run stored"
+    ):
+        remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
 
     def noisy(*given):
         draw = torch.randn((), generator=made.tools.generator)
         return replace(credit(*given), audited=[draw * a for a in credit(*given).audited])
 
     made.credit = noisy
-    late_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +327,11 @@ def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
 
 
 def statistics(net: Net) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in net.state_dict().items() if "running" in key or "num_batches" in key}
+    return {
+        key: value.clone()
+        for key, value in net.state_dict().items()
+        if "running" in key or "num_batches" in key
+    }
 
 
 @pytest.mark.parametrize("name", BATCH_NORM)
@@ -323,7 +340,14 @@ def test_running_statistics_move_once_per_training_step(name, method):
     """Relaxations, credits, auxiliary networks and audits between the epochs leave them alone."""
     data = data_for(name)
     made, net = ready(rule(method), build(name), data)
-    train(made, net, data, {**TRAINING, "epochs": 2}, 0, lambda row: Audit(net, made, data, 0, 0).batches and None)
+    train(
+        made,
+        net,
+        data,
+        {**TRAINING, "epochs": 2},
+        0,
+        lambda row: Audit(net, made, data, 0, 0).batches and None,
+    )
     counts = [value for key, value in net.state_dict().items() if "num_batches" in key]
     assert counts
     assert all(int(count) == 2 * (64 // 32) for count in counts)
@@ -391,12 +415,14 @@ def test_fa_has_no_credit_off_the_cls_token_and_leaves_the_patches_untrained():
 
 
 def test_normalised_credits_have_unit_mean_square_per_token():
-    from bench_core.local import rms
+    from bench_core.training.credit import rms
 
     made, net, x, y = setting("vit_mini", "state_bridge")
     a = made.credit(net.states(x).detach(y), y, 0).for_blocks[0]
     assert bool(a[:, 1:].any())  # the bridge sees, and credits, every token
-    torch.testing.assert_close(rms(1e6 * a, tokens=True).square().mean(2), torch.ones(16, 5), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        rms(1e6 * a, tokens=True).square().mean(2), torch.ones(16, 5), rtol=1e-2, atol=0
+    )
 
 
 def test_what_is_measured_of_a_token_stream_is_the_cls_token():
@@ -507,7 +533,9 @@ def test_state_bridge_credit_is_the_slope_of_the_loss_also_through_a_projection(
             predicted = made.bridge(made.lens(h), t, states.output_error)
             return float(net.loss(net.readout(predicted), y, "sum").detach())
 
-        assert (loss(h + v) - loss(h - v)) / 2 == pytest.approx(float((a * v).sum()), rel=1e-3, abs=1e-13)
+        assert (loss(h + v) - loss(h - v)) / 2 == pytest.approx(
+            float((a * v).sum()), rel=1e-3, abs=1e-13
+        )
 
 
 def test_states_of_one_size_are_seen_as_they_are():
@@ -528,7 +556,9 @@ def test_the_closed_form_costate_is_the_exact_gradient():
     for training in (True, False):
         net.train(training)
         states = net.states(x).detach(y)
-        for exact, g in zip(net.costate(states, y), exact_gradients(net, states.h[0], y), strict=True):
+        for exact, g in zip(
+            net.costate(states, y), exact_gradients(net, states.h[0], y), strict=True
+        ):
             torch.testing.assert_close(exact, g, rtol=1e-4, atol=1e-6)
 
 
@@ -543,9 +573,13 @@ def test_a_forward_pass_has_one_realisation_of_the_noise():
     net.eval()
     batch = torch.randn(128, 12)
     assert torch.equal(net.states(batch).logits, net.states(batch).logits)
-    torch.testing.assert_close(net.states(batch.repeat(3, 1)).logits, net.states(batch).logits.repeat(3, 1))
+    torch.testing.assert_close(
+        net.states(batch.repeat(3, 1)).logits, net.states(batch).logits.repeat(3, 1)
+    )
     quiet = arch("linear_lq", FLAT, width=12, depth=3, noise=0.0)
-    assert float((net.states(batch).h[1] - net.blocks[0].linear(batch)).detach().std()) == pytest.approx(0.03, rel=0.1)
+    assert float(
+        (net.states(batch).h[1] - net.blocks[0].linear(batch)).detach().std()
+    ) == pytest.approx(0.03, rel=0.1)
     assert torch.equal(quiet.states(batch).h[1], quiet.blocks[0].linear(batch))
 
 

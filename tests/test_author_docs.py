@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from conftest import environment
 
-from bench_core import api, hookspecs, scaffold
-from bench_core.plugins import KINDS, OBSERVERS
+from bench_core import api
+from bench_core.registry import hookspecs, scaffold
+from bench_core.registry.entry_points import OBSERVERS
+from bench_core.registry.registry import KINDS
 from bench_core.testing import checks, run
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -33,7 +35,9 @@ def test_every_hook_stands_in_the_manual_with_its_arguments() -> None:
     assert set(hooks) == {f"bench_{kind}s" for kind in KINDS} | set(OBSERVERS)
     for name in hooks:
         arguments = ", ".join(
-            getattr(hookspecs, name).__code__.co_varnames[: getattr(hookspecs, name).__code__.co_argcount]
+            getattr(hookspecs, name).__code__.co_varnames[
+                : getattr(hookspecs, name).__code__.co_argcount
+            ]
         )
         assert f"`{name}({arguments})`" in text
     assert f"now ({api.API_VERSION[0]}, {api.API_VERSION[1]})" in text
@@ -53,7 +57,8 @@ def tutorial() -> type:
 
 
 @pytest.mark.parametrize(
-    ("page", "file", "name"), [("write-a-method.md", "rule.py", "SignDfa"), ("../README.md", "my_rule.py", "SignDFA")]
+    ("page", "file", "name"),
+    [("write-a-method.md", "rule.py", "SignDfa"), ("../README.md", "my_rule.py", "SignDFA")],
 )
 def test_the_rules_that_are_printed_conform(page: str, file: str, name: str) -> None:
     found = [run(each) for each in checks(defined(page, file, name))]
@@ -74,7 +79,11 @@ def test_the_package_that_follows_the_tutorial_passes_its_own_tests(tmp_path: Pa
     for file in ("bench_sign_dfa/rule.py", "bench_sign_dfa/__init__.py", "tests/test_sign_dfa.py"):
         assert (place / file).is_file()
         (place / file).write_text(block("write-a-method.md", Path(file).name), "utf-8")
-    left = [path for path in place.rglob("*") if path.is_file() and "target projection" in path.read_text("utf-8")]
+    left = [
+        path
+        for path in place.rglob("*")
+        if path.is_file() and "target projection" in path.read_text("utf-8")
+    ]
     assert left == []
     info = tmp_path / "bench_sign_dfa-0.1.0.dist-info"
     info.mkdir()

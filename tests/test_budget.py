@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from conftest import leftovers
 
-from bench_core import logs, processes
-from bench_core.budget import Budget, too_small_again
-from bench_core.executors import devices, local
+from bench_core.execution import devices
+from bench_core.execution.executors import local
+from bench_core.processes import groups
+from bench_core.results import logs
+from bench_core.suite.budget import Budget, too_small_again
 
 IGNORES = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 NOTE = "open({path!r}, 'a').write(str(os.getpid()) + chr(10))\n"
@@ -42,10 +44,12 @@ def test_whatever_overruns_its_time_is_gone_within_five_seconds_of_the_deadline(
 ) -> None:
     """The deadline is part of the promise, so here a duration is measured: from the start, which is before the budget's."""
     if how != "ignores SIGTERM":
-        monkeypatch.setattr(processes, "GRACE", 0.3)
+        monkeypatch.setattr(groups, "GRACE", 0.3)
     pids = tmp_path / "pids"
     started = time.monotonic()
-    events = execute(OVERRUNS[how].format(note=NOTE.format(path=str(pids))), budget={"seconds": 0.5}, slots=1)
+    events = execute(
+        OVERRUNS[how].format(note=NOTE.format(path=str(pids))), budget={"seconds": 0.5}, slots=1
+    )
     took = time.monotonic() - started
     record = events[-1]["record"]
     assert (record.status, record.reason) == ("timeout", "over its budget of 0.5 s after epoch 0")
@@ -63,11 +67,15 @@ def test_a_deaf_worker_does_not_keep_another_over_its_time(execute: Any) -> None
     """Four at once, none of which listens: all are ended together, not one after the other."""
     started = time.monotonic()
     events = execute(IGNORES + "time.sleep(600)", cells=4, budget={"seconds": 0.5}, slots=4)
-    assert [event["record"].status for event in events if event["event"] == "end"] == ["timeout"] * 4
+    assert [event["record"].status for event in events if event["event"] == "end"] == [
+        "timeout"
+    ] * 4
     assert time.monotonic() - started < 0.5 + 5.0
 
 
-def test_a_cell_that_grows_over_its_memory_is_oom_and_the_next_on_its_slot_is_not(execute: Any) -> None:
+def test_a_cell_that_grows_over_its_memory_is_oom_and_the_next_on_its_slot_is_not(
+    execute: Any,
+) -> None:
     grows = """
 import time
 if final.name.endswith("0"):
@@ -107,15 +115,22 @@ time.sleep(60)
     assert execute(code, budget={"memory_mb": 250}, slots=1)[-1]["record"].status == "oom"
 
 
-def test_who_the_system_killed_for_want_of_memory_is_oom(execute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_the_system_killed_for_want_of_memory_is_oom(
+    execute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel's counter is emulated: a real one needs a machine without memory."""
     counts = iter([7, 8])
-    monkeypatch.setattr(processes, "killed_by_kernel", lambda: next(counts))
+    monkeypatch.setattr(groups, "killed_by_kernel", lambda: next(counts))
     record = execute("import signal; os.kill(os.getpid(), signal.SIGKILL)", slots=1)[-1]["record"]
-    assert (record.status, record.reason) == ("oom", "killed by the system for want of memory after epoch 0")
+    assert (record.status, record.reason) == (
+        "oom",
+        "killed by the system for want of memory after epoch 0",
+    )
 
 
-def test_a_log_is_cut_back_while_its_cell_prints(execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_cut_back_while_its_cell_prints(
+    execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """64 times its limit, in bursts; looked at from inside the worker after every burst."""
     monkeypatch.setattr(logs, "LARGEST", 1 << 14)
     loud = """
@@ -142,7 +157,11 @@ os._exit(9)
 
 def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(execute: Any, tmp_path: Path) -> None:
     events = execute("import time; time.sleep(0.6); finish()", cells=3, slots=1, sweep_seconds=0.5)
-    told = [(event["record"].status, event["record"].reason) for event in events if event["event"] == "end"]
+    told = [
+        (event["record"].status, event["record"].reason)
+        for event in events
+        if event["event"] == "end"
+    ]
     assert told == [("done", None)] + [("skipped", "the sweep's budget of 0.5 s was spent")] * 2
     assert len(list((tmp_path / "s").glob("*/log.txt"))) == 3
     again = execute("finish()", cells=3, slots=1)
@@ -210,26 +229,33 @@ def test_leases() -> None:
         ("oom", {"memory_mb": 10}, {"memory_mb": 10, "seconds": 1}, True),
         ("oom", {"memory_mb": 10}, {"memory_mb": 20}, False),
         ("oom", {}, {"memory_mb": 20}, False),
-        ("oom", {"memory_mb": 10, "gpu_memory_mb": 10}, {"memory_mb": 10, "gpu_memory_mb": 11}, False),
+        (
+            "oom",
+            {"memory_mb": 10, "gpu_memory_mb": 10},
+            {"memory_mb": 10, "gpu_memory_mb": 11},
+            False,
+        ),
         ("crashed", {"seconds": 10}, {"seconds": 10}, False),
     ],
 )
-def test_a_cell_over_its_budget_runs_again_when_it_gets_more(status: str, then: Any, now: Any, again: bool) -> None:
+def test_a_cell_over_its_budget_runs_again_when_it_gets_more(
+    status: str, then: Any, now: Any, again: bool
+) -> None:
     assert too_small_again(status, then, now) is again
 
 
 def test_only_limits_that_are_set_are_kept() -> None:
     assert Budget(seconds=5.0, sweep_seconds=9.0).of_cell() == {"seconds": 5.0}
     assert json.dumps(Budget().of_cell()) == "{}"
-    assert os.sysconf("SC_PAGE_SIZE") <= processes.resident(os.getpid()) <= 1 << 40
-    assert processes.proportional(os.getpid()) <= processes.resident(os.getpid())
+    assert os.sysconf("SC_PAGE_SIZE") <= groups.resident(os.getpid()) <= 1 << 40
+    assert groups.proportional(os.getpid()) <= groups.resident(os.getpid())
 
 
 def test_a_second_interrupt_kills_at_once_and_leaves_no_row(
     execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deaf workers and half a minute of patience: the second Ctrl-C ends the patience."""
-    monkeypatch.setattr(processes, "GRACE", 30.0)
+    monkeypatch.setattr(groups, "GRACE", 30.0)
 
     def interrupted(*arguments: Any) -> None:
         while len(list((tmp_path / "s").glob(".tmp-*/ready"))) < 2:
@@ -240,7 +266,11 @@ def test_a_second_interrupt_kills_at_once_and_leaves_no_row(
     monkeypatch.setattr(local, "_listen", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        execute(IGNORES + "(store.temporary(final) / 'ready').touch()\ntime.sleep(600)", cells=3, slots=2)
+        execute(
+            IGNORES + "(store.temporary(final) / 'ready').touch()\ntime.sleep(600)",
+            cells=3,
+            slots=2,
+        )
     assert time.monotonic() - started < 15
     assert list((tmp_path / "s").iterdir()) == []
     assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

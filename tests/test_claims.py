@@ -15,16 +15,17 @@ from click.testing import CliRunner
 from records import SICK, audit, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
-from bench_core.claims import Outcome, holds, judge_claims
+from bench_core.analysis.claims import Outcome, holds, judge_claims
+from bench_core.analysis.gather import gather
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.stats import t_critical
 from bench_core.cli import bench as command
 from bench_core.errors import SuiteError
-from bench_core.expectation import Expectation, parse_figure
-from bench_core.record import Measurement, RunRecord
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
-from bench_core.results import gather
-from bench_core.stats import t_critical
-from bench_core.suite_load import load_suite
-from bench_core.verdict import Settings, judge_all
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.claim import Expectation, parse_figure
+from bench_core.suite.load import load_suite
 
 FILE: dict[str, Any] = {
     "arch": {"name": "resmlp", "width": 256},
@@ -117,14 +118,20 @@ def test_a_factor_is_judged_on_the_geometric_mean() -> None:
     assert found.measured.value == pytest.approx(100)
     assert found.measured.low is not None
     assert found.measured.low < 100 / 1.5
-    negative = [run(seed=i, measurements={"nudging": Measurement(value=v)}) for i, v in enumerate((-1e-3, -4e-3))]
+    negative = [
+        run(seed=i, measurements={"nudging": Measurement(value=v)})
+        for i, v in enumerate((-1e-3, -4e-3))
+    ]
     found = outcome(negative, claim("nudging", value=-2e-3, factor=1.1))
     assert found.measured is not None
     assert found.measured.value == pytest.approx(-2e-3)
     assert found.measured.low is not None
     assert found.measured.high is not None
     assert found.measured.low < found.measured.value < found.measured.high
-    mixed = [run(seed=i, measurements={"nudging": Measurement(value=v)}) for i, v in enumerate((-1e-3, 4e-3))]
+    mixed = [
+        run(seed=i, measurements={"nudging": Measurement(value=v)})
+        for i, v in enumerate((-1e-3, 4e-3))
+    ]
     found = outcome(mixed, claim("nudging", value=-2e-3, factor=1.1))
     assert (found.status, found.notes) == ("fails", ("a value has not the sign of the claim",))
 
@@ -167,7 +174,11 @@ def test_shares_have_no_interval() -> None:
     found = outcome(records, claim("fires.a", value=1.0, tolerance=0.0))
     assert found.status == "fails"
     assert found.measured is not None
-    assert (found.measured.value, found.measured.low, found.measured.n) == (pytest.approx(2 / 3), None, 3)
+    assert (found.measured.value, found.measured.low, found.measured.n) == (
+        pytest.approx(2 / 3),
+        None,
+        3,
+    )
 
 
 def test_figures_of_epochs() -> None:
@@ -178,11 +189,18 @@ def test_figures_of_epochs() -> None:
     def of(figure: str, **fields: Any) -> Outcome:
         return outcome(records, claim(figure, **fields), file, epochs=course)
 
-    assert [of("first_epoch.b", **ANY).measured.value, of("first_epoch.b@1024", **ANY).measured.value] == [4, 2]  # type: ignore[union-attr]
+    assert [
+        of("first_epoch.b", **ANY).measured.value,
+        of("first_epoch.b@1024", **ANY).measured.value,
+    ] == [4, 2]  # type: ignore[union-attr]
     assert of("first_epoch.reference_floor", value=4, tolerance=0).status == "holds"
     assert of("scale_growth", epoch=2, value=40, tolerance=0).status == "holds"
     assert of("accuracy", epoch=5, value=0.35, tolerance=1e-9).status == "holds"
-    assert of("fires.a", epoch=4, value=0, tolerance=0).status == of("fires.a", epoch=5, at_least=1).status == "holds"
+    assert (
+        of("fires.a", epoch=4, value=0, tolerance=0).status
+        == of("fires.a", epoch=5, at_least=1).status
+        == "holds"
+    )
     assert of("ever_fires.a", at_least=1).status == of("ever_fires.c", at_most=0).status == "holds"
     assert "it has no epoch 9" in not_run(of("scale_growth", epoch=9))
     assert "was not measured after every epoch" in not_run(of("ever_fires.x"))
@@ -205,7 +223,10 @@ def test_a_shortened_recipe_is_not_run_unless_the_claim_says_so() -> None:
     reason = not_run(outcome(short, claim()))
     assert reason == "only with training.epochs=5 (claimed for 100)"
     found = outcome(short, claim(recipe="any"))
-    assert (found.status, found.notes) == ("holds", ("measured with training.epochs=5 (claimed for 100)",))
+    assert (found.status, found.notes) == (
+        "holds",
+        ("measured with training.epochs=5 (claimed for 100)",),
+    )
     assert outcome(short, claim(cell={"training.epochs": 5})).status == "holds"
     assert outcome(short, claim(cell={"training.epochs": [5, 7]})).status == "holds"
     both = outcome([*short, *seeds("bench-core/dfa", [0.9])], claim(recipe="any"))
@@ -215,7 +236,12 @@ def test_a_shortened_recipe_is_not_run_unless_the_claim_says_so() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stop_after": 5}, {"learning_rate": 0.1}, {"batch_size": 64}, {"stop_when": {"bench-core/scale_growth": None}}],
+    [
+        {"stop_after": 5},
+        {"learning_rate": 0.1},
+        {"batch_size": 64},
+        {"stop_when": {"bench-core/scale_growth": None}},
+    ],
 )
 def test_every_part_of_the_recipe_counts(changes: dict[str, Any]) -> None:
     (key,) = changes
@@ -229,7 +255,10 @@ def test_another_network_or_less_data_is_another_recipe() -> None:
     for changed, text in (
         ({"arch": narrow}, "arch.width=64 (claimed for 256)"),
         ({"data": {"limit": 100}}, "data.limit=100 (claimed without)"),
-        ({"dataset": cell.dataset.model_copy(update={"name": "bench-core/digits"})}, "dataset=bench-core/digits"),
+        (
+            {"dataset": cell.dataset.model_copy(update={"name": "bench-core/digits"})},
+            "dataset=bench-core/digits",
+        ),
     ):
         other = record.model_copy(update={"cell": cell.model_copy(update=changed)})
         assert text in not_run(outcome([other], claim()))
@@ -240,8 +269,13 @@ def test_the_first_epochs_may_be_read_from_a_run_that_was_ended_later() -> None:
     course = rows(GROWTH, G)
     cut = [run(training={"stop_after": 5})]
     found = outcome(cut, claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course)
-    assert (found.status, found.notes) == ("holds", ("measured with training.stop_after=5 (claimed without)",))
-    assert outcome(cut, claim("first_epoch.b", value=4, tolerance=0), epochs=course).status == "holds"
+    assert (found.status, found.notes) == (
+        "holds",
+        ("measured with training.stop_after=5 (claimed without)",),
+    )
+    assert (
+        outcome(cut, claim("first_epoch.b", value=4, tolerance=0), epochs=course).status == "holds"
+    )
     assert outcome(cut, claim("ever_fires.b", at_least=1), epochs=course).status == "holds"
     for figure in ("first_epoch.c", "ever_fires.c"):
         assert "c had not fired when the run ended, after epoch 5" in not_run(
@@ -249,14 +283,20 @@ def test_the_first_epochs_may_be_read_from_a_run_that_was_ended_later() -> None:
         )
     assert "training.stop_after=5" in not_run(outcome(cut, claim("scale_growth"), epochs=course))
     other = [run(training={"epochs": 5})]  # another schedule
-    assert "training.epochs=5" in not_run(outcome(other, claim("scale_growth", epoch=2), epochs=course))
-    whole = outcome([*cut, run(seed=123)], claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course)
+    assert "training.epochs=5" in not_run(
+        outcome(other, claim("scale_growth", epoch=2), epochs=course)
+    )
+    whole = outcome(
+        [*cut, run(seed=123)], claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course
+    )
     assert whole.measured is not None
     assert (whole.measured.n, whole.notes) == (1, ())  # the file's own recipe goes first
 
 
 def test_threads_and_device_are_no_recipe() -> None:
-    assert outcome([run(training={"threads": 8, "deterministic": False})], claim()).status == "holds"
+    assert (
+        outcome([run(training={"threads": 8, "deterministic": False})], claim()).status == "holds"
+    )
 
 
 def test_an_axis_is_free_and_must_be_named() -> None:
@@ -291,12 +331,18 @@ def test_runs_that_are_not_done_are_said() -> None:
 
 def test_what_was_not_measured_is_said() -> None:
     assert "nudging was not measured" in not_run(outcome([run()], claim("nudging")))
-    assert "alignment has no part 'deepp'; known: unclamped" in not_run(outcome([run()], claim("alignment.deepp")))
+    assert "alignment has no part 'deepp'; known: unclamped" in not_run(
+        outcome([run()], claim("alignment.deepp"))
+    )
     assert "its floor has no finished run" in not_run(outcome([run()], claim("margin")))
     assert "d was not measured" in not_run(outcome([run()], claim("fires.d")))
     silent = measured()
-    silent["batch_stability"] = silent["batch_stability"].model_copy(update={"not_diagnostic": "2 full probe batches"})
-    assert "not diagnostic: 2 full" in not_run(outcome([run(measurements=silent)], claim("fires.c")))
+    silent["batch_stability"] = silent["batch_stability"].model_copy(
+        update={"not_diagnostic": "2 full probe batches"}
+    )
+    assert "not diagnostic: 2 full" in not_run(
+        outcome([run(measurements=silent)], claim("fires.c"))
+    )
     assert "no run of seed 7" in not_run(outcome([run()], claim(seed=7)))
 
 
@@ -330,9 +376,17 @@ def test_claims_are_what_a_plain_mean_says(trial: int) -> None:
 
 def test_words() -> None:
     found = claim(
-        "reference_floor", "dfa[penalty=1e-2]", divide_by=128, epoch=3, seed=42, cell={"arch.depth": 4}, minus="fa"
+        "reference_floor",
+        "dfa[penalty=1e-2]",
+        divide_by=128,
+        epoch=3,
+        seed=42,
+        cell={"arch.depth": 4},
+        minus="fa",
     )
-    expected = "reference_floor of dfa less fa, divided by 128 after epoch 3, seed 42 (arch.depth=4)"
+    expected = (
+        "reference_floor of dfa less fa, divided by 128 after epoch 3, seed 42 (arch.depth=4)"
+    )
     assert claim_text(found, "dfa") == expected
     assert expected_text(claim(value=0.306, tolerance=0.008)) == ".306 ± .008"
     assert expected_text(claim("scale_growth", value=4e8, factor=3)) == "4.0e+08 within x3"
@@ -341,8 +395,18 @@ def test_words() -> None:
 
 
 def test_every_format_says_why_a_claim_was_not_run() -> None:
-    judged = [("s", [outcome(audit(), claim()), outcome(audit(), claim("nudging", note="a note | with a bar"))])]
-    table, markdown, text = (claims_text(judged, form, 80) for form in ("table", "markdown", "json"))  # type: ignore[arg-type]
+    judged = [
+        (
+            "s",
+            [
+                outcome(audit(), claim()),
+                outcome(audit(), claim("nudging", note="a note | with a bar")),
+            ],
+        )
+    ]
+    table, markdown, text = (
+        claims_text(judged, form, 80) for form in ("table", "markdown", "json")
+    )  # type: ignore[arg-type]
     assert max(map(len, table.splitlines())) <= 80
     for found in (table, markdown):
         assert "2 claims: 1 holds, 0 fail, 1 not run" in found
@@ -379,7 +443,10 @@ def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("figure: margin.bq", "expect[0].figure: unknown margin 'bq'; known: margin, margin.matched, margin.bp"),
+        (
+            "figure: margin.bq",
+            "expect[0].figure: unknown margin 'bq'; known: margin, margin.matched, margin.bp",
+        ),
         ("figure: fires", "expect[0].figure: needs a diagnostic's letter or name: fires.b"),
         ("figure: accuracy.x", "expect[0].figure: accuracy has no parts"),
         (
@@ -392,8 +459,14 @@ def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
         ("factor: 2", "expect[0]: needs tolerance or factor beside value, and not both"),
         ("at_least: 2", "expect[0]: has a value and a bound"),
         ("figure: margin\n    epoch: 3", "expect[0]: margin has no value after an epoch"),
-        ("figure: depth_utility\n    epoch: 3", "expect[0]: depth_utility has no value after an epoch"),
-        ("cell: {training.epoch: 3}", "expect[0].cell.training.epoch: unknown key; did you mean epochs?"),
+        (
+            "figure: depth_utility\n    epoch: 3",
+            "expect[0]: depth_utility has no value after an epoch",
+        ),
+        (
+            "cell: {training.epoch: 3}",
+            "expect[0].cell.training.epoch: unknown key; did you mean epochs?",
+        ),
         ("cell: {seed: 3}", "expect[0].cell.seed: unknown key"),
     ],
 )
@@ -415,7 +488,14 @@ def test_figures_are_taken_apart() -> None:
     assert parse_figure("alignment.unclamped[-1]").path == ("unclamped", -1)
     assert parse_figure("dist/own.a.b[0][1]").path == ("a", "b", 0, 1)
     assert parse_figure("first_epoch.b@1024").name == "b@1024"
-    for wrong in ("first_epoch.a@1024", "fires.b@1024", "ever_fires", "alignment.", "alignment..deep", ""):
+    for wrong in (
+        "first_epoch.a@1024",
+        "fires.b@1024",
+        "ever_fires",
+        "alignment.",
+        "alignment..deep",
+        "",
+    ):
         with pytest.raises(ValueError, match=r"must be|needs"):
             parse_figure(wrong)
 
@@ -424,8 +504,15 @@ def test_the_command(finished: Any, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "tiny")
     path = tmp_path / "tiny" / "suite.json"
     described = json.loads(path.read_text())
-    entries = [claim("accuracy", at_least=0.0), claim("first_epoch.a", at_least=1), claim("nudging")]
-    described |= {"expect": [*(item.model_dump() for item in entries), {"figure": "?"}], "claimed_for": None}
+    entries = [
+        claim("accuracy", at_least=0.0),
+        claim("first_epoch.a", at_least=1),
+        claim("nudging"),
+    ]
+    described |= {
+        "expect": [*(item.model_dump() for item in entries), {"figure": "?"}],
+        "claimed_for": None,
+    }
     path.write_text(json.dumps(described))
     (results,), (trouble,) = gather([tmp_path / "tiny"])
     assert len(results.expect) == 3
@@ -433,7 +520,13 @@ def test_the_command(finished: Any, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["claims", str(tmp_path), "--format", "json"])
     assert done.exit_code == 0, done.output
     text = done.output[done.output.index("{") :]
-    assert [item["status"] for item in json.loads(text)["suites"][0]["claims"]] == ["holds", "holds", "not run"]
-    strict = CliRunner().invoke(command, ["claims", str(tmp_path), "--strict", "-o", str(tmp_path / "claims.txt")])
+    assert [item["status"] for item in json.loads(text)["suites"][0]["claims"]] == [
+        "holds",
+        "holds",
+        "not run",
+    ]
+    strict = CliRunner().invoke(
+        command, ["claims", str(tmp_path), "--strict", "-o", str(tmp_path / "claims.txt")]
+    )
     assert strict.exit_code == 1
     assert "3 claims: 2 hold, 0 fail, 1 not run" in (tmp_path / "claims.txt").read_text()

@@ -18,8 +18,14 @@ from bench_core.errors import StoreError
 
 MISTAKES = {
     "unknown suite": (["run", "quickstrat"], "did you mean quickstart"),
-    "unknown method": (["run", "suite.yaml", "--method", "dfaa"], "unknown method 'dfaa'; did you mean dfa"),
-    "key in the file": (["run", "typo.yaml"], "typo.yaml:7:12: training.epoch: unknown key; did you mean epochs"),
+    "unknown method": (
+        ["run", "suite.yaml", "--method", "dfaa"],
+        "unknown method 'dfaa'; did you mean dfa",
+    ),
+    "key in the file": (
+        ["run", "typo.yaml"],
+        "typo.yaml:7:12: training.epoch: unknown key; did you mean epochs",
+    ),
     "key on the command line": (
         ["run", "suite.yaml", "--set", "training.epoch=3"],
         "training.epoch: unknown key; did you mean epochs",
@@ -29,7 +35,10 @@ MISTAKES = {
     "negative seed": (["run", "suite.yaml", "--seed", "-1"], "seed"),
     "no file": (["run", "nowhere.yaml"], "nowhere.yaml"),
     "a folder": (["run", "."], ""),
-    "no results": (["leaderboard", "nowhere"], "nowhere: no such results folder; `bench run SUITE` writes one"),
+    "no results": (
+        ["leaderboard", "nowhere"],
+        "nowhere: no such results folder; `bench run SUITE` writes one",
+    ),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 
@@ -51,9 +60,17 @@ def test_a_mistake_is_one_line_and_nothing_is_written(bench: Bench, mistake: str
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run"], ["runn"], ["run", "x", "--workers", "0"], ["leaderboard", "--format", "pdf"], ["run", "x", "--sed"]],
+    [
+        ["run"],
+        ["runn"],
+        ["run", "x", "--workers", "0"],
+        ["leaderboard", "--format", "pdf"],
+        ["run", "x", "--sed"],
+    ],
 )
-def test_what_click_refuses_is_exit_2_without_a_traceback(arguments: list[str], monkeypatch, capsys) -> None:
+def test_what_click_refuses_is_exit_2_without_a_traceback(
+    arguments: list[str], monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -98,9 +115,13 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
 
 
 def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(bench: Bench) -> None:
-    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    dead = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
     (bench.cwd / "empty").mkdir()
-    done = bench("run", "audit5", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""})
+    done = bench(
+        "run", "audit5", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""}
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "empty/cifar-10-batches-py" in line
@@ -131,8 +152,12 @@ def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(bench: Bench) -> No
 # ------------------------------------------------------------------------------------------------------------ terminals
 
 
-def test_a_plan_is_readable_by_machines_and_says_what_is_reused(bench: Bench, finished: Finished) -> None:
-    done = bench("plan", finished.suite, "--results", finished.results, "--seed", 1, "--seed", 2, "--json")
+def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
+    bench: Bench, finished: Finished
+) -> None:
+    done = bench(
+        "plan", finished.suite, "--results", finished.results, "--seed", 1, "--seed", 2, "--json"
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert [cell["action"] for cell in told["cells"]].count("reuse") == 4
@@ -144,10 +169,20 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(bench: Bench, fi
 
 
 def test_lists_name_what_is_installed(bench: Bench, tmp_path: Path) -> None:
-    hooks = plugin("bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]')
+    hooks = plugin(
+        "bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]'
+    )
     fake_dist(tmp_path / "site", "x-arch", "listed", hooks)
     everything = bench("list", path=[tmp_path / "site"]).stdout
-    for words in ("x-arch/tall", "bench-core", "dfa", "digits", "alignment", "quickstart", "x-arch 1.0"):
+    for words in (
+        "x-arch/tall",
+        "bench-core",
+        "dfa",
+        "digits",
+        "alignment",
+        "quickstart",
+        "x-arch 1.0",
+    ):
         assert words in everything
     assert all(line.isprintable() for line in everything.splitlines())
     only = bench("list", "archs", path=[tmp_path / "site"]).stdout
@@ -164,7 +199,9 @@ def test_the_schema_is_json() -> None:
 def test_any_width_shows_the_same_figures(bench: Bench, finished: Finished, width: str) -> None:
     done = bench("leaderboard", finished.results, env={"COLUMNS": width})
     assert done.returncode == 0, done.stderr
-    accuracies = [json.loads(path.read_text())["accuracy"] for path in finished.folder.glob("*/run.json")]
+    accuracies = [
+        json.loads(path.read_text())["accuracy"] for path in finished.folder.glob("*/run.json")
+    ]
     for accuracy in accuracies:
         assert f"{accuracy:.3f}".removeprefix("0") in done.stdout
 
@@ -190,34 +227,45 @@ def shell(bench: Bench, line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "status"), [("| head -n 1", 0), ("| true", 0), (">&-", 0), (">&- 2>&- <&-", 0), ("> /dev/full", 2)]
+    ("redirection", "status"),
+    [("| head -n 1", 0), ("| true", 0), (">&-", 0), (">&- 2>&- <&-", 0), ("> /dev/full", 2)],
 )
-def test_a_reader_who_leaves_hears_nothing(bench: Bench, finished: Finished, redirection: str, status: int) -> None:
+def test_a_reader_who_leaves_hears_nothing(
+    bench: Bench, finished: Finished, redirection: str, status: int
+) -> None:
     done = shell(bench, f"{COMMAND} leaderboard {finished.results} {redirection}")
     assert done.returncode == status
-    expected = ["error: cannot write the output: No space left on device"] if "full" in redirection else []
+    expected = (
+        ["error: cannot write the output: No space left on device"] if "full" in redirection else []
+    )
     assert done.stderr.splitlines() == expected
 
 
 def test_a_run_without_standard_streams_does_its_work(bench: Bench, finished: Finished) -> None:
     """With its streams closed, the lock or a run folder's file would else get descriptor 1 and what is printed."""
-    done = shell(bench, f"{COMMAND} run {finished.suite} --set floors=false --results r >&- 2>&- <&-")
+    done = shell(
+        bench, f"{COMMAND} run {finished.suite} --set floors=false --results r >&- 2>&- <&-"
+    )
     assert done.returncode == 0
     (folder,) = (bench.cwd / "r" / "tiny").glob("*/run.json")
     same = finished.folder / folder.parent.name / "run.json"
-    files = [json.loads(path.read_text())["files"]["checkpoint.safetensors"] for path in (folder, same)]
+    files = [
+        json.loads(path.read_text())["files"]["checkpoint.safetensors"] for path in (folder, same)
+    ]
     assert files[0] == files[1]
 
 
 def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    from bench_core import runner
+    from bench_core.execution import runner
 
     seen = {}
 
     def carry_out(*arguments: object, **options: object) -> None:
-        seen.update({number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)})
+        seen.update(
+            {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+        )
         raise KeyboardInterrupt
 
     class Nothing:
@@ -241,5 +289,5 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
 
 
 def test_the_runner_is_imported_without_torch() -> None:
-    code = "import sys, bench_core.runner; assert 'torch' not in sys.modules"
+    code = "import sys, bench_core.execution.runner; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -23,16 +23,16 @@ from tabulate import tabulate
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
+from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
-from bench_core.judgement import Settings
-from bench_core.record import Measurement
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
 from bench_core.report.compared import as_json, as_table, limits
 from bench_core.report.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
-from bench_core.results import SuiteResults, gather
-from bench_core.stats import holm, sign_flip_p, smallest_p
+from bench_core.results.record import Measurement
 
 DFA, BP, FA = "bench-core/dfa", "bench-core/bp", "bench-core/fa"
 
@@ -56,7 +56,8 @@ def test_the_sign_flip_p_is_the_share_of_signs(values: list[float]) -> None:
     observed = abs(math.fsum(values))
     signs = list(product((1, -1), repeat=len(values)))
     as_far = sum(
-        abs(math.fsum(s * v for s, v in zip(chosen, values, strict=True))) >= observed - 1e-12 for chosen in signs
+        abs(math.fsum(s * v for s, v in zip(chosen, values, strict=True))) >= observed - 1e-12
+        for chosen in signs
     )
     assert sign_flip_p(values) == pytest.approx(as_far / len(signs), abs=1e-9)
 
@@ -71,7 +72,9 @@ def test_differences_of_one_sign_reach_the_smallest_p(values: list[float]) -> No
 def test_p_at_known_sizes() -> None:
     assert [smallest_p(n) for n in (1, 2, 3, 5, 6)] == [1.0, 0.5, 0.25, 0.0625, 0.03125]
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
-    assert sign_flip_p([1.0] * 20) == pytest.approx(1e-5, rel=0.01)  # beyond exact enumeration, and never 0
+    assert sign_flip_p([1.0] * 20) == pytest.approx(
+        1e-5, rel=0.01
+    )  # beyond exact enumeration, and never 0
     for bad in ([], [math.nan], [math.inf]):
         with pytest.raises(ValueError, match="finite"):
             sign_flip_p(bad)
@@ -87,7 +90,11 @@ def test_holm_as_published() -> None:
 
 
 def test_two_methods_paired_by_seed() -> None:
-    records = [*seeds(DFA, [0.30, 0.31, 0.32]), *seeds(FA, [0.40, 0.42, 0.41]), *seeds(BP, [0.6, 0.61, 0.6])]
+    records = [
+        *seeds(DFA, [0.30, 0.31, 0.32]),
+        *seeds(FA, [0.40, 0.42, 0.41]),
+        *seeds(BP, [0.6, 0.61, 0.6]),
+    ]
     (found,) = comparison.methods([suite(records)], "dfa", "fa")
     assert found.effect is not None
     assert found.effect.mean == pytest.approx(10.0)
@@ -102,7 +109,13 @@ def test_two_methods_paired_by_seed() -> None:
 
 
 def test_only_common_seeds_count() -> None:
-    records = [run(DFA, 1, 0.3), run(DFA, 2, 0.5), run(FA, 2, 0.6), run(FA, 3, 0.1), run(FA, 4, status="failed")]
+    records = [
+        run(DFA, 1, 0.3),
+        run(DFA, 2, 0.5),
+        run(FA, 2, 0.6),
+        run(FA, 3, 0.1),
+        run(FA, 4, status="failed"),
+    ]
     (found,) = comparison.methods([suite(records)], "dfa", "fa")
     assert found.effect is not None
     assert (found.n, found.p) == (1, 1.0)
@@ -118,16 +131,26 @@ def test_only_common_seeds_count() -> None:
 
 def test_long_labels_fit_a_terminal_of_80_columns() -> None:
     names = ("bench-core/state_bridge", "bench-core/credit_bridge")
-    made = suite([run(name, seed, 0.3, params={"freeze": "blocks"}) for name in names for seed in (1, 2, 3)])
-    text = as_table(comparison.methods([made], "state_bridge[freeze=blocks]", "credit_bridge[freeze=blocks]"), width=80)
+    made = suite(
+        [run(name, seed, 0.3, params={"freeze": "blocks"}) for name in names for seed in (1, 2, 3)]
+    )
+    text = as_table(
+        comparison.methods([made], "state_bridge[freeze=blocks]", "credit_bridge[freeze=blocks]"),
+        width=80,
+    )
     assert max(map(len, text.splitlines())) <= 80
     assert "state_bridge[frozen]" in text
     assert "credit_bridge[frozen]" in text
     assert "frozen: freeze=blocks" in text
 
 
-@given(st.lists(st.tuples(st.text("ab ", max_size=9), st.text("ab ", max_size=99)), min_size=1), st.integers(40, 120))
-def test_a_column_that_may_be_narrower_makes_the_table_fit(rows: list[tuple[str, str]], width: int) -> None:
+@given(
+    st.lists(st.tuples(st.text("ab ", max_size=9), st.text("ab ", max_size=99)), min_size=1),
+    st.integers(40, 120),
+)
+def test_a_column_that_may_be_narrower_makes_the_table_fit(
+    rows: list[tuple[str, str]], width: int
+) -> None:
     heads = ["name", "what it says"]
     widths = limits(rows, heads, width, [(1, 20)])
     table = tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths)
@@ -137,11 +160,15 @@ def test_a_column_that_may_be_narrower_makes_the_table_fit(rows: list[tuple[str,
 
 
 def test_a_name_must_mean_one_method() -> None:
-    records = [run(DFA, 1, params={"penalty": p}) for p in (0.1, 0.01)] + [run(BP, 1), *frozen(BP, [0.4])]
+    records = [run(DFA, 1, params={"penalty": p}) for p in (0.1, 0.01)] + [
+        run(BP, 1),
+        *frozen(BP, [0.4]),
+    ]
     with pytest.raises(UsageError, match="2 methods of made have this name"):
         comparison.methods([suite(records)], "dfa", "bp")
     with pytest.raises(
-        UsageError, match=r"^nope: no such folder, and no such method in these results; there are: bp, "
+        UsageError,
+        match=r"^nope: no such folder, and no such method in these results; there are: bp, ",
     ):
         comparison.methods([suite(records)], "nope", "bp")
     (found,) = comparison.methods([suite(records)], "dfa[penalty=0.1]", "bp[frozen]")
@@ -150,7 +177,11 @@ def test_a_name_must_mean_one_method() -> None:
 
 def test_two_sets_of_results() -> None:
     ours = [*seeds(DFA, [0.30, 0.31]), *seeds(BP, [0.6, 0.61]), *seeds(FA, [0.4, 0.4])]
-    theirs = [*seeds(DFA, [0.32, 0.33]), *seeds(BP, [0.6, 0.61]), *seeds(FA, [0.5, 0.5], training={"epochs": 5})]
+    theirs = [
+        *seeds(DFA, [0.32, 0.33]),
+        *seeds(BP, [0.6, 0.61]),
+        *seeds(FA, [0.5, 0.5], training={"epochs": 5}),
+    ]
     found, alone = comparison.sets([suite(ours)], [suite([*theirs, run("lab/x", 1)])])
     by_label = {item.a.label: item for item in found}
     assert by_label["dfa"].effect is not None
@@ -180,7 +211,9 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     audit_folder(tmp_path)
     (results,), _ = gather([tmp_path])
     record = next(
-        r for r in results.records if r.cell.method.short == "dfa" and r.measurements["scale_growth"].value == 694.0
+        r
+        for r in results.records
+        if r.cell.method.short == "dfa" and r.measurements["scale_growth"].value == 694.0
     )
     told = invoke("show", record.identity[:12], tmp_path)
     assert told == invoke("show", results.run_folder(record))
@@ -210,7 +243,9 @@ def test_show_has_every_measurement_and_none_that_means_nothing_alone(tmp_path: 
     lines = {line.split()[0]: " ".join(line.split()) for line in told if line.strip()}
     assert lines["nudging"] == "nudging -0.002 -0.001 -0.003"
     assert lines["drift"] == "drift 7 not diagnostic: the initial weights are not known"
-    assert lines["null_calibration"] == "null_calibration 7.8 not diagnostic: reference at the floor"
+    assert (
+        lines["null_calibration"] == "null_calibration 7.8 not diagnostic: reference at the floor"
+    )
 
 
 def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None:
@@ -220,9 +255,18 @@ def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None
         "displacement_deep": 0.8,
         "in_use": False,
     }
-    null = {"layers": [0.5, 0.4], "deep": 0.4, "null_deep_mean": 0.01, "null_deep_std": 0.05, "flagged": [2, 3]}
+    null = {
+        "layers": [0.5, 0.4],
+        "deep": 0.4,
+        "null_deep_mean": 0.01,
+        "null_deep_std": 0.05,
+        "flagged": [2, 3],
+    }
     found |= {"alignment": found["alignment"].model_copy(update={"details": details})}
-    write(tmp_path, [run(measurements={**found, "null_calibration": Measurement(value=7.8, details=null)})])
+    write(
+        tmp_path,
+        [run(measurements={**found, "null_calibration": Measurement(value=7.8, details=null)})],
+    )
     (results,), _ = gather([tmp_path])
     told = invoke("show", results.run_folder(results.records[0]))
     told = " ".join(told.split())
@@ -259,10 +303,14 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
     invoke("export", tmp_path, "--format", "parquet", "-o", out)
     table = parquet.read_table(out).to_pylist()
     (results,), _ = gather([tmp_path])
-    assert {row["identity"]: row["accuracy"] for row in table} == {r.identity: r.accuracy for r in results.records}
+    assert {row["identity"]: row["accuracy"] for row in table} == {
+        r.identity: r.accuracy for r in results.records
+    }
 
 
-def test_without_pyarrow_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_way_out_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"pip install 'bench-core\[parquet\]', or --format csv"):
         export.write_parquet([{"a": 1}], tmp_path / "x.parquet")
@@ -270,7 +318,9 @@ def test_without_pyarrow_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_is_not_finite_is_empty_and_named() -> None:
-    (row,) = csv.DictReader(io.StringIO(export.as_csv(list(export.runs([view(suite([run(accuracy=math.inf)]))])))))
+    (row,) = csv.DictReader(
+        io.StringIO(export.as_csv(list(export.runs([view(suite([run(accuracy=math.inf)]))]))))
+    )
     assert row["accuracy"] == ""
     assert "accuracy" in row["not_finite"].split()
 
@@ -282,7 +332,10 @@ def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
     assert forbidden(text) == []
     for row in csv.reader(io.StringIO(text)):
         for cell in row:
-            assert not cell.startswith(("=", "+", "@", "\t", "\r")) or cell.lstrip("+-").replace(".", "").isdigit()
+            assert (
+                not cell.startswith(("=", "+", "@", "\t", "\r"))
+                or cell.lstrip("+-").replace(".", "").isdigit()
+            )
     found, _ = comparison.sets([suite(records)], [suite(records)])
     assert forbidden(as_table(found)) == []
     assert forbidden(bibtex(records, {("method", name): (name, name) for name in HOSTILE})) == []
@@ -309,7 +362,9 @@ def test_colours_keep_the_text_and_the_widths() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == text
     assert "\x1b[32m\x1b[1mtrustworthy 3/3" in painted
     assert "lab/failed_rule" in painted
-    assert not {"yellow", "cyan", "white", "black"} & set(COLOURS.values())  # unreadable on light or dark
+    assert not {"yellow", "cyan", "white", "black"} & set(
+        COLOURS.values()
+    )  # unreadable on light or dark
 
 
 @pytest.mark.parametrize(
@@ -359,8 +414,15 @@ assert not {{"torch", "pandas", "pyarrow"}} & sys.modules.keys()
 
 def test_a_results_folder_is_data(tmp_path: Path) -> None:
     """Rows of epochs, suite.json and names that try: nothing is run, and the page is still made."""
-    folder = write(tmp_path, seeds("__import__('os').mkdir('mark')", [0.3, 0.4]), 2, title="{{ 7 * 7 }}{% for %}")
-    (folder / "suite.json").write_text('{"name": "x", "title": "{{ 7*7 }}<script>1</script>", "description": "${1+1}"}')
+    folder = write(
+        tmp_path,
+        seeds("__import__('os').mkdir('mark')", [0.3, 0.4]),
+        2,
+        title="{{ 7 * 7 }}{% for %}",
+    )
+    (folder / "suite.json").write_text(
+        '{"name": "x", "title": "{{ 7*7 }}<script>1</script>", "description": "${1+1}"}'
+    )
     (tmp_path / "conftest.py").write_text("raise SystemExit(7)")
     invoke("report", tmp_path, "-o", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
@@ -390,7 +452,9 @@ def test_the_ending_of_a_figures_file_is_its_format(tmp_path: Path) -> None:
     invoke("figure", "audit", tmp_path / "results", "-o", target)
     assert target.read_bytes()[1:4] == b"PNG"
     for wrong in (["-o", tmp_path / "x.foo"], ["-o", tmp_path / "x.png", "--format", "pdf"]):
-        done = CliRunner().invoke(cli.bench, ["figure", "audit", str(tmp_path / "results"), *map(str, wrong)])
+        done = CliRunner().invoke(
+            cli.bench, ["figure", "audit", str(tmp_path / "results"), *map(str, wrong)]
+        )
         assert isinstance(done.exception, UsageError)
         assert not Path(wrong[1]).exists() or wrong[1] == target
 

@@ -24,13 +24,16 @@ from planted import (
     KolenPollack,
 )
 
-from bench_core import plugins
 from bench_core.errors import UsageError
+from bench_core.registry import plugins
+from bench_core.registry.distributions import OURS
 from bench_core.testing import Outcome, checks, run
 from bench_core.testing.kit import REGISTERED
 
-REGISTRY = plugins.load(only={plugins.OURS})
-BUILT_IN = [f"{item.kind}:{item.full_name}" for item in REGISTRY.components if item.kind != "executor"]
+REGISTRY = plugins.load(only={OURS})
+BUILT_IN = [
+    f"{item.kind}:{item.full_name}" for item in REGISTRY.components if item.kind != "executor"
+]
 PLANTED = [*METHODS, *ARCHS, *DATASETS, *DIAGNOSTICS]
 
 
@@ -60,12 +63,15 @@ def test_every_built_in_passes(name: str) -> None:
         ("synthetic_gradients", {"target": "exact"}),
     ],
 )
-def test_an_option_that_changes_what_a_rule_uses_changes_what_it_declares(name: str, options: dict[str, Any]) -> None:
+def test_an_option_that_changes_what_a_rule_uses_changes_what_it_declares(
+    name: str, options: dict[str, Any]
+) -> None:
     assert failed(outcomes(f"method:bench-core/{name}", options=options)) == {}
 
 
 @pytest.mark.parametrize(
-    "good", [Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic]
+    "good",
+    [Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic],
 )
 def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
@@ -76,7 +82,9 @@ FIRST = {
 }  # of several faults that one check must see, one is tried in full
 
 
-@pytest.mark.parametrize(("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED])
+@pytest.mark.parametrize(
+    ("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED]
+)
 def test_a_planted_plugin_fails_its_check_and_no_other(bad: type, check: str, reason: str) -> None:
     found = failed(outcomes(bad, only=None if FIRST[check] is bad else check))
     assert list(found) == [check], found
@@ -88,13 +96,19 @@ def test_every_check_has_a_planted_plugin() -> None:
         list(checks(subject))
     names = {check.name for each in REGISTERED.values() for check in each}
     caught = {check for _, check, _ in PLANTED}
-    assert names - caught == ({"runs_on_an_accelerator"} if not torch.cuda.is_available() else set())
+    assert names - caught == (
+        {"runs_on_an_accelerator"} if not torch.cuda.is_available() else set()
+    )
     assert all(check.law for each in REGISTERED.values() for check in each)
 
 
 def test_global_state_that_a_plugin_changes_is_put_back() -> None:
     def state() -> list[Any]:
-        generators = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+        generators = [
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            random.getstate(),
+        ]
         functions = [torch.nn.functional.cross_entropy, torch.backends.cudnn.benchmark]
         return [os.getcwd(), dict(os.environ), *generators, *functions]
 

@@ -11,8 +11,8 @@ from nets import METHODS, LinearNet, arch, ready, resmlp, rule, toy_data
 from test_diagnostics import audited, diagnostic, naive_gradients
 from torch.nn import functional as F
 
-from bench_core.audit import Audit, credits_become
-from bench_core.train import train
+from bench_core.training.audit import Audit, credits_become
+from bench_core.training.loop import train
 
 FINAL = [
     "perturbation_correlation", "nudging", "null_calibration", "layer0_dominance", "gradient_support", "loss_decrease", "drift",
@@ -40,7 +40,9 @@ def loss_of(audit, h, layer):
 def test_rho_is_the_mean_over_draws_of_pearson_over_samples():
     audit = audited("dfa", width=24)
     found = with_params("perturbation_correlation", draws=60).measure(audit)
-    e = audit.batches[0].states  # the whole probe at once, with other draws: equal up to the sampling of directions
+    e = audit.batches[
+        0
+    ].states  # the whole probe at once, with other draws: equal up to the sampling of directions
     h = torch.cat([batch.states.h[1] for batch in audit.batches])[:1024].double()
     a = torch.cat([batch.credits.audited[1] for batch in audit.batches])[:1024].double()
     assert e.h[1].shape[1] == 24
@@ -73,7 +75,9 @@ def test_nudging_normalises_a_credit_as_the_rule_gives_it():
     h = torch.cat([batch.states.h[0] for batch in audit.batches]).double()
     a = torch.cat([batch.credits.audited[0] for batch in audit.batches]).double()
     assert audit.batches[0].credits.reduction == "mean"
-    expected = loss_of(audit, h - 0.01 * a / (a.square().mean(1, keepdim=True).sqrt() + 1e-6), 0) - loss_of(audit, h, 0)
+    expected = loss_of(
+        audit, h - 0.01 * a / (a.square().mean(1, keepdim=True).sqrt() + 1e-6), 0
+    ) - loss_of(audit, h, 0)
     assert found.details["layers"][0] == pytest.approx(float(expected.mean().detach()), rel=1e-6)
 
 
@@ -81,25 +85,33 @@ def test_of_tokens_both_are_of_the_cls_token():
     """Other tokens stay where they are: the step and the directions are those of the stream that Γ and ‖g‖ are read on."""
     net = arch("vit_mini", (3, 8, 8), width=16, depth=2, heads=2, patch=2)
     images = toy_data(64, 192, test=256)
-    data = replace(images, train_x=images.train_x.view(-1, 3, 8, 8), test_x=images.test_x.view(-1, 3, 8, 8))
+    data = replace(
+        images, train_x=images.train_x.view(-1, 3, 8, 8), test_x=images.test_x.view(-1, 3, 8, 8)
+    )
     method, net = ready(rule("bp"), net, data)
     audit = Audit(net, method, data, 0, 0)
     h, a = (
         torch.cat(part).double()
-        for part in zip(*((b.states.h[1], b.credits.audited[1]) for b in audit.batches), strict=True)
+        for part in zip(
+            *((b.states.h[1], b.credits.audited[1]) for b in audit.batches), strict=True
+        )
     )
     step = torch.zeros_like(h)
     step[:, 0] = 0.01 * a[:, 0] / (a[:, 0].square().mean(1, keepdim=True).sqrt() + 1e-6)
     expected = float((loss_of(audit, h - step, 1) - loss_of(audit, h, 1)).mean())
-    assert diagnostic("nudging").measure(audit).details["layers"][1] == pytest.approx(expected, rel=1e-6)
-    assert with_params("perturbation_correlation", draws=4).measure(audit).details["layers"] == pytest.approx(
-        [1, 1], abs=1e-3
+    assert diagnostic("nudging").measure(audit).details["layers"][1] == pytest.approx(
+        expected, rel=1e-6
     )
+    assert with_params("perturbation_correlation", draws=4).measure(audit).details[
+        "layers"
+    ] == pytest.approx([1, 1], abs=1e-3)
     for batch in audit.batches:
-        batch.credits.audited[1][:, 1:] = 1e3  # what the other tokens are credited with is not asked
-    assert with_params("perturbation_correlation", draws=4).measure(audit).details["layers"][1] == pytest.approx(
-        1, abs=1e-3
-    )
+        batch.credits.audited[1][:, 1:] = (
+            1e3  # what the other tokens are credited with is not asked
+        )
+    assert with_params("perturbation_correlation", draws=4).measure(audit).details["layers"][
+        1
+    ] == pytest.approx(1, abs=1e-3)
 
 
 def test_both_are_measured_where_float32_would_round_the_change_away():
@@ -108,7 +120,10 @@ def test_both_are_measured_where_float32_would_round_the_change_away():
     with torch.no_grad():
         audit.net.embed[1].weight.mul_(1e8)
         audit.net.embed[1].bias.mul_(1e8)
-    rho, nudge = diagnostic("perturbation_correlation").measure(audit), diagnostic("nudging").measure(audit)
+    rho, nudge = (
+        diagnostic("perturbation_correlation").measure(audit),
+        diagnostic("nudging").measure(audit),
+    )
     assert rho.not_diagnostic is None
     assert rho.value > 0.9
     assert -1e-8 < nudge.value < 0
@@ -144,17 +159,27 @@ def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_
     draws = torch.Generator().manual_seed(3)
     null = [
         fmean(
-            float(F.cosine_similarity(e @ torch.randn(5, 32, generator=draws), g[layer], eps=1e-30).mean())
+            float(
+                F.cosine_similarity(
+                    e @ torch.randn(5, 32, generator=draws), g[layer], eps=1e-30
+                ).mean()
+            )
             for layer in (1, 2)
         )
         for _ in range(60)
     ]
     assert found.details["null_deep_std"] == pytest.approx(stdev(null), rel=0.5)
     assert abs(found.details["null_deep_mean"]) < 3 * stdev(null)
-    assert found.details["layers"] == pytest.approx(diagnostic("alignment").measure(audit).details["unclamped"])
-    own, center, spread = (found.details[key] for key in ("deep", "null_deep_mean", "null_deep_std"))
+    assert found.details["layers"] == pytest.approx(
+        diagnostic("alignment").measure(audit).details["unclamped"]
+    )
+    own, center, spread = (
+        found.details[key] for key in ("deep", "null_deep_mean", "null_deep_std")
+    )
     assert found.value == pytest.approx((own - center) / spread)
-    assert 0 in set(audit.net.sites) - set(found.details["flagged"])  # the embedding's credit is aligned
+    assert 0 in set(audit.net.sites) - set(
+        found.details["flagged"]
+    )  # the embedding's credit is aligned
 
 
 def test_a_site_that_no_draw_changes_has_no_null():
@@ -172,16 +197,24 @@ def test_a_null_leaves_the_method_as_it_was():
     audit = audited("state_bridge")
     tools = audit.method.tools
     before = {name: value.clone() for name, value in audit.method.state_dict().items()}
-    updaters, streams = list(tools.updaters), [g.get_state() for g in (tools.generator, tools.aux_generator)]
+    updaters, streams = (
+        list(tools.updaters),
+        [g.get_state() for g in (tools.generator, tools.aux_generator)],
+    )
     diagnostic("null_calibration").measure(audit)
-    assert all(torch.equal(value, before[name]) for name, value in audit.method.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in audit.method.state_dict().items()
+    )
     assert tools.updaters == updaters
     assert all(
-        torch.equal(g.get_state(), s) for g, s in zip((tools.generator, tools.aux_generator), streams, strict=True)
+        torch.equal(g.get_state(), s)
+        for g, s in zip((tools.generator, tools.aux_generator), streams, strict=True)
     )
 
 
-@pytest.mark.parametrize("name", ["noise_credit", "node_perturbation", "forward_gradient", "shuffled_credit"])
+@pytest.mark.parametrize(
+    "name", ["noise_credit", "node_perturbation", "forward_gradient", "shuffled_credit"]
+)
 def test_noise_does_not_stand_out_of_fresh_noise(name):
     """Every draw of the null is another one, also where a rule draws from the seed of its stream."""
     found = diagnostic("null_calibration").measure(audited(name, width=24))
@@ -190,9 +223,12 @@ def test_noise_does_not_stand_out_of_fresh_noise(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "params"), [("weight_mirror", {}), ("sign_symmetry", {}), ("sign_symmetry", {"magnitude": "frsf"})]
+    ("name", "params"),
+    [("weight_mirror", {}), ("sign_symmetry", {}), ("sign_symmetry", {"magnitude": "frsf"})],
 )
-def test_feedback_made_from_the_forward_weights_stands_out_of_a_null_that_knows_other_weights(name, params):
+def test_feedback_made_from_the_forward_weights_stands_out_of_a_null_that_knows_other_weights(
+    name, params
+):
     method, net = ready(rule(name, **params), resmlp(width=24, w2_std=0.3), toy_data())
     found = diagnostic("null_calibration").measure(Audit(net, method, toy_data(), 0, 0))
     assert found.value > 3
@@ -211,7 +247,12 @@ def test_a_cosine_to_a_reference_at_the_floor_is_not_diagnostic(name):
         for block in audit.net.blocks:
             block.w2.weight.mul_(factor)
     aligned = diagnostic("alignment").measure(audit)
-    audit.history = [{"epoch": 1, "measurements": {"alignment": {"details": aligned.details, "not_diagnostic": None}}}]
+    audit.history = [
+        {
+            "epoch": 1,
+            "measurements": {"alignment": {"details": aligned.details, "not_diagnostic": None}},
+        }
+    ]
     assert 1e-8 < diagnostic("reference_floor").measure(audit).details["mean_128"] < 1e-7
     found = diagnostic(name).measure(audit)
     assert found.not_diagnostic == "reference at the floor"
@@ -231,7 +272,14 @@ def test_drift_and_loss_decrease_are_those_of_the_training():
     method, net = ready(rule("dfa"), resmlp(), data)
     initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
     rows = []
-    train(method, net, data, TRAINING, 0, lambda row: rows.append({"train_loss": row.train_loss}) or False)
+    train(
+        method,
+        net,
+        data,
+        TRAINING,
+        0,
+        lambda row: rows.append({"train_loss": row.train_loss}) or False,
+    )
     audit = Audit(net, method, data, 0, 1, initial=initial)
     audit.history = rows
     found = diagnostic("drift").measure(audit)
@@ -270,10 +318,19 @@ def test_gradient_support_counts_samples_over_tau():
 def test_layer0_dominance_is_read_at_epochs_one_two_and_the_end():
     def row(epoch, layer0, deep, reason=None):
         details = {"sites": [0, 1, 2], "unclamped": [layer0, deep, deep], "deep": deep}
-        return {"epoch": epoch, "measurements": {"alignment": {"details": details, "not_diagnostic": reason}}}
+        return {
+            "epoch": epoch,
+            "measurements": {"alignment": {"details": details, "not_diagnostic": reason}},
+        }
 
     audit = audited()
-    audit.history = [row(0, 0.0, 0.0), row(1, 0.4, 0.1), row(2, 0.5, 0.1), row(3, 0.1, 0.3), row(4, 0.2, 0.25)]
+    audit.history = [
+        row(0, 0.0, 0.0),
+        row(1, 0.4, 0.1),
+        row(2, 0.5, 0.1),
+        row(3, 0.1, 0.3),
+        row(4, 0.2, 0.25),
+    ]
     found = diagnostic("layer0_dominance").measure(audit)
     kept = {entry["epoch"]: round(entry["difference"], 6) for entry in found.details["epochs"]}
     assert kept == {1: 0.3, 2: 0.4, 4: -0.05}
@@ -345,8 +402,13 @@ def test_a_method_without_credit_is_not_diagnostic():
 
 def test_controls_do_not_touch_what_the_method_returns():
     audit = audited()
-    before = [a.clone() for a in audit.method.credit(audit.batches[0].states, audit.batches[0].y, 0).audited]
+    before = [
+        a.clone()
+        for a in audit.method.credit(audit.batches[0].states, audit.batches[0].y, 0).audited
+    ]
     credits_become("zero")(audit)
     after = audit.method.credit(audit.batches[0].states, audit.batches[0].y, 0).audited
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert replace(audit.batches[0].credits).audited[0].any()  # the batches were computed before the control
+    assert (
+        replace(audit.batches[0].credits).audited[0].any()
+    )  # the batches were computed before the control

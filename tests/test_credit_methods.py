@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from test_archs import TINY, setting
 from torch.nn import functional as F
 
-from bench_core import resolve
 from bench_core.api import Method
-from bench_core.audit import Audit
-from bench_core.local import rms
-from bench_core.net import exact_gradients
-from bench_core.train import train
+from bench_core.execution import validate
+from bench_core.training.audit import Audit
+from bench_core.training.credit import rms
+from bench_core.training.loop import train
+from bench_core.training.net import exact_gradients
 
 ONE = {**TRAINING, "epochs": 2, "stop_after": 1}
 BRANCHES = ["random_trainable", "shuffled_trainable", "fresh_random_target", "zero_target", "time_only", "constant_input",
@@ -57,7 +57,10 @@ def alignments(method, net, data, count=512):
     states = net.states(x).detach(y)
     g = exact_gradients(net, states.h[0], y)
     audited = method.credit(states, y, 0).audited
-    return [float(F.cosine_similarity(a, g[site]).mean()) for a, site in zip(audited, net.sites, strict=True)]
+    return [
+        float(F.cosine_similarity(a, g[site]).mean())
+        for a, site in zip(audited, net.sites, strict=True)
+    ]
 
 
 def fitted(method, net, data, steps):
@@ -65,16 +68,22 @@ def fitted(method, net, data, steps):
     draws = torch.Generator().manual_seed(0)
     for _ in range(steps):
         rows = torch.randint(len(data.train_y), (32,), generator=draws)
-        method.learn(net.states(data.train_x[rows]).detach(data.train_y[rows]), data.train_y[rows], 0)
+        method.learn(
+            net.states(data.train_x[rows]).detach(data.train_y[rows]), data.train_y[rows], 0
+        )
 
 
 # --------------------------------------------------------------------------------------------- vec and perlayer_vector
 
 
 @pytest.mark.parametrize("options", [{}, {"terminal_norm": False}, {"residual": False}])
-@pytest.mark.parametrize(("differences", "step", "exact_to"), [("central", 1e-4, 1e-6), ("forward", 1e-6, 1e-4)])
+@pytest.mark.parametrize(
+    ("differences", "step", "exact_to"), [("central", 1e-4, 1e-6), ("forward", 1e-6, 1e-4)]
+)
 @pytest.mark.parametrize("scale", ["state", "fixed"])
-def test_measured_changes_are_the_exact_directional_derivatives(data, options, differences, step, exact_to, scale):
+def test_measured_changes_are_the_exact_directional_derivatives(
+    data, options, differences, step, exact_to, scale
+):
     """δ = ⟨g_l, r_l·u⟩ up to the error of the difference (float64), for every state that gets credit."""
     method = rule("vec", differences=differences, step=step, scale=scale)
     method, net, x, y = doubled(method, resmlp(**options), data)
@@ -84,7 +93,9 @@ def test_measured_changes_are_the_exact_directional_derivatives(data, options, d
     g = exact_gradients(net, states.h[0], y)
     assert method.fit.layers == sorted({0, *net.sites})
     for delta, layer, direction in zip(found, method.fit.layers, u, strict=True):
-        v = (states.h[layer].square().mean(1, keepdim=True).sqrt() if scale == "state" else 1) * direction
+        v = (
+            states.h[layer].square().mean(1, keepdim=True).sqrt() if scale == "state" else 1
+        ) * direction
         torch.testing.assert_close(delta, (g[layer] * v).sum(1), rtol=exact_to, atol=exact_to)
 
 
@@ -93,12 +104,19 @@ def test_central_differences_are_exact_to_second_order(data):
     errors = {}
     for differences in ("central", "forward"):
         for step in (0.02, 0.04):
-            method, net, x, y = doubled(rule("vec", differences=differences, step=step), resmlp(), data)
+            method, net, x, y = doubled(
+                rule("vec", differences=differences, step=step), resmlp(), data
+            )
             states = net.states(x).detach(y)
             u = [method.fit.directions(states.h[layer]) for layer in method.fit.layers]
             g = exact_gradients(net, states.h[0], y)
-            exact = [(g[k] * states.h[k].square().mean(1, keepdim=True).sqrt() * d).sum(1) for k, d in enumerate(u)]
-            errors[differences, step] = float((method.fit.changes(states, y, u) - torch.stack(exact)).norm())
+            exact = [
+                (g[k] * states.h[k].square().mean(1, keepdim=True).sqrt() * d).sum(1)
+                for k, d in enumerate(u)
+            ]
+            errors[differences, step] = float(
+                (method.fit.changes(states, y, u) - torch.stack(exact)).norm()
+            )
     assert errors["central", 0.04] / errors["central", 0.02] == pytest.approx(4, rel=0.1)
     assert errors["forward", 0.04] / errors["forward", 0.02] == pytest.approx(2, rel=0.1)
 
@@ -141,7 +159,9 @@ def test_the_terminal_term_aligns_the_credit_at_the_last_state(data, batch):
         for _ in range(150):
             method.learn(states, y, 0)
         (top,) = method.fit.answer(states, [net.depth])
-        cosines[weight] = float(F.cosine_similarity(top.detach(), exact_gradients(net, states.h[0], y)[-1]).mean())
+        cosines[weight] = float(
+            F.cosine_similarity(top.detach(), exact_gradients(net, states.h[0], y)[-1]).mean()
+        )
         assert method.passport.exact_top_credit == (weight > 0)
     assert cosines[4.0] > 0.9 > 0.3 > abs(cosines[0.0])
 
@@ -150,7 +170,11 @@ def test_vec_trains_with_dfa_while_it_warms_up(data, batch):
     x, y = batch
     method, net = ready(rule("vec", warmup=0.5), resmlp(), data)
     states = net.states(x).detach(y)
-    warm, own, dfa = method.credit(states, y, 1), method.credit(states, y, 2), method.dfa.credit(states, y, 0)
+    warm, own, dfa = (
+        method.credit(states, y, 1),
+        method.credit(states, y, 2),
+        method.dfa.credit(states, y, 0),
+    )
     assert (warm.in_use, own.in_use) == (False, True)
     assert all(torch.equal(a, b) for a, b in zip(warm.for_blocks, dfa.audited, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(warm.audited, own.audited, strict=True))
@@ -159,7 +183,10 @@ def test_vec_trains_with_dfa_while_it_warms_up(data, batch):
 def test_forward_passes_count_the_measurements(data):
     """L = 3, residual: perturbed copies of h_0, h_1, h_2 run through the last block, for each direction and side."""
     assert ready(rule("vec"), resmlp(), data)[0].forward_passes == 1 + 4 * 2 * 3
-    assert ready(rule("vec", differences="forward", directions=1), resmlp(), data)[0].forward_passes == 1 + 3
+    assert (
+        ready(rule("vec", differences="forward", directions=1), resmlp(), data)[0].forward_passes
+        == 1 + 3
+    )
     assert ready(rule("vec"), resmlp(residual=False), data)[0].forward_passes == 1 + 4 * 2 * 3
     assert ready(blend("zero_target"), resmlp(), data)[0].forward_passes == 1
 
@@ -197,7 +224,9 @@ def test_blend_without_its_auxiliary_part_is_dfa_bit_for_bit(data, options, norm
 
 
 @pytest.mark.parametrize("normalize", ["batch", "none"])
-def test_blend_mixes_the_credits_themselves_where_samples_are_not_normalised(data, batch, normalize):
+def test_blend_mixes_the_credits_themselves_where_samples_are_not_normalised(
+    data, batch, normalize
+):
     """r_l·a_l has the direction of a_l sample by sample, but not its size."""
     x, y = batch
     method, net = ready(blend(alpha=0.75, normalize=normalize), resmlp(), data)
@@ -206,7 +235,9 @@ def test_blend_mixes_the_credits_themselves_where_samples_are_not_normalised(dat
     states = net.states(x).detach(y)
     aux, dfa = method.fit.credit(states), method.dfa.credit(states, y, 0).audited
     for a, site, d in zip(method.credit(states, y, 0).audited, net.sites, dfa, strict=True):
-        torch.testing.assert_close(a, 0.75 * rms(aux[site], mode=normalize) + 0.25 * rms(d, mode=normalize))
+        torch.testing.assert_close(
+            a, 0.75 * rms(aux[site], mode=normalize) + 0.25 * rms(d, mode=normalize)
+        )
 
 
 def test_blend_mixes_normalised_parts_and_is_not_normalised_again(data, batch):
@@ -215,11 +246,17 @@ def test_blend_mixes_normalised_parts_and_is_not_normalised_again(data, batch):
     states = net.states(x).detach(y)
     found = method.credit(states, y, 0)
     aux, dfa = method.fit.relative_credit(states), method.dfa.credit(states, y, 0).audited
-    expected = [0.75 * rms(aux[site]) + 0.25 * rms(d) for site, d in zip(net.sites, dfa, strict=True)]
+    expected = [
+        0.75 * rms(aux[site]) + 0.25 * rms(d) for site, d in zip(net.sites, dfa, strict=True)
+    ]
     for a, mix in zip(found.audited, expected, strict=True):
         torch.testing.assert_close(a, mix)
-    assert min(float(a.square().mean(1).max()) for a in found.audited) < 0.95  # the norm of a mixture, not of an rms
-    got = gradients(*ready(blend(alpha=0.75), resmlp(), data), x, y)  # the same draws: learns one step, then trains
+    assert (
+        min(float(a.square().mean(1).max()) for a in found.audited) < 0.95
+    )  # the norm of a mixture, not of an rms
+    got = gradients(
+        *ready(blend(alpha=0.75), resmlp(), data), x, y
+    )  # the same draws: learns one step, then trains
     method.learn(states, y, 0)
     seeds = [a / len(x) for a in method.credit(states, y, 0).audited]
     local = net.states(x, local=True)
@@ -263,7 +300,9 @@ def test_zero_target_drives_its_credit_to_zero(data):
     states = net.states(data.test_x[:64]).detach(data.test_y[:64])
 
     def size():
-        return max(float(a.square().mean().sqrt()) for a in method.fit.relative_credit(states).values())
+        return max(
+            float(a.square().mean().sqrt()) for a in method.fit.relative_credit(states).values()
+        )
 
     before = size()
     fitted(method, net, data, 300)
@@ -278,7 +317,10 @@ def test_only_true_targets_teach_the_gradient():
         method, net = ready(blend(branch), resmlp(), data)
         fitted(method, net, data, 120)
         states = net.states(data.test_x[:512]).detach(data.test_y[:512])
-        g, a = exact_gradients(net, states.h[0], data.test_y[:512]), method.fit.relative_credit(states)
+        g, a = (
+            exact_gradients(net, states.h[0], data.test_y[:512]),
+            method.fit.relative_credit(states),
+        )
         found[branch] = [float(F.cosine_similarity(a[layer], g[layer]).mean()) for layer in a]
     assert min(found["random_trainable"]) > 0.7
     assert max(map(abs, found["shuffled_trainable"] + found["fresh_random_target"])) < 0.3
@@ -300,7 +342,9 @@ def test_fresh_random_targets_have_the_rms_of_the_measured_ones(data):
     assert not torch.equal(drawn, method.fit.target(changes))
 
 
-@pytest.mark.parametrize(("branch", "moves"), [("time_only", "depth"), ("constant_input", "nothing")])
+@pytest.mark.parametrize(
+    ("branch", "moves"), [("time_only", "depth"), ("constant_input", "nothing")]
+)
 def test_what_an_auxiliary_network_does_not_see_does_not_move_it(data, batch, branch, moves):
     x, y = batch
     method, net = ready(blend(branch), resmlp(), data)
@@ -324,7 +368,9 @@ def test_prefit_fits_while_the_network_waits_and_frozen_stays(data, batch):
     assert min(float(F.cosine_similarity(aux[layer], g[layer]).mean()) for layer in aux) > 0.5
     again = [p.clone() for p in method.fit.network.parameters()]
     method.learn(states, y, 0)
-    assert all(torch.equal(p, q) for p, q in zip(again, method.fit.network.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(again, method.fit.network.parameters(), strict=True)
+    )
 
 
 def test_prefit_does_not_shift_the_order_of_the_training(data):
@@ -386,7 +432,9 @@ def test_noise_credit_has_dfas_norms_and_no_direction_of_it(data, batch):
         torch.testing.assert_close(a.norm(dim=1), d.norm(dim=1))
         assert abs(float(F.cosine_similarity(a, d).mean())) < 4 / math.sqrt(256 * len(x))
     method.learn(states, y, 0)
-    assert not torch.equal(method.credit(states, y, 0).audited[0], noise.audited[0])  # fresh every step
+    assert not torch.equal(
+        method.credit(states, y, 0).audited[0], noise.audited[0]
+    )  # fresh every step
 
 
 @pytest.mark.parametrize("of", ["bp", "dfa"])
@@ -395,7 +443,9 @@ def test_shuffled_credit_deals_every_credit_to_another_sample(data, batch, of):
     method, net = ready(rule("shuffled_credit", of=of), resmlp(), data)
     states = net.states(x).detach(y)
     g = exact_gradients(net, states.h[0], y)
-    true = [g[site] for site in net.sites] if of == "bp" else method.dfa.credit(states, y, 0).audited
+    true = (
+        [g[site] for site in net.sites] if of == "bp" else method.dfa.credit(states, y, 0).audited
+    )
     others = method.others(len(y))
     assert sorted(others.tolist()) == list(range(len(y)))
     assert bool((others != torch.arange(len(y))).all())
@@ -425,7 +475,9 @@ def test_random_credit_knows_neither_error_nor_label_and_never_changes(data, bat
 
 
 @pytest.mark.parametrize("arch", TINY)
-@pytest.mark.parametrize("branch", ["random_trainable", "perlayer_vector", "gaussian_noise", "dfa_norm_match"])
+@pytest.mark.parametrize(
+    "branch", ["random_trainable", "perlayer_vector", "gaussian_noise", "dfa_norm_match"]
+)
 def test_blends_run_on_every_network(arch, branch):
     method, net, x, y = setting(arch, "blend", branch=branch, start=0)
     assert bool(method.step(x, y, 0).isfinite())
@@ -442,7 +494,9 @@ def test_measured_changes_fit_projected_states():
     g = exact_gradients(net, states.h[0], y)
     for delta, layer, d in zip(method.fit.changes(states, y, u), method.fit.layers, u, strict=True):
         r = states.h[layer].flatten(1).square().mean(1).sqrt().view(-1, *[1] * (d.dim() - 1))
-        torch.testing.assert_close(delta, (g[layer] * r * d).flatten(1).sum(1), rtol=0.05, atol=5e-3)
+        torch.testing.assert_close(
+            delta, (g[layer] * r * d).flatten(1).sum(1), rtol=0.05, atol=5e-3
+        )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -466,19 +520,30 @@ def test_train_last_keeps_all_but_the_last_blocks(data, name):
 
 
 def test_train_last_zero_and_freeze_are_one_cell():
-    found = [Method.Params.model_validate(params) for params in ({"train_last": 0}, {"freeze": "blocks"})]
+    found = [
+        Method.Params.model_validate(params) for params in ({"train_last": 0}, {"freeze": "blocks"})
+    ]
     assert found[0] == found[1]
     assert Method.Params.model_validate({"train_last": 2}) != Method.Params.model_validate({})
 
 
-@pytest.mark.parametrize("params", [{"freeze": "blocks", "train_last": 2}, {"train_last": -1}, {"train_last": False}])
+@pytest.mark.parametrize(
+    "params", [{"freeze": "blocks", "train_last": 2}, {"train_last": -1}, {"train_last": False}]
+)
 def test_contradictions_about_what_is_trained_are_refused(params):
     with pytest.raises(ValidationError):
         Method.Params.model_validate(params)
 
 
 def test_more_blocks_than_there_are_is_said_before_training():
-    arch, data, dfa = (ResMLP, ResMLP.Params(depth=3)), (Digits, Digits.Params()), DirectFeedbackAlignment
-    assert resolve._unsupported((dfa, dfa.Params(train_last=3)), arch, data) is None
-    reason = resolve._unsupported((dfa, dfa.Params(train_last=4)), arch, data)
-    assert reason == {"at": "method", "why": "train_last: 4 asks for more blocks than the 3 that there are"}
+    arch, data, dfa = (
+        (ResMLP, ResMLP.Params(depth=3)),
+        (Digits, Digits.Params()),
+        DirectFeedbackAlignment,
+    )
+    assert validate._unsupported((dfa, dfa.Params(train_last=3)), arch, data) is None
+    reason = validate._unsupported((dfa, dfa.Params(train_last=4)), arch, data)
+    assert reason == {
+        "at": "method",
+        "why": "train_last: 4 asks for more blocks than the 3 that there are",
+    }

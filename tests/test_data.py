@@ -17,9 +17,9 @@ from bench_plugins.datasets.linear_quadratic import LinearQuadratic
 from bench_plugins.datasets.teacher import Teacher
 from nets import arch, toy_data
 
-from bench_core.data import Data, crop_and_flip
 from bench_core.errors import DataError
-from bench_core.streams import stream
+from bench_core.training.data import Data, crop_and_flip
+from bench_core.training.rng import stream
 
 REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
 
@@ -27,7 +27,9 @@ REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
 @pytest.fixture(scope="module")
 def cifar():
     if not (REAL / "cifar-10-batches-py" / "test_batch").exists():
-        pytest.skip(f"no CIFAR-10 files in {REAL}: set BENCH_DATA_DIR to the folder that holds cifar-10-batches-py")
+        pytest.skip(
+            f"no CIFAR-10 files in {REAL}: set BENCH_DATA_DIR to the folder that holds cifar-10-batches-py"
+        )
     dataset = Cifar10(Cifar10.Params())
     dataset.prepare(REAL)
     return dataset.load(REAL)
@@ -52,7 +54,14 @@ def test_shifts_and_flips_are_uniform_and_per_image():
     images = torch.zeros(8100, 1, 32, 32, dtype=torch.uint8)
     images[:, :, 16, 10] = 255
     data = Data(
-        images, torch.zeros(8100, dtype=torch.long), images[:1], torch.zeros(1), 2, (0.0,), (1.0,), augment=True
+        images,
+        torch.zeros(8100, dtype=torch.long),
+        images[:1],
+        torch.zeros(1),
+        2,
+        (0.0,),
+        (1.0,),
+        augment=True,
     )
     x = torch.cat([x for x, _ in data.epoch(90, stream(0, "order"), stream(0, "augmentation"))])
     rows, columns = x.flatten(1).argmax(1) // 32, x.flatten(1).argmax(1) % 32
@@ -97,7 +106,9 @@ def test_digits_are_scaled_over_the_training_set():
     from sklearn.datasets import load_digits
 
     original = torch.from_numpy(load_digits().data).float()
-    assert torch.allclose(both.sort(0).values.diff().sign(), original.sort(0).values.diff().sign())  # the same images
+    assert torch.allclose(
+        both.sort(0).values.diff().sign(), original.sort(0).values.diff().sign()
+    )  # the same images
 
 
 def test_linear_quadratic_is_a_linear_map_with_targets_of_unit_variance():
@@ -127,7 +138,9 @@ def test_teacher_has_the_students_form(alpha):
         net.readout.weight.copy_(128**-0.5 * torch.randn(128, 10, generator=draws).T)
         net.readout.bias.zero_()
         labels = net.states(data.test_x).logits.argmax(1)
-    assert float((labels == data.test_y).double().mean()) > 0.999  # rounding decides a tie here and there
+    assert (
+        float((labels == data.test_y).double().mean()) > 0.999
+    )  # rounding decides a tie here and there
     assert float(data.test_x.std()) == pytest.approx(1.0, abs=0.01)
     assert len(data.train_y.unique()) == 10
 
@@ -174,7 +187,12 @@ def write_tiny(root: Path, kind: type[Cifar10] = Cifar10) -> type[Cifar10]:
     for name in kind.source.sums:
         images = draws.randint(0, 256, (2, 3072)).astype(np.uint8)
         own = [int(draws.randint(kind.classes)), 1]
-        body = {"data": images, kind.labels: own, "batch_label": f"batch {name}", "filenames": ["a.png", "b.png"]}
+        body = {
+            "data": images,
+            kind.labels: own,
+            "batch_label": f"batch {name}",
+            "filenames": ["a.png", "b.png"],
+        }
         if kind is Cifar100:
             body["coarse_labels"] = [19, 0]
         if name not in (*kind.train_files, *kind.test_files):
@@ -202,12 +220,16 @@ def test_a_pickle_that_asks_for_more_than_arrays_is_not_obeyed_even_with_the_rig
     path = tmp_path / "cifar-100-python" / "train"
     path.write_bytes(pickle.dumps({"data": Malicious(marker), "fine_labels": []}))
     tiny.source = replace(tiny.source, sums={**tiny.source.sums, "train": sha256(path)})
-    with pytest.raises(DataError, match=r"train: not a batch file of CIFAR: it asks for (posix|nt|os)\.system"):
+    with pytest.raises(
+        DataError, match=r"train: not a batch file of CIFAR: it asks for (posix|nt|os)\.system"
+    ):
         tiny(tiny.Params()).load(tmp_path)
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("body", [b"", b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"data": np.zeros((2, 5))})])
+@pytest.mark.parametrize(
+    "body", [b"", b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"data": np.zeros((2, 5))})]
+)
 def test_a_file_that_is_no_batch_file_is_one_line(tmp_path, body):
     from bench_plugins.datasets.cifar_files import read
 
@@ -246,7 +268,9 @@ def test_missing_files_offline_give_one_line_that_says_where_they_must_lie(tmp_p
 def test_a_wrong_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch):
     import torchvision.datasets.utils as utils
 
-    monkeypatch.setattr(utils, "download_url", lambda url, root, name: (Path(root) / name).write_bytes(b"not a tar"))
+    monkeypatch.setattr(
+        utils, "download_url", lambda url, root, name: (Path(root) / name).write_bytes(b"not a tar")
+    )
     with pytest.raises(DataError, match="not the original"):
         Cifar10(Cifar10.Params()).prepare(tmp_path)
     assert not list(tmp_path.glob(".download-*"))
@@ -268,13 +292,17 @@ def test_the_untrained_network_is_the_published_one(cifar, seed, stability):
     from bench_plugins.diagnostics.reference_floor import ReferenceFloor
     from bench_plugins.diagnostics.scale_growth import ScaleGrowth
 
-    from bench_core.audit import Audit
+    from bench_core.training.audit import Audit
 
     torch.manual_seed(seed)
     audit = Audit(ResMLP(ResMLP.Params(), (3, 32, 32), 10), None, cifar, seed, 0)
-    assert BatchStability(BatchStability.Params()).measure(audit).value == pytest.approx(stability, abs=0.0006)
+    assert BatchStability(BatchStability.Params()).measure(audit).value == pytest.approx(
+        stability, abs=0.0006
+    )
     assert all(8.6 < h < 9.0 for h in ScaleGrowth(ScaleGrowth.Params()).measure(audit).details["h"])
-    assert ReferenceFloor(ReferenceFloor.Params()).measure(audit).value == pytest.approx(1.0, abs=0.05)
+    assert ReferenceFloor(ReferenceFloor.Params()).measure(audit).value == pytest.approx(
+        1.0, abs=0.05
+    )
 
 
 @pytest.mark.parametrize("seed", [42, 123, 456])
@@ -285,7 +313,7 @@ def test_other_untrained_networks_fire_none_of_a_b_c_either(cifar, name, seed):
     from bench_plugins.diagnostics.reference_floor import ReferenceFloor
     from bench_plugins.diagnostics.scale_growth import ScaleGrowth
 
-    from bench_core.audit import Audit
+    from bench_core.training.audit import Audit
 
     audit = Audit(arch(name, (3, 32, 32), 10, seed=seed), None, cifar, seed, 0)
     assert ScaleGrowth(ScaleGrowth.Params()).measure(audit).value < 2
@@ -299,8 +327,8 @@ def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
     from nets import resmlp, toy_data
 
     from bench_core.errors import BenchError
-    from bench_core.loss import CrossEntropy
-    from bench_core.train import evaluate
+    from bench_core.training.loop import evaluate
+    from bench_core.training.loss import CrossEntropy
 
     class Boasting(CrossEntropy):
         def score(self, logits, y) -> float:

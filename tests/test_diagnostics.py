@@ -12,8 +12,9 @@ from bench_plugins.diagnostics import bench_diagnostics
 from nets import METHODS, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
-from bench_core.audit import Audit, measure
-from bench_core.judgement import fires
+from bench_core.execution.cell import measure
+from bench_core.results.record import fires
+from bench_core.training.audit import Audit
 
 
 def diagnostic(name):
@@ -143,7 +144,10 @@ WITH_CONTROLS = [c.name for c in bench_diagnostics() if diagnostic(c.name).contr
 
 def test_every_diagnostic_that_is_measured_on_a_network_has_controls():
     """These compare runs; their controls are in test_verdict.py and test_distance.py."""
-    assert {c.name for c in bench_diagnostics()} - set(WITH_CONTROLS) == {"depth_utility", "state_distance"}
+    assert {c.name for c in bench_diagnostics()} - set(WITH_CONTROLS) == {
+        "depth_utility",
+        "state_distance",
+    }
 
 
 @pytest.mark.parametrize("name", WITH_CONTROLS)

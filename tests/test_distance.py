@@ -11,20 +11,24 @@ import pytest
 from records import run
 from safetensors.numpy import save_file
 
-from bench_core.distance import NAME, PROBE, attach, distances
-from bench_core.record import Measurement, RunRecord
+from bench_core.analysis.distance import NAME, PROBE, attach, distances
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import Settings
 from bench_core.report.single import text
 from bench_core.report.tables import leaderboards
 from bench_core.report.view import view
-from bench_core.results import SuiteResults
-from bench_core.verdict import Settings
+from bench_core.results.record import Measurement, RunRecord
 
 ASKED = {NAME: Measurement(across="ceiling")}
 
 
-def states(seed: int = 0, samples: int = 40, width: int = 6, scale: float = 1.0) -> dict[str, np.ndarray]:
+def states(
+    seed: int = 0, samples: int = 40, width: int = 6, scale: float = 1.0
+) -> dict[str, np.ndarray]:
     draws = np.random.default_rng(seed)
-    rows = {f"h_{i}": draws.normal(size=(samples, width)).astype(np.float32) * scale for i in range(3)}
+    rows = {
+        f"h_{i}": draws.normal(size=(samples, width)).astype(np.float32) * scale for i in range(3)
+    }
     return rows | {"g_0": np.zeros((samples, width), np.float32)}
 
 
@@ -42,7 +46,9 @@ def record(method: str, identity: str, seed: int = 42, **fields: object) -> RunR
     return run(method, seed, measurements=ASKED, **fields).model_copy(update={"identity": identity})  # type: ignore[arg-type]
 
 
-def test_a_run_is_at_no_distance_from_itself_and_one_scaled_is_at_the_scale_less_one(tmp_path: Path) -> None:
+def test_a_run_is_at_no_distance_from_itself_and_one_scaled_is_at_the_scale_less_one(
+    tmp_path: Path,
+) -> None:
     bp = folder(tmp_path, "bp", states())
     assert distances(bp, bp) == ([0.0, 0.0, 0.0], 40)
     found, _ = distances(folder(tmp_path, "far", {k: v * 4 for k, v in states().items()}), bp)
@@ -54,7 +60,9 @@ def test_it_is_the_plain_median(tmp_path: Path) -> None:
     found, samples = distances(folder(tmp_path, "own", own), folder(tmp_path, "bp", other))
     assert samples == 30
     for layer, value in enumerate(found):
-        pairs = zip(own[f"h_{layer}"].astype(float), other[f"h_{layer}"].astype(float), strict=False)
+        pairs = zip(
+            own[f"h_{layer}"].astype(float), other[f"h_{layer}"].astype(float), strict=False
+        )
         each = sorted(math.dist(h, b) / math.hypot(*b) for h, b in pairs)
         assert value == pytest.approx((each[14] + each[15]) / 2)
 
@@ -72,7 +80,9 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
 
 
 def test_states_that_are_not_finite_are_at_no_finite_distance(tmp_path: Path) -> None:
-    found, _ = distances(folder(tmp_path, "x", states(scale=math.inf)), folder(tmp_path, "bp", states()))
+    found, _ = distances(
+        folder(tmp_path, "x", states(scale=math.inf)), folder(tmp_path, "bp", states())
+    )
     assert not any(math.isfinite(value) for value in found)
 
 
@@ -89,7 +99,10 @@ def test_runs_are_paired_with_bp_of_their_recipe_and_seed(tmp_path: Path) -> Non
         record("bench-core/dfa", "lost", status="crashed"),
         run("bench-core/fa").model_copy(update={"identity": "nobody asked"}),
     ]
-    found = {item.identity: item.measurements.get(NAME) for item in attach(results(tmp_path, *records)).records}
+    found = {
+        item.identity: item.measurements.get(NAME)
+        for item in attach(results(tmp_path, *records)).records
+    }
     own = found["dfa"]
     assert own is not None
     assert own.value == pytest.approx(3.0)
@@ -108,15 +121,23 @@ def test_runs_are_paired_with_bp_of_their_recipe_and_seed(tmp_path: Path) -> Non
 def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     folder(tmp_path, "bp", states())
     folder(tmp_path, "dfa", {k: v * 4 for k, v in states().items()})
-    records = [record("bench-core/bp", "bp"), record("bench-core/dfa", "dfa"), record("bench-core/dfa", "far", seed=7)]
+    records = [
+        record("bench-core/bp", "bp"),
+        record("bench-core/dfa", "dfa"),
+        record("bench-core/dfa", "far", seed=7),
+    ]
     found = attach(results(tmp_path, *records))
     rows = {
-        row["label"]: row["runs"] for row in json.loads(leaderboards([found], "json"))["suites"][0]["groups"][0]["rows"]
+        row["label"]: row["runs"]
+        for row in json.loads(leaderboards([found], "json"))["suites"][0]["groups"][0]["rows"]
     }
     assert rows["bp"][0]["state_distance"] == {"layers": [0, 0, 0], "samples": 40, "missing": None}
     far, dfa = rows["dfa"]
     assert dfa["state_distance"]["layers"] == pytest.approx([3.0] * 3)
     assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
-    shown = {run.record.identity: text(view(found), row, run, tmp_path, 100) for _, row, run in view(found).runs}
+    shown = {
+        run.record.identity: text(view(found), row, run, tmp_path, 100)
+        for _, row, run in view(found).runs
+    }
     assert "d_BP by layer 3  3  3" in shown["dfa"]
     assert "d_BP        not measured: no finished run" in shown["far"]

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from conftest import TINY
 
-from bench_core import scaffold
 from bench_core.errors import UsageError
+from bench_core.registry import scaffold
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bench-drtp"
 NEW = {"method": "my-rule", "arch": "my_net", "dataset": "blobs.v2", "diagnostic": "headnorm"}
@@ -33,7 +33,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def stranger(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def stranger(
+    packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Any]:
     """Runs Python in an environment with these packages installed; torch and bench are lent to it by path."""
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
@@ -41,7 +43,9 @@ def stranger(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     site = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
     ).stdout.strip()  # fmt: skip
-    Path(site, "lent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    Path(site, "lent.pth").write_text(
+        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    )
 
     def run(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -49,21 +53,38 @@ def stranger(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    done = run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", *packages.values())
+    done = run(
+        "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", *packages.values()
+    )
     assert done.returncode == 0, done.stderr
     return run
 
 
-def test_the_packages_pass_their_own_tests_at_once(stranger: Any, packages: dict[str, Path]) -> None:
-    done = stranger("-m", "pytest", "-q", "-p", "no:cacheprovider", *(place / "tests" for place in packages.values()))
+def test_the_packages_pass_their_own_tests_at_once(
+    stranger: Any, packages: dict[str, Path]
+) -> None:
+    done = stranger(
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *(place / "tests" for place in packages.values()),
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "failed" not in done.stdout
 
 
-def test_the_example_is_checked_and_runs_beside_the_built_ins(stranger: Any, tmp_path: Path) -> None:
-    checked = stranger("-m", "bench_core", "check", "bench-drtp", "--json", "--category", "contract")
+def test_the_example_is_checked_and_runs_beside_the_built_ins(
+    stranger: Any, tmp_path: Path
+) -> None:
+    checked = stranger(
+        "-m", "bench_core", "check", "bench-drtp", "--json", "--category", "contract"
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    outcomes = {line["check"]: line["status"] for line in map(json.loads, checked.stdout.splitlines())}
+    outcomes = {
+        line["check"]: line["status"] for line in map(json.loads, checked.stdout.splitlines())
+    }
     assert outcomes["the_plugin_module_imports_no_torch"] == "passed"
     assert set(outcomes.values()) <= {"passed", "skipped"}
     (tmp_path / "tiny.yaml").write_text(TINY + "floors: false\n")
@@ -83,13 +104,22 @@ def test_a_new_local_rule_is_at_most_25_lines_besides_its_docstring() -> None:
 
 
 @pytest.mark.parametrize("kind", NEW)
-def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(packages: dict[str, Path], kind: str) -> None:
+def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(
+    packages: dict[str, Path], kind: str
+) -> None:
     place = packages[kind]
     files = [
-        path for path in place.rglob("*") if path.is_file() and "build" not in path.parts and ".egg" not in str(path)
+        path
+        for path in place.rglob("*")
+        if path.is_file() and "build" not in path.parts and ".egg" not in str(path)
     ]
     inside = {str(path.relative_to(place)) for path in files if "__pycache__" not in path.parts}
-    assert {"pyproject.toml", "README.md", ".github/workflows/test.yml", scaffold.module(kind, NEW[kind])} <= inside
+    assert {
+        "pyproject.toml",
+        "README.md",
+        ".github/workflows/test.yml",
+        scaffold.module(kind, NEW[kind]),
+    } <= inside
     assert not any("drtp" in path for path in inside)
     for path in inside:
         text = (place / path).read_text()
@@ -117,7 +147,9 @@ def test_a_name_that_cannot_be_used_leaves_nothing(tmp_path: Path, name: str, re
     assert [path.name for path in tmp_path.iterdir()] == ["bench-there"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

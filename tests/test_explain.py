@@ -8,19 +8,42 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_core._pydantic_core import list_all_errors  # every kind of fault there is
 
-from bench_core import plan
 from bench_core.api import Dataset, LocalMethod, ParamsModel, PerN
 from bench_core.errors import SuiteError
-from bench_core.explain import Explained, clean_loc, explain, explain_all
-from bench_core.suite_load import load_suite
+from bench_core.execution import plan
+from bench_core.suite.load import load_suite
+from bench_core.suite.messages import Explained, clean_loc, explain, explain_all
 
 JARGON = (
-    *("Input should be", "input should", "type=", "errors.pydantic.dev", "Value error", "Assertion failed"),
-    *("valid dictionary", "valid integer", "valid string", "valid boolean", "PerN", "float", "literal[", "constrained"),
+    *(
+        "Input should be",
+        "input should",
+        "type=",
+        "errors.pydantic.dev",
+        "Value error",
+        "Assertion failed",
+    ),
+    *(
+        "valid dictionary",
+        "valid integer",
+        "valid string",
+        "valid boolean",
+        "PerN",
+        "float",
+        "literal[",
+        "constrained",
+    ),
 )
 
 
@@ -56,7 +79,13 @@ def _even(value: int) -> int:
 class Params(ParamsModel):
     """One field for every kind of schema."""
 
-    mixed: Annotated[int, Field(ge=1)] | Literal["auto", "off"] | list[int] | dict[str, int | PerN] | None = None
+    mixed: (
+        Annotated[int, Field(ge=1)]
+        | Literal["auto", "off"]
+        | list[int]
+        | dict[str, int | PerN]
+        | None
+    ) = None
     wrapped: Annotated[int, AfterValidator(_even)] | Annotated[str, Field(min_length=2)] = 2
     colour: Colour = Colour.red
     pair: tuple[int, int] = (1, 2)
@@ -91,8 +120,10 @@ class Params(ParamsModel):
         return self
 
 
-def sent(model: type[BaseModel], values: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What `bench_core.resolve` sends of the faults: four keys each, through JSON, and the model's schema."""
+def sent(
+    model: type[BaseModel], values: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What `bench_core.execution.validate` sends of the faults: four keys each, through JSON, and the model's schema."""
     with pytest.raises(ValidationError) as caught:
         model.model_validate(values)
     faults = caught.value.errors(include_url=False, include_context=False)
@@ -113,26 +144,49 @@ def told(model: type[BaseModel], values: dict[str, Any]) -> list[Explained]:
     [
         ({"penalty": -1}, ("penalty", "must be between 0 and 1,000,000, not -1")),
         ({"penalty": True}, ("penalty", "must be a number, not true")),
-        ({"penalty": "0.1"}, ("penalty", "must be a number, not the text '0.1'", "write it without quotes")),
+        (
+            {"penalty": "0.1"},
+            ("penalty", "must be a number, not the text '0.1'", "write it without quotes"),
+        ),
         (
             {"random_targets": "on"},
             ("random_targets", "must be true or false, not the text 'on'", "write true or false"),
         ),
         (
             {"normalize": "smple"},
-            ("normalize", "must be sample, batch or none, not the text 'smple'", "did you mean sample?"),
+            (
+                "normalize",
+                "must be sample, batch or none, not the text 'smple'",
+                "did you mean sample?",
+            ),
         ),
         ({"freeze": 3}, ("freeze", "must be blocks or null, not 3")),
         ({"normalise": "batch"}, ("normalise", "unknown key", "did you mean normalize")),
         (
             {"zzz": 1},
-            ("zzz", "unknown key", "known: freeze, normalize, normalize_eps, penalty, random_targets, train_last"),
+            (
+                "zzz",
+                "unknown key",
+                "known: freeze, normalize, normalize_eps, penalty, random_targets, train_last",
+            ),
         ),
-        ({"normalize_eps": "x"}, ("normalize_eps", "must be a number or a mapping with per_n, not the text 'x'")),
-        ({"normalize_eps": []}, ("normalize_eps", "must be a number or a mapping with per_n, not a list")),
-        ({"normalize_eps": None}, ("normalize_eps", "must be a number or a mapping with per_n, not null")),
+        (
+            {"normalize_eps": "x"},
+            ("normalize_eps", "must be a number or a mapping with per_n, not the text 'x'"),
+        ),
+        (
+            {"normalize_eps": []},
+            ("normalize_eps", "must be a number or a mapping with per_n, not a list"),
+        ),
+        (
+            {"normalize_eps": None},
+            ("normalize_eps", "must be a number or a mapping with per_n, not null"),
+        ),
         ({"normalize_eps": float("nan")}, ("normalize_eps", "must be a finite number, not .nan")),
-        ({"normalize_eps": {"per_n": 0}}, ("normalize_eps.per_n", "must be above 0, and finite, not 0")),
+        (
+            {"normalize_eps": {"per_n": 0}},
+            ("normalize_eps.per_n", "must be above 0, and finite, not 0"),
+        ),
         ({"normalize_eps": {}}, ("normalize_eps.per_n", "is missing")),
     ],
 )
@@ -153,9 +207,17 @@ def test_a_key_in_the_branch_of_a_union() -> None:
 
 FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"mixed": 0}, "mixed", "must be at least 1, not 0"),
-    ({"mixed": "aut"}, "mixed", "must be a whole number, auto, off, a list, a mapping or null, not the text 'aut'"),
+    (
+        {"mixed": "aut"},
+        "mixed",
+        "must be a whole number, auto, off, a list, a mapping or null, not the text 'aut'",
+    ),
     ({"mixed": [1, "x"]}, "mixed.1", "must be a whole number, not the text 'x'"),
-    ({"mixed": {"q": "x"}}, "mixed.q", "must be a whole number or a mapping with per_n, not the text 'x'"),
+    (
+        {"mixed": {"q": "x"}},
+        "mixed.q",
+        "must be a whole number or a mapping with per_n, not the text 'x'",
+    ),
     ({"mixed": {"q": {"per_n": 0}}}, "mixed.q.per_n", "must be above 0, and finite, not 0"),
     ({"wrapped": []}, "wrapped", "must be a whole number or text, not a list"),
     ({"wrapped": 3}, "wrapped", "must be even, not 3"),
@@ -169,8 +231,16 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"pet": {}}, "pet", "its key kind must be cat or dog"),
     ({"pet": {"kind": "bird"}}, "pet", "its key kind must be cat or dog"),
     ({"pet": {"kind": "cat", "lives": 0}}, "pet.lives", "must be at least 1, not 0"),
-    ({"two": "x"}, "two", "must be a mapping with per_n, a mapping with per_m or a number, not the text 'x'"),
-    ({"two": {"q": 1}}, "two", "must be a mapping with per_n, a mapping with per_m or a number, not a mapping with q"),
+    (
+        {"two": "x"},
+        "two",
+        "must be a mapping with per_n, a mapping with per_m or a number, not the text 'x'",
+    ),
+    (
+        {"two": {"q": 1}},
+        "two",
+        "must be a mapping with per_n, a mapping with per_m or a number, not a mapping with q",
+    ),
     ({"two": {"per_n": "x"}}, "two.per_n", "must be a number, not the text 'x'"),
     (
         {"tree": {"below": {"below": "x"}}},
@@ -196,7 +266,11 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"word": True}, "word", "must be one, two, 3 or null, not true"),
     ({"share": "x"}, "share", "must be a share of the epochs, not the text 'x'"),
     ({"lists": [1, "x"]}, "lists.1", "must be a whole number, not the text 'x'"),
-    ({"nested": [1.0, "x"]}, "nested.1", "must be a mapping with per_n or a number, not the text 'x'"),
+    (
+        {"nested": [1.0, "x"]},
+        "nested.1",
+        "must be a mapping with per_n or a number, not the text 'x'",
+    ),
 ]
 
 
@@ -208,11 +282,18 @@ def test_any_model(values: dict[str, Any], place: str, what: str) -> None:
 
 def test_several_faults_keep_their_order() -> None:
     found = told(Params, {"nested": ["x", {"per_n": -1.0}], "below": 2.0, "evn": 2})
-    assert [fault.path for fault in found] == [("below",), ("nested", 0), ("nested", 1, "per_n"), ("evn",)]
+    assert [fault.path for fault in found] == [
+        ("below",),
+        ("nested", 0),
+        ("nested", 1, "per_n"),
+        ("evn",),
+    ]
 
 
 def test_a_model_without_parameters() -> None:
-    assert told(Dataset.Params, {"x": 1}) == [(("x",), "unknown key", "no keys are allowed here", True)]
+    assert told(Dataset.Params, {"x": 1}) == [
+        (("x",), "unknown key", "no keys are allowed here", True)
+    ]
 
 
 def test_one_fault_alone() -> None:
@@ -232,19 +313,28 @@ EVERY = list_all_errors()
 
 
 @pytest.mark.parametrize(
-    "loc", [(), ("odd",), ("not there",), ("two", "PerN"), ("two", "PerN", "per_n"), ("mixed", "?", 0)]
+    "loc",
+    [(), ("odd",), ("not there",), ("two", "PerN"), ("two", "PerN", "per_n"), ("mixed", "?", 0)],
 )
 @pytest.mark.parametrize("value", ["x", 1, None, [1], {"a": 1}])
 def test_every_kind_of_fault_is_a_plain_sentence(loc: tuple[str | int, ...], value: Any) -> None:
     schema = Params.model_json_schema()
     for kind in EVERY:
-        fault = {"type": kind["type"], "loc": loc, "msg": kind["example_message_python"], "input": value}
+        fault = {
+            "type": kind["type"],
+            "loc": loc,
+            "msg": kind["example_message_python"],
+            "input": value,
+        }
         for known in (schema, {}):
             what, hint, _ = explain(fault, known)
             assert what, fault
             assert "\n" not in what + hint
             assert not any(word in what + hint for word in JARGON), (fault, what, hint)
-        assert "PerN" not in clean_loc(fault, schema) or loc == ("two", "PerN")  # a missing key may have any name
+        assert "PerN" not in clean_loc(fault, schema) or loc == (
+            "two",
+            "PerN",
+        )  # a missing key may have any name
         assert explain_all([fault], schema)
 
 
@@ -259,10 +349,16 @@ def test_no_fault_of_a_real_validation_leaks_jargon() -> None:
     "schema",
     [
         {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
-        {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "integer"}]}}},
         {
             "$ref": "#/$defs/A",
-            "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/B"}, True, {}]}, "B": {"anyOf": [{"$ref": "#/$defs/A"}, {}]}},
+            "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "integer"}]}},
+        },
+        {
+            "$ref": "#/$defs/A",
+            "$defs": {
+                "A": {"anyOf": [{"$ref": "#/$defs/B"}, True, {}]},
+                "B": {"anyOf": [{"$ref": "#/$defs/A"}, {}]},
+            },
         },
         {"$ref": "#/$defs/lost"},
         {"properties": {"a": True}, "additionalProperties": True},
@@ -270,14 +366,28 @@ def test_no_fault_of_a_real_validation_leaks_jargon() -> None:
     ],
 )
 def test_odd_schemas_of_strangers(schema: dict[str, Any]) -> None:
-    for kind in ("int_type", "extra_forbidden", "missing", "greater_than", "too_short", "their_own"):
-        fault = {"type": kind, "loc": ["a", "b", 0], "msg": "Input should be\x1b[2J good\nor bad", "input": "x"}
+    for kind in (
+        "int_type",
+        "extra_forbidden",
+        "missing",
+        "greater_than",
+        "too_short",
+        "their_own",
+    ):
+        fault = {
+            "type": kind,
+            "loc": ["a", "b", 0],
+            "msg": "Input should be\x1b[2J good\nor bad",
+            "input": "x",
+        }
         what, hint, _ = explain(fault, schema)
         assert what
         assert (what + hint).isprintable()
 
 
-def test_the_plan_names_the_place_in_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_names_the_place_in_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(
         'name: s\nfloors: false\nseeds: [1]\nmethods:\n- name: dfa\n  "a[b.c": 1\n  normalize_eps: {per_n: 0}\n'
@@ -289,7 +399,9 @@ def test_the_plan_names_the_place_in_the_suite(tmp_path: Path, monkeypatch: pyte
     components.told = [{"params": {}}]
     rows = []
     for spec in specs:
-        faults, schema = sent(LocalMethod.Params, {key: v for key, v in spec.method.items() if key != "name"})
+        faults, schema = sent(
+            LocalMethod.Params, {key: v for key, v in spec.method.items() if key != "name"}
+        )
         rows.append((len(components.told), 0, 0))
         components.told.append({"invalid": faults, "schema": schema})
     with pytest.raises(SuiteError) as caught:

@@ -16,8 +16,8 @@ import pytest
 import torch
 from golden import compute
 
-import bench_core.local
-import bench_core.streams
+import bench_core.training.credit
+import bench_core.training.rng
 
 SHOWN = 12
 ADVICE = (
@@ -51,7 +51,9 @@ def stale(rule: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 def test_every_rule_has_its_figures_and_no_other() -> None:
     files = {path.stem for path in compute.FOLDER.glob("*.json")}
-    assert files == set(compute.rules()), "run `python tests/golden/make.py RULE` for what is new, delete what is gone"
+    assert files == set(compute.rules()), (
+        "run `python tests/golden/make.py RULE` for what is new, delete what is gone"
+    )
     for rule in sorted(files):
         assert set(compute.read(rule)) == {"numerics", *compute.ARCHS}
 
@@ -81,17 +83,17 @@ def moved(rule: str, arch: str) -> str:
 
 
 def test_another_eps_of_the_rms_is_noticed() -> None:
-    rms = bench_core.local.rms
+    rms = bench_core.training.credit.rms
 
     def other(credit: torch.Tensor, eps: float, *more: Any) -> torch.Tensor:
         return rms(credit, 1.1 * eps, *more)
 
-    with patch.object(bench_core.local, "rms", other):
+    with patch.object(bench_core.training.credit, "rms", other):
         assert "python tests/golden/make.py dfa" in moved("dfa", "resmlp")
 
 
 def test_another_derivation_of_the_streams_is_noticed() -> None:
-    with patch.object(bench_core.streams, "blake2b", partial(blake2b, person=b"other")):
+    with patch.object(bench_core.training.rng, "blake2b", partial(blake2b, person=b"other")):
         moved("bp", "vit_mini")  # the order and the crops are all that it draws beside its network
 
 

@@ -8,8 +8,9 @@ import shutil
 import pytest
 from conftest import Bench, Finished
 
-from bench_core import late, store
-from bench_core.results import gather
+from bench_core.analysis.gather import gather
+from bench_core.results import remeasured, store
+from bench_core.results.hashing import checksum
 
 
 @pytest.fixture
@@ -30,13 +31,22 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     before = run.record.measurements["alignment"]
     bench = Bench(tmp_path)
     done = bench(
-        "audit", run.folder, "--diagnostic", "alignment", "--diagnostic", "nudging", "--diagnostic", "loss_decrease"
+        "audit",
+        run.folder,
+        "--diagnostic",
+        "alignment",
+        "--diagnostic",
+        "nudging",
+        "--diagnostic",
+        "loss_decrease",
     )
     assert done.returncode == 0, done.stderr
     suites, troubles = gather([results])
     assert troubles == []
     (record,) = (record for record in suites[0].records if record.identity == run.record.identity)
-    assert record.measurements["alignment"].details["unclamped"] == pytest.approx(before.details["unclamped"], abs=1e-6)
+    assert record.measurements["alignment"].details["unclamped"] == pytest.approx(
+        before.details["unclamped"], abs=1e-6
+    )
     assert record.measurements["nudging"].value < 0
     assert record.measurements["loss_decrease"].not_diagnostic  # one epoch
     assert store.read(run.folder, sums=True) == run.record  # the run itself is as it was
@@ -53,8 +63,10 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
     tensors["net.blocks.0.w1.weight"] = tensors["net.blocks.0.w1.weight"] * 1.5
     save_file(tensors, path)
     files = {name: entry.model_dump() for name, entry in run.record.files.items()}
-    files[path.name] = {"bytes": path.stat().st_size, "blake2b": store.checksum(path)}
-    record = run.record.model_copy(update={"files": {k: type(run.record.files[k])(**v) for k, v in files.items()}})
+    files[path.name] = {"bytes": path.stat().st_size, "blake2b": checksum(path)}
+    record = run.record.model_copy(
+        update={"files": {k: type(run.record.files[k])(**v) for k, v in files.items()}}
+    )
     (run.folder / store.RUN).write_text(store.sealed(record).to_json())
     done = Bench(tmp_path)("audit", run.folder, "--diagnostic", "nudging")
     assert done.returncode == 1
@@ -62,23 +74,25 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
     assert not list(run.folder.glob("late.*"))
 
 
-def a_late(stored: store.Stored, value: float = 0.5, **changes) -> late.Late:
+def a_late(stored: store.Stored, value: float = 0.5, **changes) -> remeasured.Late:
     measurement = {"value": value, "details": {"deep": value}}
     fields = {
         "late_schema": 1,
-        "checkpoint": late.checkpoint_sum(stored.record),
+        "checkpoint": remeasured.checkpoint_sum(stored.record),
         "diagnostic": "bench-core/alignment",
         "params": {},
         "versions": {},
     }
-    return late.Late.model_validate({**fields, "measurement": measurement, "measured": "2026-01-01", **changes})
+    return remeasured.Late.model_validate(
+        {**fields, "measurement": measurement, "measured": "2026-01-01", **changes}
+    )
 
 
 def test_the_later_measurement_counts(copy):
     _, run = copy
-    late.write(run.folder, a_late(run))
-    late.write(run.folder, a_late(run, 0.25))
-    record, troubles = late.attach(run.record, run.folder)
+    remeasured.write(run.folder, a_late(run))
+    remeasured.write(run.folder, a_late(run, 0.25))
+    record, troubles = remeasured.attach(run.record, run.folder)
     assert troubles == []
     assert record.measurements["alignment"].value == 0.25
     assert record.measurements["scale_growth"] == run.record.measurements["scale_growth"]
@@ -86,21 +100,26 @@ def test_the_later_measurement_counts(copy):
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("value", "its checksum differs"), ("run", "belongs to another run"), ("schema", "newer"), ("json", "schema")],
+    [
+        ("value", "its checksum differs"),
+        ("run", "belongs to another run"),
+        ("schema", "newer"),
+        ("json", "schema"),
+    ],
 )
 def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, reason):
     _, run = copy
     path = run.folder / "late.alignment.json"
     if fault == "run":
-        late.write(run.folder, a_late(run, checkpoint="0" * 32))
+        remeasured.write(run.folder, a_late(run, checkpoint="0" * 32))
     elif fault == "schema":
-        late.write(run.folder, a_late(run, late_schema=2))
+        remeasured.write(run.folder, a_late(run, late_schema=2))
     else:
-        late.write(run.folder, a_late(run))
+        remeasured.write(run.folder, a_late(run))
         raw = json.loads(path.read_text())
         raw["measurement"]["value"] = 0.9
         path.write_text(json.dumps(raw) if fault == "value" else path.read_text()[:-20])
-    record, troubles = late.attach(run.record, run.folder)
+    record, troubles = remeasured.attach(run.record, run.folder)
     assert record == run.record
     assert len(troubles) == 1
     assert reason in troubles[0]

@@ -13,9 +13,10 @@ from nets import LOCAL, METHODS, LinearNet, gradients, ready, resmlp, rule, toy_
 from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, States
-from bench_core.local import Updater, cosine, rms
-from bench_core.net import exact_gradients
-from bench_core.train import train
+from bench_core.training.credit import rms
+from bench_core.training.loop import train
+from bench_core.training.net import exact_gradients
+from bench_core.training.optimizer import Updater, cosine
 
 
 @pytest.fixture
@@ -54,7 +55,9 @@ def test_bp_through_the_local_path_is_loss_backward(data, batch, options):
 @pytest.mark.parametrize("name", LOCAL)
 @pytest.mark.parametrize("penalty", [0.0, 0.3])
 @pytest.mark.parametrize("normalize", ["sample", "batch", "none"])
-def test_the_one_backward_pass_descends_the_surrogate_as_it_is_written(data, batch, name, penalty, normalize):
+def test_the_one_backward_pass_descends_the_surrogate_as_it_is_written(
+    data, batch, name, penalty, normalize
+):
     """mean ⟨f_l, sg(rms(c_l))⟩ + λ·mean ‖f_l‖² per block, mean ⟨h_0, sg(rms(a_0))⟩, CE on sg(h_L), written out naively."""
     x, y = batch
     method, net = ready(rule(name, penalty=penalty, normalize=normalize), resmlp(), data)
@@ -70,7 +73,9 @@ def test_the_one_backward_pass_descends_the_surrogate_as_it_is_written(data, bat
     for f, c in zip(states.f, credits.for_blocks, strict=True):
         loss = loss + (f * rms(c, 1e-6, normalize)).sum(1).mean() + penalty * (f**2).sum(1).mean()
     parameters = dict(twin.named_parameters())
-    expected = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+    expected = dict(
+        zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+    )
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=2e-4, atol=1e-6)
 
@@ -105,7 +110,8 @@ def test_each_group_is_clipped_on_its_own(data):
     loss = sum(scales.get(n, 1.0) * p.sum() for n, group in updater.groups.items() for p in group)
     updater.descend(loss)
     norms = {
-        name: math.sqrt(sum(float(p.grad.square().sum()) for p in group)) for name, group in updater.groups.items()
+        name: math.sqrt(sum(float(p.grad.square().sum()) for p in group))
+        for name, group in updater.groups.items()
     }
     size = math.sqrt(sum(p.numel() for p in updater.groups["readout"]))
     assert norms["readout"] == pytest.approx(1e-6 * size, rel=1e-4)
@@ -146,7 +152,9 @@ def test_fa_with_the_transposed_forward_weights_is_bp_on_a_linear_network(data, 
     torch.manual_seed(0)
     net = LinearNet(16, 3, 12, 5)
     method, _ = ready(rule("fa", normalize="none"), net, data)
-    method.feedback = [block.weight.detach().clone() for block in net.blocks]  # (above, below): g_l = g_{l+1}·W_l
+    method.feedback = [
+        block.weight.detach().clone() for block in net.blocks
+    ]  # (above, below): g_l = g_{l+1}·W_l
     local = gradients(method, net, x, y)
     net.zero_grad()
     F.cross_entropy(net.states(x).logits, y).backward()
@@ -162,7 +170,9 @@ def test_fa_has_an_exact_top_and_carries_one_over_n(data, batch):
     method, net = ready(rule("fa"), resmlp(), data)
     states = net.states(x).detach(y)
     credits = method.credit(states, y, 0)
-    torch.testing.assert_close(credits.audited[-1], exact_gradients(net, states.h[0], y, "mean")[-1])
+    torch.testing.assert_close(
+        credits.audited[-1], exact_gradients(net, states.h[0], y, "mean")[-1]
+    )
     assert credits.reduction == "mean"
 
 
@@ -266,12 +276,16 @@ def test_state_bridge_credit_is_the_slope_of_the_loss_at_its_prediction(data, re
 
     def loss(h, layer):
         t = torch.full((8,), layer / net.depth, dtype=torch.float64)
-        return F.cross_entropy(net.readout(method.bridge(h, t, states.output_error)), y, reduction=reduction)
+        return F.cross_entropy(
+            net.readout(method.bridge(h, t, states.output_error)), y, reduction=reduction
+        )
 
     for a, site in zip(credits.audited, net.sites, strict=True):
         v = torch.randn_like(states.h[site])
         step = 1e-5
-        measured = (loss(states.h[site] + step * v, site) - loss(states.h[site] - step * v, site)) / (2 * step)
+        measured = (
+            loss(states.h[site] + step * v, site) - loss(states.h[site] - step * v, site)
+        ) / (2 * step)
         assert float(measured) == pytest.approx(float((a * v).sum()), rel=1e-4, abs=1e-9)
 
 
@@ -282,7 +296,11 @@ def test_state_bridge_learns_to_predict_the_last_state(data, batch):
 
     def miss():
         t = torch.zeros(len(x))
-        return float(((method.bridge(states.h[0], t, states.output_error) - states.h[-1]).square().sum(1)).mean())
+        return float(
+            (
+                (method.bridge(states.h[0], t, states.output_error) - states.h[-1]).square().sum(1)
+            ).mean()
+        )
 
     before = miss()
     for _ in range(200):
@@ -303,7 +321,9 @@ def test_credit_bridge_value_meets_its_boundary_conditions_after_training(data, 
         value = method.value(top, one, states.output_error).squeeze(1)
         (slope,) = torch.autograd.grad(value.sum(), top)
         g = exact_gradients(net, states.h[0], y)[-1]
-        return float((value - losses).square().mean()), float(1 - F.cosine_similarity(slope, g).mean())
+        return float((value - losses).square().mean()), float(
+            1 - F.cosine_similarity(slope, g).mean()
+        )
 
     before = misses()
     for _ in range(300):
@@ -323,14 +343,18 @@ def test_credit_bridge_target_is_minus_tau_log_mean_exp(data, batch, monkeypatch
     one = torch.ones(len(x))
     monkeypatch.setattr(credit_bridge, "SIGMA", 0.0)
     plain = method.slow(states.h[-1], one, states.output_error).squeeze(1)
-    torch.testing.assert_close(method.target(states.h[-1], one, states.output_error), plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        method.target(states.h[-1], one, states.output_error), plain, rtol=1e-4, atol=1e-5
+    )
     monkeypatch.setattr(credit_bridge, "SIGMA", 30.0)
     method.slow.trunk[-1].weight.data.mul_(100)
     draws = torch.Generator()
     draws.set_state(method.tools.aux_generator.get_state())
     target = method.target(states.h[-1], one, states.output_error)
     noise = torch.randn(credit_bridge.K, *states.h[-1].shape, generator=draws)
-    values = torch.stack([method.slow(states.h[-1] + 30.0 * z, one, states.output_error).squeeze(1) for z in noise])
+    values = torch.stack(
+        [method.slow(states.h[-1] + 30.0 * z, one, states.output_error).squeeze(1) for z in noise]
+    )
     least = values.double().min(0).values
     expected = least - 0.1 * torch.exp(-(values.double() - least) / 0.1).mean(0).log()
     torch.testing.assert_close(target.double(), expected, rtol=1e-3, atol=1e-3)
@@ -341,7 +365,10 @@ def test_credit_bridge_trains_with_dfa_while_it_warms_up(data, batch):
     x, y = batch
     method, net = ready(rule("credit_bridge", warmup=0.5), resmlp(), data)
     states = net.states(x).detach(y)
-    warm, own = method.credit(states, y, 1), method.credit(states, y, 2)  # 4 epochs: 0 and 1 are warm-up
+    warm, own = (
+        method.credit(states, y, 1),
+        method.credit(states, y, 2),
+    )  # 4 epochs: 0 and 1 are warm-up
     dfa = method.dfa.credit(states, y, 0)
     assert not warm.in_use
     assert own.in_use
@@ -356,7 +383,9 @@ def test_credit_bridge_slow_copy_follows_with_momentum(data, batch):
     method, net = ready(rule("credit_bridge"), resmlp(), data)
     before = [p.clone() for p in method.slow.parameters()]
     method.learn(net.states(x).detach(y), y, 0)
-    for old, slow, fast in zip(before, method.slow.parameters(), method.value.parameters(), strict=True):
+    for old, slow, fast in zip(
+        before, method.slow.parameters(), method.value.parameters(), strict=True
+    ):
         torch.testing.assert_close(slow, 0.995 * old + 0.005 * fast)
 
 
@@ -399,7 +428,7 @@ def test_the_same_seed_gives_the_same_bits(data, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_observed_does_not_change_what_is_trained(data, name):
     """Audits between the epochs draw from no stream of the training."""
-    from bench_core.audit import Audit
+    from bench_core.training.audit import Audit
 
     def run(look):
         method, net = ready(rule(name), resmlp(), data)
@@ -407,7 +436,9 @@ def test_what_is_observed_does_not_change_what_is_trained(data, name):
         return rows.train_loss, net.state_dict()
 
     loss, plain = run(lambda method, net: lambda row: None)
-    watched_loss, watched = run(lambda method, net: lambda row: Audit(net, method, data, 0, 0).batches and None)
+    watched_loss, watched = run(
+        lambda method, net: lambda row: Audit(net, method, data, 0, 0).batches and None
+    )
     assert loss == watched_loss
     assert all(torch.equal(plain[key], watched[key]) for key in plain)
 
@@ -461,7 +492,9 @@ def test_permuting_hidden_units_permutes_the_updates(data, batch, name):
         "blocks.1.w2.weight": lambda g: g[:, order],
     }
     for key, gradient in one.items():
-        torch.testing.assert_close(relabel.get(key, lambda g: g)(gradient), other[key], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            relabel.get(key, lambda g: g)(gradient), other[key], rtol=1e-3, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -496,7 +529,7 @@ def test_every_rule_trains_every_variant_of_resmlp(data, name, options):
 
 
 def test_training_stops_at_a_loss_that_is_not_finite(data):
-    from bench_core.train import Diverged
+    from bench_core.training.loop import Diverged
 
     method, net = ready(rule("bp"), resmlp(), data)
     with torch.no_grad():

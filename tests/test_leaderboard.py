@@ -15,11 +15,12 @@ import pytest
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
-from bench_core.record import Measurement, RunRecord
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import DepthUtility, Settings
+from bench_core.analysis.leaderboard import judge_all
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, leaderboard, leaderboards
-from bench_core.results import SuiteResults
-from bench_core.verdict import DepthUtility, Settings, judge_all
+from bench_core.results.record import Measurement, RunRecord
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 HOSTILE = [
@@ -73,7 +74,12 @@ def test_why_a_method_was_walked_back() -> None:
         "dfa walked back: residual stream grows 694x in one block (limit 50x), reference gradient at the floor "
         "(4.2e-09 < 1e-07 at N=128), blocks help -4.3 pp over their frozen twins (needs 2.0)\n"
     ) in text
-    for needed in ("95 % interval, Student t over seeds", "arXiv:2606.21126", "last epoch counts", "also the probe"):
+    for needed in (
+        "95 % interval, Student t over seeds",
+        "arXiv:2606.21126",
+        "last epoch counts",
+        "also the probe",
+    ):
         assert needed in text
     assert "resmlp · cifar10 · 100 epochs · seeds 42, 123, 456" in text
     assert "ep: 1 of 3 runs not done (seed 456 diverged: loss is not finite at step 90)" in text
@@ -110,7 +116,11 @@ def test_gamma_never_stands_alone_where_b_fires() -> None:
     assert "+.004†" in leaderboard(audit(), width=None)
     assert r"+.004$^{\dagger}$" in texts["latex"]
     assert all("reference at the floor" in texts[name] for name in FORMATS)
-    row = next(row for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"] if row["label"] == "dfa")
+    row = next(
+        row
+        for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"]
+        if row["label"] == "dfa"
+    )
     assert row["gamma_deep"]["value"] == pytest.approx(0.004)
     assert row["gamma_deep"]["not_diagnostic"] == "reference at the floor"
     part = [*seeds(DFA, [0.3, 0.3]), run(seed=456, measurements=SICK)]
@@ -123,10 +133,18 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         details = found["alignment"].details | more
         return found | {"alignment": found["alignment"].model_copy(update={"details": details})}
 
-    warm = everything(seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=False)))
+    warm = everything(
+        seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=False))
+    )
     assert r"$^{\ddagger}$" in warm["latex"]
-    assert all("not the credit in use" in warm[name] for name in FORMATS if name != "csv" and name != "json")
-    used = leaderboard(seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=True)), width=None)
+    assert all(
+        "not the credit in use" in warm[name]
+        for name in FORMATS
+        if name != "csv" and name != "json"
+    )
+    used = leaderboard(
+        seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=True)), width=None
+    )
     assert "‡" not in used
     both = {
         "prediction_error_unclamped": [],
@@ -137,20 +155,37 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
     ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
     assert "Γ deep by further read-outs: ep displacement +0.900" in ep
     lost = leaderboard(
-        seeds("bench-core/ep", [0.3, 0.3], measurements=SICK | {"alignment": read(**both)["alignment"]}), width=None
+        seeds(
+            "bench-core/ep",
+            [0.3, 0.3],
+            measurements=SICK | {"alignment": read(**both)["alignment"]},
+        ),
+        width=None,
     )
     assert "further read-outs" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:
-    asked = "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"
-    assert asked in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.9)), width=None)
-    assert asked not in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.1)), width=None)
-    assert asked not in leaderboard(seeds(DFA, [0.3, 0.3], measurements=measured(b=1e-9, gamma=-0.9)), width=None)
+    asked = (
+        "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"
+    )
+    assert asked in leaderboard(
+        seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.9)), width=None
+    )
+    assert asked not in leaderboard(
+        seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.1)), width=None
+    )
+    assert asked not in leaderboard(
+        seeds(DFA, [0.3, 0.3], measurements=measured(b=1e-9, gamma=-0.9)), width=None
+    )
 
 
 def test_ties_share_a_rank() -> None:
-    records = seeds(DFA, [0.30, 0.34, 0.31]) + seeds("bench-core/fa", [0.31, 0.32, 0.32]) + seeds(BP, [0.6, 0.61, 0.6])
+    records = (
+        seeds(DFA, [0.30, 0.34, 0.31])
+        + seeds("bench-core/fa", [0.31, 0.32, 0.32])
+        + seeds(BP, [0.6, 0.61, 0.6])
+    )
     assert {row[1]: row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]} == {
         "bp": "1",
         "fa": "2=",
@@ -162,7 +197,10 @@ def test_floor_of_the_settings_is_named_in_the_reason() -> None:
     records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
     for depth, words in (
         (DepthUtility("bp"), "blocks help -12.0 pp over bp[freeze=blocks] (needs 2.0)"),
-        (DepthUtility(floor_value=0.349), "blocks help -4.9 pp over the given floor of .349 (needs 2.0)"),
+        (
+            DepthUtility(floor_value=0.349),
+            "blocks help -4.9 pp over the given floor of .349 (needs 2.0)",
+        ),
     ):
         assert words in leaderboard(records, Settings(depth_utility=depth), width=None)
 
@@ -176,7 +214,11 @@ def test_a_rounded_figure_never_contradicts_its_limit() -> None:
 
 
 def test_figures_of_the_walked_back_runs_only() -> None:
-    records = [*seeds(DFA, [0.4, 0.4]), run(seed=456, measurements=measured(a=99.0)), *frozen(DFA, [0.3] * 3)]
+    records = [
+        *seeds(DFA, [0.4, 0.4]),
+        run(seed=456, measurements=measured(a=99.0)),
+        *frozen(DFA, [0.3] * 3),
+    ]
     assert "grows 99x in one block (limit 50x) in 1 of 3 runs" in leaderboard(records, width=None)
 
 
@@ -240,7 +282,11 @@ def test_one_seed() -> None:
         clean(text)
         if name in ("table", "markdown", "latex"):
             assert "n=1: no interval" in text
-    assert rows_of(leaderboard(records, format="markdown"))[2][:3] == ["–", "dfa", ".400 (n=1: no interval)"]
+    assert rows_of(leaderboard(records, format="markdown"))[2][:3] == [
+        "–",
+        "dfa",
+        ".400 (n=1: no interval)",
+    ]
     assert as_csv(records)[0]["accuracy_half_width_95"] == ""
 
 
@@ -268,7 +314,9 @@ def test_one_method_and_no_floor() -> None:
 
 
 def test_missing_seeds_are_told() -> None:
-    assert "dfa: no run of seed 7" in leaderboard([run(seed=1), run(BP, seed=1), run(BP, seed=7)], width=None)
+    assert "dfa: no run of seed 7" in leaderboard(
+        [run(seed=1), run(BP, seed=1), run(BP, seed=7)], width=None
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -276,19 +324,34 @@ def test_what_is_not_finite_fires_and_is_not_printed(value: float) -> None:
     found = measured(a=value, b=value, c=value)
     found["alignment"] = Measurement(details={"deep": "nan", "mean": "inf", "unclamped": ["nan"]})
     found["lab/x"] = Measurement(value=value, direction="above", threshold=1.0, unit="u")
-    records = [*seeds(DFA, [0.3, 0.3], measurements=found, seconds=1.0), run(seed=456, accuracy=value)]
+    records = [
+        *seeds(DFA, [0.3, 0.3], measurements=found, seconds=1.0),
+        run(seed=456, accuracy=value),
+    ]
     for text in everything(records + frozen(DFA, [0.3] * 3)).values():
         clean(text)
-        assert "a 2, b 2, c 2, d 3, lab/x 2" in text or " a2 b2 c2 d3 lab/x2" in text or "dfa: walked back" in text
+        assert (
+            "a 2, b 2, c 2, d 3, lab/x 2" in text
+            or " a2 b2 c2 d3 lab/x2" in text
+            or "dfa: walked back" in text
+        )
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_the_terminal_table_fits(width: int) -> None:
     long = [
         *audit(),
-        *seeds("bench-core/state_bridge", [0.30, 0.31, 0.32], measurements=measured(a=99.0, b=1e-9, c=0.9)),
+        *seeds(
+            "bench-core/state_bridge",
+            [0.30, 0.31, 0.32],
+            measurements=measured(a=99.0, b=1e-9, c=0.9),
+        ),
         *frozen("bench-core/state_bridge", [0.3, 0.3, 0.3]),
-        *seeds("a-long-distribution-name/a_long_method_name", [0.30, 0.31, 0.32], params={"penalty": 0.01}),
+        *seeds(
+            "a-long-distribution-name/a_long_method_name",
+            [0.30, 0.31, 0.32],
+            params={"penalty": 0.01},
+        ),
     ]
     text = leaderboard(long, width=width)
     assert max(len(line) for line in text.splitlines()) <= width
@@ -304,7 +367,21 @@ def test_the_terminal_table_fits(width: int) -> None:
 def test_the_audit_at_80_columns() -> None:
     """The common case keeps what matters: accuracy with its interval, the verdict by letters, the margin."""
     row = next(line for line in leaderboard(audit()).splitlines() if " dfa  " in line)
-    assert row.split() == ["3", "dfa", ".306", "±", ".010", "3", "walked", "back", "3/3", "a3", "b3", "d3", "-4.3"]
+    assert row.split() == [
+        "3",
+        "dfa",
+        ".306",
+        "±",
+        ".010",
+        "3",
+        "walked",
+        "back",
+        "3/3",
+        "a3",
+        "b3",
+        "d3",
+        "-4.3",
+    ]
     without = [record for record in audit() if record.cell.method.short != "ep"]
     row = next(line for line in leaderboard(without).splitlines() if " dfa  " in line)
     assert "walked back 3/3 a3 b3 d3  " in row or "walked back 3/3 (a 3, b 3, d 3)" in row
@@ -336,7 +413,9 @@ def test_the_column_by_which_rows_are_grouped_stays(width: int) -> None:
 
 def test_thousands_of_runs() -> None:
     records = [
-        run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100)) for i in range(1000) for seed in (1, 2, 3)
+        run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100))
+        for i in range(1000)
+        for seed in (1, 2, 3)
     ]
     start = time.perf_counter()
     text = leaderboard(records)
@@ -354,7 +433,9 @@ def test_unknown_format() -> None:
 
 def hostile(name: str) -> list[RunRecord]:
     """The name wherever a stranger can put text: method, parameter, reason, arch, passport, diagnostic, unit."""
-    found = measured(a=99.0) | {name: Measurement(value=9.0, direction="above", threshold=1.0, unit=name)}
+    found = measured(a=99.0) | {
+        name: Measurement(value=9.0, direction="above", threshold=1.0, unit=name)
+    }
     found["batch_stability"] = found["batch_stability"].model_copy(update={"not_diagnostic": name})
     return [
         *seeds(name, [0.3, 0.4], measurements=found, passport={name: True}, arch=name),
@@ -366,7 +447,10 @@ def hostile(name: str) -> list[RunRecord]:
 
 def forbidden(text: str) -> list[str]:
     """Control, bidirectional and other invisible characters, lone surrogates too."""
-    return re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]", text)
+    return re.findall(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]",
+        text,
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -396,9 +480,39 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     latex = texts["latex"]
     commands = set(re.findall(r"\\([a-zA-Z]+)", latex))
     assert commands <= {
-        *("begin", "end", "centering", "scriptsize", "setlength", "tabcolsep", "caption", "toprule", "midrule"),
-        *("bottomrule", "par", "medskip", "raggedright", "pm", "cdot", "Delta", "Gamma", "dagger", "times", "lambda"),
-        *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar", "char"),
+        *(
+            "begin",
+            "end",
+            "centering",
+            "scriptsize",
+            "setlength",
+            "tabcolsep",
+            "caption",
+            "toprule",
+            "midrule",
+        ),
+        *(
+            "bottomrule",
+            "par",
+            "medskip",
+            "raggedright",
+            "pm",
+            "cdot",
+            "Delta",
+            "Gamma",
+            "dagger",
+            "times",
+            "lambda",
+        ),
+        *(
+            "textbackslash",
+            "textasciicircum",
+            "textasciitilde",
+            "textless",
+            "textgreater",
+            "textbar",
+            "char",
+        ),
     }
     bare = re.sub(r"\\.", "", latex)
     assert bare.count("{") == bare.count("}")
@@ -414,13 +528,19 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     assert len(cells) == 4
     for line in cells[1:]:
         for head, cell in zip(cells[0], line, strict=True):
-            numeric = re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) and head not in ("method", "label", "arch")
+            numeric = re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) and head not in (
+                "method",
+                "label",
+                "arch",
+            )
             assert numeric or not cell.startswith(tuple("=+-@\t\r\n"))
 
     # JSON: the name as it is, and nothing that could end a script element
     assert "</" not in texts["json"]
     assert "<!--" not in texts["json"]
-    assert name in {row["method"] for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"]}
+    assert name in {
+        row["method"] for row in json.loads(texts["json"])["suites"][0]["groups"][0]["rows"]
+    }
 
 
 def test_formula_cells_get_an_apostrophe() -> None:
@@ -434,7 +554,11 @@ def test_invisible_characters_are_written_out() -> None:
 
 
 def test_different_data_are_told() -> None:
-    records = [run(seed=1, data_checksum="x"), run(seed=2, data_checksum="y", finished="2026"), run(seed=2)]
+    records = [
+        run(seed=1, data_checksum="x"),
+        run(seed=2, data_checksum="y", finished="2026"),
+        run(seed=2),
+    ]
     text = leaderboard(records, width=None)
     assert "did not all read the same data" in text
     assert "1 further records of these cells set aside" in text
@@ -443,7 +567,9 @@ def test_different_data_are_told() -> None:
 def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> None:
     records = [
         *seeds(
-            "bench-core/bp", [0.7, 0.7, 0.7], passport={**PASSPORT, "weight_transport": True, "non_local_state": True}
+            "bench-core/bp",
+            [0.7, 0.7, 0.7],
+            passport={**PASSPORT, "weight_transport": True, "non_local_state": True},
         ),
         *seeds("bench-core/fa", [0.4, 0.4, 0.4], passport={**PASSPORT, "exact_top_credit": True}),
         *seeds("bench-core/dfa", [0.6, 0.6, 0.6], passport=PASSPORT),

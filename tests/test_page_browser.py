@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from folders import audit_folder
 
+from bench_core.analysis.gather import gather
 from bench_core.report.page import page
-from bench_core.results import gather
 
 # nothing of the browser's own may ask the network: updates, safe browsing, field trials, component downloads
 FLAGS = [
@@ -34,7 +34,9 @@ def chromium() -> str:
     if not any(map(shutil.which, names)) and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet: dict[str, Any] = {"capture_output": True, "check": False, "timeout": 300}
         subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], **quiet)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], **quiet
+        )
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
         why = (
@@ -48,7 +50,9 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright for Python is not installed"
+    )
     path = chromium()
     with api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -73,7 +77,9 @@ class Opened:
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on(
+            "console", lambda message: self.complaints.append(f"{message.type}: {message.text}")
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.url = path.as_uri()
@@ -97,14 +103,21 @@ def opened(browser: Any, built: Path) -> Iterator[Opened]:
     found.context.close()
 
 
-def test_it_opens_from_disk_draws_everything_and_asks_for_nothing(opened: Opened, tmp_path: Path) -> None:
+def test_it_opens_from_disk_draws_everything_and_asks_for_nothing(
+    opened: Opened, tmp_path: Path
+) -> None:
     opened.draw_all()
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [opened.url]
     panels = opened.page.locator(".panel")
     assert panels.count() >= 11
     for index in range(panels.count()):
-        assert panels.nth(index).locator("svg .mark-symbol path, svg .mark-rect path, svg .mark-line path").count() > 0
+        assert (
+            panels.nth(index)
+            .locator("svg .mark-symbol path, svg .mark-rect path, svg .mark-line path")
+            .count()
+            > 0
+        )
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 1280
     shot = opened.page.screenshot(path=tmp_path / "desktop.png", full_page=True)
     assert len(shot) > 50_000
@@ -144,7 +157,9 @@ def test_a_point_tells_its_run_and_the_legend_chooses(opened: Opened) -> None:
 
     def faded() -> int:
         opacity = "nodes => nodes.filter((n) => Number(getComputedStyle(n).opacity) < 0.2).length"
-        return int(figure.locator(".panel").first.locator("svg .mark-symbol path").evaluate_all(opacity))
+        return int(
+            figure.locator(".panel").first.locator("svg .mark-symbol path").evaluate_all(opacity)
+        )
 
     assert faded() == 0
     key = figure.locator(".legend button", has_text="fired")
@@ -161,7 +176,9 @@ def test_a_point_tells_its_run_and_the_legend_chooses(opened: Opened) -> None:
 def test_the_theme_switches_and_charts_follow(opened: Opened) -> None:
     opened.draw_all()
     paper = "() => getComputedStyle(document.body).backgroundColor"
-    label = "() => getComputedStyle(document.querySelector('.panel svg .role-axis-label text')).fill"
+    label = (
+        "() => getComputedStyle(document.querySelector('.panel svg .role-axis-label text')).fill"
+    )
     light = [opened.page.evaluate(paper), opened.page.evaluate(label)]
     button = opened.page.locator("#theme")
     assert button.inner_text() == "Dark"
@@ -173,7 +190,9 @@ def test_the_theme_switches_and_charts_follow(opened: Opened) -> None:
 
 
 def test_a_link_to_a_run_opens_its_list(opened: Opened) -> None:
-    opened.page.evaluate("() => document.querySelectorAll('details.runs').forEach((d) => { d.open = false; })")
+    opened.page.evaluate(
+        "() => document.querySelectorAll('details.runs').forEach((d) => { d.open = false; })"
+    )
     link = opened.page.locator(".verdicts tbody a").first
     identity = str(link.get_attribute("href")).removeprefix("#r-")
     link.click()
@@ -189,7 +208,10 @@ def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_pa
     assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= 390
     wide = "nodes => nodes.filter((n) => n.getBoundingClientRect().right > 391).length"
     assert opened.page.locator(".panel svg, h2, h3, figcaption, .notes").evaluate_all(wide) == 0
-    assert float(opened.page.evaluate("() => parseFloat(getComputedStyle(document.body).fontSize)")) >= 13
+    assert (
+        float(opened.page.evaluate("() => parseFloat(getComputedStyle(document.body).fontSize)"))
+        >= 13
+    )
     assert opened.complaints == []
     assert len(opened.page.screenshot(path=tmp_path / "phone.png", full_page=True)) > 50_000
     opened.context.close()
@@ -197,7 +219,9 @@ def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_pa
 
 def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     """Landmarks, a heading order without gaps, names for everything that can be operated."""
-    levels = opened.page.locator("h1, h2, h3, h4").evaluate_all("nodes => nodes.map((n) => Number(n.tagName[1]))")
+    levels = opened.page.locator("h1, h2, h3, h4").evaluate_all(
+        "nodes => nodes.map((n) => Number(n.tagName[1]))"
+    )
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     for role in ("banner", "navigation", "main", "contentinfo"):

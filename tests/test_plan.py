@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from conftest import fake_dist, plugin
 
-from bench_core import plugins, resolve, store
 from bench_core.errors import SuiteError, UsageError
-from bench_core.plan import Plan, make_plan
-from bench_core.record import RunRecord, Status
-from bench_core.suite_load import load_suite
+from bench_core.execution import validate
+from bench_core.execution.plan import Plan, make_plan
+from bench_core.registry import plugins
+from bench_core.results import store
+from bench_core.results.record import RunRecord, Status
+from bench_core.suite.load import load_suite
 
 NUMBERS = count()
 SUITE = """\
@@ -33,15 +35,17 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pl
     """Plan a suite; its components answer in this process, over the same JSON as they do from their own."""
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
-        told: dict[str, Any] = resolve.answer(json.loads(json.dumps(request)), plugins.load())
+        told: dict[str, Any] = validate.answer(json.loads(json.dumps(request)), plugins.load())
         return json.loads(json.dumps(told))  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(resolve, "ask", ask)
+    monkeypatch.setattr(validate, "ask", ask)
 
     def plan(text: str = SUITE, *overrides: str, **options: Any) -> Plan:
         path = tmp_path / "suite.yaml"
         path.write_text(text)
-        made = make_plan(load_suite(path, overrides), plugins.load(), tmp_path / "results", **options)
+        made = make_plan(
+            load_suite(path, overrides), plugins.load(), tmp_path / "results", **options
+        )
         assert not made.folder.exists() or any(made.folder.iterdir())  # a plan writes nothing
         return made
 
@@ -76,23 +80,32 @@ def labels(plan: Plan) -> list[tuple[str, str | None, int]]:
 def test_floors_and_the_ceiling_are_added_for_every_seed(planned) -> None:
     found = labels(planned())
     kinds = [("dfa", None), ("dfa", "blocks"), ("bp", "blocks"), ("bp", None)]
-    assert sorted(map(str, found)) == sorted(str((*kind, seed)) for kind in kinds for seed in (1, 2))
+    assert sorted(map(str, found)) == sorted(
+        str((*kind, seed)) for kind in kinds for seed in (1, 2)
+    )
     assert found[:2] == [("dfa", None, 1), ("dfa", None, 2)]  # the suite's own cells come first
     assert labels(planned(SUITE + "floors: false\n")) == found[:2]
 
 
 def test_references_that_are_there_are_not_added_again(planned) -> None:
-    text = SUITE.replace("[dfa]", "[bp, {name: bp, freeze: blocks}, dfa, {name: dfa, freeze: blocks}]").replace(
-        "[1, 2]", "[1]"
-    )
+    text = SUITE.replace(
+        "[dfa]", "[bp, {name: bp, freeze: blocks}, dfa, {name: dfa, freeze: blocks}]"
+    ).replace("[1, 2]", "[1]")
     assert len(planned(text).cells) == 4
 
 
 def test_a_floor_carries_no_penalty(planned) -> None:
     text = SUITE.replace("[dfa]", "[{name: dfa, penalty: 0.5}]").replace("[1, 2]", "[1]")
     methods = [cell.cell.method for cell in planned(text).cells]
-    penalties = {(method.short, method.params["freeze"]): method.params["penalty"] for method in methods}
-    assert penalties == {("dfa", None): 0.5, ("dfa", "blocks"): 0, ("bp", "blocks"): 0, ("bp", None): 0}
+    penalties = {
+        (method.short, method.params["freeze"]): method.params["penalty"] for method in methods
+    }
+    assert penalties == {
+        ("dfa", None): 0.5,
+        ("dfa", "blocks"): 0,
+        ("bp", "blocks"): 0,
+        ("bp", None): 0,
+    }
 
 
 def test_defaults_that_are_written_out_are_the_same_cell(planned) -> None:
@@ -130,7 +143,9 @@ def test_other_data_are_other_cells(planned, monkeypatch: pytest.MonkeyPatch) ->
     assert not {c.identity for c in before.cells} & {c.identity for c in after.cells}
 
 
-def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(planned, site, tmp_path: Path) -> None:
+def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(
+    planned, site, tmp_path: Path
+) -> None:
     name = site("pass", imports="import plan_helper")
     helper = tmp_path / "site" / "plan_helper.py"
     helper.write_text("SCALE = 1\n")
@@ -138,8 +153,16 @@ def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(planne
     before = planned(text)
     helper.write_text("SCALE = 2\n")
     after = planned(text)
-    changed = {a.cell.method.name for a, b in zip(before.cells, after.cells, strict=True) if a.identity != b.identity}
-    kept = {a.cell.method.name for a, b in zip(before.cells, after.cells, strict=True) if a.identity == b.identity}
+    changed = {
+        a.cell.method.name
+        for a, b in zip(before.cells, after.cells, strict=True)
+        if a.identity != b.identity
+    }
+    kept = {
+        a.cell.method.name
+        for a, b in zip(before.cells, after.cells, strict=True)
+        if a.identity == b.identity
+    }
     assert changed == {name}
     assert kept == {"bench-core/bp"}
 
@@ -183,7 +206,10 @@ def test_a_fault_is_one_line_at_its_place(planned, tmp_path: Path, fault: str) -
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("def unsupported(self, net): return 'too shallow' if net.depth < 3 else None", "too shallow"),
+        (
+            "def unsupported(self, net): return 'too shallow' if net.depth < 3 else None",
+            "too shallow",
+        ),
         (
             "def unsupported(self, net): raise ValueError('oh')",
             "it cannot say whether it supports this network: ValueError: oh",
@@ -194,7 +220,9 @@ def test_a_fault_is_one_line_at_its_place(planned, tmp_path: Path, fault: str) -
         ),
     ],
 )
-def test_a_method_that_cannot_train_the_network_is_said_at_its_place(planned, site, body: str, reason: str) -> None:
+def test_a_method_that_cannot_train_the_network_is_said_at_its_place(
+    planned, site, body: str, reason: str
+) -> None:
     name = site(body)
     with pytest.raises(SuiteError) as caught:
         planned(SUITE.replace("[dfa]", f"[dfa, {name}]"))
@@ -207,7 +235,10 @@ def test_a_method_that_cannot_train_the_network_is_said_at_its_place(planned, si
     ("body", "reason"),
     [
         ("class Params: pass", "preparation: its Params must derive from "),
-        ("passport = None", "preparation: TypeError: its passport is a NoneType: write passport = Passport(…)"),
+        (
+            "passport = None",
+            "preparation: TypeError: its passport is a NoneType: write passport = Passport(…)",
+        ),
     ],
 )
 def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, reason: str) -> None:
@@ -242,7 +273,9 @@ def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, r
         ),
     ],
 )  # fmt: skip
-def test_a_network_that_does_not_suit_the_data_is_refused_at_its_place(planned, text: str, line: str) -> None:
+def test_a_network_that_does_not_suit_the_data_is_refused_at_its_place(
+    planned, text: str, line: str
+) -> None:
     """One line for all methods, seeds and floors."""
     with pytest.raises(SuiteError) as caught:
         planned(text.replace("methods: [dfa]", "methods: [dfa, fa]"))
@@ -267,7 +300,9 @@ def bench_archs():
 """
     fake_dist(home, "bench-bare", "bare_arch", source)
     monkeypatch.syspath_prepend(str(home))
-    with pytest.raises(SuiteError, match=r":2:7: arch: bare cannot be used on digits: it has no blocks"):
+    with pytest.raises(
+        SuiteError, match=r":2:7: arch: bare cannot be used on digits: it has no blocks"
+    ):
         planned(SUITE.replace("{name: resmlp, width: 8, depth: 2}", "bare"))
 
 
@@ -296,7 +331,10 @@ def put(plan: Plan, status: Status) -> Path:
     store.open_suite_folder(plan.folder.parent, plan.folder.name)
     descriptor = store.lock(cell.folder)
     store.clear_temporary(cell.folder)
-    store.commit(RunRecord(identity=cell.identity, suite="planned", cell=cell.cell, status=status), cell.folder)
+    store.commit(
+        RunRecord(identity=cell.identity, suite="planned", cell=cell.cell, status=status),
+        cell.folder,
+    )
     store.unlock(cell.folder, descriptor)
     return cell.folder
 
@@ -313,7 +351,9 @@ def put(plan: Plan, status: Status) -> Path:
         ("interrupted", "run", "run"),
     ],
 )
-def test_what_the_same_code_would_repeat_is_reused(planned, status: Status, action: str, retried: str) -> None:
+def test_what_the_same_code_would_repeat_is_reused(
+    planned, status: Status, action: str, retried: str
+) -> None:
     first = planned()
     assert {c.action for c in first.cells} == {"run"}
     put(first, status)
@@ -350,9 +390,9 @@ def test_a_component_that_never_returns_is_ended_with_what_it_started(
         "time.sleep(600)",
     )  # fmt: skip
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("bench_core.processes.GRACE", 0.2)
+    monkeypatch.setattr("bench_core.processes.groups.GRACE", 0.2)
     with pytest.raises(UsageError, match=r"took over 5 s and was ended; asked for: x-slow/rule"):
-        resolve.ask({"components": [["method", "x-slow/rule", {}]], "trios": []}, timeout=5)
+        validate.ask({"components": [["method", "x-slow/rule", {}]], "trios": []}, timeout=5)
     status = Path(f"/proc/{mark.read_text()}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -362,13 +402,18 @@ def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
     with pytest.raises(SuiteError) as caught:
         planned(SUITE + "data: {limit: 64}\nmatrix: {training.batch_size: [32, 64, 128]}\n")
     (line,) = str(caught.value).splitlines()
-    assert ": data.limit: 64 training samples do not fill one batch of 128; use a smaller training.batch_size" in line
+    assert (
+        ": data.limit: 64 training samples do not fill one batch of 128; use a smaller training.batch_size"
+        in line
+    )
 
 
 def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:
     """What a label is held against, in the table and in the lines of progress."""
-    from bench_core.progress import title
+    from bench_core.commands.progress import title
 
-    found = planned(SUITE.replace("[dfa]", "[{name: ep, beta: 0.25}]").replace("[1, 2]", "[1]")).cells
+    found = planned(
+        SUITE.replace("[dfa]", "[{name: ep, beta: 0.25}]").replace("[1, 2]", "[1]")
+    ).cells
     assert found[0].defaults["beta"] == 0.5
     assert title(found[0], found[:1]) == "ep[beta=0.25] · seed 1"

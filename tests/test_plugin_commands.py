@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY, fake_dist, plugin
 
-from bench_core import cli, isolation, plugins
+from bench_core import cli
 from bench_core.errors import UsageError
+from bench_core.registry import discovery, plugins
 from bench_core.testing import Outcome, session
 
 NUMBERS = count()
@@ -54,7 +55,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_others_go_on(installed) -> None:
+def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_others_go_on(
+    installed,
+) -> None:
     name = f"{installed('crashes', CRASHES)}/crashes"
     request = session.Request("method", name, {}, category="contract")
     found = {outcome.check: outcome for outcome in session.carry_out(request)}
@@ -68,25 +71,40 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
 
 def test_one_fault_is_one_failure(installed) -> None:
     """A credit that fits no state stops every check that needs a step: the first of them says it, the others name that one."""
-    narrow = CRASHES.replace("if self.params.freeze:", "if False:").replace("0 * h for", "h[:, :3] for")
+    narrow = CRASHES.replace("if self.params.freeze:", "if False:").replace(
+        "0 * h for", "h[:, :3] for"
+    )
     request = session.Request("method", f"{installed('narrow', narrow)}/narrow", {})
     found = list(session.carry_out(request))
     failed = {outcome.check: outcome.reason for outcome in found if outcome.status == "failed"}
-    assert list(failed) == ["credits_have_the_shapes_of_their_states", "credits_have_the_type_of_their_states"]
+    assert list(failed) == [
+        "credits_have_the_shapes_of_their_states",
+        "credits_have_the_type_of_their_states",
+    ]
     assert all("credits.audited[0] has shape" in reason for reason in failed.values())
-    skipped = [outcome.reason for outcome in found if outcome.status == "skipped" and "not reached" in outcome.reason]
+    skipped = [
+        outcome.reason
+        for outcome in found
+        if outcome.status == "skipped" and "not reached" in outcome.reason
+    ]
     assert len(skipped) > 10
-    assert set(skipped) == {"not reached: ValueError as in credits_have_the_type_of_their_states; mend that first"}
+    assert set(skipped) == {
+        "not reached: ValueError as in credits_have_the_type_of_their_states; mend that first"
+    }
 
 
 def test_a_component_that_cannot_be_imported_is_one_line(installed) -> None:
     name = f"{installed('gone', 'import os; os._exit(4)')}/gone"
-    with pytest.raises(UsageError, match=r"method x-gone/gone: import: it ended the process \(exit code 4\)"):
+    with pytest.raises(
+        UsageError, match=r"method x-gone/gone: import: it ended the process \(exit code 4\)"
+    ):
         list(session.carry_out(session.Request("method", name, {})))
 
 
 @pytest.mark.parametrize(("table", "loads"), [("import torch\n", True), ("", False)])
-def test_a_plugin_module_that_imports_torch_fails_its_check(installed, tmp_path: Path, table: str, loads: bool) -> None:
+def test_a_plugin_module_that_imports_torch_fails_its_check(
+    installed, tmp_path: Path, table: str, loads: bool
+) -> None:
     (tmp_path / "torch.py").write_text("")  # stands for the real one, which takes seconds
     installed("heavy", "", table)
     (item,) = plugins.load(only={"x-heavy"}).components
@@ -104,10 +122,19 @@ def test_a_plugin_module_with_trouble_fails_its_check(installed) -> None:
     assert "bench_archs() -> list[Component] returned NoneType" in taken.reason
 
 
-def test_the_report_gives_reason_law_and_the_command_that_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_gives_reason_law_and_the_command_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     outcomes = [
         Outcome("it_holds", "contract", "passed", "It holds."),
-        Outcome("it_broke", "honesty", "failed", "It must not.", "3 is not\x1b[2J 4", trace="Traceback\n  line"),
+        Outcome(
+            "it_broke",
+            "honesty",
+            "failed",
+            "It must not.",
+            "3 is not\x1b[2J 4",
+            trace="Traceback\n  line",
+        ),
         Outcome("not_here", "honesty", "skipped", "It may.", "no accelerator here"),
     ]
     monkeypatch.setattr(session, "carry_out", lambda request, seconds: iter(outcomes))
@@ -140,11 +167,17 @@ def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.M
     monkeypatch.setattr(session, "carry_out", carry_out)
     code, output, _ = invoke("check", "bench-core", "--only", "it_holds")
     assert code == 0
-    assert {"method:bench-core/bp {}", "arch:bench-core/resmlp {}", "dataset:bench-core/digits {}"} <= set(asked)
+    assert {
+        "method:bench-core/bp {}",
+        "arch:bench-core/resmlp {}",
+        "dataset:bench-core/digits {}",
+    } <= set(asked)
     assert f"{len(asked)} components: {len(asked)} passed, 0 failed" in output
     asked.clear()
     assert invoke("check", "method:dfa[penalty=0.5]", "--only", "it_holds")[0] == 0
-    told = str(CliRunner().invoke(cli.bench, ["check", "dfa[normalize=foo, penalti=1]"]).exception).splitlines()
+    told = str(
+        CliRunner().invoke(cli.bench, ["check", "dfa[normalize=foo, penalti=1]"]).exception
+    ).splitlines()
     assert told[0].startswith("dfa.normalize: must be sample, batch or none")
     assert told[1] == "dfa.penalti: unknown key; did you mean penalty?"
     assert asked == ["method:bench-core/dfa {'penalty': 0.5}"]
@@ -158,7 +191,11 @@ def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPat
     installed("ends", "", "import os\nos._exit(5)\n")
     installed("late", "raise ValueError('too late')")
     code, output, _ = invoke("plugins", "--check", "--timeout", "60")
-    rows = {line.split()[0]: line for line in output.splitlines() if line.startswith(("x-", "bench-core"))}
+    rows = {
+        line.split()[0]: line
+        for line in output.splitlines()
+        if line.startswith(("x-", "bench-core"))
+    }
     assert code == 1
     assert rows["x-fine"].rstrip().endswith("ok")
     assert rows["x-ends"].rstrip().endswith("trouble")
@@ -167,7 +204,9 @@ def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPat
     assert "trouble: x-late 1.0 (late): method late: ValueError: too late" in output
 
 
-def test_the_check_says_all_that_the_list_says(installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_says_all_that_the_list_says(
+    installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-one,x-two")
     for name in ("one", "two"):
         twins = plugin("bench_methods()", LISTS.format(name="bp", module="click"))
@@ -179,13 +218,19 @@ def test_the_check_says_all_that_the_list_says(installed, tmp_path: Path, monkey
     assert set(listed) <= set(checked)
 
 
-@pytest.mark.parametrize(("told", "given", "seconds"), [("3", (), 3), ("3", ("--timeout", 7), 7), (None, (), 60)])
+@pytest.mark.parametrize(
+    ("told", "given", "seconds"), [("3", (), 3), ("3", ("--timeout", 7), 7), (None, (), 60)]
+)
 def test_the_check_waits_as_long_as_it_is_told(
     monkeypatch: pytest.MonkeyPatch, told: str | None, given: tuple[object, ...], seconds: float
 ) -> None:
     waits = []
-    monkeypatch.setattr(isolation, "examine", lambda doors, seconds, targets: waits.append(seconds) or [])
-    monkeypatch.setenv(isolation.SECONDS, told) if told else monkeypatch.delenv(isolation.SECONDS, raising=False)
+    monkeypatch.setattr(
+        discovery, "examine", lambda doors, seconds, targets: waits.append(seconds) or []
+    )
+    monkeypatch.setenv(discovery.SECONDS, told) if told else monkeypatch.delenv(
+        discovery.SECONDS, raising=False
+    )
     assert invoke("plugins", "--check", *given)[0] == 0
     assert waits
     assert set(waits) == {seconds}
@@ -200,7 +245,9 @@ def test_strict_plugins_stop_before_anything_is_written(
     for command in ("run", "plan"):
         _, _, error = invoke(command, "suite.yaml", "--strict-plugins")
         assert isinstance(error, UsageError)
-        assert str(error).startswith("--strict-plugins: plugin x-ends 1.0 (ends): ended the process")
+        assert str(error).startswith(
+            "--strict-plugins: plugin x-ends 1.0 (ends): ended the process"
+        )
     assert invoke("plugins", "--strict-plugins")[0] == 2
     assert invoke("plugins")[0] == 0
     assert not Path("results").exists()
@@ -222,11 +269,15 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
 
 def test_pytest_takes_the_checks_of_a_component(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--bench-check"]
-    done = subprocess.run([*command, "bench-core/dfa"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "bench-core/dfa"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", done.stdout).groups()
     assert int(passed) >= 20
     assert int(skipped) >= 1
-    refused = subprocess.run([*command, "dffa"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        [*command, "dffa"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 4
     assert "no component is called 'dffa'" in refused.stderr

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Bench, environment, fake_dist, plugin
 
-from bench_core import isolation, plugins
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
+from bench_core.registry import discovery, plugins
+from bench_core.registry.distributions import OURS
+from bench_core.registry.registry import Registry, resolve
 
 NUMBERS = count()
 GOOD = plugin("bench_methods()", 'return [Component("fine", "somewhere.over:Rainbow", "a rule")]')
@@ -24,7 +26,7 @@ GOOD = plugin("bench_methods()", 'return [Component("fine", "somewhere.over:Rain
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Install sources as distributions and load: `door(stranger=source)` gives the registry."""
 
-    def load(**sources: str) -> plugins.Registry:
+    def load(**sources: str) -> Registry:
         monkeypatch.syspath_prepend(str(tmp_path))
         for name, source in sources.items():
             fake_dist(tmp_path, f"x-{name}", f"door_{name}_{next(NUMBERS)}", source, entry=name)
@@ -33,8 +35,8 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return load
 
 
-def builtins(registry: plugins.Registry) -> set[str]:
-    return {item.full_name for item in registry.components if item.distribution == plugins.OURS}
+def builtins(registry: Registry) -> set[str]:
+    return {item.full_name for item in registry.components if item.distribution == OURS}
 
 
 BROKEN = {
@@ -93,7 +95,9 @@ def test_a_broken_plugin_is_a_row_with_its_name_and_reason(door, fault: str) -> 
         ("1.0", "must be (major, minor)"),
     ],
 )
-def test_another_interface_is_refused_with_both_versions_and_what_to_do(door, asked: object, reason: str) -> None:
+def test_another_interface_is_refused_with_both_versions_and_what_to_do(
+    door, asked: object, reason: str
+) -> None:
     registry = door(other=f"BENCH_API = {asked!r}\n{GOOD}")
     (trouble,) = registry.troubles
     assert reason in trouble.what
@@ -122,20 +126,30 @@ def test_clashes_name_both_and_do_not_depend_on_the_path(
     texts = [str(trouble) for trouble in registry.troubles]
     assert len(texts) == 3
     assert "x-b 1.0 (same): entry point 'same' is also brought by x-a; both were loaded" in texts
-    assert any(text.startswith("x-a") and "brought by x-b" in text and "'x-a/fine'" in text for text in texts)
-    assert any(text.startswith("x-b") and "brought by x-a" in text and "'x-b/fine'" in text for text in texts)
+    assert any(
+        text.startswith("x-a") and "brought by x-b" in text and "'x-a/fine'" in text
+        for text in texts
+    )
+    assert any(
+        text.startswith("x-b") and "brought by x-a" in text and "'x-b/fine'" in text
+        for text in texts
+    )
     with pytest.raises(UsageError, match="several distributions; name one of x-a/fine, x-b/fine"):
         registry.find("method", "fine")
     assert registry.find("method", "x-b/fine").distribution == "x-b"
 
 
 @pytest.mark.parametrize("front", [True, False])
-def test_a_builtin_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: bool) -> None:
+def test_a_builtin_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: bool
+) -> None:
     stamp = next(NUMBERS)
     source = plugin("bench_methods()", 'return [Component("bp", "evil:Twin")]')
     fake_dist(tmp_path, "aa-evil", f"evil_{stamp}", source, entry="methods")
     fake_dist(tmp_path, "bench_core", f"mask_{stamp}", source, entry="methods", version="99")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if front else [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path), *sys.path] if front else [*sys.path, str(tmp_path)]
+    )
     registry = plugins.load()
     texts = "\n".join(map(str, registry.troubles))
     assert "aa-evil 1.0 (evil:Twin): method 'bp' is also brought by bench-core" in texts
@@ -148,16 +162,21 @@ def test_a_diagnostic_with_the_name_of_a_built_in_is_not_taken(door) -> None:
     table = 'return [Component("scale_growth", "x:Y"), Component("own", "x:Y")]'
     registry = door(vain=plugin("bench_diagnostics()", table))
     (trouble,) = registry.troubles
-    assert trouble.what == "diagnostic 'scale_growth' has the name of a built-in and is not taken: rename it"
+    assert (
+        trouble.what
+        == "diagnostic 'scale_growth' has the name of a built-in and is not taken: rename it"
+    )
     assert registry.find("diagnostic", "own").distribution == "x-vain"
-    assert registry.find("diagnostic", "scale_growth").distribution == plugins.OURS
+    assert registry.find("diagnostic", "scale_growth").distribution == OURS
     with pytest.raises(UsageError, match="unknown diagnostic"):
         registry.find("diagnostic", "x-vain/scale_growth")
 
 
 def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
     (tmp_path / "torn-1.0.dist-info").mkdir()
-    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_bytes(b"[bench_core.plugins]\nx = \xff\xfe\n")
+    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_bytes(
+        b"[bench_core.plugins]\nx = \xff\xfe\n"
+    )
     nameless = tmp_path / "nameless-1.0.dist-info"
     nameless.mkdir()
     (nameless / "entry_points.txt").write_text("[bench_core.plugins]\nx = no_such_module\n")
@@ -173,10 +192,14 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path
     registry = door(
         none=plugin("bench_epoch_end()", f"{write}('none ')"),
         some=plugin("bench_epoch_end(row)", f"{write}(f'row={{row}} ')"),
-        all=plugin("bench_epoch_end(cell, row, identity)", f"{write}(f'{{cell}}{{row}}{{identity}} ')"),
+        all=plugin(
+            "bench_epoch_end(cell, row, identity)", f"{write}(f'{{cell}}{{row}}{{identity}} ')"
+        ),
         bad=plugin("bench_epoch_end(cell)", "1 / 0"),
         quits=plugin("bench_epoch_end(cell)", "raise SystemExit"),
-        renamed=plugin("hear()", f"{write}('renamed ')").replace("@hookimpl", '@hookimpl(specname="bench_epoch_end")'),
+        renamed=plugin("hear()", f"{write}('renamed ')").replace(
+            "@hookimpl", '@hookimpl(specname="bench_epoch_end")'
+        ),
     )
     troubles = registry.notify("bench_epoch_end", identity="i", cell="c", row=3)
     assert sorted(heard.read_text().split()) == ["c3i", "none", "renamed", "row=3"]
@@ -205,7 +228,7 @@ def test_a_target_is_imported_when_it_is_used_and_not_before(
     registry = door(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))
     assert registry.troubles == []
     with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: import: ") as caught:
-        plugins.resolve(registry.find("method", "fine"), Method)
+        resolve(registry.find("method", "fine"), Method)
     assert reason in str(caught.value)
 
 
@@ -220,7 +243,10 @@ HOSTILE = {
     "is gone": ("import os\nprint('bye', flush=True)\nos._exit(3)", "(exit code 3): bye"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "(killed by SIGSEGV)"),
     "is silent": ("import os\nos.closerange(1, 200)\nos._exit(0)", "(exit code 0)"),
-    "is loud": ("import os\nfor _ in range(300): os.write(1, b'\\xff\\x1b' * 5000)", "implements no hook"),
+    "is loud": (
+        "import os\nfor _ in range(300): os.write(1, b'\\xff\\x1b' * 5000)",
+        "implements no hook",
+    ),
 }
 
 
@@ -229,7 +255,13 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Every hostile plugin installed, between two good ones; what must be said about each."""
     monkeypatch.syspath_prepend(str(tmp_path))
     fake_dist(tmp_path, "x-a-good", f"good_{next(NUMBERS)}", GOOD, entry="a")
-    fake_dist(tmp_path, "x-z-good", f"good_{next(NUMBERS)}", plugin("bench_suite_end()", "pass"), entry="z")
+    fake_dist(
+        tmp_path,
+        "x-z-good",
+        f"good_{next(NUMBERS)}",
+        plugin("bench_suite_end()", "pass"),
+        entry="z",
+    )
     for fault, (source, _) in HOSTILE.items():
         name = fault.replace(" ", "-")
         fake_dist(tmp_path, f"x-{name}", f"hostile_{next(NUMBERS)}", source, entry=name)
@@ -248,36 +280,42 @@ def test_modules_that_hang_or_end_their_process_cost_a_line_each(
         assert said[name].isprintable()
     assert registry.find("method", "fine").full_name == "x-a-good/fine"
     assert [observer.door.distribution for observer in registry.observers] == ["x-z-good"]
-    assert builtins(registry) == builtins(plugins.load(only={plugins.OURS}))
+    assert builtins(registry) == builtins(plugins.load(only={OURS}))
 
 
-def test_what_is_not_let_in_is_not_imported(hostile: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_let_in_is_not_imported(
+    hostile: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-A_good, ,nobody")
     registry = plugins.load()
     assert [str(trouble) for trouble in registry.troubles] == [
         "nobody ? (?): BENCH_PLUGINS names it, but it brings no plugin here"
     ]
-    assert {item.distribution for item in registry.components} == {plugins.OURS, "x-a-good"}
+    assert {item.distribution for item in registry.components} == {OURS, "x-a-good"}
     monkeypatch.setenv("BENCH_PLUGINS", "")
-    assert {item.distribution for item in plugins.load().components} == {plugins.OURS}
+    assert {item.distribution for item in plugins.load().components} == {OURS}
 
 
 def test_a_worker_imports_what_its_cell_uses_and_nothing_else(hostile: dict[str, str]) -> None:
     registry = plugins.load_for(["bench-core/bp", "x-a-good/fine"])
     assert registry.troubles == []
-    assert {item.distribution for item in registry.components} == {plugins.OURS, "x-a-good"}
+    assert {item.distribution for item in registry.components} == {OURS, "x-a-good"}
 
 
 @pytest.mark.parametrize("told", ["", "0", "-1", "soon", "nan", "inf"])
-def test_the_patience_with_imports_is_a_positive_number(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_patience_with_imports_is_a_positive_number(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BENCH_PLUGIN_SECONDS", told)
     with pytest.raises(UsageError, match="is no positive number of seconds"):
-        isolation.limit()
+        discovery.limit()
 
 
 def test_what_a_stranger_brings_is_the_same_heard_from_a_child(door, tmp_path: Path) -> None:
     here = door(
-        rule=GOOD, loud=plugin("bench_epoch_end(row)", "print(row)"), bad=plugin("bench_archs()", "return 1 / 0")
+        rule=GOOD,
+        loud=plugin("bench_epoch_end(row)", "print(row)"),
+        bad=plugin("bench_archs()", "return 1 / 0"),
     )
     there = plugins.load()
     assert there.components == here.components
@@ -325,10 +363,17 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("fault", TARGETS)
-def test_a_target_that_breaks_is_one_line_before_anything_is_written(bench: Bench, tmp_path: Path, fault: str) -> None:
+def test_a_target_that_breaks_is_one_line_before_anything_is_written(
+    bench: Bench, tmp_path: Path, fault: str
+) -> None:
     source, reason = TARGETS[fault]
     site = tmp_path / "site"
-    fake_dist(site, "x-late", "late", plugin("bench_methods()", 'return [Component("late", "late_target:Rule")]'))
+    fake_dist(
+        site,
+        "x-late",
+        "late",
+        plugin("bench_methods()", 'return [Component("late", "late_target:Rule")]'),
+    )
     (site / "late_target.py").write_text(f"print('\\xff noise')\n{source}\n")
     (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[late]") + "floors: false\n")
     done = bench("run", "suite.yaml", path=[site])
@@ -398,7 +443,8 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: P
     fake_dist(site, "x-unruly", "unruly", plugin("bench_methods()", f"return [{listed}]"))
     (site / "unruly_rules.py").write_text(UNRULY)
     (tmp_path / "suite.yaml").write_text(
-        TINY.replace("[dfa]", f"[bp, {', '.join(name.lower() for name in ENDS)}]") + "floors: false\n"
+        TINY.replace("[dfa]", f"[bp, {', '.join(name.lower() for name in ENDS)}]")
+        + "floors: false\n"
     )
     done = bench("run", "suite.yaml", path=[site])
     assert done.returncode == 1, done.stderr
@@ -408,7 +454,9 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: P
     for name, (status, reason) in ENDS.items():
         record = found.pop(name.lower())
         assert record["status"] == status, (name, record["reason"])
-        assert re.fullmatch(reason.replace(f"/{name}", f"/{name.lower()}"), record["reason"]), record["reason"]
+        assert re.fullmatch(reason.replace(f"/{name}", f"/{name.lower()}"), record["reason"]), (
+            record["reason"]
+        )
     assert found == {}
 
 
@@ -436,15 +484,20 @@ def test_commands_that_do_not_train_never_load_torch(
         "import sys\nfrom bench_core import cli\n"
         f"sys.argv = ['bench', *{list(map(str, arguments))!r}]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end\n"
-        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.train'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.training.loop'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_the_interface_loads_without_torch() -> None:
-    code = "import sys, bench_core.api, bench_core.hookspecs; assert 'torch' not in sys.modules"
+    code = "import sys, bench_core.api, bench_core.registry.hookspecs; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

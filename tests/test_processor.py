@@ -7,9 +7,7 @@ import sys
 
 import pytest
 
-SHAPES = (
-    "(128, 64, 128), (128, 3072, 64), (1, 2048, 512), (2048, 512, 1), (512, 1, 2048), (7, 9, 11), (0, 5, 3), (4, 0, 3)"
-)
+SHAPES = "(128, 64, 128), (128, 3072, 64), (1, 2048, 512), (2048, 512, 1), (512, 1, 2048), (7, 9, 11), (0, 5, 3), (4, 0, 3)"
 
 AGREE = f"""
 import sys
@@ -85,6 +83,10 @@ def test_the_library_is_told_and_can_be_refused() -> None:
     """BENCH_MATMUL=torch keeps torch's own, anywhere."""
     code = "from bench_core import processor; print(processor.matmul_library(), len(processor._KERNELS))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"BENCH_MATMUL": "torch"}, timeout=300
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"BENCH_MATMUL": "torch"},
+        timeout=300,
     )
     assert done.stdout.strip() == "torch's own 0", done.stderr

@@ -17,7 +17,12 @@ BENCH = [str(Path(sys.executable).with_name("bench"))]
 
 def bench(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        BENCH + list(arguments), cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, timeout=900
+        BENCH + list(arguments),
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
 
 
@@ -57,7 +62,11 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
         PYTHONPATH=str(installed),
     )
     assert run.returncode == 0, run.stderr
-    rows = [line for line in run.stdout.splitlines() if re.match(r"\s*\S+  (bench-sign-dfa/)?sign_dfa ", line)]
+    rows = [
+        line
+        for line in run.stdout.splitlines()
+        if re.match(r"\s*\S+  (bench-sign-dfa/)?sign_dfa ", line)
+    ]
     assert "walked back" in rows[0] or "trustworthy" in rows[0]
     assert re.search(r"sign_dfa\[(frozen|freeze=blocks)\]", run.stdout)
     assert "bench-sign-dfa/sign_dfa" in run.stdout
@@ -74,7 +83,11 @@ def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(t
     run = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     told = bench("leaderboard", "--format", "json", cwd=tmp_path)
-    rows = {row["label"]: row for group in json.loads(told.stdout)["suites"][0]["groups"] for row in group["rows"]}
+    rows = {
+        row["label"]: row
+        for group in json.loads(told.stdout)["suites"][0]["groups"]
+        for row in group["rows"]
+    }
     verdicts = {label: row["verdict"] for label, row in rows.items() if "freeze" not in label}
     assert verdicts == {
         "bp": "trustworthy 1/1",
@@ -90,7 +103,9 @@ def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(t
     assert again.stdout.splitlines()[1:] == run.stdout.splitlines()[11:]
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["plugins"], ["schema"], ["--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["plugins"], ["schema"], ["--help"], ["--version"]]
+)
 def test_the_short_commands_run(arguments, tmp_path):
     run = bench(*arguments, cwd=tmp_path)
     assert run.returncode == 0
@@ -98,6 +113,8 @@ def test_the_short_commands_run(arguments, tmp_path):
 
 
 def test_the_suites_that_the_readme_names_are_installed(tmp_path):
-    from bench_core.suite_load import installed_suites
+    from bench_core.suite.load import installed_suites
 
-    assert set(re.findall(r"bench (?:run|plan) (\w+)(?= |\n)", README)) - {"suites"} <= set(installed_suites())
+    assert set(re.findall(r"bench (?:run|plan) (\w+)(?= |\n)", README)) - {"suites"} <= set(
+        installed_suites()
+    )

@@ -34,12 +34,16 @@ def runs(folder: Path) -> dict[str, dict]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith((".tmp-", ".lock-", ".old-"))]
+    return [
+        path.name for path in folder.iterdir() if path.name.startswith((".tmp-", ".lock-", ".old-"))
+    ]
 
 
 def workers_of(pid: int) -> list[int]:
     """Processes whose parent is `pid`."""
-    told = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
     return [int(word) for word in told.split()]
 
 
@@ -51,33 +55,55 @@ def gone(pid: int) -> bool:
 
 
 def test_a_second_run_trains_nothing_and_prints_the_same_table(bench, finished: Finished):
-    before = {name: (finished.folder / name / "run.json").stat().st_mtime_ns for name in runs(finished.folder)}
+    before = {
+        name: (finished.folder / name / "run.json").stat().st_mtime_ns
+        for name in runs(finished.folder)
+    }
     again = bench("run", finished.suite, "--results", finished.results)
     assert again.returncode == 0
     assert "4 cells, 4 reused, 0 to run" in again.stdout
     assert again.stdout.splitlines()[1:] == finished.output.splitlines()[5:]
-    assert before == {name: (finished.folder / name / "run.json").stat().st_mtime_ns for name in before}
+    assert before == {
+        name: (finished.folder / name / "run.json").stat().st_mtime_ns for name in before
+    }
 
 
-def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(bench, finished: Finished, tmp_path):
+def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
+    bench, finished: Finished, tmp_path
+):
     """One worker instead of two, and another hash seed: equal checkpoints, curves and probes."""
-    bench("run", finished.suite, "--results", tmp_path / "r", "--workers", 1, env={"PYTHONHASHSEED": "7"})
+    bench(
+        "run",
+        finished.suite,
+        "--results",
+        tmp_path / "r",
+        "--workers",
+        1,
+        env={"PYTHONHASHSEED": "7"},
+    )
     one, other = runs(finished.folder), runs(tmp_path / "r" / "tiny")
     assert one.keys() == other.keys()
     assert len(one) == 4
     for name, record in one.items():
         for file in ("checkpoint.safetensors", "probe.safetensors"):
-            assert record["files"][file] == other[name]["files"][file], (record["cell"]["method"], file)
+            assert record["files"][file] == other[name]["files"][file], (
+                record["cell"]["method"],
+                file,
+            )
         assert record["accuracy"] == other[name]["accuracy"]
         assert record["measurements"] == other[name]["measurements"]
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(bench, finished: Finished, tmp_path, after):
+def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
+    bench, finished: Finished, tmp_path, after
+):
     """SIGKILL of the runner after `after` cells: its workers die with it, finished cells stay, the rest is run."""
     folder = tmp_path / "r" / "tiny"
     process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
-    wait_for(lambda: folder.is_dir() and len(runs(folder)) == after and workers_of(process.pid), process)
+    wait_for(
+        lambda: folder.is_dir() and len(runs(folder)) == after and workers_of(process.pid), process
+    )
     (worker,) = workers_of(process.pid)
     process.kill()
     process.communicate()
@@ -92,7 +118,9 @@ def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(bench, fin
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(bench, finished: Finished, tmp_path, number):
+def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(
+    bench, finished: Finished, tmp_path, number
+):
     folder = tmp_path / "r" / "tiny"
     process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
     wait_for(lambda: workers_of(process.pid) and list(folder.glob(".tmp-*")), process)
@@ -127,7 +155,10 @@ def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(bench, finished: 
 
 def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tmp_path):
     """Each cell is trained once: a run folder that is there is never replaced, and nobody fails."""
-    both = [bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1) for _ in range(2)]
+    both = [
+        bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
+        for _ in range(2)
+    ]
     outputs = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     trained = sum(len(re.findall(r"· accuracy", out)) for out, _ in outputs)
@@ -136,9 +167,14 @@ def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tm
     assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
 
 
-def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(bench, finished: Finished, tmp_path):
+def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
+    bench, finished: Finished, tmp_path
+):
     """A real file system that fills up after the first cell: exit 2, the finished cell is intact, the rest goes on later."""
-    sizes = [sum(f["bytes"] for f in record["files"].values()) for record in runs(finished.folder).values()]
+    sizes = [
+        sum(f["bytes"] for f in record["files"].values())
+        for record in runs(finished.folder).values()
+    ]
     disk = tmp_path / "disk"
     disk.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -154,7 +190,9 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(bench, fini
         assert leftovers(disk / "tiny") == []
         kept = runs(disk / "tiny")
         assert len(kept) == 1
-        libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m")  # MS_REMOUNT: somebody made room
+        libc.mount(
+            b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m"
+        )  # MS_REMOUNT: somebody made room
         assert "1 reused, 3 to run" in bench("run", finished.suite, "--results", disk).stdout
         assert figures(bench, disk) == figures(bench, finished.results)
     finally:
@@ -174,8 +212,12 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
         changed[-1] ^= 1
         checkpoint.write_bytes(changed)
     else:
-        record.write_bytes({"truncated": body[: len(body) // 2], "empty": b"", "zeros": bytes(len(body))}[damage])
-    if damage != "other file":  # sums are checked by `bench run`, sizes and run.json by every reader
+        record.write_bytes(
+            {"truncated": body[: len(body) // 2], "empty": b"", "zeros": bytes(len(body))}[damage]
+        )
+    if (
+        damage != "other file"
+    ):  # sums are checked by `bench run`, sizes and run.json by every reader
         told = bench("leaderboard", tmp_path / "r")
         assert told.returncode == 0
         assert f"{victim.name}: not counted" in told.stderr
@@ -227,8 +269,12 @@ def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finishe
             again = bench("show", record["identity"][:12], root, "--suite")
             assert again.returncode == 0, again.stderr
             (tmp_path / "again.yaml").write_text(again.stdout)
-            planned = json.loads(bench("plan", tmp_path / "again.yaml", "--results", root, "--json").stdout)
-            assert {cell["identity"]: cell["action"] for cell in planned["cells"]} == {record["identity"]: "reuse"}
+            planned = json.loads(
+                bench("plan", tmp_path / "again.yaml", "--results", root, "--json").stdout
+            )
+            assert {cell["identity"]: cell["action"] for cell in planned["cells"]} == {
+                record["identity"]: "reuse"
+            }
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
@@ -257,6 +303,8 @@ def test_somebody_elses_results_are_checked_and_made_again(bench, finished: Fini
     assert "Of 4 runs: 1 replicated (" in bench("leaderboard", tmp_path / "theirs").stdout
     assert len(runs(tmp_path / "theirs-replicas" / "tiny")) == 1
     assert runs(tmp_path / "theirs" / "tiny") == runs(finished.folder)
-    merged = bench("merge", tmp_path / "theirs", tmp_path / "theirs-replicas", "--into", tmp_path / "all")
+    merged = bench(
+        "merge", tmp_path / "theirs", tmp_path / "theirs-replicas", "--into", tmp_path / "all"
+    )
     assert merged.returncode == 0, merged.stderr
     assert "4 copied, 1 there already" in merged.stdout

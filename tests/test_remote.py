@@ -23,13 +23,15 @@ import forged
 import pytest
 from conftest import TINY, leftovers
 
-from bench_core import plugins, resolve, store
 from bench_core.errors import StoreError, UsageError
-from bench_core.executors import Options, here, local, remote, slurm
-from bench_core.executors import ray as ray_executor
-from bench_core.plan import code_of, make_plan
-from bench_core.runner import executor_named, job_of
-from bench_core.suite_load import load_suite
+from bench_core.execution import validate
+from bench_core.execution.executors import Options, here, local, remote, slurm
+from bench_core.execution.executors import ray as ray_executor
+from bench_core.execution.plan import code_of, make_plan
+from bench_core.execution.runner import executor_named, job_of
+from bench_core.registry import plugins
+from bench_core.results import store
+from bench_core.suite.load import load_suite
 
 BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sys.executable\n"
 
@@ -44,7 +46,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
         script.chmod(0o755)
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "sitecustomize.py").write_text(BESIDE)
-        path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join(
+            [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
         monkeypatch.setenv("PYTHONPATH", path)
         monkeypatch.setenv("FORGED_WORKER", str(script))
 
@@ -80,7 +84,9 @@ def attempts(tmp_path: Path) -> Counter[str]:
 # --------------------------------------------------------------------------------------------------------- the same bits
 
 
-def test_the_same_cell_gives_the_same_bits_on_every_executor(tmp_path: Path, quiet_ray: Any) -> None:
+def test_the_same_cell_gives_the_same_bits_on_every_executor(
+    tmp_path: Path, quiet_ray: Any
+) -> None:
     """A real training on `local`, on `ray`, which starts a cluster of its own, and as a submitit job."""
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY + "floors: false\n")
@@ -93,14 +99,25 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(tmp_path: Path, qui
         events: list[dict[str, Any]] = []
         execute = executor_named(name, registry)
         execute(
-            [own], partial(job_of, plan), lambda c, event, to=events: to.append(event), Options(1, settings=settings)
+            [own],
+            partial(job_of, plan),
+            lambda c, event, to=events: to.append(event),
+            Options(1, settings=settings),
         )
         assert [event["event"] for event in events] == ["start", "epoch", "epoch", "end"], name
         record = store.read(own.folder, sums=True)
         assert record.status == "done", record.reason
         assert leftovers(own.folder.parent) == []
-        files = {file: record.files[file] for file in ("checkpoint.safetensors", "probe.safetensors")}
-        found[name] = (files, record.accuracy, record.train_loss, record.measurements, record.initial)
+        files = {
+            file: record.files[file] for file in ("checkpoint.safetensors", "probe.safetensors")
+        }
+        found[name] = (
+            files,
+            record.accuracy,
+            record.train_loss,
+            record.measurements,
+            record.initial,
+        )
     assert found["ray"] == found["local"]
     assert found["slurm"] == found["local"]
 
@@ -108,12 +125,16 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(tmp_path: Path, qui
 # -------------------------------------------------------------------------------------------------------------------- ray
 
 
-def test_a_dead_ray_node_costs_only_its_own_cells_time(tmp_path: Path, site: Any, quiet_ray: Any) -> None:
+def test_a_dead_ray_node_costs_only_its_own_cells_time(
+    tmp_path: Path, site: Any, quiet_ray: Any
+) -> None:
     """Two nodes of one CPU; the second is killed while it carries a cell. That cell is begun again on the first, and no other."""
     from ray.cluster_utils import Cluster
 
     site(ATTEMPT + "time.sleep(1.0)\nfinish()")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
     try:
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
@@ -129,13 +150,17 @@ def test_a_dead_ray_node_costs_only_its_own_cells_time(tmp_path: Path, site: Any
         killer.start()
         planned = cells(tmp_path, 5)
         events: list[tuple[str, dict[str, Any]]] = []
-        ray_executor.execute(planned, forged.job, lambda c, event: events.append((c.identity, event)), Options())
+        ray_executor.execute(
+            planned, forged.job, lambda c, event: events.append((c.identity, event)), Options()
+        )
         killer.join()
     finally:
         quiet_ray.shutdown()
         cluster.shutdown()
     assert {store.read(cell.folder, sums=True).status for cell in planned} == {"done"}
-    assert sorted(who for who, event in events if event["event"] == "end") == [cell.identity for cell in planned]
+    assert sorted(who for who, event in events if event["event"] == "end") == [
+        cell.identity for cell in planned
+    ]
     assert sorted(attempts(tmp_path).values()) == [1, 1, 1, 1, 2]
     assert leftovers(tmp_path / "s") == []
 
@@ -149,7 +174,9 @@ def test_a_dead_ray_node_costs_only_its_own_cells_time(tmp_path: Path, site: Any
 )
 def test_settings_of_ray_are_checked(tmp_path: Path, options: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        ray_executor.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=options))
+        ray_executor.execute(
+            cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=options)
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------------ slurm
@@ -174,7 +201,7 @@ def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any
 
 def test_a_job_that_is_lost_is_a_row(tmp_path: Path, site: Any) -> None:
     site(
-        "from bench_core.worker import die_with\ndie_with(job['runner'])\n" + ATTEMPT + "if final.name.endswith('0'):\n"
+        "from bench_core.execution.worker import die_with\ndie_with(job['runner'])\n" + ATTEMPT + "if final.name.endswith('0'):\n"
         "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(600)\nfinish()"
     )  # fmt: skip
     planned = cells(tmp_path, 2)
@@ -215,7 +242,11 @@ def here_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
 def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here_is(monkeypatch, tmp_path, "(store.temporary(final) / 'curve').write_bytes(bytes(range(256)))\nfinish()")
+    here_is(
+        monkeypatch,
+        tmp_path,
+        "(store.temporary(final) / 'curve').write_bytes(bytes(range(256)))\nfinish()",
+    )
     (cell,) = cells(tmp_path, 1)
     answer = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
     assert not cell.folder.exists()
@@ -225,7 +256,9 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     assert leftovers(cell.folder.parent) == []
 
 
-def test_a_run_that_comes_too_late_does_not_replace_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_comes_too_late_does_not_replace_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here_is(monkeypatch, tmp_path, "finish()")
     (cell,) = cells(tmp_path, 1)
     late = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
@@ -271,7 +304,9 @@ def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(tmp_pat
         cells(tmp_path, 3), forged.job, lambda c, event: events.append(event), Options(sweep_seconds=0.3),
         lambda texts: [Idle() for _ in texts], at_once=2,
     )  # fmt: skip
-    assert [event["record"].status for event in events if event["event"] == "end"] == ["skipped"] * 3
+    assert [event["record"].status for event in events if event["event"] == "end"] == [
+        "skipped"
+    ] * 3
     assert Idle.cancelled == 2
     assert leftovers(tmp_path / "s") == []
 
@@ -280,22 +315,35 @@ def test_an_interrupt_cancels_what_was_handed_over(tmp_path: Path) -> None:
     Idle.cancelled = 0
     threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        remote.drive(cells(tmp_path, 2), forged.job, lambda c, e: None, Options(), lambda t: [Idle() for _ in t], None)
+        remote.drive(
+            cells(tmp_path, 2),
+            forged.job,
+            lambda c, e: None,
+            Options(),
+            lambda t: [Idle() for _ in t],
+            None,
+        )
     assert Idle.cancelled == 2
     assert leftovers(tmp_path / "s") == []
 
 
 def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
     registry = plugins.load()
-    parts = [("method", "bench-core/bp", {}), ("arch", "bench-core/resmlp", {}), ("dataset", "bench-core/digits", {})]
-    told = resolve.answer({"components": parts, "trios": []}, registry)["components"]
+    parts = [
+        ("method", "bench-core/bp", {}),
+        ("arch", "bench-core/resmlp", {}),
+        ("dataset", "bench-core/digits", {}),
+    ]
+    told = validate.answer({"components": parts, "trios": []}, registry)["components"]
     code = code_of(told)
     cell = {kind: {"name": name, "params": params} for kind, name, params in parts}
     job = {"cell": cell, "code": code, "data_checksum": told[2]["checksum"], "data_dir": None}
     here.check(job, registry)
     with pytest.raises(UsageError, match="this machine has other data: checksum"):
         here.check({**job, "data_checksum": "another"}, registry)
-    files = {**code["bench-core"]["files"], "bench_core.train": "another"}
+    files = {**code["bench-core"]["files"], "bench_core.training.loop": "another"}
     other = {"bench-core": {**code["bench-core"], "digest": "another", "files": files}}
-    with pytest.raises(UsageError, match=r"other code of bench-core: bench_core\.train; install the same version"):
+    with pytest.raises(
+        UsageError, match=r"other code of bench-core: bench_core\.train; install the same version"
+    ):
         here.check({**job, "code": other}, registry)

@@ -17,13 +17,14 @@ from folders import audit_folder, sweep_folder, write
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
-from bench_core.judgement import DepthUtility, Settings
-from bench_core.record import Measurement, RunRecord
+from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.analysis.judge import DepthUtility, Settings
 from bench_core.report import figures, page, site
+from bench_core.report.figures.drawing import Figure, Panel
 from bench_core.report.figures.paper import paper, render
 from bench_core.report.tables import leaderboard, leaderboards
 from bench_core.report.view import View, view
-from bench_core.results import SuiteResults, gather
+from bench_core.results.record import Measurement, RunRecord
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 LIBRARY = "/* the library */ var vegaEmbed;"
@@ -114,9 +115,15 @@ def test_the_page_says_what_the_records_say(miniature: View) -> None:
 def test_every_number_leads_to_its_run(miniature: View) -> None:
     parsed = Parsed(page.page([miniature.results]))
     targets = {attributes.get("id") for _, attributes in parsed.tags}
-    links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a" and attributes.get("href")]
+    links = [
+        attributes["href"]
+        for tag, attributes in parsed.tags
+        if tag == "a" and attributes.get("href")
+    ]
     runs = [link for link in links if link and link.startswith("#r-")]
-    assert {link.removeprefix("#r-") for link in runs if link} == {r.identity for r in miniature.results.records}
+    assert {link.removeprefix("#r-") for link in runs if link} == {
+        r.identity for r in miniature.results.records
+    }
     assert {link.removeprefix("#") for link in links if link} <= targets
 
 
@@ -125,7 +132,11 @@ def test_ids_are_unique_and_labels_lead_somewhere(miniature: View) -> None:
     ids = [attributes["id"] for _, attributes in parsed.tags if attributes.get("id")]
     runs = [name for name in ids if name and name.startswith("r-")]
     assert len({*ids}) == len(ids) - len(runs) // 2  # the same runs are listed by both suites
-    labels = {attributes["aria-labelledby"] for _, attributes in parsed.tags if attributes.get("aria-labelledby")}
+    labels = {
+        attributes["aria-labelledby"]
+        for _, attributes in parsed.tags
+        if attributes.get("aria-labelledby")
+    }
     assert labels <= {*ids}
     for tag, attributes in parsed.tags:
         if tag == "th":
@@ -138,14 +149,21 @@ def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View)
         for name in ("src", "href", "action", "srcset", "data", "formaction"):
             target = attributes.get(name)
             assert target is None or target.startswith("#") or target == "data:,", (tag, target)
-    policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe-eval" not in policy
     allowed = re.search(r"script-src ([^;]*);", policy)
     assert allowed is not None
-    executed = [text for attributes, text in parsed.scripts if attributes.get("type") != "application/json"]
-    sums = {f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in executed}
+    executed = [
+        text for attributes, text in parsed.scripts if attributes.get("type") != "application/json"
+    ]
+    sums = {
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in executed
+    }
     assert set(allowed[1].split()) == sums
     assert len(executed) == 2
     assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
@@ -153,8 +171,20 @@ def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View)
 
 def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
     claims = [
-        {"figure": "accuracy", "method": "dfa", "value": 0.306, "tolerance": 0.008, "source": "Table <1>"},
-        {"figure": "accuracy", "method": "bp", "value": 0.9, "tolerance": 0.01, "source": "Table <1>"},
+        {
+            "figure": "accuracy",
+            "method": "dfa",
+            "value": 0.306,
+            "tolerance": 0.008,
+            "source": "Table <1>",
+        },
+        {
+            "figure": "accuracy",
+            "method": "bp",
+            "value": 0.9,
+            "tolerance": 0.01,
+            "source": "Table <1>",
+        },
         {"figure": "accuracy", "method": "fa", "at_least": 0.3, "source": "elsewhere"},
     ]
     write(tmp_path, audit(), 1, expect=claims)
@@ -181,20 +211,22 @@ def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
-def specs(found: View) -> dict[str, list[figures.Figure]]:
-    made: dict[str, list[figures.Figure]] = {}
+def specs(found: View) -> dict[str, list[Figure]]:
+    made: dict[str, list[Figure]] = {}
     for _, figure in figures.drawn(found, validate=True):
         made.setdefault(figure.name, []).append(figure)
     return made
 
 
-def data_of(panel: figures.Panel) -> list[list[dict[str, object]]]:
+def data_of(panel: Panel) -> list[list[dict[str, object]]]:
     """The inline data of every layer."""
     found = []
 
     def walk(node: object) -> None:
         if isinstance(node, dict):
-            if isinstance(node.get("values"), list) and all(isinstance(item, dict) for item in node["values"]):
+            if isinstance(node.get("values"), list) and all(
+                isinstance(item, dict) for item in node["values"]
+            ):
                 found.append(node["values"])
             for item in node.values():
                 walk(item)
@@ -216,10 +248,16 @@ def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(miniature: View
         limits = {values[0]["limit"] for values in data_of(item) if "limit" in values[0]}
         assert limits == {{"a": 50.0, "b": 1e-7, "c": 0.3, "d": 2.0}[item.title[0]]}
     growth = next(values for values in data_of(figure.panels[0]) if "method" in values[0])
-    assert {(p["method"], p["state"]) for p in growth} == {("bp", "healthy"), ("ep", "healthy"), ("dfa", "fired")}
+    assert {(p["method"], p["state"]) for p in growth} == {
+        ("bp", "healthy"),
+        ("ep", "healthy"),
+        ("dfa", "fired"),
+    }
     assert "n = 8 finished runs of 3 methods" in figure.caption
     assert "5 trustworthy, 3 walked back" in figure.caption
-    assert len({key.colour for key in figure.legend}) == len({key.shape for key in figure.legend}) == 3
+    assert (
+        len({key.colour for key in figure.legend}) == len({key.shape for key in figure.legend}) == 3
+    )
 
 
 def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
@@ -227,7 +265,9 @@ def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
     assert [item.title.split()[0] for item in figure.panels] == ["‖h_L‖", "‖g_L‖", "test"]
     marks = next(values for values in data_of(figure.panels[0]) if "letter" in values[0])
     assert {(m["method"], m["seed"], m["letter"], m["epoch"]) for m in marks} == {
-        ("dfa", seed, letter, epoch) for seed in (42, 123, 456) for letter, epoch in (("a", 4), ("b", 5))
+        ("dfa", seed, letter, epoch)
+        for seed in (42, 123, 456)
+        for letter, epoch in (("a", 4), ("b", 5))
     }
     lines = next(values for values in data_of(figure.panels[2]) if "letter" not in values[0])
     assert len(lines) == 8 * 7
@@ -237,7 +277,11 @@ def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
 def test_alignment_is_struck_where_the_reference_is_at_the_floor(miniature: View) -> None:
     (figure,) = specs(miniature)["alignment"]
     (cells,) = data_of(figure.panels[0])
-    assert {cell["method"]: cell["struck"] for cell in cells} == {"bp": False, "ep": False, "dfa": True}
+    assert {cell["method"]: cell["struck"] for cell in cells} == {
+        "bp": False,
+        "ep": False,
+        "dfa": True,
+    }
     assert all("reference at the floor" in str(cell["means"]) for cell in cells if cell["struck"])
 
 
@@ -252,10 +296,18 @@ def test_sweeps_are_drawn_where_an_axis_varies(tmp_path: Path) -> None:
         ("dfa", "0.01", 0.35), ("dfa", "0.0001", 0.33), ("dfa", "0", 0.31)
     ]  # fmt: skip
     depths = next(v for v in data_of(made["depth_sweep"][0].panels[0]) if "x" in v[0])
-    assert {(p["method"], p["x"]) for p in depths} >= {("bp", "4"), ("bp", "8"), ("dfa", "4"), ("dfa", "8")}
+    assert {(p["method"], p["x"]) for p in depths} >= {
+        ("bp", "4"),
+        ("bp", "8"),
+        ("dfa", "4"),
+        ("dfa", "8"),
+    }
     modes = next(v for v in data_of(made["normalization"][0].panels[0]) if "x" in v[0])
     assert {p["x"] for p in modes} == {"batch", "none", "sample"}
-    rescue = [*seeds(DFA, [0.3, 0.3]), *seeds("bench-core/sb", [0.4, 0.5], params={"penalty": 0.01})]
+    rescue = [
+        *seeds(DFA, [0.3, 0.3]),
+        *seeds("bench-core/sb", [0.4, 0.5], params={"penalty": 0.01}),
+    ]
     assert "penalty" in specs(view(suite_of(rescue)))
 
 
@@ -284,8 +336,8 @@ def test_every_figure_can_be_put_on_paper(miniature: View, tmp_path: Path) -> No
 
 
 def clean(text: str) -> None:
-    assert not re.search(r"(?<![\w-])(nan|inf|infinity|undefined)(?![\w-])", text, re.IGNORECASE), re.search(
-        r".{40}(?<![\w-])(nan|inf|infinity|undefined)(?![\w-]).{20}", text, re.IGNORECASE
+    assert not re.search(r"(?<![\w-])(nan|inf|infinity|undefined)(?![\w-])", text, re.IGNORECASE), (
+        re.search(r".{40}(?<![\w-])(nan|inf|infinity|undefined)(?![\w-]).{20}", text, re.IGNORECASE)
     )
 
 
@@ -323,9 +375,15 @@ def test_edges(edge: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_said_and_not_drawn(value: float) -> None:
     found = measured(a=value, b=value, c=value)
-    found["alignment"] = Measurement(details={"deep": "nan", "mean": "inf", "unclamped": ["nan"], "ratio": ["inf"]})
+    found["alignment"] = Measurement(
+        details={"deep": "nan", "mean": "inf", "unclamped": ["nan"], "ratio": ["inf"]}
+    )
     parsed = shown(
-        [*seeds(DFA, [0.3, 0.3], measurements=found), run(seed=456, accuracy=value), *frozen(DFA, [0.3] * 3)]
+        [
+            *seeds(DFA, [0.3, 0.3], measurements=found),
+            run(seed=456, accuracy=value),
+            *frozen(DFA, [0.3] * 3),
+        ]
     )
     clean(parsed.text)
     assert "not finite" in parsed.text
@@ -337,7 +395,11 @@ def test_what_is_not_finite_is_said_and_not_drawn(value: float) -> None:
 
 def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MOST_RUNS", 100)
-    records = [run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100)) for i in range(100) for seed in (1, 2, 3)]
+    records = [
+        run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100))
+        for i in range(100)
+        for seed in (1, 2, 3)
+    ]
     parsed = shown(records)
     assert "200 further runs not listed here" in parsed.text
     assert "The 80 best of 100 rows are drawn" in parsed.text
@@ -355,12 +417,17 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
         records = [item for name in names for item in hostile(name)]
         first = names[0]
         arch = records[0].cell.arch  # one recipe, so that there are few figures
-        records = [r.model_copy(update={"cell": r.cell.model_copy(update={"arch": arch})}) for r in records]
+        records = [
+            r.model_copy(update={"cell": r.cell.model_copy(update={"arch": arch})}) for r in records
+        ]
         found = SuiteResults(
             " ".join(names), Settings(title=" ".join(names), depth_utility=DepthUtility(first)), tuple(records), 0,
             description=" ".join(names),
         )  # fmt: skip
-        return {"report": page.page([found], names), **site.pages([found], {n: (n, n) for n in names}, names)}
+        return {
+            "report": page.page([found], names),
+            **site.pages([found], {n: (n, n) for n in names}, names),
+        }
 
     harmless = made([f"harmless{k}" for k in range(len(HOSTILE))])
     tags = {tag for text in harmless.values() for tag, _ in Parsed(text).tags}
@@ -392,14 +459,23 @@ def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
     """Every hostile name at once, through a TeX where there is one; else the braces and environments are counted."""
     records = [item for name in HOSTILE for item in hostile(name)] + audit()
     text = leaderboard(records, Settings(title="A % of_it & $x$"), format="latex")
-    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + text + "\\end{document}\n"
+    document = (
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        + text
+        + "\\end{document}\n"
+    )
     bare = re.sub(r"\\[{}\\]", "", document)
     depth = 0
     for character in bare:
         depth += {"{": 1, "}": -1}.get(character, 0)
         assert depth >= 0
     assert depth == 0
-    assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == text.count("\\toprule") > 0
+    assert (
+        document.count("\\begin{tabular}")
+        == document.count("\\end{tabular}")
+        == text.count("\\toprule")
+        > 0
+    )
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex here: the LaTeX was parsed, not compiled")
     (tmp_path / "t.tex").write_text(document, encoding="utf-8")
@@ -415,7 +491,9 @@ def test_a_table_of_an_audit_fits_the_text_of_an_article(tmp_path: Path) -> None
     table = leaderboard(audit(), format="latex")
     assert r"$\Gamma$ deep" in table
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + table + "\\end{document}\n",
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        + table
+        + "\\end{document}\n",
         encoding="utf-8",
     )
     done = subprocess.run(
@@ -429,10 +507,17 @@ def test_a_table_of_an_audit_fits_the_text_of_an_article(tmp_path: Path) -> None
 
 def test_json_follows_the_published_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads((Path(__file__).parent.parent / "docs" / "leaderboard.schema.json").read_text())
+    schema = json.loads(
+        (Path(__file__).parent.parent / "docs" / "leaderboard.schema.json").read_text()
+    )
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for records in (audit(), hostile("<x>"), *EDGES.values(), seeds(DFA, [math.nan, 0.3], measurements=SICK)):
+    for records in (
+        audit(),
+        hostile("<x>"),
+        *EDGES.values(),
+        seeds(DFA, [math.nan, 0.3], measurements=SICK),
+    ):
         document = json.loads(leaderboard(records, format="json"))
         assert list(validator.iter_errors(document)) == []
     document["suites"].append({"name": 1})
@@ -441,7 +526,10 @@ def test_json_follows_the_published_schema() -> None:
 
 def test_several_suites_are_one_document() -> None:
     suites = [suite_of(audit()), SuiteResults("two", Settings(), tuple(seeds(DFA, [0.3, 0.4])), 0)]
-    assert [item["name"] for item in json.loads(leaderboards(suites, "json"))["suites"]] == ["made", "two"]
+    assert [item["name"] for item in json.loads(leaderboards(suites, "json"))["suites"]] == [
+        "made",
+        "two",
+    ]
     lines = leaderboards(suites, "csv").splitlines()
     assert sum(line.startswith('"suite"') for line in lines) == 1
     assert {line.split(",")[0] for line in lines[1:]} == {'"made"', '"two"'}
@@ -457,7 +545,12 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     suites, _ = gather([ours, theirs])
     assert len(suites) == 2
     out = tmp_path / "site"
-    known = {"bench-core/dfa": ("output error through fixed random matrices", "Nøkland 2016, arXiv:1609.01596")}
+    known = {
+        "bench-core/dfa": (
+            "output error through fixed random matrices",
+            "Nøkland 2016, arXiv:1609.01596",
+        )
+    }
     written = {path.name for path in site.build(suites, known, out)}
     assert {"index.html", "suite-audit5.html", "method-dfa.html", "method-bp.html"} <= written
     (stranger,) = [name for name in written if name.startswith("method-lab")]
@@ -467,7 +560,9 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     dfa = Parsed((out / "method-dfa.html").read_text())
     assert "arXiv:1609.01596" in dfa.text
     assert "walked back 3/3" in dfa.text
-    assert ("a", "https://arxiv.org/abs/1609.01596") in [(tag, a.get("href")) for tag, a in dfa.tags]
+    assert ("a", "https://arxiv.org/abs/1609.01596") in [
+        (tag, a.get("href")) for tag, a in dfa.tags
+    ]
     pages = {path.name for path in out.iterdir()}
     for path in out.glob("*.html"):
         for tag, attributes in Parsed(path.read_text()).tags:

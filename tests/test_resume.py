@@ -16,12 +16,12 @@ import torch
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
 from torch import Tensor, nn
 
-from bench_core import resume
 from bench_core.api import Method, Net
-from bench_core.data import Data
 from bench_core.errors import StoreError
-from bench_core.resume import CannotGoOn, Keeper
-from bench_core.train import EpochRow, train
+from bench_core.execution.resumption import CannotGoOn, Keeper
+from bench_core.training import checkpoint
+from bench_core.training.data import Data
+from bench_core.training.loop import EpochRow, train
 
 EPOCHS = 4
 RECIPE = {**TRAINING, "epochs": EPOCHS, "learning_rate": 1e-2}
@@ -40,7 +40,14 @@ class Killed(Exception):  # noqa: N818
     """The process was killed right after an epoch."""
 
 
-def going(make: Make, path: Path, *, every: int | None = 1, die_after: int | None = None, identity: str = "i") -> Any:
+def going(
+    make: Make,
+    path: Path,
+    *,
+    every: int | None = 1,
+    die_after: int | None = None,
+    identity: str = "i",
+) -> Any:
     """One attempt at a training: (method, net, rows seen, streams' next draws)."""
     torch.manual_seed(99)  # a process of its own would have its own global generators
     random.seed(99)
@@ -58,7 +65,9 @@ def going(make: Make, path: Path, *, every: int | None = 1, die_after: int | Non
             if epoch == die_after:
                 raise Killed
 
-    keeper = Deadly(path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state: None)
+    keeper = Deadly(
+        path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state: None
+    )
     train(method, net, data, RECIPE, 5, observe, keeper)
     return method, net, rows
 
@@ -70,7 +79,10 @@ def state(method: Method, net: Net) -> dict[str, Tensor]:
     for number, updater in enumerate(method.tools.updaters):
         for index, values in updater.optimiser.state_dict()["state"].items():
             found |= {f"updater.{number}.{index}.{key}": value for key, value in values.items()}
-    found |= {"feedback": method.tools.generator.get_state(), "auxiliary": method.tools.aux_generator.get_state()}
+    found |= {
+        "feedback": method.tools.generator.get_state(),
+        "auxiliary": method.tools.aux_generator.get_state(),
+    }
     return found | {"cpu": torch.get_rng_state()}
 
 
@@ -113,7 +125,12 @@ class Restless(type(rule("bp"))):  # type: ignore[misc]
     """Draws from every global generator and keeps a plain number in an optimiser's state."""
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        noise = float(torch.rand(())) + random.random() + float(numpy.random.rand()) + random.gauss(0, 1)
+        noise = (
+            float(torch.rand(()))
+            + random.random()
+            + float(numpy.random.rand())
+            + random.gauss(0, 1)
+        )
         self.tools.updater.set_lr(1e-3 * (1 + abs(noise)))
         return super().step(x, y, epoch)
 
@@ -130,12 +147,21 @@ def pictures() -> tuple[Method, Net, Data]:
     x = torch.randint(0, 256, (160, 3, 8, 8), generator=draws, dtype=torch.uint8)
     y = torch.randint(0, 5, (160,), generator=draws)
     data = Data(x[:96], y[:96], x[96:], y[96:], 5, (0.5,) * 3, (0.2,) * 3, augment=True)
-    return *ready(rule("dfa", penalty=0.1), resmlp(seed=3, shape=(3, 8, 8)), data, seed=5, **RECIPE), data
+    return *ready(
+        rule("dfa", penalty=0.1), resmlp(seed=3, shape=(3, 8, 8)), data, seed=5, **RECIPE
+    ), data
 
 
 CASES: dict[str, Make] = {name: built_in(name) for name in METHODS}
-CASES |= {"random targets": built_in("dfa", random_targets=True), "frozen": built_in("bp", freeze="blocks")}
-CASES |= {"buffers and dropout": with_buffers, "global generators": restless, "augmentation": pictures}
+CASES |= {
+    "random targets": built_in("dfa", random_targets=True),
+    "frozen": built_in("bp", freeze="blocks"),
+}
+CASES |= {
+    "buffers and dropout": with_buffers,
+    "global generators": restless,
+    "augmentation": pictures,
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,10 +173,12 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     for die_after in (1, 3):
         with pytest.raises(Killed):
             going(make, path, die_after=die_after)
-    assert resume.header(path)["epoch"] == 3  # type: ignore[index]
+    assert checkpoint.header(path)["epoch"] == 3  # type: ignore[index]
     method, net, last = going(make, path)
     assert_same_bits(state(method, net), straight)
-    assert [replace(row, seconds=0) for row in last] == [replace(row, seconds=0) for row in rows[-1:]]
+    assert [replace(row, seconds=0) for row in last] == [
+        replace(row, seconds=0) for row in rows[-1:]
+    ]
     assert not (tmp_path / "never").exists()
 
 
@@ -166,13 +194,14 @@ def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: 
     for every, epoch in ((1, 3), (2, 2), (3, 3)):
         path = tmp_path / f"{every}.safetensors"
         going(CASES["bp"], path, every=every)
-        assert resume.header(path)["epoch"] == epoch  # type: ignore[index]
+        assert checkpoint.header(path)["epoch"] == epoch  # type: ignore[index]
     going(CASES["bp"], tmp_path / "4.safetensors", every=4)
-    assert resume.header(tmp_path / "4.safetensors") is None
+    assert checkpoint.header(tmp_path / "4.safetensors") is None
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "empty", "zeros", "a bit of a tensor", "a bit of the text", "other cell", "gone"]
+    "damage",
+    ["truncated", "empty", "zeros", "a bit of a tensor", "a bit of the text", "other cell", "gone"],
 )
 def test_a_state_that_cannot_be_trusted_is_not_used(tmp_path: Path, damage: str) -> None:
     """Then the training begins anew, and ends with the same bits."""
@@ -190,7 +219,11 @@ def test_a_state_that_cannot_be_trusted_is_not_used(tmp_path: Path, damage: str)
     elif damage == "a bit of a tensor":
         content[-5] ^= 1
     elif damage == "a bit of the text":
-        at = content.index(b'\\"seconds\\"') if b'\\"seconds\\"' in content else content.index(b"rows") + 8
+        at = (
+            content.index(b'\\"seconds\\"')
+            if b'\\"seconds\\"' in content
+            else content.index(b"rows") + 8
+        )
         content[at] ^= 1
     path.write_bytes(content)
     if damage == "gone":
@@ -215,7 +248,9 @@ def test_a_state_that_does_not_fit_is_said_so(tmp_path: Path) -> None:
         going(other, path)
 
 
-def test_a_full_disk_leaves_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_older_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "state.safetensors"
     with pytest.raises(Killed):
         going(CASES["bp"], path, die_after=1)
@@ -234,11 +269,16 @@ def test_the_text_of_a_state_is_read_without_torch(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     with pytest.raises(Killed):
         going(CASES["bp"], path, die_after=2)
-    found = resume.header(path)
+    found = checkpoint.header(path)
     assert found is not None
     assert found["rows"] == 3
     assert json.dumps(found)
-    for content in (b"", b"\xff" * 9, b"\x02" + bytes(7) + b"{}", b"\x10" + bytes(7) + b'{"__metadata__":1'):
+    for content in (
+        b"",
+        b"\xff" * 9,
+        b"\x02" + bytes(7) + b"{}",
+        b"\x10" + bytes(7) + b'{"__metadata__":1',
+    ):
         path.write_bytes(content)
-        assert resume.header(path) is None
-    assert resume.header(tmp_path) is None
+        assert checkpoint.header(path) is None
+    assert checkpoint.header(tmp_path) is None

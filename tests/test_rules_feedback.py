@@ -8,7 +8,7 @@ from bench_plugins.methods.substitute import matrices
 from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
-from bench_core.net import exact_gradients
+from bench_core.training.net import exact_gradients
 
 NETS = {
     "residual": lambda: resmlp(w2_std=0.3),
@@ -50,7 +50,9 @@ def assert_is_backpropagation(method, net, x, y):
     for a, site in zip(credits.audited, net.sites, strict=True):
         torch.testing.assert_close(a, g[site], rtol=1e-4, atol=1e-6)
     names = [name for name, _ in net.named_parameters()]
-    expected = torch.autograd.grad(net.loss(net.states(x, statistics=False).logits, y), list(net.parameters()))
+    expected = torch.autograd.grad(
+        net.loss(net.states(x, statistics=False).logits, y), list(net.parameters())
+    )
     found = gradients(method, net, x, y)
     for name, gradient in zip(names, expected, strict=True):
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
@@ -99,7 +101,9 @@ def test_the_feedback_has_the_signs_of_the_weights_and_the_published_angle(magni
     second = [name for name in after if name.endswith("_1")]  # W2 is Gaussian at init
     fresh, net = ready(rule("sign_symmetry", magnitude=magnitude), resmlp(width=64), data)
     for name in second:
-        assert cosine(fresh.feedback()[name], matrices(net)[name].weight) == pytest.approx(expected, abs=0.03)
+        assert cosine(fresh.feedback()[name], matrices(net)[name].weight) == pytest.approx(
+            expected, abs=0.03
+        )
 
 
 @pytest.mark.parametrize("kind", ["residual", "cnn"])
@@ -107,13 +111,18 @@ def test_kolen_pollack_shrinks_the_difference_by_the_decay(kind):
     """W − B ← (1 − learning rate · weight decay)·(W − B), AdamW, clipping and all; frozen weights and their B stay."""
     data = toy_data() if kind == "residual" else images()
     method, net = ready(rule("kolen_pollack", train_last=1), NETS[kind](), data, weight_decay=20.0)
-    start = {name: (module.weight - method.kept[f"B_{name}"]).detach() for name, module in matrices(net).items()}
+    start = {
+        name: (module.weight - method.kept[f"B_{name}"]).detach()
+        for name, module in matrices(net).items()
+    }
     for _ in range(10):
         method.step(data.train_x[:32], data.train_y[:32], 0)
     for name, module in matrices(net).items():
         trained = int(name.split("_")[0]) == net.depth - 1
         shrunk = (1 - TRAINING["learning_rate"] * 20.0) ** 10 if trained else 1.0
-        torch.testing.assert_close(module.weight - method.kept[f"B_{name}"], shrunk * start[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            module.weight - method.kept[f"B_{name}"], shrunk * start[name], rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("kind", ["residual", "cnn"])
@@ -135,7 +144,13 @@ def test_the_weight_mirror_finds_the_forward_weights(kind):
 def test_direct_feedback_on_the_last_state_becomes_the_readouts_own():
     """A readout from h_L and B_L get the same updates: under the same optimiser their difference shrinks by the decay."""
     data = toy_data()
-    method, net = ready(rule("direct_kolen_pollack"), LinearNet(16, 2, 12, 5), data, weight_decay=20.0, clip_norm=None)
+    method, net = ready(
+        rule("direct_kolen_pollack"),
+        LinearNet(16, 2, 12, 5),
+        data,
+        weight_decay=20.0,
+        clip_norm=None,
+    )
     start = (net.readout.weight - method.state_dict()["B_2"]).detach().clone()
     for _ in range(20):
         method.step(data.train_x[:32], data.train_y[:32], 0)

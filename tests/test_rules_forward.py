@@ -11,8 +11,8 @@ from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_
 from torch import nn
 from torch.nn import functional as F
 
-from bench_core.net import exact_gradients
-from bench_core.train import train
+from bench_core.training.loop import train
+from bench_core.training.net import exact_gradients
 
 EXACT = {"fixed_prediction": True, "step_size": 1.0}
 
@@ -35,7 +35,9 @@ def digits():
 def double(name, options=None, **params):
     """(method, net, x, y) in float64."""
     data = toy_data()
-    data = type(data)(data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes)
+    data = type(data)(
+        data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes
+    )
     method, net = ready(rule(name, **params), resmlp(**(options or {})).double(), data)
     with torch.no_grad():
         for block in net.blocks:
@@ -80,7 +82,9 @@ def test_fixed_prediction_tends_to_backpropagation_at_small_steps():
     """γ < 1 only takes longer."""
     misses = []
     for steps in (5, 50, 500):
-        method, net, x, y = double("predictive_coding", fixed_prediction=True, step_size=0.1, steps=steps)
+        method, net, x, y = double(
+            "predictive_coding", fixed_prediction=True, step_size=0.1, steps=steps
+        )
         states = net.states(x).detach(y)
         g = exact_gradients(net, states.h[0], y)
         a = method.credit(states, y, 0).for_embed
@@ -108,11 +112,13 @@ def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
 
 def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
     """Regression on a linear network: the errors solve (I + Σ) ε_out = residual with Σ = Σ_l A_l A_lᵀ, and ε_l = −J…ᵀ ε_out."""
-    from bench_core.loss import SQUARED_ERROR
+    from bench_core.training.loss import SQUARED_ERROR
 
     data = toy_data()
     net = LinearNet(6, 2, 12, 5).double()
-    data = type(data)(data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes)
+    data = type(data)(
+        data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes
+    )
     method, net = ready(rule("predictive_coding", steps=5000), net, data)
     net.loss = SQUARED_ERROR
     x, y = data.train_x[:8], torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double()
@@ -134,8 +140,12 @@ def test_standard_blocks_descend_the_energy_at_the_relaxed_values(batch, data):
     with torch.no_grad():
         z = method.values(net.states(x).detach(y), y)
     energy = 0.5 * (z[0] - net.embed(x)).square().sum()
-    energy = energy + sum(0.5 * (z[i + 1] - z[i] - block(z[i])).square().sum() for i, block in enumerate(net.blocks))
-    expected = torch.autograd.grad(energy / len(x), [*net.embed.parameters(), *net.blocks.parameters()])
+    energy = energy + sum(
+        0.5 * (z[i + 1] - z[i] - block(z[i])).square().sum() for i, block in enumerate(net.blocks)
+    )
+    expected = torch.autograd.grad(
+        energy / len(x), [*net.embed.parameters(), *net.blocks.parameters()]
+    )
     found = gradients(method, net, x, y)
     for gradient, (name, _) in zip(expected, net.named_parameters(), strict=False):
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7)
@@ -154,7 +164,9 @@ def test_the_two_passes_share_everything_but_the_input(data, batch):
     x, y = batch
     method, net = ready(rule("pepita"), resmlp(), data)
     states = net.states(x).detach(y)
-    torch.testing.assert_close(method.modulated(states) - x, states.error @ method.kept["F"].T, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        method.modulated(states) - x, states.error @ method.kept["F"].T, rtol=0, atol=1e-6
+    )
     net.loss = Scaled(0.0)
     credits = method.credit(net.states(x).detach(y), y, 0)
     assert all(float(a.abs().max()) == 0.0 for a in (*credits.for_blocks, credits.for_embed))
@@ -175,7 +187,9 @@ def test_pepita_on_linear_layers_is_the_rule_as_it_is_published():
     down = -(x2 - x) @ net.embed.weight.T
     torch.testing.assert_close(method.credit(states, y, 0).for_embed, down, rtol=1e-3, atol=1e-6)
     found = gradients(method, net, x, y)
-    for name, gradient in zip(("embed.weight", "blocks.0.weight", "blocks.1.weight"), expected, strict=True):
+    for name, gradient in zip(
+        ("embed.weight", "blocks.0.weight", "blocks.1.weight"), expected, strict=True
+    ):
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7)
 
 
@@ -191,12 +205,16 @@ def test_pepita_refuses_masks_that_differ_between_the_passes():
 
 def test_goodness_rises_for_right_labels_and_falls_for_wrong_ones(digits):
     """Over training on digits, in every layer: on test images G(x⁺) − G(x⁻) grows, and each side is moved past where it was."""
-    method, net = ready(rule("forward_forward"), resmlp(shape=(1, 8, 8), classes=10, width=64), digits)
+    method, net = ready(
+        rule("forward_forward"), resmlp(shape=(1, 8, 8), classes=10, width=64), digits
+    )
     x, y = digits.test_x, digits.test_y
     before = goodness(method, net, x, y)
     train(method, net, digits, {**TRAINING, "epochs": 4}, 0)
     after = goodness(method, net, x, y)
-    for layer, ((right, wrong), (right_then, wrong_then)) in enumerate(zip(after, before, strict=True)):
+    for layer, ((right, wrong), (right_then, wrong_then)) in enumerate(
+        zip(after, before, strict=True)
+    ):
         assert right > right_then, layer
         assert right - wrong > right_then - wrong_then + 1, layer
     assert sum(wrong < then for (_, wrong), (_, then) in zip(after, before, strict=True)) >= 3
@@ -237,11 +255,13 @@ def test_wrong_labels_are_never_the_right_ones(data, batch):
 
 
 def test_forward_forward_refuses_blocks_that_see_length_and_regressions():
-    from bench_core.loss import SQUARED_ERROR
+    from bench_core.training.loss import SQUARED_ERROR
 
     net = resmlp()
     assert rule("forward_forward").unsupported(net) is None
-    assert "block 0" in rule("forward_forward").unsupported(arch("relu_mlp", (12,), width=8, depth=2))
+    assert "block 0" in rule("forward_forward").unsupported(
+        arch("relu_mlp", (12,), width=8, depth=2)
+    )
     net.loss = SQUARED_ERROR
     assert "regression" in rule("forward_forward").unsupported(net)
 
@@ -276,7 +296,9 @@ def test_the_credit_of_mono_forward_is_the_error_of_its_own_decoder(data, batch)
         torch.testing.assert_close(a, (error @ M).detach(), rtol=1e-4, atol=1e-6)
     losses = []
     for _ in range(100):
-        losses.append([float(method.loss(layer, h, y).detach()) for layer, h in enumerate(states.h)])
+        losses.append(
+            [float(method.loss(layer, h, y).detach()) for layer, h in enumerate(states.h)]
+        )
         method.learn(states, y, 0)
     assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
 

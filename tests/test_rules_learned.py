@@ -11,8 +11,8 @@ from bench_plugins.datasets.digits import Digits
 from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
-from bench_core.net import exact_gradients
-from bench_core.train import train
+from bench_core.training.loop import train
+from bench_core.training.net import exact_gradients
 
 
 def linear(width=16, depth=3):
@@ -45,7 +45,9 @@ def images(n=64):
 def prepared(name, kind, **params):
     """(method, net, states of a batch, y, g_0 … g_L) in float64."""
     data = toy_data() if kind in DENSE else images()
-    data = type(data)(data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes)
+    data = type(data)(
+        data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes
+    )
     method, net = ready(rule(name, **params), NETS[kind]().double(), data)
     y = data.train_y[:32]
     with torch.no_grad():
@@ -62,7 +64,8 @@ def all_credits(method, states, y):
 def cosines(a, g):
     """By state, the mean over samples."""
     return [
-        float(F.cosine_similarity(one.flatten(1), other.flatten(1)).mean()) for one, other in zip(a, g, strict=True)
+        float(F.cosine_similarity(one.flatten(1), other.flatten(1)).mean())
+        for one, other in zip(a, g, strict=True)
     ]
 
 
@@ -76,7 +79,9 @@ def test_with_the_transpose_for_feedback_targets_are_steps_of_backpropagation(re
     data = toy_data()
     net = linear(16, 3)
     net.residual = residual
-    method, net = ready(rule("target_propagation", hidden=0, beta=beta, feedback_steps=0), net, data)
+    method, net = ready(
+        rule("target_propagation", hidden=0, beta=beta, feedback_steps=0), net, data
+    )
     with torch.no_grad():
         for D, block in zip(method.feedback, net.blocks, strict=True):
             D.layers[0].weight.copy_(block.weight.T)
@@ -109,7 +114,9 @@ def test_the_inverse_loss_tends_to_the_inverse():
     net = linear(6, 1)
     with torch.no_grad():
         net.blocks[0].weight.copy_(torch.diag(torch.tensor([2.0, 1.5, 1.0, 1.0, 0.7, 0.5])))
-    method, net = ready(rule("target_propagation", hidden=0, feedback_loss="inverse", noise=1.0), net, data)
+    method, net = ready(
+        rule("target_propagation", hidden=0, feedback_loss="inverse", noise=1.0), net, data
+    )
     with torch.no_grad():
         states = net.states(data.train_x[:32]).detach(data.train_y[:32])
     for _ in range(800):
@@ -118,17 +125,23 @@ def test_the_inverse_loss_tends_to_the_inverse():
     torch.testing.assert_close(product, torch.eye(6), rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("residual", 0.9), ("plain", 0.6), ("cnn", 0.1), ("tokens", 0.6)])
+@pytest.mark.parametrize(
+    ("kind", "least"), [("residual", 0.9), ("plain", 0.6), ("cnn", 0.1), ("tokens", 0.6)]
+)
 def test_l_drl_credit_turns_to_the_gradient_while_the_feedback_learns(kind, least):
     """Blocks held still: the cosine with g_l rises at every state below the top, whatever the kind of the block. What pooling and
     ReLU let through changes from sample to sample, and is lost in the feedback of maps."""
-    method, _, states, y, g = prepared("target_propagation", kind, hidden=0 if kind == "cnn" else 256)
+    method, _, states, y, g = prepared(
+        "target_propagation", kind, hidden=0 if kind == "cnn" else 256
+    )
     before = cosines(all_credits(method, states, y), g)
     for _ in range(40 if kind == "cnn" else 160):
         method.learn(states, y, 0)
     after = cosines(all_credits(method, states, y), g)
     assert after[-1] == pytest.approx(1.0)
-    assert all(late > least and late > early for early, late in zip(before[:-1], after[:-1], strict=True)), after
+    assert all(
+        late > least and late > early for early, late in zip(before[:-1], after[:-1], strict=True)
+    ), after
 
 
 # -------------------------------------------------------------------------------------------------- synthetic_gradients
@@ -162,7 +175,10 @@ def test_only_a_conditioned_predictor_sees_labels():
         for _ in range(20):
             method.learn(states, y, 0)
         one, other = (all_credits(method, states, labels) for labels in (y, (y + 1) % 5))
-        assert all(torch.equal(a, b) == (condition == "none") for a, b in zip(one[:-1], other[:-1], strict=True))
+        assert all(
+            torch.equal(a, b) == (condition == "none")
+            for a, b in zip(one[:-1], other[:-1], strict=True)
+        )
         assert method.passport.labels_below_head == (condition == "label")
 
 
@@ -184,14 +200,20 @@ def test_noise_credit_is_unbiased_with_the_variance_that_its_docstring_says(name
         squared = []
         for _ in range(20):
             method.learn(states, y, 0)  # fresh noise
-            squared.append((flat(all_credits(method, states, y)) - true).square().sum() / true.square().sum())
-        assert float(torch.stack(squared).mean()) == pytest.approx((true.shape[1] + 1) / samples, rel=0.25)
+            squared.append(
+                (flat(all_credits(method, states, y)) - true).square().sum() / true.square().sum()
+            )
+        assert float(torch.stack(squared).mean()) == pytest.approx(
+            (true.shape[1] + 1) / samples, rel=0.25
+        )
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_forward_gradient_is_node_perturbation_in_the_limit(kind):
     """The same noise: the difference falls with σ, and forward-mode has none."""
-    exact = all_credits(*prepared("forward_gradient", kind)[:1], *prepared("forward_gradient", kind)[2:4])
+    exact = all_credits(
+        *prepared("forward_gradient", kind)[:1], *prepared("forward_gradient", kind)[2:4]
+    )
     gaps = []
     for sigma in (1e-3, 1e-5):
         method, _, states, y, _ = prepared("node_perturbation", kind, sigma=sigma)
@@ -208,7 +230,9 @@ def test_noise_is_fresh_in_every_step_and_the_same_for_an_audit_between_steps(na
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     saved = copy.deepcopy(method.state_dict())
     method.learn(states, y, 0)
-    assert not any(torch.equal(a, b) for a, b in zip(one, all_credits(method, states, y), strict=True))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(one, all_credits(method, states, y), strict=True)
+    )
     method.load_state_dict(saved)
     assert all(torch.equal(a, b) for a, b in zip(one, all_credits(method, states, y), strict=True))
 

@@ -20,9 +20,9 @@ import pytest
 from conftest import HANG, Bench, Finished, fake_dist, leftovers
 from forged import cell, job
 
-from bench_core import logs, store
 from bench_core.errors import StoreError
-from bench_core.executors import Options, local
+from bench_core.execution.executors import Options, local
+from bench_core.results import logs, store
 
 # ---------------------------------------------------------------------------------------------------- one faulty sweep
 
@@ -138,7 +138,9 @@ class Sweep:
     notes: list[str]
 
     def log(self, method: str) -> bytes:
-        return (self.home / "results" / "faulty" / self.second[method]["identity"] / "log.txt").read_bytes()
+        return (
+            self.home / "results" / "faulty" / self.second[method]["identity"] / "log.txt"
+        ).read_bytes()
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -231,7 +233,10 @@ def test_observers_hear_of_everything_and_a_raising_one_is_said_once(sweep: Swee
     assert sorted(line.split()[1] for line in sweep.notes if line.startswith("cell_end")) == sorted(
         record["status"] for record in sweep.first.values()
     )
-    assert sweep.done.stderr.count("x-deaf 1.0 (deaf): bench_epoch_end raised ValueError: never mind") == 1
+    assert (
+        sweep.done.stderr.count("x-deaf 1.0 (deaf): bench_epoch_end raised ValueError: never mind")
+        == 1
+    )
 
 
 def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None:
@@ -243,13 +248,18 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
     assert done.returncode == 0, done.stderr
     alone = records(sweep.home / "results" / "alone")["bp"]
     for name in ("loud", "killed"):
-        assert sweep.second[name]["files"]["checkpoint.safetensors"] == alone["files"]["checkpoint.safetensors"]
+        assert (
+            sweep.second[name]["files"]["checkpoint.safetensors"]
+            == alone["files"]["checkpoint.safetensors"]
+        )
 
 
 # ------------------------------------------------------------------------------------------------- where writes fail
 
 
-def test_files_that_may_not_grow_stop_the_sweep_with_one_line(bench: Bench, finished: Finished) -> None:
+def test_files_that_may_not_grow_stop_the_sweep_with_one_line(
+    bench: Bench, finished: Finished
+) -> None:
     """RLIMIT_FSIZE with SIGXFSZ ignored, as Python does: every write over 6,000 bytes fails, for any user."""
     kept = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
     done = bench(
@@ -266,7 +276,9 @@ def test_files_that_may_not_grow_stop_the_sweep_with_one_line(bench: Bench, fini
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
-def test_a_results_folder_that_cannot_be_is_a_usage_error(bench: Bench, finished: Finished, kind: str) -> None:
+def test_a_results_folder_that_cannot_be_is_a_usage_error(
+    bench: Bench, finished: Finished, kind: str
+) -> None:
     place = bench.cwd / "results"
     place.touch() if kind == "file" else place.symlink_to("nowhere/at all")
     done = bench("run", finished.suite)
@@ -278,7 +290,9 @@ def test_a_results_folder_that_cannot_be_is_a_usage_error(bench: Bench, finished
 # --------------------------------------------------------------------------- the executor, with workers that are not ours
 
 
-def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(execute, tmp_path: Path) -> None:
+def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(
+    execute, tmp_path: Path
+) -> None:
     events = execute("finish()\nos.kill(os.getpid(), 9)")
     assert events[-1]["record"].status == "done"
     assert store.read(tmp_path / "s" / f"{0:032x}").status == "done"
@@ -289,13 +303,18 @@ def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(execute, t
     [
         ("os._exit(0)", "the worker ended with exit code 0 after epoch 0"),
         ("os._exit(74)", "the worker ended with exit code 74 after epoch 0"),
-        ("raise ValueError('its own fault')", "exit code 1 after epoch 0: ValueError: its own fault"),
+        (
+            "raise ValueError('its own fault')",
+            "exit code 1 after epoch 0: ValueError: its own fault",
+        ),
         ("import shutil; shutil.rmtree(store.temporary(final))", "exit code 0"),
         ("os.write(1, b'5\\nnull\\n\\xff\\n{\"event\"'); os._exit(9)", "exit code 9"),
         ("os.close(1); os.close(2); os._exit(9)", "exit code 9"),
     ],
 )
-def test_however_a_worker_ends_its_cell_is_a_row(execute, tmp_path: Path, code: str, reason: str) -> None:
+def test_however_a_worker_ends_its_cell_is_a_row(
+    execute, tmp_path: Path, code: str, reason: str
+) -> None:
     events = execute(code)
     assert [event["event"] for event in events] == ["start", "end"]
     assert events[-1]["record"].status == "crashed"
@@ -327,7 +346,9 @@ def test_many_cells_leave_no_descriptor_and_no_child(execute, tmp_path: Path) ->
     assert leftovers(tmp_path / "s") == []
 
 
-def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(execute, tmp_path: Path) -> None:
+def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(
+    execute, tmp_path: Path
+) -> None:
     """The other one had even replaced a crashed run that our plan knew."""
     assert execute("os._exit(1)")[-1]["record"].status == "crashed"
     planned = cell(tmp_path / "s" / f"{0:032x}")
@@ -337,7 +358,9 @@ def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(ex
     assert [(event["event"], event["record"].status) for event in events] == [("reused", "done")]
 
 
-def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(execute, tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(
+    execute, tmp_path: Path
+) -> None:
     folder = tmp_path / "s" / f"{0:032x}"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{")
@@ -345,7 +368,9 @@ def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(execute, tm
     assert "no JSON" in (tmp_path / "s" / "quarantine" / f"{folder.name}-1.reason.txt").read_text()
 
 
-def test_a_run_of_a_newer_bench_is_not_set_aside_by_who_would_make_it_anew(execute, tmp_path: Path) -> None:
+def test_a_run_of_a_newer_bench_is_not_set_aside_by_who_would_make_it_anew(
+    execute, tmp_path: Path
+) -> None:
     assert execute("finish()")[-1]["record"].status == "done"
     record = tmp_path / "s" / f"{0:032x}" / "run.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 99}))
@@ -354,7 +379,9 @@ def test_a_run_of_a_newer_bench_is_not_set_aside_by_who_would_make_it_anew(execu
     assert record.exists()
 
 
-def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_between_cells_leaves_nothing(
+    execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*arguments: Any) -> None:
         deadline = time.monotonic() + HANG
         while len(list((tmp_path / "s").glob(".tmp-*/ready"))) < 2 and time.monotonic() < deadline:
@@ -362,7 +389,7 @@ def test_an_interrupt_between_cells_leaves_nothing(execute, tmp_path: Path, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "_listen", interrupted)
-    monkeypatch.setattr("bench_core.processes.GRACE", 0.2)
+    monkeypatch.setattr("bench_core.processes.groups.GRACE", 0.2)
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
         execute(f"import signal, time\n{deaf}", cells=3, slots=2)

@@ -8,10 +8,10 @@ import random
 import pytest
 from records import frozen, measured, run, seeds
 
-from bench_core.judgement import UNTRAINED, Settings
-from bench_core.record import Measurement, RunRecord
-from bench_core.sensitivity import CIRCULAR, Sensitivity, sensitivities
-from bench_core.verdict import judge_all
+from bench_core.analysis.judge import UNTRAINED, Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.sensitivity import CIRCULAR, Sensitivity, sensitivities
+from bench_core.results.record import Measurement, RunRecord
 
 NAMES = {"a": "scale_growth", "b": "reference_floor", "c": "batch_stability", "d": "depth_utility"}
 INF = math.inf
@@ -36,8 +36,15 @@ def published() -> list[RunRecord]:
     return [
         *seeds("bench-core/bp", [0.61, 0.62], measurements=measured(a=5.0, b=3e-4 * 128, c=0.1)),
         run("bench-core/ep", 123, 0.36, measurements=measured(a=11.0, b=1.02e-4 * 128, c=-0.04)),
-        run("bench-core/credit_bridge", 123, 0.29, measurements=measured(a=694.0, b=4.18e-9 * 128, c=0.25)),
-        *seeds("bench-core/dfa", [0.31, 0.32], measurements=measured(a=1000.0, b=1e-9 * 128, c=0.05)),
+        run(
+            "bench-core/credit_bridge",
+            123,
+            0.29,
+            measurements=measured(a=694.0, b=4.18e-9 * 128, c=0.25),
+        ),
+        *seeds(
+            "bench-core/dfa", [0.31, 0.32], measurements=measured(a=1000.0, b=1e-9 * 128, c=0.05)
+        ),
         *frozen("bench-core/ep", [0.3]),
     ]
 
@@ -51,7 +58,10 @@ def test_the_published_calibration() -> None:
     assert b.gap is not None
     assert a.gap.ratio == pytest.approx(63, abs=0.1)
     assert b.gap.ratio == pytest.approx(24338, rel=0.01)
-    assert (a.gap.healthy.run.record.cell.method.short, a.gap.degenerate.run.record.cell.method.short) == (
+    assert (
+        a.gap.healthy.run.record.cell.method.short,
+        a.gap.degenerate.run.record.cell.method.short,
+    ) == (
         "ep",
         "credit_bridge",
     )
@@ -59,7 +69,16 @@ def test_the_published_calibration() -> None:
     assert a.circular == CIRCULAR
     assert [tried.threshold for tried in a.grid] == [5, 10, 20, 50, 100, 500, 1000, 5000]
     assert [tried.verdicts for tried in a.grid] == [1, 1, 0, 0, 0, 0, 3, 3]
-    assert [tried.outcomes for tried in a.grid] == [1, 1, 0, 0, 0, 0, 0, 0]  # b walks the degenerate ones back anyway
+    assert [tried.outcomes for tried in a.grid] == [
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]  # b walks the degenerate ones back anyway
     assert a.outcome_band == (11.0, INF)
 
 
@@ -97,7 +116,9 @@ def test_a_threshold_that_the_untrained_network_passes_makes_a_verdict_silent() 
 
 
 def test_d_is_read_from_the_margins() -> None:
-    found = of([*seeds("bench-core/dfa", [0.40, 0.36]), *frozen("bench-core/dfa", [0.35, 0.35])])["d"]
+    found = of([*seeds("bench-core/dfa", [0.40, 0.36]), *frozen("bench-core/dfa", [0.35, 0.35])])[
+        "d"
+    ]
     assert found.band == pytest.approx((1.0, 5.0))
     assert (found.n, found.name) == (2, "depth_utility")
 
@@ -105,13 +126,27 @@ def test_d_is_read_from_the_margins() -> None:
 @pytest.mark.parametrize("trial", range(40))
 def test_bands_and_grid_are_those_of_judging_anew(trial: int) -> None:
     draws = random.Random(trial)
-    scales = {"a": [1.0, 30.0, 50.0, 80.0, INF], "b": [1e-9, 1e-5, 1.28e-5, 1e-3], "c": [0.05, 0.25, 0.3, 0.5]}
+    scales = {
+        "a": [1.0, 30.0, 50.0, 80.0, INF],
+        "b": [1e-9, 1e-5, 1.28e-5, 1e-3],
+        "c": [0.05, 0.25, 0.3, 0.5],
+    }
     records = []
     for number in range(6):
-        final, initial = ({letter: draws.choice(values) for letter, values in scales.items()} for _ in range(2))
+        final, initial = (
+            {letter: draws.choice(values) for letter, values in scales.items()} for _ in range(2)
+        )
         fields = {"initial": measured(**initial)} if draws.random() < 0.5 else {}
         method = draws.choice(["bench-core/dfa", "bench-core/fa"])
-        records.append(run(method, number, draws.choice([0.35, 0.37, 0.4]), measurements=measured(**final), **fields))
+        records.append(
+            run(
+                method,
+                number,
+                draws.choice([0.35, 0.37, 0.4]),
+                measurements=measured(**final),
+                **fields,
+            )
+        )
     records += frozen("bench-core/dfa", [0.35, 0.35])
     before = verdicts(records, Settings())
     for letter, found in of(records).items():
@@ -124,7 +159,9 @@ def test_bands_and_grid_are_those_of_judging_anew(trial: int) -> None:
                 sum(("walked back" in was[1]) != ("walked back" in now[1]) for was, now in pairs),
             )
 
-        assert [(tried.verdicts, tried.outcomes) for tried in found.grid] == [changed(t.threshold) for t in found.grid]
+        assert [(tried.verdicts, tried.outcomes) for tried in found.grid] == [
+            changed(t.threshold) for t in found.grid
+        ]
         for index, (low, high) in enumerate((found.band, found.outcome_band)):
             inside = [limit for limit in (low, high) if math.isfinite(limit)]
             closed, opened = (low, high) if found.direction == "above" else (high, low)

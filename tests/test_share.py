@@ -13,14 +13,16 @@ from click.testing import CliRunner
 from conftest import leftovers
 from records import run
 
-from bench_core import merge as merging
-from bench_core import replicate, store, trust, verify
+from bench_core.analysis.gather import gather
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
-from bench_core.identity import cell_identity
-from bench_core.record import RunRecord
-from bench_core.results import cell_key, gather
-from bench_core.store import Stored
+from bench_core.execution.fingerprint import cell_identity
+from bench_core.results import marks, store
+from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.store import Stored
+from bench_core.sharing import merge as merging
+from bench_core.sharing import replicate, verify
+from bench_core.sharing.agreement import compare
 
 CORPUS = Path(__file__).parent / "corpus"
 HERE, THERE = {"torch": "2.15", "device_name": "a"}, {"torch": "2.14", "device_name": "a"}
@@ -30,7 +32,9 @@ CODE = {"bench-core": {"version": "1", "digest": "d"}}
 def true(**fields: Any) -> RunRecord:
     """A record whose identity is that of its cell, with an environment."""
     record = run(**{"environment": HERE, "code": CODE, **fields})
-    identity = cell_identity(record.cell.model_dump(mode="json"), {"bench-core": "d"}, record.data_checksum)
+    identity = cell_identity(
+        record.cell.model_dump(mode="json"), {"bench-core": "d"}, record.data_checksum
+    )
     return record.model_copy(update={"identity": identity, "suite": "s"})
 
 
@@ -44,8 +48,16 @@ def rows(record: RunRecord) -> str:
     lines = []
     for epoch in range(record.epochs + 1):
         last = epoch == record.epochs
-        told = {name: item.model_dump(mode="json") for name, item in record.measurements.items()} if last else {}
-        row = {"epoch": epoch, "accuracy": record.accuracy, "train_loss": record.train_loss if last else 1.0}
+        told = (
+            {name: item.model_dump(mode="json") for name, item in record.measurements.items()}
+            if last
+            else {}
+        )
+        row = {
+            "epoch": epoch,
+            "accuracy": record.accuracy,
+            "train_loss": record.train_loss if last else 1.0,
+        }
         lines.append(json.dumps({**row, "seconds": 0.1, "measurements": told}))
     return "\n".join(lines) + "\n"
 
@@ -57,8 +69,15 @@ def put(results: Path, record: RunRecord, **files: str) -> Path:
     assert lock is not None
     folder = store.clear_temporary(final)
     if record.status == "done":
-        contents = {"epochs.jsonl": rows(record), "checkpoint.safetensors": "weights", "probe.safetensors": "states"}
-        for name, content in {**contents, **{key.replace("_", "."): value for key, value in files.items()}}.items():
+        contents = {
+            "epochs.jsonl": rows(record),
+            "checkpoint.safetensors": "weights",
+            "probe.safetensors": "states",
+        }
+        for name, content in {
+            **contents,
+            **{key.replace("_", "."): value for key, value in files.items()},
+        }.items():
             (folder / name).write_text(content)
     store.commit(record, final)
     store.unlock(final, lock)
@@ -66,7 +85,11 @@ def put(results: Path, record: RunRecord, **files: str) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- merge
@@ -84,7 +107,9 @@ def test_runs_are_copied_as_they_are_and_twice_is_once(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "into" / "s") == []
 
 
-def test_other_numbers_from_the_same_environment_are_a_conflict_and_nothing_is_written(tmp_path: Path) -> None:
+def test_other_numbers_from_the_same_environment_are_a_conflict_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
     put(tmp_path / "a", true(seed=1, accuracy=0.4))
     put(tmp_path / "b", true(seed=1, accuracy=0.5))
     put(tmp_path / "b", true(seed=2))
@@ -110,7 +135,9 @@ def test_a_replicate_is_kept_beside_and_not_counted(tmp_path: Path, how: str) ->
     recipe = {"deterministic": False} if how == "not deterministic" else {}
     put(tmp_path / "a", true(seed=1, accuracy=0.4, training=recipe))
     environment = THERE if how == "environment" else HERE
-    theirs = put(tmp_path / "b", true(seed=1, accuracy=0.5, training=recipe, environment=environment))
+    theirs = put(
+        tmp_path / "b", true(seed=1, accuracy=0.5, training=recipe, environment=environment)
+    )
     done = merging.merge([tmp_path / "b"], tmp_path / "a")
     assert done.count("replicate") == 1
     (kept,) = (tmp_path / "a" / "s" / "replicates").glob("*/*")
@@ -121,7 +148,8 @@ def test_a_replicate_is_kept_beside_and_not_counted(tmp_path: Path, how: str) ->
 
 
 @pytest.mark.parametrize(
-    ("new", "there", "stays"), [("done", "crashed", False), ("crashed", "done", True), ("timeout", "oom", True)]
+    ("new", "there", "stays"),
+    [("done", "crashed", False), ("crashed", "done", True), ("timeout", "oom", True)],
 )
 def test_a_run_that_ended_is_worth_more_than_one_that_did_not(
     tmp_path: Path, new: Any, there: Any, stays: bool
@@ -143,7 +171,9 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
         merging.merge([tmp_path / "b"], tmp_path / "b")
 
 
-def test_a_full_disk_leaves_the_target_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_target_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "a", true(seed=1))
     put(tmp_path / "b", true(seed=2))
     before = tree(tmp_path / "a")
@@ -162,10 +192,16 @@ def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
     for name, title, seed in (("a", "ours", 1), ("b", "theirs", 2)):
         put(tmp_path / name, true(seed=seed))
         cells = {"shared": name, name: name}
-        store.write_suite(tmp_path / name / "s", {"title": title, "cells": cells, "thresholds": {"x": seed}})
+        store.write_suite(
+            tmp_path / name / "s", {"title": title, "cells": cells, "thresholds": {"x": seed}}
+        )
     done = merging.merge([tmp_path / "b"], tmp_path / "a")
     told = store.read_suite(tmp_path / "a" / "s")
-    assert told == {"title": "ours", "cells": {"shared": "a", "a": "a", "b": "b"}, "thresholds": {"x": 1}}
+    assert told == {
+        "title": "ours",
+        "cells": {"shared": "a", "a": "a", "b": "b"},
+        "thresholds": {"x": 1},
+    }
     assert "judged by other thresholds" in done.troubles[0]
 
 
@@ -180,18 +216,40 @@ def test_a_sound_run_has_no_fault(tmp_path: Path) -> None:
 
 
 LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
-    "accuracy over 1": (lambda r: r.model_copy(update={"accuracy": 1.7}), "accuracy 1.7 is not between 0 and 1"),
-    "no accuracy": (lambda r: r.model_copy(update={"accuracy": None}), "done, but without an accuracy"),
-    "too few epochs": (lambda r: r.model_copy(update={"epochs": 3}), "done after 3 epochs, but its recipe has 100"),
-    "too many epochs": (lambda r: r.model_copy(update={"epochs": 101}), "101 epochs, more than its recipe's 100"),
-    "other cell": (lambda r: r.model_copy(update={"data_checksum": "other"}), "its identity is not that of its cell"),
+    "accuracy over 1": (
+        lambda r: r.model_copy(update={"accuracy": 1.7}),
+        "accuracy 1.7 is not between 0 and 1",
+    ),
+    "no accuracy": (
+        lambda r: r.model_copy(update={"accuracy": None}),
+        "done, but without an accuracy",
+    ),
+    "too few epochs": (
+        lambda r: r.model_copy(update={"epochs": 3}),
+        "done after 3 epochs, but its recipe has 100",
+    ),
+    "too many epochs": (
+        lambda r: r.model_copy(update={"epochs": 101}),
+        "101 epochs, more than its recipe's 100",
+    ),
+    "other cell": (
+        lambda r: r.model_copy(update={"data_checksum": "other"}),
+        "its identity is not that of its cell",
+    ),
     "a cosine of 1.4": (
         lambda r: r.model_copy(
-            update={"measurements": {"alignment": r.measurements["alignment"].model_copy(update={"value": 1.4})}}
+            update={
+                "measurements": {
+                    "alignment": r.measurements["alignment"].model_copy(update={"value": 1.4})
+                }
+            }
         ),
         "measurements.alignment: 1.4 is no cosine",
     ),
-    "faster than its epochs": (lambda r: r.model_copy(update={"seconds": 2.0}), "of training in a run of 2.0 s"),
+    "faster than its epochs": (
+        lambda r: r.model_copy(update={"seconds": 2.0}),
+        "of training in a run of 2.0 s",
+    ),
     "failed without a reason": (
         lambda r: r.model_copy(update={"status": "failed", "reason": None}),
         "without a reason",
@@ -233,10 +291,15 @@ def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -
         (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "has not the epochs 0 … 100"),
         (lambda text: text[: len(text) // 2], "epochs.jsonl cannot be read"),
         (lambda text: "", "epochs.jsonl cannot be read"),
-        (lambda text: text.replace('"value": 1.1', '"value": 1.2'), "scale_growth is 1.1 in run.json and 1.2"),
+        (
+            lambda text: text.replace('"value": 1.1', '"value": 1.2'),
+            "scale_growth is 1.1 in run.json and 1.2",
+        ),
     ],
 )
-def test_a_curve_that_tells_another_story_is_said(tmp_path: Path, edit: Callable[[str], str], said: str) -> None:
+def test_a_curve_that_tells_another_story_is_said(
+    tmp_path: Path, edit: Callable[[str], str], said: str
+) -> None:
     """Edited before the sums were taken: as a program would that invents results."""
     record = true(seed=1)
     folder = put(tmp_path, record, epochs_jsonl=edit(rows(record)))
@@ -249,7 +312,10 @@ def test_what_contradicts_among_runs_is_said(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=2, data_checksum="x"))
     put(tmp_path / "a", true(seed=3, data_checksum="y"))
     told = list(verify.between(store.scan([tmp_path / "a", tmp_path / "b"]).runs))
-    assert any("one identity, one environment, other numbers: accuracy 0.5 and 0.4" in line for line in told)
+    assert any(
+        "one identity, one environment, other numbers: accuracy 0.5 and 0.4" in line
+        for line in told
+    )
     assert any("cifar10 {}: runs read 2 different data" in line for line in told)
     assert list(verify.between(store.scan([tmp_path / "b"]).runs)) == []
 
@@ -268,8 +334,8 @@ def test_what_cannot_be_read_is_set_aside_when_asked(tmp_path: Path) -> None:
 
 def test_equal_bits_agree_and_another_bit_does_not() -> None:
     posted = true(seed=1)
-    assert trust.compare(posted, posted).agrees
-    other = trust.compare(posted, posted.model_copy(update={"accuracy": 0.4000001}))
+    assert compare(posted, posted).agrees
+    other = compare(posted, posted.model_copy(update={"accuracy": 0.4000001}))
     assert (other.agrees, other.how) == (False, "bits")
     assert "accuracy" in other.said
 
@@ -282,8 +348,10 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
         ({"status": "diverged", "reason": "r"}, False, "status diverged (r), posted done"),
     ],
 )
-def test_elsewhere_figures_agree_within_two_points(fields: dict[str, Any], agrees: bool, said: str) -> None:
-    found = trust.compare(true(seed=1), true(seed=1, environment=THERE, **fields))
+def test_elsewhere_figures_agree_within_two_points(
+    fields: dict[str, Any], agrees: bool, said: str
+) -> None:
+    found = compare(true(seed=1), true(seed=1, environment=THERE, **fields))
     assert (found.agrees, found.how) == (agrees, "figures")
     assert said in found.said
 
@@ -291,38 +359,45 @@ def test_elsewhere_figures_agree_within_two_points(fields: dict[str, Any], agree
 def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:
     from records import SICK
 
-    found = trust.compare(true(seed=1), true(seed=1, environment=THERE, measurements=SICK))
+    found = compare(true(seed=1), true(seed=1, environment=THERE, measurements=SICK))
     assert not found.agrees
     assert "scale_growth fires in one of them only" in found.said
 
 
 def test_a_run_in_which_a_fault_is_found_is_no_longer_checked(tmp_path: Path) -> None:
     folder = put(tmp_path, true(seed=1))
-    assert CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 0
-    assert trust.read(folder.parent, store.read(folder)).state == "checked"
+    assert (
+        CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 0
+    )
+    assert marks.read(folder.parent, store.read(folder)).state == "checked"
     (folder / "checkpoint.safetensors").write_text("Weights")
-    assert CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 1
-    assert trust.read(folder.parent, store.read(folder)).state == "posted"
+    assert (
+        CliRunner().invoke(bench, ["verify", str(tmp_path)], catch_exceptions=False).exit_code == 1
+    )
+    assert marks.read(folder.parent, store.read(folder)).state == "posted"
 
 
 def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
     folder = put(tmp_path, true(seed=1))
     record = store.read(folder)
-    mark = trust.read(folder.parent, record)
+    mark = marks.read(folder.parent, record)
     assert mark.state == "posted"
-    assert trust.states(folder.parent, [record]) == {}
-    trust.write(folder.parent, mark.model_copy(update={"checked": "now"}))
-    assert trust.read(folder.parent, record).state == "checked"
-    assert trust.states(folder.parent, [record]) == {record.checksum: "checked"}
+    assert marks.states(folder.parent, [record]) == {}
+    marks.write(folder.parent, mark.model_copy(update={"checked": "now"}))
+    assert marks.read(folder.parent, record).state == "checked"
+    assert marks.states(folder.parent, [record]) == {record.checksum: "checked"}
     for agrees, state in ((True, "replicated"), (False, "disputed")):
-        replica = trust.compare(record, record).model_copy(update={"agrees": agrees})
-        trust.write(folder.parent, trust.read(folder.parent, record).model_copy(update={"replicas": [replica]}))
-        assert trust.read(folder.parent, record).state == state
+        replica = compare(record, record).model_copy(update={"agrees": agrees})
+        marks.write(
+            folder.parent,
+            marks.read(folder.parent, record).model_copy(update={"replicas": [replica]}),
+        )
+        assert marks.read(folder.parent, record).state == state
     again = store.read(put(tmp_path, true(seed=1, accuracy=0.5)))
-    assert trust.read(folder.parent, again).state == "posted"
+    assert marks.read(folder.parent, again).state == "posted"
     for content in ("", "[]", "{", '{"identity": 3}'):
-        (folder.parent / trust.FOLDER / f"{record.identity}.json").write_text(content)
-        assert trust.read(folder.parent, record).state == "posted"
+        (folder.parent / marks.FOLDER / f"{record.identity}.json").write_text(content)
+        assert marks.read(folder.parent, record).state == "posted"
 
 
 def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) -> None:
@@ -367,8 +442,10 @@ def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_pa
 
     record = store.read(folder := put(tmp_path, true(seed=1)))
     put(tmp_path, true(seed=2))
-    replica = trust.compare(record, record)
-    trust.write(folder.parent, trust.read(folder.parent, record).model_copy(update={"replicas": [replica]}))
+    replica = compare(record, record)
+    marks.write(
+        folder.parent, marks.read(folder.parent, record).model_copy(update={"replicas": [replica]})
+    )
     suites, _ = gather([tmp_path])
     said = "Of 2 runs: 1 replicated (dfa 1); 1 posted"
     for form in ("table", "markdown", "latex", "csv", "json"):
@@ -388,12 +465,16 @@ def _runs_of(text: str) -> list[dict[str, Any]]:
 def test_merging_carries_what_is_known_of_a_run_and_adds_it_up(tmp_path: Path) -> None:
     record = store.read(mine := put(tmp_path / "mine", true(seed=1)))
     theirs = put(tmp_path / "theirs", true(seed=1))
-    replica = trust.compare(record, record)
-    trust.write(mine.parent, trust.read(mine.parent, record).model_copy(update={"replicas": [replica]}))
-    trust.write(theirs.parent, trust.read(theirs.parent, record).model_copy(update={"checked": "then"}))
+    replica = compare(record, record)
+    marks.write(
+        mine.parent, marks.read(mine.parent, record).model_copy(update={"replicas": [replica]})
+    )
+    marks.write(
+        theirs.parent, marks.read(theirs.parent, record).model_copy(update={"checked": "then"})
+    )
     for source in ("mine", "theirs", "mine"):
         merging.merge([tmp_path / source], tmp_path / "all")
-    mark = trust.read(tmp_path / "all" / mine.parent.name, record)
+    mark = marks.read(tmp_path / "all" / mine.parent.name, record)
     assert (mark.checked, mark.replicas) == ("then", [replica])
 
 

@@ -19,8 +19,8 @@ import forged
 import pytest
 from conftest import COMMAND, Bench, environment, leftovers
 
-from bench_core import store
 from bench_core.report.tables import leaderboard
+from bench_core.results import store
 
 RUNNER = """
 import sys
@@ -74,7 +74,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def victims(process: subprocess.Popen[Any], draw: random.Random) -> list[int]:
     """The runner, one of its workers, or both."""
-    children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    children = [
+        int(word)
+        for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
     return draw.choice([[process.pid], children[:1] or [process.pid], [process.pid, *children]])
 
 
@@ -148,7 +151,9 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
             killed = victims(process, draw)
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
-            told["both" if len(killed) > 1 else "runner" if killed == [process.pid] else "worker"] += 1
+            told[
+                "both" if len(killed) > 1 else "runner" if killed == [process.pid] else "worker"
+            ] += 1
         else:
             told["too late"] += 1
         process.communicate(timeout=600)
@@ -170,7 +175,9 @@ def test_soak_two_runners_on_one_folder(bench: Bench) -> None:
     for number in range(MOMENTS):
         command = [COMMAND, "run", "soak.yaml", "--results", f"race-{number}", "--workers", "1"]
         both = [
-            subprocess.Popen(command, cwd=bench.cwd, env=environment(), stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command, cwd=bench.cwd, env=environment(), stdout=subprocess.PIPE, text=True
+            )
             for _ in range(2)
         ]
         outputs = [process.communicate(timeout=600)[0] for process in both]

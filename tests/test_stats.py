@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench_core.stats import Estimate, estimate, paired_difference, separated, tie_ranks
+from bench_core.analysis.stats import Estimate, estimate, paired_difference, separated, tie_ranks
 
 accuracy = st.floats(0, 1)
 by_seed = st.dictionaries(st.integers(0, 4), accuracy, max_size=5)
@@ -38,7 +38,9 @@ def test_one_value_has_no_interval() -> None:
 
 
 def test_equal_values_have_no_width() -> None:
-    assert estimate([0.1] * 3) == Estimate(0.1, 0.0, 0.0, 3)  # although the sum of three .1 is not .3
+    assert estimate([0.1] * 3) == Estimate(
+        0.1, 0.0, 0.0, 3
+    )  # although the sum of three .1 is not .3
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [0.1, math.inf]])
@@ -124,7 +126,10 @@ def test_pairs_without_common_seeds_tie() -> None:
 def test_ranks_are_what_their_definition_says(rows: list[dict[int, float]]) -> None:
     """Pair by pair through `paired_difference`; pairs on the border of rounding are left out."""
     pairs = [paired_difference(a, b) for a in rows for b in rows]
-    if any(p and p.half_width is not None and abs(abs(p.mean) - p.half_width) < 1e-12 and p.mean for p in pairs):
+    if any(
+        p and p.half_width is not None and abs(abs(p.mean) - p.half_width) < 1e-12 and p.mean
+        for p in pairs
+    ):
         return
     expected = []
     for row in rows:
@@ -138,7 +143,10 @@ def test_ranks_are_what_their_definition_says(rows: list[dict[int, float]]) -> N
 def test_imports_are_cheap() -> None:
     """Reading results loads neither torch nor scipy nor a plugin."""
     code = (
-        "import sys, bench_core.stats, bench_core.verdict, bench_core.report.tables\n"
+        "import sys, bench_core.analysis.stats, bench_core.analysis.leaderboard, bench_core.report.tables\n"
         "print([m for m in ('torch', 'scipy', 'numpy', 'tabulate', 'bench_plugins') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )

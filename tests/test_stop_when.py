@@ -8,9 +8,9 @@ import pytest
 from conftest import TINY, Bench
 from records import run
 
-from bench_core import store
-from bench_core.early_stop import savings
+from bench_core.analysis.early_stop import savings
 from bench_core.report.tables import leaderboard
+from bench_core.results import store
 
 MEASURED = "diagnostics: [{name: scale_growth, threshold: 1.05}, alignment, loss_decrease]\n"
 STOP = TINY.replace("epochs: 1", "epochs: 5, learning_rate: 0.02") + MEASURED + "floors: false\n"
@@ -30,7 +30,9 @@ def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):
     assert (record.status, record.stopped_by) == ("done", "scale_growth")
     rows = [
         json.loads(line)
-        for line in (bench.cwd / "results/tiny" / record.identity / "epochs.jsonl").read_text().splitlines()
+        for line in (bench.cwd / "results/tiny" / record.identity / "epochs.jsonl")
+        .read_text()
+        .splitlines()
     ]
     growth = [row["measurements"]["scale_growth"]["value"] for row in rows]
     assert record.epochs == len(rows) - 1 < 5
@@ -69,7 +71,14 @@ def test_a_diagnostic_that_cannot_end_a_training_is_refused(bench: Bench, line, 
 
 def ended(seed, accuracy, epoch, **fields):
     training = {"stop_when": {"bench-core/reference_floor": None}}
-    return run(seed=seed, accuracy=accuracy, training=training, epochs=epoch, stopped_by="reference_floor", **fields)
+    return run(
+        seed=seed,
+        accuracy=accuracy,
+        training=training,
+        epochs=epoch,
+        stopped_by="reference_floor",
+        **fields,
+    )
 
 
 def whole(seed, accuracy):
@@ -84,7 +93,12 @@ def test_what_was_saved_and_what_it_cost_are_paired_by_seed():
         whole(123, 0.32),
     ]
     (found,) = savings(runs)
-    assert (found.diagnostic, found.at, found.planned, found.epochs) == ("reference_floor", {42: 4, 123: 4}, 100, 192)
+    assert (found.diagnostic, found.at, found.planned, found.epochs) == (
+        "reference_floor",
+        {42: 4, 123: 4},
+        100,
+        192,
+    )
     assert found.seconds == pytest.approx(960)
     assert found.cost.mean == pytest.approx((0.2 - 1.0) / 2)
     assert found.cost.n == 2
@@ -99,5 +113,8 @@ def test_without_a_run_to_the_end_the_cost_is_not_known():
 
 def test_the_leaderboard_says_so():
     text = leaderboard([ended(42, 0.308, 4, seconds_per_epoch=5.0), whole(42, 0.306)], width=400)
-    assert "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; accuracy +0.2 pp" in text
+    assert (
+        "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; accuracy +0.2 pp"
+        in text
+    )
     assert "is not known" in leaderboard([ended(42, 0.308, 4)], width=400)

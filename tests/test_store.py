@@ -19,13 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import run
 
-from bench_core import logs, store
+from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
-from bench_core.record import RunRecord
-from bench_core.results import gather
+from bench_core.results import logs, store
+from bench_core.results.record import RunRecord
 
 IDENTITY = "0123456789abcdef" * 2
-FILES = {"log.txt": b"a line\n", "epochs.jsonl": b"{}\n", "checkpoint.safetensors": bytes(range(200))}
+FILES = {
+    "log.txt": b"a line\n",
+    "epochs.jsonl": b"{}\n",
+    "checkpoint.safetensors": bytes(range(200)),
+}
 
 
 def record(**fields: Any) -> RunRecord:
@@ -150,7 +154,9 @@ def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_suite_json_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suite_json_is_the_old_one_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.write_suite(tmp_path, {"title": "old"})
     for n in (1, 2):
         with monkeypatch.context() as patch:
@@ -161,7 +167,9 @@ def test_suite_json_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: p
         assert [path.name for path in tmp_path.iterdir()] == ["suite.json"]
 
 
-def test_a_log_without_end_keeps_its_beginning_and_its_end(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_end_keeps_its_beginning_and_its_end(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logs, "LARGEST", 100)
     monkeypatch.setitem(FILES, "log.txt", b"first" + b"." * 5000 + b"last")
     build(final)
@@ -197,7 +205,9 @@ store.clear_temporary(pathlib.Path({str(final)!r})).joinpath("half").touch()
 print("held", flush=True)
 time.sleep(600)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert store.lock(final) is None
@@ -334,8 +344,14 @@ def test_damage_is_a_reason_and_a_line_and_never_a_row(final: Path, damage: str)
         assert troubles[0].startswith(f"{final}: not counted: ")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=3)), min_size=1, max_size=3))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    edits=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=3)), min_size=1, max_size=3
+    )
+)
 def test_whatever_bytes_change_the_record_is_refused_or_the_same(
     tmp_path: Path, edits: list[tuple[float, bytes]]
 ) -> None:
@@ -400,11 +416,15 @@ def test_what_cannot_be_a_results_folder_is_a_usage_error(tmp_path: Path, kind: 
     else:
         (tmp_path / "file").touch()
         results = tmp_path / "file" / "results"
-    with pytest.raises(UsageError, match=r"cannot be written: .*; choose another folder with --results"):
+    with pytest.raises(
+        UsageError, match=r"cannot be written: .*; choose another folder with --results"
+    ):
         store.open_suite_folder(results, "s")
 
 
-def test_a_read_only_results_folder_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_results_folder_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Emulated: the tests may run as root, whom no mode stops."""
 
     def refused(*arguments: Any, **options: Any) -> Any:

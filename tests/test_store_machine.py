@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from records import run
 
-from bench_core import merge, store
+from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError
-from bench_core.executors import Options, local
-from bench_core.results import gather
+from bench_core.execution.executors import Options, local
+from bench_core.results import store
+from bench_core.sharing import merge
 
 IDENTITIES = st.sampled_from([letter * 32 for letter in "abc"])
 SUITES = st.sampled_from(["s", "t"])
@@ -120,7 +121,11 @@ class Machine(RuleBasedStateMachine):
         if how == "delete":
             path.unlink()
         else:
-            path.write_text(text[: len(text) // 2] if how == "truncate" else text.replace('"seed": 42', '"seed": 43'))
+            path.write_text(
+                text[: len(text) // 2]
+                if how == "truncate"
+                else text.replace('"seed": 42', '"seed": 43')
+            )
         del self.model[key]
         self.broken.add(key)
 
@@ -146,12 +151,21 @@ class Machine(RuleBasedStateMachine):
         if not self.results.is_dir():
             return
         into = self.home / "into"
-        with pytest.MonkeyPatch.context() as patch:  # these runs hold nothing that `bench verify` could call plausible
-            patch.setattr(merge, "faults", lambda run: [] if self.reads(run.folder) is not None else ["damaged"])
+        with (
+            pytest.MonkeyPatch.context() as patch
+        ):  # these runs hold nothing that `bench verify` could call plausible
+            patch.setattr(
+                merge,
+                "faults",
+                lambda run: [] if self.reads(run.folder) is not None else ["damaged"],
+            )
             done = merge.merge([self.results], into)
         assert len(done.troubles) == len(self.broken)
         arrived = store.scan([into]).runs if into.is_dir() else []
-        assert {(each.folder.parent.name, each.record.identity): each.record.accuracy for each in arrived} == self.model
+        assert {
+            (each.folder.parent.name, each.record.identity): each.record.accuracy
+            for each in arrived
+        } == self.model
         shutil.rmtree(into, ignore_errors=True)
 
     @invariant()
@@ -159,11 +173,15 @@ class Machine(RuleBasedStateMachine):
         if not self.results.is_dir():
             return
         suites, troubles = gather([self.results])
-        found = {(suite.name, each.identity): each.accuracy for suite in suites for each in suite.records}
+        found = {
+            (suite.name, each.identity): each.accuracy for suite in suites for each in suite.records
+        }
         counted = {key: self.model[key] for key in found}
         assert found == counted
         scanned = store.scan([self.results])
-        assert {(run.folder.parent.name, run.record.identity) for run in scanned.runs} == set(self.model)
+        assert {(run.folder.parent.name, run.record.identity) for run in scanned.runs} == set(
+            self.model
+        )
         assert len(troubles) == len(self.broken)
 
 
@@ -250,7 +268,9 @@ def test_whichever_write_of_the_runner_fails_it_is_one_line_and_the_next_run_doe
         if len(calls) < n:
             break
         again: list[str] = []
-        local.execute([cell], forged.job, lambda c, event, to=again: to.append(event["event"]), Options(1))
+        local.execute(
+            [cell], forged.job, lambda c, event, to=again: to.append(event["event"]), Options(1)
+        )
         assert again[-1] in ("end", "reused")
         assert store.read(cell.folder, sums=True).status == "crashed"
     assert len(calls) < n

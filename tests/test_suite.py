@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench_core import suite_load as suites
 from bench_core.errors import Problem, SuiteError, UsageError
-from bench_core.strict_yaml import MAX_PROBLEMS, parse_path, read_yaml, show_path
-from bench_core.suite import CellSpec, Suite, suite_schema
-from bench_core.suite_load import installed_suites, load_suite
+from bench_core.suite import load as suites
+from bench_core.suite.load import installed_suites, load_suite
+from bench_core.suite.model import CellSpec, Suite, suite_schema
+from bench_core.suite.yaml_reader import MAX_PROBLEMS, parse_path, read_yaml, show_path
 
 SHIPPED = Path(suites.__file__).parent.parent / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"
@@ -98,7 +98,9 @@ def test_scalars_are_yaml_1_2(write: Any) -> None:
 
 def test_stopping_at_the_end_of_the_schedule_is_no_stop(write: Any) -> None:
     """The same training is the same cell, and the claims for it hold."""
-    suite = load_suite(write(MINIMAL + "matrix: {training.epochs: [5, 20]}\ntraining: {stop_after: 5}\n"))
+    suite = load_suite(
+        write(MINIMAL + "matrix: {training.epochs: [5, 20]}\ntraining: {stop_after: 5}\n")
+    )
     assert [cell.training["stop_after"] for cell in suite.cells()] == [None, None, None, 5, 5, 5]
 
 
@@ -114,10 +116,18 @@ stop_when: [scale_growth]
 expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, method: bp}]
 """)
     )
-    assert suite.methods[1].as_dict() == {"name": "bench-core/dfa", "penalty": 0.1, "nested": {"deep": [1, 2]}}
+    assert suite.methods[1].as_dict() == {
+        "name": "bench-core/dfa",
+        "penalty": 0.1,
+        "nested": {"deep": [1, 2]},
+    }
     assert suite.training.clip_norm is None
     assert suite.training.autocast == "off"
-    assert suite.diagnostics[1].model_dump() == {"name": "scale_growth", "threshold": 10.0, "window": 3}
+    assert suite.diagnostics[1].model_dump() == {
+        "name": "scale_growth",
+        "threshold": 10.0,
+        "window": 3,
+    }
     assert suite.stop_when == ["scale_growth"]
     assert suite.expect[0].value == 0.615
 
@@ -128,7 +138,10 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("lerning_rate: 1", "3:12: training.lerning_rate: unknown key; did you mean learning_rate?"),
+        (
+            "lerning_rate: 1",
+            "3:12: training.lerning_rate: unknown key; did you mean learning_rate?",
+        ),
         (
             'learning_rate: "0.1"',
             "3:27: training.learning_rate: must be a number, not the text '0.1'; write it without quotes",
@@ -137,12 +150,27 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ("learning_rate: true", "3:27: training.learning_rate: must be a number, not true"),
         ("learning_rate: []", "3:27: training.learning_rate: must be a number, not a list"),
         ("learning_rate: null", "3:27: training.learning_rate: must be a number, not null"),
-        ("learning_rate: .nan", "3:27: training.learning_rate: must be between 0 and 1,000, not .nan"),
-        ("learning_rate: .inf", "3:27: training.learning_rate: must be between 0 and 1,000, not .inf"),
+        (
+            "learning_rate: .nan",
+            "3:27: training.learning_rate: must be between 0 and 1,000, not .nan",
+        ),
+        (
+            "learning_rate: .inf",
+            "3:27: training.learning_rate: must be between 0 and 1,000, not .inf",
+        ),
         ("learning_rate: -1", "3:27: training.learning_rate: must be between 0 and 1,000, not -1"),
-        ("learning_rate: 1e400", "3:27: training.learning_rate: must be between 0 and 1,000, not 1e400"),
-        ("epochs: .nan", "3:20: training.epochs: must be a whole number between 1 and 100,000, not .nan"),
-        ("epochs: 1.5", "3:20: training.epochs: must be a whole number between 1 and 100,000, not 1.5"),
+        (
+            "learning_rate: 1e400",
+            "3:27: training.learning_rate: must be between 0 and 1,000, not 1e400",
+        ),
+        (
+            "epochs: .nan",
+            "3:20: training.epochs: must be a whole number between 1 and 100,000, not .nan",
+        ),
+        (
+            "epochs: 1.5",
+            "3:20: training.epochs: must be a whole number between 1 and 100,000, not 1.5",
+        ),
         ("epochs: 0", "3:20: training.epochs: must be between 1 and 100,000, not 0"),
         ("epochs: -1", "3:20: training.epochs: must be between 1 and 100,000, not -1"),
         ("batch_size: 0", "3:24: training.batch_size: must be between 1 and 1,000,000, not 0"),
@@ -158,7 +186,10 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
             "schedule: cosin",
             "3:22: training.schedule: must be cosine or constant, not the text 'cosin'; did you mean cosine?",
         ),
-        ("epochs: 5, stop_after: 6", "3:35: training.stop_after: must be at most training.epochs (5), not 6"),
+        (
+            "epochs: 5, stop_after: 6",
+            "3:35: training.stop_after: must be at most training.epochs (5), not 6",
+        ),
         (
             "device: gpu",
             "3:20: training.device: must be cpu, cuda, mps or xpu, or one with an index such as cuda:0, "
@@ -176,18 +207,33 @@ def test_training_faults(write: Any, line: str, expected: str) -> None:
         ("seeds: 1.5", "3:8: seeds: must be a list, not 1.5"),
         ("seeds: true", "3:8: seeds: must be a list, not true"),
         ("seeds: []", "3:8: seeds: must have at least one entry"),
-        ("seeds: [1, 1.5]", "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not 1.5"),
+        (
+            "seeds: [1, 1.5]",
+            "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not 1.5",
+        ),
         ("seeds: [1, true]", "3:12: seeds[1]: must be a whole number, not true"),
         ("seeds: [-1]", "3:9: seeds[0]: must be between 0 and 9,223,372,036,854,775,807, not -1"),
-        (f"seeds: [{2**80}]", f"3:9: seeds[0]: must be between 0 and 9,223,372,036,854,775,807, not {2**80}"),
+        (
+            f"seeds: [{2**80}]",
+            f"3:9: seeds[0]: must be between 0 and 9,223,372,036,854,775,807, not {2**80}",
+        ),
         ("seeds: [1, 2, 1]", "3:15: seeds[2]: is listed twice"),
         ("arch: {width: 3}", "3:7: arch.name: is missing"),
         ("arch: 5", "3:7: arch: must be a name, or a mapping with name, not 5"),
-        ("arch: {name: resmlp, width: .inf}", "3:29: arch.width: must be a finite number, not .inf"),
-        ("data: {limit: 0}", "3:15: data.limit: must be between 1 and 9,223,372,036,854,775,807, not 0"),
+        (
+            "arch: {name: resmlp, width: .inf}",
+            "3:29: arch.width: must be a finite number, not .inf",
+        ),
+        (
+            "data: {limit: 0}",
+            "3:15: data.limit: must be between 1 and 9,223,372,036,854,775,807, not 0",
+        ),
         ("title: 5", "3:8: title: must be text, not 5; put it in quotes"),
         ("diagnostics: [alignment, alignment]", "3:26: diagnostics[1]: is listed twice"),
-        ("depth_utility: {floor_value: 2}", "3:30: depth_utility.floor_value: must be between 0 and 1, not 2"),
+        (
+            "depth_utility: {floor_value: 2}",
+            "3:30: depth_utility.floor_value: must be between 0 and 1, not 2",
+        ),
         (
             "expect: [{figure: f, value: 1, tolerance: -1, source: s}]",
             "3:43: expect[0].tolerance: must be at least 0, and finite, not -1",
@@ -201,7 +247,9 @@ def test_other_faults(write: Any, text: str, expected: str) -> None:
 
 def test_a_number_too_large_for_a_float_is_refused(write: Any) -> None:
     [message] = faults(write(f"{MINIMAL}training: {{learning_rate: 1{'0' * 390}}}\n"))
-    assert message.startswith("s.yaml:3:27: training.learning_rate: must be between 0 and 1,000, not 1000")
+    assert message.startswith(
+        "s.yaml:3:27: training.learning_rate: must be between 0 and 1,000, not 1000"
+    )
 
 
 def test_all_faults_are_reported_at_once_in_order(write: Any) -> None:
@@ -242,7 +290,10 @@ matrix:
             b"name: s\nmethods: [bp]\n---\nname: t\n",
             "3:1: a second document starts here; a file holds one document",
         ),
-        (b"name: s\nmethods:\n\t- bp\n", "3:1: not valid YAML: a tab is not allowed here; use spaces"),
+        (
+            b"name: s\nmethods:\n\t- bp\n",
+            "3:1: not valid YAML: a tab is not allowed here; use spaces",
+        ),
         (b"name: s\ntitle: \xff\n", "2:8: invalid UTF-8 (byte 0xff); save the file as UTF-8"),
         (b"name: s\ntitle: a\x00b\n", "2:9: the control character U+0000 is not allowed"),
         (b'name: s\ntitle: "\\0"\n', "2:8: title: the control character U+0000 is not allowed"),
@@ -276,7 +327,10 @@ def test_yaml_faults(write: Any, data: bytes, expected: str) -> None:
 
 
 def test_an_anchor_that_refers_to_itself(write: Any) -> None:
-    assert all("anchors and aliases" in line for line in faults(write(b"name: s\nmethods: [bp]\ntraining: &a [*a]\n")))
+    assert all(
+        "anchors and aliases" in line
+        for line in faults(write(b"name: s\nmethods: [bp]\ntraining: &a [*a]\n"))
+    )
 
 
 def test_byte_order_mark_and_crlf_are_accepted(write: Any) -> None:
@@ -293,7 +347,12 @@ def test_depth_is_limited(write: Any) -> None:
 
 def test_tags_are_never_executed(write: Any) -> None:
     text = '!!python/object/apply:os.system ["touch executed"]'
-    for document in (text, f"{MINIMAL}title: {text}", f"{MINIMAL}? {text}\n: 1", f"{MINIMAL}title: !<x> a"):
+    for document in (
+        text,
+        f"{MINIMAL}title: {text}",
+        f"{MINIMAL}? {text}\n: 1",
+        f"{MINIMAL}title: !<x> a",
+    ):
         assert faults(write(document))
     with pytest.raises(SuiteError):
         load_suite(write(MINIMAL), [f"title={text}"])
@@ -331,7 +390,10 @@ except SuiteError as error:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("bomb", "s.yaml:1:4: a: anchors and aliases (& and *) are not allowed; write the value out"),
+        (
+            "bomb",
+            "s.yaml:1:4: a: anchors and aliases (& and *) are not allowed; write the value out",
+        ),
         ("depth", "s.yaml:1:27: title: nested deeper than 20 levels"),
         ("huge", "s.yaml:1:1: the file is larger than 1 MB; a suite is a few kilobytes"),
         ("dense", "s.yaml:2:1: more than 20,000 values in one file"),
@@ -339,7 +401,9 @@ except SuiteError as error:
 )
 def test_resources_are_bounded(write: Any, tmp_path: Path, kind: str, expected: str) -> None:
     """Less than 100 MB in all. Time is guarded generously: the machine may be busy."""
-    text = {"bomb": BOMB, "depth": "title: " + "[" * 5000, "dense": "[" + "a,\n" * 300_000}.get(kind, "name: s\n")
+    text = {"bomb": BOMB, "depth": "title: " + "[" * 5000, "dense": "[" + "a,\n" * 300_000}.get(
+        kind, "name: s\n"
+    )
     write(text.encode())
     if kind == "huge":
         with Path("s.yaml").open("r+b") as file:
@@ -414,7 +478,9 @@ def test_windows_devices_do_not_name_a_suite(write: Any, name: str) -> None:
     assert message == "s.yaml:1:7: name: is a device on Windows and cannot name a folder there"
 
 
-@pytest.mark.parametrize("name", ["quarantine", "agreement", "suite.json", "'0123456789abcdef0123456789abcdef'"])
+@pytest.mark.parametrize(
+    "name", ["quarantine", "agreement", "suite.json", "'0123456789abcdef0123456789abcdef'"]
+)
 def test_what_results_folders_hold_does_not_name_a_suite(write: Any, name: str) -> None:
     [message] = faults(write(f"name: {name}\nmethods: [bp]\n"))
     assert message == "s.yaml:1:7: name: is a name that results folders use themselves"
@@ -433,7 +499,12 @@ def test_user_text_is_shown_safely(write: Any) -> None:
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
-@given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda t: t.encode("utf-8", "surrogatepass"))))
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.text(max_size=80).map(lambda t: t.encode("utf-8", "surrogatepass")),
+    )
+)
 def test_bytes_raise_nothing_but_a_suite_error(data: bytes) -> None:
     assert all(problem.line >= 1 and problem.column >= 1 for problem in problems_of(data))
 
@@ -496,7 +567,15 @@ def test_any_values_under_known_keys(value: dict[str, Any]) -> None:
     assert all("\n" not in str(problem) for problem in problems_of(text))
 
 
-_TARGETS = ["training.epochs", "arch.width", "arch", "methods[0].a.b", "methods[9]", "matrix.method.x", "a[0]"]
+_TARGETS = [
+    "training.epochs",
+    "arch.width",
+    "arch",
+    "methods[0].a.b",
+    "methods[9]",
+    "matrix.method.x",
+    "a[0]",
+]
 _TARGETS += ["name.x", ".", "[0]", "seeds"]
 
 
@@ -504,9 +583,13 @@ _TARGETS += ["name.x", ".", "[0]", "seeds"]
 @given(
     st.sampled_from(_TARGETS),
     st.sampled_from(["=", "=1", "=[1]", "={a: 1}", "=&a 1", "=*a", "", "==", "=[", "=!x 1", "=bp"]),
-    st.sampled_from([(), ("dfa[a=1",), ("dfa[a=1,b={c: [1, 2]}]",), ("dfa[]",), ("",), ("dfa[=]",), ("bp",)]),
+    st.sampled_from(
+        [(), ("dfa[a=1",), ("dfa[a=1,b={c: [1, 2]}]",), ("dfa[]",), ("",), ("dfa[=]",), ("bp",)]
+    ),
 )
-def test_options_raise_nothing_but_a_suite_error(tmp_path_factory: Any, key: str, value: str, methods: Any) -> None:
+def test_options_raise_nothing_but_a_suite_error(
+    tmp_path_factory: Any, key: str, value: str, methods: Any
+) -> None:
     path = tmp_path_factory.getbasetemp() / "options.yaml"
     path.write_text(MINIMAL)
     try:
@@ -518,7 +601,9 @@ def test_options_raise_nothing_but_a_suite_error(tmp_path_factory: Any, key: str
     assert all(str(problem).startswith(("--set", "--method", str(path))) for problem in problems)
 
 
-@pytest.mark.parametrize("text", ["methods[2].penalty", "matrix.method.penalty[1]", "training.epochs", "a[0][1].b"])
+@pytest.mark.parametrize(
+    "text", ["methods[2].penalty", "matrix.method.penalty[1]", "training.epochs", "a[0][1].b"]
+)
 def test_paths_are_written_as_they_are_read(text: str) -> None:
     path = parse_path(text)
     assert path is not None
@@ -539,15 +624,24 @@ def test_set_is_checked_like_the_file(write: Any) -> None:
     ]
     assert faults(source, ["nonsense"]) == ["--set nonsense: must have the form key.path=value"]
     assert faults(source, ["name.x=1"]) == ["--set name.x=1: name: is not a mapping"]
-    assert faults(source, ["methods[3]=dfa"]) == ["--set methods[3]=dfa: methods[3]: the list has 1 entries"]
-    assert faults(source, ["methods[3].x=1"]) == ["--set methods[3].x=1: methods[3]: the list has 1 entries"]
-    assert faults(source, ["methods=", "methods[0].a.b=1"])[0] == "--set methods[0].a.b=1: methods: is not a list"
+    assert faults(source, ["methods[3]=dfa"]) == [
+        "--set methods[3]=dfa: methods[3]: the list has 1 entries"
+    ]
+    assert faults(source, ["methods[3].x=1"]) == [
+        "--set methods[3].x=1: methods[3]: the list has 1 entries"
+    ]
+    assert (
+        faults(source, ["methods=", "methods[0].a.b=1"])[0]
+        == "--set methods[0].a.b=1: methods: is not a list"
+    )
     assert faults(source, ["seeds=[1, "])[0].startswith("--set seeds=[1, : seeds: not valid YAML")
 
 
 def test_set_reaches_parameters_of_components(write: Any) -> None:
     source = write(f"{MINIMAL}matrix: {{arch.width: [64, 128]}}\n")
-    suite = load_suite(source, ["arch.width=32", "methods[0].penalty=0.1", "methods[1]=dfa", "data.limit=7"])
+    suite = load_suite(
+        source, ["arch.width=32", "methods[0].penalty=0.1", "methods[1]=dfa", "data.limit=7"]
+    )
     assert suite.arch.as_dict() == {"name": "resmlp", "width": 32}
     assert [m.as_dict() for m in suite.methods] == [{"name": "bp", "penalty": 0.1}, {"name": "dfa"}]
     assert suite.data.limit == 7
@@ -563,7 +657,9 @@ training: {epochs: 100, stop_after: 50}
 include: [{method: fa, seeds: [9]}, {method: dfa, seeds: [9]}]
 matrix: {training.epochs: [90, 100]}
 """)
-    suite = load_suite(source, methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]"], seeds=[7], epochs=10)
+    suite = load_suite(
+        source, methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]"], seeds=[7], epochs=10
+    )
     assert [m.as_dict() for m in suite.methods] == [
         {"name": "dfa", "penalty": 0},
         {"name": "dfa", "penalty": 1},
@@ -576,26 +672,35 @@ matrix: {training.epochs: [90, 100]}
     assert suite.training.stop_after is None
     assert suite.matrix == {}
     assert load_suite(source, arch="resmlp").arch.as_dict() == {"name": "resmlp", "width": 64}
-    assert load_suite(source, arch="vit_mini", dataset="digits[alpha=1]", device="cuda:0").cells()[0].arch == {
-        "name": "vit_mini"
-    }
+    assert load_suite(source, arch="vit_mini", dataset="digits[alpha=1]", device="cuda:0").cells()[
+        0
+    ].arch == {"name": "vit_mini"}
     assert faults(source, methods=["BP"])[0].startswith("--method BP: methods[0]: must be 1 to 64")
     assert faults(source, seeds=[-1])[0].startswith("--seed -1: seeds[0]: must be between 0 and")
-    assert faults(source, epochs=0)[0].startswith("--epochs 0: training.epochs: must be between 1 and 100,000, not 0")
+    assert faults(source, epochs=0)[0].startswith(
+        "--epochs 0: training.epochs: must be between 1 and 100,000, not 0"
+    )
     assert faults(source, methods=["dfa[x"]) == [
         "--method dfa[x: methods[0]: must have the form name or name[key=value,…]"
     ]
 
 
 def test_kept_entries_keep_their_places(write: Any) -> None:
-    suite = load_suite(write("name: s\nmethods:\n  - bp\n  - name: dfa\n    penalty: 3\n"), methods=["dfa"])
+    suite = load_suite(
+        write("name: s\nmethods:\n  - bp\n  - name: dfa\n    penalty: 3\n"), methods=["dfa"]
+    )
     [cell] = [cell for cell in suite.cells() if cell.seed == 42]
-    assert str(suite.problem(cell, "method.penalty", "is odd")) == "s.yaml:5:14: methods[1].penalty: is odd"
+    assert (
+        str(suite.problem(cell, "method.penalty", "is odd"))
+        == "s.yaml:5:14: methods[1].penalty: is odd"
+    )
 
 
 def test_arch_selects_from_its_axis(write: Any) -> None:
     source = write(f"{MINIMAL}matrix: {{arch: [resmlp, {{name: vit_mini, depth: 4}}]}}\n")
-    assert {str(c.arch) for c in load_suite(source, arch="vit_mini").cells()} == {str({"name": "vit_mini", "depth": 4})}
+    assert {str(c.arch) for c in load_suite(source, arch="vit_mini").cells()} == {
+        str({"name": "vit_mini", "depth": 4})
+    }
     assert {c.arch["name"] for c in load_suite(source, arch="small_cnn").cells()} == {"small_cnn"}
 
 
@@ -610,7 +715,9 @@ def load(text: str, tmp_path: Path) -> Suite:
 
 @settings(max_examples=30, derandomize=True, deadline=None, database=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(1, 3), max_size=3))
-def test_the_number_of_cells_is_the_product(tmp_path_factory: Any, methods: int, seeds: int, sizes: list[int]) -> None:
+def test_the_number_of_cells_is_the_product(
+    tmp_path_factory: Any, methods: int, seeds: int, sizes: list[int]
+) -> None:
     keys = ["method.penalty", "training.learning_rate", "arch.depth"]
     text = json.dumps(
         {
@@ -667,7 +774,8 @@ include:
   - {method: {name: dfa, penalty: 0.0}, training.epochs: 10}
 """
     cells = {
-        (c.method["name"], c.method.get("penalty"), c.training["epochs"], c.seed) for c in load(text, tmp_path).cells()
+        (c.method["name"], c.method.get("penalty"), c.training["epochs"], c.seed)
+        for c in load(text, tmp_path).cells()
     }
     expected = {
         (m, p, e, s)
@@ -678,7 +786,9 @@ include:
         if not (m == "bp" and p == 0.1) and not (e == 20 and s == 2)
     }
     assert cells == expected | {("fa", None, 5, 9)}
-    assert len(load(text, tmp_path).cells()) == len(cells)  # the second include is in the matrix already
+    assert len(load(text, tmp_path).cells()) == len(
+        cells
+    )  # the second include is in the matrix already
 
 
 def test_exclude_takes_null_for_a_key_that_is_not_set(tmp_path: Path) -> None:
@@ -702,15 +812,24 @@ def test_true_is_not_one(tmp_path: Path) -> None:
             "matrix: {training.lerning_rate: [1]}",
             "3:10: matrix.training.lerning_rate: unknown key; did you mean learning_rate?",
         ),
-        ("matrix: {method.penalty: []}", "3:26: matrix.method.penalty: must have at least one entry"),
+        (
+            "matrix: {method.penalty: []}",
+            "3:26: matrix.method.penalty: must have at least one entry",
+        ),
         ("matrix: {method.penalty: 1}", "3:26: matrix.method.penalty: must be a list, not 1"),
         (
             "matrix: {method.penalty: [1, [2]]}",
             "3:30: matrix.method.penalty[1]: must be a single value or a mapping, not a list",
         ),
         ("matrix: {method.penalty: [1, 1.0]}", "3:30: matrix.method.penalty[1]: is listed twice"),
-        ("matrix: {method: [dfa]}", "3:10: matrix.method: unknown key; list them under methods, beside matrix"),
-        ("matrix: {seeds: [1]}", "3:10: matrix.seeds: unknown key; list them under seeds, beside matrix"),
+        (
+            "matrix: {method: [dfa]}",
+            "3:10: matrix.method: unknown key; list them under methods, beside matrix",
+        ),
+        (
+            "matrix: {seeds: [1]}",
+            "3:10: matrix.seeds: unknown key; list them under seeds, beside matrix",
+        ),
         ("matrix: {arch.name: [x]}", "3:10: matrix.arch.name: unknown key; use the key arch"),
         (
             "matrix: {arch: [RES]}",
@@ -718,7 +837,10 @@ def test_true_is_not_one(tmp_path: Path) -> None:
             "both ends (or dist/name), not the text 'RES'",
         ),
         ("include: [{seeds: [1]}]", "3:11: include[0].method: is missing"),
-        ("include: [{method: bp, seeds: []}]", "3:31: include[0].seeds: must have at least one entry"),
+        (
+            "include: [{method: bp, seeds: []}]",
+            "3:31: include[0].seeds: must have at least one entry",
+        ),
         (
             "include: [{method: bp, training.epochs: 0}]",
             "3:41: include[0].training.epochs: must be between 1 and 100,000, not 0",
@@ -767,7 +889,10 @@ include:
     assert place(bp, "method") == "s.yaml:3:5: methods[0]: x"
     assert place(bp, "method.missing") == "s.yaml:3:5: methods[0].missing: x"
     assert place(dfa, "method.options.lambda") == "s.yaml:5:23: methods[1].options.lambda: x"
-    assert place(dfa, "method.options.lambda", at_key=True) == "s.yaml:5:15: methods[1].options.lambda: x"
+    assert (
+        place(dfa, "method.options.lambda", at_key=True)
+        == "s.yaml:5:15: methods[1].options.lambda: x"
+    )
     assert place(dfa, "method.penalty") == "s.yaml:9:23: matrix.method.penalty[1]: x"
     assert place(dfa, "arch.width") == "s.yaml:10:34: matrix.arch[0].width: x"
     assert place(dfa, "training.device") == "s.yaml:1:1: training.device: x"
@@ -782,7 +907,9 @@ include:
 
 def test_a_missing_file_names_what_is_near(tmp_path: Path) -> None:
     pytest.importorskip("bench_suites")
-    with pytest.raises(UsageError, match="audti5: no such file or installed suite; did you mean audit5"):
+    with pytest.raises(
+        UsageError, match="audti5: no such file or installed suite; did you mean audit5"
+    ):
         load_suite("audti5")
     with pytest.raises(UsageError, match="is a folder"):
         load_suite(tmp_path)
@@ -821,7 +948,10 @@ def test_the_schema_describes_every_field() -> None:
     assert set(schema["properties"]) == set(Suite.model_fields)
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"name", "methods"}
-    tables = [schema, *(node["oneOf"][1] if "oneOf" in node else node for node in schema["$defs"].values())]
+    tables = [
+        schema,
+        *(node["oneOf"][1] if "oneOf" in node else node for node in schema["$defs"].values()),
+    ]
     for table in tables:
         for key, node in table["properties"].items():
             assert node.get("description"), key

@@ -10,17 +10,20 @@ import pytest
 from nets import ready, resmlp, rule, toy_data
 from test_diagnostics import diagnostic
 
-from bench_core import plugins, resolve
-from bench_core.audit import Audit, measure
-from bench_core.claims import judge_claims
-from bench_core.distance import NAME as DISTANCE
-from bench_core.distance import filled
-from bench_core.epochs import Epoch
-from bench_core.identity import code_digest
-from bench_core.plan import Plan, make_plan
-from bench_core.record import Measurement, RunRecord
-from bench_core.suite_load import installed_suites, load_suite
-from bench_core.verdict import Settings, judge_all
+from bench_core.analysis.claims import judge_claims
+from bench_core.analysis.distance import NAME as DISTANCE
+from bench_core.analysis.distance import filled
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.execution import validate
+from bench_core.execution.cell import measure
+from bench_core.execution.fingerprint import code_files
+from bench_core.execution.plan import Plan, make_plan
+from bench_core.registry import plugins
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.load import installed_suites, load_suite
+from bench_core.training.audit import Audit
 
 DIGESTS: dict[Any, str] = {}
 
@@ -31,17 +34,17 @@ def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench_plugins.datasets.cifar import Cifar10
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
-        told: dict[str, Any] = resolve.answer(json.loads(json.dumps(request)), plugins.load())
+        told: dict[str, Any] = validate.answer(json.loads(json.dumps(request)), plugins.load())
         return json.loads(json.dumps(told))  # type: ignore[no-any-return]
 
-    def digest(modules: list[str], distribution: str) -> str:
+    def digest(modules: list[str], distribution: str) -> dict[str, str]:
         key = (*modules, distribution)
         if key not in DIGESTS:
-            DIGESTS[key] = code_digest(modules, distribution)
+            DIGESTS[key] = code_files(modules, distribution)
         return DIGESTS[key]
 
-    monkeypatch.setattr(resolve, "ask", ask)
-    monkeypatch.setattr("bench_core.identity.code_digest", digest)
+    monkeypatch.setattr(validate, "ask", ask)
+    monkeypatch.setattr("bench_core.execution.fingerprint.code_files", digest)
     monkeypatch.setattr(Cifar10, "prepare", lambda self, folder: "0")
 
 
@@ -55,7 +58,9 @@ def measurements() -> dict[str, Measurement]:
     net.costate = lambda states, y: tuple(states.h)  # type: ignore[method-assign]
     found: dict[str, Measurement] = {}
     for item in plugins.load().of_kind("diagnostic"):
-        rows = [{"epoch": t, "train_loss": 2.0 - t, "measurements": _plain(found)} for t in range(2)]
+        rows = [
+            {"epoch": t, "train_loss": 2.0 - t, "measurements": _plain(found)} for t in range(2)
+        ]
         audit.history = rows
         found[item.component.name] = measure(diagnostic(item.component.name), audit)
     found[DISTANCE] = filled(found[DISTANCE], [1.0] * 5, 1280, "x")
@@ -76,13 +81,21 @@ def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunReco
     own = {name: item for name, item in measurements.items() if name in listed}
     records = [
         RunRecord(
-            identity=cell.identity, suite=plan.suite.name, cell=cell.cell, status="done", accuracy=0.5, measurements=own
+            identity=cell.identity,
+            suite=plan.suite.name,
+            cell=cell.cell,
+            status="done",
+            accuracy=0.5,
+            measurements=own,
         )
         for cell in plan.cells
     ]
     last = max(cell.cell.training["epochs"] for cell in plan.cells)
     every = {name: item for name, item in own.items() if diagnostic(name).when == "epochs"}
-    rows = [Epoch(epoch=t, learning_rate=1e-3, accuracy=0.5, measurements=every) for t in range(last + 1)]
+    rows = [
+        Epoch(epoch=t, learning_rate=1e-3, accuracy=0.5, measurements=every)
+        for t in range(last + 1)
+    ]
     return records, rows
 
 
@@ -95,13 +108,19 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
     records, rows = runs(plan, measurements)
     settings = Settings(depth_utility=plan.suite.depth_utility)  # type: ignore[arg-type]
     outcomes = judge_claims(
-        plan.suite.expect, judge_all(records, settings), settings, plan.suite._claimed_for, lambda record: rows
+        plan.suite.expect,
+        judge_all(records, settings),
+        settings,
+        plan.suite._claimed_for,
+        lambda record: rows,
     )
     unresolved = {i: o.notes for i, o in enumerate(outcomes) if o.status == "not run"}
     assert unresolved == {}
     for found in outcomes:
         assert found.measured is not None
-        assert found.measured.n in ((1,) if found.claim.seed is not None else (1, 3))  # one row, its seeds
+        assert found.measured.n in (
+            (1,) if found.claim.seed is not None else (1, 3)
+        )  # one row, its seeds
         assert found.claim.source.startswith(("arXiv:", "doi:", "independent re-implementation"))
 
 
@@ -113,7 +132,9 @@ def test_the_suites_that_have_been_published_make_claims() -> None:
     assert published <= {name for name in installed_suites() if load_suite(name).expect}
 
 
-def test_a_claim_that_is_spoilt_does_not_resolve(tmp_path: Path, measurements: dict[str, Measurement]) -> None:
+def test_a_claim_that_is_spoilt_does_not_resolve(
+    tmp_path: Path, measurements: dict[str, Measurement]
+) -> None:
     """The test above can fail: a detail that is not stored, a method that is not there, a shortened recipe."""
     plan = planned("width", tmp_path)
     records, rows = runs(plan, measurements)
@@ -121,8 +142,20 @@ def test_a_claim_that_is_spoilt_does_not_resolve(tmp_path: Path, measurements: d
 
     def status(**changes: Any) -> str:
         claim = plan.suite.expect[0].model_copy(update=changes)
-        return judge_claims([claim], groups, Settings(), plan.suite._claimed_for, lambda record: rows)[0].status
+        return judge_claims(
+            [claim], groups, Settings(), plan.suite._claimed_for, lambda record: rows
+        )[0].status
 
     assert status() != "not run"
-    assert status(figure="alignment.deeep") == status(figure="nudging") == status(epoch=101) == "not run"
-    assert status(cell={"training.epochs": 5}) == status(cell={"arch.depth": 5}) == status(seed=7) == "not run"
+    assert (
+        status(figure="alignment.deeep")
+        == status(figure="nudging")
+        == status(epoch=101)
+        == "not run"
+    )
+    assert (
+        status(cell={"training.epochs": 5})
+        == status(cell={"arch.depth": 5})
+        == status(seed=7)
+        == "not run"
+    )

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from records import measured, run, seeds
 
-from bench_core import epochs
-from bench_core.epochs import Epoch
-from bench_core.judgement import UNTRAINED
-from bench_core.record import Measurement
-from bench_core.results import SuiteResults, epochs_of, gather
-from bench_core.store import EPOCHS, Unreadable
-from bench_core.temporal import Firing, firings, of_row
-from bench_core.verdict import Settings, judge_all
+from bench_core.analysis.first_firing import Firing, firings, of_row
+from bench_core.analysis.gather import SuiteResults, epochs_of, gather
+from bench_core.analysis.judge import UNTRAINED, Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.results import epochs
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import Measurement
+from bench_core.results.store import EPOCHS, Unreadable
 
 G = [
     1.3e-1,
@@ -47,7 +47,12 @@ def by_key(found: tuple[Firing, ...]) -> dict[str, Firing]:
 
 def test_collapse_is_seen_when_it_happens_and_what_stopping_saves() -> None:
     found = by_key(firings(rows(GROWTH, G)))
-    assert {key: firing.epoch for key, firing in found.items()} == {"a": 5, "b": 4, "b@1024": 2, "c": None}
+    assert {key: firing.epoch for key, firing in found.items()} == {
+        "a": 5,
+        "b": 4,
+        "b@1024": 2,
+        "c": None,
+    }
     b = found["b"]
     assert (b.epochs_saved, b.seconds_saved, b.batch) == (1, 7.0, 128)
     assert b.accuracy == pytest.approx(0.3)
@@ -58,7 +63,10 @@ def test_collapse_is_seen_when_it_happens_and_what_stopping_saves() -> None:
 
 
 def test_a_healthy_run_never_fires() -> None:
-    assert all(firing.epoch is None and firing.not_diagnostic is None for firing in firings(rows([1.1] * 4)))
+    assert all(
+        firing.epoch is None and firing.not_diagnostic is None
+        for firing in firings(rows([1.1] * 4))
+    )
 
 
 def test_what_fires_untrained_is_not_diagnostic() -> None:
@@ -68,14 +76,25 @@ def test_what_fires_untrained_is_not_diagnostic() -> None:
 
 def test_a_value_that_is_not_finite_fires_and_one_that_is_not_diagnostic_does_not() -> None:
     assert by_key(firings(rows([1.0, 2.0, math.nan, 3.0])))["a"].epoch == 2
-    silent = Measurement(value=0.9, letter="c", direction="above", threshold=0.3, not_diagnostic="2 full probe batches")
+    silent = Measurement(
+        value=0.9,
+        letter="c",
+        direction="above",
+        threshold=0.3,
+        not_diagnostic="2 full probe batches",
+    )
     found = by_key(firings(rows([1.0, 2.0], batch_stability=silent)))
     assert (found["c"].epoch, found["c"].not_diagnostic) == (None, "2 full probe batches")
 
 
 def test_other_thresholds_replace_the_stored_ones() -> None:
     found = by_key(firings(rows(GROWTH, G), {"scale_growth": 30.0, "reference_floor": 4.1e-5}))
-    assert {key: firing.epoch for key, firing in found.items()} == {"a": 2, "b": 2, "b@1024": 1, "c": None}
+    assert {key: firing.epoch for key, firing in found.items()} == {
+        "a": 2,
+        "b": 2,
+        "b@1024": 1,
+        "c": None,
+    }
 
 
 def test_what_was_not_measured_after_every_epoch_has_no_first_firing() -> None:
@@ -102,7 +121,8 @@ def test_first_firing_is_that_of_a_plain_search(trial: int) -> None:
 
 def test_a_row_has_its_first_firings_by_seed() -> None:
     records = [
-        item.model_copy(update={"identity": str(i)}) for i, item in enumerate(seeds("bench-core/dfa", [0.3, 0.3]))
+        item.model_copy(update={"identity": str(i)})
+        for i, item in enumerate(seeds("bench-core/dfa", [0.3, 0.3]))
     ]
     row = judge_all(records)[0].rows[0]
     found = of_row(row, {"0": rows(GROWTH, G), "1": rows([1.0, 2.0])}, Settings())
@@ -125,7 +145,8 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"epoch": 0}', '{"epoch": 1, "learning_rate": 1, "accuracy": 0.1}', "1" * 5000]
+    "line",
+    ["{", "[]", '{"epoch": 0}', '{"epoch": 1, "learning_rate": 1, "accuracy": 0.1}', "1" * 5000],
 )
 def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(Unreadable, match=r"epochs\.jsonl"):

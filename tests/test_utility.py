@@ -7,9 +7,9 @@ import math
 import pytest
 from records import SICK, audit, frozen, measured, run, seeds
 
-from bench_core.record import RunRecord
-from bench_core.utility import STRATEGIES, Decisions, headline, of_group, total, walks_back
-from bench_core.verdict import Run, judge_all
+from bench_core.analysis.leaderboard import Run, judge_all
+from bench_core.analysis.utility import STRATEGIES, Decisions, headline, of_group, total, walks_back
+from bench_core.results.record import RunRecord
 
 
 def of(records: list[RunRecord]) -> dict[str, Decisions]:
@@ -26,7 +26,15 @@ def judged_run(**fields: object) -> Run:
 def test_the_audit_in_miniature() -> None:
     """Γ is positive everywhere, so S1 walks nothing back; a, b and d catch dfa; d none of the others."""
     found = of(audit())
-    assert found["dfa"].walked_back == {"S0": 0, "S1": 0, "S2": 3, "S3": 3, "S4": 0, "S5": 3, "S_full": 3}
+    assert found["dfa"].walked_back == {
+        "S0": 0,
+        "S1": 0,
+        "S2": 3,
+        "S3": 3,
+        "S4": 0,
+        "S5": 3,
+        "S_full": 3,
+    }
     assert found["bp"].walked_back == dict.fromkeys(STRATEGIES, 0)
     assert (found["ep"].n, found["ep"].not_done) == (2, 1)
     assert (found["total"].n, found["total"].not_done) == (8, 1)
@@ -37,17 +45,21 @@ def test_the_audit_in_miniature() -> None:
 def test_total_is_the_sum_over_methods_and_recipes() -> None:
     long = audit()
     short = [
-        item.model_copy(update={"cell": item.cell.model_copy(update={"training": {"epochs": 5}})}) for item in long
+        item.model_copy(update={"cell": item.cell.model_copy(update={"training": {"epochs": 5}})})
+        for item in long
     ]
     groups = judge_all(long + short)
     rows = [row for group in groups for row in of_group(group)[0]]
     every = total(groups)
     assert every.n == sum(row.n for row in rows) == 16
-    assert every.walked_back == {name: sum(row.walked_back[name] for row in rows) for name in STRATEGIES}
+    assert every.walked_back == {
+        name: sum(row.walked_back[name] for row in rows) for name in STRATEGIES
+    }
 
 
 @pytest.mark.parametrize(
-    ("gamma", "expected"), [(-0.15, True), (-0.1, True), (-0.05, False), (math.nan, True), (math.inf, True)]
+    ("gamma", "expected"),
+    [(-0.15, True), (-0.1, True), (-0.05, False), (math.nan, True), (math.inf, True)],
 )
 def test_s1_walks_back_where_the_headline_is_not_positive(gamma: float, expected: bool) -> None:
     item = measured(gamma=gamma)["alignment"].model_copy(update={"value": gamma + 0.1})
@@ -66,7 +78,12 @@ def test_gamma_that_means_nothing_decides_all_the_same_and_one_that_is_missing_d
     without = judged_run(measurements=measured(gamma=None))
     assert headline(without) is None
     assert not walks_back(without, "S1")
-    assert of([run(measurements=measured(gamma=None)), *frozen("bench-core/dfa", [0.1])])["dfa"].without_gamma == 1
+    assert (
+        of([run(measurements=measured(gamma=None)), *frozen("bench-core/dfa", [0.1])])[
+            "dfa"
+        ].without_gamma
+        == 1
+    )
 
 
 def test_each_strategy_adds_its_own_letter() -> None:

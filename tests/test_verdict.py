@@ -9,27 +9,24 @@ from typing import get_args
 import pytest
 from records import SICK, audit, frozen, measured, run, seeds
 
-from bench_core.epochs import Epoch
-from bench_core.judgement import UNTRAINED, Floor
-from bench_core.record import Measurement, RunRecord, Status
-from bench_core.sensitivity import sensitivities
-from bench_core.temporal import firings
-from bench_core.verdict import (
+from bench_core.analysis.first_firing import firings
+from bench_core.analysis.judge import (
+    UNTRAINED,
     DepthUtility,
-    Group,
+    Floor,
     Judgement,
-    Row,
     Settings,
-    aggregate,
     alignment,
-    fires,
     is_ceiling,
     is_floor,
     judge,
-    judge_all,
     label,
     recipe,
 )
+from bench_core.analysis.leaderboard import Group, Row, aggregate, judge_all
+from bench_core.analysis.sensitivity import sensitivities
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import Measurement, RunRecord, Status, fires
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 
@@ -52,7 +49,8 @@ def row_of(records: list[RunRecord], name: str, settings: Settings | None = None
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(50.0, False), (50.1, True), (math.inf, True), (math.nan, True), (-math.inf, True)]
+    ("value", "expected"),
+    [(50.0, False), (50.1, True), (math.inf, True), (math.nan, True), (-math.inf, True)],
 )
 def test_fires_strictly_above(value: float, expected: bool) -> None:
     assert fires(above(value)) is expected
@@ -90,7 +88,9 @@ def test_what_never_fires() -> None:
         (measured(a=math.inf), None, "walked back (a)", "FAIL(D1)"),
     ],
 )
-def test_verdict_texts(found: dict[str, Measurement], floor: float | None, text: str, three: str) -> None:
+def test_verdict_texts(
+    found: dict[str, Measurement], floor: float | None, text: str, three: str
+) -> None:
     given = Floor("f", mean=floor)
     judgement = judge(run(accuracy=0.4, measurements=found), given, given, given, Settings())
     assert (judgement.text, judgement.three) == (text, three)
@@ -105,12 +105,21 @@ def test_a_run_that_is_not_done_has_its_status(status: str) -> None:
 
 def test_d_fires_below_two_points_and_not_at_them() -> None:
     record = run(accuracy=0.5)
-    for floor, text in ((0.4799, "trustworthy"), (0.4801, "walked back (d)"), (0.55, "walked back (d)")):
+    for floor, text in (
+        (0.4799, "trustworthy"),
+        (0.4801, "walked back (d)"),
+        (0.55, "walked back (d)"),
+    ):
         given = Floor("f", mean=floor)
         assert judge(record, given, given, given, Settings()).text == text
     exact = Floor("f", mean=0.25)
-    assert judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.0})).text == "trustworthy"
-    assert judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.1})).fired == ("d",)
+    assert (
+        judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.0})).text
+        == "trustworthy"
+    )
+    assert judge(
+        record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.1})
+    ).fired == ("d",)
 
 
 def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
@@ -119,7 +128,9 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
     judgement = judge(record, given, given, given, Settings())
     assert judgement.text == "trustworthy"
     assert dict(judgement.not_diagnostic) == {"c": "already fires on the untrained network"}
-    healthy = judge(record.model_copy(update={"initial": measured(c=0.2)}), given, given, given, Settings())
+    healthy = judge(
+        record.model_copy(update={"initial": measured(c=0.2)}), given, given, given, Settings()
+    )
     assert healthy.text == "walked back (c)"
     # d compares trained cells: it has no untrained value
     low = Floor("f", mean=0.5)
@@ -127,14 +138,19 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
     untrained["depth_utility"] = untrained["depth_utility"].model_copy(update={"value": -5.0})
     assert judge(run(initial=untrained), low, low, low, Settings()).fired == ("d",)
     # the threshold in force decides about the untrained network too
-    assert judge(record, given, given, given, Settings(thresholds={"batch_stability": 0.85})).fired == ("c",)
+    assert judge(
+        record, given, given, given, Settings(thresholds={"batch_stability": 0.85})
+    ).fired == ("c",)
 
 
-def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for_every_seed() -> None:
+def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for_every_seed() -> (
+    None
+):
     """One untrained network of the recipe fires: c says nothing about the runs whose own untrained network did not."""
     found = measured(c=0.6)
     records = [
-        run(seed=seed, measurements=found, initial=measured(c=c)) for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))
+        run(seed=seed, measurements=found, initial=measured(c=c))
+        for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))
     ]
     row = row_of([*records, *frozen("bench-core/dfa", [0.1])], "dfa")
     assert row.verdict == "trustworthy 3/3"
@@ -142,8 +158,13 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
     alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1])], "dfa")
     assert alone.verdict == "walked back 2/2 (c 2)"
     (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
-    assert {point.fires for point in c.points} == {(0.5, 0.6)}  # no threshold under .5 makes any of them fire
-    epochs = [Epoch(epoch=t, learning_rate=1e-3, accuracy=0.3, measurements=measured(c=0.1 + 0.3 * t)) for t in (0, 1)]
+    assert {point.fires for point in c.points} == {
+        (0.5, 0.6)
+    }  # no threshold under .5 makes any of them fire
+    epochs = [
+        Epoch(epoch=t, learning_rate=1e-3, accuracy=0.3, measurements=measured(c=0.1 + 0.3 * t))
+        for t in (0, 1)
+    ]
     assert {item.key: item.epoch for item in firings(epochs)}["c"] == 1
     silent = {item.key: item for item in firings(epochs, None, row.runs[1].judgement)}["c"]
     assert (silent.epoch, silent.not_diagnostic) == (None, UNTRAINED)
@@ -156,7 +177,10 @@ def test_a_declared_reason_is_neither_fired_nor_missing() -> None:
     )
     given = Floor("f", mean=0.1)
     judgement = judge(run(measurements=found), given, given, given, Settings())
-    assert (judgement.text, dict(judgement.not_diagnostic)) == ("trustworthy", {"c": "3 of 10 probe batches"})
+    assert (judgement.text, dict(judgement.not_diagnostic)) == (
+        "trustworthy",
+        {"c": "3 of 10 probe batches"},
+    )
 
 
 def test_letters_of_strangers_join() -> None:
@@ -173,7 +197,9 @@ def test_letters_of_strangers_join() -> None:
 
 
 def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
-    extra = measured() | {"lab/rank": Measurement(value=0.0, letter="r", direction="above", threshold=1.0)}
+    extra = measured() | {
+        "lab/rank": Measurement(value=0.0, letter="r", direction="above", threshold=1.0)
+    }
     records = [run(seed=1, measurements=extra), run(seed=2), *frozen(DFA, [0.2, 0.2])]
     assert row_of(records, "dfa").verdict == "trustworthy 1/2, undetermined 1/2 (r not measured)"
 
@@ -181,12 +207,19 @@ def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
 def test_thresholds_of_the_suite_replace_the_stored_ones() -> None:
     records = [*seeds(DFA, [0.4, 0.4]), *frozen(DFA, [0.2, 0.2])]
     for name in ("scale_growth", "bench-core/scale_growth"):
-        assert row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict == "walked back 2/2 (a 2)"
+        assert (
+            row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict
+            == "walked back 2/2 (a 2)"
+        )
 
 
 def test_gamma_is_marked_where_b_fires() -> None:
     given = Floor("f", mean=0.1)
-    for found, reason in ((SICK, "reference at the floor"), (measured(), None), (measured(a=99.0), None)):
+    for found, reason in (
+        (SICK, "reference at the floor"),
+        (measured(), None),
+        (measured(a=99.0), None),
+    ):
         record = run(measurements=found)
         gamma = alignment(record, judge(record, given, given, given, Settings()))
         assert gamma is not None
@@ -207,7 +240,11 @@ def test_d_is_judged_per_run_against_the_mean_of_the_floor() -> None:
 
 
 def test_failed_floor_runs_do_not_count() -> None:
-    records = [run(accuracy=0.40), *frozen(DFA, [0.30]), run(seed=123, status="failed", params={"freeze": "blocks"})]
+    records = [
+        run(accuracy=0.40),
+        *frozen(DFA, [0.30]),
+        run(seed=123, status="failed", params={"freeze": "blocks"}),
+    ]
     row = row_of(records, "dfa")
     assert row.runs[0].judgement.margin == pytest.approx(10.0)
 
@@ -230,12 +267,23 @@ def test_bp_named_and_literal_floors() -> None:
         *frozen(DFA, [0.30]),
         *frozen(BP, [0.42]),
     ]
-    for floor, margin in ((DepthUtility("bp"), 8.0), (DepthUtility("dfa"), 20.0), (DepthUtility("dfa", 0.1), 40.0)):
+    for floor, margin in (
+        (DepthUtility("bp"), 8.0),
+        (DepthUtility("dfa"), 20.0),
+        (DepthUtility("dfa", 0.1), 40.0),
+    ):
         judgement = row_of(records, "dfa", Settings(depth_utility=floor)).runs[0].judgement
         assert judgement.margin == pytest.approx(margin)
-        assert (judgement.margin_matched, judgement.margin_bp) == (pytest.approx(20.0), pytest.approx(8.0))
+        assert (judgement.margin_matched, judgement.margin_bp) == (
+            pytest.approx(20.0),
+            pytest.approx(8.0),
+        )
     fa = row_of(records, "fa").runs[0].judgement
-    assert (fa.text, fa.margin_matched, fa.margin_bp) == ("undetermined (d not measured)", None, pytest.approx(3.0))
+    assert (fa.text, fa.margin_matched, fa.margin_bp) == (
+        "undetermined (d not measured)",
+        None,
+        pytest.approx(3.0),
+    )
     assert row_of(records, "fa", Settings(depth_utility=DepthUtility("nobody"))).floor.reason
 
 
@@ -316,7 +364,9 @@ def test_labels() -> None:
 
 def test_a_label_says_what_is_not_the_rules_own_default() -> None:
     """Alone in its table too: a tuned rule is not the plain one. A parameter without a default is always said."""
-    tuned = run("lab/sb", params={"hidden": 3, "tau": 1, "normalize": "none", "must": 2}).cell.method
+    tuned = run(
+        "lab/sb", params={"hidden": 3, "tau": 1, "normalize": "none", "must": 2}
+    ).cell.method
     own = {"lab/sb": {"hidden": 2, "tau": 1.0, "normalize": "none", "penalty": 0.0}}
     assert label(tuned, [tuned], own) == "lab/sb[hidden=3, must=2]"
     assert label(tuned, [tuned]) == "lab/sb[normalize=none]"

@@ -8,22 +8,35 @@ from typing import Any
 import pytest
 from records import run
 
-from bench_core import cost, store, why
+from bench_core.analysis import why
 from bench_core.errors import UsageError
-from bench_core.record import RunRecord
-from bench_core.store import Stored
+from bench_core.execution import cost
+from bench_core.results import store
+from bench_core.results.record import RunRecord
+from bench_core.results.store import Stored
 
 CODE = {
-    "bench-core": {"version": "1", "digest": "a", "files": {"bench_core.train": "1", "bench_plugins.methods.dfa": "2"}}
+    "bench-core": {
+        "version": "1",
+        "digest": "a",
+        "files": {"bench_core.training.loop": "1", "bench_plugins.methods.dfa": "2"},
+    }
 }
 EDITED = {
-    "bench-core": {"version": "1", "digest": "b", "files": {"bench_core.train": "1", "bench_plugins.methods.dfa": "3"}}
+    "bench-core": {
+        "version": "1",
+        "digest": "b",
+        "files": {"bench_core.training.loop": "1", "bench_plugins.methods.dfa": "3"},
+    }
 }
 
 
 def stored(identity: str, **fields: Any) -> Stored:
     fields = {"code": CODE, **fields}
-    return Stored(run(**fields).model_copy(update={"identity": identity * 32}), Path("results/s") / (identity * 32))
+    return Stored(
+        run(**fields).model_copy(update={"identity": identity * 32}),
+        Path("results/s") / (identity * 32),
+    )
 
 
 def test_differences_name_settings_code_and_data() -> None:
@@ -50,7 +63,9 @@ def test_the_nearest_run_has_the_fewest_differences() -> None:
     one = stored("a", seed=1)
     far, near = stored("b", seed=2, params={"penalty": 0.1}), stored("c", seed=2)
     assert why.nearest(one, [far, one, near]) == near
-    assert why.nearest(one, [far, one, near, stored("d", seed=1, code=EDITED)]) == near  # as near, and first
+    assert (
+        why.nearest(one, [far, one, near, stored("d", seed=1, code=EDITED)]) == near
+    )  # as near, and first
     assert why.nearest(one, [one]) is None
 
 
@@ -74,10 +89,18 @@ def write(folder: Path, record: RunRecord) -> Path:
 
 def test_the_lines_of_a_run(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    ran = stored("a", why="no run of this identity yet", finished="2026-01-01T00:00:00+00:00", resumed=[3, 7]).record
+    ran = stored(
+        "a", why="no run of this identity yet", finished="2026-01-01T00:00:00+00:00", resumed=[3, 7]
+    ).record
     folder = write(results / "s", ran)
     write(results / "s", stored("b", seed=7).record)
-    decisions = {ran.identity: {"action": "reuse", "why": "a run of this identity is done", "at": "2026-01-02"}}
+    decisions = {
+        ran.identity: {
+            "action": "reuse",
+            "why": "a run of this identity is done",
+            "at": "2026-01-02",
+        }
+    }
     store.write_suite(results / "s", {"decisions": decisions})
     lines = why.explain(why.find_run("aaa", [results]), store.scan([results]).runs)
     assert lines[1:] == [
@@ -94,7 +117,11 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("c", "no run begins with 'c'"), ("", "2 runs begin with ''"), ("dd", "no run begins with 'dd'.*no JSON")],
+    [
+        ("c", "no run begins with 'c'"),
+        ("", "2 runs begin with ''"),
+        ("dd", "no run begins with 'dd'.*no JSON"),
+    ],
 )
 def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -> None:
     for letter in "ab":
@@ -109,7 +136,13 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
 
 
 def past(**fields: Any) -> RunRecord:
-    fields = {"epochs": 10, "seconds": 25.0, "seconds_per_epoch": 2.0, "environment": {"device": "cpu"}, **fields}
+    fields = {
+        "epochs": 10,
+        "seconds": 25.0,
+        "seconds_per_epoch": 2.0,
+        "environment": {"device": "cpu"},
+        **fields,
+    }
     return run(**fields)
 
 

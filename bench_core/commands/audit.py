@@ -14,20 +14,51 @@ from bench_core.commands.options import PATH
 from bench_core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from bench_core.plugins import Registry
-    from bench_core.record import Measurement
+    from bench_core.registry.registry import Registry
+    from bench_core.results.record import Measurement
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--diagnostic", "names", multiple=True, required=True, metavar="NAME", help="Or name[option=value]; repeatable."
+    "--diagnostic",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Or name[option=value]; repeatable.",
 )
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only runs of this method (repeatable).")
-@click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only runs of this seed (repeatable).")
-@click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data].")
-@click.option("--device", metavar="NAME", help="cpu, cuda, …; default: the one that each run was trained on.")
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Runs at once; default: one per core.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="Only runs of this method (repeatable).",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=int,
+    metavar="N",
+    help="Only runs of this seed (repeatable).",
+)
+@click.option(
+    "--data-dir",
+    envvar="BENCH_DATA_DIR",
+    show_envvar=True,
+    type=PATH,
+    help="Where data files lie [data].",
+)
+@click.option(
+    "--device", metavar="NAME", help="cpu, cuda, …; default: the one that each run was trained on."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Runs at once; default: one per core.",
+)
 def audit(
     runs: tuple[Path, ...],
     names: tuple[str, ...],
@@ -44,17 +75,19 @@ def audit(
     """
     from tabulate import tabulate
 
-    from bench_core import late, plugins, store
-    from bench_core.cells import same_name
-    from bench_core.judgement import label
+    from bench_core.analysis.judge import label
+    from bench_core.execution.remeasure import audit_runs, choose
+    from bench_core.registry import plugins
     from bench_core.report.escape import visible
+    from bench_core.results import store
+    from bench_core.suite.cells import same_name
 
     registry = plugins.load()
     listed = resolved(registry, names)
     found = store.scan(runs)
     for line in found.troubles:
         click.echo(f"warning: {line}", err=True)
-    chosen = late.choose(
+    chosen = choose(
         found.runs,
         lambda record: (
             (not methods or any(same_name(record.cell.method.name, name) for name in methods))
@@ -62,7 +95,9 @@ def audit(
         ),
     )
     if not chosen:
-        there = sorted({run.record.cell.method.short for run in found.runs if run.record.status == "done"})
+        there = sorted(
+            {run.record.cell.method.short for run in found.runs if run.record.status == "done"}
+        )
         asked = f" of {', '.join(methods)}" if methods else ""
         raise UsageError(
             f"{', '.join(map(str, runs))}: no finished run{asked} to audit; there are runs of {', '.join(there) or 'no method'}"
@@ -70,7 +105,7 @@ def audit(
     peers = [run.record.cell.method for run in chosen]
     short = [entry["name"].rpartition("/")[2] for entry in listed]
     rows, problems = [], 0
-    for outcome in late.audit_runs(chosen, listed, data_dir, device, workers or os.cpu_count() or 1):
+    for outcome in audit_runs(chosen, listed, data_dir, device, workers or os.cpu_count() or 1):
         who = [
             outcome.folder.name[:12],
             visible(label(outcome.record.cell.method, peers)),
@@ -101,9 +136,9 @@ def shown(found: Measurement | None) -> str:
 
 def resolved(registry: Registry, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Full name and validated parameters of each diagnostic. Raises UsageError with what is wrong."""
-    from bench_core import resolve
-    from bench_core.components import component_option
-    from bench_core.explain import explain_all
+    from bench_core.execution import validate
+    from bench_core.suite.component import component_option
+    from bench_core.suite.messages import explain_all
 
     wanted = []
     for text in names:
@@ -112,12 +147,19 @@ def resolved(registry: Registry, names: tuple[str, ...]) -> list[dict[str, Any]]
         params = {key: item for key, item in entry.items() if key != "name"}
         wanted.append(("diagnostic", registry.find("diagnostic", entry["name"]).full_name, params))
     listed = []
-    for (_, name, _), told in zip(wanted, resolve.ask({"components": wanted, "trios": []})["components"], strict=True):
+    for (_, name, _), told in zip(
+        wanted, validate.ask({"components": wanted, "trios": []})["components"], strict=True
+    ):
         if "error" in told:
             raise UsageError(told["error"])
         for path, what, hint, _ in explain_all(told.get("invalid", ()), told.get("schema", {})):
-            raise UsageError(f"--diagnostic {name}: {'.'.join(map(str, path))}: {what}" + (f"; {hint}" if hint else ""))
+            raise UsageError(
+                f"--diagnostic {name}: {'.'.join(map(str, path))}: {what}"
+                + (f"; {hint}" if hint else "")
+            )
         if told["across"]:
-            raise UsageError(f"{name} compares runs: `bench leaderboard` computes it from what is stored")
+            raise UsageError(
+                f"{name} compares runs: `bench leaderboard` computes it from what is stored"
+            )
         listed.append({"name": name, "params": told["params"]})
     return listed

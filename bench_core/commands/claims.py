@@ -14,20 +14,32 @@ from bench_core.errors import Exit
 
 @click.command()
 @results_argument
-@click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
-@click.option("--suite", metavar="NAME", help="The claims of this suite, instead of those kept with the results.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+)
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="The claims of this suite, instead of those kept with the results.",
+)
 @click.option("-o", "--output", type=PATH, help="Write to a file instead.")
 @click.option("--strict", is_flag=True, help="Exit 1 where a claim fails or was not run.")
-def claims(results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool) -> None:
+def claims(
+    results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool
+) -> None:
     """Hold results against published figures. Suites state these under `expect:`.
 
     A claim made for another recipe than the one that was run is not run, and says so.
     """
+    from bench_core.analysis.gather import claims_of
     from bench_core.report.claimed import claims_text
     from bench_core.report.terminal import say
-    from bench_core.results import claims_of
-    from bench_core.store import replace_file
-    from bench_core.suite_load import load_suite
+    from bench_core.results.store import replace_file
+    from bench_core.suite.load import load_suite
 
     judged = []
     others = None if suite is None else load_suite(suite)
@@ -38,7 +50,8 @@ def claims(results: tuple[Path, ...], form: str, suite: str | None, output: Path
         for line in troubles:
             click.echo(f"warning: {line}", err=True)
         judged.append((found.name, outcomes))
-    text = claims_text(judged, form, terminal_width() if form == "table" and output is None else None)  # type: ignore[arg-type]
+    width = terminal_width() if form == "table" and output is None else None
+    text = claims_text(judged, form, width)  # type: ignore[arg-type]
     if output is not None:
         replace_file(output, text)
         click.echo(output)

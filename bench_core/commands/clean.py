@@ -19,8 +19,8 @@ def clean(results: tuple[Path, ...], yes: bool) -> None:
 
     That is runs of cells that other code has run since, and what was set in quarantine.
     """
+    from bench_core.analysis.prune import remove, spare
     from bench_core.report.escape import visible
-    from bench_core.spare import remove, spare
 
     found = list(spare(list(results) or [Path("results")]))
     kept = 0
@@ -31,5 +31,14 @@ def clean(results: tuple[Path, ...], yes: bool) -> None:
         click.echo(f"{word}  {visible(str(each.path))}  {each.size / 1e6:.1f} MB  ({each.why})")
     total = sum(each.size for each in found) / 1e6
     told = f"{len(found)} spare, {total:.1f} MB"
-    click.echo(told + (f"; {kept} in use and left" if kept else "" if yes or not found else "; --yes removes them"))
+    click.echo(
+        told
+        + (
+            f"; {kept} in use and left"
+            if kept
+            else ""
+            if yes or not found
+            else "; --yes removes them"
+        )
+    )
     sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)

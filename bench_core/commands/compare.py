@@ -14,7 +14,9 @@ from bench_core.errors import UsageError
 @click.argument("a")
 @click.argument("b")
 @click.argument("results", nargs=-1, type=PATH)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
     """Compare two methods or results folders, paired by seed. A and B are methods of RESULTS, or two results folders.
 
@@ -32,4 +34,7 @@ def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
             raise UsageError(f"{a} and {b}: no runs to compare")
     else:
         found, alone = comparison.methods(gathered(results)[0], a, b), []
-    click.echo(as_json(found, alone) if form == "json" else as_table(found, alone, terminal_width()), nl=False)
+    click.echo(
+        as_json(found, alone) if form == "json" else as_table(found, alone, terminal_width()),
+        nl=False,
+    )

@@ -10,9 +10,9 @@ import click
 from bench_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench_core.plan import Plan
-    from bench_core.plugins import Registry
-    from bench_core.results import SuiteResults
+    from bench_core.analysis.gather import SuiteResults
+    from bench_core.execution.plan import Plan
+    from bench_core.registry.registry import Registry
 
 PATH = click.Path(path_type=Path)
 results_argument = click.argument("results", nargs=-1, type=PATH)
@@ -20,7 +20,7 @@ results_argument = click.argument("results", nargs=-1, type=PATH)
 
 def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
     """The results under the given folders, by default `results`; what could not be read is a warning line each."""
-    from bench_core.results import gather
+    from bench_core.analysis.gather import gather
 
     suites, troubles = gather(list(roots) or [Path("results")])
     for line in troubles:
@@ -58,16 +58,22 @@ def suite_options(command: Any) -> Any:
 
 def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     """Load the suite and the plugins and make the plan; broken plugins that it does not use are one warning line each."""
-    from bench_core import plugins
-    from bench_core.plan import make_plan
-    from bench_core.suite_load import load_suite
+    from bench_core.execution.plan import make_plan
+    from bench_core.registry import plugins
+    from bench_core.suite.load import load_suite
 
-    short = {key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")}
+    short = {
+        key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")
+    }
     loaded = load_suite(suite, options["overrides"], **short)
     registry = plugins.load()
     if options["strict_plugins"] and registry.troubles:
-        raise UsageError("--strict-plugins: " + "; ".join(f"plugin {trouble}" for trouble in registry.troubles))
-    plan = make_plan(loaded, registry, options["results"], options["data_dir"], options["retry_failed"])
+        raise UsageError(
+            "--strict-plugins: " + "; ".join(f"plugin {trouble}" for trouble in registry.troubles)
+        )
+    plan = make_plan(
+        loaded, registry, options["results"], options["data_dir"], options["retry_failed"]
+    )
     for trouble in registry.troubles:
         click.echo(f"warning: plugin {trouble}", err=True)
     for line in plan.troubles:

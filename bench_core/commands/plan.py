@@ -20,26 +20,41 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     import json
     from dataclasses import asdict
 
-    from bench_core import store
-    from bench_core.cost import Past, spoken
-    from bench_core.judgement import label
+    from bench_core.analysis.judge import label
+    from bench_core.execution.cost import Past, spoken
+    from bench_core.results import store
 
     made, _ = planned(suite, options)
     root = made.folder.parent
-    past = Past([run.record for run in store.scan([root]).runs] if made.to_run and root.is_dir() else [])
+    past = Past(
+        [run.record for run in store.scan([root]).runs] if made.to_run and root.is_dir() else []
+    )
     costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
     known = [cost.seconds for cost in costs.values() if cost is not None]
     if as_json:
         cells = []
         for cell in made.cells:
             cost = costs.get(cell.identity)
-            told: dict[str, Any] = {"identity": cell.identity, "action": cell.action, "why": cell.why}
-            told |= {"cell": cell.cell.model_dump(mode="json"), "estimate": asdict(cost) if cost else None}
+            told: dict[str, Any] = {
+                "identity": cell.identity,
+                "action": cell.action,
+                "why": cell.why,
+            }
+            told |= {
+                "cell": cell.cell.model_dump(mode="json"),
+                "estimate": asdict(cost) if cost else None,
+            }
             cells.append(told)
         whole = {"seconds": sum(known), "cells_estimated": len(known), "cells_to_run": len(costs)}
         click.echo(
             json.dumps(
-                {"suite": made.suite.name, "folder": str(made.folder), "cells": cells, "estimate": whole}, indent=1
+                {
+                    "suite": made.suite.name,
+                    "folder": str(made.folder),
+                    "cells": cells,
+                    "estimate": whole,
+                },
+                indent=1,
             )
         )
         return
@@ -50,8 +65,16 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
         name = names[cell.cell.method.model_dump_json()]
-        click.echo(f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why}{about})")
+        click.echo(
+            f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why}{about})"
+        )
     click.echo(f"{made.suite.name}: {made.counts}")
     if costs:
-        unlike = f"; {len(costs) - len(known)} of them are like none that ran here" if len(known) < len(costs) else ""
-        click.echo(f"cost: {f'about {spoken(sum(known))} of one worker' if known else 'unknown'}{unlike}")
+        unlike = (
+            f"; {len(costs) - len(known)} of them are like none that ran here"
+            if len(known) < len(costs)
+            else ""
+        )
+        click.echo(
+            f"cost: {f'about {spoken(sum(known))} of one worker' if known else 'unknown'}{unlike}"
+        )

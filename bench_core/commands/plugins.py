@@ -14,21 +14,25 @@ from bench_core.commands.options import PATH, terminal_width
 from bench_core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from bench_core.isolation import Heard
-    from bench_core.plugins import Installed, Registry
+    from bench_core.registry.discovery import Heard
+    from bench_core.registry.registry import Installed, Registry
     from bench_core.testing.kit import Outcome
 
 CATEGORIES = ["contract", "determinism", "mathematics", "passport", "honesty"]
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Import every plugin and its components, each in a process of its own.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Import every plugin and its components, each in a process of its own.",
+)
 @click.option("--timeout", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
               help="With --check: what one plugin may take.  [default: BENCH_PLUGIN_SECONDS, else 60]")  # fmt: skip
 @click.option("--strict-plugins", is_flag=True, help="Exit with 2 where anything is wrong.")
 def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     """List the distributions that bring plugins, and their faults."""
-    from bench_core import plugins as installed
+    from bench_core.registry import plugins as installed
 
     if check:
         troubled = _check_all(timeout)
@@ -42,7 +46,9 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     rows = []
     for name, version in sorted(counts.keys() | listeners | broken):
         brings = _brings(counts.get((name, version), Counter()), (name, version) in listeners)
-        rows.append([name, version, brings or "–", "trouble" if (name, version) in broken else "ok"])
+        rows.append(
+            [name, version, brings or "–", "trouble" if (name, version) in broken else "ok"]
+        )
     _say_table(rows, ["distribution", "version", "brings", "state"])
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
@@ -67,11 +73,11 @@ def _brings(found: Counter[str], listens: bool = False) -> str:
 
 def _check_all(timeout: float | None) -> bool:
     """Print how the import of every plugin went and what is wrong with all of them together; True where something is."""
-    from bench_core import plugins as installed
-    from bench_core.isolation import examine, limit
+    from bench_core.registry import plugins as installed
+    from bench_core.registry.discovery import examine, limit
 
     seconds = limit(60.0) if timeout is None else timeout
-    registry = installed.Registry()
+    registry = Registry()
     doors = installed.doors(registry)
     heard: list[Heard] = []
     for door in doors:
@@ -87,7 +93,9 @@ def _check_all(timeout: float | None) -> bool:
         broken = (each.door.distribution, each.door.version) in troubled
         state = "trouble" if broken else "loads torch" if each.torch else "ok"
         brings = _brings(Counter(item.kind for item in each.components), bool(each.observers))
-        rows.append([each.door.distribution, each.door.version, each.door.name, brings or "–", took, state])
+        rows.append(
+            [each.door.distribution, each.door.version, each.door.name, brings or "–", took, state]
+        )
     _say_table(rows, ["distribution", "version", "entry point", "brings", "import", "state"])
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
@@ -108,7 +116,12 @@ def _check_all(timeout: float | None) -> bool:
 @click.option("--timeout", type=click.FloatRange(0.1, 3600), default=120.0, show_default=True, metavar="SECONDS",
               help="What one check may take.")  # fmt: skip
 def check(
-    names: tuple[str, ...], category: str | None, only: str | None, trace: bool, as_json: bool, timeout: float
+    names: tuple[str, ...],
+    category: str | None,
+    only: str | None,
+    trace: bool,
+    as_json: bool,
+    timeout: float,
 ) -> None:
     """Check what bench relies on in a plugin. PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]) or a
     distribution with all that it brings.
@@ -118,7 +131,7 @@ def check(
     import json
     from dataclasses import asdict
 
-    from bench_core import plugins as installed
+    from bench_core.registry import plugins as installed
     from bench_core.testing import session
 
     registry = installed.load()
@@ -134,7 +147,9 @@ def check(
         total.update(outcome.status for outcome in outcomes)
         if as_json:
             for outcome in outcomes:
-                click.echo(json.dumps({"component": item.full_name, "kind": item.kind, **asdict(outcome)}))
+                click.echo(
+                    json.dumps({"component": item.full_name, "kind": item.kind, **asdict(outcome)})
+                )
         else:
             click.echo("\n".join(_graded(item, outcomes, trace)))
     if len(wanted) > 1 and not as_json:
@@ -144,8 +159,8 @@ def check(
 
 def _wanted(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[str, Any]]]:
     """The component of that name with the options given, or every component of the distribution of that name."""
-    from bench_core.components import component_option
-    from bench_core.plugins import normalised
+    from bench_core.registry.distributions import normalised
+    from bench_core.suite.component import component_option
     from bench_core.testing.kit import find
 
     brought = [item for item in registry.components if item.distribution == normalised(name)]
@@ -166,11 +181,16 @@ def _wanted(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
 
 def _require_taken(item: Installed, options: Mapping[str, Any]) -> None:
     """Raises UsageError with everything that a component says against these options."""
-    from bench_core import resolve
-    from bench_core.explain import explain_all
+    from bench_core.execution import validate
+    from bench_core.suite.messages import explain_all
 
-    asked = {"components": [[item.kind, item.full_name, options]], "trios": [], "data_dir": None, "devices": []}
-    (told,) = resolve.ask(asked)["components"]
+    asked = {
+        "components": [[item.kind, item.full_name, options]],
+        "trios": [],
+        "data_dir": None,
+        "devices": [],
+    }
+    (told,) = validate.ask(asked)["components"]
     wrong = [
         f"{item.component.name}.{'.'.join(map(str, path))}: {what}" + (f"; {hint}" if hint else "")
         for path, what, hint, _ in explain_all(told.get("invalid", ()), told.get("schema", {}))
@@ -180,9 +200,16 @@ def _require_taken(item: Installed, options: Mapping[str, Any]) -> None:
 
 
 def _grade(counts: Counter[str]) -> str:
-    words = {"passed": "passed", "failed": "failed", "expected": "failed as expected", "skipped": "skipped"}
+    words = {
+        "passed": "passed",
+        "failed": "failed",
+        "expected": "failed as expected",
+        "skipped": "skipped",
+    }
     return ", ".join(
-        f"{counts[key]} {word}" for key, word in words.items() if counts[key] or key in ("passed", "failed")
+        f"{counts[key]} {word}"
+        for key, word in words.items()
+        if counts[key] or key in ("passed", "failed")
     )
 
 
@@ -206,7 +233,9 @@ def _graded(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
                 if outcome.trace and not trace:
                     yield f"             see: bench check {item.full_name} --only {outcome.check} --trace"
                 if trace and outcome.trace:
-                    yield from (f"             {visible(line)}" for line in outcome.trace.splitlines())
+                    yield from (
+                        f"             {visible(line)}" for line in outcome.trace.splitlines()
+                    )
             else:
                 reason = f" ({visible(outcome.reason)})" if outcome.reason else ""
                 yield f"    {outcome.status:8} {name}{reason}"
@@ -215,11 +244,17 @@ def _graded(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 @click.command()
 @click.argument("kind", type=click.Choice(["method", "arch", "dataset", "diagnostic"]))
 @click.argument("name")
-@click.option("--into", default=".", show_default=True, type=PATH, help="The folder in which the package is written.")
+@click.option(
+    "--into",
+    default=".",
+    show_default=True,
+    type=PATH,
+    help="The folder in which the package is written.",
+)
 def new(kind: str, name: str, into: Path) -> None:
     """Write a plugin package to begin from. It passes its own tests: a learning rule, an architecture, …"""
-    from bench_core import plugins as installed
-    from bench_core import scaffold
+    from bench_core.registry import plugins as installed
+    from bench_core.registry import scaffold
 
     registry = installed.load()
     taken = {item.component.name for item in registry.components if item.kind == kind}

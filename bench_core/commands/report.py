@@ -28,7 +28,9 @@ FORMS = ("svg", "png", "pdf")
 
 @click.command()
 @results_argument
-@click.option("-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write.")
+@click.option(
+    "-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write."
+)
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Write one self-contained HTML page. It has verdicts, figures, tables and provenance, and needs no network."""
     write_page(results, output)
@@ -37,7 +39,7 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     """Write the report of these results and say where it lies."""
     from bench_core.report.page import page
-    from bench_core.store import replace_file
+    from bench_core.results.store import replace_file
 
     suites, troubles = gathered(results)
     replace_file(output, page(suites, troubles))
@@ -47,10 +49,14 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 @click.command()
 @click.argument("name", type=click.Choice(FIGURES))
 @results_argument
-@click.option("--format", "form", type=click.Choice(FORMS), help="Default: the ending of -o, or svg.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMS), help="Default: the ending of -o, or svg."
+)
 @click.option("--suite", metavar="NAME", help="Only of this suite.")
 @click.option("-o", "--output", type=PATH, help="The file to write  [NAME.FORMAT]")
-def figure(name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None) -> None:
+def figure(
+    name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None
+) -> None:
     """Write a figure of the report for a paper. Its caption is printed.
 
     Where the results have several suites or recipes, each gets a file of its own, numbered after the first.
@@ -58,7 +64,7 @@ def figure(name: str, results: tuple[Path, ...], form: str | None, suite: str | 
     from bench_core.report.figures import drawn
     from bench_core.report.figures.paper import render
     from bench_core.report.view import view
-    from bench_core.store import replace_file
+    from bench_core.results.store import replace_file
 
     suites, _ = gathered(results)
     if suite is not None and suite not in {found.name for found in suites}:

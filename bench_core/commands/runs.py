@@ -13,13 +13,15 @@ from bench_core.errors import UsageError
 @click.command()
 @click.argument("run")
 @results_argument
-@click.option("--suite", "as_suite", is_flag=True, help="Print the suite file that makes this run again.")
+@click.option(
+    "--suite", "as_suite", is_flag=True, help="Print the suite file that makes this run again."
+)
 def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     """Show one run. Its measurements, its verdict and why, and where its numbers come from.
 
     RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
     """
-    from bench_core.distance import attach
+    from bench_core.analysis.distance import attach
     from bench_core.report.provenance import suite_of
     from bench_core.report.single import text
     from bench_core.report.terminal import say
@@ -29,7 +31,9 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
         raise UsageError("RUN is empty: give a run's folder, or the beginning of its identity")
     folder = Path(run)
     if folder.is_dir() and not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
-        raise UsageError(f"{run}: is a suite's folder; give one of the runs in it, or the beginning of its identity")
+        raise UsageError(
+            f"{run}: is a suite's folder; give one of the runs in it, or the beginning of its identity"
+        )
     roots = results or ((folder.parent,) if folder.is_dir() else ())
     wanted = folder.resolve().name if folder.is_dir() else run
     found = [
@@ -39,7 +43,9 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
         if item.record.identity.startswith(wanted)
     ]
     if not found:
-        raise UsageError(f"{run}: no such run that counts; `bench report` and `bench export` list the identities")
+        raise UsageError(
+            f"{run}: no such run that counts; `bench report` and `bench export` list the identities"
+        )
     if len({item.record.identity for _, _, item in found}) > 1:
         matches = ", ".join(sorted({item.record.identity[:12] for _, _, item in found})[:6])
         raise UsageError(f"{run}: several runs begin like this: {matches}")
@@ -52,8 +58,16 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
 
 @click.command()
 @results_argument
-@click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
-@click.option("--table", type=click.Choice(["runs", "epochs"]), default="runs", show_default=True, help="A row per …")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
+)
+@click.option(
+    "--table",
+    type=click.Choice(["runs", "epochs"]),
+    default="runs",
+    show_default=True,
+    help="A row per …",
+)
 @click.option(
     "-o",
     "--output",
@@ -64,7 +78,7 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
     """Write all runs, or all epochs of all runs, as one flat table."""
     from bench_core.report.export import TABLES, as_csv, write_parquet
     from bench_core.report.view import view
-    from bench_core.store import replace_file
+    from bench_core.results.store import replace_file
 
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(found) for found in suites]))
@@ -86,11 +100,12 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
 @results_argument
 def cite(results: tuple[Path, ...]) -> None:
     """Print BibTeX of what results used. That is the protocol, the rules, the data, the software."""
-    from bench_core import plugins
+    from bench_core.registry import plugins
     from bench_core.report.cite import bibtex
 
     suites, _ = gathered(results)
     known: dict[tuple[str, str], tuple[str, str]] = {
-        (item.kind, item.full_name): (item.component.summary, item.component.cite) for item in plugins.load().components
+        (item.kind, item.full_name): (item.component.summary, item.component.cite)
+        for item in plugins.load().components
     }
     click.echo(bibtex([record for found in suites for record in found.records], known), nl=False)

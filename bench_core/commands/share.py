@@ -14,14 +14,20 @@ from bench_core.errors import Exit, StoreError, UsageError
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=PATH)
-@click.option("--into", default="results", show_default=True, type=PATH, help="The results folder that they go to.")
+@click.option(
+    "--into",
+    default="results",
+    show_default=True,
+    type=PATH,
+    help="The results folder that they go to.",
+)
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the runs of other results folders into one.
 
     Different numbers for the same identity from the same environment are a conflict: then nothing is written. From another
     environment they are a replicate and kept beside.
     """
-    from bench_core.merge import merge as do
+    from bench_core.sharing.merge import merge as do
 
     done = do(sources, into)
     for line in done.troubles:
@@ -29,12 +35,16 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     for line in done.conflicts:
         click.echo(f"conflict: {line}", err=True)
     if done.conflicts:
-        click.echo(f"error: {len(done.conflicts)} conflicts; nothing was written to {into}", err=True)
+        click.echo(
+            f"error: {len(done.conflicts)} conflicts; nothing was written to {into}", err=True
+        )
         sys.exit(Exit.SOME_FAILED)
     counts = {word: done.count(fate) for word, fate in (  # type: ignore[arg-type]
         ("copied", "copy"), ("replaced what had not ended", "replace"), ("there already", "same"),
         ("not better than what is there", "stays"), ("kept as replicates", "replicate"))}  # fmt: skip
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to copy"
+    told = (
+        ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to copy"
+    )
     click.echo(f"{into}: {len(done.fates)} runs: {told}")
     sys.exit(Exit.SOME_FAILED if done.troubles else Exit.DONE)
 
@@ -49,8 +59,8 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from bench_core import store, trust
-    from bench_core.verify import between, faults, set_aside, unreadable
+    from bench_core.results import marks, store
+    from bench_core.sharing.verify import between, faults, set_aside, unreadable
 
     roots = list(results) or [Path("results")]
     found = store.scan(roots)
@@ -62,11 +72,13 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
         wrong += bool(told)
         for line in told:
             click.echo(f"{run.folder}: {line}", err=True)
-        mark = trust.read(run.folder.parent, run.record)
+        mark = marks.read(run.folder.parent, run.record)
         if told and not mark.checked:
             continue
         try:  # a mark of an earlier day does not stand for what was found today
-            trust.write(run.folder.parent, mark.model_copy(update={"checked": None if told else now}))
+            marks.write(
+                run.folder.parent, mark.model_copy(update={"checked": None if told else now})
+            )
         except StoreError as error:
             unmarked[run.folder.parent] = str(error)
     for line in found.troubles:
@@ -90,15 +102,29 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
 @click.command()
 @click.argument("results", type=PATH)
 @click.option(
-    "--sample", default="10%", show_default=True, metavar="SHARE", help="A share such as 10%, or a number of runs."
+    "--sample",
+    default="10%",
+    show_default=True,
+    metavar="SHARE",
+    help="A share such as 10%, or a number of runs.",
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the draw [random, and said].")
 @click.option("--into", type=PATH, help="Where the new runs are kept [RESULTS-replicas].")
-@click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data].")
+@click.option(
+    "--data-dir",
+    envvar="BENCH_DATA_DIR",
+    show_envvar=True,
+    type=PATH,
+    help="Where data files lie [data].",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once.")
 @click.option(
-    "--executor", default="local", show_default=True, metavar="NAME", help="local, ray, slurm, or a plugin's."
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="local, ray, slurm, or a plugin's.",
 )
 def replicate(
     results: Path, sample: str, seed: int | None, into: Path | None, data_dir: Path | None, device: str,
@@ -109,11 +135,12 @@ def replicate(
     In the same environment and with the same code they must be equal bit by bit; elsewhere accuracies within 2 points and the same
     diagnostics. The leaderboard of RESULTS shows what came out.
     """
-    from bench_core import plugins, store
-    from bench_core.executors import Options
-    from bench_core.replicate import carry_out, plan_again, share
-    from bench_core.replicate import sample as draw
-    from bench_core.runner import executor_named, job
+    from bench_core.execution.executors import Options
+    from bench_core.execution.runner import executor_named, job
+    from bench_core.registry import plugins
+    from bench_core.results import store
+    from bench_core.sharing.replicate import carry_out, plan_again, share
+    from bench_core.sharing.replicate import sample as draw
 
     size = share(sample)
     registry = plugins.load()
@@ -134,9 +161,13 @@ def replicate(
     for posted, replica in found:
         cell = posted.record.cell
         word = "agrees" if replica.agrees else "DISAGREES"
-        click.echo(f"{posted.record.identity[:12]}  {cell.method.short} · seed {cell.seed}: {word}: {replica.said}")
+        click.echo(
+            f"{posted.record.identity[:12]}  {cell.method.short} · seed {cell.seed}: {word}: {replica.said}"
+        )
     for line in wrong:
         click.echo(f"warning: {line}", err=True)
     agreed, missing = sum(replica.agrees for _, replica in found), len(drawn) - len(found)
-    click.echo(f"{agreed} of {len(drawn)} agree" + (f", {missing} could not be run" if missing else ""))
+    click.echo(
+        f"{agreed} of {len(drawn)} agree" + (f", {missing} could not be run" if missing else "")
+    )
     sys.exit(Exit.DONE if agreed == len(drawn) and not wrong else Exit.SOME_FAILED)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench_core import __version__
-from bench_core.record import RunRecord
 from bench_core.report import escape
 from bench_core.report.notes import CITATION
+from bench_core.results.record import RunRecord
 
 ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 DOI = re.compile(r"\bdoi:\s*(10\.\d{4,9}/[^\s,;{}\\]+)", re.IGNORECASE)
@@ -37,7 +37,11 @@ def _key(kind: str, name: str) -> str:
 
 def fields(name: str, what: str, cite: str) -> dict[str, str]:
     """The fields of a component's entry: year, arXiv number and DOI of the first work that it cites, all of them in the note."""
-    found = {"title": f"{{{escape.latex(name)}}}: {escape.latex(what)}" if what else f"{{{escape.latex(name)}}}"}
+    found = {
+        "title": f"{{{escape.latex(name)}}}: {escape.latex(what)}"
+        if what
+        else f"{{{escape.latex(name)}}}"
+    }
     found["note"] = escape.latex(cite)
     first, _, _ = cite.partition(";")
     if year := YEAR.search(first):
@@ -51,7 +55,9 @@ def fields(name: str, what: str, cite: str) -> dict[str, str]:
 
 def entry_of(kind: str, name: str, summary: str, cite: str) -> str:
     """The entry of a component, by its full name."""
-    return _entry(_key(kind, name.removeprefix("bench-core/")), fields(name.rpartition("/")[2], summary, cite))
+    return _entry(
+        _key(kind, name.removeprefix("bench-core/")), fields(name.rpartition("/")[2], summary, cite)
+    )
 
 
 def used(records: Iterable[RunRecord]) -> list[tuple[str, str]]:
@@ -75,7 +81,9 @@ def bibtex(records: Sequence[RunRecord], known: Mapping[tuple[str, str], tuple[s
             silent.append(f"% {kind} {escape.visible(name)}: " + (
                 "its descriptor names no source" if (kind, name) in known else "its plugin is not installed here"
             ))  # fmt: skip
-    versions = sorted({str(record.environment["torch"]) for record in records if record.environment.get("torch")})
+    versions = sorted(
+        {str(record.environment["torch"]) for record in records if record.environment.get("torch")}
+    )
     if versions:
         title = "{PyTorch}: An Imperative Style, High-Performance Deep Learning Library"
         content = {"title": title, "author": "Paszke and others", "year": "2019", "eprint": "1912.01703",

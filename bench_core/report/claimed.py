@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Literal
 
-from bench_core.claims import Interval, Outcome, method_text
-from bench_core.expectation import SHARES, Expectation
-from bench_core.record import jsonable
+from bench_core.analysis.claims import Interval, Outcome, method_text
 from bench_core.report import escape
 from bench_core.report.compared import limits, wrapped
 from bench_core.report.rows import compact, fraction
 from bench_core.report.tables import NONE
+from bench_core.results.hashing import jsonable
+from bench_core.suite.claim import SHARES, Expectation
 
 SCHEMA = "bench-claims/1"
 HEADS = ("#", "claim", "expected", "measured", "n", "holds?")
@@ -51,13 +51,19 @@ def number(claim: Expectation, value: float) -> str:
         return "never" if claim.parsed.kind == "first_epoch" else "not finite"
     if claim.figure == "accuracy":
         return fraction(value)
-    return f"{value:g}" if claim.parsed.kind in (*SHARES, "first_epoch") and value == round(value) else compact(value)
+    return (
+        f"{value:g}"
+        if claim.parsed.kind in (*SHARES, "first_epoch") and value == round(value)
+        else compact(value)
+    )
 
 
 def expected_text(claim: Expectation) -> str:
     """`.306 ± .008`, `4e+08 within x3`, `≥ 0`, `≤ 5`, `14 … 25`."""
     if claim.value is None:
-        low, high = (None if end is None else number(claim, end) for end in (claim.at_least, claim.at_most))
+        low, high = (
+            None if end is None else number(claim, end) for end in (claim.at_least, claim.at_most)
+        )
         return f"{low} … {high}" if low and high else f"≥ {low}" if low else f"≤ {high}"
     if claim.factor is not None:
         return f"{number(claim, claim.value)} within x{claim.factor:g}"
@@ -89,7 +95,12 @@ def claims_text(judged: Judged, form: Format, width: int | None = None) -> str:
     """All claims of all suites, as text that ends with a newline; `width` columns for a terminal."""
     if form == "json":
         return _json(judged)
-    blocks = [block for name, outcomes in judged if outcomes for block in _suite(name, outcomes, form, width)]
+    blocks = [
+        block
+        for name, outcomes in judged
+        if outcomes
+        for block in _suite(name, outcomes, form, width)
+    ]
     if not blocks:
         return NOTHING + "\n"
     last = wrapped(LEGEND, width) if form == "table" else f"- {escape.markdown(LEGEND)}"
@@ -110,7 +121,9 @@ def _suite(name: str, outcomes: Sequence[Outcome], form: Format, width: int | No
     widths = limits(rows, HEADS, width if plain else None, [(1, 24), (3, 12), (2, 12), (1, 12)])
     table = tabulate(rows, headers=list(HEADS), tablefmt="simple" if plain else "pipe", disable_numparse=True,
                      colalign=("right", "left", "left", "left", "right", "left"), maxcolwidths=widths)  # fmt: skip
-    numbered = [(i, text) for i, o in enumerate(outcomes, 1) for text in (*o.notes, o.claim.note) if text]
+    numbered = [
+        (i, text) for i, o in enumerate(outcomes, 1) for text in (*o.notes, o.claim.note) if text
+    ]
     sources = [(i, f"from {o.claim.source}") for i, o in enumerate(outcomes, 1)]
     notes = _shared(numbered) + _shared(sources)
     head = f"{name}: {summary(outcomes)}"
@@ -158,5 +171,8 @@ def _json(judged: Judged) -> str:
         for name, outcomes in judged
     ]
     return (
-        escape.json_text(json.dumps(jsonable({"schema": SCHEMA, "suites": suites}), indent=1, allow_nan=False)) + "\n"
+        escape.json_text(
+            json.dumps(jsonable({"schema": SCHEMA, "suites": suites}), indent=1, allow_nan=False)
+        )
+        + "\n"
     )

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 
-from bench_core.record import jsonable
 from bench_core.report.comparison import Comparison, Side
 from bench_core.report.escape import json_text, plain
 from bench_core.report.rows import fraction, signed
 from bench_core.report.tables import NONE
+from bench_core.results.hashing import jsonable
 
 SCHEMA = "bench-compare/1"
 
@@ -34,7 +34,9 @@ def _effect(item: Comparison) -> str:
     return signed(item.effect.mean, 2) + (" (n=1)" if half is None else f" ± {half:.2f}")
 
 
-def as_table(found: Sequence[Comparison], alone: Sequence[str] = (), width: int | None = None) -> str:
+def as_table(
+    found: Sequence[Comparison], alone: Sequence[str] = (), width: int | None = None
+) -> str:
     """A table per recipe, the verdicts and remarks below it, and how to read it."""
     from tabulate import tabulate
 
@@ -60,7 +62,9 @@ def as_table(found: Sequence[Comparison], alone: Sequence[str] = (), width: int 
                 below.append(f"{label}: {item.note}")
         heads = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
         align = ["left", *["right"] * 7]
-        if any(limits(rows, heads, width, [(0, 0)])) and any("freeze=blocks" in row[0] for row in rows):
+        if any(limits(rows, heads, width, [(0, 0)])) and any(
+            "freeze=blocks" in row[0] for row in rows
+        ):
             rows = [[row[0].replace("freeze=blocks", "frozen"), *row[1:]] for row in rows]
             below.append("frozen: freeze=blocks")
         table = tabulate(
@@ -68,7 +72,11 @@ def as_table(found: Sequence[Comparison], alone: Sequence[str] = (), width: int 
             maxcolwidths=limits(rows, heads, width, [(0, 12)]),
         )  # fmt: skip
         lines = [wrapped(plain(line), width) for line in below]
-        blocks.append("\n\n".join([wrapped(plain(where), width), table, *(["\n".join(lines)] if lines else [])]))
+        blocks.append(
+            "\n\n".join(
+                [wrapped(plain(where), width), table, *(["\n".join(lines)] if lines else [])]
+            )
+        )
     if alone:
         blocks.append("\n".join(wrapped(plain(line), width) for line in alone))
     blocks.append(
@@ -89,11 +97,16 @@ def wrapped(line: str, width: int | None) -> str:
     """A line for people, broken at words."""
     if width is None:
         return line
-    return "\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(
+        textwrap.wrap(line, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
+    )
 
 
 def limits(
-    rows: Sequence[Sequence[str]], heads: Sequence[str], width: int | None, narrow: Sequence[tuple[int, int]]
+    rows: Sequence[Sequence[str]],
+    heads: Sequence[str],
+    width: int | None,
+    narrow: Sequence[tuple[int, int]],
 ) -> list[int | None]:
     """tabulate's `maxcolwidths` for a table of at most `width` columns.
 
@@ -102,7 +115,9 @@ def limits(
     found: list[int | None] = [None] * len(heads)
     if width is None:
         return found
-    widths = [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]  # as tabulate does
+    widths = [
+        max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)
+    ]  # as tabulate does
     excess = sum(widths) + 2 * (len(heads) - 1) - max(width, 40)
     for i, least in narrow:
         if excess > 0:
@@ -113,5 +128,9 @@ def limits(
 
 
 def as_json(found: Sequence[Comparison], alone: Sequence[str] = ()) -> str:
-    document = {"schema": SCHEMA, "comparisons": [asdict(item) for item in found], "alone": list(alone)}
+    document = {
+        "schema": SCHEMA,
+        "comparisons": [asdict(item) for item in found],
+        "alone": list(alone),
+    }
     return json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import method_key, recipe
+from bench_core.analysis.leaderboard import Group, Row, accuracies, judge_all
+from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
-from bench_core.judgement import method_key, recipe
 from bench_core.report import notes
-from bench_core.results import SuiteResults
-from bench_core.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
-from bench_core.verdict import Group, Row, accuracies, judge_all
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,30 @@ def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
     for found in suites:
         groups = judge_all(found.records, found.settings)
         for header, group in zip(notes.headers(groups), groups, strict=True):
-            placed += [_Placed(found.name, recipe(group.records[0]), header, row) for row in group.rows]
+            placed += [
+                _Placed(found.name, recipe(group.records[0]), header, row) for row in group.rows
+            ]
     return placed
 
 
 def _side(row: Row, shared: Mapping[int, float]) -> Side:
     """A side and its mean over the seeds that the other one finished too."""
-    return Side(row.label, fmean(shared.values()) if shared else None, len(row.finished), len(row.runs), row.verdict)
+    return Side(
+        row.label,
+        fmean(shared.values()) if shared else None,
+        len(row.finished),
+        len(row.runs),
+        row.verdict,
+    )
 
 
 def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     left, right = (accuracies(run.record for run in row.runs) for row in (a, b))
     seeds = sorted(left.keys() & right.keys())
     differences = [100.0 * (right[seed] - left[seed]) for seed in seeds]
-    same = [run.record.identity for run in a.runs] == [run.record.identity for run in b.runs] and a.runs == b.runs
+    same = [run.record.identity for run in a.runs] == [
+        run.record.identity for run in b.runs
+    ] and a.runs == b.runs
     remarks = [note] if note else []
     if same:
         remarks.append("the same runs on both sides")
@@ -94,7 +104,9 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
 
 def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
     tested = [item for item in found if item.p is not None]
-    by_place = dict(zip(map(id, tested), holm([item.p for item in tested if item.p is not None]), strict=True))
+    by_place = dict(
+        zip(map(id, tested), holm([item.p for item in tested if item.p is not None]), strict=True)
+    )
     return [replace(item, p_holm=by_place.get(id(item))) for item in found]
 
 
@@ -105,8 +117,16 @@ def _named(group: Group, name: str) -> list[Row]:
     """The rows that a name may mean: the whole label, else the rule among what competes, else the rule among the floors."""
     spellings = (
         [row for row in group.rows if name in (row.label, row.label.removesuffix(" (frozen)"))],
-        [row for row in group.rows if row.role != "floor" and name in (row.method.name, row.method.short)],
-        [row for row in group.rows if row.role == "floor" and f"{row.method.short}[frozen]" == name],
+        [
+            row
+            for row in group.rows
+            if row.role != "floor" and name in (row.method.name, row.method.short)
+        ],
+        [
+            row
+            for row in group.rows
+            if row.role == "floor" and f"{row.method.short}[frozen]" == name
+        ],
     )
     return next((rows for rows in spellings if rows), [])
 
@@ -126,13 +146,17 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
             for name, rows in zip((a, b), picked, strict=True):
                 if len(rows) > 1 and all(picked):
                     several = notes.listed(row.label for row in rows)
-                    raise UsageError(f"{name}: {len(rows)} methods of {results.name} have this name: {several}")
+                    raise UsageError(
+                        f"{name}: {len(rows)} methods of {results.name} have this name: {several}"
+                    )
             if all(picked):
                 found.append(_compared(f"{results.name} · {header}", picked[0][0], picked[1][0]))
     if not found:
         if unknown := [name for name in (a, b) if not any(_named(group, name) for group in judged)]:
             there = notes.listed(sorted(seen)) or "no runs"
-            raise UsageError(f"{unknown[0]}: no such folder, and no such method in these results; there are: {there}")
+            raise UsageError(
+                f"{unknown[0]}: no such folder, and no such method in these results; there are: {there}"
+            )
         raise UsageError(
             f"no recipe of these results has both {a} and {b}; there are: {notes.listed(sorted(seen)) or 'no runs'}"
         )
@@ -142,7 +166,9 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
 # ---------------------------------------------------------------------------------------------------------------- sets
 
 
-def sets(a: Sequence[SuiteResults], b: Sequence[SuiteResults]) -> tuple[list[Comparison], list[str]]:
+def sets(
+    a: Sequence[SuiteResults], b: Sequence[SuiteResults]
+) -> tuple[list[Comparison], list[str]]:
     """Every method of two sets of results that both have, and a line for each that only one has.
 
     Rows of the same recipe go together; what is left goes together by method where that is unambiguous, and says that the
@@ -174,8 +200,12 @@ def sets(a: Sequence[SuiteResults], b: Sequence[SuiteResults]) -> tuple[list[Com
         one, two = by_method[0].get(method, []), by_method[1].get(method, [])
         if len(one) == len(two) == 1:
             note = "recipes differ"
-            found.append(_compared(f"{one[0].header} | {two[0].header}", one[0].row, two[0].row, note))
+            found.append(
+                _compared(f"{one[0].header} | {two[0].header}", one[0].row, two[0].row, note)
+            )
             continue
         for name, items in (("A", one), ("B", two)):
-            alone += [f"only in {name}: {item.row.label} ({item.suite} · {item.header})" for item in items]
+            alone += [
+                f"only in {name}: {item.row.label} ({item.suite} · {item.header})" for item in items
+            ]
     return _adjusted(found), alone

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_core import epochs
-from bench_core.epochs import Epoch
 from bench_core.report.rows import N
 from bench_core.report.view import finite
-from bench_core.store import Unreadable
+from bench_core.results import epochs
+from bench_core.results.epochs import Epoch
+from bench_core.results.store import Unreadable
 
 
 @dataclass(frozen=True)

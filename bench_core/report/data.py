@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
-from bench_core.judgement import recipe
-from bench_core.record import Measurement, jsonable
+from bench_core.analysis.judge import Settings, recipe
+from bench_core.analysis.leaderboard import Group, Row, Run
+from bench_core.analysis.stats import Estimate
 from bench_core.report import escape, notes
 from bench_core.report.rows import (
     Figure,
@@ -32,15 +33,27 @@ from bench_core.report.rows import (
     seconds,
     trust,
 )
-from bench_core.stats import Estimate
-from bench_core.trust import ORDER
-from bench_core.verdict import Group, Row, Run, Settings
+from bench_core.results.hashing import jsonable
+from bench_core.results.marks import ORDER
+from bench_core.results.record import Measurement
 
 SCHEMA = "bench-leaderboard/2"
 _ESTIMATES = ("accuracy", "margin_matched_pp", "margin_bp_pp", "gamma_deep")
 _FIGURES = ("growth", "reference_n128", "seconds", "peak_memory_bytes", "forward_passes")
 CSV_COLUMNS = (
-    *("suite", "arch", "dataset", "epochs", "recipe", "rank", "tied", "method", "params", "label", "role"),
+    *(
+        "suite",
+        "arch",
+        "dataset",
+        "epochs",
+        "recipe",
+        "rank",
+        "tied",
+        "method",
+        "params",
+        "label",
+        "role",
+    ),
     *("runs", "verdict", "three_diagnostics"),
     *(f"{name}{suffix}" for name in _ESTIMATES for suffix in ("", "_half_width_95", "_std", "_n")),
     "gamma_deep_not_diagnostic",
@@ -107,7 +120,11 @@ def _row(row: Row, settings: Settings) -> dict[str, Any]:
         "runs_total": len(row.runs),
         "verdict": row.verdict,
         "three_diagnostics": row.three,
-        "floor": {"name": row.floor.name, "mean": row.floor.mean, "missing": row.floor.reason or None},
+        "floor": {
+            "name": row.floor.name,
+            "mean": row.floor.mean,
+            "missing": row.floor.reason or None,
+        },
         "margin_pp": _estimate(row.margin),
         "margin_matched_pp": _estimate(row.margin_matched),
         "margin_bp_pp": _estimate(row.margin_bp),
@@ -138,7 +155,11 @@ class Judged:
 
 def as_json(suites: Sequence[Judged]) -> str:
     """The leaderboards of all suites as one JSON document."""
-    document = {"schema": SCHEMA, "citation": notes.CITATION, "suites": [_suite(item) for item in suites]}
+    document = {
+        "schema": SCHEMA,
+        "citation": notes.CITATION,
+        "suites": [_suite(item) for item in suites],
+    }
     return escape.json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
 
 
@@ -212,5 +233,7 @@ def as_csv(suites: Sequence[Judged]) -> str:
         for row in (row for group in item.groups for row in group.rows):
             line = _flat(item.name, row, item.settings)
             values = [line[name] for name in CSV_COLUMNS]
-            writer.writerow([escape.csv_text(value) if isinstance(value, str) else value for value in values])
+            writer.writerow(
+                [escape.csv_text(value) if isinstance(value, str) else value for value in values]
+            )
     return text.getvalue()

@@ -10,7 +10,9 @@ from __future__ import annotations
 import unicodedata
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # OWASP's list, with the full-width forms that spreadsheets accept
+_FORMULA = tuple(
+    "=+-@\t\r\n＝＋－＠"
+)  # OWASP's list, with the full-width forms that spreadsheets accept
 
 _MARKDOWN = {character: "\\" + character for character in "\\`*_[]~#!"} | {
     "&": "&amp;",
@@ -64,7 +66,13 @@ def _hidden(character: str) -> bool:
 
 def _written(character: str) -> str:
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
 
 
 def plain(text: str) -> str:
@@ -80,7 +88,10 @@ def markdown(text: str) -> str:
 def latex(text: str) -> str:
     """For LaTeX text, in UTF-8. A character that plain pdflatex may not know is written as its code point."""
     return "".join(
-        _LATEX.get(character, character if known_to_latex(character) else f"{{[}}U+{ord(character):04X}{{]}}")
+        _LATEX.get(
+            character,
+            character if known_to_latex(character) else f"{{[}}U+{ord(character):04X}{{]}}",
+        )
         for character in visible(text)
     )
 

@@ -15,14 +15,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis.judge import recipe
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.errors import UsageError
-from bench_core.judgement import recipe
-from bench_core.record import RunRecord, jsonable
 from bench_core.report import escape
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.provenance import flat
 from bench_core.report.view import View, gamma_deep, state_norm, value
-from bench_core.verdict import Row, Run
+from bench_core.results.hashing import jsonable
+from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
 
@@ -32,8 +33,12 @@ def _text(item: Any) -> str:
 
 
 def _clean(line: Line) -> Line:
-    broken = [key for key, item in line.items() if isinstance(item, float) and not math.isfinite(item)]
-    return {key: None if key in broken else item for key, item in line.items()} | {"not_finite": " ".join(broken)}
+    broken = [
+        key for key, item in line.items() if isinstance(item, float) and not math.isfinite(item)
+    ]
+    return {key: None if key in broken else item for key, item in line.items()} | {
+        "not_finite": " ".join(broken)
+    }
 
 
 def _cell(found: View, row: Row, record: RunRecord) -> Line:
@@ -102,7 +107,11 @@ def epochs(found: Sequence[View]) -> Iterator[Line]:
     for seen in found:
         for _, row, run in seen.runs:
             rows = read_rows(seen.results.run_folder(run.record))
-            fixed = {key: item for key, item in _cell(seen, row, run.record).items() if not key.endswith("_params")}
+            fixed = {
+                key: item
+                for key, item in _cell(seen, row, run.record).items()
+                if not key.endswith("_params")
+            }
             for raw, point in zip(rows, curve(rows), strict=True):
                 plain = {
                     "epoch": raw.epoch,
@@ -113,7 +122,9 @@ def epochs(found: Sequence[View]) -> Iterator[Line]:
                     "learning_rate": raw.learning_rate,
                 }
                 values = {name: item.value for name, item in raw.measurements.items()}
-                yield _clean({**fixed, **plain, "state_norm": point.h, "reference_n128": point.g, **values})
+                yield _clean(
+                    {**fixed, **plain, "state_norm": point.h, "reference_n128": point.g, **values}
+                )
 
 
 TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}
@@ -149,8 +160,10 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UsageError("Parquet needs pyarrow: pip install 'bench-core[parquet]', or --format csv") from None
-    from bench_core.store import replace_file
+        raise UsageError(
+            "Parquet needs pyarrow: pip install 'bench-core[parquet]', or --format csv"
+        ) from None
+    from bench_core.results.store import replace_file
 
     columns = {column: [line.get(column) for line in lines] for column in _columns(lines)}
     table = pyarrow.table({column: _typed(cells) for column, cells in columns.items()})
@@ -163,7 +176,9 @@ def _typed(cells: list[Any]) -> list[Any]:
     """A column of one type: numbers stay numbers; where types mix, everything is text."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds <= {int, float}:
-        return [None if cell is None else float(cell) for cell in cells] if float in kinds else cells
+        return (
+            [None if cell is None else float(cell) for cell in cells] if float in kinds else cells
+        )
     if len(kinds) <= 1 and kinds <= {str, bool}:
         return cells
     return [cell if cell is None or isinstance(cell, str) else _text(cell) for cell in cells]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench_core.judgement import alignment
+from bench_core.analysis.judge import alignment
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.stats import Estimate, estimate
 from bench_core.report.rows import gamma
 from bench_core.report.view import name_of
-from bench_core.stats import Estimate, estimate
-from bench_core.verdict import Group, Row
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,34 @@ def layers(group: Group, most: int) -> list[Layers]:
 
 
 def _row(row: Row) -> Layers | None:
-    found = [(run, item) for run in row.finished if (item := alignment(run.record, run.judgement)) and item.layers]
+    found = [
+        (run, item)
+        for run in row.finished
+        if (item := alignment(run.record, run.judgement)) and item.layers
+    ]
     if not found:
         return None
     depth = max(len(item.layers) for _, item in found)
     sites = next(
-        (s for run, item in found if len(s := _sites(run.record.measurements["alignment"].details)) == depth), ()
+        (
+            s
+            for run, item in found
+            if len(s := _sites(run.record.measurements["alignment"].details)) == depth
+        ),
+        (),
     )
     made = []
     for index in range(depth):
-        values = [v for _, item in found if index < len(item.layers) and (v := item.layers[index]) is not None]
-        ratios = [v for _, item in found if index < len(item.ratio) and (v := item.ratio[index]) is not None]
+        values = [
+            v
+            for _, item in found
+            if index < len(item.layers) and (v := item.layers[index]) is not None
+        ]
+        ratios = [
+            v
+            for _, item in found
+            if index < len(item.ratio) and (v := item.ratio[index]) is not None
+        ]
         made.append(
             Layer(
                 sites[index] if sites else index,

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from bench_core.early_stop import savings
-from bench_core.judgement import NOT_IN_USE, alignment, canonical, label
+from bench_core.analysis.early_stop import savings
+from bench_core.analysis.judge import NOT_IN_USE, Settings, alignment, label
+from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.report.rows import (
     NOT_FINITE,
     OTHER,
@@ -25,8 +26,8 @@ from bench_core.report.rows import (
     trust,
     why,
 )
-from bench_core.trust import ORDER
-from bench_core.verdict import Group, Row, Settings, is_finished
+from bench_core.results.hashing import canonical
+from bench_core.results.marks import ORDER
 
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
@@ -43,7 +44,11 @@ def listed(names: Iterable[str]) -> str:
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {path: value}
-    return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}" if path else str(key)).items()}
+    return {
+        k: v
+        for key, item in value.items()
+        for k, v in _flat(item, f"{path}.{key}" if path else str(key)).items()
+    }
 
 
 def _recipe(group: Group) -> dict[str, Any]:
@@ -63,7 +68,9 @@ def headers(groups: Sequence[Group]) -> list[str]:
     recipes = [_recipe(group) for group in groups]
     keys = sorted({key for flat in recipes for key in flat})
     named = {"training.epochs", "training.stop_after"}
-    differing = [k for k in keys if k not in named and len({canonical(flat.get(k)) for flat in recipes}) > 1]
+    differing = [
+        k for k in keys if k not in named and len({canonical(flat.get(k)) for flat in recipes}) > 1
+    ]
     lines = []
     for group, flat in zip(groups, recipes, strict=True):
         cell = group.records[0].cell
@@ -72,7 +79,8 @@ def headers(groups: Sequence[Group]) -> list[str]:
             stop = flat.get("training.stop_after")
             epochs = flat["training.epochs"]
             parts.append(
-                f"{epochs} epoch{'s' * (epochs != 1)}" + (f" stopped after {stop}" if stop is not None else "")
+                f"{epochs} epoch{'s' * (epochs != 1)}"
+                + (f" stopped after {stop}" if stop is not None else "")
             )
         seeds = [str(seed) for seed in group.seeds]
         parts.append(("seed " if len(seeds) == 1 else "seeds ") + listed(seeds))
@@ -91,7 +99,9 @@ def _failures(group: Group) -> list[str]:
                 for item in broken[:3]
             ]
             rest = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
-            lines.append(f"{row.label}: {len(broken)} of {len(row.runs)} runs not done ({'; '.join(told)}{rest})")
+            lines.append(
+                f"{row.label}: {len(broken)} of {len(row.runs)} runs not done ({'; '.join(told)}{rest})"
+            )
         absent = sorted(seeds - {run.record.cell.seed for run in row.runs})
         if absent:
             lines.append(f"{row.label}: no run of seed {listed(str(seed) for seed in absent)}")
@@ -119,14 +129,23 @@ def _gathered(group: Group) -> list[str]:
             warming.append(row.label)
         if NOT_FINITE in (growth(row).note, reference(row).note):
             unbounded.append(row.label)
-    lines = [f"† Γ means nothing for {listed(names)}: {reason}" for reason, names in sorted(struck.items())]
+    lines = [
+        f"† Γ means nothing for {listed(names)}: {reason}"
+        for reason, names in sorted(struck.items())
+    ]
     if against:
         lines.append(
             f"Γ deep of {listed(against)} is under {AGAINST}: such credit points against the gradient; is its sign right?"
         )
     lines += [f"‡ Γ of {listed(warming)}: {NOT_IN_USE}"] if warming else []
-    lines += [f"{k} not diagnostic for {listed(sorted(v))}: {reason}" for (k, reason), v in sorted(silent.items())]
-    lines += [f"d not measured for {listed(sorted(names))}: {reason}" for reason, names in sorted(floors.items())]
+    lines += [
+        f"{k} not diagnostic for {listed(sorted(v))}: {reason}"
+        for (k, reason), v in sorted(silent.items())
+    ]
+    lines += [
+        f"d not measured for {listed(sorted(names))}: {reason}"
+        for reason, names in sorted(floors.items())
+    ]
     if unbounded:
         lines.append(f"A measurement of {listed(unbounded)} is not finite, and such a value fires")
     return lines
@@ -136,9 +155,17 @@ def _readouts(group: Group) -> list[str]:
     """Γ deep of the further read-outs that rules have of their credit (ep: displacement), where it means something."""
     told = []
     for row in group.rows:
-        read = [item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None]
-        for name in read[0].readouts if read and all(item.not_diagnostic is None for item in read) else ():
-            values = [v for item in read if (v := item.readouts.get(name)) is not None and v != item.deep]
+        read = [
+            item
+            for run in row.finished
+            if (item := alignment(run.record, run.judgement)) is not None
+        ]
+        for name in (
+            read[0].readouts if read and all(item.not_diagnostic is None for item in read) else ()
+        ):
+            values = [
+                v for item in read if (v := item.readouts.get(name)) is not None and v != item.deep
+            ]
             told += [f"{row.label} {name} {signed(fmean(values), 3)}"] if values else []
     return [f"Γ deep by further read-outs: {listed(told)}"] if told else []
 
@@ -154,22 +181,32 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
     parts = []
     for state in (state for state in ORDER if state in by_state):
         names = listed(f"{name} {count}" for name, count in sorted(by_state[state].items()))
-        parts.append(f"{by_state[state].total()} {state}" + (f" ({names})" if state != "posted" else ""))
+        parts.append(
+            f"{by_state[state].total()} {state}" + (f" ({names})" if state != "posted" else "")
+        )
     total = sum(map(Counter.total, by_state.values()))
     return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:
     """What must be said about the runs of one recipe."""
-    lines = [f"{row.label} walked back: {', '.join(reasons)}" for row in group.rows if (reasons := why(row, settings))]
+    lines = [
+        f"{row.label} walked back: {', '.join(reasons)}"
+        for row in group.rows
+        if (reasons := why(row, settings))
+    ]
     lines += _gathered(group) + _readouts(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")
-    floors, ceilings = ([row.label for row in group.rows if row.role == role] for role in ("floor", "ceiling"))
+    floors, ceilings = (
+        [row.label for row in group.rows if row.role == role] for role in ("floor", "ceiling")
+    )
     lines.append(f"Floors: {listed(floors) or 'none'}. Ceiling: {listed(ceilings) or 'none'}.")
     if group.set_aside:
-        lines.append(f"{group.set_aside} further records of these cells set aside: a seed counts once, its latest done")
+        lines.append(
+            f"{group.set_aside} further records of these cells set aside: a seed counts once, its latest done"
+        )
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
         lines.append("Warning: these runs did not all read the same data (different checksums)")
     return lines
@@ -179,7 +216,10 @@ def _judged_by(settings: Settings) -> str:
     depth = settings.depth_utility
     if depth.floor_value is not None:
         return f"a given accuracy of {depth.floor_value:g}"
-    words = {"matched": "the matched floor (same method, blocks frozen)", "bp": "bp with frozen blocks"}
+    words = {
+        "matched": "the matched floor (same method, blocks frozen)",
+        "bp": "bp with frozen blocks",
+    }
     return words.get(depth.floor, f"{depth.floor} with frozen blocks")
 
 
@@ -200,7 +240,9 @@ def _stopped(groups: Sequence[Group]) -> list[str]:
             half = f" ± {found.cost.half_width:.1f}" if found.cost.half_width is not None else ""
             cost = f"accuracy {signed(found.cost.mean)}{half} pp against the same cells trained to their end (n={found.cost.n})"
         name = label(found.method, peers) + (f" ({found.system})" if len(systems) > 1 else "")
-        lines.append(f"{name} ended by {found.diagnostic} after epoch {at} of {found.planned}: {spared} saved; {cost}")
+        lines.append(
+            f"{name} ended by {found.diagnostic} after epoch {at} of {found.planned}: {spared} saved; {cost}"
+        )
     return lines
 
 
@@ -215,7 +257,9 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
         " blocks) are percentage points,"
         " paired by seed where both have finished the same seeds, else without interval.",
     ]
-    medians = [name for key, name in (("growth", "growth (a)"), ("reference", "‖g_L‖ (b)")) if key in shown]
+    medians = [
+        name for key, name in (("growth", "growth (a)"), ("reference", "‖g_L‖ (b)")) if key in shown
+    ]
     if medians:
         at = f"; ‖g_L‖ is per sample, divided by N={N}" if "reference" in shown else ""
         lines.append(f"{' and '.join(medians)}: median over finished runs{at}")

@@ -25,17 +25,18 @@ import jinja2
 from markupsafe import Markup
 
 from bench_core import __version__
-from bench_core.claims import Outcome
-from bench_core.record import RunRecord
+from bench_core.analysis.claims import Outcome
+from bench_core.analysis.gather import SuiteResults, claims_of
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import claimed, escape, figures, notes
+from bench_core.report.figures.drawing import Figure
 from bench_core.report.layers import layers
 from bench_core.report.provenance import Provenance, provenance
 from bench_core.report.rows import OTHER, PASSPORT, compact, fraction, passport, signed
 from bench_core.report.tables import COLUMNS, NONE
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
-from bench_core.results import SuiteResults, claims_of
-from bench_core.verdict import Row, Run
+from bench_core.results.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 2000  # rows of the verdict table of one page
@@ -72,7 +73,9 @@ def _read(letter: str, number: float | None) -> str:
         return NONE
     if not math.isfinite(number):
         return "not finite"
-    return signed(number) if letter == "d" else compact(number) if letter != "c" else f"{number:.3f}"
+    return (
+        signed(number) if letter == "d" else compact(number) if letter != "c" else f"{number:.3f}"
+    )
 
 
 def shown_accuracy(record: RunRecord) -> str:
@@ -109,14 +112,18 @@ def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
 class Drawn:
     """A figure in the page: the ids of its panels, and their specs as they stand in script elements."""
 
-    figure: figures.Figure
+    figure: Figure
     ids: tuple[str, ...]
     specs: tuple[Markup, ...]
 
 
 def script_json(data: Any) -> Markup:
     """JSON for a script element: nothing in it can end the element, and no invisible character survives."""
-    return Markup(escape.json_text(json.dumps(data, separators=(",", ":"), allow_nan=False)).replace("<", "\\u003c"))
+    return Markup(
+        escape.json_text(json.dumps(data, separators=(",", ":"), allow_nan=False)).replace(
+            "<", "\\u003c"
+        )
+    )
 
 
 def _figures(found: View, prefix: str) -> dict[int | None, list[Drawn]]:
@@ -143,7 +150,9 @@ def _passports(found: View) -> list[dict[str, Any]]:
             {
                 "method": name_of(row),
                 "flags": [name in flags for name in PASSPORT],
-                "other": ", ".join(sorted(escape.visible(name) for name in flags - PASSPORT.keys())),
+                "other": ", ".join(
+                    sorted(escape.visible(name) for name in flags - PASSPORT.keys())
+                ),
                 "codes": passport(row) or "not declared",
                 "told": told,
             },
@@ -172,7 +181,9 @@ class Section:
 
 def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
     many = len(found.groups) > 1
-    verdicts = [_verdict(found.headers[k] if many else "", row, run) for k, row, run in found.runs[:most]]
+    verdicts = [
+        _verdict(found.headers[k] if many else "", row, run) for k, row, run in found.runs[:most]
+    ]
     counts: dict[str, int] = {}
     for _, _, run in found.runs:
         counts[run.judgement.kind] = counts.get(run.judgement.kind, 0) + 1
@@ -186,7 +197,9 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
         provenance=provenance(found, most),
         passports=_passports(found),
         firings={
-            k: table for k, group in enumerate(found.groups[:MOST_RECIPES]) if (table := firing_table(found, group))
+            k: table
+            for k, group in enumerate(found.groups[:MOST_RECIPES])
+            if (table := firing_table(found, group))
         },
         sensitivity=sensitivity_table(found),
         utility=utility_table(found),
@@ -203,7 +216,9 @@ def environment() -> jinja2.Environment:
     """Templates with autoescape; every string that they print has its invisible characters written out."""
 
     def finalize(item: Any) -> Any:
-        return escape.visible(item) if isinstance(item, str) and not isinstance(item, Markup) else item
+        return (
+            escape.visible(item) if isinstance(item, str) and not isinstance(item, Markup) else item
+        )
 
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -257,7 +272,9 @@ def policy(scripts: Sequence[str]) -> str:
 
 def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
     """The report of all suites as HTML."""
-    with ThreadPoolExecutor(1) as beside:  # the bundler works outside Python's lock: build the figures meanwhile
+    with ThreadPoolExecutor(
+        1
+    ) as beside:  # the bundler works outside Python's lock: build the figures meanwhile
         bundled: Future[str] = beside.submit(library)
         views = [view(found) for found in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)
@@ -272,5 +289,10 @@ def rendered(name: str, scripts: list[str], **context: Any) -> str:
     return (
         environment()
         .get_template(name)
-        .render(scripts=[Markup(text) for text in scripts], policy=policy(scripts), style=asset("page.css"), **context)
+        .render(
+            scripts=[Markup(text) for text in scripts],
+            policy=policy(scripts),
+            style=asset("page.css"),
+            **context,
+        )
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from bench_core.judgement import canonical
-from bench_core.record import RunRecord
 from bench_core.report.view import View, name_of
+from bench_core.results.hashing import canonical
+from bench_core.results.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Nested values by dotted path."""
     if not isinstance(value, dict):
         return {path: value}
-    return {k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()}
+    return {
+        k: v
+        for key, item in value.items()
+        for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()
+    }
 
 
 def provenance(found: View, most: int) -> Provenance:
@@ -86,18 +90,27 @@ def suite_of(record: RunRecord) -> str:
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})
     measured = {
-        name.rpartition("/")[2]: {"name": name, **({} if threshold is None else {"threshold": threshold})}
+        name.rpartition("/")[2]: {
+            "name": name,
+            **({} if threshold is None else {"threshold": threshold}),
+        }
         for name, threshold in stops.items()
     }
     suite = {
         "name": record.suite,
-        **{part: {"name": cell[part]["name"], **cell[part]["params"]} for part in ("arch", "dataset")},
+        **{
+            part: {"name": cell[part]["name"], **cell[part]["params"]}
+            for part in ("arch", "dataset")
+        },
         "methods": [{"name": cell["method"]["name"], **cell["method"]["params"]}],
         "seeds": [cell["seed"]],
         "floors": False,
         "data": cell["data"],
         "training": training,
-        "diagnostics": [measured.get(name, name) for name in record.measurements] or [*measured.values()],
+        "diagnostics": [measured.get(name, name) for name in record.measurements]
+        or [*measured.values()],
         "stop_when": list(stops),
     }
-    return yaml.safe_dump({key: value for key, value in suite.items() if value != []}, sort_keys=False)
+    return yaml.safe_dump(
+        {key: value for key, value in suite.items() if value != []}, sort_keys=False
+    )

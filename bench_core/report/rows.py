@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench_core.judgement import AT_FLOOR, alignment, judged, threshold_of
-from bench_core.record import Measurement
-from bench_core.stats import Estimate, estimate
-from bench_core.verdict import Group, Row, Run, Settings
+from bench_core.analysis.judge import AT_FLOOR, Settings, alignment, judged, threshold_of
+from bench_core.analysis.leaderboard import Group, Row, Run
+from bench_core.analysis.stats import Estimate, estimate
+from bench_core.results.record import Measurement
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -76,13 +76,19 @@ class Gamma:
 
 def gamma(row: Row) -> Gamma:
     """One run whose reference lies at the floor strikes the mean: part of it would be rounding."""
-    found = [item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None]
+    found = [
+        item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None
+    ]
     values = [item.deep for item in found if item.deep is not None]
     reasons = [item.not_diagnostic for item in found if item.not_diagnostic is not None]
     reason = None
     if reasons:
         first = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
-        reason = first if len(reasons) == len(found) else f"{first} in {len(reasons)} of {len(found)} runs"
+        reason = (
+            first
+            if len(reasons) == len(found)
+            else f"{first} in {len(reasons)} of {len(found)} runs"
+        )
     return Gamma(estimate(values) if values else None, reason, all(item.in_use for item in found))
 
 
@@ -101,13 +107,15 @@ def by_passport(group: Group) -> Group:
 
     def key(row: Row) -> tuple[int, str]:
         codes = passport(row)
-        return (0 if codes == "local" else len(codes.split()) if codes else len(PASSPORT) + 1), codes
+        return (
+            0 if codes == "local" else len(codes.split()) if codes else len(PASSPORT) + 1
+        ), codes
 
     return replace(group, rows=tuple(sorted(group.rows, key=key)))
 
 
 def trust(run: Run, settings: Settings) -> str:
-    """posted, checked, replicated or disputed (`bench_core.trust`)."""
+    """posted, checked, replicated or disputed (`bench_core.results.marks`)."""
     return settings.trust.get(run.record.checksum or "", "posted")
 
 
@@ -154,19 +162,31 @@ def _beyond(value: float, limit: float) -> str:
     return _apart(value, limit, [compact(value), f"{value:.6g}", repr(value)])
 
 
-def _why(row: Row, letter: str, name: str, item: Measurement, value: float | None, limit: float) -> str:
+def _why(
+    row: Row, letter: str, name: str, item: Measurement, value: float | None, limit: float
+) -> str:
     """One fired diagnostic in words; value None stands for a measurement that was not finite."""
-    small = _apart(value / N, limit / N, [f"{value / N:.1e}", f"{value / N:.4e}", repr(value / N)]) if value else "0"
+    small = (
+        _apart(value / N, limit / N, [f"{value / N:.1e}", f"{value / N:.4e}", repr(value / N)])
+        if value
+        else "0"
+    )
     if item.across:
         floor = {"matched": "their frozen twins"}.get(row.floor.kind, row.floor.name)
         if row.floor.kind == "literal" and row.floor.mean is not None:
             floor = f"the given floor of {fraction(row.floor.mean)}"
         points = "by a margin that is not finite" if value is None else ""
         if value is not None:
-            points = f"{_apart(value, limit, [signed(value), signed(value, 2), signed(value, 6)])} pp"
+            points = (
+                f"{_apart(value, limit, [signed(value), signed(value, 2), signed(value, 6)])} pp"
+            )
         return f"blocks help {points} over {floor} (needs {limit})"
     if letter == "a":
-        stream = "residual stream" if row.runs[0].record.cell.arch.params.get("residual") is True else "hidden state"
+        stream = (
+            "residual stream"
+            if row.runs[0].record.cell.arch.params.get("residual") is True
+            else "hidden state"
+        )
         times = "without bound" if value is None else f"{_beyond(value, limit)}x"
         return f"{stream} grows {times} in one block (limit {limit:g}x)"
     if letter == "b":
@@ -192,11 +212,15 @@ def why(row: Row, settings: Settings) -> list[str]:
         runs = fired[letter]
         name, item = judged(runs[0].record.measurements)[letter]
         if item.across:
-            margins = [m for run in runs if (m := run.judgement.margin) is not None and math.isfinite(m)]
+            margins = [
+                m for run in runs if (m := run.judgement.margin) is not None and math.isfinite(m)
+            ]
             value = sum(margins) / len(margins) if margins else None
         else:
             value = over_runs(_values(runs, letter)).value
         limit = threshold_of(name, item, settings.thresholds)
         text = _why(row, letter, name, item, value, 0.0 if limit is None else limit)
-        lines.append(text if len(runs) == len(row.runs) else f"{text} in {len(runs)} of {len(row.runs)} runs")
+        lines.append(
+            text if len(runs) == len(row.runs) else f"{text} in {len(runs)} of {len(row.runs)} runs"
+        )
     return lines

@@ -7,18 +7,17 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench_core.judgement import (
+from bench_core.analysis.judge import (
     AT_FLOOR,
     CORE_DEFAULTS,
     NOT_IN_USE,
     OF_REFERENCE,
     alignment,
-    canonical,
     judged,
     letter_order,
     threshold_of,
 )
-from bench_core.record import jsonable
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report.compared import limits, wrapped
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.escape import plain
@@ -26,7 +25,7 @@ from bench_core.report.provenance import flat
 from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
 from bench_core.report.tables import NONE
 from bench_core.report.view import View, finite, plural, state, value
-from bench_core.verdict import Row, Run
+from bench_core.results.hashing import canonical, jsonable
 
 SHOWN = 12  # epochs of a long curve
 
@@ -42,13 +41,21 @@ def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
 
 def _diagnostics(found: View, run: Run, width: int | None) -> str:
     rows = []
-    for letter, (name, item) in sorted(judged(run.record.measurements).items(), key=lambda pair: letter_order(pair[0])):
+    for letter, (name, item) in sorted(
+        judged(run.record.measurements).items(), key=lambda pair: letter_order(pair[0])
+    ):
         limit = threshold_of(name, item, found.settings.thresholds)
         number = value(run, letter)
         if letter == "d":
             shown = NONE if number is None else f"{signed(number, 2)} pp"
         else:
-            shown = NONE if number is None else compact(number) if abs(number) < float("inf") else "not finite"
+            shown = (
+                NONE
+                if number is None
+                else compact(number)
+                if abs(number) < float("inf")
+                else "not finite"
+            )
         bound = (
             NONE
             if limit is None
@@ -70,10 +77,17 @@ def _alignment(run: Run) -> list[str]:
     if found.not_diagnostic:
         return [f"Γ by layer  means nothing ({found.not_diagnostic}); was: {shown}"]
     lines = [f"Γ by layer  {shown}   deep {deep}" + ("" if found.in_use else f"   ({NOT_IN_USE})")]
-    lines += [f"Γ library   {_layers(found.library)}   (norms clamped at 1e-8)"] if found.library else []
-    lines += [f"‖a_l‖/‖g_l‖ {'  '.join(NONE if layer is None else compact(layer) for layer in found.ratio)}"]
+    lines += (
+        [f"Γ library   {_layers(found.library)}   (norms clamped at 1e-8)"] if found.library else []
+    )
+    lines += [
+        f"‖a_l‖/‖g_l‖ {'  '.join(NONE if layer is None else compact(layer) for layer in found.ratio)}"
+    ]
     details = run.record.measurements["alignment"].details
-    return lines + [f"Γ of {name}  {_layers(map(finite, details[name + '_unclamped']))}" for name in found.readouts]
+    return lines + [
+        f"Γ of {name}  {_layers(map(finite, details[name + '_unclamped']))}"
+        for name in found.readouts
+    ]
 
 
 def _layers(values: Iterable[float | None]) -> str:
@@ -86,12 +100,18 @@ def _distance(run: Run) -> list[str]:
         return []
     if item.not_diagnostic:
         return [f"d_BP        not measured: {item.not_diagnostic}"]
-    return ["d_BP by layer " + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))]
+    return [
+        "d_BP by layer "
+        + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))
+    ]
 
 
 def _further(run: Run, width: int | None) -> str:
     """What was measured beside verdicts, Γ and d_BP: a number that means nothing never stands alone."""
-    told = {name for name, _ in judged(run.record.measurements).values()} | {"alignment", "state_distance"}
+    told = {name for name, _ in judged(run.record.measurements).values()} | {
+        "alignment",
+        "state_distance",
+    }
     rows = []
     for name, item in sorted(run.record.measurements.items()):
         if name in told:
@@ -101,12 +121,18 @@ def _further(run: Run, width: int | None) -> str:
         layers = item.details.get("layers")
         numbers = [finite(layer) for layer in layers] if isinstance(layers, list) else []
         by_layer = "  ".join(NONE if layer is None else compact(layer) for layer in numbers)
-        deep, mean, std = (finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std"))
-        if deep is not None and mean is not None and std is not None:  # the value counts deviations of a null
+        deep, mean, std = (
+            finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std")
+        )
+        if (
+            deep is not None and mean is not None and std is not None
+        ):  # the value counts deviations of a null
             by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
             inside = item.details.get("flagged")
             by_layer += f"; inside the null: layer {', '.join(map(str, inside))}" if inside else ""
-        why = AT_FLOOR if name in OF_REFERENCE and "b" in run.judgement.fired else item.not_diagnostic
+        why = (
+            AT_FLOOR if name in OF_REFERENCE and "b" in run.judgement.fired else item.not_diagnostic
+        )
         rows.append([name, shown, f"not diagnostic: {why}" if why else by_layer])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 
@@ -137,10 +163,15 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         for key, item in record.cell.method.params.items()
         if key not in CORE_DEFAULTS or canonical(item) != canonical(CORE_DEFAULTS[key])
     }
-    accuracy = NONE if record.status != "done" or record.accuracy is None else fraction(record.accuracy)
+    accuracy = (
+        NONE if record.status != "done" or record.accuracy is None else fraction(record.accuracy)
+    )
     margins = ", ".join(
         f"{signed(margin, 2)} pp over {name}"
-        for margin, name in ((judgement.margin_matched, "its matched floor"), (judgement.margin_bp, "the bp floor"))
+        for margin, name in (
+            (judgement.margin_matched, "its matched floor"),
+            (judgement.margin_bp, "the bp floor"),
+        )
         if margin is not None
     )
     used = [words for name, (_, words) in PASSPORT.items() if record.passport.get(name)]
@@ -151,7 +182,8 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
         f"verdict     {judgement.text}",
-        f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}" + (f" ({margins})" if margins else ""),
+        f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
+        + (f" ({margins})" if margins else ""),
         *_alignment(run),
         *_distance(run),
     ]

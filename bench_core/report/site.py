@@ -20,15 +20,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from bench_core.record import ComponentRef
+from bench_core.analysis.gather import SuiteResults, together
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import page
 from bench_core.report.cite import entry_of, fields
 from bench_core.report.escape import visible
 from bench_core.report.rows import PASSPORT
 from bench_core.report.view import View, view
-from bench_core.results import SuiteResults, together
-from bench_core.store import replace_file, writing
-from bench_core.verdict import Row, Run
+from bench_core.results.record import ComponentRef
+from bench_core.results.store import replace_file, writing
 
 MANIFEST = "site.json"
 PAGE = re.compile(r"(suite|method)-[a-z0-9][a-z0-9_.-]{0,120}\.html")
@@ -81,7 +81,9 @@ def _rules(views: Sequence[View], known: Known) -> list[Rule]:
         for header, group in zip(seen.headers, seen.groups, strict=True):
             for row in group.rows:
                 refs[row.method.name] = row.method
-                entries[row.method.name].append(Entry(seen.name, slug("suite", seen.results.name), header, row))
+                entries[row.method.name].append(
+                    Entry(seen.name, slug("suite", seen.results.name), header, row)
+                )
     rules = []
     for name in sorted(refs):
         runs = tuple((entry, run) for entry in entries[name] for run in entry.row.runs)
@@ -101,7 +103,9 @@ def _rules(views: Sequence[View], known: Known) -> list[Rule]:
     return rules
 
 
-def pages(suites: Sequence[SuiteResults], known: Known, troubles: Sequence[str] = ()) -> dict[str, str]:
+def pages(
+    suites: Sequence[SuiteResults], known: Known, troubles: Sequence[str] = ()
+) -> dict[str, str]:
     """File name → HTML."""
     views = [view(found) for found in together(suites)]
     script = str(page.asset("page.js"))
@@ -110,7 +114,9 @@ def pages(suites: Sequence[SuiteResults], known: Known, troubles: Sequence[str] 
         "suites": [(seen, slug("suite", seen.results.name), tally(seen)) for seen in views],
         "rules": rules,
     }
-    made = {"index.html": page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)}
+    made = {
+        "index.html": page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
+    }
     links = {rule.name: rule.link for rule in rules}
     for seen in views:
         section = page.section(seen, 0)
@@ -129,7 +135,9 @@ def tally(seen: View) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def build(suites: Sequence[SuiteResults], known: Known, output: Path, troubles: Sequence[str] = ()) -> list[Path]:
+def build(
+    suites: Sequence[SuiteResults], known: Known, output: Path, troubles: Sequence[str] = ()
+) -> list[Path]:
     """Write the site; pages of an earlier build that it no longer has are removed. Returns the files."""
     made = pages(suites, known, troubles)
     with writing(output):

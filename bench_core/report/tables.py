@@ -23,7 +23,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from bench_core.record import RunRecord
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import BP, Settings
+from bench_core.analysis.leaderboard import Group, Row, judge_all
+from bench_core.analysis.stats import Estimate
 from bench_core.report import escape, notes
 from bench_core.report.data import Judged, as_csv, as_json
 from bench_core.report.rows import (
@@ -40,9 +43,7 @@ from bench_core.report.rows import (
     seconds,
     signed,
 )
-from bench_core.results import SuiteResults
-from bench_core.stats import Estimate
-from bench_core.verdict import BP, Group, Row, Settings, judge_all
+from bench_core.results.record import RunRecord
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv", "json")
@@ -97,7 +98,11 @@ def _matched(row: Row, interval: bool = True) -> Cell:
 
 
 def _bp(row: Row, interval: bool = True) -> Cell:
-    return Cell(NONE) if row.role == "floor" and row.method.name == BP else _points(row.margin_bp, interval)
+    return (
+        Cell(NONE)
+        if row.role == "floor" and row.method.name == BP
+        else _points(row.margin_bp, interval)
+    )
 
 
 def _gamma(row: Row, interval: bool = True) -> Cell:
@@ -110,7 +115,9 @@ def _gamma(row: Row, interval: bool = True) -> Cell:
     return Cell(shown + error + ("" if found.in_use else " ‡"), struck=bool(found.not_diagnostic))
 
 
-def _figure(get: Callable[[Row], Figure], show: Callable[[float], str] = compact) -> Callable[[Row], Cell]:
+def _figure(
+    get: Callable[[Row], Figure], show: Callable[[float], str] = compact
+) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         figure = get(row)
         return Cell((figure.note or NONE) if figure.value is None else show(figure.value))
@@ -136,14 +143,21 @@ COLUMNS = (
     Column("passes", "passes", True, _figure(passes)),
 )
 _SHORT_HEADERS = {"matched": "Δ pp", "bp": "Δ bp"}
-_BARE = {"matched": _matched, "bp": _bp, "gamma": _gamma}  # neither a terminal nor a page has room for their intervals
+_BARE = {
+    "matched": _matched,
+    "bp": _bp,
+    "gamma": _gamma,
+}  # neither a terminal nor a page has room for their intervals
 _DROPPED = ("memory", "passes", "seconds", "three")  # before texts are shortened
 _PAGE = 105  # characters of \scriptsize in a line of an article
 _DROPPED_LATER = ("growth", "reference", "gamma", "passport", "bp")
 
 
 def leaderboard(
-    records: Sequence[RunRecord], settings: Settings | None = None, format: Format = "table", width: int | None = 80
+    records: Sequence[RunRecord],
+    settings: Settings | None = None,
+    format: Format = "table",
+    width: int | None = 80,
 ) -> str:
     """The leaderboard of all records, one table per recipe, as text that ends with a newline.
 
@@ -154,24 +168,36 @@ def leaderboard(
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     return _written(
-        [Judged(records[0].suite if records else "", judge_all(records, settings), settings)], format, width
+        [Judged(records[0].suite if records else "", judge_all(records, settings), settings)],
+        format,
+        width,
     )
 
 
 def leaderboards(
-    suites: Sequence[SuiteResults], format: Format = "table", width: int | None = 80, passports: bool = False
+    suites: Sequence[SuiteResults],
+    format: Format = "table",
+    width: int | None = 80,
+    passports: bool = False,
 ) -> str:
     """The same for several suites: one document in CSV and JSON, one leaderboard after the other elsewhere.
 
     passports  rows with equal passports stand together; in a terminal the column that says them goes last
     """
-    judged = [Judged(found.name, judge_all(found.records, found.settings), found.settings) for found in suites]
+    judged = [
+        Judged(found.name, judge_all(found.records, found.settings), found.settings)
+        for found in suites
+    ]
     if passports:
-        judged = [replace(item, groups=[by_passport(group) for group in item.groups]) for item in judged]
+        judged = [
+            replace(item, groups=[by_passport(group) for group in item.groups]) for item in judged
+        ]
     return _written(judged, format, width, passports)
 
 
-def _written(suites: Sequence[Judged], format: Format, width: int | None, passports: bool = False) -> str:
+def _written(
+    suites: Sequence[Judged], format: Format, width: int | None, passports: bool = False
+) -> str:
     if format == "csv":
         return as_csv(suites)
     if format == "json":
@@ -189,7 +215,9 @@ def _written(suites: Sequence[Judged], format: Format, width: int | None, passpo
 # ------------------------------------------------------------------------------------------------------------ terminal
 
 
-def _tabulate(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str, headers: Sequence[str]) -> str:
+def _tabulate(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str, headers: Sequence[str]
+) -> str:
     from tabulate import tabulate
 
     align = ["right" if column.right else "left" for column in columns]
@@ -200,7 +228,9 @@ def _tabulate(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: 
 def _short(verdict: str) -> str:
     """`walked back 3/3 (a 3, b 3)` → `walked back 3/3 a3 b3`; reasons of the undetermined stand below the table."""
     verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
-    return re.sub(r" \(([^()]*)\)", lambda found: " " + re.sub(r" (\d+),?", r"\1", found[1]), verdict)
+    return re.sub(
+        r" \(([^()]*)\)", lambda found: " " + re.sub(r" (\d+),?", r"\1", found[1]), verdict
+    )
 
 
 def _cut(text: str, limit: int, mark: str = "") -> str:
@@ -225,7 +255,10 @@ def _cells(group: Group, columns: Sequence[Column]) -> list[list[str]]:
 
 def _wide(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
     """Widths as tabulate sets them: a header takes two more than its length."""
-    return [max([len(column.header) + 2] + [len(line[i]) for line in cells]) for i, column in enumerate(columns)]
+    return [
+        max([len(column.header) + 2] + [len(line[i]) for line in cells])
+        for i, column in enumerate(columns)
+    ]
 
 
 def _bare_names(group: Group) -> dict[str, str]:
@@ -233,10 +266,16 @@ def _bare_names(group: Group) -> dict[str, str]:
     refs = {row.method.name: row.method for row in group.rows}
     bare = {name: name.rpartition("/")[2] for name in refs}
     count = Counter(bare.values())
-    return {name: text for name, text in bare.items() if text and refs[name].short != text and count[text] == 1}
+    return {
+        name: text
+        for name, text in bare.items()
+        if text and refs[name].short != text and count[text] == 1
+    }
 
 
-def _fit(group: Group, width: int | None, passports: bool) -> tuple[list[Column], list[list[str]], list[str]]:
+def _fit(
+    group: Group, width: int | None, passports: bool
+) -> tuple[list[Column], list[list[str]], list[str]]:
     """Columns and cells that fit, and a legend of what had to be cut."""
     columns = list(COLUMNS)
     cells = _cells(group, columns)
@@ -288,10 +327,19 @@ def _fit(group: Group, width: int | None, passports: bool) -> tuple[list[Column]
     if not too_wide():
         return columns, cells, legend
     widths = _wide(columns, cells)
-    room = width - 2 * (len(columns) - 1) - sum(w for i, w in enumerate(widths) if i not in (1, verdict))
-    label = min(widths[1], max(room - widths[verdict], room // 2))  # the headers need 8 and 9 of at least 17
+    room = (
+        width
+        - 2 * (len(columns) - 1)
+        - sum(w for i, w in enumerate(widths) if i not in (1, verdict))
+    )
+    label = min(
+        widths[1], max(room - widths[verdict], room // 2)
+    )  # the headers need 8 and 9 of at least 17
     for number, (line, row) in enumerate(zip(cells, group.rows, strict=True), start=1):
-        for index, limit, full in ((1, label, line[1]), (verdict, room - label, escape.plain(row.verdict))):
+        for index, limit, full in (
+            (1, label, line[1]),
+            (verdict, room - label, escape.plain(row.verdict)),
+        ):
             short = _cut(line[index], limit, str(number) if index == 1 else "")
             if short != line[index]:
                 legend.append(f"{short} = {full}" if index == 1 else f"{line[1]}: {full}")
@@ -319,8 +367,14 @@ def _table(groups: Sequence[Group], settings: Settings, width: int | None, passp
         below = "\n".join(_wrapped(line, width) for line in legend + lines)
         blocks.append(f"{_wrapped(escape.plain(header), width)}\n\n{table}\n\n{below}")
     left_out = [column.header for column in COLUMNS if column.key not in shown]
-    said = [f"No room at this width for {', '.join(left_out)}: --format markdown has all columns"] if left_out else []
-    last = [_wrapped(escape.plain(line), width) for line in said + notes.of_all(groups, settings, shown)]
+    said = (
+        [f"No room at this width for {', '.join(left_out)}: --format markdown has all columns"]
+        if left_out
+        else []
+    )
+    last = [
+        _wrapped(escape.plain(line), width) for line in said + notes.of_all(groups, settings, shown)
+    ]
     return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
 
 
@@ -338,10 +392,15 @@ def _markdown(groups: Sequence[Group], settings: Settings) -> str:
     blocks = [f"## {escape.markdown(settings.title)}"] if settings.title else []
     for header, group in zip(notes.headers(groups), groups, strict=True):
         cells = [[_struck(column.cell(row)) for column in COLUMNS] for row in group.rows]
-        table = _tabulate(COLUMNS, cells, "pipe", [escape.markdown(column.header) for column in COLUMNS])
+        table = _tabulate(
+            COLUMNS, cells, "pipe", [escape.markdown(column.header) for column in COLUMNS]
+        )
         lines = [f"- {escape.markdown(line)}" for line in notes.of_group(group, settings)]
         blocks += [f"**{escape.markdown(header)}**", table, "\n".join(lines)]
-    last = [f"- {escape.markdown(line)}" for line in notes.of_all(groups, settings, (c.key for c in COLUMNS))]
+    last = [
+        f"- {escape.markdown(line)}"
+        for line in notes.of_all(groups, settings, (c.key for c in COLUMNS))
+    ]
     return "\n\n".join([*blocks, "\n".join(last)]) + "\n"
 
 
@@ -361,10 +420,23 @@ def _latex(groups: Sequence[Group], settings: Settings) -> str:
         heads = " & ".join(escape.latex(column.header) for column in columns)
         caption = escape.latex(f"{settings.title}: {header}" if settings.title else header)
         rows = [" & ".join(map(_latex_cell, columns, line)) + r" \\" for line in cells]
-        said = notes.of_group(group, settings) + notes.of_all(groups, settings, [column.key for column in columns])
+        said = notes.of_group(group, settings) + notes.of_all(
+            groups, settings, [column.key for column in columns]
+        )
         lines = [rf"{escape.latex(line)}\par" for line in legend + said]
-        parts = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{2pt}", rf"\caption{{{caption}}}"]
-        parts += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", heads + r" \\", r"\midrule", *rows, r"\bottomrule"]
+        parts = [
+            r"\begin{table}",
+            r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
+            rf"\caption{{{caption}}}",
+        ]
+        parts += [
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            heads + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+        ]
         parts += [r"\end{tabular}", r"\par\medskip\raggedright", *lines, r"\end{table}"]
         blocks.append("\n".join(parts))
     return "\n\n".join(blocks) + "\n"

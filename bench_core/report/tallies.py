@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_core import temporal, utility
+from bench_core.analysis import first_firing, utility
+from bench_core.analysis.leaderboard import Group
+from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.curves import read_rows
 from bench_core.report.figures.bands import in_words, unit
 from bench_core.report.rows import compact, signed
 from bench_core.report.tables import NONE
 from bench_core.report.view import View, competing, name_of
-from bench_core.sensitivity import Sensitivity
-from bench_core.verdict import Group
 
 MOST_SHOWN = 400  # methods in the table of strategies
 MOST_ROWS = 40  # methods of a recipe whose epochs are read
@@ -28,7 +28,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def _epochs(found: dict[int, temporal.Firing], seeds: Sequence[int]) -> str:
+def _epochs(found: dict[int, first_firing.Firing], seeds: Sequence[int]) -> str:
     """First firing by seed: `8 / 11 / never`; once where all seeds agree."""
     words = []
     for seed in seeds:
@@ -46,20 +46,42 @@ def firing_table(found: View, group: Group) -> Table | None:
     """When each diagnostic fired first, by seed, and what stopping there would have saved."""
     rows = []
     for row in competing(group)[:MOST_ROWS]:
-        epochs = {run.record.identity: read_rows(found.results.run_folder(run.record)) for run in row.runs}
+        epochs = {
+            run.record.identity: read_rows(found.results.run_folder(run.record)) for run in row.runs
+        }
         lengths = {run.record.cell.seed: len(epochs[run.record.identity]) - 1 for run in row.runs}
-        for key, by_seed in temporal.of_row(row, epochs, found.settings).items():
+        for key, by_seed in first_firing.of_row(row, epochs, found.settings).items():
             fired = {seed: item for seed, item in by_seed.items() if item.epoch is not None}
             saved = cost = NONE
             if fired:
-                share = sum(item.epochs_saved or 0 for item in fired.values()) / sum(lengths[seed] for seed in fired)
+                share = sum(item.epochs_saved or 0 for item in fired.values()) / sum(
+                    lengths[seed] for seed in fired
+                )
                 saved = f"{100 * share:.0f} %"
-                changes = [c for i in fired.values() if (c := i.accuracy_change) is not None and math.isfinite(c)]
+                changes = [
+                    c
+                    for i in fired.values()
+                    if (c := i.accuracy_change) is not None and math.isfinite(c)
+                ]
                 cost = f"{signed(sum(changes) / len(changes))} pp" if changes else NONE
-            rows.append((name_of(row), key.replace("@", " at N = "), _epochs(by_seed, list(lengths)), saved, cost))
+            rows.append(
+                (
+                    name_of(row),
+                    key.replace("@", " at N = "),
+                    _epochs(by_seed, list(lengths)),
+                    saved,
+                    cost,
+                )
+            )
     if not rows:
         return None
-    heads = ("method", "diagnostic", "first fires at epoch", "epochs saved by stopping there", "accuracy change since")
+    heads = (
+        "method",
+        "diagnostic",
+        "first fires at epoch",
+        "epochs saved by stopping there",
+        "accuracy change since",
+    )
     caption = "Epoch of the first firing, seed by seed where they differ; savings and changes are means over the runs that fired."
     return Table(caption, heads, tuple(rows))
 
@@ -71,7 +93,11 @@ def _gap(item: Sensitivity) -> str:
         return "they overlap"
     if item.gap.ratio is not None and item.letter in ("a", "b"):
         return f"{item.gap.ratio:.3g}x"
-    return "without bound" if math.isinf(item.gap.difference) else f"{item.gap.difference / unit(item.letter):.3g}"
+    return (
+        "without bound"
+        if math.isinf(item.gap.difference)
+        else f"{item.gap.difference / unit(item.letter):.3g}"
+    )
 
 
 def sensitivity_table(found: View) -> Table | None:
@@ -100,7 +126,9 @@ def utility_table(found: View) -> Table | None:
     for number, group in enumerate(found.groups):
         for item in utility.of_group(group)[0]:
             name = f"{item.label} ({found.headers[number]})" if many else item.label
-            rows.append((name, str(item.n), *(str(item.walked_back[key]) for key in utility.STRATEGIES)))
+            rows.append(
+                (name, str(item.n), *(str(item.walked_back[key]) for key in utility.STRATEGIES))
+            )
     if not rows:
         return None
     rows = rows[:MOST_SHOWN]
@@ -108,4 +136,6 @@ def utility_table(found: View) -> Table | None:
     rows.append(("all", str(total.n), *(str(total.walked_back[key]) for key in utility.STRATEGIES)))
     said = "; ".join(f"{key} {words}" for key, words in utility.WORDS.items())
     heads = ("method", "runs", *utility.STRATEGIES)
-    return Table(f"Finished runs that each way of reporting walks back: {said}.", heads, tuple(rows))
+    return Table(
+        f"Finished runs that each way of reporting walks back: {said}.", heads, tuple(rows)
+    )

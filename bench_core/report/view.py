@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from bench_core.judgement import Settings, alignment, judged, threshold_of
-from bench_core.record import RunRecord
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import Settings, alignment, judged, threshold_of
+from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
+from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import notes
 from bench_core.report.escape import visible
 from bench_core.report.rows import N
-from bench_core.results import SuiteResults
-from bench_core.sensitivity import Sensitivity, sensitivities
-from bench_core.verdict import Group, Row, Run, judge_all
+from bench_core.results.record import RunRecord
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = ("healthy", "fired", "not judged")
@@ -45,7 +45,12 @@ class View:
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
         """Every run that counts with the number of its recipe and its row."""
-        return tuple((k, row, run) for k, group in enumerate(self.groups) for row in group.rows for run in row.runs)
+        return tuple(
+            (k, row, run)
+            for k, group in enumerate(self.groups)
+            for row in group.rows
+            for run in row.runs
+        )
 
 
 def view(results: SuiteResults) -> View:
@@ -82,7 +87,11 @@ def state(run: Run, letter: str) -> State:
     if letter in judgement.fired:
         return "fired"
     quiet = letter in judgement.missing or letter in dict(judgement.not_diagnostic)
-    return "not judged" if quiet or judgement.status != "done" or judgement.role == "floor" else "healthy"
+    return (
+        "not judged"
+        if quiet or judgement.status != "done" or judgement.role == "floor"
+        else "healthy"
+    )
 
 
 def value(run: Run, letter: str) -> float | None:
@@ -113,7 +122,11 @@ def state_norm(record: RunRecord) -> float | None:
     """‖h_L‖: the median per-sample norm of the last state after training."""
     item = record.measurements.get("scale_growth")
     norms = item.details.get("h") if item is not None else None
-    return finite(norms[-1]) if isinstance(norms, Sequence) and norms and not isinstance(norms, str) else None
+    return (
+        finite(norms[-1])
+        if isinstance(norms, Sequence) and norms and not isinstance(norms, str)
+        else None
+    )
 
 
 def gamma_deep(run: Run) -> tuple[float | None, str | None]:

@@ -15,6 +15,16 @@ passes is a failure, so that the list stays true.
 Importing this package loads no torch.
 """
 
-from bench_core.testing.kit import CATEGORIES, BoundCheck, Failed, Outcome, Skipped, checks, conformance, run
+from bench_core.testing.kit import CATEGORIES, BoundCheck, Outcome, checks, conformance, run
+from bench_core.testing.outcomes import Failed, Skipped
 
-__all__ = ["CATEGORIES", "BoundCheck", "Failed", "Outcome", "Skipped", "checks", "conformance", "run"]
+__all__ = [
+    "CATEGORIES",
+    "BoundCheck",
+    "Failed",
+    "Outcome",
+    "Skipped",
+    "checks",
+    "conformance",
+    "run",
+]

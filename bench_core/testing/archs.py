@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bench_core.net import Net
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
+from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import ArchSubject, distance, equal
+from bench_core.training.net import Net
 
 SHAPES = ((3, 32, 32), (1, 8, 8), (128,))  # of the built-in data sets
 CLASSES, BATCH = 5, 4
@@ -74,16 +75,25 @@ def states_are_those_of_a_network_in_blocks(subject: ArchSubject) -> None:
         if len(net.blocks) == 0:
             raise Failed("it has no blocks: there is nothing for a learning rule to train")
         if (len(states.h), len(states.f)) != (net.depth + 1, net.depth):
-            raise Failed(f"{len(states.h)} states and {len(states.f)} branches for {net.depth} blocks")
+            raise Failed(
+                f"{len(states.h)} states and {len(states.f)} branches for {net.depth} blocks"
+            )
         if tuple(states.logits.shape) != (BATCH, CLASSES):
-            raise Failed(f"the logits have shape {tuple(states.logits.shape)}, not {(BATCH, CLASSES)}")
+            raise Failed(
+                f"the logits have shape {tuple(states.logits.shape)}, not {(BATCH, CLASSES)}"
+            )
         for layer, h in enumerate(states.h):
             if len(h) != BATCH:
                 raise Failed(f"h_{layer} has {len(h)} rows for {BATCH} samples")
         for layer, f in enumerate(states.f):
             expected = states.h[layer] + f if net.residual else f
-            if f.shape != states.h[layer + 1].shape or distance(states.h[layer + 1], expected) > 1e-5:
-                raise Failed(f"h_{layer + 1} is not {'h_l + f_l' if net.residual else 'f_l'} with l = {layer}")
+            if (
+                f.shape != states.h[layer + 1].shape
+                or distance(states.h[layer + 1], expected) > 1e-5
+            ):
+                raise Failed(
+                    f"h_{layer + 1} is not {'h_l + f_l' if net.residual else 'f_l'} with l = {layer}"
+                )
         if not all(bool(h.isfinite().all()) for h in states.h):
             raise Failed("a state of the untrained network is not finite")
 
@@ -96,9 +106,15 @@ def every_parameter_belongs_to_one_group(subject: ArchSubject) -> None:
         grouped = [id(p) for group in net.groups().values() for p in group]
         if len(grouped) != len(set(grouped)):
             raise Failed("a parameter belongs to two of embed, blocks and readout")
-        lost = [name for name, p in net.named_parameters() if p.requires_grad and id(p) not in set(grouped)]
+        lost = [
+            name
+            for name, p in net.named_parameters()
+            if p.requires_grad and id(p) not in set(grouped)
+        ]
         if lost:
-            raise Failed(f"{lost[0]} belongs to none of embed, blocks and readout: no rule would train it")
+            raise Failed(
+                f"{lost[0]} belongs to none of embed, blocks and readout: no rule would train it"
+            )
 
 
 @check("arch", "contract")
@@ -109,7 +125,9 @@ def resume_goes_on_from_any_state(subject: ArchSubject) -> None:
             states = net.states(x)
             for layer, h in enumerate(states.h):
                 if distance(net.resume(h, layer), states.logits) > 1e-4:
-                    raise Failed(f"resume(h_{layer}, {layer}) gives other logits than the whole pass")
+                    raise Failed(
+                        f"resume(h_{layer}, {layer}) gives other logits than the whole pass"
+                    )
 
 
 @check("arch", "contract")
@@ -120,12 +138,16 @@ def local_states_are_cut_apart(subject: ArchSubject) -> None:
         for a, b in zip((*plain.f, plain.logits), (*states.f, states.logits), strict=True):
             if distance(b, a) > 1e-5:
                 raise Failed("states(x, local=True) gives other numbers than states(x)")
-        ends = {f"f_{layer}": (f.square().sum(), f"blocks.{layer}.") for layer, f in enumerate(states.f)}
+        ends = {
+            f"f_{layer}": (f.square().sum(), f"blocks.{layer}.") for layer, f in enumerate(states.f)
+        }
         ends["the loss"] = (net.loss(states.logits, y), "readout.")
         for what, (end, home) in ends.items():
             if not end.requires_grad:
                 continue
-            found = torch.autograd.grad(end, list(trained(net).values()), allow_unused=True, retain_graph=True)
+            found = torch.autograd.grad(
+                end, list(trained(net).values()), allow_unused=True, retain_graph=True
+            )
             for name, gradient in zip(trained(net), found, strict=True):
                 if gradient is not None and not name.startswith(home):
                     raise Failed(f"with local=True {what} carries a graph to {name}")
@@ -149,7 +171,10 @@ def the_same_seed_draws_the_same_network(subject: ArchSubject) -> None:
         name = equal(built(subject, shape).state_dict(), built(subject, shape).state_dict())
         if name is not None:
             raise Failed(f"{name} differs between two networks of the same seed")
-        if equal(built(subject, shape).state_dict(), built(subject, shape, seed=1).state_dict()) is None:
+        if (
+            equal(built(subject, shape).state_dict(), built(subject, shape, seed=1).state_dict())
+            is None
+        ):
             raise Failed("two seeds draw the same network")
 
 

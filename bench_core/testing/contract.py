@@ -11,24 +11,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench_core.api import Credits
-from bench_core.net import States
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
+from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import LAST, MethodSubject, distance, equal
+from bench_core.training.method import Credits
+from bench_core.training.net import States
 
 
-def lists(credits: Credits, states: States, sites: tuple[int, ...]) -> dict[str, tuple[Sequence[Tensor], list[Tensor]]]:
+def lists(
+    credits: Credits, states: States, sites: tuple[int, ...]
+) -> dict[str, tuple[Sequence[Tensor], list[Tensor]]]:
     """Name → (credits, the states that they must be like, one by one)."""
     at_sites = [states.h[site] for site in sites]
     found = {"audited": (credits.audited, at_sites), "blocks": (credits.for_blocks, list(states.f))}
     found["embed (default: audited[0])"] = ([credits.for_embed], [states.h[0]])
-    return found | {f"readouts[{name!r}]": (readout, at_sites) for name, readout in credits.readouts.items()}
+    return found | {
+        f"readouts[{name!r}]": (readout, at_sites) for name, readout in credits.readouts.items()
+    }
 
 
-def pairs(credits: Credits, states: States, sites: tuple[int, ...]) -> Iterator[tuple[str, Tensor, Tensor]]:
+def pairs(
+    credits: Credits, states: States, sites: tuple[int, ...]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(what it is, credit, the state that it must be like) of every credit."""
     for name, (found, like) in lists(credits, states, sites).items():
-        yield from ((f"credits.{name}[{number}]", a, h) for number, (a, h) in enumerate(zip(found, like, strict=False)))
+        yield from (
+            (f"credits.{name}[{number}]", a, h)
+            for number, (a, h) in enumerate(zip(found, like, strict=False))
+        )
 
 
 @check("method", "contract")
@@ -42,7 +52,9 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
                 raise Failed(f"credits.{name} has {len(found)} tensors for {len(like)} blocks")
         for what, a, h in pairs(credits, states, trial.net.sites):
             if tuple(a.shape) != tuple(h.shape):
-                raise Failed(f"{what} has shape {tuple(a.shape)}, its state {tuple(h.shape)} ({shape} network)")
+                raise Failed(
+                    f"{what} has shape {tuple(a.shape)}, its state {tuple(h.shape)} ({shape} network)"
+                )
 
 
 @check("method", "contract")
@@ -52,7 +64,9 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
         states, y = trial.steps(1).states()
         for what, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
             if (a.dtype, a.device) != (h.dtype, h.device):
-                raise Failed(f"{what} is {a.dtype} on {a.device}, its state {h.dtype} on {h.device} ({shape} network)")
+                raise Failed(
+                    f"{what} is {a.dtype} on {a.device}, its state {h.dtype} on {h.device} ({shape} network)"
+                )
             if not bool(a.isfinite().all()):
                 raise Failed(f"{what} is not finite ({shape} network)")
 
@@ -108,13 +122,17 @@ def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
         loss = trial.method.step(x, y, LAST)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise Failed(f"step() returned {what}, not a tensor without dimensions ({shape} network)")
+            raise Failed(
+                f"step() returned {what}, not a tensor without dimensions ({shape} network)"
+            )
         if loss.requires_grad:
             raise Failed(
                 "the loss that step() returned carries a graph, which keeps every batch in memory: .detach() it"
             )
         if distance(loss, expected) > 1e-4:
-            raise Failed(f"step() returned {float(loss):.6g}; the loss of its forward pass is {float(expected):.6g}")
+            raise Failed(
+                f"step() returned {float(loss):.6g}; the loss of its forward pass is {float(expected):.6g}"
+            )
 
 
 @check("method", "contract")
@@ -131,20 +149,46 @@ def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
 @check("method", "contract")
 def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
     """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout still train."""
-    for shape, trial in [(name, subject.trial(name, freeze="blocks")) for name in subject.supported()]:
-        changed = {name.partition(".")[0] for name, change in trial.changes(2).items() if bool((change != 0).any())}
+    for shape, trial in [
+        (name, subject.trial(name, freeze="blocks")) for name in subject.supported()
+    ]:
+        changed = {
+            name.partition(".")[0]
+            for name, change in trial.changes(2).items()
+            if bool((change != 0).any())
+        }
         if "blocks" in changed:
             raise Failed(
                 f"`freeze: blocks` leaves the blocks trained ({shape} network): update them by tools.updater alone"
             )
         if "readout" not in changed:
-            raise Failed(f"with `freeze: blocks` the readout is not trained either ({shape} network)")
+            raise Failed(
+                f"with `freeze: blocks` the readout is not trained either ({shape} network)"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------- reads on the host
 
-_READS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "unique", "_unique2", "aten.equal")
-_METHODS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__")
+_READS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "is_nonzero",
+    "unique",
+    "_unique2",
+    "aten.equal",
+)
+_METHODS = (
+    "item",
+    "tolist",
+    "numpy",
+    "cpu",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__index__",
+    "__array__",
+)
 
 
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -154,7 +198,9 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen, self.paused = seen, False
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if not self.paused and any(read in str(function) for read in _READS):
             self.seen.append(str(function).removeprefix("aten.").removesuffix(".default"))
         return function(*args, **(kwargs or {}))

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench_core.api import Dataset
-from bench_core.data import Data
 from bench_core.errors import DataError
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
+from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import DatasetSubject, equal
+from bench_core.training.data import Data
+from bench_core.training.dataset import Dataset
 
 LEAK = 0.01  # share of test inputs that may occur in the training set, bit by bit
 
@@ -59,9 +60,13 @@ def shape_and_classes_are_known_before_loading(subject: DatasetSubject) -> None:
     for name in ("train_x", "test_x"):
         shape = tuple(getattr(data, name).shape[1:])
         if shape != tuple(dataset.shape):
-            raise Failed(f"{name} has inputs of shape {shape}; the data set says {tuple(dataset.shape)}")
+            raise Failed(
+                f"{name} has inputs of shape {shape}; the data set says {tuple(dataset.shape)}"
+            )
     if data.classes != dataset.classes:
-        raise Failed(f"the tensors have {data.classes} classes; the data set says {dataset.classes}")
+        raise Failed(
+            f"the tensors have {data.classes} classes; the data set says {dataset.classes}"
+        )
 
 
 @check("dataset", "contract")
@@ -73,9 +78,15 @@ def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
         if len(x) != len(y) or len(x) == 0:
             raise Failed(f"{part}: {len(x)} inputs and {len(y)} labels")
         if x.device.type != "cpu" or y.device.type != "cpu":
-            raise Failed(f"{part}: the tensors are on {x.device}: leave them on the CPU, the core moves them")
-        if x.dtype == torch.uint8 and (x.dim() != 4 or len(data.mean) != x.shape[1] or len(data.std) != x.shape[1]):
-            raise Failed(f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std per channel")
+            raise Failed(
+                f"{part}: the tensors are on {x.device}: leave them on the CPU, the core moves them"
+            )
+        if x.dtype == torch.uint8 and (
+            x.dim() != 4 or len(data.mean) != x.shape[1] or len(data.std) != x.shape[1]
+        ):
+            raise Failed(
+                f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std per channel"
+            )
         if x.dtype not in (torch.uint8, torch.float32):
             raise Failed(f"{part}_x is {x.dtype}, not uint8 or float32")
         if x.dtype == torch.float32 and not bool(x.isfinite().all()):
@@ -109,7 +120,9 @@ def loading_again_gives_the_same_bits(subject: DatasetSubject) -> None:
         raise Failed("prepare() returns another checksum the second time")
     name = equal(tensors(data), tensors(again.load(folder())))
     if name is not None:
-        raise Failed(f"{name} differs when it is loaded again: draw from a generator with a seed of its own")
+        raise Failed(
+            f"{name} differs when it is loaded again: draw from a generator with a seed of its own"
+        )
 
 
 @check("dataset", "honesty")

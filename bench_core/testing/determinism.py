@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench_core.resume import Training
-from bench_core.testing.kit import Failed, check
+from bench_core.testing.kit import check
+from bench_core.testing.outcomes import Failed
 from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject, Trial, equal, reseed
+from bench_core.training.checkpoint import Training
 
 
 @check("method", "determinism")
@@ -41,14 +42,19 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
             raise Failed("what was saved cannot be read back")
     name = equal(straight, resumed.steps(2, first=2).bits())
     if name is not None:
-        raise Failed(f"{name} differs in a resumed training: something that steps change is not in state_dict")
+        raise Failed(
+            f"{name} differs in a resumed training: something that steps change is not in state_dict"
+        )
 
 
 def training_of(trial: Trial) -> Training:
     """All that is saved of a training, as the core saves it."""
     tools = trial.method.tools
     return Training(
-        trial.net, trial.method, tools.updaters, {"feedback": tools.generator, "auxiliary": tools.aux_generator}
+        trial.net,
+        trial.method,
+        tools.updaters,
+        {"feedback": tools.generator, "auxiliary": tools.aux_generator},
     )
 
 
@@ -64,7 +70,9 @@ def other_cells_do_not_matter(subject: MethodSubject) -> None:
     other.steps(3)
     name = equal(alone, subject.trial(seed=3).steps(3).bits())
     if name is not None:
-        raise Failed(f"{name} differs when another cell ran before: the rule keeps state in its class or module")
+        raise Failed(
+            f"{name} differs when another cell ran before: the rule keeps state in its class or module"
+        )
 
 
 @check("method", "determinism")

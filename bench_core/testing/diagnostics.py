@@ -8,15 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench_core.api import Credits, LocalMethod, Measured, Net, States, Task, Tools
-from bench_core.audit import Audit, measure
-from bench_core.data import Data
-from bench_core.judgement import fires
+from bench_core.execution.cell import measure
+from bench_core.results.record import fires
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
 from bench_core.testing.nets import ProbeNet
+from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import TRAINING, DiagnosticSubject, equal
-from bench_core.train import set_up
+from bench_core.training.audit import Audit
+from bench_core.training.data import Data
+from bench_core.training.diagnostic import Measured
+from bench_core.training.local_method import LocalMethod
+from bench_core.training.loop import set_up
+from bench_core.training.method import Credits, Task, Tools
+from bench_core.training.net import Net, States
 
 WIDTH, FEATURES, CLASSES, TRAIN, TEST = 64, 12, 5, 256, 1280
 
@@ -27,7 +32,9 @@ class RandomDirect(LocalMethod):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         sizes = [task.features(layer) for layer in net.sites]
-        self.feedback = [torch.randn(task.classes, size, generator=tools.generator) for size in sizes]
+        self.feedback = [
+            torch.randn(task.classes, size, generator=tools.generator) for size in sizes
+        ]
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         return Credits(audited=[states.output_error @ B for B in self.feedback])
@@ -71,7 +78,9 @@ def controls(subject: DiagnosticSubject) -> Sequence[Any]:
 def it_has_controls(subject: DiagnosticSubject) -> None:
     """At least two situations in which the answer is known: one positive, one negative."""
     if len(controls(subject)) < 2:
-        raise Failed(f"controls() returns {len(controls(subject))}; at least a positive and a negative one are needed")
+        raise Failed(
+            f"controls() returns {len(controls(subject))}; at least a positive and a negative one are needed"
+        )
 
 
 @check("diagnostic", "contract")
@@ -82,7 +91,9 @@ def its_controls_behave(subject: DiagnosticSubject) -> None:
         control.change(audit)
         found = made(subject).measure(audit)
         if not control.expect(found):
-            raise Failed(f"control {control.name!r}: measured {found.value}, which is not what it expects")
+            raise Failed(
+                f"control {control.name!r}: measured {found.value}, which is not what it expects"
+            )
 
 
 @check("diagnostic", "contract")
@@ -115,7 +126,9 @@ def a_rule_that_fires_fires_on_its_controls(subject: DiagnosticSubject) -> None:
         control.change(audit)
         answers.add(fires(measure(made(subject), audit)))
     if answers != {True, False}:
-        raise Failed(f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and threshold")
+        raise Failed(
+            f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and threshold"
+        )
 
 
 @check("diagnostic", "contract")
@@ -137,7 +150,9 @@ def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
         torch.manual_seed(start)
         found.append(measure(made(subject), audit).model_dump_json())
     if found[0] != found[1]:
-        raise Failed('two measurements of the same network differ: draw from streams.stream(audit.seed, "probe")')
+        raise Failed(
+            'two measurements of the same network differ: draw from streams.stream(audit.seed, "probe")'
+        )
 
 
 @check("diagnostic", "honesty")
@@ -146,14 +161,20 @@ def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
     audit = audited()
     method: Any = audit.method
     kept = {f"net.{name}": value for name, value in audit.net.state_dict().items()}
-    kept |= {"test_x": audit.data.test_x, "test_y": audit.data.test_y, "train_x": audit.data.train_x}
+    kept |= {
+        "test_x": audit.data.test_x,
+        "test_y": audit.data.test_y,
+        "train_x": audit.data.train_x,
+    }
     kept |= {f"feedback {index}": B for index, B in enumerate(method.feedback)}
     for number, batch in enumerate(audit.batches):
         kept |= {f"g_{layer} of probe batch {number}": g for layer, g in enumerate(batch.g)}
         kept |= {f"h_{layer} of probe batch {number}": h for layer, h in enumerate(batch.states.h)}
         kept |= {f"a_{i} of probe batch {number}": a for i, a in enumerate(batch.credits.audited)}  # type: ignore[union-attr]
     before = {name: value.clone() for name, value in kept.items()}
-    streams = [generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)]
+    streams = [
+        generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)
+    ]
     training = audit.net.training
     with preserved() as changed:
         made(subject).measure(audit)
@@ -162,7 +183,9 @@ def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
         raise Failed(f"measuring changes {name}")
     if audit.net.training != training:
         raise Failed("measuring leaves the network in another mode (train or eval)")
-    after = [generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)]
+    after = [
+        generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)
+    ]
     if not all(torch.equal(a, b) for a, b in zip(streams, after, strict=True)):
         raise Failed("measuring draws from the method's generators, and so changes what is trained")
     if changed.names:

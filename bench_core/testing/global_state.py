@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench_core import audit, local, loss, net, train
+from bench_core.training import audit, credit, local_update, loop, loss, net, optimizer
 
 SHARED = (
     torch,
@@ -23,10 +23,12 @@ SHARED = (
     torch.autograd,
     torch.optim.AdamW,
     audit,
-    local,
+    credit,
+    local_update,
+    loop,
     loss,
     net,
-    train,
+    optimizer,
 )
 
 
@@ -61,7 +63,10 @@ STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "random's global generator": (random.getstate, random.setstate),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    "deterministic algorithms": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
     "number of threads": (torch.get_num_threads, torch.set_num_threads),
     "matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "working folder": (os.getcwd, os.chdir),
@@ -81,7 +86,9 @@ class Changes:
     def start(self) -> None:
         """What is read now is what must be found again."""
         self.values = {name: read() for name, (read, _) in STATE.items()}
-        self.functions = [(owner, n, v) for owner in SHARED for n, v in vars(owner).items() if callable(v)]
+        self.functions = [
+            (owner, n, v) for owner in SHARED for n, v in vars(owner).items() if callable(v)
+        ]
 
     def compare(self) -> None:
         """Note what is another one now, and put it back."""

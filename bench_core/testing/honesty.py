@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench_core.data import TENSORS
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import Failed, check
+from bench_core.testing.kit import check
+from bench_core.testing.outcomes import Failed
 from bench_core.testing.subjects import LAST, TEST, MethodSubject, Trial, equal, toy_data
+from bench_core.training.data import TENSORS
 
 
 def audited(trial: Trial, shift: int = 0) -> None:
@@ -29,7 +30,10 @@ def audits_teach_nothing(subject: MethodSubject) -> None:
     alone = subject.trial(seed=3).steps(4).bits()
     for shift in (0, 1):
         trial = subject.trial(seed=3)
-        name = equal(alone, trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits())  # type: ignore[misc]
+        name = equal(
+            alone,
+            trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits(),  # type: ignore[misc]
+        )
         if name is not None:
             raise Failed(
                 f"{name} is another one where credit() was called in an audit between the steps, with inputs and labels of the "

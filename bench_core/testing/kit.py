@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench_core.errors import UsageError, did_you_mean
-from bench_core.plugins import KINDS, Installed, Kind, Registry, brief, load_for, resolve
+from bench_core.printable import brief
+from bench_core.registry.plugins import load_for
+from bench_core.registry.registry import KINDS, Installed, Kind, Registry, resolve
+from bench_core.testing.outcomes import Failed, Skipped
 
 Category = Literal["contract", "determinism", "mathematics", "passport", "honesty"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -28,14 +31,6 @@ MODULES = {  # kind of component → where its checks are; the order is that of 
     "diagnostic": ("diagnostics",),
     "executor": (),
 }
-
-
-class Failed(AssertionError):  # noqa: N818 - an outcome, not an error
-    """The subject does not hold what the check asks for; the message says what was found."""
-
-
-class Skipped(Exception):  # noqa: N818 - an outcome, not an error
-    """The check does not apply; the message says why and, where there is a way, how to make it apply."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,9 @@ class Outcome:
 REGISTERED: dict[str, list[Check]] = {kind: [] for kind in (*KINDS, "distribution")}
 
 
-def check(kind: str, category: Category) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+def check(
+    kind: str, category: Category
+) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
     """Register a function as a check of this kind of component."""
 
     def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -108,7 +105,10 @@ class BoundCheck:
         if outcome.status == "expected":
             pytest.xfail(outcome.reason)
         if outcome.status == "failed":
-            pytest.fail(f"{self.name}: {outcome.law}\n{outcome.reason}\n{outcome.trace}".rstrip(), pytrace=False)
+            pytest.fail(
+                f"{self.name}: {outcome.law}\n{outcome.reason}\n{outcome.trace}".rstrip(),
+                pytrace=False,
+            )
 
 
 def run(bound: BoundCheck) -> Outcome:
@@ -135,22 +135,31 @@ def run(bound: BoundCheck) -> Outcome:
     if bound.expected is not None and status == "failed":
         status, reason = "expected", f"{bound.expected} ({reason})"
     elif bound.expected is not None and status == "passed":
-        status, reason = "failed", f"was expected to fail ({bound.expected}) and passes: take it off the list"
+        status, reason = (
+            "failed",
+            f"was expected to fail ({bound.expected}) and passes: take it off the list",
+        )
     seconds = round(time.perf_counter() - started, 3)
-    return Outcome(bound.name, bound.category, status, bound.check.law, reason, where, trace, seconds)
+    return Outcome(
+        bound.name, bound.category, status, bound.check.law, reason, where, trace, seconds
+    )
 
 
 def _where(error: BaseException) -> str:
     """The last line of the traceback that is neither ours nor torch's: the plugin's own."""
     ours = str(Path(__file__).resolve().parent.parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", ours))]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith(("<", ours))
+    ]
     frames = [f for f in frames if "/torch/" not in f.filename] or frames
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def kind_of(target: type) -> Kind:
     """Which kind of component a class is. Raises UsageError where it is none."""
-    from bench_core.resolve import base_class
+    from bench_core.registry.registry import base_class
 
     for kind in KINDS:
         base = base_class(kind)
@@ -188,22 +197,26 @@ def checks(
     names = {each.name for each in found}
     for wanted in (*expected, *([only] if only else [])):
         if wanted not in names:
-            raise UsageError(f"no check of a {kind} is called {wanted!r}; {did_you_mean(wanted, names)}")
+            raise UsageError(
+                f"no check of a {kind} is called {wanted!r}; {did_you_mean(wanted, names)}"
+            )
     subject_of = import_module("bench_core.testing.subjects").SUBJECTS[kind]
     for each in found:
         if category in (None, each.category) and only in (None, each.name):
-            yield BoundCheck(each, name, expected.get(each.name), lambda: subject_of(target, dict(options or {})))
+            yield BoundCheck(
+                each, name, expected.get(each.name), lambda: subject_of(target, dict(options or {}))
+            )
 
 
 def _base(kind: Kind) -> type | None:
-    from bench_core.resolve import base_class
+    from bench_core.registry.registry import base_class
 
     return base_class(kind)
 
 
 def find(name: str, registry: Registry | None = None) -> Installed:
     """The one component of that name, of whatever kind, `kind:name` where kinds share it. Raises UsageError."""
-    from bench_core.plugins import load
+    from bench_core.registry.plugins import load
 
     kind, _, rest = name.rpartition(":")
     registry = registry or (load_for([rest]) if "/" in rest else load())
@@ -223,10 +236,13 @@ def find(name: str, registry: Registry | None = None) -> Installed:
     several = next((error for error in failures if "several distributions" in str(error)), None)
     if several is not None:
         raise several
-    known = {item.short_name for item in registry.components} | {item.component.name for item in registry.components}
+    known = {item.short_name for item in registry.components} | {
+        item.component.name for item in registry.components
+    }
     broken = "; ".join(f"broken plugin {trouble}" for trouble in registry.troubles)
     raise UsageError(
-        f"no component is called {rest!r}; {did_you_mean(rest, known)}" + (f"; {broken}" if broken else "")
+        f"no component is called {rest!r}; {did_you_mean(rest, known)}"
+        + (f"; {broken}" if broken else "")
     )
 
 
@@ -240,4 +256,6 @@ def conformance(
     import pytest
 
     bound = list(checks(subject, options=options, expected_failures=expected_failures))
-    return pytest.mark.parametrize("check", bound, ids=[f"{each.category}-{each.name}" for each in bound])
+    return pytest.mark.parametrize(
+        "check", bound, ids=[f"{each.category}-{each.name}" for each in bound]
+    )

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench_core.api import LocalMethod
-from bench_core.loss import Loss
-from bench_core.net import exact_gradients
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
 from bench_core.testing.nets import Dense, ProbeNet
+from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import BATCH, TRAINING, MethodSubject, Trial, distance
+from bench_core.training.local_method import LocalMethod
+from bench_core.training.loss import Loss
+from bench_core.training.net import exact_gradients
 
 
 @check("method", "mathematics")
@@ -23,7 +24,9 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
     trial = subject.trial(training={"learning_rate": 0.0})
     for name, change in trial.changes(2).items():
         if bool((change != 0).any()):
-            raise Failed(f"{name} changes at learning rate 0: the network's weights are tools.updater's to change")
+            raise Failed(
+                f"{name} changes at learning rate 0: the network's weights are tools.updater's to change"
+            )
 
 
 @check("method", "mathematics")
@@ -34,7 +37,10 @@ def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
     except ValidationError as error:
         raise Skipped(f"it refuses a penalty: {error.errors()[0]['msg']}") from None
     for shape in subject.supported():
-        without, given = (subject.trial(shape, penalty=penalty).plain_descent().changes() for penalty in (0.0, 1.0))
+        without, given = (
+            subject.trial(shape, penalty=penalty).plain_descent().changes()
+            for penalty in (0.0, 1.0)
+        )
         blocks = [name for name in without if name.startswith("blocks.")]
         if all(torch.equal(without[name], given[name]) for name in blocks):
             raise Failed(
@@ -68,7 +74,9 @@ def renamed_hidden_units_rename_their_updates(subject: MethodSubject) -> None:
         elif name.endswith(".layers.1.weight"):
             expected = change[:, order]
         if distance(renamed[name], expected) > 1e-3:
-            raise Failed(f"{name} is updated otherwise when the hidden units of the blocks are renamed")
+            raise Failed(
+                f"{name} is updated otherwise when the hidden units of the blocks are renamed"
+            )
 
 
 class _Scaled:
@@ -101,7 +109,9 @@ def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
         three = trial.credits(states, y)
         for number, (a, b) in enumerate(zip(one.audited, three.audited, strict=True)):
             if distance(b, 3 * a) > 1e-3:
-                raise Failed(f"3 times the error is not 3 times the credit of block {number} ({shape} network)")
+                raise Failed(
+                    f"3 times the error is not 3 times the credit of block {number} ({shape} network)"
+                )
 
 
 @check("method", "mathematics")
@@ -115,7 +125,9 @@ def the_top_credit_is_exact(subject: MethodSubject) -> None:
         exact = exact_gradients(trial.net, states.h[0], y, credits.reduction)[-1]
         miss = distance(credits.for_blocks[-1], exact)
         if miss > 1e-3:
-            raise Failed(f"the credit of the last block misses ∂CE/∂h_L by {miss:.1%} of its norm ({shape} network)")
+            raise Failed(
+                f"the credit of the last block misses ∂CE/∂h_L by {miss:.1%} of its norm ({shape} network)"
+            )
 
 
 @check("method", "mathematics")
@@ -152,13 +164,20 @@ def _feedback(subject: MethodSubject, trial: Trial) -> list[str]:
     for key, weight in zip(keys, _weights(trial), strict=True):
         shape = tuple(state[key].shape) if key in state else None
         if shape != tuple(weight.shape):
-            raise Failed(f"Laws.feedback: state_dict has {key}: {shape}; asked for is {tuple(weight.shape)}")
+            raise Failed(
+                f"Laws.feedback: state_dict has {key}: {shape}; asked for is {tuple(weight.shape)}"
+            )
     return keys
 
 
 def _weights(trial: Trial) -> list[Tensor]:
     """W_l, from h_l to h_{l+1}, of the linear network."""
-    return [layer.weight for block in trial.net.blocks for layer in block.modules() if isinstance(layer, Dense)]
+    return [
+        layer.weight
+        for block in trial.net.blocks
+        for layer in block.modules()
+        if isinstance(layer, Dense)
+    ]
 
 
 @check("method", "mathematics")
@@ -173,12 +192,16 @@ def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> No
     states, y = trial.states()
     factor = 1 / BATCH if trial.credits(states, y).reduction == "mean" else 1.0
     x, y = trial.batch()
-    expected = torch.autograd.grad(F.cross_entropy(trial.net.states(x).logits, y), list(trial.net.parameters()))
+    expected = torch.autograd.grad(
+        F.cross_entropy(trial.net.states(x).logits, y), list(trial.net.parameters())
+    )
     found = trial.plain_descent(1.0).changes()
     for (name, change), gradient in zip(found.items(), expected, strict=True):
         miss = distance(change, -gradient * (1.0 if name.startswith("readout") else factor))
         if miss > 1e-3:
-            raise Failed(f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of its norm")
+            raise Failed(
+                f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of its norm"
+            )
 
 
 @check("method", "mathematics")
@@ -192,7 +215,10 @@ def forward_weights_and_feedback_meet(subject: MethodSubject) -> None:
 
     def gaps() -> list[Tensor]:
         state = trial.method.state_dict()
-        return [(weight - state[key]).detach().clone() for key, weight in zip(keys, _weights(trial), strict=True)]
+        return [
+            (weight - state[key]).detach().clone()
+            for key, weight in zip(keys, _weights(trial), strict=True)
+        ]
 
     for _ in range(3):
         before = gaps()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench_core.api import Net, ParamsModel
+from bench_core.training.net import Net
+from bench_core.training.params import ParamsModel
 
 
 class _Masked(torch.autograd.Function):
@@ -79,7 +80,9 @@ class Log:
     """What blocks were seen to do."""
 
     rows: list[int] = field(default_factory=list)  # that each block was run on
-    leaks: set[int] = field(default_factory=set)  # blocks out of which a gradient went down into the block below
+    leaks: set[int] = field(
+        default_factory=set
+    )  # blocks out of which a gradient went down into the block below
 
 
 class _Watch(torch.autograd.Function):
@@ -146,9 +149,13 @@ class ProbeNet(Net):
         self.residual = params.residual
         self.log = Log([0] * params.depth)
         self.embed = nn.Sequential(nn.Flatten(), Dense(torch.Size(shape).numel(), width, bias=bias))
-        self.blocks = nn.ModuleList(Block(width, l, self.log, params.linear) for l in range(params.depth))  # noqa: E741
+        self.blocks = nn.ModuleList(
+            Block(width, l, self.log, params.linear) for l in range(params.depth)
+        )  # noqa: E741
         head = Dense(width, classes, bias=bias)
-        self.readout = nn.Sequential(head) if params.linear else nn.Sequential(nn.LayerNorm(width), head)
+        self.readout = (
+            nn.Sequential(head) if params.linear else nn.Sequential(nn.LayerNorm(width), head)
+        )
 
     def mask_blocks(self, first: int) -> None:
         """Mask every weight of the blocks `first` … L−1."""

@@ -16,11 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench_core.api import LocalMethod
-from bench_core.loss import CROSS_ENTROPY
-from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.kit import check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import BATCH, CLASSES, LAST, MethodSubject, Trial, distance, equal, noisy
+from bench_core.testing.outcomes import Failed, Skipped
+from bench_core.testing.subjects import (
+    BATCH,
+    CLASSES,
+    LAST,
+    MethodSubject,
+    Trial,
+    distance,
+    equal,
+    noisy,
+)
+from bench_core.training.local_method import LocalMethod
+from bench_core.training.loss import CROSS_ENTROPY
 
 SEEN = 1e-2  # relative change that is no rounding
 STEPS = 2
@@ -51,13 +61,17 @@ def below(name: str, block: int) -> bool:
     return part == "embed" or (part == "blocks" and int(rest.partition(".")[0]) < block)
 
 
-def first_change(one: dict[str, Tensor], other: dict[str, Tensor], names: Iterable[str]) -> str | None:
+def first_change(
+    one: dict[str, Tensor], other: dict[str, Tensor], names: Iterable[str]
+) -> str | None:
     """The first of these parameters whose change differs between two trials."""
     return next((name for name in names if distance(one[name], other[name]) > SEEN), None)
 
 
 def pair(
-    subject: MethodSubject, mask: Callable[[ProbeNet], None], frozen: Callable[[ProbeNet], nn.Module]
+    subject: MethodSubject,
+    mask: Callable[[ProbeNet], None],
+    frozen: Callable[[ProbeNet], nn.Module],
 ) -> list[Trial]:
     """Two cells that differ in nothing but the mask, trained by plain descent. What is `frozen` keeps its weights in both: masked
     layers would learn otherwise by themselves, and then the forward passes would differ."""
@@ -137,13 +151,17 @@ class _Fixed:
 
     def __init__(self, error: Tensor) -> None:
         self.constant = error
-        self.outputs: list[Tensor] = []  # of the readout; held, so that no other tensor gets their place in memory
+        self.outputs: list[
+            Tensor
+        ] = []  # of the readout; held, so that no other tensor gets their place in memory
         self.head: set[int] = set()
 
     def watch(self, net: ProbeNet) -> None:
         """Know the network's own logits."""
         self.head = {id(parameter) for parameter in net.readout.parameters()}
-        net.readout.register_forward_hook(lambda module, inputs, output: self.outputs.append(output))
+        net.readout.register_forward_hook(
+            lambda module, inputs, output: self.outputs.append(output)
+        )
 
     def foreign(self, logits: Tensor) -> bool:
         """Whether logits that have a graph come from elsewhere than the readout."""
@@ -205,11 +223,15 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
 def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
     """Credits and updates of blocks do not change when the head's weight is noise in everything but the forward pass."""
     skip_if_declared(subject, "exact_top_credit", "exact_hidden_gradients")
-    two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])  # the norm before the head
+    two = pair(
+        subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1]
+    )  # the norm before the head
     one, other = (trial.changes(STEPS) for trial in two)
     name = first_change(other, one, [name for name in one if below(name, 3)])
     if name is not None:
-        raise Failed(f"the update of {name} depends on the head's weight: declare Passport(exact_top_credit=True)")
+        raise Failed(
+            f"the update of {name} depends on the head's weight: declare Passport(exact_top_credit=True)"
+        )
 
 
 @check("method", "passport")
@@ -225,7 +247,9 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
             raise Failed(
                 f"a step runs {runs} batches through a block ({shape} network): declare Passport(extra_forward_passes=True)"
             )
-        most = trial.method.forward_passes  # the dearest phase counts, and that is not always the first
+        most = (
+            trial.method.forward_passes
+        )  # the dearest phase counts, and that is not always the first
         if runs > most or (runs != most and subject.epoch == LAST):
             raise Failed(
                 f"a step runs {runs} batches through a block; forward_passes says {trial.method.forward_passes}"
@@ -272,8 +296,13 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
                     "declare Passport(non_local_state=True)"
                 )
         for block in range(trial.net.depth):
-            one, other = (_one_step(subject.trial(shape), keep) for keep in (None, (block, block + 1, trial.net.depth)))
-            name = first_change(other, one, [name for name in one if name.startswith(f"blocks.{block}.")])
+            one, other = (
+                _one_step(subject.trial(shape), keep)
+                for keep in (None, (block, block + 1, trial.net.depth))
+            )
+            name = first_change(
+                other, one, [name for name in one if name.startswith(f"blocks.{block}.")]
+            )
             if name is not None:
                 raise Failed(
                     f"the update of {name} depends on the states of other blocks ({shape} network): "

@@ -18,9 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.isolation import examine, lines
-from bench_core.plugins import Door, Installed, Registry, doors
-from bench_core.processes import end_groups, last_line
+from bench_core.printable import last_line
+from bench_core.processes.groups import end_groups
+from bench_core.registry.discovery import examine, lines
+from bench_core.registry.entry_points import Door
+from bench_core.registry.plugins import doors
+from bench_core.registry.registry import Installed, Registry
 from bench_core.testing.kit import Outcome
 
 SECONDS = 120.0
@@ -39,9 +42,16 @@ class Request:
 
 def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
     """The checks of the module that brings a component, imported by itself in a fresh process."""
-    found = [door for door in doors(Registry(), only={item.distribution}) if door.distribution == item.distribution]
+    found = [
+        door
+        for door in doors(Registry(), only={item.distribution})
+        if door.distribution == item.distribution
+    ]
     for heard in examine(found, seconds):
-        if all(each.component.name != item.component.name for each in heard.components) and not heard.troubles:
+        if (
+            all(each.component.name != item.component.name for each in heard.components)
+            and not heard.troubles
+        ):
             continue  # another module of the distribution, with nothing to say
         yield from of_door(heard.door, [str(t.what) for t in heard.troubles], heard.torch)
 
@@ -125,7 +135,12 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
     met = first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
         return outcome
-    return replace(outcome, status="skipped", reason=f"not reached: {kind} as in {met}; mend that first", trace="")
+    return replace(
+        outcome,
+        status="skipped",
+        reason=f"not reached: {kind} as in {met}; mend that first",
+        trace="",
+    )
 
 
 def main() -> None:
@@ -138,7 +153,7 @@ def main() -> None:
         channel.flush()
 
     say(ready=True)
-    from bench_core.plugins import load_for
+    from bench_core.registry.plugins import load_for
     from bench_core.testing.kit import checks, run
 
     try:

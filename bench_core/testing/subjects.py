@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench_core.api import Credits, LocalMethod, Method
-from bench_core.data import Data
-from bench_core.local import as_credits
-from bench_core.loss import CROSS_ENTROPY, Loss
-from bench_core.net import Net, States
-from bench_core.streams import stream
-from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import ProbeNet
-from bench_core.train import set_up
+from bench_core.testing.outcomes import Failed, Skipped
+from bench_core.training.credit import as_credits
+from bench_core.training.data import Data
+from bench_core.training.local_method import LocalMethod
+from bench_core.training.loop import set_up
+from bench_core.training.loss import CROSS_ENTROPY, Loss
+from bench_core.training.method import Credits, Method
+from bench_core.training.net import Net, States
+from bench_core.training.rng import stream
 
 FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
 LAST = EPOCHS - 1  # the epoch that steps are taken in: warm-ups are over
@@ -73,7 +74,10 @@ class Trial:
 
     def credits(self, states: States, y: Tensor) -> Credits:
         """The method's credits; fails where they do not fit their states, and skips where there are none to audit."""
-        answer, local = self.method.credit(states, y, self.epoch), isinstance(self.method, LocalMethod)
+        answer, local = (
+            self.method.credit(states, y, self.epoch),
+            isinstance(self.method, LocalMethod),
+        )
         if answer is None and not local:
             raise Skipped("the method has no credit to audit")
         try:
@@ -84,9 +88,11 @@ class Trial:
     def tools_drawn(self) -> tuple[bool, bool]:
         """Whether setup drew from the feedback stream, and from the auxiliary one."""
         tools = self.method.tools
-        streams = ((tools.generator, "feedback"), (tools.aux_generator, "auxiliary"))
-        fresh = [torch.equal(g.get_state(), stream(self.seed, name).get_state()) for g, name in streams]  # type: ignore[arg-type]
-        return not fresh[0], not fresh[1]
+        feedback, auxiliary = stream(self.seed, "feedback"), stream(self.seed, "auxiliary")
+        return (
+            not torch.equal(tools.generator.get_state(), feedback.get_state()),
+            not torch.equal(tools.aux_generator.get_state(), auxiliary.get_state()),
+        )
 
     def seed_draws(self) -> None:
         """Give the method's generators the same state, so that two trials draw the same."""
@@ -166,7 +172,9 @@ class MethodSubject:
 
     def supported(self) -> list[str]:
         """residual, plain or both. Raises Skipped where the method supports neither."""
-        reasons = {shape: self.method().unsupported(probe_net(shape)) for shape in ("residual", "plain")}
+        reasons = {
+            shape: self.method().unsupported(probe_net(shape)) for shape in ("residual", "plain")
+        }
         found = [shape for shape, reason in reasons.items() if reason is None]
         if not found:
             told = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
@@ -178,7 +186,9 @@ class MethodSubject:
         return [(shape, self.trial(shape)) for shape in self.supported()]
 
 
-FIRST_DRAWS: dict[type, tuple[bool, bool]] = {}  # of each method's first cell in this process: did its setup draw?
+FIRST_DRAWS: dict[
+    type, tuple[bool, bool]
+] = {}  # of each method's first cell in this process: did its setup draw?
 
 
 def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
@@ -249,7 +259,9 @@ def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
     """The same states with noise of the same size in place of every h_l that is not to be kept."""
     draws = torch.Generator().manual_seed(seed)
     h = tuple(
-        value if layer in keep else torch.randn(value.shape, generator=draws).to(value) * value.std()
+        value
+        if layer in keep
+        else torch.randn(value.shape, generator=draws).to(value) * value.std()
         for layer, value in enumerate(states.h)
     )
     return replace(states, h=h)

@@ -61,7 +61,10 @@ class LinearLQ(Net):
         width: int = Field(64, ge=1, le=65536, description="d, the width of the state")
         depth: int = Field(12, ge=1, le=1024, description="L, the number of linear layers")
         noise: float = Field(
-            0.03, ge=0.0, le=1e3, description="deviation of the process noise per coordinate and layer"
+            0.03,
+            ge=0.0,
+            le=1e3,
+            description="deviation of the process noise per coordinate and layer",
         )
 
     residual = False
@@ -70,7 +73,9 @@ class LinearLQ(Net):
         super().__init__(params, shape, classes)
         d = params.width
         if math.prod(shape) != d:
-            raise ValueError(f"linear_lq has no embedding: inputs must have width = {d} features, not shape {shape}")
+            raise ValueError(
+                f"linear_lq has no embedding: inputs must have width = {d} features, not shape {shape}"
+            )
         self.embed = nn.Flatten()
         self.blocks = nn.ModuleList(Step(d, params.noise) for _ in range(params.depth))
         self.readout = nn.Linear(d, classes, bias=False)

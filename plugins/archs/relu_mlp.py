@@ -31,5 +31,7 @@ class ReluMLP(Net):
         super().__init__(params, shape, classes)
         d = params.width
         self.embed = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), d), nn.ReLU())
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(d, d), nn.ReLU()) for _ in range(params.depth))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(d, d), nn.ReLU()) for _ in range(params.depth)
+        )
         self.readout = nn.Linear(d, classes)

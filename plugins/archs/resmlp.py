@@ -41,10 +41,15 @@ class ResMLP(Net):
 
         width: int = Field(256, ge=1, le=65536, description="d, the width of the stream")
         depth: int = Field(4, ge=1, le=1024, description="L, the number of blocks")
-        terminal_norm: bool = Field(True, description="LayerNorm between the last state and the head")
+        terminal_norm: bool = Field(
+            True, description="LayerNorm between the last state and the head"
+        )
         residual: bool = Field(True, description="h + f(h) instead of f(h)")
         w2_std: float | None = Field(
-            None, ge=0.0, le=1e3, description="deviation of W2 at init; default 0.01, or 0.5 without residual"
+            None,
+            ge=0.0,
+            le=1e3,
+            description="deviation of W2 at init; default 0.01, or 0.5 without residual",
         )
 
     def __init__(self, params: Params, shape: tuple[int, ...], classes: int) -> None:

@@ -72,4 +72,6 @@ class SmallCNN(Net):
     def feedback(self, block: int) -> nn.Module | None:
         if block == len(CHANNELS) - 1:
             return None
-        return nn.Sequential(nn.Conv2d(*CHANNELS[block : block + 2], 3, padding=1, bias=False), nn.AvgPool2d(2))
+        return nn.Sequential(
+            nn.Conv2d(*CHANNELS[block : block + 2], 3, padding=1, bias=False), nn.AvgPool2d(2)
+        )

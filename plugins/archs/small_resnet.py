@@ -17,7 +17,11 @@ def conv3(below: int, above: int, stride: int = 1) -> nn.Conv2d:
 
 def shortcut(h: Tensor, below: int, above: int, stride: int) -> Tensor:
     """The identity; where the shape changes, every second pixel and zeros for the new channels (no weights)."""
-    return h if stride == 1 and below == above else F.pad(h[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, above - below))
+    return (
+        h
+        if stride == 1 and below == above
+        else F.pad(h[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, above - below))
+    )
 
 
 class Block(nn.Module):
@@ -69,14 +73,18 @@ class SmallResNet(Net):
         """Parameters of small_resnet."""
 
         width: int = Field(16, ge=1, le=1024, description="channels of the first stage")
-        blocks_per_stage: int = Field(3, ge=1, le=100, description="n; the network has 6n + 2 layers")
+        blocks_per_stage: int = Field(
+            3, ge=1, le=100, description="n; the network has 6n + 2 layers"
+        )
 
     residual = False
 
     def __init__(self, params: Params, shape: tuple[int, ...], classes: int) -> None:
         super().__init__(params, shape, classes)
         if len(shape) != 3:
-            raise ValueError(f"small_resnet needs images (channels, height, width), not inputs of shape {shape}")
+            raise ValueError(
+                f"small_resnet needs images (channels, height, width), not inputs of shape {shape}"
+            )
         width = params.width
         self.embed = nn.Sequential(conv3(shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
         self.shapes = [
@@ -92,7 +100,9 @@ class SmallResNet(Net):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.readout = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width << (STAGES - 1), classes))
+        self.readout = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width << (STAGES - 1), classes)
+        )
 
     def feedback(self, block: int) -> nn.Module:
         return LinearBlock(*self.shapes[block])

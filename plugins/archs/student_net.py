@@ -54,7 +54,9 @@ class StudentNet(Net):
         super().__init__(params, shape, classes)
         d = params.width
         features = math.prod(shape)
-        self.embed = nn.Flatten() if features == d else nn.Sequential(nn.Flatten(), nn.Linear(features, d))
+        self.embed = (
+            nn.Flatten() if features == d else nn.Sequential(nn.Flatten(), nn.Linear(features, d))
+        )
         self.embed.requires_grad_(False)
         self.blocks = nn.ModuleList(Block(d, params.alpha) for _ in range(params.depth))
         self.readout = nn.Linear(d, classes)

@@ -38,12 +38,18 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, width)
+        )
 
     def attend(self, h: Tensor) -> Tensor:
         n, tokens, width = h.shape
-        q, k, v = self.qkv(h).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed: Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width))
+        q, k, v = (
+            self.qkv(h).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        mixed: Tensor = self.out(
+            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width)
+        )
         return mixed
 
     def forward(self, h: Tensor) -> Tensor:
@@ -85,7 +91,9 @@ class ViTMini(Net):
         depth: int = Field(4, ge=1, le=1024, description="L, the number of blocks")
         patch: int = Field(4, ge=1, le=1024, description="side of a patch in pixels")
         heads: int = Field(4, ge=1, le=1024, description="attention heads; must divide width")
-        mlp_ratio: int = Field(2, ge=1, le=64, description="hidden units of the MLP per unit of width")
+        mlp_ratio: int = Field(
+            2, ge=1, le=64, description="hidden units of the MLP per unit of width"
+        )
 
         @model_validator(mode="after")
         def _heads_divide_width(self) -> ViTMini.Params:
@@ -104,9 +112,13 @@ class ViTMini(Net):
             )
         d = params.width
         self.embed = Embed(shape, params.patch, d)
-        self.blocks = nn.ModuleList(Block(d, params.heads, params.mlp_ratio) for _ in range(params.depth))
+        self.blocks = nn.ModuleList(
+            Block(d, params.heads, params.mlp_ratio) for _ in range(params.depth)
+        )
         self.readout = nn.Sequential(
-            OrderedDict([("cls", Cls()), ("out_norm", nn.LayerNorm(d)), ("head", nn.Linear(d, classes))])
+            OrderedDict(
+                [("cls", Cls()), ("out_norm", nn.LayerNorm(d)), ("head", nn.Linear(d, classes))]
+            )
         )
 
     def flat(self, h: Tensor) -> Tensor:

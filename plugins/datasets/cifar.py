@@ -68,7 +68,9 @@ class Cifar10(Dataset):
                     std=(0.2470, 0.2435, 0.2616), augment=True, padding=self.params.padding)  # fmt: skip
 
     def read(self, home: Path, names: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = zip(*(cifar_files.read(home / name, self.labels) for name in names), strict=True)
+        images, labels = zip(
+            *(cifar_files.read(home / name, self.labels) for name in names), strict=True
+        )
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 
 

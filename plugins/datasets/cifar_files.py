@@ -89,7 +89,9 @@ def download(source: Source, root: Path, why: str) -> None:
             download_url(source.url, temporary, source.archive)
             path = Path(temporary) / source.archive
             if sha256(path) != source.archive_sum:
-                raise DataError(f"{why}; the downloaded archive is not the original (SHA-256 differs); {hint}")
+                raise DataError(
+                    f"{why}; the downloaded archive is not the original (SHA-256 differs); {hint}"
+                )
             with tarfile.open(path) as archive:
                 archive.extractall(temporary, filter="data")
             (root / source.folder).mkdir(exist_ok=True)
@@ -115,7 +117,9 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}; only numpy arrays and plain data are read")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}; only numpy arrays and plain data are read"
+            )
         return self.known[module, name]
 
 
@@ -126,5 +130,15 @@ def read(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
             batch = PlainUnpickler(file, encoding="latin1").load()  # strings of Python 2
         images = np.ascontiguousarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
         return images, np.array(batch[labels], dtype=np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{path}: not a batch file of CIFAR: {' '.join(str(error).split())}") from None
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ) as error:
+        raise DataError(
+            f"{path}: not a batch file of CIFAR: {' '.join(str(error).split())}"
+        ) from None

@@ -8,9 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench_core.analysis.judge import AT_FLOOR
 from bench_core.api import Control, Credits, Diagnostic, Measured
-from bench_core.audit import BATCH, Audit, ProbeBatch, because, credits_become, deep_mean, median
-from bench_core.judgement import AT_FLOOR
+from bench_core.training.audit import (
+    BATCH,
+    Audit,
+    ProbeBatch,
+    because,
+    credits_become,
+    deep_mean,
+    median,
+)
 
 CLAMP = 1e-8  # of F.cosine_similarity
 
@@ -20,7 +28,8 @@ def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
     a, g = a.double(), g.double()
     # each vector is divided by its own norm first: the product of two small norms would underflow
     return (
-        (a / a.norm(dim=1, keepdim=True).clamp_min(clamp)) * (g / g.norm(dim=1, keepdim=True).clamp_min(clamp))
+        (a / a.norm(dim=1, keepdim=True).clamp_min(clamp))
+        * (g / g.norm(dim=1, keepdim=True).clamp_min(clamp))
     ).sum(1)
 
 
@@ -60,7 +69,9 @@ class Alignment(Diagnostic):
             details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
         details["in_use"] = batches[0].credits.in_use
         silent = {int(site): reason for site, reason in details["not_diagnostic"].items()}
-        return Measured(details["mean"], details, because(silent) or (AT_FLOOR if audit.at_floor else None))
+        return Measured(
+            details["mean"], details, because(silent) or (AT_FLOOR if audit.at_floor else None)
+        )
 
     def read(self, audit: Audit, pick: Callable[[Credits], Sequence[Tensor]]) -> dict[str, Any]:
         sites = audit.net.sites
@@ -80,7 +91,9 @@ class Alignment(Diagnostic):
                 for batch, (a, g) in zip(audit.batches, both, strict=True)
             ]
             ratio.append(median(torch.cat([a / g.clamp_min(1e-300) for a, g in norms])))
-            if reason := nothing_to_compare(*(torch.cat(list(column)) for column in zip(*norms, strict=True))):
+            if reason := nothing_to_compare(
+                *(torch.cat(list(column)) for column in zip(*norms, strict=True))
+            ):
                 silent[str(sites[index])] = reason
         return {
             "sites": list(sites),

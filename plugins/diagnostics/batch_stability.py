@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import BATCH, PROBE, Audit
+from bench_core.training.audit import BATCH, PROBE, Audit
 
 
 class BatchStability(Diagnostic):
@@ -27,13 +27,19 @@ class BatchStability(Diagnostic):
         means = [audit.net.flat(batch.g[layer]).double().mean(0) for batch in audit.full_batches]
         if len(means) < 2:
             return Measured(
-                None, {"batches": len(means)}, f"{len(means)} full probe batch of {BATCH}: no pair to compare"
+                None,
+                {"batches": len(means)},
+                f"{len(means)} full probe batch of {BATCH}: no pair to compare",
             )
         directions = [mean / mean.norm().clamp_min(1e-300) for mean in means]
         products = [float(torch.dot(u, v)) for u, v in combinations(directions, 2)]
         value = sum(products) / len(products)
         few = f"{len(means)} full probe batches of {BATCH}; the protocol needs {PROBE // BATCH}"
-        return Measured(value, {"batches": len(means), "layer": layer}, few if len(means) < PROBE // BATCH else None)
+        return Measured(
+            value,
+            {"batches": len(means), "layer": layer},
+            few if len(means) < PROBE // BATCH else None,
+        )
 
     def controls(self) -> list[Control]:
         def one_class(audit: Audit) -> None:
@@ -47,7 +53,10 @@ class BatchStability(Diagnostic):
             with torch.no_grad():
                 for parameter in audit.net.readout.parameters():
                     parameter.mul_(1e-2)
-            labels = torch.arange(len(audit.data.test_y), device=audit.data.test_y.device) % audit.data.classes
+            labels = (
+                torch.arange(len(audit.data.test_y), device=audit.data.test_y.device)
+                % audit.data.classes
+            )
             audit.data = replace(audit.data, test_y=labels)
 
         return [

@@ -10,8 +10,8 @@ import torch
 from bench_plugins.diagnostics.alignment import cosine
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit, credits_become, layered, median
-from bench_core.net import exact_gradients
+from bench_core.training.audit import Audit, credits_become, layered, median
+from bench_core.training.net import exact_gradients
 
 
 class CostateAlignment(Diagnostic):
@@ -32,7 +32,10 @@ class CostateAlignment(Diagnostic):
         values, ratios, reasons = [], [], {}
         for index, site in enumerate(audit.net.sites):
             pairs = [
-                (audit.net.flat(batch.audited[index]).double(), audit.net.flat(truth[site]).double())
+                (
+                    audit.net.flat(batch.audited[index]).double(),
+                    audit.net.flat(truth[site]).double(),
+                )
                 for batch, truth in zip(audit.batches, costates, strict=True)
                 if truth is not None
             ]
@@ -67,6 +70,10 @@ class CostateAlignment(Diagnostic):
                 with_costate("noise"),
                 lambda found: found.value is not None and abs(found.value) < 0.05,
             ),
-            Control("no credit", with_costate("zero"), lambda found: found.not_diagnostic is not None),
-            Control("a network without a costate", lambda audit: None, lambda found: found.value is None),
+            Control(
+                "no credit", with_costate("zero"), lambda found: found.not_diagnostic is not None
+            ),
+            Control(
+                "a network without a costate", lambda audit: None, lambda found: found.value is None
+            ),
         ]

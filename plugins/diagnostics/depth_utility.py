@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit
+from bench_core.training.audit import Audit
 
 
 class DepthUtility(Diagnostic):
@@ -11,7 +11,7 @@ class DepthUtility(Diagnostic):
 
     The floor is the same architecture, data, recipe and seeds with frozen blocks (`depth_utility.floor` of the suite: matched,
     bp, a method's name, or a literal `floor_value`). It takes several runs, so the value is computed from the stored
-    accuracies by `bench_core.verdict`; here only the run's own accuracy on the probe is noted.
+    accuracies by `bench_core.analysis.leaderboard`; here only the run's own accuracy on the probe is noted.
     Source: arXiv:2606.21126.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit
+from bench_core.training.audit import Audit
 
 
 class Drift(Diagnostic):
@@ -26,7 +26,8 @@ class Drift(Diagnostic):
             now, then = value.detach().double(), start.double()
             matrices[name] = float((now - then).norm() / then.norm())
         blocks = [
-            [d for name, d in matrices.items() if name.startswith(f"blocks.{i}.")] for i in range(audit.net.depth)
+            [d for name, d in matrices.items() if name.startswith(f"blocks.{i}.")]
+            for i in range(audit.net.depth)
         ]
         last = [found[-1] for found in blocks if found]
         embed = [d for name, d in matrices.items() if name.startswith("embed.")]
@@ -36,7 +37,9 @@ class Drift(Diagnostic):
 
     def controls(self) -> list[Control]:
         def remember(audit: Audit) -> None:
-            audit.initial = {name: value.detach().clone() for name, value in audit.net.state_dict().items()}
+            audit.initial = {
+                name: value.detach().clone() for name, value in audit.net.state_dict().items()
+            }
 
         def treble(audit: Audit) -> None:
             remember(audit)
@@ -46,5 +49,9 @@ class Drift(Diagnostic):
 
         return [
             Control("nothing moved", remember, lambda found: found.value == 0),
-            Control("all weights × 3", treble, lambda found: found.value is not None and abs(found.value - 2) < 1e-6),
+            Control(
+                "all weights × 3",
+                treble,
+                lambda found: found.value is not None and abs(found.value - 2) < 1e-6,
+            ),
         ]

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import BATCH, Audit
+from bench_core.training.audit import BATCH, Audit
 
 
 class GradientSupport(Diagnostic):
@@ -19,14 +19,18 @@ class GradientSupport(Diagnostic):
     class Params(ParamsModel):
         """Parameters of the gradient support."""
 
-        tau: float = Field(1e-6, gt=0.0, le=1e3, description="τ, of the batch-mean gradient at N = 128")
+        tau: float = Field(
+            1e-6, gt=0.0, le=1e3, description="τ, of the batch-mean gradient at N = 128"
+        )
 
     def measure(self, audit: Audit) -> Measured:
         layers = []
         for layer in range(audit.net.depth + 1):
             norms = audit.norms(lambda batch, layer=layer: batch.g[layer]) / BATCH  # type: ignore[misc]
             layers.append(float((norms > self.params.tau).double().mean()))
-        return Measured(sum(layers[:-1]) / (len(layers) - 1), {"layers": layers, "tau": self.params.tau})
+        return Measured(
+            sum(layers[:-1]) / (len(layers) - 1), {"layers": layers, "tau": self.params.tau}
+        )
 
     def controls(self) -> list[Control]:
         def flat_head(audit: Audit) -> None:
@@ -36,6 +40,10 @@ class GradientSupport(Diagnostic):
                     parameter.zero_()
 
         return [
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value > 0.95),
+            Control(
+                "random init",
+                lambda audit: None,
+                lambda found: found.value is not None and found.value > 0.95,
+            ),
             Control("a head of zeros", flat_head, lambda found: found.value == 0),
         ]

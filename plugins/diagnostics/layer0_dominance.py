@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench_core.analysis.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit
-from bench_core.judgement import AT_FLOOR
+from bench_core.training.audit import Audit
 
 
 class Layer0Dominance(Diagnostic):
@@ -19,7 +19,9 @@ class Layer0Dominance(Diagnostic):
     def measure(self, audit: Audit) -> Measured:
         rows = [(row["epoch"], row["measurements"].get("alignment")) for row in audit.history]
         found = [
-            (epoch, measured) for epoch, measured in rows if measured is not None and "sites" in measured["details"]
+            (epoch, measured)
+            for epoch, measured in rows
+            if measured is not None and "sites" in measured["details"]
         ]
         points = [point(epoch, measured["details"]) for epoch, measured in found]
         if not points:
@@ -38,7 +40,12 @@ class Layer0Dominance(Diagnostic):
                 "unclamped": list(layers),
                 "deep": sum(layers[1:]) / (len(layers) - 1),
             }
-            return [{"epoch": 1, "measurements": {"alignment": {"details": details, "not_diagnostic": None}}}]
+            return [
+                {
+                    "epoch": 1,
+                    "measurements": {"alignment": {"details": details, "not_diagnostic": None}},
+                }
+            ]
 
         def dominant(audit: Audit) -> None:
             audit.history = measured(0.5, 0.0, 0.0)

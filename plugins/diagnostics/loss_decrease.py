@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit
+from bench_core.training.audit import Audit
 
 
 class LossDecrease(Diagnostic):
@@ -16,7 +16,9 @@ class LossDecrease(Diagnostic):
         losses = [row["train_loss"] for row in audit.history if row.get("train_loss") is not None]
         if len(losses) < 2:
             return Measured(None, {"epochs": len(losses)}, "fewer than two epochs of training")
-        return Measured(losses[0] - losses[-1], {"first": losses[0], "last": losses[-1], "epochs": len(losses)})
+        return Measured(
+            losses[0] - losses[-1], {"first": losses[0], "last": losses[-1], "epochs": len(losses)}
+        )
 
     def controls(self) -> list[Control]:
         def losses(*values: float) -> list[dict[str, float]]:

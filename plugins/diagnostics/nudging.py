@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import Audit, ProbeBatch, credits_become, layered, read_part
-from bench_core.local import rms
+from bench_core.training.audit import Audit, ProbeBatch, credits_become, layered, read_part
+from bench_core.training.credit import rms
 
 
 class Nudging(Diagnostic):
@@ -24,7 +24,9 @@ class Nudging(Diagnostic):
     class Params(ParamsModel):
         """Parameters of nudging."""
 
-        eta: float = Field(0.01, gt=0.0, le=10.0, description="η, size of the step in units of the credit's rms")
+        eta: float = Field(
+            0.01, gt=0.0, le=10.0, description="η, size of the step in units of the credit's rms"
+        )
 
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:

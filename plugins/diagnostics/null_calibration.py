@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from bench_core.analysis.judge import AT_FLOOR
 from bench_core.api import Control, Credits, Diagnostic, Measured, Method, Net, ParamsModel
-from bench_core.audit import Audit, credits_become, deep_mean
-from bench_core.judgement import AT_FLOOR
-from bench_core.streams import stream
+from bench_core.training.audit import Audit, credits_become, deep_mean
+from bench_core.training.rng import stream
 
 ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
 
@@ -44,7 +44,9 @@ class NullCalibration(Diagnostic):
             return Measured(None, not_diagnostic="the method has no feedback to draw anew")
         trained = gammas(audit, [batch.audited for batch in audit.batches])
         generator = stream(audit.seed, "nulls")
-        null = [gammas(audit, fresh_credits(audit, method, generator)) for _ in range(self.params.draws)]
+        null = [
+            gammas(audit, fresh_credits(audit, method, generator)) for _ in range(self.params.draws)
+        ]
         if not all(math.isfinite(g) for row in (trained, *null) for g in row):
             return Measured(None, {"layers": trained}, "credit or reference is not finite")
         means = [fmean(column) for column in zip(*null, strict=True)]
@@ -55,10 +57,16 @@ class NullCalibration(Diagnostic):
             "flagged": [sites[i] for i in varies if abs(trained[i] - means[i]) <= 2 * stds[i]],
             "without_null": [site for index, site in enumerate(sites) if index not in varies],
         }  # fmt: skip
-        own, *deeps = (over_deep(sites, row, varies, depth) for row in (trained, *null)) if varies else (None,)
+        own, *deeps = (
+            (over_deep(sites, row, varies, depth) for row in (trained, *null))
+            if varies
+            else (None,)
+        )
         if own is None:
             return Measured(
-                None, details, "the null does not vary: Γ of this credit does not depend on what is drawn in setup"
+                None,
+                details,
+                "the null does not vary: Γ of this credit does not depend on what is drawn in setup",
             )
         center, spread = fmean(deeps), stdev(deeps)
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread}
@@ -91,7 +99,11 @@ def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:
         rows = []
         for batch, a in zip(audit.batches, credits, strict=True):
             pair = [audit.net.flat(t).double() for t in (a[index], batch.g[site])]
-            rows.append(torch.linalg.vecdot(*(t / t.norm(dim=1, keepdim=True).clamp_min(1e-30) for t in pair)))
+            rows.append(
+                torch.linalg.vecdot(
+                    *(t / t.norm(dim=1, keepdim=True).clamp_min(1e-30) for t in pair)
+                )
+            )
         found.append(float(torch.cat(rows).mean()))
     return found
 
@@ -101,16 +113,25 @@ def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[
     tools = method.tools
     lent, before = len(tools.updaters), tools.aux_generator.get_state()
     # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of its numbers
-    own = [torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws))) for _ in range(3)]
+    own = [
+        torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws)))
+        for _ in range(3)
+    ]
     fresh = type(method)(method.params)
     try:
-        fresh.setup(dealt_anew(audit.net, own[0]), method.task, replace(tools, generator=own[1], aux_generator=own[2]))
+        fresh.setup(
+            dealt_anew(audit.net, own[0]),
+            method.task,
+            replace(tools, generator=own[1], aux_generator=own[2]),
+        )
         fresh.net = audit.net
         found = []
         for batch in audit.batches:
             credits = fresh.credit(batch.states, batch.y, audit.epoch)
             assert credits is not None
-            found.append([a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)])
+            found.append(
+                [a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)]
+            )
     finally:
         del tools.updaters[lent:]
         tools.aux_generator.set_state(before)

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.audit import Audit, credits_become, layered, read_part
-from bench_core.streams import stream
+from bench_core.training.audit import Audit, credits_become, layered, read_part
+from bench_core.training.rng import stream
 
 ULPS = 10
 
@@ -29,7 +29,9 @@ class PerturbationCorrelation(Diagnostic):
 
         draws: int = Field(32, ge=1, le=10_000, description="M, random directions per sample")
         epsilon: float = Field(1e-3, gt=0.0, le=1.0, description="ε, length of the perturbation")
-        samples: int = Field(1024, ge=2, le=1_000_000, description="n, probe samples used; whole batches of 128")
+        samples: int = Field(
+            1024, ge=2, le=1_000_000, description="n, probe samples used; whole batches of 128"
+        )
 
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:
@@ -50,7 +52,9 @@ class PerturbationCorrelation(Diagnostic):
                 reasons[site] = f"the mean |ΔCE| is under {ULPS} units of the last place"
             elif rho[-1] != rho[-1]:
                 reasons[site] = "the credit or the loss does not vary"
-        return layered(audit, rho, reasons, mean_change=sizes, n=predicted.shape[1], draws=self.params.draws)
+        return layered(
+            audit, rho, reasons, mean_change=sizes, n=predicted.shape[1], draws=self.params.draws
+        )
 
     def changes(
         self, audit: Audit, h: Tensor, a: Tensor, y: Tensor, site: int, draws: torch.Generator
@@ -63,7 +67,9 @@ class PerturbationCorrelation(Diagnostic):
             v = torch.randn(h.shape, generator=draws, dtype=torch.float32).to(h) * part
             v = v / v.flatten(1).norm(dim=1).view(-1, *[1] * (v.dim() - 1))
             predicted.append(self.params.epsilon * (a * v).flatten(1).sum(1))
-            measured.append(net.loss(net.resume(h + self.params.epsilon * v, site), y, "none") - base)
+            measured.append(
+                net.loss(net.resume(h + self.params.epsilon * v, site), y, "none") - base
+            )
         return torch.stack(predicted), torch.stack(measured), base.unsqueeze(0)
 
     def controls(self) -> list[Control]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import BATCH, FLOOR, Audit, median
+from bench_core.training.audit import BATCH, FLOOR, Audit, median
 
 
 class Amplified(nn.Module):
@@ -46,5 +46,9 @@ class ReferenceFloor(Diagnostic):
                 drown,
                 lambda found: found.value is not None and found.value < limit,
             ),
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value >= limit),
+            Control(
+                "random init",
+                lambda audit: None,
+                lambda found: found.value is not None and found.value >= limit,
+            ),
         ]

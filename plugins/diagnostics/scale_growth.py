@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit, median
+from bench_core.training.audit import Audit, median
 
 
 class ScaleGrowth(Diagnostic):
@@ -21,7 +21,10 @@ class ScaleGrowth(Diagnostic):
     when = "epochs"
 
     def measure(self, audit: Audit) -> Measured:
-        h = [median(audit.norms(lambda batch, l=l: batch.states.h[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
+        h = [
+            median(audit.norms(lambda batch, l=l: batch.states.h[l]))
+            for l in range(audit.net.depth + 1)
+        ]  # type: ignore[misc]  # noqa: E741
         growth = [above / max(below, 1e-30) for below, above in pairwise(h)]
         # max() would pass over a NaN that does not come first
         worst = max(growth) if all(math.isfinite(g) for g in growth) else float("nan")
@@ -37,7 +40,13 @@ class ScaleGrowth(Diagnostic):
 
         return [
             Control(
-                "last weights of every block × 1e4", explode, lambda found: found.value is not None and found.value > 50
+                "last weights of every block × 1e4",
+                explode,
+                lambda found: found.value is not None and found.value > 50,
             ),
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 50),
+            Control(
+                "random init",
+                lambda audit: None,
+                lambda found: found.value is not None and found.value <= 50,
+            ),
         ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.audit import Audit
+from bench_core.training.audit import Audit
 
 
 class StateDistance(Diagnostic):
     """d_l = median over the probe samples of ‖h_l − h_l^BP‖/‖h_l^BP‖, against plain bp of the same recipe and seed; value = d_L.
 
-    It takes two runs, so the value is computed from the stored states by `bench_core.distance` when results are read; here
+    It takes two runs, so the value is computed from the stored states by `bench_core.analysis.distance` when results are read; here
     nothing is measured. Source: arXiv:2606.21126.
     """
 

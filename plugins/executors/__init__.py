@@ -8,13 +8,19 @@ from bench_core.api import Component, hookimpl
 @hookimpl
 def bench_executors() -> list[Component]:
     return [
-        Component("local", "bench_core.executors.local:execute", "worker processes on this machine"),
+        Component(
+            "local",
+            "bench_core.execution.executors.local:execute",
+            "worker processes on this machine",
+        ),
         Component(
             "ray",
-            "bench_core.executors.ray:execute",
+            "bench_core.execution.executors.ray:execute",
             "tasks of a Ray cluster, or of one started here (bench-core[ray])",
         ),
         Component(
-            "slurm", "bench_core.executors.slurm:execute", "an array of Slurm jobs through submitit (bench-core[slurm])"
+            "slurm",
+            "bench_core.execution.executors.slurm:execute",
+            "an array of Slurm jobs through submitit (bench-core[slurm])",
         ),
     ]

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.local import normalised
+from bench_core.training.credit import normalised
 
 PREFIT = ("prefit_frozen", "prefit_trainable")
 UNFITTED = ("continue_dfa", "gaussian_noise")
@@ -52,19 +52,32 @@ class Blend(LocalMethod):
             "random_trainable", "shuffled_trainable", "fresh_random_target", "zero_target", "time_only", "constant_input",
             "perlayer_vector", "prefit_frozen", "prefit_trainable", "gaussian_noise", "dfa_norm_match", "continue_dfa",
         ] = Field("random_trainable", description="where the auxiliary credit comes from")  # fmt: skip
-        alpha: float = Field(0.75, ge=0.0, le=1.0, description="α, the share of the auxiliary credit")
-        start: int = Field(5, ge=0, le=1_000_000, description="epochs of dfa before the branch point")
-        prefit: int = Field(
-            60, ge=0, le=1_000_000, description="passes of the fit at the branch point, where there is one"
+        alpha: float = Field(
+            0.75, ge=0.0, le=1.0, description="α, the share of the auxiliary credit"
         )
-        freeze_after: int | None = Field(None, ge=0, le=1_000_000, description="epochs after which the fit ends")
+        start: int = Field(
+            5, ge=0, le=1_000_000, description="epochs of dfa before the branch point"
+        )
+        prefit: int = Field(
+            60,
+            ge=0,
+            le=1_000_000,
+            description="passes of the fit at the branch point, where there is one",
+        )
+        freeze_after: int | None = Field(
+            None, ge=0, le=1_000_000, description="epochs after which the fit ends"
+        )
 
     @property
     def passport(self) -> Passport:
         if self.params.branch in UNFITTED:
             return Passport()
         used = fitted_passport(self.params)
-        return replace(used, extra_forward_passes=False) if self.params.branch == "zero_target" else used
+        return (
+            replace(used, extra_forward_passes=False)
+            if self.params.branch == "zero_target"
+            else used
+        )
 
     @property
     def forward_passes(self) -> int:
@@ -75,18 +88,29 @@ class Blend(LocalMethod):
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
         branch = self.params.branch
-        vectors = (lambda width: LayerVectors(net.depth, width)) if branch == "perlayer_vector" else None
+        vectors = (
+            (lambda width: LayerVectors(net.depth, width)) if branch == "perlayer_vector" else None
+        )
         self.fit = LossChangeFit(net, task, tools, self.params, vectors)
         blind, zero = branch == "constant_input", torch.zeros_like
         if blind or branch == "time_only":
             self.fit.sees = lambda h, t, s: (zero(h), zero(t) if blind else t, zero(s))
-        targets = {"shuffled_trainable": self.shuffled, "fresh_random_target": self.fresh, "zero_target": None}
+        targets = {
+            "shuffled_trainable": self.shuffled,
+            "fresh_random_target": self.fresh,
+            "zero_target": None,
+        }
         self.fit.target = targets.get(branch, self.fit.target)
         self.fitted = False
         self.noise = Redrawn(tools.aux_generator, task.device)
 
     def shuffled(self, changes: Tensor) -> Tensor:
-        return torch.stack([row[torch.randperm(len(row), generator=self.fit.draws).to(row.device)] for row in changes])
+        return torch.stack(
+            [
+                row[torch.randperm(len(row), generator=self.fit.draws).to(row.device)]
+                for row in changes
+            ]
+        )
 
     def fresh(self, changes: Tensor) -> Tensor:
         noise = torch.randn(changes.shape, generator=self.fit.draws).to(changes)
@@ -114,7 +138,11 @@ class Blend(LocalMethod):
 
     def auxiliary(self, states: States) -> dict[int, Tensor]:
         if self.params.branch != "gaussian_noise":
-            return self.fit.relative_credit(states) if self.params.normalize == "sample" else self.fit.credit(states)
+            return (
+                self.fit.relative_credit(states)
+                if self.params.normalize == "sample"
+                else self.fit.credit(states)
+            )
         draws = self.noise.generator()
 
         def like(h: Tensor) -> Tensor:
@@ -134,12 +162,21 @@ class Blend(LocalMethod):
         found = self.dfa.credit(states, y, epoch)
         raw = {0: found.for_embed, **dict(zip(sites, found.audited, strict=True))}
         dfa = {layer: normalised(a, self.params, self.net.tokens) for layer, a in raw.items()}
-        if epoch < self.params.start or self.params.alpha == 0 or self.params.branch == "continue_dfa":
+        if (
+            epoch < self.params.start
+            or self.params.alpha == 0
+            or self.params.branch == "continue_dfa"
+        ):
             return Credits(audited=[dfa[site] for site in sites], embed=dfa[0], normalized=True)
-        aux = {layer: normalised(a, self.params, self.net.tokens) for layer, a in self.auxiliary(states).items()}
+        aux = {
+            layer: normalised(a, self.params, self.net.tokens)
+            for layer, a in self.auxiliary(states).items()
+        }
         a = {layer: self.mixed(aux[layer], dfa[layer]) for layer in dfa}
         parts = {"auxiliary": [aux[site] for site in sites], "dfa": [dfa[site] for site in sites]}
-        return Credits(audited=[a[site] for site in sites], embed=a[0], normalized=True, readouts=parts)
+        return Credits(
+            audited=[a[site] for site in sites], embed=a[0], normalized=True, readouts=parts
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench_core.api import Credits, Laws, Method, Passport, States
-from bench_core.net import exact_gradients
+from bench_core.training.net import exact_gradients
 
 
 class Backprop(Method):
@@ -15,7 +15,12 @@ class Backprop(Method):
     Source: Rumelhart, Hinton, Williams 1986.
     """
 
-    passport = Passport(exact_hidden_gradients=True, weight_transport=True, non_local_state=True, exact_top_credit=True)
+    passport = Passport(
+        exact_hidden_gradients=True,
+        weight_transport=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
     laws = Laws(linear_in_error=True, exact_top=True, exact_with={})
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:

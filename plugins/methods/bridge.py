@@ -51,14 +51,20 @@ class BridgeNet(nn.Module):
 
 def packed(**parts: Any) -> dict[str, Tensor]:
     """The states of several networks or methods as one, each under its name."""
-    return {f"{part}.{name}": value for part, owner in parts.items() for name, value in owner.state_dict().items()}
+    return {
+        f"{part}.{name}": value
+        for part, owner in parts.items()
+        for name, value in owner.state_dict().items()
+    }
 
 
 def unpack(state: Mapping[str, Tensor], **parts: Any) -> None:
     """The inverse of `packed`."""
     for part, owner in parts.items():
         start = f"{part}."
-        owner.load_state_dict({name.removeprefix(start): v for name, v in state.items() if name.startswith(start)})
+        owner.load_state_dict(
+            {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}
+        )
 
 
 class Lens(nn.Module):
@@ -73,7 +79,9 @@ class Lens(nn.Module):
         sizes = sorted({task.features(layer) for layer in range(len(task.shapes))})
         self.width = sizes[0] if len(sizes) == 1 else SEEN
         for size in sizes if len(sizes) > 1 else ():
-            self.register_buffer(f"P_{size}", SEEN**-0.5 * torch.randn(size, SEEN, generator=generator))
+            self.register_buffer(
+                f"P_{size}", SEEN**-0.5 * torch.randn(size, SEEN, generator=generator)
+            )
 
     def forward(self, h: Tensor) -> Tensor:
         """(N, …) → (N, width)."""
@@ -86,7 +94,11 @@ class Lens(nn.Module):
         P = self._buffers.get(f"P_{h[0].numel()}")
         return (gradient if P is None else gradient @ P.T).view_as(h)
 
-    def stacked(self, hs: Sequence[Tensor], layers: list[int], depth: int, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def stacked(
+        self, hs: Sequence[Tensor], layers: list[int], depth: int, s: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen of several layers as one batch (layers·N, width), with their depths t = l/L and s repeated."""
-        t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(len(s))
+        t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(
+            len(s)
+        )
         return torch.cat([self(h) for h in hs]), t, s.repeat(len(layers), 1)

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.local import rms
-from bench_core.net import top_gradient
-from bench_core.streams import draws_from
+from bench_core.training.credit import rms
+from bench_core.training.net import top_gradient
+from bench_core.training.rng import draws_from
 
 K, TAU, SIGMA = 8, 0.1, 0.1
 MOMENTUM = 0.995
@@ -37,7 +37,9 @@ class CreditBridge(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of credit_bridge."""
 
-        warmup: float = Field(0.2, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa")
+        warmup: float = Field(
+            0.2, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa"
+        )
 
     passport = Passport(learned_feedback=True, non_local_state=True, exact_top_credit=True)
 
@@ -66,7 +68,9 @@ class CreditBridge(LocalMethod):
         self.optimiser.descend(boundary + terminal + bridge)
 
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.slow.parameters()), list(self.value.parameters()), 1 - MOMENTUM)
+            torch._foreach_lerp_(
+                list(self.slow.parameters()), list(self.value.parameters()), 1 - MOMENTUM
+            )
 
     @torch.no_grad()
     def target(self, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -86,12 +90,17 @@ class CreditBridge(LocalMethod):
             )
             h.requires_grad_()
             (gradient,) = torch.autograd.grad(self.value(h, t, s).sum(), h)
-        a = {layer: self.lens.back(g, states.h[layer]) for layer, g in zip(layers, gradient.split(n), strict=True)}
+        a = {
+            layer: self.lens.back(g, states.h[layer])
+            for layer, g in zip(layers, gradient.split(n), strict=True)
+        }
         own = Credits(audited=[a[site] for site in sites], embed=a[0])
         if epoch >= self.params.warmup * self.task.epochs:
             return own
         warm = self.dfa.credit(states, y, epoch)
-        return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
+        return Credits(
+            audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return packed(value=self.value, slow=self.slow, lens=self.lens, dfa=self.dfa)

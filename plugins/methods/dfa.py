@@ -26,7 +26,10 @@ class DirectFeedbackAlignment(LocalMethod):
         super().setup(net, task, tools)
         layers = [*net.sites, *({0} - set(net.sites))]
         scale = task.classes**-0.5
-        draws = {layer: torch.randn(task.classes, task.width(layer), generator=tools.generator) for layer in layers}
+        draws = {
+            layer: torch.randn(task.classes, task.width(layer), generator=tools.generator)
+            for layer in layers
+        }
         self.feedback = {layer: (scale * draw).to(task.device) for layer, draw in draws.items()}
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:

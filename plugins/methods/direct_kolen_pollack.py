@@ -28,19 +28,25 @@ class DirectKolenPollack(DirectFeedbackAlignment):
     class Params(DirectFeedbackAlignment.Params):
         """Options of direct_kolen_pollack."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
 
     passport = Passport(learned_feedback=True)
     laws = Laws(linear_in_error=True)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.feedback: dict[int, Tensor] = {layer: nn.Parameter(B) for layer, B in self.feedback.items()}
+        self.feedback: dict[int, Tensor] = {
+            layer: nn.Parameter(B) for layer, B in self.feedback.items()
+        }
         self.optimiser = tools.auxiliary({f"B_{layer}": [B] for layer, B in self.feedback.items()})
 
     @torch.no_grad()
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        own, network = (updater.optimiser.param_groups[0] for updater in (self.optimiser, self.tools.updater))
+        own, network = (
+            updater.optimiser.param_groups[0] for updater in (self.optimiser, self.tools.updater)
+        )
         own.update(lr=network["lr"], weight_decay=network["weight_decay"])
         e, n = states.output_error, len(y)
         correlations = [

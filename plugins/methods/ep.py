@@ -18,7 +18,9 @@ def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
     return [h[0] - embedded, *above]
 
 
-def relaxed(net: Net, states: States, y: Tensor, beta: float, steps: int, step_size: float) -> list[Tensor]:
+def relaxed(
+    net: Net, states: States, y: Tensor, beta: float, steps: int, step_size: float
+) -> list[Tensor]:
     """h_0 … h_L, detached, after synchronous steps down ½ Σ_l ‖ε_l‖² + β·loss (summed over samples) from the forward pass."""
     h = list(states.h)
     for _ in range(steps):
@@ -27,7 +29,9 @@ def relaxed(net: Net, states: States, y: Tensor, beta: float, steps: int, step_s
             energy = sum(0.5 * e.square().sum() for e in errors(net, h, states.h[0]))
             cost = net.loss(net.readout(h[-1]), y, "sum")
             force = torch.autograd.grad(energy + beta * cost, h)
-        h = [torch.sub(state.detach(), f, alpha=step_size) for state, f in zip(h, force, strict=True)]
+        h = [
+            torch.sub(state.detach(), f, alpha=step_size) for state, f in zip(h, force, strict=True)
+        ]
     return h
 
 
@@ -56,9 +60,16 @@ class EquilibriumPropagation(Method):
         steps: int = Field(20, ge=1, le=100_000, description="T, steps of the nudged phase")
         step_size: float = Field(0.1, gt=0.0, le=10.0, description="size of a step")
         beta: float = Field(0.5, gt=0.0, le=1e3, description="β, the nudging strength")
-        readout: Literal["prediction_error", "displacement"] = Field("prediction_error", description="audited credit")
+        readout: Literal["prediction_error", "displacement"] = Field(
+            "prediction_error", description="audited credit"
+        )
 
-    passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    passport = Passport(
+        weight_transport=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
     # the displacement tends to the gradient times a positive matrix
     laws = Laws(exact_with={"beta": 1e-5, "steps": 2000, "readout": "prediction_error"})
 
@@ -69,7 +80,9 @@ class EquilibriumPropagation(Method):
 
     def nudged(self, states: States, y: Tensor) -> list[Tensor]:
         """h^n_0 … h^n_L, detached."""
-        return relaxed(self.net, states, y, self.params.beta, self.params.steps, self.params.step_size)
+        return relaxed(
+            self.net, states, y, self.params.beta, self.params.steps, self.params.step_size
+        )
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x, local=True)
@@ -88,7 +101,9 @@ class EquilibriumPropagation(Method):
         h = self.nudged(states, y)
         readouts = {
             "prediction_error": [-e / beta for e in errors(self.net, h, states.h[0])],
-            "displacement": [-(nudged - free) / beta for nudged, free in zip(h, states.h, strict=True)],
+            "displacement": [
+                -(nudged - free) / beta for nudged, free in zip(h, states.h, strict=True)
+            ],
         }
         a = readouts[self.params.readout]
         return Credits(

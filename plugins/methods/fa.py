@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.net import top_gradient
+from bench_core.training.net import top_gradient
 
 
 class FeedbackAlignment(LocalMethod):
@@ -48,9 +48,13 @@ class FeedbackAlignment(LocalMethod):
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         chain = [top_gradient(self.net, states.h[-1], y, "mean")]
-        for B, h in zip(reversed(self.feedback), reversed(states.h[: len(self.feedback)]), strict=True):
+        for B, h in zip(
+            reversed(self.feedback), reversed(states.h[: len(self.feedback)]), strict=True
+        ):
             chain.insert(0, self.down(chain[0], B, h))
-        return Credits(audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean")
+        return Credits(
+            audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean"
+        )
 
     def down(self, credit: Tensor, B: Tensor | nn.Module, h: Tensor) -> Tensor:
         """The credit at h from the credit one state above."""
@@ -64,7 +68,11 @@ class FeedbackAlignment(LocalMethod):
     def state_dict(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for layer, B in enumerate(self.feedback):
-            own = {"": B} if isinstance(B, Tensor) else {f".{name}": value for name, value in B.state_dict().items()}
+            own = (
+                {"": B}
+                if isinstance(B, Tensor)
+                else {f".{name}": value for name, value in B.state_dict().items()}
+            )
             found |= {f"B_{layer}{name}": value for name, value in own.items()}
         return found
 
@@ -74,7 +82,13 @@ class FeedbackAlignment(LocalMethod):
                 self.feedback[layer] = state[f"B_{layer}"]
             else:
                 start = f"B_{layer}."
-                B.load_state_dict({key.removeprefix(start): v for key, v in state.items() if key.startswith(start)})
+                B.load_state_dict(
+                    {
+                        key.removeprefix(start): v
+                        for key, v in state.items()
+                        if key.startswith(start)
+                    }
+                )
 
 
 def redrawn(kind: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.local import local_update, rms
+from bench_core.training.credit import rms
+from bench_core.training.local_update import local_update
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -36,8 +37,12 @@ class ForwardForward(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of forward_forward."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
-        label_scale: float = Field(1.0, gt=0.0, le=1e3, description="deviation of the patterns that stand for labels")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
+        label_scale: float = Field(
+            1.0, gt=0.0, le=1e3, description="deviation of the patterns that stand for labels"
+        )
 
     passport = Passport(labels_below_head=True, extra_forward_passes=True)
     forward_passes = 3
@@ -45,14 +50,22 @@ class ForwardForward(LocalMethod):
     def unsupported(self, net: Net) -> str | None:
         if not net.loss.classes:
             return "it needs wrong labels, and a regression has none"
-        bare = [i for i, block in enumerate(net.blocks) if not any(isinstance(m, NORMS) for m in block.modules())]
+        bare = [
+            i
+            for i, block in enumerate(net.blocks)
+            if not any(isinstance(m, NORMS) for m in block.modules())
+        ]
         return (
-            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its input" if bare else None
+            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its input"
+            if bare
+            else None
         )
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.kept["P"] = self.draw(task.classes, math.prod(task.input_shape), std=self.params.label_scale)
+        self.kept["P"] = self.draw(
+            task.classes, math.prod(task.input_shape), std=self.params.label_scale
+        )
 
     def pair(self, x: Tensor, y: Tensor, wrong: Tensor) -> Tensor:
         """x⁺ over x⁻, (2N, …)."""
@@ -62,7 +75,10 @@ class ForwardForward(LocalMethod):
     def units(self, states: States) -> list[Tensor]:
         """u of the embedding and of every block, detached."""
         h, f = states.h, states.f
-        own = [rms(h[layer]) + f[layer] if self.net.residual else f[layer] for layer in range(self.net.depth)]
+        own = [
+            rms(h[layer]) + f[layer] if self.net.residual else f[layer]
+            for layer in range(self.net.depth)
+        ]
         return [u.detach() for u in (h[0], *own)]
 
     def goodness(self, states: States) -> list[Tensor]:
@@ -74,7 +90,10 @@ class ForwardForward(LocalMethod):
         n = len(states.x) // 2
         t = torch.cat([torch.ones(n), torch.zeros(n)]).to(states.h[0])
         weights = [2 * (torch.sigmoid(G) - t) for G in self.goodness(states)]
-        return [w.view(-1, *[1] * (u.dim() - 1)) * u for w, u in zip(weights, self.units(states), strict=True)]
+        return [
+            w.view(-1, *[1] * (u.dim() - 1)) * u
+            for w, u in zip(weights, self.units(states), strict=True)
+        ]
 
     @torch.no_grad()
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
@@ -86,8 +105,12 @@ class ForwardForward(LocalMethod):
         with torch.no_grad():
             h = self.net.states(x).h[-1]
         loss = self.net.loss(self.net.readout(h), y)
-        shift = torch.randint(1, self.task.classes, y.shape, generator=self.tools.aux_generator).to(y.device)
-        states = self.net.states(self.pair(x, y, (y + shift) % self.task.classes), local=True, statistics=False)
+        shift = torch.randint(1, self.task.classes, y.shape, generator=self.tools.aux_generator).to(
+            y.device
+        )
+        states = self.net.states(
+            self.pair(x, y, (y + shift) % self.task.classes), local=True, statistics=False
+        )
         c = self.credits(states)
         local_update(self, states, loss, Credits(audited=c[1:], embed=c[0]))
         return loss.detach()

@@ -20,6 +20,8 @@ class ForwardGradient(NodePerturbation):
     def change(self, states: States, y: Tensor, noise: list[Tensor]) -> Tensor:
         still = [xi.new_zeros(xi.shape) for xi in noise]
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no forward-mode derivative
-            _, tangent = jvp(lambda *added: self.loss(states, y, list(added)), tuple(still), tuple(noise))
+            _, tangent = jvp(
+                lambda *added: self.loss(states, y, list(added)), tuple(still), tuple(noise)
+            )
         found: Tensor = tangent
         return found

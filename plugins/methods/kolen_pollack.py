@@ -23,22 +23,42 @@ class KolenPollack(SubstituteFeedback):
     Sources: Kolen, Pollack 1994; Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
     """
 
-    passport = Passport(learned_feedback=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
-    laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}_0", kolen_pollack=True, permutation=False)
+    passport = Passport(
+        learned_feedback=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
+    laws = Laws(
+        linear_in_error=True,
+        exact_top=True,
+        feedback="B_{layer}_0",
+        kolen_pollack=True,
+        permutation=False,
+    )
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.layers = matrices(net)
         for name, module in self.layers.items():
-            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(module.weight)
+            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(
+                module.weight
+            )
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        trained = {f"B_{name}": module.weight for name, module in self.layers.items() if module.weight.requires_grad}
+        trained = {
+            f"B_{name}": module.weight
+            for name, module in self.layers.items()
+            if module.weight.requires_grad
+        }
         before = {name: W.detach().clone() for name, W in trained.items()}
         group = self.tools.updater.optimiser.param_groups[0]
         shrink = 1 - group["lr"] * group["weight_decay"]
         loss = super().step(x, y, epoch)
-        self.kept |= {name: W.detach() + shrink * (self.kept[name] - before[name]) for name, W in trained.items()}
+        self.kept |= {
+            name: W.detach() + shrink * (self.kept[name] - before[name])
+            for name, W in trained.items()
+        }
         return loss
 
     def feedback(self) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.streams import draws_from
+from bench_core.training.rng import draws_from
 
 LARGEST = 2048  # features that a decoder of maps sees
 
@@ -44,7 +44,9 @@ class MonoForward(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of mono_forward."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
 
     passport = Passport(labels_below_head=True, learned_feedback=True)
 
@@ -53,7 +55,9 @@ class MonoForward(LocalMethod):
         sizes = [pooled(torch.empty(1, *shape), task.tokens).shape[1] for shape in task.shapes]
         with draws_from(tools.aux_generator):
             self.heads = self.modules(task, sizes).to(task.device, next(net.parameters()).dtype)
-        self.optimisers = [tools.auxiliary({"head": list(head.parameters())}) for head in self.heads]
+        self.optimisers = [
+            tools.auxiliary({"head": list(head.parameters())}) for head in self.heads
+        ]
 
     def modules(self, task: Task, sizes: list[int]) -> nn.ModuleList:
         """What layer l's loss needs beside h_l: here M_l."""
@@ -70,7 +74,10 @@ class MonoForward(LocalMethod):
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.enable_grad():
             h = [state.detach().requires_grad_() for state in states.h]
-            a = [torch.autograd.grad(self.loss(layer, state, y), state)[0] for layer, state in enumerate(h)]
+            a = [
+                torch.autograd.grad(self.loss(layer, state, y), state)[0]
+                for layer, state in enumerate(h)
+            ]
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -101,13 +108,18 @@ class LocalLoss(MonoForward):
     class Params(MonoForward.Params):
         """Options of local_loss."""
 
-        loss: Literal["predsim", "sim", "pred"] = Field("predsim", description="predsim: 0.99 sim + 0.01 pred")
+        loss: Literal["predsim", "sim", "pred"] = Field(
+            "predsim", description="predsim: 0.99 sim + 0.01 pred"
+        )
 
     def modules(self, task: Task, sizes: list[int]) -> nn.ModuleList:
         """M_l and V_l, those that the loss has."""
         parts = {"pred": ["M"], "sim": ["V"], "predsim": ["M", "V"]}[self.params.loss]
         outputs = {"M": lambda size: task.classes, "V": lambda size: size}
-        heads = [{part: nn.Linear(size, outputs[part](size), bias=False) for part in parts} for size in sizes]
+        heads = [
+            {part: nn.Linear(size, outputs[part](size), bias=False) for part in parts}
+            for size in sizes
+        ]
         for each in heads:
             if "M" in each:
                 nn.init.zeros_(each["M"].weight)

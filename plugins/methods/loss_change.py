@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench_core.api import LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.local import rms
-from bench_core.net import top_gradient
-from bench_core.streams import draws_from
+from bench_core.training.credit import rms
+from bench_core.training.net import top_gradient
+from bench_core.training.rng import draws_from
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -21,19 +21,30 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 class FitParams(LocalMethod.Params):
     """Options of every rule that has such a fit."""
 
-    directions: int = Field(4, ge=1, le=4096, description="M, fresh random directions per state and step")
+    directions: int = Field(
+        4, ge=1, le=4096, description="M, fresh random directions per state and step"
+    )
     step: float = Field(0.01, gt=0.0, le=10.0, description="ε, size of a perturbation per feature")
     scale: Literal["state", "fixed"] = Field(
         "state", description="what ε is relative to: r_l, the rms of the state, or 1"
     )
-    differences: Literal["central", "forward"] = Field("central", description="two-sided or one-sided differences")
-    terminal: float = Field(0.0, ge=0.0, le=1e6, description="weight of the match with ∂loss/∂h_L at the last state")
+    differences: Literal["central", "forward"] = Field(
+        "central", description="two-sided or one-sided differences"
+    )
+    terminal: float = Field(
+        0.0, ge=0.0, le=1e6, description="weight of the match with ∂loss/∂h_L at the last state"
+    )
 
 
 def fitted_passport(params: FitParams) -> Passport:
     """What such a fit uses: losses of perturbed passes, and ∂loss/∂h_L where there is a terminal term."""
     exact_top = params.terminal > 0
-    return Passport(extra_forward_passes=True, learned_feedback=True, non_local_state=True, exact_top_credit=exact_top)
+    return Passport(
+        extra_forward_passes=True,
+        learned_feedback=True,
+        non_local_state=True,
+        exact_top_credit=exact_top,
+    )
 
 
 class LossChangeFit:
@@ -56,13 +67,22 @@ class LossChangeFit:
     """
 
     def __init__(
-        self, net: Net, task: Task, tools: Tools, params: FitParams, network: Callable[[int], nn.Module] | None = None
+        self,
+        net: Net,
+        task: Task,
+        tools: Tools,
+        params: FitParams,
+        network: Callable[[int], nn.Module] | None = None,
     ) -> None:
         self.net, self.params, self.draws = net, params, tools.aux_generator
         self.layers = sorted({0, *net.sites})
         self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
-            made = network(self.lens.width) if network else BridgeNet(self.lens.width, task.classes, self.lens.width)
+            made = (
+                network(self.lens.width)
+                if network
+                else BridgeNet(self.lens.width, task.classes, self.lens.width)
+            )
         self.network = made.to(task.device)
         self.optimiser = tools.auxiliary({"vector": list(self.network.parameters())})
         self.sees: Callable[[Tensor, Tensor, Tensor], Inputs] = lambda h, t, s: (h, t, s)
@@ -82,7 +102,10 @@ class LossChangeFit:
 
     def credit(self, states: States) -> dict[int, Tensor]:
         """a_l by layer, per sample."""
-        return {layer: a / self.unit(states.h[layer]) for layer, a in self.relative_credit(states).items()}
+        return {
+            layer: a / self.unit(states.h[layer])
+            for layer, a in self.relative_credit(states).items()
+        }
 
     def unit(self, h: Tensor) -> Tensor:
         """r_l, shaped to multiply h."""
@@ -108,7 +131,9 @@ class LossChangeFit:
             if layer < self.net.depth:
                 copies = [self.net.advance(copies[0], layer)[0]]
         logits = self.net.readout(copies[0])
-        losses = self.net.loss(logits, torch.cat([y] * (len(logits) // n)), "none").view(-1, len(shifts), n)
+        losses = self.net.loss(logits, torch.cat([y] * (len(logits) // n)), "none").view(
+            -1, len(shifts), n
+        )
         if central:
             return (losses[:, 0] - losses[:, 1]) / (2 * step)
         return (losses[:, 0] - self.net.loss(states.logits, y, "none")) / step
@@ -118,12 +143,21 @@ class LossChangeFit:
         loss = torch.zeros((), device=y.device)
         for _ in range(self.params.directions):
             u = [self.directions(states.h[layer]) for layer in self.layers]
-            predicted = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(answers, u, strict=True)])
+            predicted = torch.stack(
+                [(a * b).flatten(1).sum(1) for a, b in zip(answers, u, strict=True)]
+            )
             wanted = 0.0 if self.target is None else self.target(self.changes(states, y, u))
             loss = loss + (predicted - wanted).square().mean() / self.params.directions
         if self.params.terminal:
-            (top,), exact = self.answer(states, [self.net.depth]), top_gradient(self.net, states.h[-1], y)
-            loss = loss + self.params.terminal * (rms(top.flatten(1)) - rms(exact.flatten(1))).square().mean()
+            (top,), exact = (
+                self.answer(states, [self.net.depth]),
+                top_gradient(self.net, states.h[-1], y),
+            )
+            loss = (
+                loss
+                + self.params.terminal
+                * (rms(top.flatten(1)) - rms(exact.flatten(1))).square().mean()
+            )
         self.optimiser.descend(loss)
 
     @property

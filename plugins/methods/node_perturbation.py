@@ -32,7 +32,9 @@ class NodePerturbation(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of node_perturbation."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
         samples: int = Field(1, ge=1, le=100_000, description="K, noisy passes per step, averaged")
         sigma: float = Field(0.01, gt=0.0, le=10.0, description="σ, deviation of the noise")
 
@@ -64,7 +66,9 @@ class NodePerturbation(LocalMethod):
     def change(self, states: States, y: Tensor, noise: list[Tensor]) -> Tensor:
         """δ, (N,)."""
         without = self.net.loss(states.logits, y, "none")
-        return (self.loss(states, y, [self.params.sigma * xi for xi in noise]) - without) / self.params.sigma
+        return (
+            self.loss(states, y, [self.params.sigma * xi for xi in noise]) - without
+        ) / self.params.sigma
 
     def loss(self, states: States, y: Tensor, added: list[Tensor]) -> Tensor:
         """Of every sample, (N,), with this added to every state on the way up."""

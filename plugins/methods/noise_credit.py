@@ -41,7 +41,9 @@ class NoiseCredit(LocalMethod):
 
         embed = like(own.for_embed)
         sites = dict(zip(self.net.sites, own.audited, strict=True))
-        return Credits(audited=[embed if site == 0 else like(a) for site, a in sites.items()], embed=embed)
+        return Credits(
+            audited=[embed if site == 0 else like(a) for site, a in sites.items()], embed=embed
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return packed(noise=self.noise, dfa=self.dfa)

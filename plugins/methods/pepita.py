@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.local import local_update
+from bench_core.training.local_update import local_update
 
 
 class Pepita(LocalMethod):
@@ -37,7 +37,9 @@ class Pepita(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of pepita."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
         scale: float = Field(0.05, gt=0.0, le=1e3, description="of F, beside √(6/n_in)")
 
     passport = Passport(extra_forward_passes=True)
@@ -45,13 +47,19 @@ class Pepita(LocalMethod):
 
     def unsupported(self, net: Net) -> str | None:
         drops = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in net.modules())
-        return "its dropout draws another mask in every pass, and the two passes must share theirs" if drops else None
+        return (
+            "its dropout draws another mask in every pass, and the two passes must share theirs"
+            if drops
+            else None
+        )
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         n_in = math.prod(task.input_shape)
         bound = self.params.scale * math.sqrt(6 / n_in)
-        self.kept["F"] = ((2 * torch.rand(n_in, task.classes, generator=tools.generator) - 1) * bound).to(task.device)
+        self.kept["F"] = (
+            (2 * torch.rand(n_in, task.classes, generator=tools.generator) - 1) * bound
+        ).to(task.device)
 
     def modulated(self, states: States) -> Tensor:
         """x' of the detached states of a first pass."""

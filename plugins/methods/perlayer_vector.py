@@ -43,7 +43,9 @@ class PerLayerVector(LocalMethod):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.fit = LossChangeFit(net, task, tools, self.params, lambda width: LayerVectors(net.depth, width))
+        self.fit = LossChangeFit(
+            net, task, tools, self.params, lambda width: LayerVectors(net.depth, width)
+        )
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.fit.learn(states, y)

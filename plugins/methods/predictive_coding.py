@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States
-from bench_core.local import local_update
+from bench_core.training.local_update import local_update
 
 
 class PredictiveCoding(LocalMethod):
@@ -38,10 +38,18 @@ class PredictiveCoding(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of predictive_coding."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
-        steps: int = Field(20, ge=1, le=100_000, description="T, steps of the inference; more than the depth")
-        step_size: float = Field(0.1, gt=0.0, le=10.0, description="γ, size of a step; 1 is exact where fixed")
-        fixed_prediction: bool = Field(False, description="predictions and Jacobians stay those of the forward pass")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
+        steps: int = Field(
+            20, ge=1, le=100_000, description="T, steps of the inference; more than the depth"
+        )
+        step_size: float = Field(
+            0.1, gt=0.0, le=10.0, description="γ, size of a step; 1 is exact where fixed"
+        )
+        fixed_prediction: bool = Field(
+            False, description="predictions and Jacobians stay those of the forward pass"
+        )
 
     @property
     def passport(self) -> Passport:
@@ -97,7 +105,9 @@ class PredictiveCoding(LocalMethod):
         states = net.states(x, local=True)
         loss = net.loss(states.logits, y)
         z = self.values(states.detach(y), y)
-        predicted, f = zip(*(net.advance(z[layer], layer) for layer in range(net.depth)), strict=True)
+        predicted, f = zip(
+            *(net.advance(z[layer], layer) for layer in range(net.depth)), strict=True
+        )
         e = [value - mean for value, mean in zip(z, [states.h[0], *predicted], strict=True)]
         local_update(self, replace(states, f=f), loss, self.credits(e))
         return loss.detach()

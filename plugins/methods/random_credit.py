@@ -9,7 +9,7 @@ from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.streams import draws_from
+from bench_core.training.rng import draws_from
 
 
 class RandomCredit(LocalMethod):
@@ -34,7 +34,9 @@ class RandomCredit(LocalMethod):
         hs = [states.h[layer] for layer in layers]
         h, t, s = self.lens.stacked(hs, layers, self.net.depth, torch.zeros_like(states.logits))
         out = self.network(h, t, s).chunk(len(layers))
-        a = {layer: self.lens.back(r, state) for layer, r, state in zip(layers, out, hs, strict=True)}
+        a = {
+            layer: self.lens.back(r, state) for layer, r, state in zip(layers, out, hs, strict=True)
+        }
         return Credits(audited=[a[site] for site in sites], embed=a[0])
 
     def state_dict(self) -> dict[str, Tensor]:

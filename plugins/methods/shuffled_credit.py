@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.net import exact_gradients
+from bench_core.training.net import exact_gradients
 
 
 class ShuffledCredit(LocalMethod):

@@ -35,8 +35,15 @@ class SignSymmetry(SubstituteFeedback):
             description="of the feedback: one number per matrix, fixed random, or random anew for every minibatch",
         )
 
-    passport = Passport(weight_transport=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
-    laws = Laws(linear_in_error=True, exact_top=True, permutation=False)  # magnitudes belong to units, but for usf
+    passport = Passport(
+        weight_transport=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
+    laws = Laws(
+        linear_in_error=True, exact_top=True, permutation=False
+    )  # magnitudes belong to units, but for usf
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
@@ -65,7 +72,11 @@ class SignSymmetry(SubstituteFeedback):
         if self.params.magnitude == "usf":
             M = {f"M_{name}": self.kept[f"s_{name}"] for name in self.layers}
         else:
-            M = self.kept if self.params.magnitude == "frsf" else self.magnitudes(self.noise.generator())
+            M = (
+                self.kept
+                if self.params.magnitude == "frsf"
+                else self.magnitudes(self.noise.generator())
+            )
         return {name: M[f"M_{name}"] * module.weight.sign() for name, module in self.layers.items()}
 
     def state_dict(self) -> dict[str, Tensor]:

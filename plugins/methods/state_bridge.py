@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.net import top_gradient
-from bench_core.streams import draws_from
+from bench_core.training.net import top_gradient
+from bench_core.training.rng import draws_from
 
 
 class StateBridge(LocalMethod):
@@ -37,7 +37,8 @@ class StateBridge(LocalMethod):
         """Options of state_bridge."""
 
         reduction: Literal["sum", "mean"] = Field(
-            "sum", description="the credit's cross-entropy: per sample, or the batch mean (1/N times that)"
+            "sum",
+            description="the credit's cross-entropy: per sample, or the batch mean (1/N times that)",
         )
 
     passport = Passport(learned_feedback=True, non_local_state=True, exact_top_credit=True)
@@ -46,7 +47,9 @@ class StateBridge(LocalMethod):
         super().setup(net, task, tools)
         self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
-            self.bridge = BridgeNet(self.lens.width, task.classes, task.features(net.depth)).to(task.device)
+            self.bridge = BridgeNet(self.lens.width, task.classes, task.features(net.depth)).to(
+                task.device
+            )
         self.optimiser = tools.auxiliary({"bridge": list(self.bridge.parameters())})
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
@@ -68,7 +71,9 @@ class StateBridge(LocalMethod):
             (gradient,) = torch.autograd.grad(loss / n if reduction == "mean" else loss, h)
         a = [self.lens.back(g, h) for g, h in zip(gradient.split(n), states.h[:depth], strict=True)]
         top = [] if self.net.residual else [top_gradient(self.net, states.h[-1], y, reduction)]
-        return Credits(audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction=reduction)
+        return Credits(
+            audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction=reduction
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return packed(bridge=self.bridge, lens=self.lens)

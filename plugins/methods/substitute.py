@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, States
-from bench_core.net import top_gradient
+from bench_core.training.net import top_gradient
 
 Matrix = nn.Linear | nn.Conv2d
 
@@ -22,7 +22,9 @@ def matrices(net: Net) -> dict[str, Matrix]:
     return {
         f"{layer}_{number}": module
         for layer, block in enumerate(net.blocks)
-        for number, module in enumerate(m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+        for number, module in enumerate(
+            m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d)
+        )
     }
 
 
@@ -50,7 +52,9 @@ class SubstituteFeedback(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of sign_symmetry, kolen_pollack and weight_mirror."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
 
     def unsupported(self, net: Net) -> str | None:
         owned = {id(module.weight) for module in matrices(net).values()}
@@ -73,7 +77,9 @@ class SubstituteFeedback(LocalMethod):
         chain = [top_gradient(self.net, states.h[-1], y)]
         for layer in reversed(range(self.net.depth)):
             chain.insert(0, down(self.net, layer, states.h[layer], chain[0], feedback))
-        return Credits(audited=[chain[site] for site in self.net.sites], blocks=chain[1:], embed=chain[0])
+        return Credits(
+            audited=[chain[site] for site in self.net.sites], blocks=chain[1:], embed=chain[0]
+        )
 
 
 def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor]) -> Tensor:
@@ -82,7 +88,9 @@ def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str,
     def substituted(B: Tensor) -> Any:
         def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
             path = at_layer(module, inputs[0], B)
-            return out.detach() + (path - path.detach())  # the numbers of the layer, the derivative of B
+            return out.detach() + (
+                path - path.detach()
+            )  # the numbers of the layer, the derivative of B
 
         return hook
 

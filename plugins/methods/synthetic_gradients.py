@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.net import exact_gradients, top_gradient
-from bench_core.streams import draws_from
+from bench_core.training.net import exact_gradients, top_gradient
+from bench_core.training.rng import draws_from
 
 HIDDEN = 256
 
@@ -37,9 +37,15 @@ class SyntheticGradients(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of synthetic_gradients."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
-        condition: Literal["label", "none"] = Field("label", description="what a predictor sees beside the state")
-        target: Literal["bootstrapped", "exact"] = Field("bootstrapped", description="exact: g_l itself")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
+        condition: Literal["label", "none"] = Field(
+            "label", description="what a predictor sees beside the state"
+        )
+        target: Literal["bootstrapped", "exact"] = Field(
+            "bootstrapped", description="exact: g_l itself"
+        )
         hidden_layers: int = Field(1, ge=0, le=2, description="of a predictor; 0 is a linear one")
 
     laws = Laws(exact_top=True)
@@ -72,7 +78,11 @@ class SyntheticGradients(LocalMethod):
 
     def predictor(self, features: int, seen: int) -> nn.Sequential:
         sizes = [features + seen, *[HIDDEN] * self.params.hidden_layers]
-        hidden = [part for below, above in pairwise(sizes) for part in (nn.Linear(below, above), nn.ReLU())]
+        hidden = [
+            part
+            for below, above in pairwise(sizes)
+            for part in (nn.Linear(below, above), nn.ReLU())
+        ]
         last = nn.Linear(sizes[-1], features)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
@@ -84,7 +94,10 @@ class SyntheticGradients(LocalMethod):
         found = []
         for h, predictor in zip(states.h, self.predictors, strict=False):  # there is none for h_L
             flat = h.flatten(1)
-            parts = [F.layer_norm(flat, flat.shape[1:]), *(label if self.params.condition == "label" else [])]
+            parts = [
+                F.layer_norm(flat, flat.shape[1:]),
+                *(label if self.params.condition == "label" else []),
+            ]
             found.append(predictor(torch.cat([part.to(h) for part in parts], 1)).view_as(h))
         return found
 
@@ -103,7 +116,9 @@ class SyntheticGradients(LocalMethod):
         a = self.predicted(states, y)
         above = [each.detach() for each in a[1:]] + [top_gradient(self.net, states.h[-1], y)]
         misses = zip(a, self.targets(states, y, above), strict=True)
-        self.optimiser.descend(torch.stack([(one - t).square().sum() / len(y) for one, t in misses]).sum())
+        self.optimiser.descend(
+            torch.stack([(one - t).square().sum() / len(y) for one, t in misses]).sum()
+        )
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.no_grad():

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.net import top_gradient
-from bench_core.streams import draws_from
+from bench_core.training.net import top_gradient
+from bench_core.training.rng import draws_from
 
 
 class Feedback(nn.Module):
@@ -26,11 +26,18 @@ class Feedback(nn.Module):
         super().__init__()
         self.below = below
         self.maps = len(above) == len(below) == 3
-        start, end = (above[0], below[0]) if self.maps else (torch.Size(above).numel(), torch.Size(below).numel())
+        start, end = (
+            (above[0], below[0])
+            if self.maps
+            else (torch.Size(above).numel(), torch.Size(below).numel())
+        )
         sizes = [start, hidden, end] if hidden else [start, end]
         layers: list[nn.Module] = []
         for one, other in pairwise(sizes):
-            layers += [nn.Conv2d(one, other, 3, padding=1) if self.maps else nn.Linear(one, other), nn.GELU()]
+            layers += [
+                nn.Conv2d(one, other, 3, padding=1) if self.maps else nn.Linear(one, other),
+                nn.GELU(),
+            ]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, h: Tensor) -> Tensor:
@@ -63,16 +70,32 @@ class TargetPropagation(LocalMethod):
     class Params(LocalMethod.Params):
         """Options of target_propagation."""
 
-        normalize: Literal["sample", "batch", "none"] = Field("none", description="of the credit; not part of the rule")
-        feedback_loss: Literal["l_drl", "inverse"] = Field("l_drl", description="what the feedback minimises")
-        beta: float = Field(0.7, gt=0.0, le=100.0, description="β, step of the top target down the gradient")
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "none", description="of the credit; not part of the rule"
+        )
+        feedback_loss: Literal["l_drl", "inverse"] = Field(
+            "l_drl", description="what the feedback minimises"
+        )
+        beta: float = Field(
+            0.7, gt=0.0, le=100.0, description="β, step of the top target down the gradient"
+        )
         noise: float = Field(
-            0.1, gt=0.0, le=10.0, description="σ, deviation of the noise that the feedback learns from"
+            0.1,
+            gt=0.0,
+            le=10.0,
+            description="σ, deviation of the noise that the feedback learns from",
         )
         feedback_steps: int = Field(5, ge=0, le=1000, description="steps of the feedback per batch")
-        hidden: int = Field(256, ge=0, le=65536, description="units of D_l (channels on maps); 0: linear")
+        hidden: int = Field(
+            256, ge=0, le=65536, description="units of D_l (channels on maps); 0: linear"
+        )
 
-    passport = Passport(learned_feedback=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    passport = Passport(
+        learned_feedback=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
     laws = Laws(exact_top=True)
 
     @property
@@ -84,9 +107,14 @@ class TargetPropagation(LocalMethod):
         super().setup(net, task, tools)
         hidden = self.params.hidden
         with draws_from(tools.aux_generator):
-            made = [Feedback(task.shapes[layer + 1], task.shapes[layer], hidden) for layer in range(net.depth)]
+            made = [
+                Feedback(task.shapes[layer + 1], task.shapes[layer], hidden)
+                for layer in range(net.depth)
+            ]
         self.feedback = nn.ModuleList(made).to(task.device, next(net.parameters()).dtype)
-        self.optimiser = tools.auxiliary({f"D_{layer}": list(D.parameters()) for layer, D in enumerate(self.feedback)})
+        self.optimiser = tools.auxiliary(
+            {f"D_{layer}": list(D.parameters()) for layer, D in enumerate(self.feedback)}
+        )
 
     def down(self, layer: int, y: Tensor) -> Tensor:
         """G_l(y)."""
@@ -95,8 +123,16 @@ class TargetPropagation(LocalMethod):
 
     def loss(self, layer: int, states: States) -> Tensor:
         """Of D_l on the batch, summed over samples and divided by σ²."""
-        sigma, D, h, above = self.params.noise, self.feedback[layer], states.h[layer], states.h[layer + 1]
-        dx, dy = (sigma * torch.randn(t.shape, generator=self.tools.aux_generator).to(t) for t in (h, above))
+        sigma, D, h, above = (
+            self.params.noise,
+            self.feedback[layer],
+            states.h[layer],
+            states.h[layer + 1],
+        )
+        dx, dy = (
+            sigma * torch.randn(t.shape, generator=self.tools.aux_generator).to(t)
+            for t in (h, above)
+        )
         with torch.no_grad():
             moved, f = self.net.advance(h + dx, layer)
         if self.params.feedback_loss == "inverse":
@@ -116,7 +152,10 @@ class TargetPropagation(LocalMethod):
         with torch.no_grad():
             for layer in reversed(range(self.net.depth)):
                 h = states.h[layer + 1]
-                a.insert(0, (self.down(layer, h) - self.down(layer, torch.sub(h, a[0], alpha=beta))) / beta)
+                a.insert(
+                    0,
+                    (self.down(layer, h) - self.down(layer, torch.sub(h, a[0], alpha=beta))) / beta,
+                )
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -28,7 +28,9 @@ class Vec(LocalMethod):
     class Params(FitParams):
         """Options of vec."""
 
-        warmup: float = Field(0.0, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa")
+        warmup: float = Field(
+            0.0, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa"
+        )
 
     @property
     def passport(self) -> Passport:
@@ -54,7 +56,9 @@ class Vec(LocalMethod):
         if epoch >= self.params.warmup * self.task.epochs:
             return own
         warm = self.dfa.credit(states, y, epoch)
-        return Credits(audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False)
+        return Credits(
+            audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return packed(fit=self.fit, dfa=self.dfa)

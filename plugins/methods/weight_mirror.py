@@ -29,17 +29,26 @@ class WeightMirror(SubstituteFeedback):
     class Params(SubstituteFeedback.Params):
         """Options of weight_mirror."""
 
-        rate: float = Field(0.01, gt=0.0, le=1.0, description="η, rate and decay of the feedback per mirror batch")
+        rate: float = Field(
+            0.01, gt=0.0, le=1.0, description="η, rate and decay of the feedback per mirror batch"
+        )
         first: int = Field(100, ge=0, le=1_000_000, description="mirror batches before training")
 
-    passport = Passport(learned_feedback=True, extra_forward_passes=True, non_local_state=True, exact_top_credit=True)
+    passport = Passport(
+        learned_feedback=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
     laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}_0", permutation=False)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.layers = matrices(net)
         for name, module in self.layers.items():
-            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(module.weight)
+            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(
+                module.weight
+            )
         for _ in range(self.params.first):
             self.mirror()
 
@@ -50,7 +59,11 @@ class WeightMirror(SubstituteFeedback):
         for name, module in self.layers.items():
             weight = module.weight
             x = torch.randn(count, weight[0].numel(), generator=self.tools.aux_generator).to(weight)
-            y = module(x) if isinstance(module, nn.Linear) else nn.functional.linear(x, weight.flatten(1), module.bias)
+            y = (
+                module(x)
+                if isinstance(module, nn.Linear)
+                else nn.functional.linear(x, weight.flatten(1), module.bias)
+            )
             seen = ((y - y.mean(0)).T @ x / count).view_as(weight)
             self.kept[f"B_{name}"] = torch.lerp(self.kept[f"B_{name}"], seen, self.params.rate)
 

@@ -28,16 +28,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import bench_core.train as training_loop
-from bench_core import plugins
 from bench_core.api import Component, Dataset, ParamsModel
-from bench_core.audit import Audit, measure
-from bench_core.build import build, diagnostics, make
-from bench_core.data import Data
-from bench_core.plugins import Installed, Registry
-from bench_core.record import Cell, ComponentRef, jsonable
-from bench_core.suite import Training
-from bench_core.train import EpochRow, train
+from bench_core.execution.cell import build_cell, diagnostics, make, measure
+from bench_core.registry import plugins
+from bench_core.registry.registry import Installed, Registry
+from bench_core.results.hashing import jsonable
+from bench_core.results.record import Cell, ComponentRef
+from bench_core.suite.model import Training
+from bench_core.training import NUMERICS
+from bench_core.training.audit import Audit
+from bench_core.training.data import Data
+from bench_core.training.loop import EpochRow, train
 
 FOLDER = Path(__file__).parent
 OURS = "bench-core"
@@ -116,7 +117,9 @@ def registry() -> Registry:
 
 def rules() -> list[str]:
     """The names of the built-in rules."""
-    return [item.component.name for item in registry().of_kind("method") if item.distribution == OURS]
+    return [
+        item.component.name for item in registry().of_kind("method") if item.distribution == OURS
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- precision
@@ -138,7 +141,9 @@ def normals(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
 def spread(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """torch.rand or torch.randn, drawn by `draw`."""
 
-    def function(*size: Any, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    def function(
+        *size: Any, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         shape = size if not size or isinstance(size[0], int) else size[0]
         return draw(shape, generator).to(dtype or torch.get_default_dtype())
 
@@ -152,13 +157,17 @@ def uniform_(
     return tensor.copy_((uniforms(tensor.shape, generator) * (high - low) + low).float())
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: torch.Generator | None = None
+) -> Tensor:
     """Tensor.normal_, rounded to float32."""
     return tensor.copy_((normals(tensor.shape, generator) * std + mean).float())
 
 
 def not_covered(name: str, *arguments: Any, **options: Any) -> Tensor:
-    raise NotImplementedError(f"{name} is drawn from, and tests/golden/compute.py has no exact version of it: add one")
+    raise NotImplementedError(
+        f"{name} is drawn from, and tests/golden/compute.py has no exact version of it: add one"
+    )
 
 
 @contextmanager
@@ -276,7 +285,7 @@ class Trained:
 
 def trained(cell: Cell, listed: Sequence[tuple[str, Any]]) -> Trained:
     """Train a cell and measure as a worker does: after every epoch what is measured then, at the end all."""
-    built = build(registry(), cell, {**cell.training, "device": "cpu"}, None)
+    built = build_cell(registry(), cell, {**cell.training, "device": "cpu"}, None)
     rows: list[dict[str, Any]] = []
 
     def observe(row: EpochRow) -> bool:
@@ -292,14 +301,21 @@ def trained(cell: Cell, listed: Sequence[tuple[str, Any]]) -> Trained:
         audit.history = [*rows, line]
         for when in ("epochs", "final"):
             for name, diagnostic in listed:
-                if diagnostic.when == when and (when == "epochs" or row.epoch == cell.training["epochs"]):
+                if diagnostic.when == when and (
+                    when == "epochs" or row.epoch == cell.training["epochs"]
+                ):
                     line["measurements"][name] = measure(diagnostic, audit).model_dump(mode="json")
         rows.append(line)
         return False
 
     train(built.method, built.net, built.data, cell.training, cell.seed, observe)
-    tensors = {f"net.{name}": value.detach().clone() for name, value in built.net.state_dict().items()}
-    tensors |= {f"method.{name}": value.detach().clone() for name, value in built.method.state_dict().items()}
+    tensors = {
+        f"net.{name}": value.detach().clone() for name, value in built.net.state_dict().items()
+    }
+    tensors |= {
+        f"method.{name}": value.detach().clone()
+        for name, value in built.method.state_dict().items()
+    }
     return Trained(tensors, rows)
 
 
@@ -316,11 +332,19 @@ def of_measurement(found: dict[str, Any]) -> dict[str, Any]:
     """The value of a diagnostic, whether it means something, and what the details hold per layer or per matrix."""
 
     def numbers(values: Any) -> bool:
-        return bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        return bool(values) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in values
+        )
 
     kept: dict[str, Any] = {"value": found["value"], "diagnostic": found["not_diagnostic"] is None}
     for name, detail in found["details"].items():
-        if numbers(detail if isinstance(detail, list) else detail.values() if isinstance(detail, dict) else ()):
+        if numbers(
+            detail
+            if isinstance(detail, list)
+            else detail.values()
+            if isinstance(detail, dict)
+            else ()
+        ):
             kept[name] = detail
     return kept
 
@@ -335,7 +359,11 @@ def figures(rule: str, arch: str, threads: int = 1) -> dict[str, Any]:
         cell = cell_of(rule, arch, threads)
         if reason := refusal(cell):
             return {"refused": reason}
-        names = [item.component.name for item in registry().of_kind("diagnostic") if item.distribution == OURS]
+        names = [
+            item.component.name
+            for item in registry().of_kind("diagnostic")
+            if item.distribution == OURS
+        ]
         listed = diagnostics(
             registry(),
             [{"name": f"{OURS}/{name}", "params": DIAGNOSTICS.get(name, {})} for name in names],
@@ -345,17 +373,27 @@ def figures(rule: str, arch: str, threads: int = 1) -> dict[str, Any]:
         with in_double():
             double = trained(cell, measured)
         single = trained(cell, [])
-        leaks = [name for name, t in double.tensors.items() if t.is_floating_point() and t.dtype != torch.float64]
+        leaks = [
+            name
+            for name, t in double.tensors.items()
+            if t.is_floating_point() and t.dtype != torch.float64
+        ]
         if leaks:
-            raise AssertionError(f"{rule} on {arch}: {', '.join(leaks)} is not float64 though the default is")
+            raise AssertionError(
+                f"{rule} on {arch}: {', '.join(leaks)} is not float64 though the default is"
+            )
     last = double.rows[-1]
     found: dict[str, Any] = {
         "epochs": len(double.rows) - 1,
         "options": options(rule),
         "float64": {
             "rows": [of_row(row) for row in double.rows],
-            "tensors": {name: of_tensor(rule, name, value) for name, value in double.tensors.items()},
-            "untrained": {name: of_measurement(m) for name, m in double.rows[0]["measurements"].items()},
+            "tensors": {
+                name: of_tensor(rule, name, value) for name, value in double.tensors.items()
+            },
+            "untrained": {
+                name: of_measurement(m) for name, m in double.rows[0]["measurements"].items()
+            },
             "diagnostics": {name: of_measurement(m) for name, m in last["measurements"].items()}
             | {name: {"skipped": f"compares runs ({kind})"} for name, kind in across.items()},
         },
@@ -369,11 +407,15 @@ def numerics(rule: str) -> dict[str, Any]:
     """The numbers that components raise when they change what they compute; 1 where one has none."""
 
     def of(kind: Any, name: str) -> int:
-        return int(getattr(make(registry(), kind, name, {})[0], "numerics", 1))
+        return int(make(registry(), kind, name, {})[0].numerics)
 
-    names = [item.component.name for item in registry().of_kind("diagnostic") if item.distribution == OURS]
+    names = [
+        item.component.name
+        for item in registry().of_kind("diagnostic")
+        if item.distribution == OURS
+    ]
     return {
-        "training": int(getattr(training_loop, "NUMERICS", 1)),
+        "training": NUMERICS,
         "method": of("method", rule),
         "arch": {name: of("arch", name) for name in ARCHS},
         "dataset": {"digits": of("dataset", "digits")},
@@ -403,7 +445,9 @@ def laid_out(value: Any, depth: int = 0) -> str:
     """JSON, the outer four levels a line per entry."""
     if depth == 4 or not isinstance(value, dict) or not value:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    inner = ",\n".join(f"{json.dumps(key)}:{laid_out(item, depth + 1)}" for key, item in value.items())
+    inner = ",\n".join(
+        f"{json.dumps(key)}:{laid_out(item, depth + 1)}" for key, item in value.items()
+    )
     return f"{{\n{inner}\n}}"
 
 
@@ -428,13 +472,21 @@ def differences(stored: Any, now: Any, where: str = "") -> list[Difference]:
     if isinstance(stored, dict) and isinstance(now, dict):
         keys = [*stored, *(key for key in now if key not in stored)]
         each = [
-            differences(stored.get(k, MISSING), now.get(k, MISSING), f"{where}{' ' * bool(where)}{k}") for k in keys
+            differences(
+                stored.get(k, MISSING), now.get(k, MISSING), f"{where}{' ' * bool(where)}{k}"
+            )
+            for k in keys
         ]
         return [one for found in each for one in found]
     if isinstance(stored, list) and isinstance(now, list) and len(stored) == len(now):
-        each = [differences(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(stored, now, strict=True))]
+        each = [
+            differences(a, b, f"{where}[{i}]")
+            for i, (a, b) in enumerate(zip(stored, now, strict=True))
+        ]
         return [one for found in each for one in found]
-    if stored == now or (isinstance(stored, str) and isinstance(now, str) and not {stored, now} & NO_NUMBER):
+    if stored == now or (
+        isinstance(stored, str) and isinstance(now, str) and not {stored, now} & NO_NUMBER
+    ):
         return []
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (stored, now))
     relative = abs(stored - now) / max(abs(stored), abs(now)) if numbers else math.inf

@@ -19,14 +19,20 @@ from golden import compute
 
 def main() -> None:
     """Write, or compare, the figures of the rules on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rules", nargs="*", metavar="RULE", help="default: all built-in rules")
-    parser.add_argument("--compare", action="store_true", help="print the largest differences, write nothing")
+    parser.add_argument(
+        "--compare", action="store_true", help="print the largest differences, write nothing"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training")
     chosen = parser.parse_args()
     if unknown := sorted(set(chosen.rules) - set(compute.rules())):
         parser.error(f"unknown rule {', '.join(unknown)}; known: {', '.join(compute.rules())}")
-    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {chosen.threads} threads")
+    print(
+        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {chosen.threads} threads"
+    )
     for rule in chosen.rules or compute.rules():
         compare(rule, chosen.threads) if chosen.compare else regenerate(rule, chosen.threads)
 
@@ -37,7 +43,10 @@ def regenerate(rule: str, threads: int) -> None:
     pairs = {arch: compute.figures(rule, arch, threads) for arch in compute.ARCHS}
     compute.write(rule, {"numerics": compute.numerics(rule), **pairs})
     refused = [arch for arch, found in pairs.items() if "refused" in found]
-    print(f"{rule}: {time.perf_counter() - started:.1f} s" + (f", refused on {', '.join(refused)}" if refused else ""))
+    print(
+        f"{rule}: {time.perf_counter() - started:.1f} s"
+        + (f", refused on {', '.join(refused)}" if refused else "")
+    )
 
 
 def compare(rule: str, threads: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench_core.report.figures import Figure, chart, panel
+from bench_core.analysis.leaderboard import Group
+from bench_core.report.figures.drawing import Figure, chart, panel
 from bench_core.report.layers import Layers, layers
 from bench_core.report.rows import signed
 from bench_core.report.view import View, competing, plural, rounded
-from bench_core.verdict import Group
 
 MOST = 60  # methods drawn
 
@@ -42,12 +42,19 @@ def _figure(shown: list[Layers], group: Group) -> Figure:
                     "read": read,
                     "n": layer.gamma.n,
                     "ratio": "–" if layer.ratio is None else f"{layer.ratio:.2g}",
-                    "means": "nothing: " + row.not_diagnostic if row.not_diagnostic else "what it says",
+                    "means": "nothing: " + row.not_diagnostic
+                    if row.not_diagnostic
+                    else "what it says",
                     "struck": bool(row.not_diagnostic),
                 }
             )
     sites = sorted({layer.site for row in shown for layer in row.layers})
-    x = alt.X("layer:N", sort=[f"l{site}" for site in sites], title="layer", axis=alt.Axis(labelAngle=0, orient="top"))
+    x = alt.X(
+        "layer:N",
+        sort=[f"l{site}" for site in sites],
+        title="layer",
+        axis=alt.Axis(labelAngle=0, orient="top"),
+    )
     y = alt.Y("method:N", sort=names, title=None)
     tooltip = [
         alt.Tooltip("method:N"),
@@ -74,13 +81,19 @@ def _figure(shown: list[Layers], group: Group) -> Figure:
             color=alt.condition("abs(datum.gamma) > 0.6", alt.value("white"), alt.value("#1d1d1f")),
         )
     )
-    faint = base.transform_filter("datum.struck").mark_text(fontSize=11, color="#8A8A8A").encode(text="text:N")
+    faint = (
+        base.transform_filter("datum.struck")
+        .mark_text(fontSize=11, color="#8A8A8A")
+        .encode(text="text:N")
+    )
     line = base.transform_filter("datum.struck").mark_tick(
         orient="horizontal", thickness=1.5, size=34, color="#D55E00", opacity=0.9
     )
     out = sum(1 for row in shown if row.not_diagnostic)
     counts = sorted({layer.gamma.n for row in shown for layer in row.layers if layer.gamma})
-    runs = "" if not counts else f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+    runs = (
+        "" if not counts else f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+    )
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at layer l (unclamped), mean over runs. "
         "Blue: along the gradient; orange: against it. Grey and struck through: the number means nothing, because the "
@@ -89,5 +102,7 @@ def _figure(shown: list[Layers], group: Group) -> Figure:
     )
     if (total := len(competing(group))) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
-    made = panel("Γ by method and layer", alt.layer(cells, struck, numbers, faint, line), 28 * len(names))
+    made = panel(
+        "Γ by method and layer", alt.layer(cells, struck, numbers, faint, line), 28 * len(names)
+    )
     return Figure("alignment", "Alignment by layer", caption, (made,), columns=1)

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench_core.report.figures import STATE_KEYS, Figure, Panel, chart, coloured, log_axis, panel, picked, shaped
+from bench_core.analysis.leaderboard import Group
+from bench_core.report.figures.drawing import (
+    STATE_KEYS,
+    Figure,
+    Panel,
+    chart,
+    coloured,
+    log_axis,
+    panel,
+    picked,
+    shaped,
+)
 from bench_core.report.rows import compact, signed
-from bench_core.report.view import View, competing, finite, name_of, plural, rounded, state, thresholds, value
-from bench_core.verdict import Group
+from bench_core.report.view import (
+    View,
+    competing,
+    finite,
+    name_of,
+    plural,
+    rounded,
+    state,
+    thresholds,
+    value,
+)
 
 PANELS = {
     "a": ("a · largest growth of ‖h‖ in one block (×)", "growth"),
@@ -57,11 +77,17 @@ def _points(group: Group, letter: str) -> tuple[list[dict[str, Any]], int, int]:
     return points, undrawn, left_out
 
 
-def _panel(points: list[dict[str, Any]], names: list[str], letter: str, limits: list[float]) -> Panel:
+def _panel(
+    points: list[dict[str, Any]], names: list[str], letter: str, limits: list[float]
+) -> Panel:
     import altair as alt
 
     title, word = PANELS[letter]
-    scale = alt.Scale(type="log", nice=False, padding=12) if letter in LOG else alt.Scale(zero=False, padding=12)
+    scale = (
+        alt.Scale(type="log", nice=False, padding=12)
+        if letter in LOG
+        else alt.Scale(zero=False, padding=12)
+    )
     axis = (
         log_axis([*(point["value"] for point in points), *limits], title=None)
         if letter in LOG
@@ -88,7 +114,11 @@ def _panel(points: list[dict[str, Any]], names: list[str], letter: str, limits: 
     layers = [dots]
     for limit in limits:
         lined = chart([{"limit": limit, "text": f"limit {compact(limit)}"}])
-        layers.append(lined.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(x=alt.X("limit:Q", scale=scale)))
+        layers.append(
+            lined.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(
+                x=alt.X("limit:Q", scale=scale)
+            )
+        )
         layers.append(
             lined.mark_text(align="left", dx=4, y=-5, fontSize=10).encode(
                 x=alt.X("limit:Q", scale=scale), text=alt.Text("text:N")
@@ -111,7 +141,9 @@ def _figure(found: View, group: Group) -> Figure | None:
         limits = [limit for limit in in_force.get(letter, ()) if letter not in LOG or limit > 0]
         panels.append(_panel(points, names, letter, limits))
         if undrawn:
-            remarks.append(f"{letter}: {plural(undrawn, 'value')} not finite and not drawn; such a value fires.")
+            remarks.append(
+                f"{letter}: {plural(undrawn, 'value')} not finite and not drawn; such a value fires."
+            )
         if left_out:
             remarks.append(f"{letter}: {plural(left_out, 'further run')} not drawn.")
         if any(point["value"] == SMALLEST for point in points):
@@ -124,6 +156,7 @@ def _figure(found: View, group: Group) -> Figure | None:
         "What a (growth), b (reference gradient), c (batch stability) and d (depth utility) measured after the last "
         "epoch. A triangle beyond the dashed line has fired; a diamond is not judged (not diagnostic or not measured). "
         f"n = {plural(runs, 'finished run')} of {plural(len(rows), 'method')}, one dot each; "
-        f"{healthy} trustworthy, {back} walked back. Floors are not judged and not drawn. " + " ".join(remarks)
+        f"{healthy} trustworthy, {back} walked back. Floors are not judged and not drawn. "
+        + " ".join(remarks)
     )
     return Figure("audit", "Audit: four diagnostics", caption.strip(), tuple(panels), STATE_KEYS)

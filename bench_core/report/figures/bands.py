@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bench_core import sensitivity as bands
-from bench_core import utility as strategies
-from bench_core.report.figures import Figure, Key, Panel, chart, coloured, log_axis, panel, picked, shaped
+from bench_core.analysis import sensitivity as bands
+from bench_core.analysis import utility as strategies
+from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.figures.audit import MOST, PANELS, SMALLEST
+from bench_core.report.figures.drawing import (
+    Figure,
+    Key,
+    Panel,
+    chart,
+    coloured,
+    log_axis,
+    panel,
+    picked,
+    shaped,
+)
 from bench_core.report.rows import N, compact
 from bench_core.report.view import View, finite, name_of, plural, rounded
-from bench_core.sensitivity import Sensitivity
 
 KEYS = (Key("healthy", "#0072B2", "circle"), Key("degenerate", "#D55E00", "triangle-up"))
 
@@ -34,7 +44,9 @@ def sensitivity(found: View) -> list[tuple[int | None, Figure]]:
         f"n = {plural(widest, 'judged run')}. A wide band says that the threshold hardly matters here, not that it is right: "
         f"{bands.CIRCULAR}."
     )
-    return [(None, Figure("sensitivity", "Sensitivity to the thresholds", caption, tuple(panels), KEYS))]
+    return [
+        (None, Figure("sensitivity", "Sensitivity to the thresholds", caption, tuple(panels), KEYS))
+    ]
 
 
 def _points(found: View, item: Sensitivity) -> list[dict[str, Any]]:
@@ -60,15 +72,24 @@ def _band(item: Sensitivity, points: list[dict[str, Any]]) -> Panel | None:
     log = item.letter in ("a", "b")
     limit = item.threshold / unit(item.letter)
     ends = [end / unit(item.letter) for end in item.band]
-    values = [point["value"] for point in points] + [limit] + [end for end in ends if math.isfinite(end)]
+    values = (
+        [point["value"] for point in points] + [limit] + [end for end in ends if math.isfinite(end)]
+    )
     values = [max(value, SMALLEST) if log else value for value in values]
     low, high = min(values), max(values)
-    low, high = (low / 2, high * 2) if log else (low - 0.08 * (high - low or 1), high + 0.08 * (high - low or 1))
+    low, high = (
+        (low / 2, high * 2)
+        if log
+        else (low - 0.08 * (high - low or 1), high + 0.08 * (high - low or 1))
+    )
     shaded = [max(ends[0], low), min(ends[1], high)]
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
     axis = log_axis(values, title=None) if log else alt.Axis(title=None, tickCount=6, format="~g")
     band = {"low": rounded(shaded[0]), "high": rounded(shaded[1]), "read": in_words(item)}
-    drawn = [{**point, "value": rounded(max(point["value"], SMALLEST) if log else point["value"])} for point in points]
+    drawn = [
+        {**point, "value": rounded(max(point["value"], SMALLEST) if log else point["value"])}
+        for point in points
+    ]
     layers = [
         chart([band])
         .mark_rect(color="#009E73", opacity=0.18)
@@ -88,10 +109,17 @@ def _band(item: Sensitivity, points: list[dict[str, Any]]) -> Panel | None:
             color=coloured(KEYS, "state"),
             shape=shaped(KEYS, "state"),
             opacity=picked("state", 0.7),
-            tooltip=["method:N", alt.Tooltip("seed:Q", format="d"), alt.Tooltip("value:Q", format=".3~g"), "state:N"],
+            tooltip=[
+                "method:N",
+                alt.Tooltip("seed:Q", format="d"),
+                alt.Tooltip("value:Q", format=".3~g"),
+                "state:N",
+            ],
         ),
     ]
-    return panel(PANELS.get(item.letter, (f"{item.letter} · {item.name}", ""))[0], alt.layer(*layers), 62)
+    return panel(
+        PANELS.get(item.letter, (f"{item.letter} · {item.name}", ""))[0], alt.layer(*layers), 62
+    )
 
 
 def in_words(item: Sensitivity) -> str:
@@ -110,7 +138,13 @@ def utility(found: View) -> list[tuple[int | None, Figure]]:
     if not total.n:
         return []
     values = [
-        {"strategy": name, "words": strategies.WORDS[name], "back": back, "kept": total.n - back, "n": total.n}
+        {
+            "strategy": name,
+            "words": strategies.WORDS[name],
+            "back": back,
+            "kept": total.n - back,
+            "n": total.n,
+        }
         for name, back in total.walked_back.items()
     ]
     names = [str(value["strategy"]) for value in values]
@@ -122,7 +156,9 @@ def utility(found: View) -> list[tuple[int | None, Figure]]:
     )  # fmt: skip
     bars = base.mark_bar(color="#D55E00", opacity=0.85, height=14)
     text = base.mark_text(align="left", dx=5, fontSize=11).encode(text="back:Q")
-    made = panel("runs walked back by each way of reporting", alt.layer(bars, text), 24 * len(names))
+    made = panel(
+        "runs walked back by each way of reporting", alt.layer(bars, text), 24 * len(names)
+    )
     caption = (
         "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 add one of a, b, c and d; "
         f"S_full adds all. n = {plural(total.n, 'finished run')} of methods and the ceiling. What S_full walks back and S1 keeps "

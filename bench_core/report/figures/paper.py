@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from bench_core.report.figures import Figure, Spec
+from bench_core.report.figures.drawing import Figure, Spec
 
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = ("svg", "png", "pdf")
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-WIDTHS = {1: 460, 2: 250, 3: 190}  # of a panel, in pixels, by panels per row: a page of text is about 560 wide
+WIDTHS = {
+    1: 460,
+    2: 250,
+    3: 190,
+}  # of a panel, in pixels, by panels per row: a page of text is about 560 wide
 CHANNELS = ("color", "shape", "strokeDash", "fill")
-STROKE = {"symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}  # in a legend of lines without marks
+STROKE = {
+    "symbolType": "stroke",
+    "symbolStrokeWidth": 2,
+    "symbolSize": 300,
+}  # in a legend of lines without marks
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "Helvetica, Arial, sans-serif",
@@ -43,7 +51,10 @@ def paper(figure: Figure) -> Spec:
     for item in figure.panels:
         spec = dict(item.spec)
         datasets |= spec.pop("datasets", {})
-        spec |= {"width": WIDTHS.get(columns, 190), "title": item.title.replace("‖", "||")}  # few fonts have the sign
+        spec |= {
+            "width": WIDTHS.get(columns, 190),
+            "title": item.title.replace("‖", "||"),
+        }  # few fonts have the sign
         panels.append(_still(spec, {key.name for key in figure.legend}))
     shared = dict.fromkeys(CHANNELS, "shared")
     return {
@@ -69,8 +80,15 @@ def _still(node: Any, names: set[str]) -> Any:
         return {"value": made["value"]}
     for channel in CHANNELS:
         found = made.get(channel)
-        if isinstance(found, dict) and "legend" in found and set(found.get("scale", {}).get("domain", ())) == names:
-            made[channel] = {**found, "legend": {"title": None} | ({} if "shape" in node else STROKE)}
+        if (
+            isinstance(found, dict)
+            and "legend" in found
+            and set(found.get("scale", {}).get("domain", ())) == names
+        ):
+            made[channel] = {
+                **found,
+                "legend": {"title": None} | ({} if "shape" in node else STROKE),
+            }
     return made
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench_core.report.figures import Figure, Key, chart, coloured, panel, picked, shaped
+from bench_core.analysis.leaderboard import Group
+from bench_core.report.figures.drawing import Figure, Key, chart, coloured, panel, picked, shaped
 from bench_core.report.rows import fraction
 from bench_core.report.view import View, name_of, plural, rounded
-from bench_core.verdict import Group
 
 MOST = 80  # rows drawn
 KINDS = ("trustworthy", "walked back", "undetermined", "floor")
@@ -22,7 +22,11 @@ KEYS = tuple(
 
 def ranking(found: View) -> list[tuple[int | None, Figure]]:
     """One figure per recipe with a finished run."""
-    return [(k, _figure(group)) for k, group in enumerate(found.groups) if any(row.accuracy for row in group.rows)]
+    return [
+        (k, _figure(group))
+        for k, group in enumerate(found.groups)
+        if any(row.accuracy for row in group.rows)
+    ]
 
 
 def _figure(group: Group) -> Figure:
@@ -35,7 +39,11 @@ def _figure(group: Group) -> Figure:
     for row in rows:
         assert row.accuracy is not None
         kinds = [run.judgement.kind for run in row.finished]
-        kind = "floor" if row.role == "floor" else next((k for k in KINDS[1:3] if k in kinds), "trustworthy")
+        kind = (
+            "floor"
+            if row.role == "floor"
+            else next((k for k in KINDS[1:3] if k in kinds), "trustworthy")
+        )
         half = row.accuracy.half_width
         means.append(
             {
@@ -44,18 +52,25 @@ def _figure(group: Group) -> Figure:
                 "mean": rounded(row.accuracy.mean),
                 "low": rounded(row.accuracy.mean - (half or 0.0)),
                 "high": rounded(row.accuracy.mean + (half or 0.0)),
-                "read": fraction(row.accuracy.mean) + (f" ± {fraction(half)}" if half is not None else " (n=1)"),
+                "read": fraction(row.accuracy.mean)
+                + (f" ± {fraction(half)}" if half is not None else " (n=1)"),
                 "n": row.accuracy.n,
                 "verdict": row.verdict,
             }
         )
         dots += [
-            {"method": name_of(row), "seed": run.record.cell.seed, "accuracy": rounded(run.record.accuracy)}
+            {
+                "method": name_of(row),
+                "seed": run.record.cell.seed,
+                "accuracy": rounded(run.record.accuracy),
+            }
             for run in row.finished
         ]
     y = alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names))
     colour, opacity = coloured(KEYS, "kind"), picked("kind", 1.0)
-    x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=8))
+    x = alt.X(
+        "low:Q", title=None, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=8)
+    )
     base = chart(means).encode(y=y)
     bars = base.mark_rule(strokeWidth=2).encode(
         x=x, x2="high:Q", color=colour, opacity=opacity
@@ -70,7 +85,11 @@ def _figure(group: Group) -> Figure:
     ticks = (
         chart(dots)
         .mark_tick(thickness=1.5, size=12, opacity=0.6, color="#8A8A8A")
-        .encode(y=y, x="accuracy:Q", tooltip=["method:N", alt.Tooltip("seed:Q", format="d"), alt.Tooltip("accuracy:Q")])
+        .encode(
+            y=y,
+            x="accuracy:Q",
+            tooltip=["method:N", alt.Tooltip("seed:Q", format="d"), alt.Tooltip("accuracy:Q")],
+        )
     )
     n = sorted({row.accuracy.n for row in rows if row.accuracy})
     seeds = plural(n[0], "seed") if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"

@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench_core.judgement import canonical, option
-from bench_core.record import jsonable
+from bench_core.analysis.judge import option
+from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.stats import Estimate
 from bench_core.report.escape import visible
-from bench_core.report.figures import (
+from bench_core.report.figures.drawing import (
     Figure,
     Key,
     Panel,
@@ -25,8 +26,7 @@ from bench_core.report.figures import (
 )
 from bench_core.report.rows import compact, fraction, gamma, over_runs, signed
 from bench_core.report.view import View, competing, plural, rounded, state_norm
-from bench_core.stats import Estimate
-from bench_core.verdict import Row
+from bench_core.results.hashing import canonical, jsonable
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def _normalisation(row: Row) -> str:
     if mode != "sample" or canonical(eps) == canonical(1e-6):
         return visible(str(mode))
     relative = eps.get("per_n") if isinstance(eps, dict) else None
-    shown = f"{_number(relative)}/N" if relative is not None else json.dumps(jsonable(eps), default=str)
+    shown = (
+        f"{_number(relative)}/N" if relative is not None else json.dumps(jsonable(eps), default=str)
+    )
     return visible(f"{mode}, eps {shown}")
 
 
@@ -85,7 +87,9 @@ def _estimated(found: Estimate | None, read: Callable[[float], str]) -> dict[str
     if found is None:
         return None
     half = found.half_width or 0.0
-    text = read(found.mean) + (" (n=1)" if found.half_width is None else f" ± {read(found.half_width).lstrip('+')}")
+    text = read(found.mean) + (
+        " (n=1)" if found.half_width is None else f" ± {read(found.half_width).lstrip('+')}"
+    )
     return {
         "y": rounded(found.mean),
         "low": rounded(found.mean - half),
@@ -123,7 +127,9 @@ QUANTITIES: dict[str, tuple[str, bool, Callable[[Row], dict[str, Any] | None]]] 
 }
 
 
-def _panel(entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: str) -> Panel | None:
+def _panel(
+    entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: str
+) -> Panel | None:
     import altair as alt
 
     title, log, read = QUANTITIES[quantity]
@@ -136,10 +142,14 @@ def _panel(entries: Sequence[Entry], order: Sequence[str], quantity: str, axis: 
             fixed = {"method": entry.series, "x": entry.at, "verdict": entry.row.verdict}
             note = drawn.get("note")
             fill = "struck out" if note else ("walked back" if back else "not walked back")
-            points.append({"note": "", **drawn, **fixed, "fill": fill, "n": len(entry.row.finished)})
+            points.append(
+                {"note": "", **drawn, **fixed, "fill": fill, "n": len(entry.row.finished)}
+            )
     if not points:
         return None
-    scale = alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale(zero=False, padding=10)
+    scale = (
+        alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale(zero=False, padding=10)
+    )
     offset = alt.XOffset("method:N").scale(domain=[key.name for key in keys], paddingOuter=1)
     base = chart(points).encode(
         x=alt.X("x:O", sort=list(order), title=axis, axis=alt.Axis(labelAngle=0)),
@@ -185,9 +195,17 @@ def _keys(entries: Sequence[Entry]) -> tuple[Key, ...]:
 
 
 def _figure(
-    name: str, title: str, say: str, axis: str, entries: Sequence[Entry], order: Sequence[str], what: Sequence[str]
+    name: str,
+    title: str,
+    say: str,
+    axis: str,
+    entries: Sequence[Entry],
+    order: Sequence[str],
+    what: Sequence[str],
 ) -> Figure | None:
-    panels = [made for quantity in what if (made := _panel(entries, order, quantity, axis)) is not None]
+    panels = [
+        made for quantity in what if (made := _panel(entries, order, quantity, axis)) is not None
+    ]
     if not panels:
         return None
     counts = sorted({len(entry.row.finished) for entry in entries})
@@ -211,7 +229,13 @@ def penalty(found: View) -> list[tuple[int | None, Figure]]:
         (
             k,
             _figure(
-                "penalty", "Penalty rescue", say, "penalty λ", entries, order, ("accuracy", "norm", "gamma", "margin")
+                "penalty",
+                "Penalty rescue",
+                say,
+                "penalty λ",
+                entries,
+                order,
+                ("accuracy", "norm", "gamma", "margin"),
             ),
         )
         for k, entries, order in _within(found, _penalty_of, ("penalty",), alone=True)
@@ -224,7 +248,18 @@ def lambda_sweep(found: View) -> list[tuple[int | None, Figure]]:
     """Rules over three or more values of λ."""
     say = "How strong the penalty must be: λ from none upward, equally spaced whatever its value."
     made = [
-        (k, _figure("lambda_sweep", "Penalty sweep", say, "penalty λ", entries, order, ("accuracy", "norm", "gamma")))
+        (
+            k,
+            _figure(
+                "lambda_sweep",
+                "Penalty sweep",
+                say,
+                "penalty λ",
+                entries,
+                order,
+                ("accuracy", "norm", "gamma"),
+            ),
+        )
         for k, entries, order in _within(found, _penalty_of, ("penalty",))
         if len(order) > 2
     ]
@@ -236,7 +271,18 @@ def normalization(found: View) -> list[tuple[int | None, Figure]]:
     say = "The rule apart from its scaling: the same rule under each normalisation of its credit."
     what = ("accuracy", "norm", "gamma")
     made = [
-        (k, _figure("normalization", "Normalisation of the credit", say, "normalize", entries, order, what))
+        (
+            k,
+            _figure(
+                "normalization",
+                "Normalisation of the credit",
+                say,
+                "normalize",
+                entries,
+                order,
+                what,
+            ),
+        )
         for k, entries, order in _within(found, _normalisation, ("normalize", "normalize_eps"))
     ]
     return [(k, figure) for k, figure in made if figure is not None]
@@ -249,7 +295,9 @@ def depth_sweep(found: View) -> list[tuple[int | None, Figure]]:
         cell = group.records[0].cell
         if "depth" in cell.arch.params:
             others = {key: item for key, item in cell.arch.params.items() if key != "depth"}
-            key = canonical([cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training])
+            key = canonical(
+                [cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training]
+            )
             families.setdefault(key, []).append(number)
     made: list[tuple[int | None, Figure]] = []
     for numbers in families.values():
@@ -265,7 +313,9 @@ def depth_sweep(found: View) -> list[tuple[int | None, Figure]]:
         ]
         say = "The same rules on deeper networks of the same width."
         what = ("accuracy", "gamma", "margin", "norm")
-        figure = _figure("depth_sweep", "Depth sweep", say, "depth L", entries, [str(d) for d in depths], what)
+        figure = _figure(
+            "depth_sweep", "Depth sweep", say, "depth L", entries, [str(d) for d in depths], what
+        )
         if figure is not None:
             made.append((None, figure))
     return made

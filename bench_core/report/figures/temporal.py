@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bench_core.analysis.first_firing import firings
+from bench_core.analysis.leaderboard import Group, Run
 from bench_core.report.curves import Point, curve, read_rows, thinned
-from bench_core.report.figures import (
+from bench_core.report.figures.drawing import (
     DASHES,
     Figure,
     Key,
@@ -21,8 +23,6 @@ from bench_core.report.figures import (
 )
 from bench_core.report.rows import compact, fraction
 from bench_core.report.view import View, competing, name_of, plural, rounded, thresholds
-from bench_core.temporal import firings
-from bench_core.verdict import Group, Run
 
 MOST_RUNS = 60  # curves per recipe
 MOST_RECIPES = 16
@@ -68,16 +68,25 @@ def _figure(found: View, group: Group) -> Figure | None:
         fired = {item.key: item.epoch for item in first if item.key in LETTERS}
         never += not any(epoch is not None for epoch in fired.values())
         by_epoch = {point.epoch: point for point in points}
-        marks += [(name, run, letter, by_epoch[epoch]) for letter, epoch in fired.items() if epoch is not None]
+        marks += [
+            (name, run, letter, by_epoch[epoch])
+            for letter, epoch in fired.items()
+            if epoch is not None
+        ]
     if not drawn:
         return None
-    names = list(dict.fromkeys(name_of(row) for row in competing(group) if any(name_of(row) == d[0] for d in drawn)))
+    names = list(
+        dict.fromkeys(
+            name_of(row) for row in competing(group) if any(name_of(row) == d[0] for d in drawn)
+        )
+    )
     keys = series(names)
     limits = [limit for limit in thresholds(group, found.settings).get("b", ()) if limit > 0]
     panels = [
         made
         for quantity in QUANTITIES
-        if (made := _panel(quantity, drawn, marks, keys, limits if quantity == "g" else [])) is not None
+        if (made := _panel(quantity, drawn, marks, keys, limits if quantity == "g" else []))
+        is not None
     ]
     if not panels:
         return None
@@ -106,7 +115,12 @@ def _panel(
     for name, run, points in drawn:
         usable = [p for p in points if (v := pick_value(p)) is not None and (v > 0 or not log)]
         values += [
-            {"method": name, "seed": run.record.cell.seed, "epoch": p.epoch, "value": rounded(pick_value(p), 4)}
+            {
+                "method": name,
+                "seed": run.record.cell.seed,
+                "epoch": p.epoch,
+                "value": rounded(pick_value(p), 4),
+            }
             for p in thinned(usable, MOST_POINTS)
         ]
     if not values:
@@ -122,7 +136,9 @@ def _panel(
         name=f"near_{quantity}", nearest=True, on="pointerover", clear="pointerout", fields=["method", "seed", "epoch"],
         empty=False,
     )  # fmt: skip
-    scale = alt.Scale(type="log", nice=False, padding=6) if log else alt.Scale(zero=False, padding=6)
+    scale = (
+        alt.Scale(type="log", nice=False, padding=6) if log else alt.Scale(zero=False, padding=6)
+    )
     axis = (
         log_axis([*(item["value"] for item in values), *limits], title=None)
         if log
@@ -130,7 +146,11 @@ def _panel(
     )
     y = alt.Y("value:Q", scale=scale, axis=axis)
     last = max(item["epoch"] for item in values)
-    whole = alt.Axis(values=list(range(last + 1)), format="d") if last < 6 else alt.Axis(tickCount=6, format="d")
+    whole = (
+        alt.Axis(values=list(range(last + 1)), format="d")
+        if last < 6
+        else alt.Axis(tickCount=6, format="d")
+    )
     x = alt.X("epoch:Q", title="epoch", axis=whole, scale=alt.Scale(nice=False))
     colour = coloured(keys, "method")
     base = chart(values).encode(x=x, y=y, color=colour)
@@ -155,7 +175,9 @@ def _panel(
                 y=y,
                 color=colour,
                 opacity=picked("method", 1.0),
-                shape=alt.Shape("letter:N", legend=None).scale(domain=list(LETTERS), range=list(LETTER_SHAPES)),
+                shape=alt.Shape("letter:N", legend=None).scale(
+                    domain=list(LETTERS), range=list(LETTER_SHAPES)
+                ),
                 tooltip=[
                     "method:N",
                     alt.Tooltip("seed:Q", format="d"),
@@ -167,7 +189,9 @@ def _panel(
     for limit in limits:
         line = chart([{"limit": limit, "text": f"b fires below {compact(limit)}"}])
         layers.append(
-            line.mark_rule(strokeDash=list(DASHES[1]), strokeWidth=1.2).encode(y=alt.Y("limit:Q", scale=scale))
+            line.mark_rule(strokeDash=list(DASHES[1]), strokeWidth=1.2).encode(
+                y=alt.Y("limit:Q", scale=scale)
+            )
         )
         layers.append(
             line.mark_text(align="left", dx=4, dy=-6, fontSize=10, x=0).encode(

@@ -18,7 +18,11 @@ class RandomTargetProjection(LocalMethod):
     passport = Passport(labels_below_head=True)
 
     def unsupported(self, net):
-        return None if net.loss.classes else "its credit is a row of B_l per class, and a regression has none"
+        return (
+            None
+            if net.loss.classes
+            else "its credit is a row of B_l per class, and a regression has none"
+        )
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)

@@ -21,7 +21,9 @@ class TanhNet(Net):
         super().__init__(params, shape, classes)
         d = params.width
         self.embed = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), d))
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Tanh(), nn.Linear(d, d)) for _ in range(params.depth))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Tanh(), nn.Linear(d, d)) for _ in range(params.depth)
+        )
         for block in self.blocks:
             nn.init.normal_(block[1].weight, std=0.1 * d**-0.5)
         self.readout = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, classes))

@@ -21,6 +21,14 @@ class HeadNorm(Diagnostic):
                     parameter.mul_(1e4)
 
         return [
-            Control("a head times 10,000", explode, lambda found: found.value is not None and found.value > 100),
-            Control("random init", lambda audit: None, lambda found: found.value is not None and found.value <= 100),
+            Control(
+                "a head times 10,000",
+                explode,
+                lambda found: found.value is not None and found.value > 100,
+            ),
+            Control(
+                "random init",
+                lambda audit: None,
+                lambda found: found.value is not None and found.value <= 100,
+            ),
         ]

@@ -1,0 +1,99 @@
+"""State distance to backpropagation: how far a rule's states lie from those that bp reaches from the same start.
+
+    d_l = median over the probe samples of ‖h_l − h_l^BP‖ / ‖h_l^BP‖,  l = 0 … L
+
+against the run of plain bp (the ceiling) of the same recipe and seed, from the states that both runs stored after training
+(probe.safetensors, flattened as norms see them; where two runs stored different numbers of samples, those that both have). In
+float64; a norm of bp's counts as 1e-30 at least. Read by numpy, without torch. The measurement `state_distance` gets its value
+here, when results are read; the stored record holds none.
+Source: arXiv:2606.21126.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench_core.analysis.judge import is_ceiling, recipe
+from bench_core.results.record import Measurement, RunRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bench_core.analysis.gather import SuiteResults
+
+NAME = "state_distance"
+PROBE = "probe.safetensors"
+
+
+def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
+    """(d_0 … d_L, number of samples) of two run folders. Raises `ValueError` with the reason where they cannot be compared."""
+    import numpy as np
+
+    own, other = _states(run), _states(ceiling)
+    if len(own) != len(other) or any(
+        a.shape[1:] != b.shape[1:] for a, b in zip(own, other, strict=True)
+    ):
+        raise ValueError("its states have other shapes than those of bp")
+    found, samples = [], 0
+    for a, b in zip(own, other, strict=True):
+        samples = min(len(a), len(b))
+        h, reference = (rows[:samples].astype(np.float64).reshape(samples, -1) for rows in (a, b))
+        norms = np.maximum(np.linalg.norm(reference, axis=1), 1e-30)
+        with np.errstate(
+            invalid="ignore", over="ignore"
+        ):  # states that are not finite give a distance that is not
+            found.append(float(np.median(np.linalg.norm(h - reference, axis=1) / norms)))
+    return found, samples
+
+
+def _states(folder: Path) -> list[NDArray[Any]]:
+    """h_0 … h_L of a run folder; the rest of the file is not read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / PROBE, framework="numpy") as file:
+            names = sorted(
+                (name for name in file.keys() if name.startswith("h_")),
+                key=lambda name: int(name[2:]),
+            )  # noqa: SIM118
+            return [file.get_tensor(name) for name in names]
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(f"{PROBE} cannot be read: {type(error).__name__}") from None
+
+
+def attach(results: SuiteResults) -> SuiteResults:
+    """The results with the value of every measurement that is `across: "ceiling"`; unchanged where there is none."""
+    ceilings: dict[tuple[str, int], RunRecord] = {}
+    for record in results.records:
+        if is_ceiling(record) and record.status == "done":
+            ceilings.setdefault((recipe(record), record.cell.seed), record)
+    records = tuple(_with_distance(results, record, ceilings) for record in results.records)
+    return replace(results, records=records)
+
+
+def _with_distance(
+    results: SuiteResults, record: RunRecord, ceilings: Mapping[tuple[str, int], RunRecord]
+) -> RunRecord:
+    item = record.measurements.get(NAME)
+    if item is None or item.across != "ceiling":
+        return record
+    ceiling = ceilings.get((recipe(record), record.cell.seed))
+    try:
+        if record.status != "done":
+            raise ValueError(f"the run is {record.status}")
+        if ceiling is None:
+            raise ValueError("no finished run of bp with this recipe and seed")
+        layers, samples = distances(results.run_folder(record), results.run_folder(ceiling))
+        measured = filled(item, layers, samples, ceiling.identity)
+    except ValueError as reason:
+        measured = item.model_copy(update={"not_diagnostic": str(reason)})
+    return record.model_copy(update={"measurements": {**record.measurements, NAME: measured}})
+
+
+def filled(item: Measurement, layers: Sequence[float], samples: int, ceiling: str) -> Measurement:
+    """The stored measurement with d_L as its value and all layers as details."""
+    details = {**item.details, "layers": list(layers), "samples": samples, "ceiling": ceiling}
+    return item.model_copy(update={"value": layers[-1], "details": details})

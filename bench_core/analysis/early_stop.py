@@ -1,0 +1,87 @@
+"""What `stop_when` saved, and what it cost: a pure function of records.
+
+The cost is the accuracy of the run that was ended minus that of the same cell trained to its end, paired by seed; it is known only
+where such runs are among the records.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bench_core.analysis.stats import Estimate, estimate
+from bench_core.results.hashing import digest
+from bench_core.results.record import ComponentRef, RunRecord
+
+
+@dataclass(frozen=True)
+class Saving:
+    """The runs of one method in one recipe that a diagnostic ended.
+
+    system   architecture and data set, `resmlp on digits`
+    at       seed → the epoch after which it was ended; `planned` epochs were to be trained
+    seconds  saved, at each run's mean seconds per epoch; None where that is not known
+    cost     accuracy of the ended run minus that of the run to the end, percentage points; None where there is none
+    """
+
+    method: ComponentRef
+    system: str
+    diagnostic: str
+    at: dict[int, int]
+    planned: int
+    seconds: float | None
+    cost: Estimate | None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs saved over all runs."""
+        return len(self.at) * self.planned - sum(self.at.values())
+
+
+def planned_epochs(record: RunRecord) -> int:
+    """The epochs that a run was to be trained."""
+    return int(record.cell.training.get("stop_after") or record.cell.training["epochs"])
+
+
+def _key(record: RunRecord, seed: bool) -> str:
+    """What a cell is, but for stop_when and, without `seed`, for its seed."""
+    cell: dict[str, Any] = record.cell.model_dump(mode="json")
+    cell["training"] = {key: value for key, value in cell["training"].items() if key != "stop_when"}
+    return digest(cell if seed else {**cell, "seed": None})
+
+
+def savings(records: Iterable[RunRecord]) -> list[Saving]:
+    """One entry per method, recipe and diagnostic that ended runs."""
+    records = sorted(records, key=lambda record: (record.cell.seed, record.identity))
+    whole = {
+        _key(record, True): record.accuracy
+        for record in records
+        if record.status == "done" and record.stopped_by is None and record.accuracy is not None
+    }
+    ended: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.stopped_by is not None:
+            ended[_key(record, False), record.stopped_by].append(record)
+    found = []
+    for (_, diagnostic), runs in ended.items():
+        changes = [
+            100 * (run.accuracy - full)
+            for run in runs
+            if run.accuracy is not None and (full := whole.get(_key(run, True))) is not None
+        ]
+        left = [(planned_epochs(run) - run.epochs, run.seconds_per_epoch) for run in runs]
+        seconds = [epochs * each for epochs, each in left if each is not None]
+        found.append(
+            Saving(
+                method=runs[0].cell.method,
+                system=f"{runs[0].cell.arch.short} on {runs[0].cell.dataset.short}",
+                diagnostic=diagnostic,
+                at={run.cell.seed: run.epochs for run in runs},
+                planned=planned_epochs(runs[0]),
+                seconds=sum(seconds) if len(seconds) == len(runs) else None,
+                cost=estimate(changes) if len(changes) == len(runs) else None,
+            )
+        )
+    return found

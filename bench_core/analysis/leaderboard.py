@@ -1,0 +1,326 @@
+"""From judged runs to the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
+
+Runs are compared and averaged within a recipe (arch, dataset, data, training) only. Failed runs stay in the denominator
+of every verdict and never enter a mean. A seed counts once: of several records of one cell (replicates, another version
+of the code) a done one goes before others, then the one finished last; the rest are counted as set aside and never
+averaged in, because n is the number of seeds.
+
+How one run is judged is `bench_core.analysis.judge`, whose names are also exported here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from bench_core.analysis.judge import (
+    AT_FLOOR,
+    BP,
+    CORE_DEFAULTS,
+    NOT_IN_USE,
+    THREE,
+    UNTRAINED,
+    Alignment,
+    DepthUtility,
+    Floor,
+    Judgement,
+    Role,
+    Settings,
+    Thresholds,
+    alignment,
+    is_ceiling,
+    is_floor,
+    judge,
+    judged,
+    label,
+    letter_order,
+    method_key,
+    option,
+    recipe,
+    ref_key,
+    role,
+    threshold_of,
+    untrained,
+)
+from bench_core.analysis.stats import Estimate, estimate, paired_difference, tie_ranks
+from bench_core.results.hashing import canonical
+from bench_core.results.record import ComponentRef, RunRecord, Status, fires
+
+__all__ = [
+    "AT_FLOOR", "BP", "CORE_DEFAULTS", "NOT_IN_USE", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group",
+    "Judgement", "Role", "Row", "Run", "Settings", "Thresholds", "accuracies", "aggregate", "aggregate_three", "alignment",
+    "fires", "is_ceiling", "is_finished", "is_floor", "judge", "judge_all", "judged", "label", "letter_order", "method_key",
+    "recipe", "role", "threshold_of",
+]  # fmt: skip
+
+DEFAULT = Settings()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record and its judgement."""
+
+    record: RunRecord
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over its seeds. `accuracy` is over finished runs, `verdict` counts all; margins are in points."""
+
+    label: str
+    role: Role
+    runs: tuple[Run, ...]
+    accuracy: Estimate | None
+    margin: Estimate | None
+    margin_matched: Estimate | None
+    margin_bp: Estimate | None
+    floor: Floor
+    verdict: str
+    three: str
+    rank: int | None = None
+    tied: bool = False
+
+    @property
+    def method(self) -> ComponentRef:
+        return self.runs[0].record.cell.method
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if is_finished(run.record))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one recipe, best mean accuracy first; rows without a finished run come last."""
+
+    rows: tuple[Row, ...]
+    set_aside: int
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        return tuple(run.record for row in self.rows for run in row.runs)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({record.cell.seed for record in self.records}))
+
+
+UNFINISHED = tuple(status for status in get_args(Status) if status != "done")
+
+
+def is_finished(record: RunRecord) -> bool:
+    """Done, with an accuracy that can enter a mean."""
+    return (
+        record.status == "done" and record.accuracy is not None and math.isfinite(record.accuracy)
+    )
+
+
+def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
+    """Accuracy by seed of the finished runs."""
+    return {
+        item.cell.seed: item.accuracy
+        for item in records
+        if is_finished(item) and item.accuracy is not None
+    }
+
+
+def aggregate(judgements: Sequence[Judgement]) -> str:
+    """`walked back 3/3 (a 3, b 3, c 1, d 3)`, `trustworthy 3/3`, `walked back 2/3 (d 2), diverged 1/3`, `floor`.
+
+    Every run is in the denominator. Beside a walked-back count the rest, where not named, is trustworthy.
+    """
+    total, kinds = len(judgements), Counter(item.kind for item in judgements)
+    if kinds["floor"] == total:
+        return "floor"
+    parts = []
+    for kind in ("floor", "walked back", "trustworthy", "undetermined", *UNFINISHED):
+        if not kinds[kind] or (kind == "trustworthy" and kinds["walked back"]):
+            continue
+        part = f"{kind} {kinds[kind]}/{total}"
+        same = [item for item in judgements if item.kind == kind]
+        if kind == "walked back":
+            fired = Counter(letter for item in same for letter in item.fired)
+            part += f" ({', '.join(f'{letter} {fired[letter]}' for letter in sorted(fired, key=letter_order))})"
+        elif kind == "undetermined":
+            missing = sorted({letter for item in same for letter in item.missing}, key=letter_order)
+            part += f" ({'+'.join(missing)} not measured)"
+        parts.append(part)
+    return ", ".join(parts)
+
+
+def aggregate_three(judgements: Sequence[Judgement]) -> str:
+    """The three-diagnostic form of a row: one text where all runs agree, counts where they do not."""
+    texts = Counter(item.three for item in judgements)
+    if len(texts) == 1:
+        return next(iter(texts))
+    ordered = sorted(texts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{text} {count}/{len(judgements)}" for text, count in ordered)
+
+
+class _Floors:
+    """The floors among the runs of one recipe."""
+
+    def __init__(
+        self,
+        rows: Mapping[str, Sequence[RunRecord]],
+        peers: Mapping[str, Sequence[ComponentRef]],
+        settings: Settings,
+    ) -> None:
+        self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
+        self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
+
+    def _of(
+        self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"
+    ) -> Floor:
+        if len(keys) > 1:
+            return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
+        found = accuracies(self.frozen[keys[0]]) if keys else {}
+        if not found:
+            return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
+        return Floor(name, kind, found, math.fsum(found.values()) / len(found))
+
+    def matched(self, ref: ComponentRef) -> Floor:
+        # floors never carry a penalty
+        unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
+        key = ref_key(ref, **unpenalised)
+        floor = ref.model_copy(update={"params": {**ref.params, **unpenalised}})
+        name = label(floor, self.peers[ref.name], self.defaults)
+        return self._of(name, [key] if key in self.frozen else [], "matched")
+
+    def bp(self) -> Floor:
+        return self.named(BP)
+
+    def named(self, name: str) -> Floor:
+        """The frozen runs of a method with otherwise the core's defaults; a full name goes before a short one."""
+        plain = {
+            key: runs[0].cell.method
+            for key, runs in self.frozen.items()
+            if all(
+                canonical(option(runs[0].cell.method, field)) == canonical(default)
+                for field, default in CORE_DEFAULTS.items()
+                if field != "freeze"
+            )
+        }
+        text = f"{name.removeprefix('bench-core/')}[freeze=blocks]"
+        spellings: tuple[Callable[[ComponentRef], str], ...] = (
+            lambda ref: ref.name,
+            lambda ref: ref.short,
+            lambda ref: ref.name.rpartition("/")[2],
+        )
+        for spelling in spellings:
+            keys = [key for key, ref in plain.items() if spelling(ref) == name]
+            if keys:
+                return self._of(text, keys)
+        return self._of(text, [])
+
+    def chosen(self, ref: ComponentRef) -> Floor:
+        if self.depth.floor_value is not None:
+            return Floor("the given floor", "literal", mean=self.depth.floor_value)
+        if self.depth.floor == "matched":
+            return self.matched(ref)
+        return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
+
+
+def _margin(found: Mapping[int, float], floor: Floor) -> Estimate | None:
+    """Mean margin in points, with the interval of the differences paired by seed where both have the same seeds."""
+    if not found or floor.mean is None:
+        return None
+    if not floor.accuracies:
+        return estimate(100.0 * (value - floor.mean) for value in found.values())
+    paired = paired_difference(found, floor.accuracies)
+    if paired is not None and found.keys() == floor.accuracies.keys():
+        return paired.scaled(100.0)
+    mean = math.fsum(found.values()) / len(found)
+    return Estimate(100.0 * (mean - floor.mean), None, None, len(found))
+
+
+def _representative(records: Iterable[RunRecord]) -> RunRecord:
+    return max(
+        records,
+        key=lambda item: (item.status == "done", item.finished, item.identity, item.to_json()),
+    )
+
+
+def _group(
+    records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
+) -> Group:
+    cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        cells[method_key(record)][record.cell.seed].append(record)
+    by_row = {
+        key: [
+            _representative(seeds[seed]) if len(seeds[seed]) > 1 else seeds[seed][0]
+            for seed in sorted(seeds)
+        ]
+        for key, seeds in sorted(cells.items())
+    }
+    floors = _Floors(by_row, peers, settings)
+    bp = floors.bp()
+    expected = {
+        letter
+        for runs in by_row.values()
+        for run in runs
+        if run.status == "done" and not is_floor(run)
+        for letter in judged(run.measurements)
+    }
+    initial = untrained(run for runs in by_row.values() for run in runs)
+    rows = []
+    for runs in by_row.values():
+        ref, found = runs[0].cell.method, accuracies(runs)
+        chosen, matched = floors.chosen(ref), floors.matched(ref)
+        judgements = [judge(run, chosen, matched, bp, settings, expected, initial) for run in runs]
+        rows.append(
+            Row(
+                label=label(ref, peers[ref.name], settings.defaults),
+                role=role(runs[0]),
+                runs=tuple(
+                    Run(run, judgement) for run, judgement in zip(runs, judgements, strict=True)
+                ),
+                accuracy=estimate(found.values()) if found else None,
+                margin=_margin(found, chosen),
+                margin_matched=_margin(found, matched),
+                margin_bp=_margin(found, bp),
+                floor=chosen,
+                verdict=aggregate(judgements),
+                three=aggregate_three(judgements),
+            )
+        )
+    rows.sort(
+        key=lambda row: (
+            -(row.accuracy.mean if row.accuracy else -math.inf),
+            row.label,
+            ref_key(row.method),
+        )
+    )
+    return Group(tuple(_ranked(rows)), len(records) - sum(len(runs) for runs in by_row.values()))
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """Ranks among the rows that compete: floors are what others are measured by."""
+    competing = [row for row in rows if row.role != "floor"]
+    ranks = tie_ranks([accuracies(run.record for run in row.runs) for row in competing])
+    shared = Counter(ranks)
+    ranked = iter(
+        replace(row, rank=rank, tied=rank is not None and shared[rank] > 1)
+        for row, rank in zip(competing, ranks, strict=True)
+    )
+    return [row if row.role == "floor" else next(ranked) for row in rows]
+
+
+def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
+    """All records, grouped by recipe and judged: a function of the set of records, whatever their order."""
+    by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_recipe[recipe(record)].append(record)
+    peers: dict[str, list[ComponentRef]] = defaultdict(
+        list
+    )  # by name, so that labelling thousands of rows stays quick
+    for _, method in sorted(
+        {ref_key(item.cell.method): item.cell.method for item in records}.items()
+    ):
+        peers[method.name].append(method)
+    return [_group(group, peers, settings) for _, group in sorted(by_recipe.items())]

@@ -1,0 +1,94 @@
+"""Decision utility: how many runs each way of reporting would walk back: pure functions of judged runs.
+
+    S0      accuracy only: walks nothing back
+    S1      walks back where the headline Γ, the mean of Γ_l over all l, is ≤ 0
+    S2 … S5 S1, or a | b | c | d fires
+    S_full  S1, or any diagnostic of the verdict fires
+
+S1 takes the Γ that a paper would print, also where the reference lies at the floor and Γ means nothing: that it decides all the
+same is what the table shows. A Γ that is not finite walks back; a run without one is counted in `without_gamma`. The runs are the
+finished ones of methods and ceilings; the others are counted in `not_done`.
+Source: arXiv:2606.21126 (S1 walks back none of five methods, S_full three).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench_core.analysis.leaderboard import Group, Run
+
+STRATEGIES: dict[str, str | None] = {
+    "S0": None,
+    "S1": None,
+    "S2": "a",
+    "S3": "b",
+    "S4": "c",
+    "S5": "d",
+    "S_full": "*",
+}
+WORDS = {
+    "S0": "accuracy only",
+    "S1": "headline Γ ≤ 0",
+    **{name: f"S1 or {letter}" for name, letter in STRATEGIES.items() if letter not in (None, "*")},
+    "S_full": "S1 or any diagnostic",
+}
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How many of `n` finished runs each strategy walks back; of one method under one recipe, or of all."""
+
+    label: str
+    n: int
+    walked_back: dict[str, int]
+    without_gamma: int
+    not_done: int
+
+
+def headline(run: Run) -> float | None:
+    """Γ as a paper would print it: the unclamped mean over all layers; None where the run has none."""
+    item = run.record.measurements.get("alignment")
+    return None if item is None else item.value
+
+
+def walks_back(run: Run, strategy: str) -> bool:
+    """Whether a strategy of `STRATEGIES` takes the claim of a finished run back."""
+    if strategy == "S0":
+        return False
+    gamma = headline(run)
+    if gamma is not None and (not math.isfinite(gamma) or gamma <= 0):
+        return True
+    letter = STRATEGIES[strategy]
+    return bool(run.judgement.fired) if letter == "*" else letter in run.judgement.fired
+
+
+def decisions(label: str, runs: Iterable[Run]) -> Decisions:
+    """The counts over the runs of one row, or of several."""
+    every = list(runs)
+    done = [run for run in every if run.record.status == "done"]
+    counts = Counter(dict.fromkeys(STRATEGIES, 0))
+    counts.update(name for run in done for name in STRATEGIES if walks_back(run, name))
+    return Decisions(
+        label,
+        len(done),
+        dict(counts),
+        sum(headline(r) is None for r in done),
+        len(every) - len(done),
+    )
+
+
+def of_group(group: Group) -> tuple[list[Decisions], Decisions]:
+    """Per method of one recipe, in the leaderboard's order and without floors, and in total."""
+    rows = [row for row in group.rows if row.role != "floor"]
+    return [decisions(row.label, row.runs) for row in rows], total([group])
+
+
+def total(groups: Iterable[Group]) -> Decisions:
+    """Over all methods of all recipes."""
+    return decisions(
+        "total",
+        (run for group in groups for row in group.rows if row.role != "floor" for run in row.runs),
+    )

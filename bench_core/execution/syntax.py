@@ -1,0 +1,138 @@
+"""Digest the part of a Python module that can change numbers: its syntax tree, not its text.
+
+Left out are comments, formatting, docstrings, annotations, the order of imports, blocks for type
+checkers, and texts that are only read by people:
+
+    the arguments of `raise`, `print`, `warn` and of a logger's methods; the message of `assert`;
+    the keywords description, title, summary and cite; what a function called `unsupported` returns
+
+In the body of a class an annotation goes, but the name that it annotates stays, because it may be a
+field of a dataclass or of a pydantic model. The values that pydantic makes of an annotation stand in
+the resolved parameters of a cell.
+The digest is the same in every version of Python that this package supports.
+"""
+
+from __future__ import annotations
+
+import ast
+from hashlib import blake2b
+from typing import Any
+
+_PRINTING = {"print", "warn", "debug", "info", "warning", "error", "exception", "critical"}
+_PROSE = {"description", "title", "summary", "cite"}
+_TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+_MARKERS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that change what a dataclass does
+_FIELD = 2  # `simple` of an annotated name in the body of a class; Python itself has 0 and 1
+_IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
+
+
+def syntax_digest(source: bytes) -> str:
+    """Return the BLAKE2b, 32 hex digits, of a module; of its bytes where they are no Python."""
+    try:
+        text = "".join(_parts(_Stripped().visit(ast.parse(source))))
+    except (SyntaxError, ValueError, RecursionError):
+        return blake2b(source, digest_size=16).hexdigest()
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def for_type_checkers(node: ast.AST) -> bool:
+    """Tell whether a node is `if TYPE_CHECKING:`, whose body never runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) in _TYPE_CHECKING
+
+
+class _Stripped(ast.NodeTransformer):
+    """Remove from a syntax tree what cannot change numbers."""
+
+    def visit(self, node: ast.AST) -> Any:
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                setattr(node, field, _statements(block))
+        return super().visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> Any:
+        self.generic_visit(node)
+        if isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        self.generic_visit(node)
+        node.msg = None
+        return node
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        if name in _PRINTING:
+            node.args = []
+        node.keywords = [each for each in node.keywords if each.arg not in _PROSE]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        for each in node.body:
+            if isinstance(each, ast.AnnAssign):
+                marked = [name for name in _MARKERS if name in ast.unparse(each.annotation)]
+                each.annotation, each.simple = ast.Name("+".join(marked)), _FIELD
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        self.generic_visit(node)
+        if node.simple == _FIELD:
+            return node
+        return None if node.value is None else ast.Assign([node.target], node.value)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        if node.name == "unsupported":
+            for each in ast.walk(node):
+                if isinstance(each, ast.Return):
+                    _Wordless().visit(each)
+        return self.generic_visit(node)
+
+
+class _Wordless(ast.NodeTransformer):
+    """Empty the texts of an expression."""
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
+        return ast.Constant("")
+
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+
+def _statements(block: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements that run, imports first and sorted; `if TYPE_CHECKING` leaves its else."""
+    running: list[ast.stmt] = []
+    for statement in block:
+        if for_type_checkers(statement):
+            running += _statements(statement.orelse)  # type: ignore[attr-defined]
+        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            running.append(statement)
+    imports = [each for each in running if isinstance(each, ast.Import | ast.ImportFrom)]
+    single = {"".join(_parts(one)): one for each in imports for one in _one_by_one(each)}
+    rest = [each for each in running if not isinstance(each, ast.Import | ast.ImportFrom)]
+    return [single[key] for key in sorted(single)] + rest
+
+
+def _one_by_one(node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
+    """`from m import a, b` as two statements; none for `from __future__`."""
+    if isinstance(node, ast.Import):
+        return [ast.Import([name]) for name in node.names]
+    if node.module == "__future__":
+        return []
+    return [ast.ImportFrom(node.module, [name], node.level) for name in node.names]
+
+
+def _parts(value: Any) -> list[str]:
+    """Write a tree as text without empty fields, which differ between versions of Python."""
+    if isinstance(value, list):
+        return ["[", *(part for item in value for part in _parts(item)), "]"]
+    if not isinstance(value, ast.AST):
+        return [f"{type(value).__name__}:{value!r};"]
+    found = [type(value).__name__, "("]
+    for field in value._fields:
+        item = getattr(value, field, None)
+        ignored = field in _IGNORED_FIELDS or (field == "annotation" and isinstance(value, ast.arg))
+        if item is not None and item != [] and not ignored:
+            found += [field, "=", *_parts(item)]
+    return [*found, ")"]

@@ -1,0 +1,61 @@
+"""Write the tensors of a finished training: checkpoint.safetensors and probe.safetensors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench_core.errors import StoreError
+from bench_core.suite.budget import MIB
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench_core.training.audit import Audit
+    from bench_core.training.method import Method
+    from bench_core.training.net import Net
+
+PROBE_BYTES = 64 * MIB
+
+
+def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
+    """Write both files into a run's temporary folder. Raises StoreError.
+
+    checkpoint  net.*, method.*: the network, feedback, auxiliary networks
+    probe       h_l, g_l, a_l of the last audit, as norms and cosines see them (`Net.flat`), of the
+                first samples that fit into 64 MiB: on resmlp all of them
+    """
+    import torch
+
+    _write(
+        folder / "checkpoint.safetensors",
+        {f"net.{key}": value.clone() for key, value in net.state_dict().items()}
+        | {f"method.{key}": value.clone() for key, value in method.state_dict().items()},
+    )
+    batches = audit.batches
+    rows = {f"h_{i}": [b.states.h[i] for b in batches] for i in range(net.depth + 1)}
+    rows |= {f"g_{i}": [b.g[i] for b in batches] for i in range(net.depth + 1)}
+    if batches[0].credits is not None:
+        for index, site in enumerate(net.sites):
+            rows[f"a_{site}"] = [b.audited[index] for b in batches]
+    flat = {key: [net.flat(part) for part in parts] for key, parts in rows.items()}
+    room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
+    probe = {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()}
+    _write(folder / "probe.safetensors", probe)
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write one file with the permissions that the user's umask gives."""
+    from safetensors.torch import save_file
+
+    mask = os.umask(0)
+    os.umask(mask)
+    plain: dict[str, Any] = {
+        key: value.detach().to("cpu").contiguous() for key, value in tensors.items()
+    }
+    try:
+        save_file(plain, path)
+        path.chmod(0o666 & ~mask)  # safetensors writes 0600: results are shared like other files
+    except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
+        raise StoreError(f"{path}: cannot be written: {error}") from error

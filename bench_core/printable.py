@@ -1,0 +1,43 @@
+"""Make text of plugins and child processes safe to print."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TextIO
+
+LARGEST = 2 << 20  # bytes; of a longer one the beginning and the end are kept
+CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]"
+)
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one printable line, safe even where its own text raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(its message cannot be printed)"
+    return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text[:300])
+
+
+def last_line(output: bytes) -> str:
+    """The last line of an output, where Python puts what went wrong, in printable characters."""
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200] if lines else ""
+
+
+class Harmless(io.TextIOBase):
+    """A text stream that hands on what can be looked at, up to LARGEST characters."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out, self.left = out, LARGEST
+
+    def write(self, text: str) -> int:
+        passed = CONTROL.sub("", text.encode("utf-8", "replace").decode("utf-8"))[: self.left]
+        self.left -= len(passed)
+        self.out.write(passed)
+        return len(text)
+
+    def flush(self) -> None:
+        self.out.flush()

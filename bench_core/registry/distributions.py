@@ -1,0 +1,48 @@
+"""Read the metadata of installed distributions: their names, versions and top-level packages."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import cache
+from importlib import metadata
+
+OURS = "bench-core"
+
+
+def packages_of(distribution: metadata.Distribution) -> set[str]:
+    """The top-level packages and modules that a distribution installed."""
+    tops = (distribution.read_text("top_level.txt") or "").split() or [
+        f.parts[0] for f in distribution.files or ()
+    ]
+    return {top.removesuffix(".py") for top in tops}
+
+
+def is_ours(distribution: metadata.Distribution) -> bool:
+    """Whether a distribution of our name is the one that this code came with."""
+    return __name__.partition(".")[0] in packages_of(distribution)
+
+
+@cache
+def our_packages() -> frozenset[str]:
+    """The packages of our own distribution, the built-in plugins' among them."""
+    found = {__name__.partition(".")[0]}
+    for distribution in metadata.distributions(name=OURS):
+        with contextlib.suppress(Exception):
+            if is_ours(distribution):
+                found |= packages_of(distribution)
+    return frozenset(found)
+
+
+def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
+    """Normalised name and version of the distribution behind an entry point."""
+    if point.dist is None:
+        return "unknown", "0"
+    about = point.dist.metadata
+    name, version = (str(about[key]) if key in about else "" for key in ("Name", "Version"))
+    return normalised(name or "unknown"), "".join(version.split()) or "0"
+
+
+def normalised(distribution: str) -> str:
+    """The one spelling of a distribution's name."""
+    return re.sub(r"[^a-z0-9]+", "-", distribution.lower())

@@ -1,0 +1,163 @@
+"""The record of a run: the schema of `run.json`, read and written by everything that deals with results.
+
+Reading a record imports neither torch nor any plugin: a measurement carries its letter, direction and threshold with it.
+Numbers that JSON cannot hold are the strings "inf", "-inf" and "nan".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from bench_core.results.hashing import digest, jsonable
+
+SCHEMA = 3  # what changed since each older one: bench_core.results.migrate
+
+Status = Literal[
+    "done", "diverged", "failed", "crashed", "oom", "timeout", "interrupted", "skipped"
+]
+ENDED: tuple[Status, ...] = (
+    "done",
+    "diverged",
+    "failed",
+)  # outcomes that the same code on the same cell would repeat
+
+
+def _parse(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+Number = Annotated[float, BeforeValidator(_parse), PlainSerializer(jsonable)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measurement(_Frozen):
+    """What a diagnostic stored about one network, with the rule by which a threshold judges it."""
+
+    value: Number | None = None
+    letter: str = ""
+    direction: Literal["above", "below"] | None = None
+    threshold: float | None = None
+    unit: str = ""
+    across: Literal["floor", "ceiling"] | None = None
+    not_diagnostic: str | None = None
+    details: Annotated[dict[str, Any], PlainSerializer(jsonable)] = Field(default_factory=dict)
+
+
+class ComponentRef(_Frozen):
+    """A component with all its parameters resolved."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def short(self) -> str:
+        """The name without its distribution where that is ours."""
+        return self.name.removeprefix("bench-core/")
+
+
+class Cell(_Frozen):
+    """One training run, resolved to plain values. Two equal cells must give equal numbers on one machine."""
+
+    method: ComponentRef
+    arch: ComponentRef
+    dataset: ComponentRef
+    data: dict[str, Any]
+    training: dict[str, Any]
+    seed: int
+
+
+class FileSum(_Frozen):
+    """Size and checksum of a sibling of run.json."""
+
+    bytes: int
+    blake2b: str
+
+
+class RunRecord(_Frozen):
+    """Everything about one run, written once as `run.json`."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    identity: str
+    algorithm: int = 1  # by which the identity was computed
+    suite: str
+    cell: Cell
+    status: Status
+    reason: str | None = None
+    why: str = ""  # why it was run, as the plan said
+    budget: dict[str, float | int] = Field(default_factory=dict)  # the limits that it ran under
+    resumed: list[int] = Field(
+        default_factory=list
+    )  # epochs that earlier attempts had finished when it went on
+    epochs: int = 0
+    seconds: float = 0.0  # of all attempts
+    seconds_per_epoch: float | None = None
+    peak_memory_bytes: int | None = None
+    forward_passes: int | None = None
+    accuracy: Number | None = None
+    train_loss: Number | None = None
+    stopped_by: str | None = None  # the diagnostic that ended the training before its last epoch
+    initial: dict[str, Measurement] = Field(default_factory=dict)
+    measurements: dict[str, Measurement] = Field(default_factory=dict)
+    passport: dict[str, bool] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    code: dict[str, Any] = Field(default_factory=dict)
+    numerics: dict[str, int] = Field(default_factory=dict)  # of training and of every component
+    data_checksum: str = ""
+    finished: str = ""
+    files: dict[str, FileSum] = Field(default_factory=dict)
+    checksum: str | None = None  # digest of all the rest, given when the run is committed
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def to_json(self) -> str:
+        """Canonical text: sorted keys, so that equal records are equal bytes."""
+        import json
+
+        return (
+            json.dumps(
+                self.model_dump(by_alias=True, mode="json"),
+                sort_keys=True,
+                indent=1,
+                allow_nan=False,
+            )
+            + "\n"
+        )
+
+
+def fires(measurement: Measurement, threshold: float | None = None) -> bool:
+    """True when the value lies strictly beyond the threshold (the measurement's own by default), or is not finite.
+
+    Without a value, a direction or a threshold nothing fires, nor does what the diagnostic called not diagnostic.
+    """
+    value, limit = measurement.value, measurement.threshold if threshold is None else threshold
+    if (
+        value is None
+        or measurement.not_diagnostic is not None
+        or measurement.direction is None
+        or limit is None
+    ):
+        return False
+    if not math.isfinite(value):
+        return True
+    return value > limit if measurement.direction == "above" else value < limit
+
+
+NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code says it better
+
+
+def environment_key(record: RunRecord) -> str:
+    """What must be equal for equal bits: versions, device, threads, determinism; 16 hex digits."""
+    return digest({key: value for key, value in record.environment.items() if key not in NO_CAUSE})[
+        :16
+    ]
+
+
+def cell_key(cell: Cell) -> str:
+    """What a cell is, whatever code ran it."""
+    return digest(cell.model_dump(mode="json"))

@@ -1,0 +1,73 @@
+"""The cell of a suite, and how cells are changed, compared and matched. Cells share plain dicts: read only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_core.suite.yaml_reader import KeyPath
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One training run, resolved to plain values, except for what its components' own parameter models add.
+
+    method, arch, dataset  `{"name": …, parameters as written…}`
+    training, data         all values of `Training` and `DataOptions`
+    origin                 dotted key → path in the suite, for `Suite.problem`
+    """
+
+    method: dict[str, Any]
+    arch: dict[str, Any]
+    dataset: dict[str, Any]
+    training: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    origin: dict[str, KeyPath] = field(default_factory=dict, compare=False, repr=False)
+
+    def with_seed(self, seed: int, place: KeyPath) -> CellSpec:
+        """The same cell with another seed, written at `place`."""
+        return CellSpec(**{**vars(self), "seed": seed, "origin": {**self.origin, "seed": place}})
+
+
+def with_value(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """`tree` with one value changed; what is shared with other cells is not touched."""
+    head, *rest = keys
+    if not rest:
+        return {**tree, head: value}
+    child = tree.get(head)
+    return {**tree, head: with_value(child if isinstance(child, dict) else {}, rest, value)}
+
+
+def frozen(value: Any) -> Any:
+    """A hashable stand-in in which 1 equals 1.0 but not true."""
+    if isinstance(value, dict):
+        return tuple(sorted((key, frozen(item)) for key, item in value.items()))
+    if isinstance(value, list):
+        return tuple(frozen(item) for item in value)
+    return ("bool", value) if isinstance(value, bool) else value
+
+
+def same_name(name: Any, wanted: Any) -> bool:
+    """`dfa` stands for `bench-core/dfa` too."""
+    if not (isinstance(name, str) and isinstance(wanted, str)):
+        return False
+    if ("/" in name) == ("/" in wanted):
+        return name == wanted
+    return name.rpartition("/")[2] == wanted.rpartition("/")[2]
+
+
+def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
+    """Whether a cell has every value that a rule of `exclude` names."""
+    for key, wanted in rule.items():
+        options = wanted if isinstance(wanted, list) else [wanted]
+        value: Any = vars(cell)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if key in ("method", "arch", "dataset"):
+            if not any(same_name(value["name"], option) for option in options):
+                return False
+        elif all(frozen(value) != frozen(option) for option in options):
+            return False
+    return True

@@ -1,0 +1,175 @@
+"""A published figure that a suite is compared with: an entry of `expect:`, and what its `figure:` may name.
+
+    figure                       of one run
+    accuracy, train_loss         after the last epoch
+    seconds, seconds_per_epoch   of the run, of its training
+    margin, .matched, .bp        percentage points over the floor of the suite, over the matched floor, over bp with frozen blocks
+    walked_back                  1 where the verdict is walked back, else 0: the mean over runs is their share
+    fires.L                      1 where the diagnostic with letter (or name) L fires at the end, else 0
+    ever_fires.L                 1 where it fires after any epoch, else 0
+    first_epoch.L                the first epoch after which it fires
+    DIAGNOSTIC                   the value of a diagnostic; of depth_utility the margin
+    DIAGNOSTIC.path[i]           one of its details: `alignment.deep`, `alignment.unclamped[0]`, `scale_growth.h[-1]`
+
+`first_epoch.b@1024` and `ever_fires.b@1024` read b at N = 1024.
+With `epoch: N` accuracy, train_loss, fires and the diagnostics are those after epoch N. The claim is about the mean over seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from bench_core.suite.component import NAME, ComponentSpec, Model, fault, from_text
+
+Kind = Literal["field", "margin", "verdict", "fires", "ever_fires", "first_epoch", "diagnostic"]
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("accuracy", "train_loss", "seconds", "seconds_per_epoch"), "field"),
+    **dict.fromkeys(("margin", "margin.matched", "margin.bp"), "margin"),
+    "walked_back": "verdict",
+}
+LETTERED: tuple[Kind, ...] = ("fires", "ever_fires", "first_epoch")
+AT_EPOCH = ("accuracy", "train_loss")  # fields that every epoch has
+SHARES: tuple[Kind, ...] = ("verdict", "fires", "ever_fires")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]{1,6})\]")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's text taken apart: `name` the field, the letter or the diagnostic; `path` into a diagnostic's details."""
+
+    kind: Kind
+    name: str
+    path: tuple[str | int, ...] = ()
+
+
+def parse_figure(text: str) -> Figure:
+    """The parts of a figure's name. Raises `ValueError` with what is wrong; whether a diagnostic exists is not asked here."""
+    if text in KINDS:
+        return Figure(KINDS[text], text)
+    head, dot, rest = text.partition(".")
+    for kind in LETTERED:
+        if head == kind:
+            at_1024 = kind != "fires" and rest == "b@1024"
+            if not at_1024 and not re.fullmatch(f"({NAME}/)?{NAME}", rest):
+                raise ValueError(f"needs a diagnostic's letter or name: {kind}.b")
+            return Figure(kind, rest)
+    if head == "margin" and dot:
+        raise ValueError(f"unknown margin '{rest}'; known: margin, margin.matched, margin.bp")
+    if head in KINDS:
+        raise ValueError(f"{head} has no parts")
+    name = re.match(r"[a-z0-9_-]+(/[a-z0-9_-]+)?", text)
+    path: list[str | int] = []
+    at = name.end() if name else 0
+    while name and at < len(text) and (step := _STEP.match(text, at)):
+        path.append(step[1] if step[1] is not None else int(step[2]))
+        at = step.end()
+    if name is None or at < len(text):
+        raise ValueError("must be a figure such as accuracy, fires.b or alignment.unclamped[0]")
+    return Figure("diagnostic", name[0], tuple(path))
+
+
+def _known(text: str) -> str:
+    try:
+        parse_figure(text)
+    except ValueError as error:
+        raise fault(str(error)) from None
+    return text
+
+
+def _or_text(schema: dict[str, Any]) -> None:
+    """A method is written as in `--method` or as in `methods:`."""
+    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
+    text = {
+        "type": "string",
+        "pattern": rf"^({NAME}/)?{NAME}(\[.+\])?$",
+        "description": "name or name[option=value,…]",
+    }
+    schema["title"] = "a name, name[option=value,…], or a mapping with name"
+    schema["oneOf"] = [text, plain]
+
+
+class ClaimedMethod(ComponentSpec):
+    """The method that a claim is about: options of every rule that it does not name have their defaults."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_or_text)
+
+    _from_text = model_validator(mode="before")(from_text)
+
+
+class Expectation(Model):
+    """A published figure: value with tolerance or factor, or a bound. It is made for the recipe of the suite's file."""
+
+    figure: Annotated[str, AfterValidator(_known)] = Field(
+        min_length=1,
+        max_length=200,
+        description="what is claimed, such as accuracy, fires.b, alignment.deep",
+    )
+    method: ClaimedMethod | None = Field(
+        default=None, description="the method it is claimed for, such as dfa[penalty=1e-2]"
+    )
+    cell: dict[str, Any] = Field(
+        default={},
+        description="the cells it is claimed for: dotted key to value, as in `exclude`; wins over the suite's recipe",
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**63 - 1, description="the only seed it is claimed for"
+    )
+    epoch: int | None = Field(
+        default=None, ge=0, le=100_000, description="the figure after this epoch; null: at the end"
+    )
+    minus: ClaimedMethod | None = Field(
+        default=None, description="the figure less that of this method, by seed"
+    )
+    divide_by: float = Field(
+        default=1.0, gt=0, le=1e12, description="divide the figure by this, such as N = 128 of ‖g‖"
+    )
+    value: float | None = Field(default=None, description="the published value")
+    tolerance: float | None = Field(
+        default=None, ge=0, description="it holds within value ± tolerance"
+    )
+    factor: float | None = Field(
+        default=None, gt=1, le=1e12, description="it holds from value / factor to value · factor"
+    )
+    at_least: float | None = Field(default=None, description="it holds from this value on")
+    at_most: float | None = Field(default=None, description="it holds up to this value")
+    recipe: Literal["suite", "any"] = Field(
+        default="suite", description="any: it is claimed for other trainings and data too"
+    )
+    source: str = Field(min_length=1, description="where it was published")
+    note: str = Field(default="", description="what a reader should know of it")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Expectation:
+        margins = [self.tolerance, self.factor]
+        bounds = [self.at_least, self.at_most]
+        if self.value is None and any(margin is not None for margin in margins):
+            raise fault("has a tolerance without a value")
+        if self.value is None and all(bound is None for bound in bounds):
+            raise fault(
+                "says no value: give value with tolerance or factor, or at_least, or at_most"
+            )
+        if self.value is not None and any(bound is not None for bound in bounds):
+            raise fault(
+                "has a value and a bound: give value with tolerance or factor, or at_least and at_most"
+            )
+        if self.value is not None and sum(margin is not None for margin in margins) != 1:
+            raise fault("needs tolerance or factor beside value, and not both")
+        if self.factor is not None and self.value == 0:
+            raise fault("no factor of 0 is anything but 0: give a tolerance")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise fault("has at_least above at_most")
+        if self.method is None and "method" not in self.cell:
+            raise fault("names no method: add method, or method under cell")
+        found = self.parsed
+        stored = found.kind in ("fires", "diagnostic") and found.name != "depth_utility"
+        if self.epoch is not None and not (stored or found.name in AT_EPOCH):
+            raise fault(f"{self.figure} has no value after an epoch: leave epoch out")
+        return self
+
+    @property
+    def parsed(self) -> Figure:
+        return parse_figure(self.figure)

@@ -1,0 +1,119 @@
+"""A component as a suite names it: by its name, as a mapping with parameters, or on the command line as `name[key=value,…]`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from bench_core.errors import SuiteError
+from bench_core.suite.yaml_reader import Document, KeyPath, Mark, printable, read_yaml
+
+NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
+
+
+def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
+    """A fault in our own words; to "must …" the value is added. `at` points to an item of a list."""
+    return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
+
+
+def _component_name(value: str) -> str:
+    if not re.fullmatch(f"({NAME}/)?{NAME}", value):
+        raise fault(
+            "must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends (or dist/name)"
+        )
+    return value
+
+
+def named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _or_name(schema: dict[str, Any]) -> None:
+    """A component is written as its name or as a mapping with its name."""
+    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
+    schema["title"] = "a name, or a mapping with name"
+    schema["oneOf"] = [
+        {"type": "string", "pattern": f"^({NAME}/)?{NAME}$", "description": "its name alone"},
+        plain,
+    ]
+
+
+Name = Annotated[
+    str,
+    AfterValidator(_component_name),
+    WithJsonSchema({"type": "string", "pattern": f"^({NAME}/)?{NAME}$"}),
+]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ComponentSpec(Model):
+    """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_or_name)
+
+    name: Name = Field(
+        description="name of the component, or dist/name where two distributions bring it"
+    )
+
+    _from_name = model_validator(mode="before")(named)
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"name": …, parameters…}`."""
+        return self.model_dump()
+
+
+def from_text(value: Any) -> Any:
+    """`dfa[penalty=0.01]` as a mapping; anything else as it is. Raises a fault where it has no such form."""
+    if not isinstance(value, str) or "[" not in value:
+        return named(value)
+    try:
+        document = component_option("", value, ())
+    except SuiteError as error:
+        raise fault(error.problems[0].what) from None
+    if document.problems:
+        raise fault(f"'{printable(value)}': {document.problems[0].what}")
+    return document.value
+
+
+def component_option(flag: str, text: str, base: KeyPath) -> Document:
+    """`dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; a value is YAML."""
+    file = f"{flag} {printable(text)}"
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
+    if not match:
+        raise SuiteError(
+            [Mark(file, 0, 0, base).problem(base, "must have the form name or name[key=value,…]")]
+        )
+    document = Document.of(match[1], file, base)
+    if match[2]:
+        document.value = {"name": match[1]}
+        for option in _split(match[2]):
+            key, equals, value = option.partition("=")
+            if not (equals and key.strip()):
+                raise SuiteError(
+                    [document.problem((), f"'{printable(option)}' must have the form key=value")]
+                )
+            document.put((key.strip(),), read_yaml(value, file, base=(*base, key.strip())))
+    return document
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for c in text:
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        else:
+            depth += (c in "[{") - (c in "]}")
+        if c == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return parts

@@ -1,0 +1,421 @@
+"""From a YAML file and command-line options to a validated `Suite`.
+
+Contract: `load_suite` returns a `Suite` in which every value has its type and range and whose cells can be listed, or
+raises one `SuiteError` with all faults, each `file:line:col: key.path: what; hint`.
+
+Trade-off. Options (`--set`, `--method`, …) are edits of the document before validation, so that they pass the same
+checks and their faults are named like those of the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
+from bench_core.suite.cells import frozen, same_name
+from bench_core.suite.component import ComponentSpec, component_option
+from bench_core.suite.model import (
+    AXES,
+    MAX_CELLS,
+    MAX_EPOCHS,
+    DataOptions,
+    Seeds,
+    Suite,
+    Training,
+    problem_of,
+    shown,
+    too_many,
+)
+from bench_core.suite.yaml_reader import (
+    MAX_BYTES,
+    Document,
+    KeyPath,
+    Mark,
+    parse_path,
+    printable,
+    read_yaml,
+    show_path,
+)
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def installed_suites() -> list[str]:
+    """The names of the suites that are installed with the package `bench_suites`."""
+    try:
+        files = resources.files("bench_suites").iterdir()
+    except ModuleNotFoundError:
+        return []
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def title_of(name: str) -> str:
+    """The title of an installed suite, from the line that gives it; "" where it has none."""
+    text = (resources.files("bench_suites") / f"{name}.yaml").read_text(encoding="utf-8")
+    line = next((line for line in text.splitlines() if line.startswith("title:")), "title: ''")
+    return str(yaml.safe_load(line)["title"])
+
+
+def load_suite(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    dataset: str | None = None,
+    arch: str | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+) -> Suite:
+    """Load a suite file, or an installed suite by its bare name, with the command line's options applied.
+
+    overrides      texts `key.path=value`, applied last; list items as in `methods[0].penalty=0.01`
+    methods        replace the suite's list: a name keeps the parameters of the suite's entries of that name,
+                   `name[key=value,…]` is taken as it stands. Entries of `include` for other methods are dropped
+    seeds          replace the suite's, in `include` too
+    dataset, arch  replace the component, in the same two forms
+    epochs         sets `training.epochs`, and clears a `stop_after` that is larger
+
+    What an option sets is no axis of `matrix` any more.
+    Raises `SuiteError` with all faults, `UsageError` where there is no such file.
+    """
+    file, data = _read(source)
+    document = read_yaml(data, file)
+    if document.value is None and not document.problems:
+        raise SuiteError(
+            [document.problem((), "the file is empty", "a suite needs at least name and methods")]
+        )
+    if not isinstance(document.value, dict):
+        what = "the top of a suite must be a mapping with name and methods"
+        raise SuiteError(
+            [*document.problems, *([] if document.broken else [document.problem((), what)])]
+        )
+    problems = list(document.problems)
+    recipe = _recipe_of(document.value) if "expect" in document.value else None
+    _attempt(problems, _choose_methods, document, methods)
+    if seeds:
+        texts = [Document.of(seed, f"--seed {seed}", ("seeds", i)) for i, seed in enumerate(seeds)]
+        document.put_list(("seeds",), texts, texts[0].values[()])
+        for i, entry in enumerate(_items(document, "include")):
+            if isinstance(entry, dict):
+                document.drop(("include", i, "seeds"))
+    for kind, text in (("arch", arch), ("dataset", dataset)):
+        if text is not None:
+            _attempt(problems, _choose_component, document, kind, text)
+    if epochs is not None:
+        stop_after = document.at(("training", "stop_after"))
+        if isinstance(stop_after, int) and stop_after > epochs:
+            document.drop(("training", "stop_after"))
+        path: KeyPath = ("training", "epochs")
+        _attempt(problems, _set, document, path, Document.of(epochs, f"--epochs {epochs}", path))
+    if device is not None:
+        path = ("training", "device")
+        _attempt(
+            problems,
+            _set,
+            document,
+            path,
+            Document.of(device, f"--device {printable(device)}", path),
+        )
+    for text in overrides:
+        _attempt(problems, _override, document, text)
+    suite = _validate(document, problems)
+    suite._claimed_for = recipe
+    return suite
+
+
+def _recipe_of(value: dict[str, Any]) -> dict[str, Any] | None:
+    """The recipe of the file as it is written, which its claims are made for; None where only options make it valid."""
+    try:
+        return Suite.model_validate(copy.deepcopy(value)).recipe()
+    except ValidationError:
+        return None
+
+
+def _read(source: str | Path) -> tuple[str, bytes]:
+    """What messages call the file, and at most one byte more of it than is allowed."""
+    path, shown = Path(source), printable(str(source), 300)
+    try:
+        if path.exists() and not path.is_dir():
+            with path.open("rb") as file:
+                return shown, file.read(MAX_BYTES + 1)
+        names = installed_suites()
+        if str(source) in names:
+            with resources.files("bench_suites").joinpath(f"{source}.yaml").open("rb") as installed:
+                return f"bench_suites/{source}.yaml", installed.read(MAX_BYTES + 1)
+        if path.is_dir():
+            raise UsageError(f"{shown}: is a folder, not a suite file")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    hint = did_you_mean(path.stem, names).replace("known:", "installed suites:")
+    raise UsageError(f"{shown}: no such file or installed suite" + (f"; {hint}" if hint else ""))
+
+
+def _attempt(problems: list[Problem], edit: Callable[..., None], *args: Any) -> None:
+    try:
+        edit(*args)
+    except SuiteError as error:
+        problems += error.problems
+
+
+def _items(document: Document, key: str) -> list[Any]:
+    value = document.at((key,))
+    return value if isinstance(value, list) else []
+
+
+def _name_of(value: Any) -> Any:
+    return value.get("name") if isinstance(value, dict) else value
+
+
+def _choose_methods(document: Document, texts: Sequence[str]) -> None:
+    if not texts:
+        return
+    entries = [document.subtree(("methods", i)) for i in range(len(_items(document, "methods")))]
+    chosen: list[Document] = []
+    for text in texts:
+        wanted = component_option("--method", text, ("methods", len(chosen)))
+        kept = [
+            entry for entry in entries if same_name(_name_of(entry.value), wanted.value)
+        ]  # none with options
+        chosen += kept or [wanted]
+    document.put_list(
+        ("methods",), chosen, Mark(f"--method {printable(texts[0])}", 0, 0, ("methods",))
+    )
+    names = [_name_of(part.value) for part in chosen]
+    if include := _items(document, "include"):
+        wanted_too = [
+            document.subtree(("include", i))
+            for i, entry in enumerate(include)
+            if not isinstance(entry, dict)
+            or any(same_name(_name_of(entry.get("method", names[0])), name) for name in names)
+        ]
+        document.put_list(("include",), wanted_too, document.values[("include",)])
+
+
+def _choose_component(document: Document, kind: str, text: str) -> None:
+    wanted = component_option(f"--{kind}", text, (kind,))
+    axis = ("matrix", kind)
+    choices = document.at(axis)
+    same = [
+        document.subtree((*axis, i))
+        for i, value in enumerate(choices if isinstance(choices, list) else [])
+        if same_name(_name_of(value), wanted.value)
+    ]
+    if same:
+        document.put_list(axis, same, document.values[axis])
+        return
+    document.drop(axis)
+    if not same_name(
+        _name_of(document.at((kind,)) or Suite.model_fields[kind].default.name), wanted.value
+    ):
+        document.put((kind,), wanted)
+
+
+def _override(document: Document, text: str) -> None:
+    """`--set key.path=value`; the value is YAML."""
+    file = f"--set {printable(text, 120)}"
+    key, equals, value = text.partition("=")
+    path = parse_path(key.strip())
+    if not equals or path is None:
+        raise SuiteError([Mark(file, 0, 0, ()).problem((), "must have the form key.path=value")])
+    part = read_yaml(value, file, base=path)
+    _set(document, path, part)
+    if part.problems:
+        raise SuiteError(part.problems)
+
+
+def _set(document: Document, path: KeyPath, part: Document) -> None:
+    """Put an option's value, making the mappings above it; a component written as a bare name becomes a mapping."""
+    mark = part.values[()]
+    for n in range(len(path)):
+        here, step = path[: n + 1], path[n]
+        parent, value = document.at(path[:n]), document.at(here)
+        if not isinstance(parent, list if isinstance(step, int) else dict):
+            raise SuiteError(
+                [
+                    mark.problem(
+                        path[:n], f"is not a {'list' if isinstance(step, int) else 'mapping'}"
+                    )
+                ]
+            )
+        if isinstance(step, int) and step > len(parent) - (n < len(path) - 1):
+            raise SuiteError([mark.problem(here, f"the list has {len(parent)} entries")])
+        if n == len(path) - 1:
+            break
+        component = (n == 0 and step in ("arch", "dataset")) or (
+            n == 1 and path[0] in ("methods", "diagnostics")
+        )
+        if component and isinstance(value, str):
+            document.put(
+                (*_emptied(document, here), "name"),
+                Document(mark.file, value, {(): document.values[here]}),
+            )
+        elif value is None and isinstance(step, str):
+            document.put(here, Document(mark.file, {}, {(): Mark(mark.file, 0, 0, here)}))
+            if component:
+                default = Suite.model_fields[step].default.name
+                document.put((*here, "name"), Document.of(default, mark.file, here))
+    document.put(path, part)
+    if path[0] != "matrix":
+        document.drop(("matrix", show_path(path)))
+
+
+def _emptied(document: Document, path: KeyPath) -> KeyPath:
+    """Make the value at `path` an empty mapping that keeps its marks."""
+    keys: dict[KeyPath, Mark] = {(): document.keys[path]} if path in document.keys else {}
+    document.put(path, Document(document.file, {}, {(): document.values[path]}, keys))
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------- validation
+
+
+def _validate(document: Document, problems: list[Problem]) -> Suite:
+    """All checks together; `problems` are those known already."""
+    suite = None
+    try:
+        suite = Suite.model_validate(document.value)
+    except ValidationError as error:
+        problems += _explained(document, error, (), ())
+    problems += _check_cells(document)
+    places = {(problem.file, problem.line, problem.column) for problem in problems}
+    for path, mark in document.values.items():
+        value = document.at(path) if (mark.file, mark.line, mark.column) not in places else None
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(
+                document.problem(
+                    path, f"must be a finite number, not {shown(document, path, value)}"
+                )
+            )
+    if suite is not None and not problems:
+        suite._document = document
+        suite.cells()  # combinations of values that are good one by one
+        return suite
+    raise SuiteError(sorted(dict.fromkeys(problems), key=lambda p: (p.line == 0, p.line, p.column)))
+
+
+def _explained(
+    document: Document, error: ValidationError, path: KeyPath, within: KeyPath, skip: int = 0
+) -> list[Problem]:
+    """A model's errors. The model describes what is at `within` in the schema; `skip` parts of a loc are in `path`."""
+    items = [(item, path + item["loc"][skip:]) for item in error.errors(include_url=False)]
+    return [
+        problem_of(document, item, at, within + item["loc"])
+        for item, at in items
+        if not document.is_broken(at)
+    ]
+
+
+def _check_cells(document: Document) -> list[Problem]:
+    """What the models leave open: the dotted keys of matrix, include and exclude, their values, the number of cells."""
+    problems: list[Problem] = []
+    matrix = document.at(("matrix",))
+    for key, values in matrix.items() if isinstance(matrix, dict) else ():
+        path: KeyPath = ("matrix", key)
+        if wrong := _check_key(document, path, key):
+            problems.append(wrong)
+            continue
+        seen: set[Any] = set()
+        for i, value in enumerate(values if isinstance(values, list) else ()):
+            problems += _check_value(document, (*path, i), key, value)
+            if isinstance(value, list):
+                problems.append(
+                    document.problem((*path, i), "must be a single value or a mapping, not a list")
+                )
+            elif frozen(value) in seen:
+                problems.append(document.problem((*path, i), "is listed twice"))
+            seen.add(frozen(value))
+    for i, entry in enumerate(_items(document, "include")):
+        for key, value in entry.items() if isinstance(entry, dict) else ():
+            path = ("include", i, key)
+            wrong = None if key in ("method", "seeds") else _check_key(document, path, key)
+            problems += [wrong] if wrong else _check_value(document, path, key, value)
+        if isinstance(entry, dict) and "method" not in entry:
+            problems.append(document.problem(("include", i, "method"), "is missing"))
+    rules: list[tuple[KeyPath, Any]] = [
+        (("exclude", i), rule) for i, rule in enumerate(_items(document, "exclude"))
+    ]
+    claims = enumerate(_items(document, "expect"))
+    rules += [
+        (("expect", i, "cell"), claim.get("cell")) for i, claim in claims if isinstance(claim, dict)
+    ]
+    for place, rule in rules:
+        for key, value in rule.items() if isinstance(rule, dict) else ():
+            path = (*place, key)
+            known = key == "method" or (key == "seed" and place[0] == "exclude")
+            wrong = None if known else _check_key(document, path, key)
+            options = value if isinstance(value, list) else [value]
+            if (
+                not wrong
+                and key in ("method", "arch", "dataset")
+                and not all(isinstance(o, str) for o in options)
+            ):
+                wrong = document.problem(path, "must be a name or a list of names")
+            problems += [wrong] if wrong else []
+    sizes = [
+        len(_items(document, "methods")),
+        len(_items(document, "seeds")) if document.at(("seeds",)) else 3,
+    ]
+    sizes += (
+        [len(values) for values in matrix.values() if isinstance(values, list)]
+        if isinstance(matrix, dict)
+        else []
+    )
+    if (total := math.prod(sizes)) > MAX_CELLS:
+        problems.append(too_many(document, total))
+    return problems
+
+
+def _check_key(document: Document, path: KeyPath, key: str) -> Problem | None:
+    """A dotted key names a parameter of a component or a field of the recipe."""
+    root, dot, rest = key.partition(".")
+    hint = AXES
+    if root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
+        hint = f"list them under {root.removesuffix('s')}s, beside matrix"
+    elif root in _RECIPE and dot:
+        known = set(_RECIPE[root].model_fields)
+        if rest in known:
+            return None
+        return document.problem(
+            path, "unknown key", did_you_mean(printable(rest), known), at_key=True
+        )
+    elif root in ("arch", "dataset") and not dot:
+        return None
+    elif root in ("method", "arch", "dataset") and "" not in rest.split("."):
+        if rest != "name":
+            return None
+        hint = "list them under methods" if root == "method" else f"use the key {root}"
+    return document.problem(path, "unknown key", hint, at_key=True)
+
+
+def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> list[Problem]:
+    """The value of a dotted key, by the same models as in the body of the suite."""
+    root, _, rest = key.partition(".")
+    try:
+        if root in _RECIPE:
+            # A field alone: stop_after is compared with epochs in the cells, where both are known.
+            _RECIPE[root].model_validate(
+                {**({"epochs": MAX_EPOCHS} if root == "training" else {}), rest: value}
+            )
+        elif key == "seeds":
+            _SEEDS.validate_python(value)
+        elif key in ("method", "arch", "dataset"):
+            ComponentSpec.model_validate(value)
+    except ValidationError as error:
+        within: KeyPath = ("methods", 0) if key == "method" else (root,)
+        return _explained(document, error, path, within, skip=root in _RECIPE)
+    return []
+
+
+_RECIPE: dict[str, type[BaseModel]] = {"training": Training, "data": DataOptions}
+_SEEDS: TypeAdapter[list[int]] = TypeAdapter(Seeds, config=ConfigDict(strict=True))

@@ -1,0 +1,399 @@
+"""What a suite is: the models of a suite file, and the cells that its methods, matrix and seeds make.
+
+Contract: in a `Suite` that `bench_core.suite.load` returned, every value has its type and range and the cells can be
+listed. Nothing is imported or executed: whether a method exists and has such a parameter is asked later
+(`bench_core.execution.plan`), which finds positions by `Suite.problem`.
+
+Trade-offs. Messages are made from the JSON Schema of the models, which is what editors get: one source for ranges and
+known keys. Cells share the plain dicts that they have in common: read only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+
+from bench_core.errors import Problem, SuiteError
+from bench_core.suite.budget import Budget
+from bench_core.suite.cells import CellSpec as CellSpec
+from bench_core.suite.cells import frozen, matches, with_value
+from bench_core.suite.claim import Expectation
+from bench_core.suite.component import NAME, ComponentSpec, Model, Name, fault, named
+from bench_core.suite.messages import explain, show_value
+from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, printable, show_path
+from bench_core.training.params import resolved
+
+MAX_CELLS = 100_000
+MAX_EPOCHS = 100_000
+DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
+
+_STORE = ("quarantine", "replicates", "agreement", "suite.json", "report.html")
+_RESERVED = re.compile(
+    r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?"
+)  # no folder may have these names on Windows
+_DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
+AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+def _suite_name(value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        raise fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
+    if _RESERVED.fullmatch(value):
+        raise fault("is a device on Windows and cannot name a folder there")
+    if re.fullmatch("[0-9a-f]{32}", value) or value in _STORE:
+        raise fault("is a name that results folders use themselves")
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(_DEVICE, value):
+        raise fault("must be cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+    return value
+
+
+def _no_twins(values: list[Any]) -> list[Any]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise fault("is listed twice", at=i)
+    return values
+
+
+_Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seeds = Annotated[list[_Seed], Field(min_length=1), AfterValidator(_no_twins)]
+
+
+class DiagnosticSpec(ComponentSpec):
+    """A diagnostic by name, with a threshold other than its default and parameters of its own."""
+
+    threshold: float | None = Field(
+        default=None, description="threshold of this suite; null: the diagnostic's own"
+    )
+
+
+class Training(Model):
+    """The recipe; every value is part of the identity of a cell. Defaults: docs/protocol.md, section 4."""
+
+    epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
+    stop_after: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="end after so many epochs; the schedule stays that of `epochs`",
+    )
+    batch_size: int = Field(
+        default=128,
+        ge=1,
+        le=1_000_000,
+        description="samples in a step; the last partial batch is dropped",
+    )
+    learning_rate: float = Field(
+        default=1e-3, ge=0, le=1000, description="AdamW's learning rate at the start"
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, le=1000, description="AdamW's weight decay, on all parameters"
+    )
+    clip_norm: float | None = Field(
+        default=1.0,
+        gt=0,
+        le=1_000_000,
+        description="gradient norm each group is clipped to; null: no clipping",
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="learning rate over the epochs"
+    )
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker")
+    device: Annotated[
+        str, AfterValidator(_device), WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE}$"})
+    ] = Field(
+        default="cpu", description="cpu, cuda, mps or xpu, or one with an index such as cuda:0"
+    )
+    deterministic: bool = Field(
+        default=True, description="deterministic algorithms only; a missing one is an error"
+    )
+    autocast: Literal["off", "bfloat16"] = Field(
+        default="off", description="mixed precision of the training step"
+    )
+    compile: bool = Field(default=False, description="use torch.compile")
+
+    @field_validator("stop_after")
+    @classmethod
+    def _within_schedule(cls, value: int | None, info: Any) -> int | None:
+        epochs = info.data.get("epochs")
+        if value is not None and epochs is not None and value > epochs:
+            raise fault(f"must be at most training.epochs ({epochs:,})")
+        return value
+
+
+class DataOptions(Model):
+    """What part of the training set is used."""
+
+    limit: int | None = Field(
+        default=None, ge=1, le=2**63 - 1, description="the first N training images; null: all"
+    )
+
+
+class DepthUtility(Model):
+    """What the accuracy of a cell is compared with by the diagnostic depth_utility."""
+
+    floor: Name = Field(
+        default="matched",
+        description="matched (same method, frozen blocks), bp (frozen bp), or a method",
+    )
+    floor_value: float | None = Field(
+        default=None, ge=0, le=1, description="a published accuracy to use instead of a floor"
+    )
+
+
+class Suite(Model):
+    """A suite file for the `bench` command: what is trained, under which recipe, and what is measured."""
+
+    name: Annotated[
+        str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})
+    ] = Field(description="name of the suite and of its folder under results/")
+    title: str = Field(default="", description="one line for people")
+    description: str = Field(default="", description="the question that the suite answers")
+    arch: ComponentSpec = Field(default=ComponentSpec(name="resmlp"), description="the network")
+    dataset: ComponentSpec = Field(
+        default=ComponentSpec(name="cifar10"), description="the data set"
+    )
+    methods: list[ComponentSpec] = Field(min_length=1, description="the learning rules")
+    seeds: Seeds = Field(default=[42, 123, 456], description="one run per seed")
+    training: Training = Field(default=Training(), description="the recipe")
+    data: DataOptions = Field(default=DataOptions(), description="what part of the data is used")
+    diagnostics: list[DiagnosticSpec] = Field(
+        default=[DiagnosticSpec(name=name) for name in DIAGNOSTICS],
+        description="what is measured on every network",
+    )
+    floors: bool = Field(
+        default=True, description="add each method's matched floor, the bp floor and the ceiling bp"
+    )
+    depth_utility: DepthUtility = Field(
+        default=DepthUtility(), description="what depth_utility compares with"
+    )
+    stop_when: list[Name] = Field(
+        default=[], description="diagnostics that end a training when they fire"
+    )
+    expect: list[Expectation] = Field(default=[], description="published figures to compare with")
+    budget: Budget = Field(
+        default=Budget(),
+        description="what a cell may use; decides whether it ends, never its numbers",
+    )
+    checkpoint_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="epochs between saved states that a killed cell goes on from; null: none",
+    )
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={},
+        description=f"further axes: dotted key to a list of values; {AXES}. An axis wins over a method's own value",
+        json_schema_extra={
+            "propertyNames": {
+                "pattern": r"^(method|arch|dataset|training|data)\..|^(arch|dataset)$"
+            }
+        },
+    )
+    include: list[dict[str, Any]] = Field(
+        default=[],
+        description="cells to add: `method` (name or mapping), optional dotted keys, optional `seeds`",
+        json_schema_extra={"items": {"type": "object", "required": ["method"]}},
+    )
+    exclude: list[dict[str, Any]] = Field(
+        default=[],
+        description="cells to leave out: those that match every dotted key; also `method` and `seed`. "
+        "A list of values matches any of them, null a key that is not set",
+    )
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
+    _claimed_for: dict[str, Any] | None = PrivateAttr(
+        default=None
+    )  # `recipe()` of the file without options
+
+    @field_validator("diagnostics")
+    @classmethod
+    def _once(cls, value: list[DiagnosticSpec]) -> list[DiagnosticSpec]:
+        _no_twins([spec.name for spec in value])
+        return value
+
+    def recipe(self) -> dict[str, Any]:
+        """What all cells have in common but for the axes, plain values: the recipe that claims are made for."""
+        plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
+        return {**plain, "axes": sorted(self.matrix)}
+
+    def count(self) -> int:
+        """The number of cells before exclusion and removal of duplicates, without making any."""
+        matrix = math.prod(len(values) for values in self.matrix.values())
+        extra = sum(len(entry.get("seeds", self.seeds)) for entry in self.include)
+        return len(self.methods) * len(self.seeds) * matrix + extra
+
+    def cells(self) -> list[CellSpec]:
+        """methods × matrix × seeds, less what `exclude` matches, then `include`; each cell once.
+
+        Raises `SuiteError` where a combination of values is not allowed or there are more than 100,000.
+        """
+        if (total := self.count()) > MAX_CELLS:
+            raise SuiteError([too_many(self._document, total)])
+        problems: list[Problem] = []
+        cells: dict[Any, CellSpec] = {}
+        recipes: dict[Any, dict[str, Any] | None] = {}
+        for cell in self._combinations():
+            recipe = frozen([cell.training, cell.data])
+            if recipe not in recipes:
+                recipes[recipe] = self._resolve(cell, problems)
+            if resolved := recipes[recipe]:
+                cell = CellSpec(**{**vars(cell), **resolved})
+                cells.setdefault(
+                    frozen([cell.method, cell.arch, cell.dataset, *resolved.values(), cell.seed]),
+                    cell,
+                )
+        if problems:
+            raise SuiteError(problems)
+        return list(cells.values())
+
+    def problem(
+        self,
+        cell: CellSpec | None,
+        key: str,
+        what: str,
+        hint: str = "",
+        *,
+        below: KeyPath = (),
+        at_key: bool = False,
+    ) -> Problem:
+        """A fault found later, at the place of the suite that a dotted key of a cell came from.
+
+        key     such as "method.penalty", "arch", "training.device"; without a cell a path such as "diagnostics[0]"
+        below   the rest of the path, where it is known as one: its keys may hold any character
+        at_key  point to the key, not to its value: for keys that are not known
+        """
+        path = (*(parse_path(key) or ()), *below)
+        for n in range(len(path), 0, -1):
+            prefix = show_path(path[:n])
+            if cell is not None and prefix in cell.origin:
+                path = cell.origin[prefix] + path[n:]
+                break
+        return self._document.problem(path, what, hint, at_key=at_key)
+
+    def _combinations(self) -> Iterator[CellSpec]:
+        """Cells before their recipes are validated; `exclude` is applied, duplicates are not removed."""
+        axes = sorted(
+            self.matrix.items(), key=lambda axis: axis[0].count(".")
+        )  # arch before arch.width
+        choices = [
+            [(key, value, ("matrix", key, i)) for i, value in enumerate(values)]
+            for key, values in axes
+        ]
+        for i, method in enumerate(self.methods):
+            for changes in product(*choices):
+                cell = self._cell(method.as_dict(), ("methods", i), changes)
+                for j, seed in enumerate(self.seeds):
+                    found = cell.with_seed(seed, ("seeds", j))
+                    if not any(matches(found, rule) for rule in self.exclude):
+                        yield found
+        for i, entry in enumerate(self.include):
+            own = [
+                (key, value, ("include", i, key))
+                for key, value in entry.items()
+                if key not in ("method", "seeds")
+            ]
+            own.sort(key=lambda change: change[0].count("."))
+            cell = self._cell(named(entry["method"]), ("include", i, "method"), own)
+            seeds, where = (
+                entry.get("seeds", self.seeds),
+                ("include", i, "seeds") if "seeds" in entry else ("seeds",),
+            )
+            for j, seed in enumerate(seeds):
+                yield cell.with_seed(seed, (*where, j))
+
+    def _cell(
+        self, method: dict[str, Any], place: KeyPath, changes: Sequence[tuple[str, Any, KeyPath]]
+    ) -> CellSpec:
+        parts: dict[str, Any] = {
+            "method": method,
+            "arch": self.arch.as_dict(),
+            "dataset": self.dataset.as_dict(),
+            "training": self.training.model_dump(),
+            "data": self.data.model_dump(),
+        }
+        origin: dict[str, KeyPath] = {name: (name,) for name in parts} | {"method": place}
+        for key, value, path in changes:
+            parts = with_value(parts, key.split("."), value if "." in key else named(value))
+            origin[key] = path
+        return CellSpec(**parts, seed=0, origin=origin)
+
+    def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
+        """The validated recipe of a cell. Values are known to be good one by one, but perhaps not together."""
+        try:
+            training = resolved(Training.model_validate(cell.training))
+            data = resolved(DataOptions.model_validate(cell.data))
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                path = cell.origin.get(f"training.{item['loc'][0]}", ("training", *item["loc"]))
+                problem = problem_of(self._document, item, path, ("training", *item["loc"]))
+                if problem not in problems:
+                    problems.append(problem)
+            return None
+        if training["stop_after"] == training["epochs"]:
+            training["stop_after"] = None  # the whole schedule, the same cell
+        return {"training": training, "data": data}
+
+
+def too_many(document: Document, total: int) -> Problem:
+    path = ("matrix",) if ("matrix",) in document.keys else ("methods",)
+    what = f"the suite expands to {total:,} cells; at most {MAX_CELLS:,} are allowed"
+    return document.problem(path, what, at_key=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- schema
+
+
+def suite_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a suite file, for editors (`bench schema`)."""
+    schema = Suite.model_json_schema()
+    schema["properties"]["diagnostics"]["default"] = list(DIAGNOSTICS)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return suite_schema()
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def problem_of(
+    document: Document, fault: Mapping[str, Any], path: KeyPath, loc: KeyPath
+) -> Problem:
+    """One of pydantic's faults in plain words. `path` is its place in the document, `loc` its place in the schema."""
+    what, hint, at_key = explain(
+        {**fault, "loc": loc}, _schema(), lambda value: shown(document, path, value)
+    )
+    at = fault.get("ctx", {}).get("at") if fault["type"] == "bench" else None
+    return document.problem(path if at is None else (*path, at), what, hint, at_key=at_key)
+
+
+def shown(document: Document, path: KeyPath, value: Any) -> str:
+    """A value as the user wrote it."""
+    if isinstance(value, str | list | dict):
+        return show_value(value)
+    mark = document.values.get(path)
+    if mark is not None and mark.text:
+        return printable(mark.text)
+    return "empty" if value is None else show_value(value)

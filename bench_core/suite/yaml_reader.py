@@ -1,0 +1,424 @@
+"""A YAML reader for files written by strangers: positions for everything, nothing executed, bounded time and memory.
+
+Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of every key and value, or
+raises `SuiteError`. Faults that leave the rest readable (duplicate keys, anchors, aliases, merge keys, tags, keys that
+are not text) are kept in `Document.problems`, so that the caller can report them together with its own; faults after
+which nothing can be trusted (syntax, depth, size) are raised at once together with those found before.
+
+How and why: PyYAML's parser is an event machine without recursion, while its composer recurses and expands what an
+alias bomb points to. So the tree is built here from events, and a refusal comes before anything is built. The trade-off
+is a second, small resolver for scalars: YAML 1.2 booleans and decimal numbers only, `1e-3` is a float, `on`, `off`,
+`yes`, `no`, `0x10`, `1_000` and `010` are text.
+
+A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it, with marks of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from yaml.reader import Reader
+
+from bench_core.errors import Problem, SuiteError
+
+KeyPath = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+MAX_VALUES = 20_000  # pure Python reads some 20,000 values a second
+MAX_PROBLEMS = 50
+MAX_NUMBER = 400  # characters; int() refuses more than 4,300 digits with an error of its own
+
+# YAML's own list plus the line breaks that editors do not count as such: line numbers would be wrong after them.
+_FORBIDDEN = re.compile(f"{Reader.NON_PRINTABLE.pattern}|[\x85\u2028\u2029]")
+_BREAK = re.compile(r"\r\n|\r|\n")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
+_INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
+_NAN = re.compile(r"\.(nan|NaN|NAN)")
+
+
+def printable(text: str, limit: int = 60) -> str:
+    """User text fit for one line of a terminal: control, bidi and other invisible characters escaped, long text cut."""
+    shown = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown
+    )
+
+
+def show_path(path: KeyPath) -> str:
+    """`("methods", 2, "penalty")` as `methods[2].penalty`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + printable(part)
+    return text
+
+
+def parse_path(text: str) -> KeyPath | None:
+    """The inverse of `show_path`; the keys of `matrix` contain dots. None where the text is no path."""
+    prefix: KeyPath = ()
+    names = text.split(".")
+    if names[0] == "matrix" and len(names) > 1:
+        prefix, names = ("matrix",), [text.removeprefix("matrix.")]
+    path: list[str | int] = [*prefix]
+    for name in names:
+        match = re.fullmatch(r"([^\[\]]+)((?:\[[0-9]{1,6}\])*)", name.strip())
+        if not match:
+            return None
+        path += [match[1], *(int(n) for n in re.findall(r"[0-9]+", match[2]))]
+    return tuple(path)
+
+
+@dataclass(frozen=True)
+class OptionProblem(Problem):
+    """A fault of a command-line option: `file` is the option as written, and there is no line to name."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: " + super().__str__().removeprefix(
+            f"{self.file}:{self.line}:{self.column}: "
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a key or value was written.
+
+    line, column  counted from 1, in characters; line 0 for a command-line option, whose text is then `file`
+    path          its path where it was written; an edit may have moved it since
+    text          a number as written, for messages
+    """
+
+    file: str
+    line: int
+    column: int
+    path: KeyPath
+    text: str = ""
+
+    def problem(self, path: KeyPath, what: str, hint: str = "") -> Problem:
+        kind = Problem if self.line else OptionProblem
+        return kind(self.file, self.line, self.column, show_path(path), what, hint)
+
+
+@dataclass
+class Document:
+    """Plain values, and the marks of keys and values by path; `broken` holds paths whose fault is already reported."""
+
+    file: str
+    value: Any = None
+    values: dict[KeyPath, Mark] = field(default_factory=dict)
+    keys: dict[KeyPath, Mark] = field(default_factory=dict)
+    broken: set[KeyPath] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, value: Any, file: str, base: KeyPath) -> Document:
+        """A command-line value that needs no parsing; `base` is where it will be put."""
+        return cls(file, value, {(): Mark(file, 0, 0, base, str(value))})
+
+    def at(self, path: KeyPath) -> Any:
+        """The value at `path`, or None."""
+        node = self.value
+        for part in path:
+            if not isinstance(node, dict | list):
+                return None
+            try:
+                node = node[part]  # type: ignore[index]
+            except (LookupError, TypeError):
+                return None
+        return node
+
+    def is_broken(self, path: KeyPath) -> bool:
+        return any(path[:n] in self.broken for n in range(len(path) + 1))
+
+    def problem(self, path: KeyPath, what: str, hint: str = "", *, at_key: bool = False) -> Problem:
+        """A fault at `path`, located at its value (or key), else at the nearest parent that was written."""
+        if at_key and path in self.keys:
+            return self.keys[path].problem(self.keys[path].path, what, hint)
+        for n in range(len(path), -1, -1):
+            mark = self.values.get(path[:n])
+            if mark is not None:
+                rest = path[n:]
+                if rest == ("name",) and not isinstance(self.at(path[:n]), dict):
+                    rest = ()  # a component written as a bare name
+                return mark.problem(mark.path + rest, what, hint)
+        return Problem(self.file, 1, 1, show_path(path), what, hint)
+
+    def subtree(self, path: KeyPath) -> Document:
+        """The part under `path`, with paths relative to it; the marks still say where it was written."""
+        n = len(path)
+        return Document(
+            self.file,
+            self.at(path),
+            {p[n:]: mark for p, mark in self.values.items() if p[:n] == path},
+            {p[n:]: mark for p, mark in self.keys.items() if p[:n] == path},
+            {p[n:] for p in self.broken if p[:n] == path},
+        )
+
+    def drop(self, path: KeyPath) -> None:
+        """Remove a key of a mapping."""
+        self._forget(path)
+        parent = self.at(path[:-1])
+        if isinstance(parent, dict):
+            parent.pop(path[-1], None)
+
+    def put(self, path: KeyPath, part: Document) -> None:
+        """Set the value at `path`, whose parent must exist; an index may be one past the end of its list."""
+        self._forget(path)
+        parent, last = self.at(path[:-1]), path[-1]
+        if isinstance(parent, list) and last == len(parent):
+            parent.append(part.value)
+        else:
+            parent[last] = part.value
+        self.values.update({path + p: mark for p, mark in part.values.items()})
+        self.keys.update({path + p: mark for p, mark in part.keys.items()})
+        self.broken.update(path + p for p in part.broken)
+        if () in part.values:
+            self.keys.setdefault(path, part.values[()])
+
+    def put_list(self, path: KeyPath, parts: Sequence[Document], mark: Mark) -> None:
+        """Set a list made of parts that keep their marks."""
+        self.put(path, Document(self.file, [], {(): mark}))
+        for i, part in enumerate(parts):
+            self.put((*path, i), part)
+
+    def _forget(self, path: KeyPath) -> None:
+        n = len(path)
+        for marks in (self.values, self.keys):
+            for p in [p for p in marks if p[:n] == path]:
+                del marks[p]
+        self.broken = {p for p in self.broken if p[:n] != path}
+
+
+def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> Document:
+    """Read one YAML document.
+
+    file  what messages call it
+    base  given for the text of a command-line option: the path it will be put at. Its marks then have no line
+    """
+    option, base = base is not None, base or ()
+
+    def mark(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Mark:
+        return Mark(
+            file, 0 if option else line + 1, 0 if option else column + 1, base + (path or ()), text
+        )
+
+    document = Document(file)
+    try:
+        _Builder(document, _decode(data, mark), mark).build()
+    except _FatalError as fatal:
+        raise SuiteError([*document.problems, fatal.problem]) from None
+    return document
+
+
+class _FatalError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+def _decode(data: bytes | str, mark: Any) -> str:
+    """UTF-8 to text without a byte order mark; refuses what is too long, not UTF-8 or contains control characters."""
+
+    def fail(before: str, what: str, hint: str = "") -> _FatalError:
+        breaks = list(_BREAK.finditer(before))
+        column = len(before) - (breaks[-1].end() if breaks else 0)
+        place = mark(len(breaks), column)
+        return _FatalError(place.problem(place.path, what, hint))
+
+    if len(data) > MAX_BYTES:
+        raise fail("", "the file is larger than 1 MB", "a suite is a few kilobytes")
+    text = data if isinstance(data, str) else ""
+    if isinstance(data, bytes):
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            before = data[: error.start].decode("utf-8").removeprefix("\ufeff")
+            raise fail(
+                before, f"invalid UTF-8 (byte 0x{data[error.start]:02x})", "save the file as UTF-8"
+            ) from None
+    text = text.removeprefix("\ufeff")
+    if bad := _FORBIDDEN.search(text):
+        raise fail(text[: bad.start()], f"the control character U+{ord(bad[0]):04X} is not allowed")
+    return text
+
+
+@dataclass
+class _Frame:
+    """An open mapping or list. `path` is None under a key that was refused: it is read and thrown away."""
+
+    container: Any
+    path: KeyPath | None
+    has_key: bool = False
+    key: str | None = None
+
+
+class _Builder:
+    """Builds the tree of a document from PyYAML's events."""
+
+    def __init__(self, document: Document, text: str, mark: Any) -> None:
+        self.document, self.mark, self.text = document, mark, text
+        self.stack: list[_Frame] = []
+        self.count = 0
+
+    def build(self) -> None:
+        loader = yaml.SafeLoader(self.text)
+        documents = 0
+        try:
+            while not isinstance(event := self._event(loader), yaml.StreamEndEvent):
+                if isinstance(event, yaml.DocumentStartEvent):
+                    documents += 1
+                    if documents > 1:
+                        raise self._fatal(
+                            event,
+                            None,
+                            "a second document starts here",
+                            "a file holds one document",
+                        )
+                elif isinstance(event, yaml.NodeEvent):
+                    self._node(event)
+                elif isinstance(event, yaml.CollectionEndEvent):
+                    self.stack.pop()
+        finally:
+            loader.dispose()
+        if not documents:
+            self.document.values[()] = self.mark(0, 0)
+
+    def _event(self, loader: yaml.SafeLoader) -> Any:
+        try:
+            return loader.get_event()  # type: ignore[no-untyped-call]
+        except yaml.MarkedYAMLError as error:
+            at = error.problem_mark or error.context_mark or loader.get_mark()
+            what = printable(error.problem or error.context or "cannot be read", 120)
+            hint = f"{printable(error.context, 120)}" if error.context and error.problem else ""
+            if "'\\t'" in what:
+                what, hint = "a tab is not allowed here", "use spaces"
+        except (
+            ValueError,
+            OverflowError,
+        ):  # an escape such as "\UFFFFFFFF", a version of 5,000 digits
+            at, what, hint = loader.get_mark(), "cannot be read", ""
+        mark = self.mark(at.line, at.column)
+        raise _FatalError(mark.problem(mark.path, f"not valid YAML: {what}", hint))
+
+    def _node(self, event: Any) -> None:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise self._fatal(event, None, f"more than {MAX_VALUES:,} values in one file")
+        frame = self.stack[-1] if self.stack else None
+        if frame and isinstance(frame.container, dict) and not frame.has_key:
+            frame.key, frame.has_key = self._key(event, frame), True
+            return
+        path: KeyPath | None = ()
+        if frame:
+            step = len(frame.container) if isinstance(frame.container, list) else frame.key
+            path = None if frame.path is None or step is None else (*frame.path, step)
+        value = self._value(event, path)
+        if frame is None:
+            self.document.value = value
+        elif isinstance(frame.container, list):
+            frame.container.append(value)
+        else:
+            if frame.key is not None:
+                frame.container[frame.key] = value
+            frame.has_key = False
+        if path is not None:
+            number = (
+                event.value[:80]
+                if isinstance(event, yaml.ScalarEvent) and not isinstance(value, str)
+                else ""
+            )
+            self.document.values[path] = self.mark(
+                event.start_mark.line, event.start_mark.column, path, number
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(self.stack) == MAX_DEPTH:
+                raise self._fatal(event, (path or ())[:1], f"nested deeper than {MAX_DEPTH} levels")
+            self.stack.append(_Frame(value, path))
+
+    def _key(self, event: Any, frame: _Frame) -> str | None:
+        """The key, or None where it is refused."""
+        if isinstance(event, yaml.CollectionStartEvent):
+            raise self._fatal(event, frame.path, "a key must be text, not a list or mapping")
+        if not self._refuse(event, frame.path):
+            key = self._scalar(event, frame.path)
+            if event.style is None and key == "<<":
+                self._report(
+                    event, frame.path, "merge keys (<<) are not allowed", "write the keys out"
+                )
+            elif not isinstance(key, str):
+                self._report(
+                    event,
+                    frame.path,
+                    f"a key must be text, not {printable(event.value) or 'empty'}",
+                    "put it in quotes",
+                )
+            elif frame.path is not None:
+                path = (*frame.path, key)
+                if key not in frame.container:
+                    self.document.keys[path] = self.mark(
+                        event.start_mark.line, event.start_mark.column, path
+                    )
+                    return key
+                first = self.document.keys[path].line
+                self._report(
+                    event, path, "duplicate key", f"first on line {first}" if first else ""
+                )
+        return None
+
+    def _value(self, event: Any, path: KeyPath | None) -> Any:
+        if self._refuse(event, path) and path is not None:
+            self.document.broken.add(path)
+        if isinstance(event, yaml.AliasEvent):
+            return None
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
+        return [] if isinstance(event, yaml.SequenceStartEvent) else {}
+
+    def _refuse(self, event: Any, path: KeyPath | None) -> bool:
+        """Report anchors, aliases and tags; they are data for a machine that this reader is not."""
+        if event.anchor is not None:
+            self._report(
+                event, path, "anchors and aliases (& and *) are not allowed", "write the value out"
+            )
+            return True
+        if event.tag is not None:
+            self._report(event, path, f"tags are not allowed ({printable(event.tag)})", "remove it")
+            return True
+        return False
+
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
+        text: str = event.value
+        if bad := _FORBIDDEN.search(text):  # written as an escape in double quotes
+            raise self._fatal(
+                event, path, f"the control character U+{ord(bad[0]):04X} is not allowed"
+            )
+        if event.style is not None:
+            return text
+        if text in ("", "~", "null"):
+            return None
+        if text in ("true", "false"):
+            return text == "true"
+        if text[0] not in "+-.0123456789":
+            return text
+        is_int, is_float = _INT.fullmatch(text), _FLOAT.fullmatch(text)
+        if (is_int or is_float) and len(text) > MAX_NUMBER:
+            raise self._fatal(event, path, f"a number of more than {MAX_NUMBER} characters")
+        if is_int:
+            return int(text)
+        if is_float:
+            return float(text)
+        if match := _INF.fullmatch(text):
+            return float(f"{match[1]}inf")
+        return float("nan") if _NAN.fullmatch(text) else text
+
+    def _fatal(self, event: Any, path: KeyPath | None, what: str, hint: str = "") -> _FatalError:
+        mark = self.mark(event.start_mark.line, event.start_mark.column, path)
+        return _FatalError(mark.problem(mark.path, what, hint))
+
+    def _report(self, event: Any, path: KeyPath | None, what: str, hint: str) -> None:
+        if len(self.document.problems) == MAX_PROBLEMS:
+            raise self._fatal(event, path, "too many faults; the rest of the file was not read")
+        self.document.problems.append(self._fatal(event, path, what, hint).problem)

@@ -1,0 +1,201 @@
+"""What the diagnostics of one network are measured on: probe batches, states, reference gradients and credits, each computed
+once and shared by all diagnostics.
+
+The probe is the first 1,280 test samples in file order as 10 batches of 128, the model in eval mode; a smaller test set gives
+what it has. The reference gradients g_l are per sample (sum-reduced CE): where a publication speaks of ‖g‖ under the batch-mean
+CE it is this divided by N. Credits that carry 1/N (`reduction: mean`) are multiplied by N before they are compared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bench_core.errors import CreditError
+from bench_core.training.credit import as_credits
+from bench_core.training.data import Data
+from bench_core.training.diagnostic import Measured
+from bench_core.training.method import Credits, Method
+from bench_core.training.net import Net, States, exact_gradients
+
+PROBE = 1280
+BATCH = 128
+FLOOR = 1e-7  # of ‖g_L‖ under a batch mean at N = 128: below it the reference is rounding (diagnostic b)
+
+
+@dataclass(frozen=True)
+class ProbeBatch:
+    """One probe batch: its labels, detached states with the output error, per-sample g_0 … g_L and the method's credits."""
+
+    y: Tensor
+    states: States
+    g: tuple[Tensor, ...]
+    credits: Credits | None
+
+    @property
+    def audited(self) -> list[Tensor]:
+        """a_l at the sites, in the units of g; empty where the method has no credit."""
+        return [] if self.credits is None else [self.per_sample(a) for a in self.credits.audited]
+
+    def per_sample(self, credit: Tensor) -> Tensor:
+        """A credit in the units of g."""
+        return (
+            credit * len(self.y)
+            if self.credits is not None and self.credits.reduction == "mean"
+            else credit
+        )
+
+
+class Audit:
+    """The measurements of one network share this object.
+
+    net, method   the network in eval mode and the method whose credits are audited (None: no credits)
+    epoch         the epoch whose credits are asked for, counted from 0
+    initial       the network's parameters and buffers before training, or None where they are not known
+    history       the rows of epochs.jsonl so far, with this epoch's, whose measurements may not be complete
+    edit_credits  a control's hand on the credits
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        method: Method | None,
+        data: Data,
+        seed: int,
+        epoch: int,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.net, self.method, self.data, self.seed, self.epoch = net, method, data, seed, epoch
+        self.initial = initial
+        self.history: Sequence[Mapping[str, Any]] = ()
+        self.edit_credits: Callable[[Credits, tuple[Tensor, ...]], Credits] | None = None
+
+    @cached_property
+    def batches(self) -> list[ProbeBatch]:
+        was_training = self.net.training
+        self.net.eval()
+        try:
+            return [self._batch(x, y) for x, y in self.data.test_batches(BATCH, PROBE)]
+        finally:
+            self.net.train(was_training)
+
+    def _batch(self, x: Tensor, y: Tensor) -> ProbeBatch:
+        with torch.no_grad():
+            states = self.net.states(x).detach(y)
+        g = tuple(gradient.detach() for gradient in exact_gradients(self.net, states.h[0], y))
+        credits = self.method.credit(states, y, self.epoch) if self.method is not None else None
+        if credits is not None:
+            try:
+                credits = as_credits(credits, self.net, states.h, trains=False)
+            except (
+                TypeError,
+                ValueError,
+            ) as error:  # what is measured of it would be of other layers, or broadcast
+                raise CreditError(str(error)) from None
+            credits = replace(credits, audited=[a.detach() for a in credits.audited])
+            if self.edit_credits is not None:
+                credits = self.edit_credits(credits, g)
+        return ProbeBatch(y, states, g, credits)
+
+    @cached_property
+    def double(self) -> Net:
+        """A float64 copy of the network in eval mode: loss changes of 1e-9 drown in float32."""
+        return copy.deepcopy(self.net).double().eval()
+
+    @property
+    def full_batches(self) -> list[ProbeBatch]:
+        """The probe batches of 128; a test set that is no multiple of 128 leaves a shorter last one out."""
+        return [batch for batch in self.batches if len(batch.y) == BATCH]
+
+    def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
+        """Per-sample L2 norms over all probe samples, float64 so that small gradients do not underflow when squared."""
+        return torch.cat(
+            [self.net.flat(tensors(batch)).double().norm(dim=1) for batch in self.batches]
+        )
+
+    @cached_property
+    def at_floor(self) -> bool:
+        """Whether diagnostic b fires at its default threshold: then no cosine to the reference means anything."""
+        return median(self.norms(lambda batch: batch.g[-1])) < FLOOR * BATCH
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Accuracy on the probe."""
+        logits = torch.cat([batch.states.logits for batch in self.batches])
+        return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
+
+
+def read_part(net: Net, h: Tensor) -> Tensor:
+    """1 where per-sample figures read a state (`Net.flat`: everywhere, or the CLS token's stream), 0 elsewhere; (1, …)."""
+    one = torch.ones_like(h[:1], requires_grad=True)
+    with torch.enable_grad():
+        (read,) = torch.autograd.grad(net.flat(one).sum(), one)
+    return (read != 0).to(h)
+
+
+def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Callable[[Audit], None]:
+    """A control: the audited credits are the reference gradients, their opposites, Gaussian noise, or zeros."""
+
+    def change(audit: Audit) -> None:
+        draws = torch.Generator().manual_seed(0)
+        sites = audit.net.sites
+
+        def edited(credits: Credits, g: tuple[Tensor, ...]) -> Credits:
+            new = {
+                "exact": [g[site] for site in sites],
+                "opposite": [-g[site] for site in sites],
+                "noise": [
+                    torch.randn(g[site].shape, generator=draws).to(g[site]) for site in sites
+                ],
+                "zero": [torch.zeros_like(g[site]) for site in sites],
+            }
+            return replace(credits, audited=new[what], reduction="sum")
+
+        audit.edit_credits = edited
+
+    return change
+
+
+def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> float | None:
+    """The mean over the sites 1 ≤ l ≤ L−1, the deep layers; None where there is none."""
+    deep = [value for site, value in zip(sites, values, strict=True) if 1 <= site <= depth - 1]
+    return sum(deep) / len(deep) if deep else None
+
+
+def layered(
+    audit: Audit, values: Sequence[float], reasons: Mapping[int, str], **details: Any
+) -> Measured:
+    """A figure per site with its deep mean as the value (the mean of all sites where there is no deep layer).
+
+    reasons  site → why the figure there means nothing; a deep mean with such a site in it means nothing either
+    """
+    sites, depth = audit.net.sites, audit.net.depth
+    deep, mean = deep_mean(sites, values, depth), sum(values) / len(values)
+    counted = [site for site in sites if deep is None or 1 <= site <= depth - 1]
+    why = because({site: reasons[site] for site in counted if site in reasons})
+    found = {"sites": list(sites), "layers": list(values), "mean": mean, "deep": deep, **details}
+    found["not_diagnostic"] = {str(site): reason for site, reason in reasons.items()}
+    return Measured(mean if deep is None else deep, found, why)
+
+
+def because(reasons: Mapping[int, str]) -> str | None:
+    """The distinct reasons with the layers that they hold for, or None where there is none."""
+    layers: dict[str, list[str]] = {}
+    for site, reason in reasons.items():
+        layers.setdefault(reason, []).append(str(site))
+    return (
+        "; ".join(f"{reason} (l = {', '.join(found)})" for reason, found in layers.items()) or None
+    )
+
+
+def median(values: Tensor) -> float:
+    """The median; the mean of the middle two for an even count. NaN where any value is NaN."""
+    if bool(values.isnan().any()):
+        return float("nan")
+    return float(values.double().quantile(0.5))

@@ -1,0 +1,92 @@
+"""Build the data, the network and the learning rule of a cell, as they are before the first step.
+
+Training and late audits share this function, so that a checkpoint is loaded into the network that was
+trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench_core.errors import BenchError
+from bench_core.training import processor
+from bench_core.training.data import Data
+from bench_core.training.dataset import Dataset
+from bench_core.training.loop import set_up
+from bench_core.training.method import Method
+from bench_core.training.net import Net
+from bench_core.training.params import ParamsModel
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of a cell: each a class and its validated parameters."""
+
+    method: tuple[type[Method], ParamsModel]
+    arch: tuple[type[Net], ParamsModel]
+    dataset: tuple[type[Dataset], ParamsModel]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A cell before its first step.
+
+    initial  copies of the network's parameters and buffers
+    sums     checksums of the data set's tensors, as loaded
+    """
+
+    net: Net
+    method: Method
+    data: Data
+    initial: Mapping[str, Tensor]
+    sums: Mapping[str, str]
+
+
+def build(
+    parts: Parts, training: dict[str, Any], limit: int | None, seed: int, data_dir: Path | None
+) -> Built:
+    """Load the data, draw the network and set the rule up.
+
+    Sets the threads, the determinism and the matrix library of this process. Raises BenchError where
+    the data do not fill a batch, or the rule keeps values that are no tensors.
+
+    training  the cell's settings, with the device
+    limit     the number of training samples used; None: all
+    """
+    device = training["device"]
+    if device == "cpu":
+        processor.matmul_library()
+    torch.set_num_threads(training["threads"])
+    torch.use_deterministic_algorithms(training["deterministic"])
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    dataset, dataset_params = parts.dataset
+    data = dataset(dataset_params).load(data_dir).limit(limit).to(device)
+    if len(data.train_y) < training["batch_size"]:
+        raise BenchError(
+            f"{len(data.train_y)} training samples do not fill one batch of {training['batch_size']}; "
+            "use a smaller training.batch_size or a larger data.limit"
+        )
+    sums = data.sums()
+    torch.manual_seed(seed)
+    arch, arch_params = parts.arch
+    net = arch(arch_params, data.train_x.shape[1:], data.classes).to(device)
+    rule, rule_params = parts.method
+    method = rule(rule_params)
+    set_up(method, net, data, training, seed)
+    for name, value in method.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise BenchError(
+                f"state_dict() of {rule.__name__} holds {name!r}, of type {type(value).__name__}: "
+                "only tensors can be kept"
+            )
+    initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    if training["compile"]:
+        for block in net.blocks:
+            block.compile()
+    return Built(net, method, data, initial, sums)

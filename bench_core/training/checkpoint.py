@@ -1,0 +1,188 @@
+"""Where a training is, so that it can go on as if it had never stopped: bit-equal on a CPU in deterministic mode.
+
+One safetensors file per cell beside its run folder (`store.resume_file`), replaced atomically every `checkpoint_every` epochs and
+removed when the cell has ended. Its tensors:
+
+    net.*, method.*            parameters and buffers, frozen ones too; feedback, auxiliary networks and their averages
+    updater.<i>.<p>.<key>      the optimiser of the i-th updater that the method was lent: state of its p-th parameter
+    stream.<name>              the random streams of the loop and of the method (`bench_core.training.rng`)
+    global.cpu, global.cuda, global.numpy    the global generators of torch and numpy
+
+and, in its metadata, JSON: the epoch, the rows so far, learning rates, the seconds spent, Python's generator, and a checksum of
+it all. No pickle. A file that cannot be read or whose checksum differs is not used: the cell begins anew.
+
+What a method keeps neither in its `state_dict` nor in an updater's optimiser is lost: see `Method.state_dict`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from bench_core.training.method import Method
+    from bench_core.training.net import Net
+    from bench_core.training.optimizer import Updater
+
+VERSION = 1
+
+
+def header(path: Path) -> dict[str, Any] | None:
+    """Read the JSON part of a resume file, without its tensors and without torch.
+
+    None where there is no file, or none that can be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            state = json.loads(file.metadata()["state"])
+        usable = state["version"] == VERSION and int(state["epoch"]) > 0
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return state if usable else None
+
+
+class Training:
+    """Everything of a running training that changes, by name.
+
+    updaters  those that the method was lent, in the order in which it was lent them
+    streams   generators by name
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        method: Method,
+        updaters: Sequence[Updater],
+        streams: Mapping[str, Generator],
+    ) -> None:
+        self.net, self.method, self.updaters, self.streams = net, method, updaters, streams
+
+    def save(self, path: Path, epoch: int, identity: str, more: Mapping[str, Any]) -> None:
+        """Write the state after `epoch` epochs; `more` is what the worker wants back. Raises OSError."""
+        from safetensors.torch import save
+
+        tensors, scalars = self._capture()
+        state = {"version": VERSION, "identity": identity, "epoch": epoch, **scalars, **more}
+        text = json.dumps(state, sort_keys=True)  # NaN and Infinity as Python writes and reads them
+        new = path.with_suffix(".new")
+        # not save_file: it writes to a file of a random name first, which a kill would leave behind
+        with new.open("wb") as file:
+            file.write(save(tensors, {"state": text, "blake2b": _sum(tensors, text)}))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
+    def load(self, path: Path, identity: str) -> dict[str, Any] | None:
+        """Put the saved state in place and give its JSON; None where there is no file that can be trusted."""
+        from safetensors import safe_open
+
+        if header(path) is None:
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                metadata = file.metadata()
+        except Exception:
+            return None
+        text = metadata["state"]
+        state: dict[str, Any] = json.loads(text)
+        if metadata.get("blake2b") != _sum(tensors, text) or state["identity"] != identity:
+            return None
+        self._restore(tensors, state)
+        return state
+
+    def _capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        import numpy
+        import torch
+
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        tensors |= {
+            f"stream.{name}": generator.get_state() for name, generator in self.streams.items()
+        }
+        updaters = []
+        for number, updater in enumerate(self.updaters):
+            saved = updater.optimiser.state_dict()
+            scalars: dict[str, dict[str, Any]] = {}
+            for parameter, values in saved["state"].items():
+                for key, value in values.items():
+                    if isinstance(value, torch.Tensor):
+                        tensors[f"updater.{number}.{parameter}.{key}"] = value
+                    else:
+                        scalars.setdefault(str(parameter), {})[key] = value
+            updaters.append(
+                {"lr": [group["lr"] for group in saved["param_groups"]], "scalars": scalars}
+            )
+        own: Any = numpy.random.get_state(legacy=False)
+        tensors["global.cpu"] = torch.get_rng_state()
+        tensors["global.numpy"] = torch.from_numpy(own["state"].pop("key").astype("int64"))
+        if torch.cuda.is_available():
+            tensors["global.cuda"] = torch.cuda.get_rng_state()
+        plain = {
+            name: value.detach().to("cpu", copy=True).contiguous()
+            for name, value in tensors.items()
+        }
+        return plain, {"updaters": updaters, "python": random.getstate(), "numpy": own}
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        import numpy
+        import torch
+
+        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+
+        self.net.load_state_dict(part("net."))
+        self.method.load_state_dict(
+            {name: value.to(device) for name, value in part("method.").items()}
+        )
+        for number, (updater, told) in enumerate(
+            zip(self.updaters, state["updaters"], strict=True)
+        ):
+            fresh = updater.optimiser.state_dict()
+            values: dict[int, dict[str, Any]] = {
+                int(p): dict(each) for p, each in told["scalars"].items()
+            }
+            for name, value in part(f"updater.{number}.").items():
+                parameter, _, key = name.partition(".")
+                values.setdefault(int(parameter), {})[key] = value
+            groups = [
+                {**group, "lr": lr}
+                for group, lr in zip(fresh["param_groups"], told["lr"], strict=True)
+            ]
+            updater.optimiser.load_state_dict({"state": values, "param_groups": groups})
+        for name, generator in self.streams.items():
+            generator.set_state(tensors[f"stream.{name}"])
+        own = state["numpy"]
+        own["state"]["key"] = tensors["global.numpy"].numpy().astype("uint32")
+        numpy.random.set_state(own)
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+        torch.set_rng_state(tensors["global.cpu"])
+        if "global.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["global.cuda"])
+
+
+def _sum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """BLAKE2b of the JSON and of every tensor's name and bytes."""
+    hasher = blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        import torch
+
+        hasher.update(name.encode() + bytes(1))
+        hasher.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()

@@ -1,0 +1,80 @@
+"""Check the credits that a rule returns against the network's states, and normalise them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from bench_core.training.method import Credits
+from bench_core.training.net import Net
+from bench_core.training.params import PerN
+
+if TYPE_CHECKING:
+    from bench_core.training.local_method import LocalMethod
+
+
+def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = False) -> Tensor:
+    """a / (sqrt(mean(a²)) + eps); the mean over the features of each sample, over batch and features, or no scaling.
+
+    tokens  states are (N, tokens, features): a "sample" is then a token
+    """
+    if mode == "none":
+        return credit
+    dims = tuple(range(0 if mode == "batch" else 2 if tokens else 1, credit.dim()))
+    return credit / (credit.square().mean(dims, keepdim=True).sqrt() + eps)
+
+
+def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False) -> Tensor:
+    """rms of a credit as the options `normalize` and `normalize_eps` say."""
+    eps = options.normalize_eps
+    return rms(
+        credit, eps.per_n / len(credit) if isinstance(eps, PerN) else eps, options.normalize, tokens
+    )
+
+
+def as_credits(
+    credits: Credits | Sequence[Tensor] | None, net: Net, h: Sequence[Tensor], trains: bool = True
+) -> Credits:
+    """A rule's answer in full form, of the states h_0 … h_L. Raises TypeError or ValueError with what does not fit.
+
+    trains  whether blocks and embedding learn from it, or it is only audited
+    """
+    if credits is None:
+        raise TypeError(
+            "credit() returned None: a block-local rule must return one credit per block"
+        )
+    found = credits if isinstance(credits, Credits) else Credits(audited=credits)
+    if found.reduction not in ("sum", "mean"):
+        raise ValueError(f"credits.reduction is {found.reduction!r}: it is sum or mean")
+    _fit("audited", found.audited, [(site, h[site]) for site in net.sites])
+    if found.blocks is not None:
+        _fit("blocks", found.blocks, list(enumerate(h[1:], start=1)))
+    if found.embed is not None:
+        _fit("embed", [found.embed], [(0, h[0])])
+    elif trains and net.sites[0] != 0:
+        raise ValueError(
+            "credits.embed is missing: without residual connections audited[0] is the credit of h_1, and the embedding learns from "
+            "that of h_0"
+        )
+    for name, readout in found.readouts.items() if not trains else ():  # they teach nothing
+        _fit(f"readouts[{name!r}]", readout, [(site, h[site]) for site in net.sites])
+    return found
+
+
+def _fit(name: str, credits: Sequence[Tensor], states: Sequence[tuple[int, Tensor]]) -> None:
+    if not isinstance(credits, Sequence) or isinstance(credits, str):
+        raise TypeError(f"credits.{name} is a {type(credits).__name__}, not a list of tensors")
+    if len(credits) != len(states):
+        raise ValueError(
+            f"credits.{name} has {len(credits)} entries, and there are {len(states)} states to credit"
+        )
+    for index, (credit, (layer, h)) in enumerate(zip(credits, states, strict=True)):
+        one = "credits.embed" if name == "embed" else f"credits.{name}[{index}]"
+        if not isinstance(credit, Tensor):
+            raise TypeError(f"{one} is a {type(credit).__name__}, not a tensor")
+        if credit.shape != h.shape:
+            raise ValueError(
+                f"{one} has shape {tuple(credit.shape)}, and its state h_{layer} has {tuple(h.shape)}"
+            )

@@ -1,0 +1,73 @@
+"""The interface of a diagnostic: a measurement on the probe batches and the rule by which it fires."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from bench_core.training.params import ParamsModel
+
+if TYPE_CHECKING:
+    from bench_core.training.audit import Audit
+
+
+@dataclass
+class Measured:
+    """What a diagnostic found on one network.
+
+    value           the figure compared with the threshold; None where it is not measured or judged across cells
+    details         further numbers and lists of numbers, kept with the run
+    not_diagnostic  why the value means nothing here, or None
+    """
+
+    value: float | None
+    details: dict[str, Any] = field(default_factory=dict)
+    not_diagnostic: str | None = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A situation in which a diagnostic's answer is known: the tests and `bench check` run every one.
+
+    change   edits the (untrained) network or the audit's credits in place before the measurement
+    expect   receives what was measured; True when the diagnostic behaved
+    """
+
+    name: str
+    change: Callable[[Audit], None]
+    expect: Callable[[Measured], bool]
+
+
+class Diagnostic(ABC):
+    """A measurement on the probe batches, with the rule by which it fires.
+
+    letter     what a verdict calls it: "walked back (a+b)"; empty for diagnostics that have no part in verdicts
+    direction  fires when the value lies "above" or "below" the threshold; None: never fires
+    across     where the value compares cells: "floor": `bench_core.analysis.leaderboard` computes it from the stored accuracies; "ceiling":
+               `bench_core.analysis.distance` computes it from the stored states
+    when       "final": after training (and before it); "epochs": also after every epoch
+    """
+
+    numerics: ClassVar[int] = 1
+    letter: ClassVar[str] = ""
+    direction: ClassVar[Literal["above", "below"] | None] = None
+    threshold: ClassVar[float | None] = None
+    unit: ClassVar[str] = ""
+    across: ClassVar[Literal["floor", "ceiling"] | None] = None
+    when: ClassVar[Literal["final", "epochs"]] = "final"
+
+    class Params(ParamsModel):
+        """Parameters of the diagnostic; not part of the identity of a training."""
+
+    def __init__(self, params: ParamsModel) -> None:
+        self.params: Any = params
+
+    @abstractmethod
+    def measure(self, audit: Audit) -> Measured:
+        """Measure on the states, reference gradients and credits that the audit computed."""
+
+    def controls(self) -> Sequence[Control]:
+        """At least one positive and one negative control."""
+        return ()

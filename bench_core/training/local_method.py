@@ -1,0 +1,42 @@
+"""The interface of a block-local learning rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from bench_core.training.method import Method
+from bench_core.training.params import PerN
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench_core.training.net import States
+
+
+class LocalMethod(Method):
+    """A block-local rule. All that it must write is `credit`: surrogate loss, normalisation, penalty, clipping and optimiser
+    are the core's (`bench_core.training.local_update`), with the equations of docs/protocol.md section 4."""
+
+    class Params(Method.Params):
+        """Options of every block-local rule; subclass it to add your own."""
+
+        normalize: Literal["sample", "batch", "none"] = Field(
+            "sample",
+            description="rms over the features of a sample, over batch and features, or not at all",
+        )
+        normalize_eps: float | PerN = Field(
+            1e-6, description="eps of the rms; {per_n: e} stands for e / batch size"
+        )
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        """Train auxiliary networks on the detached states of this batch, before the credit is asked for."""
+
+    def after_update(self, epoch: int) -> None:
+        """Called after the network's update: feedback that copies updates."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        from bench_core.training.local_update import local_step
+
+        return local_step(self, x, y, epoch)

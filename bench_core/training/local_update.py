@@ -1,0 +1,72 @@
+"""The block-local update shared by every local rule, and the optimiser that all methods use.
+
+Block l sees sg(h_l) and minimises
+
+    mean_batch ⟨f_l(sg(h_l)), sg(rms(c_l))⟩ + λ·mean_batch ‖f_l(sg(h_l))‖²,
+
+the embedding mean_batch ⟨embed(x), sg(rms(a_0))⟩, the readout CE on sg(h_L). The graphs are disjoint, and the gradient of the
+surrogate with respect to f_l is known, (rms(c_l) + 2λ·f_l)/N; so one backward pass seeded with these gradients updates all
+groups at once, without hooks and without a pass per layer. The gradient of each group is clipped on its own
+(docs/protocol.md, section 4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from bench_core.training.credit import as_credits, normalised
+from bench_core.training.method import Credits
+from bench_core.training.net import States
+
+if TYPE_CHECKING:
+    from bench_core.training.local_method import LocalMethod
+
+
+def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+    """One training step of a block-local rule; returns the CE of the forward pass without reading it.
+
+    Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one backward; clip; AdamW.
+    """
+    net = method.net
+    states = net.states(x, local=True)
+    loss = net.loss(states.logits, y)
+    seen = states.detach(y)
+    method.learn(seen, y, epoch)
+    local_update(method, states, loss, as_credits(method.credit(seen, y, epoch), net, seen.h))
+    method.after_update(epoch)
+    return loss.detach()
+
+
+def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Credits) -> None:
+    """The update of the surrogate and the readout: one backward; clip; AdamW.
+
+    states   h_0 with a graph to the embedding, f_l with a graph to block l alone (`Net.states(x, local=True)`); the samples
+             may be others than those of the loss, where a rule trains its blocks on states of a second pass
+    loss     what the readout minimises, with a graph to the readout alone
+    credits  of these states
+    """
+    net, options = method.net, method.params
+    n = len(states.h[0])
+
+    def scaled(credit: Tensor) -> Tensor:
+        return credit if credits.normalized else normalised(credit, options, net.tokens)
+
+    tensors: list[Tensor] = []
+    seeds: list[Tensor | None] = []
+    if loss.requires_grad:  # not where the readout is fixed
+        tensors.append(loss)
+        seeds.append(None)
+    if states.h[0].requires_grad:
+        tensors.append(states.h[0])
+        seeds.append(scaled(credits.for_embed) / n)
+    for f, c in zip(states.f, credits.for_blocks, strict=True):
+        if not f.requires_grad:  # frozen
+            continue
+        seed = scaled(c)
+        tensors.append(f)
+        seeds.append(
+            (seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n
+        )
+    method.tools.updater.descend(tensors, seeds)

@@ -1,0 +1,198 @@
+"""One training run: the loop, and nothing but the loop.
+
+It is fast because it does little: batches are cut out of a tensor that lies on the device, no value is read from the device
+inside an epoch, and what an epoch's losses were is looked at when it is over. `observe` is called before training and after every
+epoch, and ends the training by returning True; it draws from no stream of the training, so that what is measured cannot change
+what is trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from bench_core.errors import BenchError
+from bench_core.training.data import Data
+from bench_core.training.method import Method, Task, Tools
+from bench_core.training.net import Net
+from bench_core.training.optimizer import Updater, cosine
+from bench_core.training.rng import stream
+
+AUXILIARY_LR = 1e-3
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome, not an error
+    """A loss or a weight that is not finite; says where it was seen first."""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What one epoch left: epoch 0 is the untrained network."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float | None
+    accuracy: float
+    test_loss: float
+    seconds: float  # of the training alone
+
+
+class Resumption(Protocol):
+    """Where a training begins, and who wants to know how far it is."""
+
+    def begin(self, streams: dict[str, torch.Generator]) -> int:
+        """How many epochs are trained already. If any: the network, the method and these streams are as they were then."""
+
+    def passed(self, epoch: int) -> None:
+        """`epoch` epochs are trained and observed, and there are more to come."""
+
+
+def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
+    """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
+    if method.params.freeze == "blocks":
+        net.freeze_blocks()
+    elif method.params.train_last is not None:
+        net.freeze_blocks(method.params.train_last)
+    net.loss = data.loss
+    if method.params.random_targets and not net.loss.classes:
+        raise BenchError(
+            f"random_targets draws classes, and this data set has none (its loss is {net.loss.name})"
+        )
+    device = training["device"]
+    x, _ = next(data.test_batches(1))
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        shapes = tuple(tuple(h.shape[1:]) for h in net.states(x).h)
+    net.train(was_training)
+    task = Task(
+        classes=data.classes,
+        epochs=training["epochs"],
+        steps_per_epoch=len(data.train_y) // training["batch_size"],
+        batch_size=training["batch_size"],
+        shapes=shapes,
+        device=device,
+        tokens=net.tokens,
+        input_shape=tuple(x.shape[1:]),
+    )
+    clip = training["clip_norm"]
+    updaters = [Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip)]
+
+    def auxiliary(groups: Mapping[str, Sequence[torch.nn.Parameter]]) -> Updater:
+        updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
+        return updaters[-1]
+
+    aux_generator = stream(seed, "auxiliary")
+    tools = Tools(
+        updater=updaters[0],
+        auxiliary=auxiliary,
+        updaters=updaters,
+        generator=stream(seed, "feedback"),
+        aux_generator=aux_generator,
+        batches=further_passes(method, data, training["batch_size"], aux_generator),
+    )
+    method.setup(net, task, tools)
+
+
+def further_passes(
+    method: Method, data: Data, batch_size: int, draws: torch.Generator
+) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
+    """Passes over the training data beside the training, each in another order: all that they draw is drawn from `draws`."""
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in data.epoch(batch_size, draws, draws):
+            yield x, random_classes(data, y, draws) if method.params.random_targets else y
+
+    return batches
+
+
+def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
+    """Uniform random labels instead of y."""
+    return torch.randint(data.classes, y.shape, generator=draws).to(y.device)
+
+
+def evaluate(net: Net, data: Data) -> tuple[float, float]:
+    """Accuracy (the score of the task's loss) and mean loss on the whole test set, in eval mode.
+
+    Raises BenchError for a score outside 0 … 1: a plugin's loss that measures something else must not enter a mean.
+    """
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        # not `states`: those of a thousand images through a large network are hundreds of megabytes
+        logits = torch.cat([net.resume(net.embed(x), 0) for x, _ in data.test_batches(1000)])
+        loss = net.loss(logits.double(), data.test_y)
+    net.train(was_training)
+    score = net.loss.score(logits, data.test_y)
+    if not 0.0 <= score <= 1.0:
+        raise BenchError(
+            f"the score of the data set's loss ({net.loss.name}) is {score:g}, which is not in 0 … 1"
+        )
+    return score, float(loss)
+
+
+def train(
+    method: Method,
+    net: Net,
+    data: Data,
+    training: dict[str, Any],
+    seed: int,
+    observe: Callable[[EpochRow], bool] = lambda row: False,
+    resumption: Resumption | None = None,
+) -> EpochRow:
+    """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
+
+    Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the schedule of `epochs` early.
+    """
+    order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
+    random_targets = stream(seed, "random_targets")
+    epochs, batch_size = training["epochs"], training["batch_size"]
+    steps = len(data.train_y) // batch_size
+    losses = torch.zeros(max(steps, 1), device=data.train_y.device)
+    first, last = 0, training["stop_after"] or epochs
+    if resumption is not None:
+        first = resumption.begin(
+            {"order": order, "augmentation": augmentation, "random_targets": random_targets}
+        )
+    row = EpochRow(first, training["learning_rate"], None, *evaluate(net, data), 0.0)
+    if first == 0:
+        observe(row)
+    for epoch in range(first, last):
+        lr = training["learning_rate"]
+        lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
+        method.tools.updater.set_lr(lr)
+        started = time.perf_counter()
+        with precision(training):
+            for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
+                if method.params.random_targets:
+                    y = random_classes(data, y, random_targets)
+                losses[step] = method.step(x, y, epoch)
+        finite = bool(losses.isfinite().all())
+        seconds = time.perf_counter() - started
+        if not finite:
+            step = int(losses.isfinite().logical_not().nonzero()[0])
+            raise Diverged(
+                f"the training loss is not finite from step {step + 1} of epoch {epoch + 1}"
+            )
+        bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
+        if bad:
+            raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
+        row = EpochRow(epoch + 1, lr, float(losses.double().mean()), *evaluate(net, data), seconds)
+        if observe(row):
+            break
+        if resumption is not None and epoch + 1 < last:
+            resumption.passed(epoch + 1)
+    return row
+
+
+def precision(training: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """The autocast context of a step, if one is asked for."""
+    if training["autocast"] == "off":
+        return contextlib.nullcontext()
+    return torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)

@@ -1,0 +1,208 @@
+"""What an architecture returns: a network cut into an embedding, blocks and a readout, and its hidden states.
+
+    h_0 = embed(x),   h_{l+1} = h_l + f_l(h_l)   (residual)   or   f_l(h_l),   logits = readout(h_L)
+
+The credit of a block lives at the block's input state where the network is residual, and at its output state where it is not
+(`sites`): in a residual stream both have the same shape and nearly the same gradient, elsewhere only the output fits f_l.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench_core.training.loss import CROSS_ENTROPY, Loss
+from bench_core.training.params import ParamsModel
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of one batch.
+
+    x       input
+    h       h_0 … h_L, each (N, …)
+    f       f_0 … f_{L-1}, the outputs of the blocks' branches
+    logits  (N, C)
+    error   e = ∂loss/∂logits per sample, (N, C): softmax(logits) − onehot(y); None where no labels were given
+    loss    of the network that they come from
+    """
+
+    x: Tensor
+    h: tuple[Tensor, ...]
+    f: tuple[Tensor, ...]
+    logits: Tensor
+    error: Tensor | None = None
+    loss: Loss = CROSS_ENTROPY
+
+    def detach(self, y: Tensor | None = None) -> States:
+        """The same numbers without a graph; with labels, the output error beside them."""
+        logits = self.logits.detach()
+        return States(
+            self.x,
+            tuple(h.detach() for h in self.h),
+            tuple(f.detach() for f in self.f),
+            logits,
+            None if y is None else self.loss.error(logits, y),
+            self.loss,
+        )
+
+    @property
+    def output_error(self) -> Tensor:
+        """e, for rules that need it; raises where the states carry no error."""
+        if self.error is None:
+            raise ValueError(
+                "these states carry no output error: they were computed without labels"
+            )
+        return self.error
+
+
+class Net(nn.Module):
+    """Base of all networks. A subclass sets `embed`, `blocks` and `readout` in this order (the order of the random draws).
+    A constructor that cannot work on the inputs raises ValueError with the reason: the pair is then refused before training.
+
+    embed     h_0 from a batch of inputs as the data set gives them
+    blocks    f_0 … f_{L-1}
+    readout   logits from h_L: the terminal norm, if there is one, and the head
+    residual  whether h_{l+1} = h_l + f_l(h_l)
+    tokens    whether states are (N, tokens, features): credits are then normalised per token
+    loss      what the data set asks for; set by the core
+    """
+
+    embed: nn.Module
+    blocks: nn.ModuleList
+    readout: nn.Module
+    numerics: ClassVar[int] = 1
+    residual: bool = True
+    tokens: bool = False
+    loss: Loss = CROSS_ENTROPY
+
+    class Params(ParamsModel):
+        """Parameters of the architecture; part of the identity of a cell."""
+
+    def __init__(self, params: ParamsModel, shape: tuple[int, ...], classes: int) -> None:
+        """shape: of one input, without the batch dimension."""
+        super().__init__()
+
+    @property
+    def depth(self) -> int:
+        """L, the number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """Indices of the states at which the blocks' credits live: 0 … L-1 with residual blocks, 1 … L without."""
+        first = 0 if self.residual else 1
+        return tuple(range(first, first + self.depth))
+
+    def advance(self, h: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """(h_{l+1}, f_l) from h_l."""
+        f: Tensor = self.blocks[block](h)
+        return (h + f if self.residual else f), f
+
+    def states(self, x: Tensor, local: bool = False, statistics: bool = True) -> States:
+        """The forward pass. With `local`, every block sees sg(h_l) and the readout sg(h_L), so that f_l carries a graph
+        to block l alone, h_0 to the embedding alone and the logits to the readout alone.
+
+        In training mode this is the one place where the running statistics of BatchNorm move: `advance`, `resume`,
+        relaxations and gradients normalise by the batch at hand and leave them alone. A rule that makes further forward
+        passes in a step says `statistics=False` there, so that they move once per step.
+        """
+        with self._running_statistics(statistics):
+            h: Tensor = self.embed(x)
+            hs, fs = [h], []
+            for block in range(self.depth):
+                h, f = self.advance(h.detach() if local else h, block)
+                hs.append(h.detach() if local else h)
+                fs.append(f)
+            logits = self.readout(h.detach() if local else h)
+        return States(x, tuple(hs), tuple(fs), logits, loss=self.loss)
+
+    @contextmanager
+    def _running_statistics(self, moving: bool) -> Iterator[None]:
+        """Inside, BatchNorm's running statistics move (in training mode) or not; afterwards they do not."""
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.track_running_stats = moving
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = False
+
+    def resume(self, h: Tensor, layer: int) -> Tensor:
+        """Logits from h_l, forward through blocks l … L-1."""
+        for block in range(layer, self.depth):
+            h, _ = self.advance(h, block)
+        logits: Tensor = self.readout(h)
+        return logits
+
+    def flat(self, h: Tensor) -> Tensor:
+        """(N, features): what per-sample norms and cosines are taken over."""
+        return h.flatten(1)
+
+    def feedback(self, block: int) -> nn.Module | None:
+        """A linear module of block l's own kind, without biases, from states shaped like h_l to states shaped like h_{l+1}.
+
+        `fa` redraws its weights, keeps them fixed, and carries the credit of h_{l+1} down to h_l by its transpose. None: a
+        dense matrix between the two states.
+        """
+        return None
+
+    def costate(self, states: States, y: Tensor) -> tuple[Tensor, ...] | None:
+        """λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form, where the architecture has one (else None)."""
+        return None
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of every block, the embedding and the readout: each group is clipped on its own.
+
+        Frozen parameters are left out.
+        """
+        modules = {
+            "embed": self.embed,
+            **{f"block_{i}": b for i, b in enumerate(self.blocks)},
+            "readout": self.readout,
+        }
+        named = {
+            name: [p for p in module.parameters() if p.requires_grad]
+            for name, module in modules.items()
+        }
+        return {name: parameters for name, parameters in named.items() if parameters}
+
+    @torch.no_grad()
+    def freeze_blocks(self, train_last: int = 0) -> None:
+        """The blocks keep their initial weights, but for the last `train_last` of them. Raises ValueError if there are fewer."""
+        if train_last > self.depth:
+            raise ValueError(
+                f"train_last: {train_last} asks for more blocks than the {self.depth} that there are"
+            )
+        for block in self.blocks[: self.depth - train_last]:
+            for parameter in block.parameters():
+                parameter.requires_grad_(False)
+
+
+def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:
+    """g_0 … g_L = ∂loss/∂h_l by backpropagation from h_0, one backward pass for all.
+
+    reduction  "sum": per sample; "mean": of the batch-mean loss, 1/N times that
+    """
+    with torch.enable_grad():
+        h = h0.detach().requires_grad_()
+        hs = [h]
+        for block in range(net.depth):
+            h, _ = net.advance(h, block)
+            hs.append(h)
+        return torch.autograd.grad(net.loss(net.readout(h), y, reduction), hs)
+
+
+def top_gradient(net: Net, h_last: Tensor, y: Tensor, reduction: str = "sum") -> Tensor:
+    """g_L = ∂loss/∂h_L through the readout alone; the same units as `exact_gradients`."""
+    with torch.enable_grad():
+        h = h_last.detach().requires_grad_()
+        (g,) = torch.autograd.grad(net.loss(net.readout(h), y, reduction), h)
+    return g

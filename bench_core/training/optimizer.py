@@ -1,0 +1,54 @@
+"""The optimiser of every rule: AdamW with one gradient clip per group, and the cosine schedule (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Updater:
+    """AdamW over named groups of parameters, each group's gradient clipped to its own norm before the step.
+
+    groups      every block, the embedding, the readout; or one auxiliary network
+    clip_norm   largest L2 norm of a group's gradient; None: no clipping
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        lr: float,
+        weight_decay: float,
+        clip_norm: float | None,
+    ) -> None:
+        self.groups = {name: list(parameters) for name, parameters in groups.items()}
+        self.clip_norm = clip_norm
+        everything = [p for parameters in self.groups.values() for p in parameters]
+        self.optimiser = torch.optim.AdamW(
+            everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
+        )
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+
+    def descend(
+        self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
+    ) -> None:
+        """One step down the gradient of `tensors` (a loss, or several tensors with the gradients that seed them); nothing
+        where there is no parameter to train."""
+        if not self.groups:
+            return
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(tensors, gradients)
+        if self.clip_norm is not None:
+            for parameters in self.groups.values():
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
+        self.optimiser.step()
+
+
+def cosine(lr: float, epoch: int, epochs: int) -> float:
+    """lr·½(1 + cos(π·epoch/epochs)): the learning rate of the epoch counted from 0."""
+    return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
