@@ -17,8 +17,8 @@ from bench_core.results.record import Cell, ComponentRef
 PYTHON = sys.executable
 FORGED = """
 import json, os, sys, pathlib
-from bench_core import store
-from bench_core.record import Cell, RunRecord
+from bench_core.results import store
+from bench_core.results.record import Cell, RunRecord
 job = json.load(sys.stdin)
 final = pathlib.Path(job["final"])
 def finish():
@@ -70,7 +70,7 @@ def cell(folder: Path, device: str = "cpu") -> PlannedCell:
 
 def job(planned: PlannedCell, budget: Any = None) -> dict[str, Any]:
     return {
-        "identity": planned.identity, "suite": "s", "final": str(planned.folder), "device": planned.device,
+        "identity": planned.identity, "algorithm": 2, "numerics": {}, "suite": "s", "final": str(planned.folder), "device": planned.device,
         "cell": planned.cell.model_dump(mode="json"), "passport": {}, "code": {}, "data_checksum": "", "why": "a test",
         "budget": budget or {},
     }  # fmt: skip

@@ -254,14 +254,12 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     """The CLS token of token streams; large maps are cut to the first samples, so that a run folder stays small."""
     from safetensors.torch import load_file
 
-    from bench_core.execution import worker
+    from bench_core.execution import tensors
 
     made, net, _, _ = setting(name, "fa")
     audit = Audit(net, made, data_for(name), 0, 0)
-    monkeypatch.setattr(worker, "PROBE_BYTES", 4 * floats)
-    run = object.__new__(worker.CellRun)
-    run.folder = run.final = tmp_path
-    run.save_tensors(net, made, audit)
+    monkeypatch.setattr(tensors, "PROBE_BYTES", 4 * floats)
+    tensors.save_tensors(tmp_path, net, made, audit)
     found = load_file(tmp_path / "probe.safetensors")
     assert set(found) == {f"{kind}_{i}" for kind in "hg" for i in range(4)} | {
         f"a_{site}" for site in net.sites
@@ -277,14 +275,13 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
 def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     """Those of the same rule pass, those of a rule that forgot something do not; what the streams draw is not compared."""
     from bench_core.errors import BenchError
-    from bench_core.execution import remeasure_worker, worker
+    from bench_core.execution import remeasure_worker
+    from bench_core.execution.tensors import save_tensors
 
     made, net, x, y = setting("relu_mlp", method)
     for _ in range(2):
         made.step(x, y, 0)
-    run = object.__new__(worker.CellRun)
-    run.folder = run.final = tmp_path
-    run.save_tensors(net, made, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    save_tensors(tmp_path, net, made, Audit(net, made, data_for("relu_mlp"), 0, 0))
     remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
     credit = made.credit
     made.credit = lambda *given: replace(

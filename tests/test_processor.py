@@ -13,7 +13,7 @@ AGREE = f"""
 import sys
 import torch
 from torch.nn import functional as F
-from bench_core import processor
+from bench_core.training import processor
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
@@ -81,7 +81,7 @@ def test_products_are_right_whoever_computes_them(library: str) -> None:
 
 def test_the_library_is_told_and_can_be_refused() -> None:
     """BENCH_MATMUL=torch keeps torch's own, anywhere."""
-    code = "from bench_core import processor; print(processor.matmul_library(), len(processor._KERNELS))"
+    code = "from bench_core.training import processor; print(processor.matmul_library(), len(processor._KERNELS))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

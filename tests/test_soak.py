@@ -27,8 +27,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import forged
-from bench_core import store
-from bench_core.executors import Options, local
+from bench_core.results import store
+from bench_core.execution.executors import Options, local
 folder = store.open_suite_folder(Path({home!r}), "s")
 store.tidy(folder)
 sys.executable = {script!r}
@@ -38,7 +38,7 @@ local.execute(todo, forged.job, lambda c, event: None, Options(2))
 """
 WORKER = """
 import time
-from bench_core.worker import die_with
+from bench_core.execution.worker import die_with
 die_with(job["runner"])
 for row in range(5):
     with (store.temporary(final) / "epochs.jsonl").open("a") as out:

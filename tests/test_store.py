@@ -199,7 +199,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(final: Path) -> None:
     final.parent.mkdir(parents=True)
     code = f"""
 import pathlib, time
-from bench_core import logs, store
+from bench_core.results import logs, store
 held = store.lock(pathlib.Path({str(final)!r}))
 store.clear_temporary(pathlib.Path({str(final)!r})).joinpath("half").touch()
 print("held", flush=True)

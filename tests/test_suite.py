@@ -19,7 +19,7 @@ from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import CellSpec, Suite, suite_schema
 from bench_core.suite.yaml_reader import MAX_PROBLEMS, parse_path, read_yaml, show_path
 
-SHIPPED = Path(suites.__file__).parent.parent / "suites"
+SHIPPED = Path(suites.__file__).parents[2] / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"
 
 
@@ -372,7 +372,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 CHILD = """
 import re, sys, time
 from bench_core.errors import Problem, SuiteError
-from bench_core.suite_load import load_suite
+from bench_core.suite.load import load_suite
 start = time.perf_counter()
 try:
     load_suite(sys.argv[1])
@@ -408,7 +408,7 @@ def test_resources_are_bounded(write: Any, tmp_path: Path, kind: str, expected: 
     if kind == "huge":
         with Path("s.yaml").open("r+b") as file:
             file.truncate(50_000_000)
-    root = Path(suites.__file__).parent.parent
+    root = Path(suites.__file__).parents[2]
     child = subprocess.run(
         [sys.executable, "-c", CHILD, "s.yaml"],
         capture_output=True,

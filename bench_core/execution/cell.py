@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import CreditError
+from bench_core.errors import BenchError, CreditError
 from bench_core.printable import brief
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement
@@ -26,6 +26,7 @@ def build_cell(
     """Look the cell's components up and build them.
 
     training  the cell's settings, with the device
+    Raises BenchError where the rule keeps a value that is no tensor.
     """
     from bench_core.training.build import Parts, build
 
@@ -40,7 +41,14 @@ def build_cell(
         )
     )
     folder = Path(data_dir) if data_dir else None
-    return build(parts, training, cell.data["limit"], cell.seed, folder)
+    built = build(parts, training, cell.data["limit"], cell.seed, folder)
+    for name, value in built.method.state_dict().items():
+        if not hasattr(value, "detach"):
+            raise BenchError(
+                f"state_dict() of {cell.method.short} holds {name!r}, of type "
+                f"{type(value).__name__}: only tensors can be kept"
+            )
+    return built
 
 
 def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:

@@ -79,12 +79,6 @@ def build(
     rule, rule_params = parts.method
     method = rule(rule_params)
     set_up(method, net, data, training, seed)
-    for name, value in method.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise BenchError(
-                f"state_dict() of {rule.__name__} holds {name!r}, of type {type(value).__name__}: "
-                "only tensors can be kept"
-            )
     initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
     if training["compile"]:
         for block in net.blocks:
