@@ -29,6 +29,7 @@ from bench_core.commands.share import merge, replicate, verify
 from bench_core.commands.site import site
 from bench_core.commands.why import why
 from bench_core.errors import BenchError, Exit
+from bench_core.results.status import STATUSES
 
 KINDS = ["methods", "archs", "datasets", "diagnostics", "executors", "suites"]
 FORMATS = ["table", "markdown", "latex", "csv", "json"]
@@ -146,7 +147,7 @@ def run(
         click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
     reused_cells = {cell.identity for cell in plan.cells if cell.action == "reuse"}
     if again := sum(
-        record.status != "diverged" and record.identity in reused_cells for record in failed
+        STATUSES[record.status].failure and record.identity in reused_cells for record in failed
     ):
         click.echo(
             f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord, Status
+from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
+from bench_core.results.status import Status
 
 CORE: dict[str, Any] = {"freeze": None, "penalty": 0.0, "random_targets": False}
 LOCAL: dict[str, Any] = {**CORE, "normalize": "sample", "normalize_eps": 1e-6}

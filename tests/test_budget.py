@@ -17,7 +17,8 @@ from bench_core.execution import devices
 from bench_core.execution.executors import local
 from bench_core.processes import groups
 from bench_core.results import logs
-from bench_core.suite.budget import Budget, too_small_again
+from bench_core.results.status import is_reused
+from bench_core.suite.budget import Budget
 
 IGNORES = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 NOTE = "open({path!r}, 'a').write(str(os.getpid()) + chr(10))\n"
@@ -241,7 +242,7 @@ def test_leases() -> None:
 def test_a_cell_over_its_budget_runs_again_when_it_gets_more(
     status: str, then: Any, now: Any, again: bool
 ) -> None:
-    assert too_small_again(status, then, now) is again
+    assert is_reused(status, then, now) is again
 
 
 def test_only_limits_that_are_set_are_kept() -> None:

@@ -16,7 +16,8 @@ from bench_core.execution import validate
 from bench_core.execution.plan import Plan, make_plan
 from bench_core.registry import plugins
 from bench_core.results import store
-from bench_core.results.record import RunRecord, Status
+from bench_core.results.record import RunRecord
+from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
 
 NUMBERS = count()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from typing import get_args
 
 import pytest
 from records import SICK, audit, frozen, measured, run, seeds
@@ -26,7 +25,8 @@ from bench_core.analysis.judge import (
 from bench_core.analysis.leaderboard import Group, Row, aggregate, judge_all
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.results.epochs import Epoch
-from bench_core.results.record import Measurement, RunRecord, Status, fires
+from bench_core.results.record import Measurement, RunRecord, fires
+from bench_core.results.status import STATUSES
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 
@@ -424,7 +424,7 @@ def test_rows_are_sorted_and_ranked_without_floors() -> None:
     ]
 
 
-@pytest.mark.parametrize("status", [status for status in get_args(Status) if status != "done"])
+@pytest.mark.parametrize("status", [name for name in STATUSES if name != "done"])
 def test_every_status_is_named_in_the_verdict_of_its_row(status: str) -> None:
     bad, good = Judgement(status, "method"), Judgement("done", "method")
     assert aggregate([bad]) == f"{status} 1/1"

@@ -14,7 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from bench_core.analysis.judge import (
     AT_FLOOR,
@@ -47,7 +47,8 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.stats import Estimate, estimate, paired_difference, tie_ranks
 from bench_core.results.hashing import canonical
-from bench_core.results.record import ComponentRef, RunRecord, Status, fires
+from bench_core.results.record import ComponentRef, RunRecord, fires
+from bench_core.results.status import STATUSES
 
 __all__ = [
     "AT_FLOOR", "BP", "CORE_DEFAULTS", "NOT_IN_USE", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group",
@@ -109,9 +110,6 @@ class Group:
         return tuple(sorted({record.cell.seed for record in self.records}))
 
 
-UNFINISHED = tuple(status for status in get_args(Status) if status != "done")
-
-
 def is_finished(record: RunRecord) -> bool:
     """Done, with an accuracy that can enter a mean."""
     return (
@@ -137,7 +135,7 @@ def aggregate(judgements: Sequence[Judgement]) -> str:
     if kinds["floor"] == total:
         return "floor"
     parts = []
-    for kind in ("floor", "walked back", "trustworthy", "undetermined", *UNFINISHED):
+    for kind in ("floor", "walked back", "trustworthy", "undetermined", *STATUSES):
         if not kinds[kind] or (kind == "trustworthy" and kinds["walked back"]):
             continue
         part = f"{kind} {kinds[kind]}/{total}"

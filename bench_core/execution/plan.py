@@ -20,8 +20,9 @@ from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results import store
 from bench_core.results.hashing import digest
-from bench_core.results.record import ENDED, Cell, ComponentRef, RunRecord, cell_key
-from bench_core.suite.budget import Budget, too_small_again
+from bench_core.results.record import Cell, ComponentRef, RunRecord, cell_key
+from bench_core.results.status import STATUSES, is_reused
+from bench_core.suite.budget import Budget
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import KINDS
 from bench_core.suite.messages import explain_all
@@ -456,12 +457,13 @@ def _reuse(
             f"its run folder is unreadable: {reason}",
             [f"{folder}: unreadable, to be set aside: {reason}"],
         )
-    if record.status not in ("done", "diverged") and retry_failed:
+    status = STATUSES[record.status]
+    if status.failure and retry_failed:
         return "run", f"its run ended as {record.status} and --retry-failed was given{going_on}", []
-    if too_small_again(record.status, record.budget, budget.of_cell()):
-        return "reuse", f"its run ended as {record.status}, and the budget is no larger now", []
-    if record.status not in ENDED:
+    if not is_reused(record.status, record.budget, budget.of_cell()):
         return "run", f"its run ended as {record.status}{going_on}", []
+    if status.limits:
+        return "reuse", f"its run ended as {record.status}, and the budget is no larger now", []
     return "reuse", f"a run of this identity is {record.status}", []
 
 

@@ -36,7 +36,8 @@ from bench_core.printable import brief
 from bench_core.registry import plugins
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import Cell, Measurement, RunRecord, Status, fires
+from bench_core.results.record import Cell, Measurement, RunRecord, fires
+from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
 from bench_core.suite.model import Training
 

@@ -37,6 +37,7 @@ from bench_core.report.tables import COLUMNS, NONE
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
 from bench_core.results.record import RunRecord
+from bench_core.results.status import STATUSES
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 2000  # rows of the verdict table of one page
@@ -232,7 +233,7 @@ def environment() -> jinja2.Environment:
         "key_path": key_path, "claimed": claimed, "shown_accuracy": shown_accuracy,
         "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
         "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
-        "MOST_ROWS": MOST_ROWS, "MOST_NOTES": MOST_NOTES,
+        "MOST_ROWS": MOST_ROWS, "STATUSES": STATUSES, "MOST_NOTES": MOST_NOTES,
         "CITATION": notes.CITATION,
     }  # fmt: skip
     return made
@@ -250,6 +251,15 @@ def key_path(shape: str) -> str:
 def asset(name: str) -> Markup:
     """Our own style sheet or script, as it stands."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _status_style() -> Markup:
+    """Return the style rules for the badges of run statuses."""
+    return Markup("").join(
+        Markup(f".badge.{name} {{ background: var(--{tone}-bg); color: var(--{tone}); }}\n")
+        for name, status in STATUSES.items()
+        if (tone := status.tone)
+    )
 
 
 @cache
@@ -292,7 +302,7 @@ def rendered(name: str, scripts: list[str], **context: Any) -> str:
         .render(
             scripts=[Markup(text) for text in scripts],
             policy=policy(scripts),
-            style=asset("page.css"),
+            style=asset("page.css") + _status_style(),
             **context,
         )
     )

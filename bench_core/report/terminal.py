@@ -13,21 +13,18 @@ import sys
 
 import click
 
+from bench_core.results.status import STATUSES
+
+TONES = {"bad": "magenta", "mid": "blue"}
 COLOURS = {
     "trustworthy": "green",
     "holds": "green",
     "walked back": "red",
     "fired": "red",
     "fails": "red",
-    "diverged": "magenta",
-    "failed": "magenta",
-    "crashed": "magenta",
-    "oom": "magenta",
-    "timeout": "magenta",
-    "interrupted": "magenta",
     "undetermined": "blue",
     "not run": "blue",
-}
+} | {name: TONES[status.tone] for name, status in STATUSES.items() if status.tone}
 _WORDS = re.compile(rf"(?<![\w-])({'|'.join(COLOURS)})(?![\w-])( \d+/\d+)?")
 
 

@@ -12,17 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from bench_core.results.hashing import digest, jsonable
+from bench_core.results.status import Status
 
 SCHEMA = 3  # what changed since each older one: bench_core.results.migrate
-
-Status = Literal[
-    "done", "diverged", "failed", "crashed", "oom", "timeout", "interrupted", "skipped"
-]
-ENDED: tuple[Status, ...] = (
-    "done",
-    "diverged",
-    "failed",
-)  # outcomes that the same code on the same cell would repeat
 
 
 def _parse(value: Any) -> Any:

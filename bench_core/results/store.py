@@ -32,7 +32,8 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.results import logs
 from bench_core.results.hashing import checksum, digest
 from bench_core.results.migrate import NewerSchema, migrated
-from bench_core.results.record import ENDED, FileSum, RunRecord
+from bench_core.results.record import FileSum, RunRecord
+from bench_core.results.status import FINAL
 
 RUN = "run.json"
 SUITE = "suite.json"
@@ -211,7 +212,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         write_file(folder / RUN, record.to_json())
     put(final)
     with contextlib.suppress(OSError):
-        if record.status in ENDED:
+        if record.status in FINAL:
             remove_resume(final)
     return record
 

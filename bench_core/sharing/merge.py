@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import marks, store
-from bench_core.results.record import ENDED, RunRecord, environment_key
+from bench_core.results.record import RunRecord, environment_key
+from bench_core.results.status import FINAL
 from bench_core.results.store import Stored
 from bench_core.sharing.agreement import differing
 from bench_core.sharing.verify import faults
@@ -41,9 +42,9 @@ class Merge:
 
 def fate(new: RunRecord, there: RunRecord) -> Fate:
     """What becomes of a run whose identity is in the target already."""
-    if new.status not in ENDED:
+    if new.status not in FINAL:
         return "stays"
-    if there.status not in ENDED:
+    if there.status not in FINAL:
         return "replace"
     deterministic = bool(new.cell.training.get("deterministic", True))
     if not differing(new, there):

@@ -21,7 +21,8 @@ from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PARTS, PlannedCell, code_of, numerics_of
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
-from bench_core.results.record import ENDED, RunRecord
+from bench_core.results.record import RunRecord
+from bench_core.results.status import FINAL, STATUSES
 from bench_core.results.store import Stored
 from bench_core.sharing.agreement import compare
 
@@ -132,7 +133,7 @@ def carry_out(
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
         if (
-            record.status not in ENDED
+            record.status not in FINAL
         ):  # of this machine or its budget, and no word on the posted run
             troubles.append(
                 f"{again.posted.folder}: could not be run here: {record.status}: {record.reason}"
@@ -155,4 +156,4 @@ def _finished(folder: Path) -> RunRecord | None:
         record = store.read(folder, sums=True)
     except store.Unreadable:
         return None
-    return record if record.status in ("done", "diverged") else None
+    return None if STATUSES[record.status].failure else record

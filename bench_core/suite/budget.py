@@ -8,9 +8,6 @@ second: a cell may be above it for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 MIB = 1 << 20
@@ -46,13 +43,3 @@ class Budget(BaseModel):
     def of_cell(self) -> dict[str, float | int]:
         """The limits of a cell that are set."""
         return self.model_dump(exclude={"sweep_seconds"}, exclude_none=True)
-
-
-LIMITS = {"timeout": ("seconds",), "oom": ("memory_mb", "gpu_memory_mb")}
-
-
-def too_small_again(status: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a cell that ended over budget `then` would do so again under `now`. Memory that ran out without a budget
-    says nothing about the next time."""
-    limits = [name for name in LIMITS.get(status, ()) if name in then]
-    return bool(limits) and all(name in now and now[name] <= then[name] for name in limits)

@@ -27,7 +27,8 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import Event, Job, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.results import store
-from bench_core.results.record import RunRecord, Status
+from bench_core.results.record import RunRecord
+from bench_core.results.status import Status
 
 POLL = 0.2
 TOKEN = ".shared-"

@@ -27,7 +27,8 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.processes import groups
 from bench_core.results import logs, store
-from bench_core.results.record import Cell, RunRecord, Status
+from bench_core.results.record import Cell, RunRecord
+from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
 from bench_core.training import checkpoint
 

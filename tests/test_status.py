@@ -1,0 +1,54 @@
+"""The table of statuses: everything that shows or judges a run takes every status from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+from records import audit, run
+
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import Settings
+from bench_core.report.page import page
+from bench_core.report.tables import leaderboard
+from bench_core.report.terminal import COLOURS, paint
+from bench_core.results.record import RunRecord
+from bench_core.results.status import FINAL, STATUSES, is_reused
+from bench_core.suite.budget import Budget
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs/leaderboard.schema.json").read_text())
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_is_shown_and_its_leaderboard_follows_the_published_schema(
+    status: str, tmp_path: Path
+) -> None:
+    records = (*audit(), run("bench-core/dfa", 7, status=status, reason="a reason"))
+    assert RunRecord.model_validate_json(records[-1].to_json()) == records[-1]
+    document = json.loads(leaderboard(records, format="json"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    html = page([SuiteResults("made", Settings(), records, 0, tmp_path)])
+    if STATUSES[status].tone:
+        assert paint(status) != status
+        assert f".badge.{status} {{ background: var(--{STATUSES[status].tone}-bg)" in html
+        assert f"{status} 1/4" in leaderboard(records)
+
+
+def test_the_published_schema_names_the_statuses_of_the_table() -> None:
+    assert SCHEMA["$defs"]["run"]["properties"]["status"]["enum"] == list(STATUSES)
+    assert set(STATUSES) - COLOURS.keys() == {"done"}
+
+
+def test_a_status_outside_the_table_is_no_status() -> None:
+    with pytest.raises(ValidationError, match="status"):
+        RunRecord.model_validate({**run().model_dump(by_alias=True), "status": "pending"})
+
+
+def test_limits_of_a_status_are_settings_of_a_budget() -> None:
+    for name, status in STATUSES.items():
+        assert set(status.limits) <= Budget.model_fields.keys()
+        assert bool(status.limits) == (status.reused == "within the budget")
+        assert is_reused(name, {}, {}) == (name in FINAL) == (status.reused == "always")
