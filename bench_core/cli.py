@@ -114,7 +114,7 @@ def run(
 
     from bench_core.commands import progress
     from bench_core.execution.executors import Options
-    from bench_core.execution.runner import carry_out, executor_named
+    from bench_core.execution.runner import executor_named, run_plan
 
     if wrong := [text for text in executor_set if "=" not in text]:
         raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
@@ -127,7 +127,7 @@ def run(
             signal.signal(number, signal.default_int_handler)
     terminal = sys.stdout is not None and sys.stdout.isatty()
     try:
-        records = carry_out(
+        records = run_plan(
             plan, registry, executor, how, partial(progress.choose, terminal=terminal),
             lambda line: click.echo(f"warning: {line}", err=True),
         )  # fmt: skip

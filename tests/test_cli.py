@@ -262,7 +262,7 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
 
     seen = {}
 
-    def carry_out(*arguments: object, **options: object) -> None:
+    def run_plan(*arguments: object, **options: object) -> None:
         seen.update(
             {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
         )
@@ -275,7 +275,7 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
         suite = type("Suite", (), {"name": "s"})
 
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
-    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "run_plan", run_plan)
     monkeypatch.setattr(cli, "planned", lambda suite, options: (Nothing(), None))
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from bench_core.execution import validate
 from bench_core.execution.executors import Options, here, local, remote, slurm
 from bench_core.execution.executors import ray as ray_executor
 from bench_core.execution.plan import code_of, make_plan
-from bench_core.execution.runner import executor_named, job_of
+from bench_core.execution.runner import executor_named
 from bench_core.registry import plugins
 from bench_core.results import store
 from bench_core.suite.load import load_suite
@@ -100,7 +99,7 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
         execute = executor_named(name, registry)
         execute(
             [own],
-            partial(job_of, plan),
+            plan.job,
             lambda c, event, to=events: to.append(event),
             Options(1, settings=settings),
         )
@@ -248,7 +247,7 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
         "(store.temporary(final) / 'curve').write_bytes(bytes(range(256)))\nfinish()",
     )
     (cell,) = cells(tmp_path, 1)
-    answer = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
+    answer = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     assert not cell.folder.exists()
     record = remote.settle(cell, answer)
     assert record == store.read(cell.folder, sums=True)
@@ -261,13 +260,13 @@ def test_a_run_that_comes_too_late_does_not_replace_another(
 ) -> None:
     here_is(monkeypatch, tmp_path, "finish()")
     (cell,) = cells(tmp_path, 1)
-    late = remote.carry(remote.payload(cell, forged.job(cell), "no such token"))
+    late = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     local.execute([cell], forged.job, lambda c, e: None, Options(1))
     before = store.stamp(cell.folder)
     assert remote.settle(cell, late) is not None
     assert store.stamp(cell.folder) == before
     token = remote.token_in(cell.folder.parent)
-    again = json.loads(remote.carry(remote.payload(cell, forged.job(cell), token)))
+    again = json.loads(remote.run_job(remote.payload(cell, forged.job(cell), token)))
     assert again == {"is": "reused"}
 
 
@@ -280,10 +279,12 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
     token = remote.token_in(cell.folder.parent)
     lock = store.lock(cell.folder)
     assert lock is not None
-    assert remote.settle(cell, remote.carry(remote.payload(cell, forged.job(cell), token))) is None
+    assert (
+        remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token))) is None
+    )
     store.unlock(cell.folder, lock)
     with pytest.raises(StoreError, match="the disk is full"):
-        remote.settle(cell, remote.carry(remote.payload(cell, forged.job(cell), token)))
+        remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token)))
 
 
 class Idle:

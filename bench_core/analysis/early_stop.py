@@ -40,11 +40,6 @@ class Saving:
         return len(self.at) * self.planned - sum(self.at.values())
 
 
-def planned_epochs(record: RunRecord) -> int:
-    """The epochs that a run was to be trained."""
-    return int(record.cell.training.get("stop_after") or record.cell.training["epochs"])
-
-
 def _key(record: RunRecord, seed: bool) -> str:
     """What a cell is, but for stop_when and, without `seed`, for its seed."""
     cell: dict[str, Any] = record.cell.model_dump(mode="json")
@@ -71,7 +66,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
             for run in runs
             if run.accuracy is not None and (full := whole.get(_key(run, True))) is not None
         ]
-        left = [(planned_epochs(run) - run.epochs, run.seconds_per_epoch) for run in runs]
+        left = [(run.cell.last_epoch - run.epochs, run.seconds_per_epoch) for run in runs]
         seconds = [epochs * each for epochs, each in left if each is not None]
         found.append(
             Saving(
@@ -79,7 +74,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 system=f"{runs[0].cell.arch.short} on {runs[0].cell.dataset.short}",
                 diagnostic=diagnostic,
                 at={run.cell.seed: run.epochs for run in runs},
-                planned=planned_epochs(runs[0]),
+                planned=runs[0].cell.last_epoch,
                 seconds=sum(seconds) if len(seconds) == len(runs) else None,
                 cost=estimate(changes) if len(changes) == len(runs) else None,
             )

@@ -101,10 +101,8 @@ class Live:
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "start":
-            training = cell.cell.training
-            epochs = training["stop_after"] or training["epochs"]
             self.tasks[cell.identity] = self.bars.add_task(
-                f"  {title(cell, self.cells)}", total=epochs, note=""
+                f"  {title(cell, self.cells)}", total=cell.cell.last_epoch, note=""
             )
         elif kind == "epoch":
             row = event["row"]

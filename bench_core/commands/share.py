@@ -136,7 +136,8 @@ def replicate(
     diagnostics. The leaderboard of RESULTS shows what came out.
     """
     from bench_core.execution.executors import Options
-    from bench_core.execution.runner import executor_named, job
+    from bench_core.execution.job import make_job
+    from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins
     from bench_core.results import store
     from bench_core.sharing.replicate import carry_out, plan_again, share
@@ -156,7 +157,7 @@ def replicate(
         click.echo(f"warning: {line}", err=True)
     found, wrong = carry_out(
         planned, execute,
-        lambda again: job(again.cell, again.posted.record.suite, again.diagnostics, data_dir, {}, None), Options(workers),
+        lambda again: make_job(again.cell, again.posted.record.suite, again.diagnostics, data_dir, {}, None), Options(workers),
     )  # fmt: skip
     for posted, replica in found:
         cell = posted.record.cell

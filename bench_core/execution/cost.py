@@ -49,10 +49,6 @@ def keys(cell: Cell, device: str) -> list[Hashable]:
     return [(*common, name, canonical(params)), (*common, name, params.get("freeze")), common]
 
 
-def epochs_of(cell: Cell) -> int:
-    return int(cell.training.get("stop_after") or cell.training["epochs"])
-
-
 class Past:
     """Finished runs by what they are like."""
 
@@ -74,7 +70,7 @@ class Past:
         ):
             if runs := found.get(key):
                 outside, per_epoch = (median(values) for values in zip(*runs, strict=True))
-                return Estimate(outside + epochs_of(cell) * per_epoch, len(runs), likeness)
+                return Estimate(outside + cell.last_epoch * per_epoch, len(runs), likeness)
         return None
 
 

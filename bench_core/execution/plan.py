@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.execution import validate
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
+from bench_core.execution.job import make_job
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results import store
 from bench_core.results.hashing import digest
@@ -71,6 +72,18 @@ class Plan:
     absent: Mapping[str, str] = field(
         default_factory=dict
     )  # devices of the cells that are not on this machine → why
+
+    def job(self, cell: PlannedCell) -> dict[str, Any]:
+        """Return what the worker of a cell must know."""
+        suite = self.suite
+        return make_job(
+            cell,
+            suite.name,
+            self.diagnostics,
+            self.data_dir,
+            suite.budget.of_cell(),
+            suite.checkpoint_every,
+        )
 
     @property
     def to_run(self) -> list[PlannedCell]:

@@ -7,18 +7,15 @@ records = run_suite("quickstart", overrides=["training.epochs=5"])
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution.executors import Execute, Job, Options
-from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.execution.executors import Execute, Options
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry import plugins
 from bench_core.registry.registry import Registry, resolve
@@ -56,7 +53,7 @@ def run_suite(
         Path(data_dir) if data_dir else default_data_dir(),
         retry_failed,
     )
-    return carry_out(plan, registry, executor, Options(slots=workers, settings=settings or {}))
+    return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))
 
 
 def default_data_dir() -> Path | None:
@@ -74,49 +71,7 @@ def executor_named(name: str, registry: Registry) -> Execute:
     return found
 
 
-def job_of(plan: Plan, cell: PlannedCell) -> Job:
-    """What the worker of a planned cell needs."""
-    suite = plan.suite
-    return job(
-        cell,
-        suite.name,
-        plan.diagnostics,
-        plan.data_dir,
-        suite.budget.of_cell(),
-        suite.checkpoint_every,
-    )
-
-
-def job(
-    cell: PlannedCell,
-    suite: str,
-    diagnostics: Sequence[Mapping[str, Any]],
-    data_dir: Path | None,
-    budget: Mapping[str, float | int],
-    checkpoint_every: int | None,
-) -> Job:
-    """What a worker needs, in plain JSON values."""
-    return {
-        "identity": cell.identity,
-        "algorithm": ALGORITHM,
-        "numerics": dict(cell.numerics),
-        "suite": suite,
-        "cell": cell.cell.model_dump(mode="json"),
-        "device": cell.device,
-        "final": str(cell.folder.absolute()),
-        "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "diagnostics": list(diagnostics),
-        "passport": cell.passport,
-        "why": cell.why,
-        "budget": dict(budget),
-        "checkpoint_every": checkpoint_every,
-        "code": cell.code,
-        "data_checksum": cell.data_checksum,
-        "environment": checkout(),
-    }
-
-
-def carry_out(
+def run_plan(
     plan: Plan,
     registry: Registry,
     executor: str = "local",
@@ -166,38 +121,13 @@ def carry_out(
 
         notify("bench_suite_start", plan=plan)
         if to_run:
-            execute(to_run, lambda cell: job_of(plan, cell), on_event, options)
+            execute(to_run, plan.job, on_event, options)
     try:
         records = [store.read(cell.folder) for cell in plan.cells]
     except store.Unreadable as reason:
         raise StoreError(f"{plan.folder}: a run folder was changed meanwhile: {reason}") from None
     notify("bench_suite_end", plan=plan, records=records)
     return records
-
-
-@cache
-def checkout() -> dict[str, Any]:
-    """Commit and dirty flag where this code is a git checkout; nothing where it is installed."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return {}
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(here), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        ).stdout.strip()
-
-    try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        }
-    except (OSError, subprocess.SubprocessError):
-        return {}
 
 
 def describe(

@@ -73,7 +73,7 @@ class CellRun:
         self.channel.write(json.dumps(jsonable({"event": event, **more})) + "\n")
         self.channel.flush()
 
-    def carry_out(self) -> RunRecord:
+    def run(self) -> RunRecord:
         """Train and measure; whatever a plugin does wrong becomes a status."""
         from bench_core.execution.resumption import CannotGoOn
         from bench_core.training.loop import Diverged
@@ -125,7 +125,7 @@ class CellRun:
         self.fields |= {"environment": {**environment(device, training), **job["environment"]},
                         "passport": method.passport.as_dict(), "forward_passes": method.forward_passes}  # fmt: skip
 
-        last = training["stop_after"] or training["epochs"]
+        last = cell.last_epoch
         audit = None
 
         def observe(row: EpochRow) -> bool:
@@ -290,7 +290,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     run = CellRun(job, channel)
     try:
-        record = run.carry_out()
+        record = run.run()
         sys.stdout.flush()
         sys.stderr.flush()
         store.commit(record, run.final)

@@ -63,6 +63,12 @@ class Cell(_Frozen):
     training: dict[str, Any]
     seed: int
 
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the training ends by plan; 0 if the cell states none."""
+        planned = self.training.get("stop_after") or self.training.get("epochs")
+        return planned if isinstance(planned, int) else 0
+
 
 class FileSum(_Frozen):
     """Size and checksum of a sibling of run.json."""

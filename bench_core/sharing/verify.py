@@ -46,12 +46,11 @@ def _identity(folder: Path, record: RunRecord) -> Iterator[str]:
 
 
 def _figures(record: RunRecord) -> Iterator[str]:
-    training = record.cell.training
-    planned = training.get("stop_after") or training.get("epochs")
+    planned = record.cell.last_epoch
     if record.status == "done":
         if record.accuracy is None:
             yield "done, but without an accuracy"
-        if record.stopped_by is None and isinstance(planned, int) and record.epochs != planned:
+        if record.stopped_by is None and planned and record.epochs != planned:
             yield f"done after {record.epochs} epochs, but its recipe has {planned}"
         missing = {
             "epochs.jsonl",
@@ -62,7 +61,7 @@ def _figures(record: RunRecord) -> Iterator[str]:
             yield f"done, but without {', '.join(sorted(missing))}"
     elif record.reason is None:
         yield f"{record.status}, but without a reason"
-    if isinstance(planned, int) and record.epochs > planned:
+    if planned and record.epochs > planned:
         yield f"{record.epochs} epochs, more than its recipe's {planned}"
     for when, measured in (("initial", record.initial), ("measurements", record.measurements)):
         for name, item in measured.items():

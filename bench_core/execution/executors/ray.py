@@ -62,7 +62,7 @@ def execute(
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, options.settings.get("address") or os.environ.get("RAY_ADDRESS"), cpus)
-    carry = ray.remote(remote.carry)
+    carry = ray.remote(remote.run_job)
 
     def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
         tasks: list[remote.Handle] = []

@@ -1,6 +1,6 @@
 """One cell on another machine or in another scheduler's job: what `ray` and `slurm` have in common.
 
-Over there `carry(job)` does what the local executor does for one cell: it takes the lock of the run folder, supervises a worker
+Over there `run_job(text)` does what the local executor does for one cell: it takes the lock of the run folder, supervises a worker
 process under its budget and makes the cell a row. Before it trains, the worker checks that it would run the code and read the data
 that the cell's identity says. Where the other machine sees the results folder (a token file beside the runs tells), it works in
 it, and a later attempt goes on from the saved state of one that was lost. Where it does not, it works in a folder of its own and
@@ -36,7 +36,7 @@ ARRIVAL = 30.0  # seconds that a shared folder may take to show what was written
 
 
 def payload(cell: PlannedCell, job: Job, token: str) -> str:
-    """The job as text, with what `carry` needs beyond a worker's needs."""
+    """The job as text, with what `run_job` needs beyond a worker's needs."""
     return json.dumps(
         {**job, "verify": True, "seen": cell.seen, "token": token, "cwd": os.getcwd()}
     )
@@ -50,16 +50,16 @@ def token_in(folder: Path) -> str:
     return name
 
 
-def carry(text: str) -> str:
+def run_job(text: str) -> str:
     """Run one cell here. The answer, as JSON text: {"is": "end" | "reused" | "busy" | "unwritable", …}."""
     job: dict[str, Any] = json.loads(text)
     final = Path(job["final"])
     if (final.parent / job["token"]).exists():
-        return json.dumps(_carry(job, final))
+        return json.dumps(_run_at(job, final))
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         own = Path(home) / final.parent.name / final.name
         own.parent.mkdir()
-        told = _carry({**job, "final": str(own), "seen": None}, own)
+        told = _run_at({**job, "final": str(own), "seen": None}, own)
         if told["is"] == "end":
             told["files"] = {
                 path.name: base64.b64encode(path.read_bytes()).decode() for path in own.iterdir()
@@ -67,7 +67,7 @@ def carry(text: str) -> str:
         return json.dumps(told)
 
 
-def _carry(job: dict[str, Any], final: Path) -> dict[str, Any]:
+def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
     """Whatever ends this, a signal's SystemExit too, ends the worker and frees the lock; what was saved stays."""
     lock = None
     try:
@@ -105,7 +105,7 @@ class Handle(Protocol):
     """A cell that was handed over."""
 
     def answer(self) -> str | None:
-        """What `carry` answered, None while it has not. Raises Lost."""
+        """What `run_job` answered, None while it has not. Raises Lost."""
 
     def cancel(self) -> None:
         """Give it up, wherever it is."""
@@ -200,7 +200,7 @@ def _wait_for_locks(cells: Sequence[PlannedCell], seconds: float = 10.0) -> None
 
 
 def settle(cell: PlannedCell, text: str) -> RunRecord | None:
-    """What became of a cell, from the answer of `carry`; None where another runner is at it. A run that came as bytes is put in
+    """What became of a cell, from the answer of `run_job`; None where another runner is at it. A run that came as bytes is put in
     its place. Raises StoreError."""
     told = json.loads(text)
     if told["is"] == "unwritable":

@@ -37,10 +37,10 @@ LOOK = 20.0
 
 
 class Carried:
-    """`remote.carry` as submitit wants it: `checkpoint` puts the cell back in the queue with the same job."""
+    """`remote.run_job` as submitit wants it: `checkpoint` puts the cell back in the queue with the same job."""
 
     def __call__(self, text: str) -> str:
-        return remote.carry(text)
+        return remote.run_job(text)
 
     def checkpoint(self, text: str) -> Any:
         from submitit.helpers import DelayedSubmission

@@ -1,0 +1,68 @@
+"""Describe to a worker process the cell that it runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench_core.execution.fingerprint import ALGORITHM
+
+if TYPE_CHECKING:
+    from bench_core.execution.plan import PlannedCell
+
+
+def make_job(
+    cell: PlannedCell,
+    suite: str,
+    diagnostics: Sequence[Mapping[str, Any]],
+    data_dir: Path | None,
+    budget: Mapping[str, float | int],
+    checkpoint_every: int | None,
+) -> dict[str, Any]:
+    """Return all that a worker must know of a cell, as plain JSON values.
+
+    diagnostics       `{"name": full name, "params": …}` of each
+    budget            limits of the cell (`Budget.of_cell`)
+    checkpoint_every  epochs between saved states; None: save none
+    """
+    return {
+        "identity": cell.identity,
+        "algorithm": ALGORITHM,
+        "numerics": dict(cell.numerics),
+        "suite": suite,
+        "cell": cell.cell.model_dump(mode="json"),
+        "device": cell.device,
+        "final": str(cell.folder.absolute()),
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
+        "diagnostics": list(diagnostics),
+        "passport": cell.passport,
+        "why": cell.why,
+        "budget": dict(budget),
+        "checkpoint_every": checkpoint_every,
+        "code": cell.code,
+        "data_checksum": cell.data_checksum,
+        "environment": checkout(),
+    }
+
+
+@cache
+def checkout() -> dict[str, Any]:
+    """Return the commit of this code and whether it was edited since; {} outside a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return {}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.check_output(
+            command, text=True, stderr=subprocess.DEVNULL, timeout=30
+        ).strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {}
