@@ -1,7 +1,8 @@
-"""The golden figures: what every rule computes in five steps, and what every diagnostic reads from it, against stored numbers.
+"""Holds what every rule computes in five steps, and what every diagnostic reads, to golden figures.
 
-They guard `numerics`: numbers that move fail here until somebody says that they were meant to. How the figures are made, and why
-they are the same on other processors and with other versions of torch: tests/golden/compute.py.
+They guard `numerics`: numbers that move fail here until somebody says that they were meant to. How
+the figures are made, and why they are the same on other processors and with other versions of
+torch: tests/golden/compute.py.
 """
 
 from __future__ import annotations
@@ -19,63 +20,61 @@ from golden import compute
 import bench_core.training.credit
 import bench_core.training.rng
 
+RULES = compute.built_in("method")
 SHOWN = 12
-ADVICE = (
-    "If you meant to change these numbers, raise `numerics` of the component concerned (a method, an architecture, a diagnostic; "
-    "of the training, where it is the loop, the update or the streams) and run `python tests/golden/make.py {rules}`; "
-    "otherwise it is a fault."
-)
+ADVICE = """\
+If you meant to change these numbers, raise `numerics` of the component concerned (the method, the
+architecture, the diagnostic; or of the training: loop, update, streams) and run
+`python tests/golden/make.py {rule}`; otherwise it is a fault."""
 
 
 def complaint(rule: str, arch: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What to tell whoever moved the figures of a pair, or None where they agree."""
+    """Words what to tell whoever moved the figures of a pair; None where they agree."""
     found = compute.beyond(compute.differences(stored, now))
     if not found:
         return None
     lines = [f"{rule} on {arch}: {len(found)} golden figures moved"]
     lines += [f"  {one}" for one in sorted(found, key=lambda one: -one.relative)[:SHOWN]]
     lines += [f"  … and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return "\n".join([*lines, ADVICE.format(rules=rule)])
+    return "\n".join([*lines, ADVICE.format(rule=rule)])
 
 
 def stale(rule: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What to tell whoever raised `numerics` without new figures, or None where it stands as stored."""
+    """Words what to tell whoever raised `numerics` without new figures; None where they agree."""
     if not (found := compute.differences(stored, now)):
         return None
     listed = "; ".join(f"{one.where} is {one.now} and was {one.stored}" for one in found)
     return (
-        f"numerics of tests/golden/{rule}.json: {listed}. The figures are those of other numerics than today's code "
-        f"declares: run `python tests/golden/make.py {rule}` and check them in with the change."
+        f"tests/golden/{rule}.json was made with other numerics than today's: {listed}. "
+        f"Run `python tests/golden/make.py {rule}` and check it in with the change."
     )
 
 
 def test_every_rule_has_its_figures_and_no_other() -> None:
     files = {path.stem for path in compute.FOLDER.glob("*.json")}
-    assert files == set(compute.rules()), (
-        "run `python tests/golden/make.py RULE` for what is new, delete what is gone"
-    )
+    assert files == set(RULES), "run make.py for a new rule, delete the file of one that went"
     for rule in sorted(files):
         assert set(compute.read(rule)) == {"numerics", *compute.ARCHS}
 
 
-@pytest.mark.parametrize("rule", compute.rules())
+@pytest.mark.parametrize("rule", RULES)
 def test_the_figures_are_those_of_todays_numerics(rule: str) -> None:
     if message := stale(rule, compute.read(rule)["numerics"], compute.numerics(rule)):
         pytest.fail(message)
 
 
 @pytest.mark.parametrize("arch", compute.ARCHS)
-@pytest.mark.parametrize("rule", compute.rules())
+@pytest.mark.parametrize("rule", RULES)
 def test_the_figures_have_not_moved(rule: str, arch: str) -> None:
     if message := complaint(rule, arch, compute.read(rule)[arch], compute.figures(rule, arch)):
         pytest.fail(message)
 
 
-# ------------------------------------------------------------------------------------------------ that they could have moved
+# ------------------------------------------------------------------------------- that they can move
 
 
 def moved(rule: str, arch: str) -> str:
-    """The complaint about a pair's figures as they are computed now; fails where there is none."""
+    """Computes a pair's figures now and words the complaint; fails where there is none."""
     message = complaint(rule, arch, compute.read(rule)[arch], compute.figures(rule, arch))
     assert message is not None, "nothing was noticed"
     assert "float64 tensors" in message
@@ -117,12 +116,11 @@ def test_a_raised_number_without_new_figures_is_noticed() -> None:
     assert "make.py bp" in message
 
 
-def test_what_is_missing_or_new_is_noticed() -> None:
+def test_what_is_missing_or_no_number_is_noticed() -> None:
     stored = {"float64": {"tensors": {"net.w": {"norm": 1.0}}}}
-    for now in (
-        {"float64": {"tensors": {}}},
-        {"float64": {"tensors": {"net.w": {"norm": "nan"}}}},
-        {"refused": "why"},
-    ):
-        assert complaint("bp", "resmlp", stored, now) is not None
-    assert complaint("bp", "resmlp", {"refused": "one"}, {"refused": "put otherwise"}) is None
+    assert complaint("bp", "resmlp", stored, {"float64": {"tensors": {}}}) is not None
+    nan = {"float64": {"tensors": {"net.w": {"norm": "nan"}}}}
+    assert complaint("bp", "resmlp", stored, nan) is not None
+    assert complaint("bp", "resmlp", nan, stored) is not None
+    assert complaint("bp", "resmlp", stored, {"refused": "why"}) is not None
+    assert complaint("bp", "resmlp", {"refused": "why"}, {"refused": "put otherwise"}) is None

@@ -1,6 +1,7 @@
-"""Writes the golden figures of the named rules, by default of all: `python tests/golden/make.py [RULE …]`.
+"""Writes the golden figures of the named rules: `python tests/golden/make.py [RULE …]`.
 
-`--compare` writes nothing and prints how far today's figures lie from the stored ones; `--threads N` computes with N threads.
+Without a name, those of all rules. `--compare` writes nothing and prints how far today's figures
+lie from the stored ones; `--threads N` computes with N threads.
 """
 
 from __future__ import annotations
@@ -19,21 +20,17 @@ from golden import compute
 
 def main() -> None:
     """Write, or compare, the figures of the rules on the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description="Write the golden figures, or compare with them.")
     parser.add_argument("rules", nargs="*", metavar="RULE", help="default: all built-in rules")
-    parser.add_argument(
-        "--compare", action="store_true", help="print the largest differences, write nothing"
-    )
+    parser.add_argument("--compare", action="store_true", help="print differences, write nothing")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training")
     chosen = parser.parse_args()
-    if unknown := sorted(set(chosen.rules) - set(compute.rules())):
-        parser.error(f"unknown rule {', '.join(unknown)}; known: {', '.join(compute.rules())}")
-    print(
-        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {chosen.threads} threads"
-    )
-    for rule in chosen.rules or compute.rules():
+    known = compute.built_in("method")
+    if unknown := sorted(set(chosen.rules) - set(known)):
+        parser.error(f"unknown rule {', '.join(unknown)}; known: {', '.join(known)}")
+    kernels = torch.backends.cpu.get_cpu_capability()
+    print(f"torch {torch.__version__}, {kernels}, {chosen.threads} threads")
+    for rule in chosen.rules or known:
         compare(rule, chosen.threads) if chosen.compare else regenerate(rule, chosen.threads)
 
 
@@ -42,23 +39,20 @@ def regenerate(rule: str, threads: int) -> None:
     started = time.perf_counter()
     pairs = {arch: compute.figures(rule, arch, threads) for arch in compute.ARCHS}
     compute.write(rule, {"numerics": compute.numerics(rule), **pairs})
-    refused = [arch for arch, found in pairs.items() if "refused" in found]
-    print(
-        f"{rule}: {time.perf_counter() - started:.1f} s"
-        + (f", refused on {', '.join(refused)}" if refused else "")
-    )
+    refused = "".join(f", refused on {arch}" for arch in pairs if "refused" in pairs[arch])
+    print(f"{rule}: {time.perf_counter() - started:.1f} s{refused}")
 
 
 def compare(rule: str, threads: int) -> None:
-    """Print the largest difference of every precision and pair."""
+    """Print the largest difference of each pair, precision and kind of figure."""
     stored = compute.read(rule)
     for arch in compute.ARCHS:
         found = compute.differences(stored[arch], compute.figures(rule, arch, threads))
-        for precision in compute.TOLERANCE:
-            own = [one for one in found if one.where.startswith(precision)]
-            if own:
-                worst = max(own, key=lambda one: one.relative)
-                print(f"{worst.relative:.1e} {rule} on {arch}: {worst}")
+        kinds: dict[str, compute.Difference] = {}
+        for one in sorted(found, key=lambda one: one.relative):
+            kinds[" ".join(one.where.split()[:2])] = one
+        for worst in kinds.values():
+            print(f"{worst.relative:.1e} {rule} on {arch}: {worst}")
 
 
 if __name__ == "__main__":
