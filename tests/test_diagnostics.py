@@ -13,7 +13,8 @@ from nets import METHODS, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
 from bench_core.execution.cell import measure
-from bench_core.results.record import fires
+from bench_core.results.migrate import OLDER, described
+from bench_core.results.record import Measurement, fires
 from bench_core.training.audit import Audit
 
 
@@ -179,3 +180,18 @@ def test_states_that_are_not_finite_fire_and_do_not_crash():
     assert fires(measure(diagnostic("scale_growth"), audit))
     assert fires(measure(diagnostic("reference_floor"), audit))
     diagnostic("alignment").measure(audit)
+
+
+def test_older_records_get_the_attributes_of_the_classes():
+    for name, older in OLDER.items():
+        target = diagnostic(name)
+        assert older == {key: getattr(target, key) for key in older}, name
+    known = described("scale_growth", Measurement(value=60.0, letter="a"))
+    assert known.sentence == diagnostic("scale_growth").sentence and known.value == 60.0
+    assert described("lab/scale_growth", Measurement()) == Measurement()
+
+
+def test_a_measurement_without_a_title_is_written_as_before():
+    assert Measurement(value=1.0).model_dump().keys().isdisjoint(Measurement.SINCE_3)
+    item = Measurement(value=1.0, letter="e", title="rank of the states", axis="log", batch=128)
+    assert Measurement.model_validate(item.model_dump(mode="json")) == item

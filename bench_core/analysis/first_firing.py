@@ -29,7 +29,7 @@ from bench_core.analysis.leaderboard import Row
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, fires
 
-N_VERDICT, N_TEMPORAL = 128, 1024  # batch sizes at which ‖g_L‖ is read
+N_TEMPORAL = 1024  # batch size of the published temporal study
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,14 @@ def firings(
         limit = threshold_of(name, item, thresholds or {})
         if name not in everywhere or item.across or limit is None:
             continue
-        batch = N_VERDICT if letter == "b" else None
+        batch = item.batch
         if letter in silent:
             found.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
         else:
             found.append(_first(rows, letter, name, batch, limit))
-        if letter == "b":
-            found.append(
-                _first(rows, f"b@{N_TEMPORAL}", name, N_TEMPORAL, limit * N_TEMPORAL / N_VERDICT)
-            )
+        if batch is not None:
+            temporal = limit * N_TEMPORAL / batch
+            found.append(_first(rows, f"{letter}@{N_TEMPORAL}", name, N_TEMPORAL, temporal))
     return tuple(found)
 
 

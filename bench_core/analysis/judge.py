@@ -25,19 +25,18 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.results.hashing import canonical, jsonable
+from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
 
 BP = "bench-core/bp"
-D_DEFAULT = Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor")
+D_DEFAULT = described(
+    "depth_utility",
+    Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
+)
 AT_FLOOR = "reference at the floor"
-OF_REFERENCE = (
-    "alignment",
-    "layer0_dominance",
-    "null_calibration",
-)  # cosines to g: nothing where b fires
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
@@ -184,7 +183,7 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
     found: dict[str, tuple[str, Measurement]] = {}
     order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
     for name in order:
-        item = measurements[name]
+        item = described(name, measurements[name])
         if item.direction is not None and item.threshold is not None:
             found[item.letter if item.letter and item.letter not in found else name] = (name, item)
     if not any(item.across == "floor" for _, item in found.values()):

@@ -68,16 +68,18 @@ def diagnostics(
     return found
 
 
+def _attributes(diagnostic: Any) -> dict[str, Any]:
+    """Return the attributes of a diagnostic's class that are stored with its value."""
+    fields = Measurement.model_fields.keys() - {"value", "not_diagnostic", "details"}
+    return {name: getattr(diagnostic, name) for name in fields}
+
+
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
     """Run one diagnostic and pack what it found with the rule by which it fires."""
     found: Measured = diagnostic.measure(audit)
     return Measurement(
+        **_attributes(diagnostic),
         value=found.value,
-        letter=diagnostic.letter,
-        direction=diagnostic.direction,
-        threshold=diagnostic.threshold,
-        unit=diagnostic.unit,
-        across=diagnostic.across,
         not_diagnostic=found.not_diagnostic,
         details=found.details,
     )
@@ -93,11 +95,9 @@ def attempt(name: str, diagnostic: Any, run: Callable[[], Measurement]) -> Measu
         raise
     except Exception as error:
         traceback.print_exc()
-        rule = {
-            key: getattr(diagnostic, key)
-            for key in ("letter", "direction", "threshold", "unit", "across")
-        }
-        return Measurement(**rule, details={"error": f"{name} raised {brief(error)}"})
+        return Measurement(
+            **_attributes(diagnostic), details={"error": f"{name} raised {brief(error)}"}
+        )
 
 
 def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:

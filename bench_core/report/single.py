@@ -11,7 +11,6 @@ from bench_core.analysis.judge import (
     AT_FLOOR,
     CORE_DEFAULTS,
     NOT_IN_USE,
-    OF_REFERENCE,
     alignment,
     judged,
     letter_order,
@@ -26,6 +25,7 @@ from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
 from bench_core.report.tables import NONE
 from bench_core.report.view import View, finite, plural, state, value
 from bench_core.results.hashing import canonical, jsonable
+from bench_core.results.migrate import described
 
 SHOWN = 12  # epochs of a long curve
 
@@ -130,9 +130,8 @@ def _further(run: Run, width: int | None) -> str:
             by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
             inside = item.details.get("flagged")
             by_layer += f"; inside the null: layer {', '.join(map(str, inside))}" if inside else ""
-        why = (
-            AT_FLOOR if name in OF_REFERENCE and "b" in run.judgement.fired else item.not_diagnostic
-        )
+        at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
+        why = AT_FLOOR if at_floor else item.not_diagnostic
         rows.append([name, shown, f"not diagnostic: {why}" if why else by_layer])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 

@@ -3,7 +3,9 @@
     1 → 2  `why`, `budget`, `resumed`, `stopped_by` came, and the status `skipped`; a recipe says what may end a training early
            (`stop_when`), which was nothing before.
 
-    2 → 3  `algorithm`, by which the identity was computed (until then always 1), and `numerics` came.
+    2 → 3  `algorithm`, by which the identity was computed (until then always 1), and `numerics` came. A measurement has the
+           title, heading, sentence, axis, batch and needs_reference of its diagnostic; `described` adds those of the
+           built-in diagnostics to older ones.
 
 A file is migrated when it is read and never rewritten: its checksum is that of what its author wrote. A field may be added,
 with a default, only together with a new schema number, because readers refuse what they do not know.
@@ -14,7 +16,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench_core.results.record import SCHEMA
+from bench_core.results.record import SCHEMA, Measurement
+
+OLDER: dict[str, dict[str, Any]] = {
+    "scale_growth": {
+        "title": "largest growth of ‖h‖ in one block",
+        "heading": "growth",
+        "sentence": "{state} grows {value}x in one block (limit {limit}x)",
+        "axis": "log",
+    },
+    "reference_floor": {
+        "title": "‖g_L‖, batch-mean CE",
+        "heading": "‖g_L‖",
+        "sentence": "reference gradient at the floor ({value} < {limit} at N={batch})",
+        "axis": "log",
+        "batch": 128,
+    },
+    "batch_stability": {
+        "title": "cosine between the gradients of batches",
+        "heading": "cosine",
+        "sentence": "gradient direction repeats across batches (cosine {value}, limit {limit})",
+    },
+    "depth_utility": {
+        "title": "accuracy over the floor",
+        "heading": "margin",
+        "sentence": "blocks help {value} pp over {floor} (needs {limit})",
+    },
+    "alignment": {"needs_reference": True},
+    "layer0_dominance": {"needs_reference": True},
+    "null_calibration": {"needs_reference": True},
+}  # attributes of the built-in diagnostics, for records from before schema 3
+
+
+def described(name: str, item: Measurement) -> Measurement:
+    """Return the measurement with the attributes that records from before schema 3 lack."""
+    older = OLDER.get(name.removeprefix("bench-core/"), {})
+    if all(getattr(item, field) == value for field, value in older.items()) or item.title:
+        return item
+    return item.model_copy(update=older)
 
 
 def _from_1(raw: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,17 @@ Numbers that JSON cannot hold are the strings "inf", "-inf" and "nan".
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from bench_core.results.hashing import digest, jsonable
 from bench_core.results.status import Status
@@ -29,7 +37,14 @@ class _Frozen(BaseModel):
 
 
 class Measurement(_Frozen):
-    """What a diagnostic stored about one network, with the rule by which a threshold judges it."""
+    """A diagnostic's value on one network, with the rule by which a threshold judges it.
+
+    All but value, not_diagnostic and details are the attributes of the diagnostic's class
+    (`bench_core.training.diagnostic.Diagnostic` describes them). The ones of `SINCE_3` are left out
+    of JSON at their default, so that a measurement from before keeps its checksum.
+    """
+
+    SINCE_3: ClassVar = ("title", "heading", "sentence", "axis", "batch", "needs_reference")
 
     value: Number | None = None
     letter: str = ""
@@ -37,8 +52,24 @@ class Measurement(_Frozen):
     threshold: float | None = None
     unit: str = ""
     across: Literal["floor", "ceiling"] | None = None
+    title: str = ""
+    heading: str = ""
+    sentence: str = ""
+    axis: Literal["linear", "log"] = "linear"
+    batch: int | None = Field(default=None, ge=1)
+    needs_reference: bool = False
     not_diagnostic: str | None = None
     details: Annotated[dict[str, Any], PlainSerializer(jsonable)] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        default = type(self).model_fields
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in self.SINCE_3 or value != default[name].default
+        }
 
 
 class ComponentRef(_Frozen):

@@ -43,11 +43,24 @@ class Control:
 class Diagnostic(ABC):
     """A measurement on the probe batches, with the rule by which it fires.
 
-    letter     what a verdict calls it: "walked back (a+b)"; empty for diagnostics that have no part in verdicts
-    direction  fires when the value lies "above" or "below" the threshold; None: never fires
-    across     where the value compares cells: "floor": `bench_core.analysis.leaderboard` computes it from the stored accuracies; "ceiling":
-               `bench_core.analysis.distance` computes it from the stored states
-    when       "final": after training (and before it); "epochs": also after every epoch
+    A record stores these attributes with the value, so that judging, tables and figures need no
+    plugin.
+
+    letter           names the diagnostic in a verdict: "walked back (a+b)"; with a direction and a
+                     threshold but without a letter, its name stands there
+    direction        fires when the value lies "above" or "below" the threshold; None: never fires
+    across           where the value compares cells: "floor": `bench_core.analysis.leaderboard`
+                     computes it from the stored accuracies; "ceiling":
+                     `bench_core.analysis.distance` computes it from the stored states
+    when             "final": after training (and before it); "epochs": also after every epoch
+    unit             of the value: "x", "pp", …
+    title            the measured quantity, as the title of a figure; its name if empty
+    heading          the same in one or two words, as the heading of a column; its name if empty
+    sentence         why a run is walked back. {value}, {limit}, {unit}, {name}, {batch}, {floor} and
+                     {state} (residual stream, or hidden state) are filled in
+    axis             the scale of a figure's axis: "linear" or "log"
+    batch            N, where the value is per sample and shown divided by N, as a batch mean has it
+    needs_reference  the value means nothing where the reference gradient is at the floor (b fires)
     """
 
     numerics: ClassVar[int] = 1
@@ -57,6 +70,12 @@ class Diagnostic(ABC):
     unit: ClassVar[str] = ""
     across: ClassVar[Literal["floor", "ceiling"] | None] = None
     when: ClassVar[Literal["final", "epochs"]] = "final"
+    title: ClassVar[str] = ""
+    heading: ClassVar[str] = ""
+    sentence: ClassVar[str] = ""
+    axis: ClassVar[Literal["linear", "log"]] = "linear"
+    batch: ClassVar[int | None] = None
+    needs_reference: ClassVar[bool] = False
 
     class Params(ParamsModel):
         """Parameters of the diagnostic; not part of the identity of a training."""

@@ -58,6 +58,7 @@ class Alignment(Diagnostic):
     """
 
     when = "epochs"
+    needs_reference = True
 
     def measure(self, audit: Audit) -> Measured:
         batches = audit.batches

@@ -21,6 +21,8 @@ class BatchStability(Diagnostic):
 
     letter, direction, threshold = "c", "above", 0.30
     when = "epochs"
+    title, heading = "cosine between the gradients of batches", "cosine"
+    sentence = "gradient direction repeats across batches (cosine {value}, limit {limit})"
 
     def measure(self, audit: Audit) -> Measured:
         layer = audit.net.depth // 2

@@ -16,6 +16,8 @@ class DepthUtility(Diagnostic):
     """
 
     letter, direction, threshold, unit, across = "d", "below", 2.0, "pp", "floor"
+    title, heading = "accuracy over the floor", "margin"
+    sentence = "blocks help {value} pp over {floor} (needs {limit})"
 
     def measure(self, audit: Audit) -> Measured:
         return Measured(None, {"probe_accuracy": audit.accuracy})

@@ -16,6 +16,8 @@ class Layer0Dominance(Diagnostic):
     Not diagnostic where no credit lives at h_0 or the alignment is not diagnostic itself. Source: arXiv:2606.21126.
     """
 
+    needs_reference = True
+
     def measure(self, audit: Audit) -> Measured:
         rows = [(row["epoch"], row["measurements"].get("alignment")) for row in audit.history]
         found = [

@@ -33,6 +33,8 @@ class NullCalibration(Diagnostic):
     Source: arXiv:2606.21126.
     """
 
+    needs_reference = True
+
     class Params(ParamsModel):
         """Parameters of the null."""
 

@@ -30,6 +30,8 @@ class ReferenceFloor(Diagnostic):
 
     letter, direction, threshold, unit = "b", "below", FLOOR * BATCH, "per sample"
     when = "epochs"
+    title, heading, axis, batch = "‖g_L‖, batch-mean CE", "‖g_L‖", "log", BATCH
+    sentence = "reference gradient at the floor ({value} < {limit} at N={batch})"
 
     def measure(self, audit: Audit) -> Measured:
         g = [median(audit.norms(lambda batch, l=l: batch.g[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741

@@ -19,6 +19,8 @@ class ScaleGrowth(Diagnostic):
 
     letter, direction, threshold, unit = "a", "above", 50.0, "x"
     when = "epochs"
+    title, heading, axis = "largest growth of ‖h‖ in one block", "growth", "log"
+    sentence = "{state} grows {value}x in one block (limit {limit}x)"
 
     def measure(self, audit: Audit) -> Measured:
         h = [
