@@ -21,7 +21,9 @@ from pydantic_core._pydantic_core import list_all_errors  # every kind of fault 
 
 from bench_core.api import Dataset, LocalMethod, ParamsModel, PerN
 from bench_core.errors import SuiteError
-from bench_core.execution import plan
+from bench_core.execution import validate
+from bench_core.execution.plan import make_plan
+from bench_core.registry import plugins
 from bench_core.suite.load import load_suite
 from bench_core.suite.messages import Explained, clean_loc, explain, explain_all
 
@@ -394,18 +396,19 @@ def test_the_plan_names_the_place_in_the_suite(
         "  penalty: 1e9\nmatrix: {method.normalize: [sample, btch]}\n"
     )
     suite = load_suite("s.yaml")
-    specs = suite.cells()
-    components = plan._Components()
-    components.told = [{"params": {}}]
-    rows = []
-    for spec in specs:
-        faults, schema = sent(
-            LocalMethod.Params, {key: v for key, v in spec.method.items() if key != "name"}
-        )
-        rows.append((len(components.told), 0, 0))
-        components.told.append({"invalid": faults, "schema": schema})
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        answers = []
+        for kind, _, params in request["components"]:
+            faults, schema = (
+                sent(LocalMethod.Params, params) if kind == "method" and params else ([], {})
+            )
+            answers.append({"invalid": faults, "schema": schema})
+        return {"components": answers, "trios": [None] * len(request["trios"]), "absent": {}}
+
+    monkeypatch.setattr(validate, "ask", ask)
     with pytest.raises(SuiteError) as caught:
-        plan._raise_faults(suite, specs, rows, [], components, {})
+        make_plan(suite, plugins.load(only=["bench-core"]), tmp_path)
     assert sorted(str(caught.value).split("\n")) == [
         "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, normalize_eps, penalty, random_targets, train_last",
         "s.yaml:7:26: methods[0].normalize_eps.per_n: must be above 0, and finite, not 0",

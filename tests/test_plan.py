@@ -361,7 +361,7 @@ def test_what_the_same_code_would_repeat_is_reused(
     again = planned()
     assert again.cells[0].action == action
     assert status in again.cells[0].why
-    assert again.cells[0].seen is not None
+    assert again.cells[0].stamp is not None
     assert {c.action for c in again.cells[1:]} == {"run"}
     assert planned(retry_failed=True).cells[0].action == retried
 

@@ -24,9 +24,11 @@ from conftest import TINY, leftovers
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import validate
-from bench_core.execution.executors import Options, here, local, remote, slurm
+from bench_core.execution.components import code_of
+from bench_core.execution.executors import Options, local, remote, slurm
 from bench_core.execution.executors import ray as ray_executor
-from bench_core.execution.plan import code_of, make_plan
+from bench_core.execution.machine import check_machine
+from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import executor_named
 from bench_core.registry import plugins
 from bench_core.results import store
@@ -339,12 +341,13 @@ def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
     code = code_of(told)
     cell = {kind: {"name": name, "params": params} for kind, name, params in parts}
     job = {"cell": cell, "code": code, "data_checksum": told[2]["checksum"], "data_dir": None}
-    here.check(job, registry)
+    check_machine(job, registry)
     with pytest.raises(UsageError, match="this machine has other data: checksum"):
-        here.check({**job, "data_checksum": "another"}, registry)
+        check_machine({**job, "data_checksum": "another"}, registry)
     files = {**code["bench-core"]["files"], "bench_core.training.loop": "another"}
     other = {"bench-core": {**code["bench-core"], "digest": "another", "files": files}}
     with pytest.raises(
-        UsageError, match=r"other code of bench-core: bench_core\.train; install the same version"
+        UsageError,
+        match=r"other code of bench-core: bench_core\.training\.loop; install the same version",
     ):
-        here.check({**job, "code": other}, registry)
+        check_machine({**job, "code": other}, registry)

@@ -17,6 +17,7 @@ from typing import Any
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
+from bench_core.execution.reuse import saved_mapping
 from bench_core.registry import plugins
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import store
@@ -93,7 +94,7 @@ def run_plan(
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     defaults = {c.cell.method.name: c.defaults for c in plan.cells}
-    described = describe(plan.suite, cells, store.read_suite(plan.folder), defaults)
+    described = describe(plan.suite, cells, plan.folder, defaults)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     store.write_suite(plan.folder, described | {"decisions": decisions})
@@ -133,14 +134,13 @@ def run_plan(
 def describe(
     suite: Suite,
     cells: dict[str, str],
-    before: dict[str, Any] | None,
+    folder: Path,
     defaults: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """suite.json: how the suite is judged, cell → identity, rule → its own defaults; cells and rules of earlier plans stay."""
     thresholds = {
         entry.name: entry.threshold for entry in suite.diagnostics if entry.threshold is not None
     }
-    earlier, rules = (before or {}).get("cells"), (before or {}).get("defaults")
     return {
         "schema": 1,
         "name": suite.name,
@@ -150,9 +150,7 @@ def describe(
         "depth_utility": suite.depth_utility.model_dump(),
         "expect": [claim.model_dump() for claim in suite.expect],
         "claimed_for": suite._claimed_for,
-        "cells": {**(earlier if isinstance(earlier, dict) else {}), **cells},
-        "defaults": {
-            **(rules if isinstance(rules, dict) else {}),
-            **{name: dict(own) for name, own in defaults.items()},
-        },
+        "cells": saved_mapping(folder, "cells") | cells,
+        "defaults": saved_mapping(folder, "defaults")
+        | {name: dict(own) for name, own in defaults.items()},
     }

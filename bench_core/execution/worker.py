@@ -116,9 +116,9 @@ class CellRun:
         registry = plugins.load_for(used)
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
         if job.get("verify"):
-            from bench_core.execution.executors import here
+            from bench_core.execution.machine import check_machine
 
-            here.check(job, registry)
+            check_machine(job, registry)
         listed = diagnostics(registry, job["diagnostics"])
         built = build_cell(registry, cell, training, job["data_dir"])
         net, method = built.net, built.method

@@ -16,9 +16,10 @@ from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import validate
+from bench_core.execution.components import PARTS, code_of, numerics_of
 from bench_core.execution.executors import Event, Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.execution.plan import PARTS, PlannedCell, code_of, numerics_of
+from bench_core.execution.plan import PlannedCell
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.record import RunRecord

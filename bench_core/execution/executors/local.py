@@ -75,7 +75,7 @@ def execute(
                     continue
                 started = None
                 try:
-                    record = supervise.finished_elsewhere(cell.folder, cell.seen)
+                    record = supervise.finished_elsewhere(cell.folder, cell.stamp)
                     over = deadline is not None and time.monotonic() >= deadline
                     skipped = _skip(cell, job(cell), options) if over and record is None else None
                     if record is None and skipped is None:

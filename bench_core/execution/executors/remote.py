@@ -38,7 +38,7 @@ ARRIVAL = 30.0  # seconds that a shared folder may take to show what was written
 def payload(cell: PlannedCell, job: Job, token: str) -> str:
     """The job as text, with what `run_job` needs beyond a worker's needs."""
     return json.dumps(
-        {**job, "verify": True, "seen": cell.seen, "token": token, "cwd": os.getcwd()}
+        {**job, "verify": True, "stamp": cell.stamp, "token": token, "cwd": os.getcwd()}
     )
 
 
@@ -59,7 +59,7 @@ def run_job(text: str) -> str:
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         own = Path(home) / final.parent.name / final.name
         own.parent.mkdir()
-        told = _run_at({**job, "final": str(own), "seen": None}, own)
+        told = _run_at({**job, "final": str(own), "stamp": None}, own)
         if told["is"] == "end":
             told["files"] = {
                 path.name: base64.b64encode(path.read_bytes()).decode() for path in own.iterdir()
@@ -75,7 +75,7 @@ def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
         if lock is None:
             return {"is": "busy"}
         if (
-            supervise.finished_elsewhere(final, tuple(job["seen"]) if job["seen"] else None)
+            supervise.finished_elsewhere(final, tuple(job["stamp"]) if job["stamp"] else None)
             is not None
         ):
             return {"is": "reused"}
@@ -225,7 +225,7 @@ def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
     if lock is None:
         return False
     try:
-        if supervise.finished_elsewhere(cell.folder, cell.seen) is None:
+        if supervise.finished_elsewhere(cell.folder, cell.stamp) is None:
             folder = store.clear_temporary(cell.folder)
             with store.writing(cell.folder):
                 for name, content in files.items():
@@ -243,7 +243,7 @@ def _row(cell: PlannedCell, job: Job, status: Status, reason: str) -> RunRecord 
     if lock is None:
         return None
     try:
-        elsewhere = supervise.finished_elsewhere(cell.folder, cell.seen)
+        elsewhere = supervise.finished_elsewhere(cell.folder, cell.stamp)
         if elsewhere is not None:
             return elsewhere
         if status == "skipped" and os.path.lexists(cell.folder):

@@ -1,0 +1,229 @@
+"""Find the components that a suite names, have them examined, and report faults at their places."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
+from bench_core.execution import validate
+from bench_core.registry.registry import Kind, Registry
+from bench_core.results.hashing import digest
+from bench_core.suite.cells import CellSpec, same_name
+from bench_core.suite.claim import KINDS
+from bench_core.suite.messages import explain_all
+from bench_core.suite.model import Suite
+from bench_core.training import NUMERICS
+
+CEILING = "bp"
+PARTS: tuple[Kind, ...] = ("method", "arch", "dataset")
+Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
+
+
+class Components:
+    """The distinct components of a suite.
+
+    requests     (kind, full name, parameters as written) of each component
+    answers      what `validate` found out about each of them, in the same order
+    trios        of each cell of the suite: the places of its components in these lists
+    ceiling      the place of bp
+    diagnostics  the places of the suite's diagnostics
+    absent       device → why it is not on this machine
+    """
+
+    def __init__(self, suite: Suite, registry: Registry) -> None:
+        """Look the names up. Raises SuiteError with every unknown name."""
+        self.suite, self.registry, self.specs = suite, registry, suite.cells()
+        self.requests: list[tuple[Kind, str, dict[str, Any]]] = []
+        self._places: dict[str, int] = {}
+        self.answers: list[dict[str, Any]] = []
+        self.absent: Mapping[str, str] = {}
+        self._problems: list[Problem] = []
+        self.trios = self._trios()
+        self.diagnostics = self._diagnostics()
+        self._check_exclude()
+        if suite.depth_utility.floor not in ("matched", "bp"):
+            self._full_name("method", suite.depth_utility.floor, "depth_utility.floor")
+        self._check_claims()
+        self.ceiling = self._find("method", {"name": CEILING}, "methods")
+        self._raise_problems()
+
+    def examine(self, data_dir: Path | None) -> None:
+        """Have all components imported and validated, and each method tried on each network.
+
+        Raises SuiteError with every fault of the suite, UsageError with every fault of a component.
+        """
+        references = {(self.ceiling, arch, dataset) for _, arch, dataset in self.trios}
+        trios = sorted({*self.trios, *references})
+        answer = validate.ask(
+            {
+                "components": self.requests,
+                "trios": trios,
+                "data_dir": str(data_dir) if data_dir else None,
+                "devices": sorted({spec.training["device"] for spec in self.specs}),
+            }
+        )
+        self.answers, self.absent = answer["components"], answer["absent"]
+        refusals = dict(zip(trios, answer["trios"], strict=True))
+        for spec, trio in zip(self.specs, self.trios, strict=True):
+            for kind, place in zip(PARTS, trio, strict=True):
+                self._check_params(place, kind, spec)
+            if refusal := refusals[trio]:
+                self._problem(refusal["at"], _refusal_text(spec, refusal), spec=spec)
+            limit, batch = spec.data["limit"], spec.training["batch_size"]
+            if limit is not None and limit < batch:
+                text = f"{limit} training samples do not fill one batch of {batch}"
+                hint = "use a smaller training.batch_size or a larger data.limit"
+                self._problem("data.limit", text, hint, spec)
+        for number, place in enumerate(self.diagnostics):
+            self._check_params(place, f"diagnostics[{number}]")
+        self._raise_problems()
+        if errors := [answer["error"] for answer in self.answers if "error" in answer]:
+            raise UsageError("\n".join(dict.fromkeys(errors)))
+
+    def stop_when(self) -> dict[str, float | None]:
+        """Return full name → the suite's threshold of each diagnostic that ends a training.
+
+        None stands for the diagnostic's own threshold. Raises SuiteError for a diagnostic that the
+        suite does not measure after every epoch, or that never fires.
+        """
+        thresholds: dict[str, float | None] = {}
+        listed = list(zip(self.suite.diagnostics, self.diagnostics, strict=True))
+        for number, name in enumerate(self.suite.stop_when):
+            key = f"stop_when[{number}]"
+            own = [(spec, self.answers[i]) for spec, i in listed if same_name(spec.name, name)]
+            if not own:
+                text = f"{name} is not among the suite's diagnostics; add it there"
+                self._problem(key, text)
+                continue
+            spec, answer = own[0]
+            if answer["when"] != "epochs" or answer["direction"] is None:
+                text = (
+                    "cannot end a training: it does not fire, or is not measured after every epoch"
+                )
+                self._problem(key, f"{name} {text}")
+            thresholds[answer["name"]] = spec.threshold
+        self._raise_problems()
+        return thresholds
+
+    def parts(self, places: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the answers at some places."""
+        return [self.answers[place] for place in places]
+
+    def _trios(self) -> list[Trio]:
+        places: dict[tuple[str, int], int] = {}  # specs share their dicts and keep them alive
+        for spec in self.specs:
+            for kind in PARTS:
+                entry = getattr(spec, kind)
+                if (kind, id(entry)) not in places:
+                    places[kind, id(entry)] = self._find(kind, entry, kind, spec)
+        trios = (tuple(places[k, id(getattr(spec, k))] for k in PARTS) for spec in self.specs)
+        return list(trios)  # type: ignore[arg-type]
+
+    def _diagnostics(self) -> list[int]:
+        entries = [spec.as_dict() for spec in self.suite.diagnostics]
+        return [
+            self._find(
+                "diagnostic",
+                {key: value for key, value in entry.items() if key != "threshold"},
+                f"diagnostics[{number}]",
+            )
+            for number, entry in enumerate(entries)
+        ]
+
+    def _check_exclude(self) -> None:
+        for number, rule in enumerate(self.suite.exclude):
+            for kind in PARTS:
+                names = rule.get(kind, [])
+                for name in names if isinstance(names, list) else [names]:
+                    self._full_name(kind, name, f"exclude[{number}].{kind}")
+        if not self.specs:
+            raise SuiteError([self.suite.problem(None, "exclude", "leaves no cell to run")])
+
+    def _check_claims(self) -> None:
+        installed = self.registry.of_kind("diagnostic")
+        known = {name for item in installed for name in (item.component.name, item.full_name)}
+        for number, claim in enumerate(self.suite.expect):
+            name = claim.parsed.name
+            if claim.parsed.kind == "diagnostic" and name not in known:
+                hint = did_you_mean(name, known | set(KINDS))
+                text = f"no figure or diagnostic '{name}'"
+                self._problem(f"expect[{number}].figure", text, hint)
+
+    def _find(
+        self, kind: Kind, entry: Mapping[str, Any], key: str, spec: CellSpec | None = None
+    ) -> int:
+        """Return the place of a component in `requests`."""
+        params = {name: value for name, value in entry.items() if name != "name"}
+        name = self._full_name(kind, entry["name"], key, spec)
+        text = json.dumps([kind, name, params], sort_keys=True)
+        if text not in self._places:
+            self._places[text] = len(self.requests)
+            self.requests.append((kind, name, params))
+        return self._places[text]
+
+    def _full_name(self, kind: Kind, name: str, key: str, spec: CellSpec | None = None) -> str:
+        """Return distribution/name of a component; note a problem at `key` if it is unknown."""
+        try:
+            return self.registry.find(kind, name).full_name
+        except UsageError as error:
+            text, _, hint = str(error).partition("; ")
+            self._problem(key, text, hint, spec)
+            return name
+
+    def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:
+        answer = self.answers[place]
+        for path, text, hint, at_key in explain_all(
+            answer.get("invalid", ()), answer.get("schema", {})
+        ):
+            self._problems.append(
+                self.suite.problem(spec, key, text, hint, below=path, at_key=at_key)
+            )
+
+    def _problem(self, key: str, text: str, hint: str = "", spec: CellSpec | None = None) -> None:
+        self._problems.append(self.suite.problem(spec, key, text, hint))
+
+    def _raise_problems(self) -> None:
+        if self._problems:
+            raise SuiteError(list(dict.fromkeys(self._problems)))
+
+
+def _refusal_text(spec: CellSpec, refusal: Mapping[str, str]) -> str:
+    arch, dataset = spec.arch["name"], spec.dataset["name"]
+    if refusal["at"] == "method":
+        return f"{spec.method['name']} cannot train {arch} on {dataset}: {refusal['why']}"
+    return f"{arch} cannot be used on {dataset}: {refusal['why']}"
+
+
+def numerics_of(
+    parts: Sequence[Mapping[str, Any]], diagnostics: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Return the `numerics` of the training, of a cell's components and of its diagnostics."""
+    own: dict[str, int] = {kind: part["numerics"] for kind, part in zip(PARTS, parts, strict=True)}
+    measured = {f"diagnostic {part['name']}": part["numerics"] for part in diagnostics}
+    return {"training": NUMERICS, **own, **measured}
+
+
+def code_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return distribution → version, modules and digest of the code that takes part in a cell."""
+    code: dict[str, Any] = {}
+    for distribution in sorted({part["distribution"] for part in parts}):
+        own = [part for part in parts if part["distribution"] == distribution]
+        code[distribution] = {
+            "version": own[0]["version"],
+            "modules": sorted({part["module"] for part in own}),
+            "digest": digest(sorted(part["digest"] for part in own)),
+            "files": {name: file for part in own for name, file in part["files"].items()},
+        }
+    return code
+
+
+def changed_modules(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the modules that differ between the code of two cells, as `code_of` describes it."""
+    before, after = (
+        {name: file for entry in code.values() for name, file in entry.get("files", {}).items()}
+        for code in (one, other)
+    )
+    return sorted(name for name in before | after if before.get(name) != after.get(name))

@@ -1,0 +1,87 @@
+"""Decide whether a cell is run or its stored run is reused, and say why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from bench_core.errors import UsageError
+from bench_core.execution.components import changed_modules
+from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.results import store
+from bench_core.results.record import Cell, cell_key
+from bench_core.results.status import STATUSES, is_reused
+from bench_core.suite.budget import Budget
+from bench_core.training import checkpoint
+
+
+class Decision(NamedTuple):
+    """What to do about a cell, why, and a warning about its folder or None."""
+
+    action: Literal["run", "reuse"]
+    why: str
+    warning: str | None = None
+
+
+class StoredRuns:
+    """The runs of a suite folder, as a plan finds them.
+
+    retry_failed  run cells again whose run failed
+    """
+
+    def __init__(self, folder: Path, budget: Budget, retry_failed: bool) -> None:
+        self.folder, self.budget, self.retry_failed = folder, budget.of_cell(), retry_failed
+        self.earlier = saved_mapping(folder, "cells")
+
+    def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
+        """Decide about a cell; `data` is the checksum of its data. Raises UsageError.
+
+        The runner that makes the cell anew sets an unreadable folder aside.
+        """
+        folder = self.folder / identity
+        saved = checkpoint.header(store.resume_file(folder))
+        resumed = f"; goes on after epoch {saved['epoch']}" if saved else ""
+        if not os.path.lexists(folder):
+            other = self._other_run(cell, code, data)
+            return Decision("run", f"no run of this identity yet{resumed}{other}")
+        try:
+            record = store.read(folder, sums=True)
+        except store.Newer as reason:
+            raise UsageError(f"{folder}: written by a newer bench: {reason}") from None
+        except store.Unreadable as reason:
+            warning = f"{folder}: unreadable, to be set aside: {reason}"
+            return Decision("run", f"its run folder is unreadable: {reason}", warning)
+        status = STATUSES[record.status]
+        ended = f"its run ended as {record.status}"
+        if status.failure and self.retry_failed:
+            return Decision("run", f"{ended} and --retry-failed was given{resumed}")
+        if not is_reused(record.status, record.budget, self.budget):
+            return Decision("run", f"{ended}{resumed}")
+        if status.limits:
+            return Decision("reuse", f"{ended}, and the budget is no larger now")
+        return Decision("reuse", f"a run of this identity is {record.status}")
+
+    def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
+        """Say why the last run of the cell under another identity is not reused; "" if none is."""
+        try:
+            record = store.read(self.folder / str(self.earlier.get(cell_key(cell))))
+        except (store.Unreadable, OSError):
+            return ""
+        if record.algorithm != ALGORITHM:
+            cause = f"its identity was computed by algorithm {record.algorithm}, now {ALGORITHM}"
+        elif record.data_checksum != data:
+            cause = f"its data had the checksum {record.data_checksum}, now {data}"
+        else:
+            changed = changed_modules(record.code, code)
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            names = ", ".join(changed[:3]) + more
+            cause = f"the code has changed since: {names or 'another version'}"
+        return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
+
+
+def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
+    """Return a mapping of suite.json as the last plan left it; {} if there is none."""
+    value = (store.read_suite(folder) or {}).get(key)
+    return value if isinstance(value, dict) else {}
