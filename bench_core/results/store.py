@@ -131,6 +131,17 @@ def unlock(final: Path, descriptor: int) -> None:
     os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked(final: Path) -> Iterator[int | None]:
+    """Hold the lock of a run folder; inside, its descriptor, or None if it is taken already."""
+    descriptor = lock(final)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            unlock(final, descriptor)
+
+
 def clear_temporary(final: Path) -> Path:
     """An empty temporary folder for a run; the caller holds its lock."""
     folder = temporary(final)
