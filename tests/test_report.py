@@ -213,8 +213,8 @@ def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
 
 def specs(found: View) -> dict[str, list[Figure]]:
     made: dict[str, list[Figure]] = {}
-    for _, figure in figures.drawn(found, validate=True):
-        made.setdefault(figure.name, []).append(figure)
+    for item in figures.drawn(found, validate=True):
+        made.setdefault(item.chart.name, []).append(item.figure)
     return made
 
 
@@ -292,7 +292,7 @@ def test_sweeps_are_drawn_where_an_axis_varies(tmp_path: Path) -> None:
     assert {"lambda_sweep", "depth_sweep", "normalization"} <= made.keys()
     assert "penalty" not in made  # three values of λ are a sweep
     points = next(v for v in data_of(made["lambda_sweep"][0].panels[0]) if "x" in v[0])
-    assert [(p["method"], p["x"], p["y"]) for p in points] == [
+    assert [(p["method"], p["x"], p["value"]) for p in points] == [
         ("dfa", "0.01", 0.35), ("dfa", "0.0001", 0.33), ("dfa", "0", 0.31)
     ]  # fmt: skip
     depths = next(v for v in data_of(made["depth_sweep"][0].panels[0]) if "x" in v[0])
@@ -313,8 +313,8 @@ def test_sweeps_are_drawn_where_an_axis_varies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["svg", "pdf", "png"])
 def test_paper_output(miniature: View, form: str) -> None:
-    (figure,) = [figure for _, figure in figures.drawn(miniature, ["audit"])]
-    content = render(figure, form)  # type: ignore[arg-type]
+    (drawn,) = figures.drawn(miniature, ["audit"])
+    content = render(drawn.figure, form)  # type: ignore[arg-type]
     assert content.startswith({"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}[form])
     if form == "svg":
         text = content.decode()
@@ -326,8 +326,8 @@ def test_every_figure_can_be_put_on_paper(miniature: View, tmp_path: Path) -> No
     sweep_folder(tmp_path)
     (sweeps,), _ = gather([tmp_path])
     for found in (miniature, view(sweeps)):
-        for _, figure in figures.drawn(found):
-            text = json.dumps(paper(figure))
+        for drawn in figures.drawn(found):
+            text = json.dumps(paper(drawn.figure))
             assert "near_" not in text  # nothing is left of what a mouse does
             assert "NaN" not in text
 

@@ -8,20 +8,7 @@ import click
 
 from bench_core.commands.options import PATH, gathered, results_argument
 from bench_core.errors import UsageError
-
-FIGURES = [
-    "leaderboard",
-    "audit",
-    "temporal",
-    "alignment",
-    "sensitivity",
-    "utility",
-    "penalty",
-    "lambda_sweep",
-    "depth_sweep",
-    "normalization",
-]
-
+from bench_core.report.figures import NAMES
 
 FORMS = ("svg", "png", "pdf")
 
@@ -47,7 +34,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 
 
 @click.command()
-@click.argument("name", type=click.Choice(FIGURES))
+@click.argument("name", type=click.Choice(NAMES))
 @results_argument
 @click.option(
     "--format", "form", type=click.Choice(FORMS), help="Default: the ending of -o, or svg."
@@ -82,12 +69,14 @@ def figure(
         if suite not in (None, found.name):
             continue
         seen = view(found)
-        for number, made in drawn(seen, [name]):
+        for item in drawn(seen, [name]):
             count += 1
             path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
-            replace_file(path, render(made, form))  # type: ignore[arg-type]
-            where = seen.name if number is None else f"{seen.name}: {seen.headers[number]}"
-            click.echo(f"{path}  ({where})\n  {made.caption}")
+            replace_file(path, render(item.figure, form))  # type: ignore[arg-type]
+            where = (
+                seen.name if item.recipe is None else f"{seen.name}: {seen.headers[item.recipe]}"
+            )
+            click.echo(f"{path}  ({where})\n  {item.figure.caption}")
     if not count:
         raise UsageError(
             f"these results have nothing for the figure {name}: no finished run, or no suite with such an axis"

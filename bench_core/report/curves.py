@@ -46,12 +46,3 @@ def curve(rows: Sequence[Epoch]) -> list[Point]:
         h = _last(row, "scale_growth", "h")
         points.append(Point(row.epoch, h, None if g is None else g / N, finite(row.accuracy)))
     return points
-
-
-def thinned(points: list[Point], most: int) -> list[Point]:
-    """At most about `most` points, evenly, with the first and the last."""
-    if len(points) <= most:
-        return points
-    step = -(-len(points) // most)
-    kept = points[::step]
-    return kept if kept[-1] is points[-1] else [*kept, points[-1]]

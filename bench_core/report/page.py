@@ -29,6 +29,7 @@ from bench_core.analysis.claims import Outcome
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import claimed, escape, figures, notes
+from bench_core.report.figures import Chart
 from bench_core.report.figures.drawing import Figure
 from bench_core.report.layers import layers
 from bench_core.report.provenance import Provenance, provenance
@@ -110,9 +111,10 @@ def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure in the page: the ids of its panels, and their specs as they stand in script elements."""
+class Embedded:
+    """A figure in the page: the ids of its panels, and their specs as script elements hold them."""
 
+    chart: Chart
     figure: Figure
     ids: tuple[str, ...]
     specs: tuple[Markup, ...]
@@ -127,15 +129,16 @@ def script_json(data: Any) -> Markup:
     )
 
 
-def _figures(found: View, prefix: str) -> dict[int | None, list[Drawn]]:
-    made: dict[int | None, list[Drawn]] = {}
-    for count, (number, figure) in enumerate(figures.drawn(found)):
-        if number is not None and number >= MOST_RECIPES:
-            continue
-        ids = tuple(f"{prefix}-f{count}-{k}" for k in range(len(figure.panels)))
-        drawn = Drawn(figure, ids, tuple(script_json(item.spec) for item in figure.panels))
-        made.setdefault(number, []).append(drawn)
-    return made
+def _figures(view: View, prefix: str) -> dict[int | str, list[Embedded]]:
+    """Draw the figures, and return them by recipe or by place on the page."""
+    placed: dict[int | str, list[Embedded]] = {}
+    for count, item in enumerate(figures.drawn(view, most_recipes=MOST_RECIPES)):
+        panels = item.figure.panels
+        ids = tuple(f"{prefix}-f{count}-{k}" for k in range(len(panels)))
+        specs = tuple(script_json(panel.spec) for panel in panels)
+        place = item.chart.place if item.recipe is None else item.recipe
+        placed.setdefault(place, []).append(Embedded(item.chart, item.figure, ids, specs))
+    return placed
 
 
 def _passports(found: View) -> list[dict[str, Any]]:
@@ -170,7 +173,7 @@ class Section:
     verdicts: tuple[Verdict, ...]
     hidden: int
     counts: dict[str, int]
-    figures: dict[int | None, list[Drawn]]
+    figures: dict[int | str, list[Embedded]]
     provenance: Provenance
     passports: list[dict[str, Any]]
     firings: dict[int, Table]

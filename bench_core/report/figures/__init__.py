@@ -1,80 +1,84 @@
-"""Name the figures of the report and draw them from a judged suite."""
+"""Register the charts of the report, and draw them from the judged runs of a suite.
+
+To add a chart, write its module in this package and add a line to `CHARTS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bench_core.report.figures.drawing import Figure
-from bench_core.report.view import View
+if TYPE_CHECKING:
+    from bench_core.report.figures.drawing import Figure
+    from bench_core.report.view import View
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the report.
+
+    function  its function, as `module:name` in this package, imported when the chart is drawn. It
+              returns a list of figures: one for each thing to draw, none if the runs lack the data
+    place     where the page shows it. "recipe": below the leaderboard of every recipe; its function
+              takes the view and the group. Otherwise its function takes the view alone: "suite": at
+              the top of the suite; "sensitivity" and "utility": in the section of that name
+    """
+
+    name: str
+    title: str
+    function: str
+    place: str = "recipe"
+
+
+CHARTS = (
+    Chart("leaderboard", "Accuracy with intervals", "ranking:ranking"),
+    Chart("audit", "Audit: four diagnostics", "audit:audit"),
+    Chart("temporal", "Over the epochs", "temporal:temporal"),
+    Chart("alignment", "Alignment by layer", "alignment:alignment"),
+    Chart("sensitivity", "Sensitivity to the thresholds", "sensitivity:sensitivity", "sensitivity"),
+    Chart("utility", "Decision utility", "utility:utility", "utility"),
+    Chart("penalty", "Penalty rescue", "sweeps:penalty"),
+    Chart("lambda_sweep", "Penalty sweep", "sweeps:lambda_sweep"),
+    Chart("depth_sweep", "Depth sweep", "sweeps:depth_sweep", "suite"),
+    Chart("normalization", "Normalisation of the credit", "sweeps:normalization"),
+)
+NAMES = tuple(chart.name for chart in CHARTS)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, its chart, and the number of its recipe (None: the figure shows the whole suite)."""
+
+    chart: Chart
+    recipe: int | None
+    figure: Figure
 
 
 def drawn(
-    found: View, names: Iterable[str] | None = None, *, validate: bool = False
-) -> list[tuple[int | None, Figure]]:
-    """The figures (default: all) that the runs of a suite give, each with the number of its recipe (None: of all).
+    view: View,
+    names: Collection[str] = NAMES,
+    most_recipes: int | None = None,
+    validate: bool = False,
+) -> list[Drawn]:
+    """Draw charts from the runs of a suite.
 
-    validate  have Altair check each part against the schema of Vega-Lite: the tests do; it takes half of the time
+    most_recipes  draw only the first recipes; None: all
+    validate      let Altair check every panel against the schema of Vega-Lite, which doubles the
+                  time
     """
+    from pkgutil import resolve_name
+
     from altair.utils import schemapi
 
+    made = []
+    recipes = list(enumerate(view.groups))[:most_recipes]
     with schemapi.debug_mode(validate):
-        return [(k, figure) for name in (names or FIGURES) for k, figure in FIGURES[name](found)]
-
-
-def _audit(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.audit import audit
-
-    return audit(found)
-
-
-def _temporal(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.temporal import temporal
-
-    return temporal(found)
-
-
-def _alignment(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.alignment import alignment_map
-
-    return alignment_map(found)
-
-
-def _leaderboard(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.ranking import ranking
-
-    return ranking(found)
-
-
-def _sensitivity(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.bands import sensitivity
-
-    return sensitivity(found)
-
-
-def _utility(found: View) -> list[tuple[int | None, Figure]]:
-    from bench_core.report.figures.bands import utility
-
-    return utility(found)
-
-
-def _sweep(name: str) -> Callable[[View], list[tuple[int | None, Figure]]]:
-    def make(found: View) -> list[tuple[int | None, Figure]]:
-        from bench_core.report.figures import sweeps
-
-        return sweeps.SWEEPS[name](found)
-
-    return make
-
-
-FIGURES: dict[str, Callable[[View], list[tuple[int | None, Figure]]]] = {
-    "leaderboard": _leaderboard,
-    "audit": _audit,
-    "temporal": _temporal,
-    "alignment": _alignment,
-    "sensitivity": _sensitivity,
-    "utility": _utility,
-    "penalty": _sweep("penalty"),
-    "lambda_sweep": _sweep("lambda_sweep"),
-    "depth_sweep": _sweep("depth_sweep"),
-    "normalization": _sweep("normalization"),
-}
+        for chart in CHARTS:
+            if chart.name in names:
+                draw = resolve_name(f"{__name__}.{chart.function}")
+                if chart.place == "recipe":
+                    made += [Drawn(chart, k, f) for k, group in recipes for f in draw(view, group)]
+                else:
+                    made += [Drawn(chart, None, figure) for figure in draw(view)]
+    return made

@@ -1,20 +1,22 @@
-"""The audit figure: what each of a, b, c and d measured on every run, with the threshold it is judged by."""
+"""Draw the audit: what each diagnostic measured on every run, with the threshold it is judged by."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from bench_core.analysis.leaderboard import Group
+from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.figures.drawing import (
+    SMALLEST,
     STATE_KEYS,
     Figure,
     Panel,
+    by_key,
     chart,
-    coloured,
-    log_axis,
+    limit_line,
+    measured,
     panel,
     picked,
-    shaped,
 )
 from bench_core.report.rows import compact, signed
 from bench_core.report.view import (
@@ -36,127 +38,88 @@ PANELS = {
     "d": ("d · accuracy over the floor (percentage points)", "margin"),
 }
 LOG = ("a", "b")
-SMALLEST = 1e-30  # where a zero is drawn on a logarithmic axis
-MOST = 600  # runs drawn per recipe: beyond that dots hide each other, and the page grows
+MOST = 600  # runs drawn per recipe: more dots hide each other and make the page large
 
 
-def audit(found: View) -> list[tuple[int | None, Figure]]:
-    """One figure per recipe with a judged run."""
-    made: list[tuple[int | None, Figure]] = []
-    for number, group in enumerate(found.groups):
-        if (figure := _figure(found, group)) is not None:
-            made.append((number, figure))
-    return made
+def audit(view: View, group: Group) -> list[Figure]:
+    """Draw a recipe with a judged run."""
+    rows = [row for row in competing(group) if row.finished]
+    limits = thresholds(group, view.settings)
+    panels, remarks = [], []
+    for letter in PANELS:
+        points, remark = _points(rows, letter)
+        if points:
+            panels.append(_panel(rows, points, letter, limits.get(letter, ())))
+        remarks += remark
+    if not panels:
+        return []
+    kinds = [run.judgement.kind for row in rows for run in row.finished]
+    caption = (
+        "What a (growth), b (reference gradient), c (batch stability) and d (depth utility) "
+        "measured after the last epoch. A triangle beyond the dashed line has fired; a diamond is "
+        f"not judged (not diagnostic or not measured). n = {plural(len(kinds), 'finished run')} of "
+        f"{plural(len(rows), 'method')}, one dot each; {kinds.count('trustworthy')} trustworthy, "
+        f"{kinds.count('walked back')} walked back. Floors are not judged and not drawn."
+    )
+    return [Figure(" ".join([caption, *remarks]), tuple(panels), STATE_KEYS)]
 
 
-def _points(group: Group, letter: str) -> tuple[list[dict[str, Any]], int, int]:
-    """Dots of one panel; how many runs have a value that cannot be drawn; how many are left out as too many."""
-    points: list[dict[str, Any]] = []
-    undrawn = left_out = 0
-    for row in competing(group):
-        for run in row.finished:
-            if len(points) >= MOST:
-                left_out += 1
-                continue
-            measured = value(run, letter)
-            shown = finite(measured)
-            if shown is None:
-                undrawn += measured is not None
-                continue
-            drawn = max(shown, SMALLEST) if letter in LOG else shown
-            points.append(
-                {
-                    "method": name_of(row),
-                    "seed": run.record.cell.seed,
-                    "state": state(run, letter),
-                    "value": rounded(drawn),
-                    "read": f"{signed(shown, 2)} pp" if letter == "d" else compact(shown),
-                    "verdict": run.judgement.text,
-                }
-            )
-    return points, undrawn, left_out
+def _points(rows: Sequence[Row], letter: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the dots of a panel, and remarks on the values that are not drawn as they are."""
+    runs = [(row, run, value(run, letter)) for row in rows for run in row.finished]
+    numbers = [
+        (row, run, number) for row, run, found in runs if (number := finite(found)) is not None
+    ]
+    points = [
+        {
+            "method": name_of(row),
+            "seed": run.record.cell.seed,
+            "state": state(run, letter),
+            "value": rounded(max(number, SMALLEST) if letter in LOG else number),
+            "read": f"{signed(number, 2)} pp" if letter == "d" else compact(number),
+            "verdict": run.judgement.text,
+        }
+        for row, run, number in numbers[:MOST]
+    ]
+    if not points:
+        return [], [f"{letter} has no value that can be drawn."]
+    remarks = []
+    if infinite := sum(found is not None and finite(found) is None for _, _, found in runs):
+        remarks.append(
+            f"{letter}: {plural(infinite, 'value')} not finite and not drawn; such a value fires."
+        )
+    if left_out := len(numbers) - len(points):
+        remarks.append(f"{letter}: {plural(left_out, 'further run')} not drawn.")
+    if any(point["value"] == SMALLEST for point in points):
+        remarks.append(f"{letter}: zero is drawn at {SMALLEST:g}.")
+    return points, remarks
 
 
 def _panel(
-    points: list[dict[str, Any]], names: list[str], letter: str, limits: list[float]
+    rows: Sequence[Row], points: list[dict[str, Any]], letter: str, limits: Sequence[float]
 ) -> Panel:
     import altair as alt
 
     title, word = PANELS[letter]
-    scale = (
-        alt.Scale(type="log", nice=False, padding=12)
-        if letter in LOG
-        else alt.Scale(zero=False, padding=12)
-    )
-    axis = (
-        log_axis([*(point["value"] for point in points), *limits], title=None)
-        if letter in LOG
-        else alt.Axis(title=None, tickCount=6, format="~g")
-    )
+    names = [name_of(row) for row in rows]
+    log = letter in LOG
+    limits = [limit for limit in limits if limit > 0 or not log]
     dots = (
         chart(points)
         .mark_point(filled=True, size=80, opacity=0.85)
         .encode(
-            x=alt.X("value:Q", scale=scale, axis=axis),
+            measured(alt.X, "value", [*(point["value"] for point in points), *limits], log),
             y=alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names)),
             opacity=picked("state"),
-            color=coloured(STATE_KEYS, "state"),
-            shape=shaped(STATE_KEYS, "state"),
             tooltip=[
-                alt.Tooltip("method:N"),
+                "method:N",
                 alt.Tooltip("seed:Q", format="d"),
                 alt.Tooltip("read:N", title=word),
                 alt.Tooltip("state:N", title=f"diagnostic {letter}"),
-                alt.Tooltip("verdict:N"),
+                "verdict:N",
             ],
+            **by_key(STATE_KEYS, "state", "color", "shape"),
         )
     )
-    layers = [dots]
-    for limit in limits:
-        lined = chart([{"limit": limit, "text": f"limit {compact(limit)}"}])
-        layers.append(
-            lined.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(
-                x=alt.X("limit:Q", scale=scale)
-            )
-        )
-        layers.append(
-            lined.mark_text(align="left", dx=4, y=-5, fontSize=10).encode(
-                x=alt.X("limit:Q", scale=scale), text=alt.Text("text:N")
-            )
-        )
-    return panel(title, alt.layer(*layers), 26 * len(names))
-
-
-def _figure(found: View, group: Group) -> Figure | None:
-    rows = [row for row in competing(group) if row.finished]
-    names = [name_of(row) for row in rows]
-    runs = sum(len(row.finished) for row in rows)
-    panels, remarks = [], []
-    in_force = thresholds(group, found.settings)
-    for letter in PANELS:
-        points, undrawn, left_out = _points(group, letter)
-        if not points:
-            remarks.append(f"{letter} has no value that can be drawn.")
-            continue
-        limits = [limit for limit in in_force.get(letter, ()) if letter not in LOG or limit > 0]
-        panels.append(_panel(points, names, letter, limits))
-        if undrawn:
-            remarks.append(
-                f"{letter}: {plural(undrawn, 'value')} not finite and not drawn; such a value fires."
-            )
-        if left_out:
-            remarks.append(f"{letter}: {plural(left_out, 'further run')} not drawn.")
-        if any(point["value"] == SMALLEST for point in points):
-            remarks.append(f"{letter}: zero is drawn at 1e-30.")
-    if not panels:
-        return None
-    healthy = sum(run.judgement.kind == "trustworthy" for row in rows for run in row.finished)
-    back = sum(run.judgement.kind == "walked back" for row in rows for run in row.finished)
-    caption = (
-        "What a (growth), b (reference gradient), c (batch stability) and d (depth utility) measured after the last "
-        "epoch. A triangle beyond the dashed line has fired; a diamond is not judged (not diagnostic or not measured). "
-        f"n = {plural(runs, 'finished run')} of {plural(len(rows), 'method')}, one dot each; "
-        f"{healthy} trustworthy, {back} walked back. Floors are not judged and not drawn. "
-        + " ".join(remarks)
-    )
-    return Figure("audit", "Audit: four diagnostics", caption.strip(), tuple(panels), STATE_KEYS)
+    lines = [part for limit in limits for part in limit_line(limit, f"limit {compact(limit)}")]
+    return panel(title, [dots, *lines], 26 * len(names))

@@ -1,50 +1,35 @@
-"""The figures: Vega-Lite specs made with Altair, once for the page (panels as wide as they may be) and for paper.
+"""Build figures from Vega-Lite specs that Altair makes.
 
-A figure is a title, a caption that says what to see and n, and panels that are specs of their own. Colours are those of
-Okabe and Ito, which colour-blind readers tell apart; what colour says, shape or dash says too. Names of methods are
-data in a spec, never field names or expressions.
+A figure is a caption, a legend and panels, each a spec of its own without a width: the page makes
+panels as wide as it is, `paper` gives them a fixed width. Colours are those of Okabe and Ito, which
+colour-blind readers can tell apart, and a shape or a dash always repeats what a colour says. Names
+of methods are data in a spec, never field names or expressions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench_core.report.view import STATES
+from bench_core.analysis.stats import Estimate
+from bench_core.report.view import STATES, plural, rounded
 
 Spec = dict[str, Any]
 
-HEALTHY, FIRED, SILENT = "#0072B2", "#D55E00", "#8A8A8A"
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#8A8A8A")
-DASHES: tuple[tuple[int, ...], ...] = (
-    (1, 0),
-    (6, 3),
-    (2, 2),
-    (8, 3, 2, 3),
-    (10, 4),
-    (4, 2, 1, 2),
-    (3, 3),
-    (12, 2),
-)
-SHAPES = (
-    "circle",
-    "triangle-up",
-    "square",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-right",
-    "triangle-left",
-)
-STATE_COLOURS = (HEALTHY, FIRED, SILENT)
-STATE_SHAPES = ("circle", "triangle-up", "diamond")
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+YELLOW, SKY, OLIVE, GREY = "#E69F00", "#56B4E9", "#7F6A00", "#8A8A8A"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, OLIVE, GREY)
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 2, 1, 2), (3, 3), (12, 2))
+POINTS = ("circle", "triangle-up", "square", "diamond", "cross")
+SHAPES = (*POINTS, "triangle-down", "triangle-right", "triangle-left")
+SMALLEST = 1e-30  # where a logarithmic axis shows zero
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart: a Vega-Lite spec without a width and without a legend, and what it shows."""
+    """A chart of a figure: its title, and its Vega-Lite spec without a width and without a legend."""
 
     title: str
     spec: Spec
@@ -52,7 +37,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: how what bears this name is drawn."""
+    """An entry of a legend: a name, and how its marks are drawn."""
 
     name: str
     colour: str
@@ -62,81 +47,120 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of one recipe or one suite. Every panel fades what the signal `pick`, a list of legend names, leaves out."""
+    """A figure of one recipe or one suite.
 
-    name: str
-    title: str
+    Every panel has the signal `pick`, a list of legend names, and fades the marks of all other names.
+    """
+
     caption: str
     panels: tuple[Panel, ...]
     legend: tuple[Key, ...] = ()
     columns: int = 2
 
 
+STATE_KEYS = tuple(
+    Key(*item)
+    for item in zip(STATES, (BLUE, ORANGE, GREY), ("circle", "triangle-up", "diamond"), strict=True)
+)
+
+
+def series(names: Sequence[str]) -> tuple[Key, ...]:
+    """Return the keys of a chart's lines, in the given order."""
+    return tuple(
+        Key(name, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[i % len(DASHES)])
+        for i, name in enumerate(names)
+    )
+
+
+# ----------------------------------------------------------------------------------------- panels
+
+
 def chart(values: Sequence[dict[str, Any]]) -> Any:
-    """A chart of inline data."""
+    """Return an Altair chart of inline data."""
     import altair as alt
 
     return alt.Chart(alt.Data(values=list(values)))  # type: ignore[no-untyped-call]
 
 
-def panel(title: str, drawing: Any, height: int) -> Panel:
-    """An Altair chart as a panel, without Altair's configuration."""
+def panel(title: str, layers: Sequence[Any], height: int) -> Panel:
+    """Lay Altair charts over each other in a panel, without Altair's configuration."""
     import altair as alt
     from altair.utils import schemapi
 
-    drawing = drawing.properties(height=max(height, 60), description=title).add_params(
-        alt.param(name="pick", value=[])
+    layered = alt.layer(*layers).properties(height=max(height, 60), description=title)
+    spec: Spec = layered.add_params(alt.param(name="pick", value=[])).to_dict(
+        validate=schemapi.DEBUG_MODE
     )
-    spec: Spec = drawing.to_dict(validate=schemapi.DEBUG_MODE)
     return Panel(
         title, {key: item for key, item in spec.items() if key not in ("$schema", "config")}
     )
 
 
-def picked(field: str, otherwise: float = 0.85) -> Any:
-    """The opacity of what the legend's choice keeps, and of the rest."""
+def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
+    """Draw a dashed line at a threshold, with a text beside it."""
+    import altair as alt
+
+    line = chart([{"limit": limit, "text": text}])
+    at = alt.Y("limit:Q") if horizontal else alt.X("limit:Q")
+    place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"dy": -5}
+    return [
+        line.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(at),
+        line.mark_text(align="left", dx=4, fontSize=10, **place).encode(at, text="text:N"),
+    ]
+
+
+# --------------------------------------------------------------------------------------- encodings
+
+CHANNELS = {"color": "colour", "fill": "colour", "shape": "shape", "strokeDash": "dash"}
+
+
+def by_key(keys: Sequence[Key], field: str, *channels: str) -> dict[str, Any]:
+    """Return encodings of a field by the colours, shapes or dashes of its values in the legend."""
+    import altair as alt
+
+    names = [key.name for key in keys]
+    return {
+        channel: getattr(alt, channel[0].upper() + channel[1:])(f"{field}:N", legend=None).scale(
+            domain=names, range=[getattr(key, CHANNELS[channel]) for key in keys]
+        )
+        for channel in channels
+    }
+
+
+def picked(field: str, opacity: float = 0.85) -> Any:
+    """Return the opacity of the marks that the legend's choice keeps, and of all others."""
     import altair as alt
 
     return alt.condition(
         f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0",
-        alt.value(otherwise),
+        alt.value(opacity),
         alt.value(0.08),
     )
 
 
-def coloured(keys: Sequence[Key], field: str) -> Any:
+def measured(channel: Any, field: str, values: Collection[float], log: bool = False) -> Any:
+    """Encode a measured field (channel: alt.X or alt.Y): logarithmic, or linear without zero."""
     import altair as alt
 
-    return alt.Color(f"{field}:N", legend=None).scale(
-        domain=[k.name for k in keys], range=[k.colour for k in keys]
-    )
+    scale: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False}
+    axis = log_axis(values) if log else alt.Axis(title=None, tickCount=6, format="~g")
+    return channel(f"{field}:Q", scale=alt.Scale(padding=10, **scale), axis=axis)
 
 
-def shaped(keys: Sequence[Key], field: str) -> Any:
+def log_axis(values: Collection[float]) -> Any:
+    """Return a logarithmic axis with few ticks.
+
+    They are powers of ten; 1, 2 and 5 times these, or round numbers, if the values span little.
+    """
     import altair as alt
 
-    return alt.Shape(f"{field}:N", legend=None).scale(
-        domain=[k.name for k in keys], range=[k.shape for k in keys]
-    )
-
-
-def dashed(keys: Sequence[Key], field: str) -> Any:
-    import altair as alt
-
-    return alt.StrokeDash(f"{field}:N", legend=None).scale(
-        domain=[key.name for key in keys], range=[list(key.dash) for key in keys]
-    )
-
-
-def log_axis(values: Iterable[float | None], **more: Any) -> Any:
-    """A logarithmic axis with few ticks: powers of ten; 1, 2 and 5 of each, or round numbers, where the values span little."""
-    import altair as alt
-
-    found = [value for value in values if value is not None and value > 0] or [1.0]
-    ticks = _log_ticks(min(found), max(found))
+    positive = [value for value in values if value > 0] or [1.0]
     plain = "datum.value >= 0.01 && datum.value < 10000"
-    expression = f"{plain} ? format(datum.value, '~g') : format(datum.value, '~e')"
-    return alt.Axis(labelExpr=expression, values=ticks, **more)
+    return alt.Axis(
+        title=None,
+        labelExpr=f"{plain} ? format(datum.value, '~g') : format(datum.value, '~e')",
+        values=_log_ticks(min(positive), max(positive)),
+    )
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -153,12 +177,22 @@ def _log_ticks(low: float, high: float) -> list[float]:
     ]
 
 
-STATE_KEYS = tuple(Key(*item) for item in zip(STATES, STATE_COLOURS, STATE_SHAPES, strict=True))
+# ----------------------------------------------------------------------------------------- in words
 
 
-def series(names: Sequence[str]) -> tuple[Key, ...]:
-    """How the lines of a chart are drawn, in the given order."""
-    return tuple(
-        Key(name, PALETTE[i % len(PALETTE)], SHAPES[i % len(SHAPES)], DASHES[i % len(DASHES)])
-        for i, name in enumerate(names)
-    )
+def interval(estimate: Estimate, read: Callable[[float], str]) -> dict[str, Any]:
+    """Return the data of a mean with its 95 % interval: value, low, high, and `read` in words."""
+    half = estimate.half_width
+    words = " (n=1)" if half is None else f" ± {read(half).lstrip('+')}"
+    return {
+        "value": rounded(estimate.mean),
+        "low": rounded(estimate.mean - (half or 0.0)),
+        "high": rounded(estimate.mean + (half or 0.0)),
+        "read": read(estimate.mean) + words,
+    }
+
+
+def counted(counts: Collection[int], noun: str) -> str:
+    """Return `3 seeds`, or `2 to 3 seeds` if the counts differ."""
+    low, high = min(counts), max(counts)
+    return plural(low, noun) if low == high else f"{low} to {high} {noun}s"

@@ -1,25 +1,17 @@
-"""The same figures for paper: the panels of a figure side by side with one legend, as SVG, PNG or PDF (vl-convert)."""
+"""Render figures for a paper as SVG, PNG or PDF: the panels side by side with one legend (vl-convert)."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from bench_core.report.figures.drawing import Figure, Spec
+from bench_core.report.figures.drawing import CHANNELS, Figure, Spec
 
 Format = Literal["svg", "png", "pdf"]
-FORMATS: tuple[Format, ...] = ("svg", "png", "pdf")
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-WIDTHS = {
-    1: 460,
-    2: 250,
-    3: 190,
-}  # of a panel, in pixels, by panels per row: a page of text is about 560 wide
-CHANNELS = ("color", "shape", "strokeDash", "fill")
-STROKE = {
-    "symbolType": "stroke",
-    "symbolStrokeWidth": 2,
-    "symbolSize": 300,
-}  # in a legend of lines without marks
+# width of a panel in pixels by panels per row; a page of text is about 560 wide
+WIDTHS = {1: 460, 2: 250, 3: 190}
+# marks in a legend of lines that have no points
+STROKE = {"symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "Helvetica, Arial, sans-serif",
@@ -44,18 +36,17 @@ CONFIG: dict[str, Any] = {
 
 
 def paper(figure: Figure) -> Spec:
-    """One Vega-Lite spec of all panels: fixed widths, titles, a shared legend at the bottom, nothing interactive."""
+    """Return one Vega-Lite spec of all panels, with fixed widths, titles and a shared legend."""
     columns = min(figure.columns, len(figure.panels))
+    names = {key.name for key in figure.legend}
     datasets: dict[str, Any] = {}
     panels = []
     for item in figure.panels:
-        spec = dict(item.spec)
-        datasets |= spec.pop("datasets", {})
-        spec |= {
-            "width": WIDTHS.get(columns, 190),
-            "title": item.title.replace("‖", "||"),
-        }  # few fonts have the sign
-        panels.append(_still(spec, {key.name for key in figure.legend}))
+        datasets |= item.spec.get("datasets", {})
+        title = item.title.replace("‖", "||")  # few fonts have the sign
+        fixed = {"width": WIDTHS.get(columns, 190), "title": title}
+        spec = {key: part for key, part in item.spec.items() if key != "datasets"}
+        panels.append(_still(spec | fixed, names))
     shared = dict.fromkeys(CHANNELS, "shared")
     return {
         "$schema": SCHEMA,
@@ -69,31 +60,26 @@ def paper(figure: Figure) -> Spec:
 
 
 def _still(node: Any, names: set[str]) -> Any:
-    """The spec without its parameters, and with the legends that the page draws itself."""
+    """Return a spec without its parameters, and with the legends that the page draws itself."""
     if isinstance(node, list):
         return [_still(item, names) for item in node]
     if not isinstance(node, dict):
         return node
-    made = {key: _still(item, names) for key, item in node.items() if key != "params"}
-    condition = made.get("condition")
-    if isinstance(condition, dict) and "param" in condition:  # what shows on hover only
-        return {"value": made["value"]}
+    still = {key: _still(item, names) for key, item in node.items() if key != "params"}
+    condition = still.get("condition")
+    if isinstance(condition, dict) and "param" in condition:  # shown under the mouse only
+        return {"value": still["value"]}
     for channel in CHANNELS:
-        found = made.get(channel)
-        if (
-            isinstance(found, dict)
-            and "legend" in found
-            and set(found.get("scale", {}).get("domain", ())) == names
-        ):
-            made[channel] = {
-                **found,
-                "legend": {"title": None} | ({} if "shape" in node else STROKE),
-            }
-    return made
+        encoding = still.get(channel)
+        if isinstance(encoding, dict) and "legend" in encoding:
+            if set(encoding.get("scale", {}).get("domain", ())) == names:
+                legend = {"title": None} | ({} if "shape" in node else STROKE)
+                still[channel] = encoding | {"legend": legend}
+    return still
 
 
 def render(figure: Figure, form: Format) -> bytes:
-    """The file of a figure. PNG at 200 dots per inch."""
+    """Return the file of a figure. PNG has 200 dots per inch."""
     import vl_convert
 
     spec = paper(figure)

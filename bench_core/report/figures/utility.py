@@ -1,0 +1,47 @@
+"""Draw the decision utility: how many runs each way of reporting would walk back."""
+
+from __future__ import annotations
+
+from bench_core.analysis import utility as strategies
+from bench_core.report.figures.drawing import ORANGE, Figure, chart, panel
+from bench_core.report.view import View, plural
+
+
+def utility(view: View) -> list[Figure]:
+    """Draw a suite with a finished run."""
+    import altair as alt
+
+    total = strategies.total(view.groups)
+    if not total.n:
+        return []
+    values = [
+        {"strategy": name, "words": strategies.WORDS[name], "back": back, "n": total.n}
+        for name, back in total.walked_back.items()
+    ]
+    base = chart(values).encode(
+        x=alt.X(
+            "back:Q",
+            title=f"runs walked back, of {total.n}",
+            scale=alt.Scale(domain=[0, total.n]),
+            axis=alt.Axis(tickMinStep=1, format="d"),
+        ),
+        y=alt.Y("strategy:N", sort=list(total.walked_back), title=None),
+        tooltip=[
+            "strategy:N",
+            alt.Tooltip("words:N", title="walks back"),
+            alt.Tooltip("back:Q", title="walked back"),
+            "n:Q",
+        ],
+    )
+    bars = base.mark_bar(color=ORANGE, opacity=0.85, height=14)
+    numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text="back:Q")
+    caption = (
+        "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 add "
+        "one of a, b, c and d; S_full adds all. "
+        f"n = {plural(total.n, 'finished run')} of methods and the ceiling. The runs that S_full "
+        "walks back and S1 keeps are those that accuracy and cosine miss."
+    )
+    if total.without_gamma:
+        caption += f" {plural(total.without_gamma, 'run')} without Γ."
+    title = "runs walked back by each way of reporting"
+    return [Figure(caption, (panel(title, [bars, numbers], 24 * len(values)),), columns=1)]
