@@ -200,7 +200,7 @@ def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPat
     assert rows["x-fine"].rstrip().endswith("ok")
     assert rows["x-ends"].rstrip().endswith("trouble")
     assert rows["bench-core"]
-    assert "trouble: x-ends 1.0 (ends): ended the process that imported it (exit code 5)" in output
+    assert "trouble: x-ends 1.0 (ends): its import ended the process (exit code 5)" in output
     assert "trouble: x-late 1.0 (late): method late: ValueError: too late" in output
 
 
@@ -246,7 +246,7 @@ def test_strict_plugins_stop_before_anything_is_written(
         _, _, error = invoke(command, "suite.yaml", "--strict-plugins")
         assert isinstance(error, UsageError)
         assert str(error).startswith(
-            "--strict-plugins: plugin x-ends 1.0 (ends): ended the process"
+            "--strict-plugins: plugin x-ends 1.0 (ends): its import ended the process"
         )
     assert invoke("plugins", "--strict-plugins")[0] == 2
     assert invoke("plugins")[0] == 0

@@ -7,8 +7,7 @@ The job arrives as JSON on standard input. The last line of a duplicate of stand
 from __future__ import annotations
 
 import json
-import os
-import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from bench_core.errors import BenchError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment, measure
+from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import jsonable
@@ -76,7 +76,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
                 measured=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             remeasured.write(folder, kept)
-    return {"measurements": answer}
+    return answer
 
 
 def load_checkpoint(folder: Path, built: Any, device: str) -> None:
@@ -171,18 +171,10 @@ def drawn(audit: Any) -> bool:
     return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))
 
 
-def main() -> None:
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    job = json.load(sys.stdin)
-    try:
-        answer = measure_run(job)
-    except BenchError as error:
-        answer = {"problem": str(error)}
-    channel.write(json.dumps(jsonable(answer)) + "\n")
-    channel.flush()
-    os._exit(0)
+def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Send the measurements of the job by short name."""
+    say(jsonable(measure_run(job)))
 
 
 if __name__ == "__main__":
-    main()
+    child.serve(serve)

@@ -1,164 +1,150 @@
-"""What a suite's components turn out to be, found out in a process of its own before any training.
+"""Validate the components of a suite in a child process, before any training.
 
-Resolving a component imports its code, and with it torch, and runs what a stranger wrote. So `bench run` and `bench plan` ask a
-child process: it imports the targets, validates the parameters by the components' own models, makes sure that the data are
-there, checks that each method can train each network, and digests the code. Whatever breaks there, an import that raises,
-exits, crashes or never returns, is one line before any training, and the asking process stays free of torch.
-
-The request is JSON on the child's standard input. On a duplicate of its standard output it says, line by line, which component
-it turns to, so that a crash has a name, and last the answer; what plugins print goes to standard error.
+Validation imports the components' code, and with it torch, and runs plugin code. The child (`answer`) validates the
+parameters by the components' own models, prepares the data, checks that each method can train each network, and digests
+the code. A component that raises, exits, crashes or hangs is an error of one line, and the parent (`ask`) stays free of
+torch.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import BenchError, UsageError
-from bench_core.printable import last_line
-from bench_core.processes.groups import end_groups
+from bench_core.errors import BenchError, PluginError, UsageError
+from bench_core.printable import brief
+from bench_core.processes import child
 from bench_core.registry.registry import base_class, resolve
 from bench_core.training.params import resolved
 
 if TYPE_CHECKING:
-    from bench_core.registry.registry import Registry
+    from bench_core.registry.registry import Installed, Registry
 
 TIMEOUT = 300.0  # seconds; a data set may be downloaded in this time
 
+Files = Callable[[str, str], dict[str, str]]  # module, distribution → its modules and their digests
+
 
 def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
-    """Have a child process answer `request`. Raises UsageError where it cannot.
+    """Validate the components of `request` in a child process.
 
-    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices), "data_dir": …,
-              "devices": […]}
-    answer   {"components": [{"params", "defaults", "passport", "modules", "checksum"} or {"error"} or {"invalid", "schema"}, …],
-              "trios": [{"at": "arch" or "method", "why"} or null, …], "absent": {device: why}}
+    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices),
+              "data_dir": …, "devices": […]}
+    answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or {"error"} or
+              {"invalid", "schema"}, …], "trios": [{"at": "arch" or "method", "why"} or null, …],
+              "absent": {device: why}}
+    Raises UsageError if the child hangs or ends early; its text names the component.
     """
-    names = ", ".join(name for _, name, _ in request["components"])
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench_core.execution.validate"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    phase = "loading the plugins"
+    answer: dict[str, Any] = {}
     try:
-        out, err = child.communicate(json.dumps(request).encode(), timeout)
-    except subprocess.TimeoutExpired:
-        raise UsageError(
-            f"importing the components took over {timeout:.0f} s and was ended; asked for: {names}"
-        ) from None
-    finally:
-        end_groups([child])  # and whatever a plugin started there
-    lines = out.decode("utf-8", "replace").splitlines()
-    try:
-        answer: dict[str, Any] = json.loads(lines[-1])["answer"]
-    except (IndexError, ValueError, KeyError, TypeError):
-        at = next((line for line in reversed(lines) if "/" in line), "loading the plugins")
-        code = child.returncode
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        last = last_line(err)
-        raise UsageError(
-            f"{at}: import: ended the process that imported it ({how})"
-            + (f": {last}" if last else "")
-        ) from None
+        for line in child.answers(__name__, request, timeout):
+            if isinstance(line, str):
+                phase = line
+            else:
+                answer = line
+    except child.ChildError as error:
+        raise UsageError(f"{phase}: it {error}") from None
     return answer
 
 
+def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Send each phase of the validation as a text, then the answer."""
+    from bench_core.registry import plugins
+
+    registry = plugins.load_for(name for _, name, _ in request["components"])
+    say(answer(request, registry, say))
+
+
 def answer(
-    request: dict[str, Any], registry: Registry, say: Callable[[str], None] = lambda line: None
+    request: dict[str, Any], registry: Registry, say: Callable[[str], None] = lambda phase: None
 ) -> dict[str, Any]:
-    """The child's side: resolve every component, then check every method against every network."""
-    data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
+    """Validate every component in this process, then check every method against every network."""
     from bench_core.execution import devices, fingerprint
 
-    built = []
+    data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
     files_of = cache(lambda module, brought_by: fingerprint.code_files([module], brought_by))
+    components = []
     for kind, name, params in request["components"]:
-        say(f"{kind} {name}")
-        built.append(_component(registry, kind, name, params, data_dir, files_of))
+        say(f"{kind} {name}: import")
+        components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
-    trios = [_unsupported(*(built[index][1] for index in trio)) for trio in request["trios"]]
-    missing = {
+    trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]
+    absent = {
         device: why for device in request.get("devices", ()) if (why := devices.absent(device))
     }
-    return {"components": [public for public, _ in built], "trios": trios, "absent": missing}
+    return {"components": [public for public, _ in components], "trios": trios, "absent": absent}
 
 
 def _component(
-    registry: Registry,
-    kind: Any,
-    name: str,
-    params: dict[str, Any],
-    data_dir: Path | None,
-    files_of: Callable[[str, str], dict[str, str]],
+    registry: Registry, kind: Any, name: str, params: Any, data_dir: Path | None, files_of: Files
 ) -> tuple[dict[str, Any], Any]:
-    """(what to tell the parent, the target with its validated parameters or None)."""
+    """Return (its part of the answer, (class, validated parameters) or None)."""
     from pydantic import ValidationError
 
-    from bench_core.errors import PluginError
-    from bench_core.printable import brief
-    from bench_core.results.hashing import digest
-    from bench_core.training.method import Passport
-
-    item = None
+    distribution, version = name.partition("/")[0], "?"
     try:
         item = registry.find(kind, name)
+        distribution, version = item.distribution, item.version
         target = resolve(item, base_class(kind))
         if misfit := _misfit(target):
-            raise PluginError(
-                item.distribution, item.version, f"{kind} {name}", "preparation", misfit
-            )
+            raise PluginError(distribution, version, f"{kind} {name}", "preparation", misfit)
         try:
             validated = target.Params.model_validate(params)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False)
-            known = {"type", "loc", "msg", "input"}
             return {
-                "invalid": [
-                    {key: fault[key] for key in known}
-                    for fault in json.loads(json.dumps(faults, default=str))
-                ],
+                "invalid": _faults(error),
                 "schema": target.Params.model_json_schema(),
             }, None
-        told: dict[str, Any] = {
-            "name": item.full_name,
-            "params": resolved(validated),
-            "numerics": target.numerics,
-        }
-        if kind == "method":
-            passport = target(validated).passport
-            if not isinstance(passport, Passport):
-                raise TypeError(
-                    f"its passport is a {type(passport).__name__}: write passport = Passport(…)"
-                )
-            told["passport"] = passport.as_dict()
-            told["defaults"] = target.Params.model_construct().model_dump(
-                mode="json", warnings=False
-            )
-        if kind == "diagnostic":
-            told |= {"when": target.when, "direction": target.direction, "across": target.across}
-        if kind == "dataset":
-            told["checksum"] = target(validated).prepare(data_dir)
-        if kind != "diagnostic":
-            module = item.component.target.partition(":")[0]
-            told |= {"distribution": item.distribution, "version": item.version, "module": module}
-            told["files"] = files_of(module, item.distribution)
-            told["digest"] = digest(told["files"])
-        return told, (target, validated)
+        return _prepared(item, target, validated, data_dir, files_of), (target, validated)
     except BenchError as error:
         return {"error": str(error)}, None
     except (Exception, SystemExit) as error:
-        version = item.version if item is not None else "?"
-        fault = PluginError(
-            name.partition("/")[0], version, f"{kind} {name}", "preparation", brief(error)
-        )
+        fault = PluginError(distribution, version, f"{kind} {name}", "preparation", brief(error))
         return {"error": str(fault)}, None
+
+
+def _faults(error: Any) -> list[dict[str, Any]]:
+    """Return pydantic's faults as JSON values, four keys each."""
+    faults = json.loads(
+        json.dumps(error.errors(include_url=False, include_context=False), default=str)
+    )
+    return [{key: fault[key] for key in ("type", "loc", "msg", "input")} for fault in faults]
+
+
+def _prepared(
+    item: Installed, target: Any, validated: Any, data_dir: Path | None, files_of: Files
+) -> dict[str, Any]:
+    """Describe a valid component: parameters, numerics, code, and the fields of its kind."""
+    from bench_core.results.hashing import digest
+    from bench_core.training.method import Passport
+
+    fields: dict[str, Any] = {
+        "name": item.full_name,
+        "params": resolved(validated),
+        "numerics": target.numerics,
+    }
+    if item.kind == "diagnostic":
+        names = ("when", "direction", "across")
+        return fields | {name: getattr(target, name) for name in names}
+    if item.kind == "method":
+        passport = target(validated).passport
+        if not isinstance(passport, Passport):
+            raise TypeError(
+                f"its passport is a {type(passport).__name__}: write passport = Passport(…)"
+            )
+        fields["passport"] = passport.as_dict()
+        fields["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
+    if item.kind == "dataset":
+        fields["checksum"] = target(validated).prepare(data_dir)
+    module = item.component.target.partition(":")[0]
+    files = files_of(module, item.distribution)
+    source = {"distribution": item.distribution, "version": item.version, "module": module}
+    return fields | source | {"files": files, "digest": digest(files)}
 
 
 def _misfit(target: Any) -> str | None:
@@ -173,13 +159,18 @@ def _misfit(target: Any) -> str | None:
     base = LocalMethod if issubclass(target, LocalMethod) else Method
     if issubclass(target.Params, base.Params):
         return None
-    return f"its Params must derive from {base.__name__}.Params, which has freeze, penalty and the other options of every rule"
+    return (
+        f"its Params must derive from {base.__name__}.Params, which has freeze, penalty and the "
+        "other options of every rule"
+    )
 
 
 @contextmanager
 def _without_draws() -> Iterator[None]:
-    """A network on the meta device has no values to draw; drawing them all the same would load torch's compiler, which takes
-    longer than all the rest of a plan."""
+    """Skip `normal_` and `uniform_` while a network is built on the meta device, which has no values.
+
+    Drawing there loads torch's compiler, which takes longer than the rest of a plan.
+    """
     import torch
 
     for name in ("normal_", "uniform_"):
@@ -192,64 +183,45 @@ def _without_draws() -> Iterator[None]:
 
 
 def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
-    """Why this method cannot train this network on this data, and which part says so ("arch" or "method"), or None.
+    """Say why a method cannot train a network on this data, and which of them ("arch", "method") is the cause.
 
-    The network is built on the meta device.
+    The network is built on the meta device. None: it can, or a part of the trio is already known to be broken.
     """
     if method is None or arch is None or dataset is None:
-        return None  # said already, where it broke
+        return None
     import torch
 
-    from bench_core.printable import brief
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
 
     (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
+    reason: Any = None
     try:
         data = data_class(data_params)
         with torch.device("meta"), _without_draws():
             net = net_class(net_params, data.shape, data.classes)
             net.loss = SQUARED_ERROR if data.regression else CROSS_ENTROPY
         if len(net.blocks) == 0:
-            return {
-                "at": "arch",
-                "why": "it has no blocks: there is nothing for a learning rule to train",
-            }
-    except ValueError as error:  # how an architecture says that the inputs do not suit it
-        return {"at": "arch", "why": brief(error).partition(": ")[2]}
+            reason = "it has no blocks: there is nothing for a learning rule to train"
+    except ValueError as error:  # an architecture refuses inputs of this shape
+        reason = brief(error).partition(": ")[2]
     except (Exception, SystemExit) as error:
-        return {
-            "at": "arch",
-            "why": f"it cannot be built for inputs of shape {data_class.shape}: {brief(error)}",
-        }
+        reason = f"it cannot be built for inputs of shape {data_class.shape}: {brief(error)}"
+    if reason is not None:
+        return {"at": "arch", "why": reason}
     if data.regression and getattr(rule_params, "random_targets", False):
-        return {"at": "method", "why": "random_targets draws classes, and this data set has none"}
-    if (rule_params.train_last or 0) > net.depth:
-        why = f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that there are"
-        return {"at": "method", "why": why}
-    try:
-        reason = rule(rule_params).unsupported(net)
-    except (Exception, SystemExit) as error:
-        reason = f"it cannot say whether it supports this network: {brief(error)}"
-    if reason is not None and not isinstance(reason, str):
-        reason = f"unsupported() returned {brief(TypeError(reason)).partition(': ')[2]}, not the reason as a text, or None"
+        reason = "random_targets draws classes, and this data set has none"
+    elif (rule_params.train_last or 0) > net.depth:
+        reason = f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that there are"
+    else:
+        try:
+            reason = rule(rule_params).unsupported(net)
+        except (Exception, SystemExit) as error:
+            reason = f"it cannot say whether it supports this network: {brief(error)}"
+        if reason is not None and not isinstance(reason, str):
+            shown = brief(TypeError(reason)).partition(": ")[2]
+            reason = f"unsupported() returned {shown}, not the reason as a text, or None"
     return None if reason is None else {"at": "method", "why": reason}
 
 
-def main() -> None:
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print must not spoil the answer
-    from bench_core.registry import plugins
-
-    def say(line: str) -> None:
-        channel.write(line + "\n")
-        channel.flush()
-
-    request = json.load(sys.stdin)
-    used = [name for _, name, _ in request["components"]]
-    reply = answer(request, plugins.load_for(used), say)
-    say(json.dumps({"answer": reply}))
-    os._exit(0)  # a plugin's threads or exit handlers have no say
-
-
 if __name__ == "__main__":
-    main()
+    child.serve(serve)

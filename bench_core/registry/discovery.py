@@ -11,28 +11,21 @@ of observers), so that the asking process has run nothing of a stranger's; an ob
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench_core.errors import PluginError, UsageError
-from bench_core.printable import last_line
-from bench_core.processes.groups import end_groups
+from bench_core.processes import child
 from bench_core.registry.component import Component
 from bench_core.registry.entry_points import Door, Observer, Trouble
 from bench_core.registry.reading import ask
-from bench_core.registry.registry import Installed, Registry, resolve
+from bench_core.registry.registry import Installed, Registry, base_class, resolve
 
 SECONDS = "BENCH_PLUGIN_SECONDS"
-START = 60.0  # seconds for Python itself to start
-KEPT = 4096  # bytes of standard error, for the last line
 
 
 @dataclass
@@ -80,72 +73,17 @@ def examine(
 
 def _examine(doors: Sequence[Door], seconds: float, targets: bool) -> list[Heard]:
     """What one child says of the first of `doors`: all of them, or as far as it gets and why it ended there."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench_core.registry.discovery"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    errors = bytearray()
     heard: list[Heard] = []
-    how = f"did not finish its import within {seconds:g} s"
+    request = {"path": sys.path, "doors": [asdict(door) for door in doors], "targets": targets}
     try:
-        assert child.stdin is not None
-        request = {"path": sys.path, "doors": [asdict(door) for door in doors], "targets": targets}
-        try:
-            child.stdin.write(json.dumps(request).encode())
-            child.stdin.close()
-        except BrokenPipeError:
-            pass  # it ended at once: its exit code and last words are told below
-        for line in lines(child, seconds, errors):
-            told = json.loads(line)
-            if "door" in told:
-                heard.append(_heard(doors[len(heard)], told))
+        for answer in child.answers(__name__, request, seconds, each=True):
+            heard.append(_heard(doors[len(heard)], answer))
+    except child.ChildError as error:
         if len(heard) < len(doors):
-            child.wait()
-            code = child.returncode
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            how = f"ended the process that imported it ({how})"
-            how += f": {last}" if (last := last_line(bytes(errors))) else ""
-    except TimeoutError:
-        pass
-    finally:
-        end_groups([child])  # and whatever a plugin started there
-    if len(heard) < len(doors):
-        door = doors[len(heard)]
-        hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {door.distribution}"
-        heard.append(Heard(door, troubles=[door.trouble(f"{how}; {hint}")]))
+            door = doors[len(heard)]
+            hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {door.distribution}"
+            heard.append(Heard(door, troubles=[door.trouble(f"its import {error}; {hint}")]))
     return heard
-
-
-def lines(child: subprocess.Popen[bytes], seconds: float, errors: bytearray) -> Iterator[str]:
-    """The lines of the child's standard output until it ends; `errors` keeps the end of the other.
-
-    Raises TimeoutError where no line came for `seconds`.
-    """
-    assert child.stdout is not None
-    assert child.stderr is not None
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(child.stdout, selectors.EVENT_READ)
-        waiting.register(child.stderr, selectors.EVENT_READ)
-        deadline = time.monotonic() + START
-        rest = b""
-        while waiting.get_map():
-            ready = waiting.select(max(0.0, deadline - time.monotonic()))
-            if not ready or time.monotonic() > deadline:
-                raise TimeoutError
-            for key, _ in ready:
-                chunk = os.read(key.fd, 1 << 16)
-                if not chunk:
-                    waiting.unregister(key.fileobj)
-                    if key.fileobj is child.stdout:
-                        return
-                elif key.fileobj is child.stderr:
-                    errors += chunk
-                    del errors[:-KEPT]
-                else:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        deadline = time.monotonic() + seconds
-                        yield line.decode()
 
 
 def _heard(door: Door, told: dict[str, Any]) -> Heard:
@@ -162,17 +100,9 @@ def _heard(door: Door, told: dict[str, Any]) -> Heard:
     )
 
 
-def main() -> None:
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print must not spoil the answer
-    request = json.load(sys.stdin)
+def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Import the entry points of the request one by one; send what each brings."""
     sys.path[:] = request["path"]
-
-    def say(**more: Any) -> None:
-        channel.write(json.dumps(more) + "\n")
-        channel.flush()
-
-    say(ready=True)
     for given in request["doors"]:
         door, registry = Door(**given), Registry()
         started = time.perf_counter()
@@ -180,8 +110,6 @@ def main() -> None:
         ask(registry, door)
         seconds, torch = time.perf_counter() - started, not before and "torch" in sys.modules
         for item in registry.components if request["targets"] else ():
-            from bench_core.registry.registry import base_class
-
             try:
                 resolve(item, base_class(item.kind))
             except PluginError as error:
@@ -189,15 +117,17 @@ def main() -> None:
                     door.trouble(f"{item.kind} {item.component.name}: {error.reason}")
                 )
         say(
-            door=door.name,
-            components=[(item.kind, asdict(item.component)) for item in registry.components],
-            troubles=[asdict(trouble) for trouble in registry.troubles],
-            observers=[(observer.hook, observer.arguments) for observer in registry.observers],
-            seconds=round(seconds, 3),
-            torch=torch,
+            {
+                "components": [(item.kind, asdict(item.component)) for item in registry.components],
+                "troubles": [asdict(trouble) for trouble in registry.troubles],
+                "observers": [
+                    (observer.hook, observer.arguments) for observer in registry.observers
+                ],
+                "seconds": round(seconds, 3),
+                "torch": torch,
+            }
         )
-    os._exit(0)  # a plugin's threads or exit handlers have no say
 
 
 if __name__ == "__main__":
-    main()
+    child.serve(serve)

@@ -1,26 +1,18 @@
-"""`bench check`: the checks of a component carried out in a process of their own, so that a plugin that hangs or crashes there is
-a failed check.
+"""Carry out the checks of a component in a child process (`bench check`).
 
-The request is JSON on the child's standard input; on a duplicate of its standard output it says which check it turns to and what
-came of it. A check has `seconds` from its start. Where the child ends, the check that it was at failed; the rest goes on in
-another child.
+A plugin that hangs or ends the child fails the check that was running; another child carries out the remaining checks.
+Each check has its own time limit.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bench_core.errors import BenchError, UsageError
-from bench_core.printable import last_line
-from bench_core.processes.groups import end_groups
-from bench_core.registry.discovery import examine, lines
+from bench_core.errors import UsageError
+from bench_core.processes import child
+from bench_core.registry.discovery import examine
 from bench_core.registry.entry_points import Door
 from bench_core.registry.plugins import doors
 from bench_core.registry.registry import Installed, Registry
@@ -31,7 +23,7 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be checked: a component by its full name with its parameters, and which of its checks."""
+    """A component (full name and parameters) and the checks to carry out: a category, or only one."""
 
     kind: str
     name: str
@@ -73,53 +65,24 @@ def of_door(door: Door, troubles: list[str], torch: bool) -> Iterator[Outcome]:
 
 
 def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
-    """The outcomes of all checks, as they come. Raises UsageError where the component cannot be checked at all."""
-    done = 0
-    while True:
-        answers = _child(request, done, seconds)
-        for outcome in answers:
-            if outcome is None:
-                return
+    """Yield the outcomes of all checks. Raises UsageError if the component cannot be checked at all."""
+    done, ended = 0, False
+    while not ended:
+        check: dict[str, Any] | None = None
+        job = {**asdict(request), "skip": done}
+        try:
+            for answer in child.answers(__name__, job, seconds, each=True):
+                if "outcome" in answer:
+                    check, done = None, done + 1
+                    yield Outcome(**answer["outcome"])
+                else:
+                    check = answer
+            ended = True
+        except child.ChildError as error:
+            if check is None:
+                raise UsageError(f"{request.kind} {request.name}: import: it {error}") from None
             done += 1
-            yield outcome
-
-
-def _child(request: Request, skip: int, seconds: float) -> Iterator[Outcome | None]:
-    """What one child says: outcomes from the `skip`-th on, then None, or the failure that ended it."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench_core.testing.session"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    errors = bytearray()
-    at: dict[str, Any] | None = None
-    how = f"it did not end within {seconds:g} s"
-    try:
-        assert child.stdin is not None
-        child.stdin.write(json.dumps({**asdict(request), "skip": skip}).encode())
-        child.stdin.close()
-        for line in lines(child, seconds, errors):
-            told = json.loads(line)
-            if "error" in told:
-                raise UsageError(told["error"])
-            if "end" in told:
-                yield None
-                return
-            if "outcome" in told:
-                at = None
-                yield Outcome(**told["outcome"])
-            elif "at" in told:
-                at = told["at"]
-        child.wait()
-        code = child.returncode
-        how = f"it ended the process ({f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'})"
-        how += f": {last}" if (last := last_line(bytes(errors))) else ""
-    except TimeoutError:
-        pass
-    finally:
-        end_groups([child])
-    if at is None:
-        raise UsageError(f"{request.kind} {request.name}: import: {how}")
-    yield Outcome(at["check"], at["category"], "failed", at["law"], how)
+            yield Outcome(**check, status="failed", reason=f"it {error}")
 
 
 def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
@@ -143,36 +106,20 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
     )
 
 
-def main() -> None:
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print must not spoil the answer
-    request = json.load(sys.stdin)
-
-    def say(**more: Any) -> None:
-        channel.write(json.dumps(more) + "\n")
-        channel.flush()
-
-    say(ready=True)
+def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Carry out the checks from the `skip`-th on; send each check before it runs and its outcome after it."""
     from bench_core.registry.plugins import load_for
     from bench_core.testing.kit import checks, run
 
-    try:
-        bound = list(
-            checks(
-                f"{request['kind']}:{request['name']}", options=request["options"], category=request["category"],
-                only=request["only"], registry=load_for([request["name"]]),
-            )
-        )  # fmt: skip
-    except BenchError as error:
-        say(error=str(error))
-        os._exit(0)
-    first: dict[tuple[str, str], str] = {}
-    for each in bound[request["skip"] :]:
-        say(at={"check": each.name, "category": each.category, "law": each.check.law})
-        say(outcome=asdict(said_once(run(each), first)))
-    say(end=True)
-    os._exit(0)  # a plugin's threads or exit handlers have no say
+    bound = checks(
+        f"{request['kind']}:{request['name']}", options=request["options"], category=request["category"],
+        only=request["only"], registry=load_for([request["name"]]),
+    )  # fmt: skip
+    met: dict[tuple[str, str], str] = {}
+    for check in list(bound)[request["skip"] :]:
+        say({"check": check.name, "category": check.category, "law": check.check.law})
+        say({"outcome": asdict(said_once(run(check), met))})
 
 
 if __name__ == "__main__":
-    main()
+    child.serve(serve)

@@ -1,0 +1,146 @@
+"""Run a Python module as a child process: one JSON request in, JSON lines of answers out.
+
+The parent starts `python -P -m MODULE` in a session of its own, writes the request to standard input and reads answers
+with a deadline (`answers`). The child's side is `serve`. The channel is a duplicate of the child's standard output; its
+prints go to standard error, of which the parent keeps the end. The last line of a child is either "end" or "problem", a
+user's mistake. A child that hangs or ends without such a line is a `ChildError`. A child is always ended together with
+the processes that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from bench_core.errors import BenchError, UsageError
+from bench_core.printable import last_line
+from bench_core.processes.groups import end_groups
+
+START = 60.0  # seconds for the interpreter and the module's own imports
+KEPT = 4096  # bytes of standard error, for the last line
+
+
+class ChildError(Exception):
+    """A child that hung or ended too early. The text is a predicate: "ended the process (exit code 3): last line"."""
+
+
+def start(module: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a module as a child process in a session of its own; `options` are those of `subprocess.Popen`."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def send(process: subprocess.Popen[bytes], request: Any) -> None:
+    """Write the request to the child's standard input. A child that has ended already is no error here."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(json.dumps(request).encode())
+
+
+def answers(module: str, request: Any, seconds: float, *, each: bool = False) -> Iterator[Any]:
+    """Run a module on a request and yield its answers.
+
+    seconds  limit for the whole run; with `each`, for each answer, counted from the answer before it
+    Raises ChildError if the child hangs or ends before its last line, UsageError if it reports a problem.
+    """
+    errors = bytearray()
+    with start(module, stderr=subprocess.PIPE) as process:
+        try:
+            send(process, request)
+            for line in _lines(process, errors, seconds, each):
+                try:
+                    kind, content = json.loads(line)
+                except ValueError:
+                    continue  # written by a plugin that guessed the descriptor
+                if kind == "answer":
+                    yield content
+                elif kind == "problem":
+                    raise UsageError(content)
+                elif kind == "end":
+                    return
+            code = process.wait(seconds)
+            assert process.stderr is not None
+            os.set_blocking(process.stderr.fileno(), False)
+            last = last_line(bytes(errors + (process.stderr.read() or b"")))
+            how = f"ended the process ({how_it_ended(code)})"
+            raise ChildError(f"{how}: {last}" if last else how)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise ChildError(f"did not end within {seconds:g} s") from None
+        finally:
+            end_groups([process])
+
+
+def _lines(
+    process: subprocess.Popen[bytes], errors: bytearray, seconds: float, each: bool
+) -> Iterator[bytes]:
+    """Yield lines of standard output until it is closed; keep the end of standard error in `errors`.
+
+    Raises TimeoutError at the deadline. With `each`, every line moves the deadline.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    deadline = time.monotonic() + (START if each else seconds)
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while True:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready or time.monotonic() > deadline:
+                raise TimeoutError
+            for key, _ in ready:
+                chunk = os.read(key.fd, 1 << 16)
+                if key.fileobj is process.stderr:
+                    errors[:] = (errors + chunk)[-KEPT:]
+                    if not chunk:
+                        selector.unregister(process.stderr)
+                elif not chunk:
+                    return
+                else:
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+                        if each:
+                            deadline = time.monotonic() + seconds
+
+
+def how_it_ended(code: int) -> str:
+    """Describe a return code: "exit code 3" or "killed by SIGSEGV"."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def channel() -> Callable[[Any], None]:
+    """Return a function that writes a value as a line of JSON to the parent; send prints to standard error from now on."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(value: Any) -> None:
+        out.write(json.dumps(value) + "\n")
+        out.flush()
+
+    return say
+
+
+def serve(work: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
+    """Carry out the parent's request in this child process, then exit.
+
+    work  called with the request and a function that sends one answer; a BenchError from it becomes the parent's UsageError
+    """
+    say = channel()
+    say(("ready", None))
+    try:
+        work(json.load(sys.stdin), lambda answer: say(("answer", answer)))
+        say(("end", None))
+    except BenchError as error:
+        say(("problem", str(error)))
+    os._exit(0)  # a plugin's threads and exit handlers must not hold it up
