@@ -75,6 +75,7 @@ def _check_all(timeout: float | None) -> bool:
     """Print how the import of every plugin went and what is wrong with all of them together; True where something is."""
     from bench_core.registry import plugins as installed
     from bench_core.registry.discovery import examine, limit
+    from bench_core.registry.registry import Registry
 
     seconds = limit(60.0) if timeout is None else timeout
     registry = Registry()
