@@ -455,7 +455,7 @@ def test_fa_with_the_forward_kernels_is_bp_on_linear_convolutions():
     data = data_for("small_cnn")
     torch.manual_seed(0)
     made, net = ready(rule("fa"), LinearMaps(), data)
-    for twin, block in zip(made.feedback, net.blocks, strict=True):
+    for twin, block in zip(made.kept.values(), net.blocks, strict=True):
         assert not torch.equal(twin[0].weight, block[0].weight)
         twin.load_state_dict(block.state_dict())
     x, y = data.train_x[:16], data.train_y[:16]
@@ -471,7 +471,7 @@ def test_fa_leads_credit_down_by_convolutions_with_fixed_random_kernels(name):
     """Convolutional between maps: credit at one pixel reaches its neighbourhood only; it is linear; the kernels stay."""
     made, net, x, y = setting(name, "fa")
     states = net.states(x).detach(y)
-    B = made.feedback[0]
+    B = made.kept["B_0"]
     assert isinstance(B, nn.Module)
     credit = torch.zeros_like(states.h[1])
     credit[:, :, 0, 0] = 1.0
@@ -487,8 +487,8 @@ def test_fa_leads_credit_down_by_convolutions_with_fixed_random_kernels(name):
 
 def test_fa_is_dense_between_fully_connected_states():
     made, _, _, _ = setting("small_cnn", "fa")
-    assert [isinstance(B, torch.Tensor) for B in made.feedback] == [False, False, True]
-    assert made.feedback[2].shape == (256, 128)
+    assert [isinstance(B, torch.Tensor) for B in made.kept.values()] == [False, False, True]
+    assert made.kept["B_2"].shape == (256, 128)
 
 
 def test_feedback_kernels_keep_the_size_of_a_credit():

@@ -152,16 +152,14 @@ def test_fa_with_the_transposed_forward_weights_is_bp_on_a_linear_network(data, 
     torch.manual_seed(0)
     net = LinearNet(16, 3, 12, 5)
     method, _ = ready(rule("fa", normalize="none"), net, data)
-    method.feedback = [
-        block.weight.detach().clone() for block in net.blocks
-    ]  # (above, below): g_l = g_{l+1}·W_l
+    for layer, block in enumerate(net.blocks):
+        method.kept[f"B_{layer}"] = block.weight.detach().clone()  # (above, below)
     local = gradients(method, net, x, y)
     net.zero_grad()
     F.cross_entropy(net.states(x).logits, y).backward()
     for name, parameter in net.named_parameters():
-        scale = (
-            1.0 if name.startswith("readout") else 1 / len(x)
-        )  # fa's credit is that of the batch mean: it carries 1/N
+        # fa's credit is that of the batch mean: it carries 1/N
+        scale = 1.0 if name.startswith("readout") else 1 / len(x)
         torch.testing.assert_close(local[name], scale * parameter.grad, rtol=1e-4, atol=1e-8)
 
 
@@ -195,7 +193,7 @@ def test_dfa_does_not_depend_on_the_weights_above(data, batch):
 def test_dfa_feedback_has_variance_one_over_classes():
     data = toy_data(classes=10)
     method, _ = ready(rule("dfa"), resmlp(width=512, classes=10), data)
-    for B in method.feedback.values():
+    for B in method.kept.values():
         assert B.shape == (10, 512)
         assert float(B.square().mean()) == pytest.approx(0.1, rel=0.1)
 
@@ -204,9 +202,9 @@ def test_feedback_does_not_depend_on_the_initial_weights_nor_the_other_way(data)
     """Streams are separate: the seed alone decides the feedback, whatever the network's weights are."""
     one, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=7)
     other, _ = ready(rule("dfa"), resmlp(seed=2), data, seed=7)
-    assert all(torch.equal(one.feedback[layer], other.feedback[layer]) for layer in one.feedback)
+    assert all(torch.equal(one.kept[name], other.kept[name]) for name in one.kept)
     third, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=8)
-    assert not torch.equal(one.feedback[0], third.feedback[0])
+    assert not torch.equal(one.kept["B_0"], third.kept["B_0"])
 
 
 def doubled(net, data):

@@ -1,10 +1,10 @@
-"""The interface of a learning rule: what it is given, what it returns, and what it declares.
+"""The interface of a learning rule: its tools, its credits and its declarations.
 
-Loads no torch, so that a plugin's table and its rule may stand in one module.
+Importing it loads no torch, so that a plugin's table and its rule may stand in one module.
 
-Notation (docs/protocol.md): h_0 = embed(x), h_{l+1} = h_l + f_l(h_l) (or f_l(h_l) without residual),
-g_l = ∂CE/∂h_l, a_l a method's audited credit at h_l, c_l the credit that block l is trained with.
-Credits point where the loss *increases*.
+Notation (docs/protocol.md): h_0 = embed(x), h_{l+1} = h_l + f_l(h_l) (or f_l(h_l) without
+residual), g_l = ∂CE/∂h_l, a_l a method's audited credit at h_l, c_l the credit that block l is
+trained with. Credits point where the loss *increases*.
 """
 
 from __future__ import annotations
@@ -29,23 +29,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passport:
-    """What information a learning rule uses beyond the activity local to a block. All False is the most local rule.
+    """The information that a learning rule uses beyond the activity local to a block.
 
-    `bench check` probes every line and fails a rule that uses what it does not declare. That catches accident and laziness,
-    not malice: a rule that looks for the probe can deceive it.
+    All False is the most local rule. `bench check` probes every line and fails a rule that uses
+    information that it does not declare. The probes catch accidents, not malice: a rule can detect
+    a probe and deceive it.
+
+    exact_hidden_gradients  back-propagated gradients inside the blocks' stream
+    weight_transport        transposed forward weights of later blocks
+    labels_below_head       the label, and not only the output error, reaches the blocks' update
+    extra_forward_passes    more than one pass through the blocks per step
+    learned_feedback        auxiliary networks, trained feedback, or memory between steps
+    non_local_state         a block's update reads states of other blocks
+    exact_top_credit        the gradient through the head: ∂CE/∂h_L, or at a prediction of h_L
     """
 
-    exact_hidden_gradients: bool = False  # back-propagated gradients inside the blocks' stream
-    weight_transport: bool = False  # transposed forward weights of later blocks
-    labels_below_head: bool = (
-        False  # the label (not only the output error) reaches the blocks' update
-    )
-    extra_forward_passes: bool = False  # more than one pass through the blocks per step
-    learned_feedback: bool = False  # auxiliary networks, feedback that is trained, or what a rule remembers between steps
-    non_local_state: bool = False  # a block's update reads states of other blocks
-    exact_top_credit: bool = (
-        False  # the gradient through the head: ∂CE/∂h_L, or that at a prediction of h_L
-    )
+    exact_hidden_gradients: bool = False
+    weight_transport: bool = False
+    labels_below_head: bool = False
+    extra_forward_passes: bool = False
+    learned_feedback: bool = False
+    non_local_state: bool = False
+    exact_top_credit: bool = False
 
     def as_dict(self) -> dict[str, bool]:
         return asdict(self)
@@ -53,15 +58,19 @@ class Passport:
 
 @dataclass(frozen=True)
 class Laws:
-    """Mathematics that a rule promises. `bench check` holds it to what it declares here, and skips the rest.
+    """The mathematical laws that a rule declares. `bench check` tests the declared ones.
 
     linear_in_error  k times the loss is k times the credit: a(k·e) = k·a(e)
     exact_top        the last block is trained with ∂CE/∂h_L itself
-    exact_with       options with which the audited credit is the gradient, a_l = g_l to 1 %: {} where it always is
-    feedback         key in `state_dict` of the matrix B_l, (features of h_{l+1}, features of h_l), that takes the credit at
-                     h_{l+1} to h_l without residual, such as "B_{layer}": with B_l = W_l the rule is backpropagation there
-    kolen_pollack    W_l − B_l shrinks by 1 − learning rate · weight decay in every step; needs `feedback`
-    permutation      renaming the hidden units inside a block renames their updates; False where units are told apart
+    exact_with       options with which the audited credit is the gradient, a_l = g_l to 1 %: {}
+                     where it always is
+    feedback         key in `state_dict` of the matrix B_l, (features of h_{l+1}, features of
+                     h_l), that takes the credit at h_{l+1} to h_l without residual, such as
+                     "B_{layer}": with B_l = W_l the rule is backpropagation there
+    kolen_pollack    W_l − B_l shrinks by 1 − learning rate · weight decay in every step; needs
+                     `feedback`
+    permutation      renaming the hidden units inside a block renames their updates; False where
+                     units are told apart
     """
 
     linear_in_error: bool = False
@@ -74,7 +83,7 @@ class Laws:
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may know about its cell. Never the test labels."""
+    """The facts about its cell that a rule may use. The test labels are not among them."""
 
     classes: int
     epochs: int  # of the schedule, also where training stops earlier
@@ -90,20 +99,24 @@ class Task:
         return math.prod(self.shapes[layer])
 
     def width(self, layer: int) -> int:
-        """Number of features that one vector of feedback serves: of a token where states are tokens, else of the whole state."""
+        """Feedback width: the features of a token if states are tokens, else of the whole state."""
         return self.shapes[layer][-1] if self.tokens else self.features(layer)
 
 
 @dataclass
 class Credits:
-    """Credits of one batch, one tensor per state, each of its state's shape, pointing where the loss increases.
+    """The credits of one batch: one tensor per state, of the state's shape.
+
+    A credit points where the loss increases.
 
     audited     a_l at the states `net.sites` (0 … L-1 with residual blocks, 1 … L without)
-    blocks      c_l, what block l is trained with; default: the audited ones
-    embed       what the embedding is trained with; default: a_0
-    reduction   "sum": a credit belongs to one sample; "mean": it is a gradient of the batch-mean loss and carries 1/N
+    blocks      c_l, the credit that trains block l; default: the audited ones
+    embed       the credit that trains the embedding; default: a_0
+    reduction   "sum": a credit belongs to one sample; "mean": it is a gradient of the batch-mean
+                loss and carries 1/N
     in_use      False while the method trains with other credits than the audited ones (warm-up)
-    normalized  True: the blocks and the embedding are trained with these credits as they are, `normalize` is not applied to them
+    normalized  True: the blocks and the embedding are trained with these credits as they are,
+                `normalize` is not applied to them
     readouts    further read-outs of the same credit by name, audited beside it
     """
 
@@ -126,15 +139,20 @@ class Credits:
 
 @dataclass
 class Tools:
-    """What the core lends a method at `setup`.
+    """The optimisers, random streams and data passes that the core lends a rule at `setup`.
 
-    updater     clips each group (every block, the embedding, the readout) to `clip_norm` on its own, then one AdamW step
-    auxiliary   makes such an updater for auxiliary networks: constant learning rate 1e-3, no weight decay
-    updaters    all that were lent so far; a training that goes on later finds their optimisers as they were
+    updater     clips each group (every block, the embedding, the readout) to `clip_norm` on its
+                own, then one AdamW step
+    auxiliary   makes such an updater for auxiliary networks: constant learning rate 1e-3, no
+                weight decay
+    updaters    all that were lent so far; a training that goes on later finds their optimisers
+                as they were
     generator   the method's own stream for feedback matrices, seeded from the run's seed
-    aux_generator  the stream for auxiliary networks: their initial weights and the noise of their training
-    batches     a further pass over the training data for networks that are fitted outside the training steps; order,
-                augmentation and random targets are drawn from `aux_generator`
+    aux_generator  the stream for auxiliary networks: their initial weights and the noise of
+                   their training
+    batches     a further pass over the training data for networks that are fitted outside the
+                training steps; order, augmentation and random targets are drawn from
+                `aux_generator`
     """
 
     updater: Updater
@@ -148,10 +166,11 @@ class Tools:
 class Method(ABC):
     """A learning rule with full control of its training step.
 
-    Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`, `learn`, `after_update`, `state_dict`
-    and `load_state_dict`. `freeze`, `train_last` and `random_targets` are carried out by the core, `penalty` by the rule in its
-    step (a LocalMethod's by the core), or it is refused in a validator of Params. `passport` may be a property where it depends on
-    the parameters.
+    Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`. What
+    `setup` puts into `kept` is saved and restored; a rule with other state overrides `state_dict`
+    and `load_state_dict`. The core carries out `freeze`, `train_last` and `random_targets`. The
+    rule carries out `penalty` in its step (a LocalMethod leaves that to the core), or a validator
+    of its Params refuses it. `passport` may be a property that depends on the parameters.
     """
 
     class Params(ParamsModel):
@@ -176,7 +195,7 @@ class Method(ABC):
         @model_validator(mode="before")
         @classmethod
         def _none_of_the_blocks(cls, values: Any) -> Any:
-            """`train_last: 0` becomes `freeze: blocks`, so that the two are one cell."""
+            """Turn `train_last: 0` into `freeze: blocks`, so that the two are one cell."""
             if (
                 isinstance(values, dict)
                 and type(values.get("train_last")) is int
@@ -189,7 +208,8 @@ class Method(ABC):
         def _one_way_to_freeze(self) -> Self:
             if self.freeze and self.train_last:
                 raise ValueError(
-                    f"freeze: blocks trains no block and train_last: {self.train_last} does; give one of them"
+                    f"freeze: blocks trains no block and train_last: {self.train_last} does; "
+                    "give one of them"
                 )
             return self
 
@@ -202,24 +222,34 @@ class Method(ABC):
 
     @property
     def forward_passes(self) -> int:
-        """Batches that run through the busiest block in a training step, for the cost columns: a rule that stacks perturbed
-        copies of a batch counts each of them. Where a training has several phases, the dearest counts."""
+        """Number of batches that run through the busiest block in a training step.
+
+        The cost columns show it. A rule that stacks perturbed copies of a batch counts each copy.
+        Of several phases of a training the most expensive counts.
+        """
         return 1
 
     def unsupported(self, net: Net) -> str | None:
-        """Why this rule cannot train `net`, or None. Asked before any training."""
+        """Return the reason why this rule cannot train `net`, or None; called before training."""
         return None
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
-        """Create feedback matrices and auxiliary networks. Overrides call `super().setup(net, task, tools)` first."""
+        """Create feedback matrices and auxiliary networks and put them into `kept`.
+
+        Overrides call `super().setup(net, task, tools)` first.
+
+        kept  all that `state_dict` saves, by name: tensors, and parts with a `state_dict` and a
+              `load_state_dict` of their own (modules, other rules). A part's tensors are saved
+              under the part's name and a dot
+        """
         self.net, self.task, self.tools = net, task, tools
-        self.kept: dict[
-            str, Tensor
-        ] = {}  # tensors that `state_dict` saves, unless the rule writes its own
+        self.kept: dict[str, Any] = {}
 
     def draw(self, *shape: int, std: float = 1.0) -> Tensor:
-        """A fixed random tensor, entries N(0, std²), from the rule's own stream (`tools.generator`), on the task's device
-        and of the type of the network's parameters."""
+        """Draw a fixed random tensor, entries N(0, std²), from the rule's own stream.
+
+        The stream is `tools.generator`; device and type are those of the network's parameters.
+        """
         import torch
 
         dtype = next(
@@ -231,18 +261,50 @@ class Method(ABC):
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        """One update on a batch; `epoch` counts from 0. Returns the CE of the forward pass as a tensor, without reading it."""
+        """Update the network on a batch and return the loss of the forward pass.
+
+        The loss is a tensor that was not read on the host. `epoch` counts from 0.
+        """
 
     @abstractmethod
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits | Sequence[Tensor] | None:
-        """The credits for the (detached) states of a batch; a plain sequence stands for `Credits(audited=…)`. An audit calls it
-        too, with test inputs: it changes nothing that is trained."""
+        """Return the credits for the (detached) states of a batch.
+
+        A plain sequence stands for `Credits(audited=…)`. Audits call it too, with test inputs: it
+        changes nothing that is trained.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Feedback and auxiliary tensors: all that a later audit of a checkpoint needs beside the network, and all that a
-        training needs to go on beside the optimisers of its updaters and its two streams. By default what is in `kept`."""
-        return dict(self.kept)
+        """Return the feedback and auxiliary tensors: by default the tensors in `kept`.
+
+        A later audit needs them beside the network. A resumed training needs them beside the
+        optimisers of the updaters and the two streams.
+        """
+        import torch
+
+        state: dict[str, Tensor] = {}
+        for name, part in self.kept.items():
+            if hasattr(part, "state_dict"):
+                state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+            else:
+                state[name] = part.detach() if isinstance(part, torch.Tensor) else part
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`, called after `setup`. By default `kept` is all of `state`, also what a step added to it."""
-        self.kept = {name: state[name] for name in [*self.kept, *state]}  # those of `setup` first
+        """Restore what `state_dict` returned; called after `setup`.
+
+        By default parts and parameters in `kept` are loaded in place, since an optimiser may hold
+        them; other tensors are replaced, and tensors that a step had added are added.
+        """
+        import torch
+
+        rest = dict(state)
+        for name, part in self.kept.items():
+            if hasattr(part, "load_state_dict"):
+                own = [key for key in rest if key.startswith(f"{name}.")]
+                part.load_state_dict({key.removeprefix(f"{name}."): rest.pop(key) for key in own})
+            elif isinstance(part, torch.nn.Parameter):
+                part.data.copy_(rest.pop(name))
+            else:
+                self.kept[name] = rest.pop(name)
+        self.kept |= rest

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
 from bench_plugins.methods.perlayer_vector import LayerVectors
@@ -101,8 +99,8 @@ class Blend(LocalMethod):
             "zero_target": None,
         }
         self.fit.target = targets.get(branch, self.fit.target)
-        self.fitted = False
         self.noise = Redrawn(tools.aux_generator, task.device)
+        self.kept |= {**self.fit.parts, "dfa": self.dfa, "noise": self.noise}
 
     def shuffled(self, changes: Tensor) -> Tensor:
         return torch.stack(
@@ -122,7 +120,7 @@ class Blend(LocalMethod):
             return
         if self.params.branch == "gaussian_noise":
             self.noise.next()
-        if self.params.branch in PREFIT and not self.fitted:
+        if self.params.branch in PREFIT and not self.fit.begun:
             self.prefit()
         ends = 0 if self.params.branch in ("prefit_frozen", *UNFITTED) else self.params.freeze_after
         if ends is None or since < ends:
@@ -134,7 +132,6 @@ class Blend(LocalMethod):
                 with torch.no_grad():
                     states = self.net.states(x, statistics=False).detach(y)
                 self.fit.learn(states, y)
-        self.fitted = True
 
     def auxiliary(self, states: States) -> dict[int, Tensor]:
         if self.params.branch != "gaussian_noise":
@@ -177,13 +174,3 @@ class Blend(LocalMethod):
         return Credits(
             audited=[a[site] for site in sites], embed=a[0], normalized=True, readouts=parts
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "fitted": torch.tensor(self.fitted, device=self.task.device),
-            **packed(fit=self.fit, dfa=self.dfa, noise=self.noise),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.fitted = bool(state["fitted"])
-        unpack(state, fit=self.fit, dfa=self.dfa, noise=self.noise)

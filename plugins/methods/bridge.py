@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,24 +46,6 @@ class BridgeNet(nn.Module):
         """h (N, d), t (N,), s (N, C) → (N, out)."""
         out: Tensor = self.trunk(torch.cat([F.layer_norm(h, h.shape[1:]), depth_features(t), s], 1))
         return out
-
-
-def packed(**parts: Any) -> dict[str, Tensor]:
-    """The states of several networks or methods as one, each under its name."""
-    return {
-        f"{part}.{name}": value
-        for part, owner in parts.items()
-        for name, value in owner.state_dict().items()
-    }
-
-
-def unpack(state: Mapping[str, Tensor], **parts: Any) -> None:
-    """The inverse of `packed`."""
-    for part, owner in parts.items():
-        start = f"{part}."
-        owner.load_state_dict(
-            {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}
-        )
 
 
 class Lens(nn.Module):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from pydantic import Field
 from torch import Tensor
@@ -51,6 +50,7 @@ class CreditBridge(LocalMethod):
         with draws_from(tools.aux_generator):
             self.value = BridgeNet(self.lens.width, task.classes, 1).to(task.device)
         self.slow = copy.deepcopy(self.value).requires_grad_(False)
+        self.kept |= {"value": self.value, "slow": self.slow, "lens": self.lens, "dfa": self.dfa}
         self.optimiser = tools.auxiliary({"value": list(self.value.parameters())})
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
@@ -101,9 +101,3 @@ class CreditBridge(LocalMethod):
         return Credits(
             audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(value=self.value, slow=self.slow, lens=self.lens, dfa=self.dfa)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, value=self.value, slow=self.slow, lens=self.lens, dfa=self.dfa)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -34,24 +32,21 @@ class FeedbackAlignment(LocalMethod):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        # B_l maps the credit of site l+1 to that of site l; without residual one more leads down to the embedding.
-        self.feedback: list[Tensor | nn.Module] = []
-        for layer in range(net.depth - 1 if net.residual else net.depth):
+        # B_l maps the credit of site l+1 to that of site l, and without residual to the embedding's
+        self.layers = range(net.depth - 1 if net.residual else net.depth)
+        for layer in self.layers:
             with torch.random.fork_rng(devices=[]):  # its own initial weights are not kept
                 kind = net.feedback(layer)
             if kind is None:
                 above, below = task.width(layer + 1), task.width(layer)
-                draw = torch.randn(above, below, generator=tools.generator)
-                self.feedback.append((above**-0.5 * draw).to(task.device))
+                self.kept[f"B_{layer}"] = self.draw(above, below, std=above**-0.5)
             else:
-                self.feedback.append(redrawn(kind, tools.generator).to(task.device))
+                self.kept[f"B_{layer}"] = redrawn(kind, tools.generator).to(task.device)
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         chain = [top_gradient(self.net, states.h[-1], y, "mean")]
-        for B, h in zip(
-            reversed(self.feedback), reversed(states.h[: len(self.feedback)]), strict=True
-        ):
-            chain.insert(0, self.down(chain[0], B, h))
+        for layer in reversed(self.layers):
+            chain.insert(0, self.down(chain[0], self.kept[f"B_{layer}"], states.h[layer]))
         return Credits(
             audited=chain if self.net.residual else chain[1:], embed=chain[0], reduction="mean"
         )
@@ -64,31 +59,6 @@ class FeedbackAlignment(LocalMethod):
             zero = torch.zeros_like(h).requires_grad_()
             (below,) = torch.autograd.grad(B(zero), zero, credit)
         return below
-
-    def state_dict(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for layer, B in enumerate(self.feedback):
-            own = (
-                {"": B}
-                if isinstance(B, Tensor)
-                else {f".{name}": value for name, value in B.state_dict().items()}
-            )
-            found |= {f"B_{layer}{name}": value for name, value in own.items()}
-        return found
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for layer, B in enumerate(self.feedback):
-            if isinstance(B, Tensor):
-                self.feedback[layer] = state[f"B_{layer}"]
-            else:
-                start = f"B_{layer}."
-                B.load_state_dict(
-                    {
-                        key.removeprefix(start): v
-                        for key, v in state.items()
-                        if key.startswith(start)
-                    }
-                )
 
 
 def redrawn(kind: nn.Module, generator: torch.Generator) -> nn.Module:

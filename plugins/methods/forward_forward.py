@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -34,12 +34,9 @@ class ForwardForward(LocalMethod):
     Source: Hinton 2022, arXiv:2212.13345.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of forward_forward."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         label_scale: float = Field(
             1.0, gt=0.0, le=1e3, description="deviation of the patterns that stand for labels"
         )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
+from bench_plugins.methods.substitute import LearnedFeedback
 from torch import Tensor
 
-from bench_core.api import Laws, Net, Passport, Task, Tools
+from bench_core.api import Laws
 
 
-class KolenPollack(SubstituteFeedback):
+class KolenPollack(LearnedFeedback):
     """Backpropagation with B in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`). Both get the
     same update and the same decay,
 
@@ -23,12 +21,6 @@ class KolenPollack(SubstituteFeedback):
     Sources: Kolen, Pollack 1994; Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
     """
 
-    passport = Passport(
-        learned_feedback=True,
-        extra_forward_passes=True,
-        non_local_state=True,
-        exact_top_credit=True,
-    )
     laws = Laws(
         linear_in_error=True,
         exact_top=True,
@@ -36,14 +28,6 @@ class KolenPollack(SubstituteFeedback):
         kolen_pollack=True,
         permutation=False,
     )
-
-    def setup(self, net: Net, task: Task, tools: Tools) -> None:
-        super().setup(net, task, tools)
-        self.layers = matrices(net)
-        for name, module in self.layers.items():
-            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(
-                module.weight
-            )
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         trained = {
@@ -60,6 +44,3 @@ class KolenPollack(SubstituteFeedback):
             for name, W in trained.items()
         }
         return loss
-
-    def feedback(self) -> Mapping[str, Tensor]:
-        return {name: self.kept[f"B_{name}"] for name in self.layers}

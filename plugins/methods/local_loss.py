@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,12 +41,8 @@ class MonoForward(LocalMethod):
     Source: Gong, Li, Abdulla 2025, arXiv:2501.09238; the loss `pred` of Nøkland, Eidnes 2019, arXiv:1901.06656.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of mono_forward."""
-
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
 
     passport = Passport(labels_below_head=True, learned_feedback=True)
 
@@ -55,6 +51,7 @@ class MonoForward(LocalMethod):
         sizes = [pooled(torch.empty(1, *shape), task.tokens).shape[1] for shape in task.shapes]
         with draws_from(tools.aux_generator):
             self.heads = self.modules(task, sizes).to(task.device, next(net.parameters()).dtype)
+        self.kept["heads"] = self.heads
         self.optimisers = [
             tools.auxiliary({"head": list(head.parameters())}) for head in self.heads
         ]
@@ -79,12 +76,6 @@ class MonoForward(LocalMethod):
                 for layer, state in enumerate(h)
             ]
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.heads.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.heads.load_state_dict(dict(state))
 
 
 def similarity(x: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -84,6 +84,7 @@ class LossChangeFit:
                 else BridgeNet(self.lens.width, task.classes, self.lens.width)
             )
         self.network = made.to(task.device)
+        self.parts = {"vector": self.network, "lens": self.lens}
         self.optimiser = tools.auxiliary({"vector": list(self.network.parameters())})
         self.sees: Callable[[Tensor, Tensor, Tensor], Inputs] = lambda h, t, s: (h, t, s)
         self.target: Callable[[Tensor], Tensor] | None = lambda changes: changes
@@ -161,14 +162,13 @@ class LossChangeFit:
         self.optimiser.descend(loss)
 
     @property
+    def begun(self) -> bool:
+        """Whether the network has learned: its optimiser then has a state, in a resumed run too."""
+        return bool(self.optimiser.optimiser.state)
+
+    @property
     def forward_passes(self) -> int:
         """Batches that the measurements of a step run through the last block, the busiest."""
         below = sum(layer < self.net.depth for layer in self.layers)
         sides = 2 if self.params.differences == "central" else 1
         return 0 if self.target is None else self.params.directions * sides * below
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(vector=self.network, lens=self.lens)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, vector=self.network, lens=self.lens)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
 import torch
 from bench_plugins.methods.redrawn import Redrawn
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor
 
@@ -29,12 +27,9 @@ class NodePerturbation(LocalMethod):
     Source: Williams 1992, doi:10.1007/BF00992696; Werfel, Xie, Seung 2005, doi:10.1162/089976605774320539.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of node_perturbation."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         samples: int = Field(1, ge=1, le=100_000, description="K, noisy passes per step, averaged")
         sigma: float = Field(0.01, gt=0.0, le=10.0, description="σ, deviation of the noise")
 
@@ -47,7 +42,7 @@ class NodePerturbation(LocalMethod):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.noise = Redrawn(tools.aux_generator, task.device)
+        self.noise = self.kept["noise"] = Redrawn(tools.aux_generator, task.device)
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.noise.next()
@@ -76,9 +71,3 @@ class NodePerturbation(LocalMethod):
         for layer, shift in enumerate(added[1:]):
             h = self.net.advance(h, layer)[0] + shift
         return self.net.loss(self.net.readout(h), y, "none")
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.noise.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.noise.load_state_dict(state)

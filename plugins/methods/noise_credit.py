@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.redrawn import Redrawn
 from torch import Tensor
@@ -25,6 +22,7 @@ class NoiseCredit(LocalMethod):
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
         self.noise = Redrawn(tools.aux_generator, task.device)
+        self.kept |= {"noise": self.noise, "dfa": self.dfa}
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.noise.next()
@@ -44,9 +42,3 @@ class NoiseCredit(LocalMethod):
         return Credits(
             audited=[embed if site == 0 else like(a) for site, a in sites.items()], embed=embed
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(noise=self.noise, dfa=self.dfa)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, noise=self.noise, dfa=self.dfa)

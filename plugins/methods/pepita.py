@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -34,12 +34,9 @@ class Pepita(LocalMethod):
     Source: Dellaferrera, Kreiman 2022, arXiv:2201.11665.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of pepita."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         scale: float = Field(0.05, gt=0.0, le=1e3, description="of F, beside √(6/n_in)")
 
     passport = Passport(extra_forward_passes=True)

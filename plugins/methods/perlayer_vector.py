@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
 from torch import Tensor, nn
@@ -46,6 +44,7 @@ class PerLayerVector(LocalMethod):
         self.fit = LossChangeFit(
             net, task, tools, self.params, lambda width: LayerVectors(net.depth, width)
         )
+        self.kept |= self.fit.parts
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.fit.learn(states, y)
@@ -53,9 +52,3 @@ class PerLayerVector(LocalMethod):
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         a = self.fit.credit(states)
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.fit.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.fit.load_state_dict(state)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from bench_plugins.methods.ep import errors, relaxed
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor
 
@@ -35,12 +35,9 @@ class PredictiveCoding(LocalMethod):
     Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz, Buckley 2020, arXiv:2006.04182.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of predictive_coding."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         steps: int = Field(
             20, ge=1, le=100_000, description="T, steps of the inference; more than the depth"
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from torch import Tensor
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
@@ -26,6 +24,7 @@ class RandomCredit(LocalMethod):
         self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
             self.network = BridgeNet(self.lens.width, task.classes, self.lens.width).to(task.device)
+        self.kept |= {"network": self.network, "lens": self.lens}
 
     @torch.no_grad()
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
@@ -38,9 +37,3 @@ class RandomCredit(LocalMethod):
             layer: self.lens.back(r, state) for layer, r, state in zip(layers, out, hs, strict=True)
         }
         return Credits(audited=[a[site] for site in sites], embed=a[0])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(network=self.network, lens=self.lens)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, network=self.network, lens=self.lens)

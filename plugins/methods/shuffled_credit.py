@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.redrawn import Redrawn
 from pydantic import Field
@@ -45,6 +43,7 @@ class ShuffledCredit(LocalMethod):
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
         self.order = Redrawn(tools.aux_generator, task.device)
+        self.kept |= {"order": self.order, "dfa": self.dfa}
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.order.next()
@@ -61,9 +60,3 @@ class ShuffledCredit(LocalMethod):
             return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
         own = self.dfa.credit(states, y, epoch)
         return Credits(audited=[a[others] for a in own.audited], embed=own.for_embed[others])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(order=self.order, dfa=self.dfa)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, order=self.order, dfa=self.dfa)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from bench_plugins.methods.redrawn import Redrawn
-from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
+from bench_plugins.methods.substitute import SubstituteFeedback, default_std
 from pydantic import Field
 from torch import Tensor
 
@@ -47,7 +47,6 @@ class SignSymmetry(SubstituteFeedback):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.layers = matrices(net)
         self.noise = Redrawn(tools.generator, task.device)
         with torch.no_grad():
             for name, module in self.layers.items():
@@ -56,6 +55,8 @@ class SignSymmetry(SubstituteFeedback):
                 self.kept[f"s_{name}"] = s.to(module.weight)
         if self.params.magnitude == "frsf":
             self.kept = self.magnitudes(tools.generator)
+        elif self.params.magnitude == "brsf":
+            self.kept["noise"] = self.noise
 
     def magnitudes(self, draws: torch.Generator) -> dict[str, Tensor]:
         """|M| of every layer."""
@@ -78,12 +79,3 @@ class SignSymmetry(SubstituteFeedback):
                 else self.magnitudes(self.noise.generator())
             )
         return {name: M[f"M_{name}"] * module.weight.sign() for name, module in self.layers.items()}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        redrawn = self.params.magnitude == "brsf"
-        return {**super().state_dict(), **(self.noise.state_dict() if redrawn else {})}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        super().load_state_dict({name: value for name, value in state.items() if name in self.kept})
-        if self.params.magnitude == "brsf":
-            self.noise.load_state_dict(state)

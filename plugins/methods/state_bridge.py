@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from bench_plugins.methods.bridge import BridgeNet, Lens, packed, unpack
+from bench_plugins.methods.bridge import BridgeNet, Lens
 from pydantic import Field
 from torch import Tensor
 
@@ -50,6 +49,7 @@ class StateBridge(LocalMethod):
             self.bridge = BridgeNet(self.lens.width, task.classes, task.features(net.depth)).to(
                 task.device
             )
+        self.kept |= {"bridge": self.bridge, "lens": self.lens}
         self.optimiser = tools.auxiliary({"bridge": list(self.bridge.parameters())})
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
@@ -74,9 +74,3 @@ class StateBridge(LocalMethod):
         return Credits(
             audited=a if self.net.residual else [*a[1:], *top], embed=a[0], reduction=reduction
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(bridge=self.bridge, lens=self.lens)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, bridge=self.bridge, lens=self.lens)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
+from bench_plugins.methods.unnormalised import Unnormalised
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench_core.api import Credits, LocalMethod, Net, States
+from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.training.net import top_gradient
 
 Matrix = nn.Linear | nn.Conv2d
@@ -49,12 +49,8 @@ class SubstituteFeedback(LocalMethod):
     costs what a true size says of a sample (weight_mirror on digits, Γ .99: .942 normalised per sample, .977 as it is; bp .981).
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of sign_symmetry, kolen_pollack and weight_mirror."""
-
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
 
     def unsupported(self, net: Net) -> str | None:
         owned = {id(module.weight) for module in matrices(net).values()}
@@ -66,6 +62,10 @@ class SubstituteFeedback(LocalMethod):
     @property
     def forward_passes(self) -> int:
         return 2
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        self.layers = matrices(net)
 
     @abstractmethod
     def feedback(self) -> Mapping[str, Tensor]:
@@ -80,6 +80,26 @@ class SubstituteFeedback(LocalMethod):
         return Credits(
             audited=[chain[site] for site in self.net.sites], blocks=chain[1:], embed=chain[0]
         )
+
+
+class LearnedFeedback(SubstituteFeedback):
+    """Substitute feedback that learns: B ~ N(0, 1/(3·fan_in)) at setup, independent of W."""
+
+    passport = Passport(
+        learned_feedback=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        for name, module in self.layers.items():
+            B = self.draw(*module.weight.shape, std=default_std(module))
+            self.kept[f"B_{name}"] = B.to(module.weight)
+
+    def feedback(self) -> Mapping[str, Tensor]:
+        return {name: self.kept[f"B_{name}"] for name in self.layers}
 
 
 def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor]) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,12 +35,9 @@ class SyntheticGradients(LocalMethod):
     Sources: Jaderberg et al. 2017, arXiv:1608.05343; Czarnecki et al. 2017, arXiv:1703.00522.
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of synthetic_gradients."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         condition: Literal["label", "none"] = Field(
             "label", description="what a predictor sees beside the state"
         )
@@ -73,6 +71,7 @@ class SyntheticGradients(LocalMethod):
         with draws_from(tools.aux_generator):
             made = [self.predictor(task.features(layer), seen) for layer in range(net.depth)]
         self.predictors = nn.ModuleList(made).to(task.device, next(net.parameters()).dtype)
+        self.kept["M"] = self.predictors
         groups = {f"M_{layer}": list(M.parameters()) for layer, M in enumerate(self.predictors)}
         self.optimiser = tools.auxiliary(groups)
 
@@ -125,9 +124,3 @@ class SyntheticGradients(LocalMethod):
             a = self.predicted(states, y)
         a.append(top_gradient(self.net, states.h[-1], y))
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.predictors.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.predictors.load_state_dict(dict(state))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
 import torch
+from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,12 +67,9 @@ class TargetPropagation(LocalMethod):
     Sources: Ernoult et al. 2022, arXiv:2201.13415 (l_drl); Lee, Zhang, Fischer, Bengio 2015, arXiv:1412.7525 (inverse).
     """
 
-    class Params(LocalMethod.Params):
+    class Params(Unnormalised):
         """Options of target_propagation."""
 
-        normalize: Literal["sample", "batch", "none"] = Field(
-            "none", description="of the credit; not part of the rule"
-        )
         feedback_loss: Literal["l_drl", "inverse"] = Field(
             "l_drl", description="what the feedback minimises"
         )
@@ -112,6 +109,7 @@ class TargetPropagation(LocalMethod):
                 for layer in range(net.depth)
             ]
         self.feedback = nn.ModuleList(made).to(task.device, next(net.parameters()).dtype)
+        self.kept["D"] = self.feedback
         self.optimiser = tools.auxiliary(
             {f"D_{layer}": list(D.parameters()) for layer, D in enumerate(self.feedback)}
         )
@@ -157,9 +155,3 @@ class TargetPropagation(LocalMethod):
                     (self.down(layer, h) - self.down(layer, torch.sub(h, a[0], alpha=beta))) / beta,
                 )
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.feedback.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.feedback.load_state_dict(dict(state))

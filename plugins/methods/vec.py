@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from bench_plugins.methods.bridge import packed, unpack
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
 from pydantic import Field
@@ -46,6 +43,7 @@ class Vec(LocalMethod):
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
         self.fit = LossChangeFit(net, task, tools, self.params)
+        self.kept |= {**self.fit.parts, "dfa": self.dfa}
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         self.fit.learn(states, y)
@@ -59,9 +57,3 @@ class Vec(LocalMethod):
         return Credits(
             audited=own.audited, blocks=warm.for_blocks, embed=warm.for_embed, in_use=False
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return packed(fit=self.fit, dfa=self.dfa)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        unpack(state, fit=self.fit, dfa=self.dfa)

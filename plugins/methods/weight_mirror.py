@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from bench_plugins.methods.substitute import SubstituteFeedback, default_std, matrices
+from bench_plugins.methods.substitute import LearnedFeedback
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from bench_core.api import Laws, Net, Passport, Task, Tools
+from bench_core.api import Laws, Net, Task, Tools
 
 
-class WeightMirror(SubstituteFeedback):
+class WeightMirror(LearnedFeedback):
     """Backpropagation with B in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`). After every
     update each layer is given noise of its own and its feedback follows the correlation,
 
@@ -26,7 +24,7 @@ class WeightMirror(SubstituteFeedback):
     Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
     """
 
-    class Params(SubstituteFeedback.Params):
+    class Params(LearnedFeedback.Params):
         """Options of weight_mirror."""
 
         rate: float = Field(
@@ -34,21 +32,10 @@ class WeightMirror(SubstituteFeedback):
         )
         first: int = Field(100, ge=0, le=1_000_000, description="mirror batches before training")
 
-    passport = Passport(
-        learned_feedback=True,
-        extra_forward_passes=True,
-        non_local_state=True,
-        exact_top_credit=True,
-    )
     laws = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}_0", permutation=False)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        self.layers = matrices(net)
-        for name, module in self.layers.items():
-            self.kept[f"B_{name}"] = self.draw(*module.weight.shape, std=default_std(module)).to(
-                module.weight
-            )
         for _ in range(self.params.first):
             self.mirror()
 
@@ -69,6 +56,3 @@ class WeightMirror(SubstituteFeedback):
 
     def after_update(self, epoch: int) -> None:
         self.mirror()
-
-    def feedback(self) -> Mapping[str, Tensor]:
-        return {name: self.kept[f"B_{name}"] for name in self.layers}

@@ -93,7 +93,7 @@ DIAGNOSTICS = {
 # tensors that are rounding: rule → (pattern of the name, reason)
 ROUNDING = {
     "target_propagation": (
-        r"method\.\d+\.layers\.2\.bias",
+        r"method\.D\.\d+\.layers\.2\.bias",
         "the rule sees differences of D alone, where this bias cancels: its gradient is rounding",
     )
 }
