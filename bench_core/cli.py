@@ -180,7 +180,7 @@ def show(roots: list[Path], form: str, output: Path | None = None, passports: bo
     from bench_core.analysis.distance import attach
     from bench_core.report.tables import leaderboards
     from bench_core.report.terminal import say
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
 
     suites, _ = gathered(tuple(roots))
     for found in suites:

@@ -11,6 +11,7 @@ from conftest import Bench, Finished
 from bench_core.analysis.gather import gather
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import checksum
+from bench_core.results.scan import Stored, scan
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def copy(finished: Finished, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(finished.results, results)
     (run,) = (
-        found for found in store.scan([results]).runs
+        found for found in scan([results]).runs
         if found.record.cell.method.short == "dfa" and found.record.cell.method.params["freeze"] is None
     )  # fmt: skip
     return results, run
@@ -74,7 +75,7 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
     assert not list(run.folder.glob("late.*"))
 
 
-def a_late(stored: store.Stored, value: float = 0.5, **changes) -> remeasured.Late:
+def a_late(stored: Stored, value: float = 0.5, **changes) -> remeasured.Late:
     measurement = {"value": value, "details": {"deep": value}}
     fields = {
         "late_schema": 1,

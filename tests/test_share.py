@@ -19,7 +19,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import marks, store
 from bench_core.results.record import RunRecord, cell_key
-from bench_core.results.store import Stored
+from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate, verify
 from bench_core.sharing.agreement import compare
@@ -157,7 +157,7 @@ def test_a_run_that_ended_is_worth_more_than_one_that_did_not(
     put(tmp_path / "a", true(seed=1, status=there, reason="r"))
     put(tmp_path / "b", true(seed=1, status=new, reason="r"))
     merging.merge([tmp_path / "b"], tmp_path / "a")
-    (found,) = store.scan([tmp_path / "a"]).runs
+    (found,) = scan([tmp_path / "a"]).runs
     assert found.record.status == (there if stays else new)
 
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_is_said(tmp_path: Path, lie: str) -> None:
     assert any(said in line for line in verify.faults(Stored(record, folder)))
     done = merging.merge([tmp_path], tmp_path / "into")
     assert any(said in line for line in done.troubles)
-    assert not (tmp_path / "into").exists() or not store.scan([tmp_path / "into"]).runs
+    assert not (tmp_path / "into").exists() or not scan([tmp_path / "into"]).runs
 
 
 def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -
     raw = json.loads((bare / "run.json").read_text())
     del raw["checksum"]
     (bare / "run.json").write_text(json.dumps(raw))
-    found = store.scan([tmp_path])
+    found = scan([tmp_path])
     assert found.runs == []
     assert sorted(line.rpartition(": ")[2] for line in found.troubles) == [
         "accuracy 1.7 is not between 0 and 1", "run.json has no checksum"
@@ -311,13 +311,13 @@ def test_what_contradicts_among_runs_is_said(tmp_path: Path) -> None:
         put(tmp_path / name, true(seed=1, **fields))
     put(tmp_path / "a", true(seed=2, data_checksum="x"))
     put(tmp_path / "a", true(seed=3, data_checksum="y"))
-    told = list(verify.between(store.scan([tmp_path / "a", tmp_path / "b"]).runs))
+    told = list(verify.between(scan([tmp_path / "a", tmp_path / "b"]).runs))
     assert any(
         "one identity, one environment, other numbers: accuracy 0.5 and 0.4" in line
         for line in told
     )
     assert any("cifar10 {}: runs read 2 different data" in line for line in told)
-    assert list(verify.between(store.scan([tmp_path / "b"]).runs)) == []
+    assert list(verify.between(scan([tmp_path / "b"]).runs)) == []
 
 
 def test_what_cannot_be_read_is_set_aside_when_asked(tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, k
     assert {record.schema_version for record in results.records} == {2}
     assert all("stop_when" in record.cell.training for record in results.records)
     assert sum(record.status == "done" for record in results.records) == 1
-    for run_ in store.scan([tmp_path / kind]).runs:
+    for run_ in scan([tmp_path / kind]).runs:
         assert verify.faults(run_) == []
     merging.merge([tmp_path / kind], tmp_path / "into")
     assert {k: v for k, v in tree(tmp_path / "into").items() if "suite.json" not in k} == {

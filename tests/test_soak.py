@@ -20,7 +20,7 @@ import pytest
 from conftest import COMMAND, Bench, environment, leftovers
 
 from bench_core.report.tables import leaderboard
-from bench_core.results import store
+from bench_core.results.scan import scan
 
 RUNNER = """
 import sys
@@ -62,7 +62,7 @@ def runner(home: Path) -> list[str]:
 
 
 def table(home: Path) -> str:
-    return leaderboard([run.record for run in store.scan([home]).runs], format="json")
+    return leaderboard([run.record for run in scan([home]).runs], format="json")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def printed(bench: Bench, results: str) -> str:
 
 
 def sums(folder: Path) -> dict[str, Any]:
-    runs = store.scan([folder]).runs
+    runs = scan([folder]).runs
     return {run.record.identity: run.record.files["checkpoint.safetensors"] for run in runs}
 
 
@@ -161,7 +161,7 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
         assert printed(bench, results) == expected
         assert sums(bench.cwd / results) == weights
         assert leftovers(bench.cwd / results / "soak") == []
-        resumed += sum(bool(run.record.resumed) for run in store.scan([bench.cwd / results]).runs)
+        resumed += sum(bool(run.record.resumed) for run in scan([bench.cwd / results]).runs)
     print(
         f"\nSIGKILL at {MOMENTS} random moments: {told}; {resumed} cells went on from a saved state; tables and weights equal"
     )

@@ -10,14 +10,14 @@ from records import run
 
 from bench_core.analysis.early_stop import savings
 from bench_core.report.tables import leaderboard
-from bench_core.results import store
+from bench_core.results.scan import scan
 
 MEASURED = "diagnostics: [{name: scale_growth, threshold: 1.05}, alignment, loss_decrease]\n"
 STOP = TINY.replace("epochs: 1", "epochs: 5, learning_rate: 0.02") + MEASURED + "floors: false\n"
 
 
 def records(results):
-    return {run.record.cell.method.short: run.record for run in store.scan([results]).runs}
+    return {run.record.cell.method.short: run.record for run in scan([results]).runs}
 
 
 def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):

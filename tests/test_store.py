@@ -21,8 +21,9 @@ from records import run
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import logs, store
+from bench_core.results import files, logs, store
 from bench_core.results.record import RunRecord
+from bench_core.results.scan import scan
 
 IDENTITY = "0123456789abcdef" * 2
 FILES = {
@@ -150,7 +151,9 @@ def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
 
     patch.setattr(os, "fsync", failing("fsync", os.fsync))
     patch.setattr(Path, "rename", failing("rename", Path.rename))
-    patch.setattr(store, "write_file", failing("write", store.write_file))
+    write = failing("write", files.write_file)
+    for module in (store, files):
+        patch.setattr(module, "write_file", write)
     return calls
 
 
@@ -360,7 +363,7 @@ def test_whatever_bytes_change_the_record_is_refused_or_the_same(
         build(final)
         (tmp_path / "original").write_bytes((final / "run.json").read_bytes())
     content = (tmp_path / "original").read_bytes()
-    written = store.RunRecord.model_validate_json(content)
+    written = RunRecord.model_validate_json(content)
     for where, new in edits:
         at = int(where * len(content))
         content = content[:at] + new + content[at + max(len(new), 1) :]
@@ -398,9 +401,9 @@ def test_results_may_lie_anywhere(tmp_path: Path) -> None:
     build(folder / IDENTITY)
     (tmp_path / "link").symlink_to(results)
     for root in (results, folder, folder / IDENTITY, tmp_path / "link"):
-        (found,) = store.scan([root]).runs
+        (found,) = scan([root]).runs
         assert found.record.identity == IDENTITY
-    assert len(store.scan([results, folder, tmp_path / "link"]).runs) == 1
+    assert len(scan([results, folder, tmp_path / "link"]).runs) == 1
 
 
 @pytest.mark.parametrize("kind", ["a file", "dangling link", "suite is a file", "below a file"])
@@ -452,4 +455,4 @@ def test_a_damaged_suite_json_loses_no_run_and_is_said(final: Path, content: str
 
 def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such results folder; `bench run SUITE` writes one"):
-        store.scan([tmp_path / "nowhere"])
+        scan([tmp_path / "nowhere"])

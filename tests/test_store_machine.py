@@ -23,6 +23,7 @@ from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError
 from bench_core.execution.executors import Options, local
 from bench_core.results import store
+from bench_core.results.scan import scan
 from bench_core.sharing import merge
 
 IDENTITIES = st.sampled_from([letter * 32 for letter in "abc"])
@@ -161,7 +162,7 @@ class Machine(RuleBasedStateMachine):
             )
             done = merge.merge([self.results], into)
         assert len(done.troubles) == len(self.broken)
-        arrived = store.scan([into]).runs if into.is_dir() else []
+        arrived = scan([into]).runs if into.is_dir() else []
         assert {
             (each.folder.parent.name, each.record.identity): each.record.accuracy
             for each in arrived
@@ -178,7 +179,7 @@ class Machine(RuleBasedStateMachine):
         }
         counted = {key: self.model[key] for key in found}
         assert found == counted
-        scanned = store.scan([self.results])
+        scanned = scan([self.results])
         assert {(run.folder.parent.name, run.record.identity) for run in scanned.runs} == set(
             self.model
         )
@@ -194,7 +195,7 @@ TestStore = Machine.TestCase
 # ------------------------------------------------------------------------------------------------------- the n-th write
 
 FAULTY = """
-import builtins
+from bench_core.errors import StoreError
 calls = 0
 def failing(real, writes=lambda *a, **k: True):
     def call(*arguments, **options):
@@ -212,7 +213,7 @@ try:
     finish()
     if calls < {n}:
         (final.parent.parent / "through").touch()
-except (store.StoreError, OSError) as error:
+except (StoreError, OSError) as error:
     message = json.dumps({{"event": "unwritable", "reason": str(error)}}).encode()
     calls = 10 ** 6
     os.write(1, message + b"\\n")

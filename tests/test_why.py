@@ -13,7 +13,7 @@ from bench_core.errors import UsageError
 from bench_core.execution import cost
 from bench_core.results import store
 from bench_core.results.record import RunRecord
-from bench_core.results.store import Stored
+from bench_core.results.scan import Stored, scan
 
 CODE = {
     "bench-core": {
@@ -102,7 +102,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         }
     }
     store.write_suite(results / "s", {"decisions": decisions})
-    lines = why.explain(why.find_run("aaa", [results]), store.scan([results]).runs)
+    lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
         "ran until 2026-01-01T00:00:00+00:00: no run of this identity yet",
         "went on after epoch 3, 7, where earlier attempts had ended",
@@ -111,7 +111,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         "  seed: 7 → 42",
     ]
     assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
-    other = why.explain(why.find_run("b", [results]), store.scan([results]).runs)
+    other = why.explain(why.find_run("b", [results]), scan([results]).runs)
     assert "not asked for by the last `bench run`" in other[2]
 
 

@@ -24,6 +24,7 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, marks, remeasured, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.scan import scan
 from bench_core.suite.claim import Expectation
 
 
@@ -95,7 +96,7 @@ def _claims(folder: Path, entries: Sequence[Any]) -> tuple[tuple[Expectation, ..
 
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     """The results under the given folders, by suite, and a line for each folder that could not be read."""
-    found = store.scan(roots)
+    found = scan(roots)
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     for run in found.runs:
         record, troubles = remeasured.attach(run.record, run.folder)

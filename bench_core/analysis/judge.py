@@ -17,14 +17,13 @@ The rules, in the order in which they decide about one run:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bench_core.results.hashing import canonical, jsonable
+from bench_core.results.hashing import canonical, digest_bytes, line_text
 from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 
@@ -90,6 +89,11 @@ def recipe(record: RunRecord) -> str:
     return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
 
+def recipe_key(record: RunRecord) -> str:
+    """Compute 16 hex digits that name the recipe of a run."""
+    return digest_bytes(recipe(record).encode(), 8)
+
+
 def ref_key(ref: ComponentRef, **changes: Any) -> str:
     return canonical(
         [ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes]
@@ -121,11 +125,7 @@ def role(record: RunRecord) -> Role:
 
 
 def _show(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(jsonable(value), sort_keys=True, default=str)
-    )
+    return value if isinstance(value, str) else line_text(value)
 
 
 def label(

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench_core.analysis.gather import current
 from bench_core.results import store
-from bench_core.results.store import Stored
+from bench_core.results.files import writing
+from bench_core.results.scan import Stored, is_run_folder, scan
 
 REASON = ".reason.txt"
 
@@ -31,7 +32,7 @@ class Spare:
 def spare(roots: Sequence[Path]) -> Iterator[Spare]:
     """Everything under the given results or suite folders that no table counts. Raises UsageError where there is no such folder."""
     by_folder: dict[Path, list[Stored]] = defaultdict(list)
-    for run in store.scan(roots).runs:
+    for run in scan(roots).runs:
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
         cells = (store.read_suite(folder) or {}).get("cells")
@@ -54,9 +55,9 @@ def spare(roots: Sequence[Path]) -> Iterator[Spare]:
 
 def remove(found: Spare) -> bool:
     """Whether it is gone: not where another bench is at work on it. Raises StoreError."""
-    if store.is_run_folder(found.path):
+    if is_run_folder(found.path):
         return store.remove(found.path)
-    with store.writing(found.path):
+    with writing(found.path):
         if found.path.is_dir() and not found.path.is_symlink():
             shutil.rmtree(found.path)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.results import store
 from bench_core.results.record import RunRecord
-from bench_core.results.store import Stored
+from bench_core.results.scan import Stored, scan
 
 UNTOLD = {
     "commit",
@@ -31,7 +31,7 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
             return Stored(store.read(Path(text), sums=True), Path(text))
         except store.Unreadable as reason:
             raise UsageError(f"{text}: {reason}") from None
-    found = store.scan(roots)
+    found = scan(roots)
     runs = [run for run in found.runs if run.record.identity.startswith(text)]
     if runs and len({run.record.identity for run in runs}) == 1:
         return runs[0]

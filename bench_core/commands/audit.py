@@ -79,12 +79,12 @@ def audit(
     from bench_core.execution.remeasure import audit_runs, choose
     from bench_core.registry import plugins
     from bench_core.report.escape import visible
-    from bench_core.results import store
+    from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 
     registry = plugins.load()
     listed = resolved(registry, names)
-    found = store.scan(runs)
+    found = scan(runs)
     for line in found.troubles:
         click.echo(f"warning: {line}", err=True)
     chosen = choose(

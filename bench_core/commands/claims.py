@@ -38,7 +38,7 @@ def claims(
     from bench_core.analysis.gather import claims_of
     from bench_core.report.claimed import claims_text
     from bench_core.report.terminal import say
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
     from bench_core.suite.load import load_suite
 
     judged = []

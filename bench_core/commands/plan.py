@@ -22,13 +22,11 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
 
     from bench_core.analysis.judge import label
     from bench_core.execution.cost import Past, spoken
-    from bench_core.results import store
+    from bench_core.results.scan import scan
 
     made, _ = planned(suite, options)
     root = made.folder.parent
-    past = Past(
-        [run.record for run in store.scan([root]).runs] if made.to_run and root.is_dir() else []
-    )
+    past = Past([run.record for run in scan([root]).runs] if made.to_run and root.is_dir() else [])
     costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
     known = [cost.seconds for cost in costs.values() if cost is not None]
     if as_json:

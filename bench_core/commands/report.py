@@ -26,7 +26,7 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     """Write the report of these results and say where it lies."""
     from bench_core.report.page import page
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
     replace_file(output, page(suites, troubles))
@@ -51,7 +51,7 @@ def figure(
     from bench_core.report.figures import drawn
     from bench_core.report.figures.paper import render
     from bench_core.report.view import view
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
 
     suites, _ = gathered(results)
     if suite is not None and suite not in {found.name for found in suites}:

@@ -78,7 +78,7 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
     """Write all runs, or all epochs of all runs, as one flat table."""
     from bench_core.report.export import TABLES, as_csv, write_parquet
     from bench_core.report.view import view
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
 
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(found) for found in suites]))

@@ -59,11 +59,12 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from bench_core.results import marks, store
+    from bench_core.results import marks
+    from bench_core.results.scan import scan
     from bench_core.sharing.verify import between, faults, set_aside, unreadable
 
     roots = list(results) or [Path("results")]
-    found = store.scan(roots)
+    found = scan(roots)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     wrong = 0
     unmarked: dict[Path, str] = {}
@@ -139,7 +140,7 @@ def replicate(
     from bench_core.execution.job import make_job
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins
-    from bench_core.results import store
+    from bench_core.results.scan import scan
     from bench_core.sharing.replicate import carry_out, plan_again, share
     from bench_core.sharing.replicate import sample as draw
 
@@ -150,7 +151,7 @@ def replicate(
     into = results.with_name(f"{results.resolve().name}-replicas") if into is None else into
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
-    drawn = draw(store.scan([results]).runs, size, seed)
+    drawn = draw(scan([results]).runs, size, seed)
     click.echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = plan_again(drawn, registry, into, data_dir, device)
     for line in troubles:

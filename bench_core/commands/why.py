@@ -19,12 +19,12 @@ def why(run: str, results: tuple[Path, ...]) -> None:
     sets it apart from its nearest neighbour."""
     from bench_core.analysis.why import explain, find_run
     from bench_core.report.escape import visible
-    from bench_core.results import store
+    from bench_core.results.scan import scan
 
     folder = Path(run)
     roots = list(results) or (
         [folder.absolute().parent] if run and folder.is_dir() else [Path("results")]
     )
     found = find_run(run, roots)
-    for line in explain(found, store.scan(roots).runs):
+    for line in explain(found, scan(roots).runs):
         click.echo(visible(line))

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.processes import child
-from bench_core.results import store
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.scan import Stored
 
 WORKER = "bench_core.execution.remeasure_worker"
 TIMEOUT = 3600.0  # seconds for one run
@@ -28,7 +28,7 @@ class Outcome:
 
 
 def audit_runs(
-    runs: Sequence[store.Stored],
+    runs: Sequence[Stored],
     diagnostics: Sequence[Mapping[str, Any]],
     data_dir: Path | None,
     device: str | None,
@@ -40,7 +40,7 @@ def audit_runs(
     device       None: the device that the run was trained on
     """
 
-    def audit(run: store.Stored) -> Outcome:
+    def audit(run: Stored) -> Outcome:
         if "checkpoint.safetensors" not in run.record.files:
             problem = f"it is {run.record.status} and left no checkpoint"
             return Outcome(run.folder, run.record, problem=problem)
@@ -60,7 +60,7 @@ def audit_runs(
 
 
 def choose(
-    runs: Sequence[store.Stored], keep: Callable[[RunRecord], bool] = lambda record: True
-) -> list[store.Stored]:
+    runs: Sequence[Stored], keep: Callable[[RunRecord], bool] = lambda record: True
+) -> list[Stored]:
     """Return the runs that `keep` accepts, in a stable order."""
     return sorted((run for run in runs if keep(run.record)), key=lambda run: str(run.folder))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.results import store
+from bench_core.results.files import writing
 from bench_core.training.checkpoint import Training
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Keeper:
     def passed(self, epoch: int) -> None:
         """Save after every `every`-th epoch. Raises StoreError."""
         if self.every and epoch % self.every == 0:
-            with store.writing(self.path):
+            with writing(self.path):
                 self.training.save(self.path, epoch, self.identity, self.remember())
 
 

@@ -15,8 +15,9 @@ The digest is the same in every version of Python that this package supports.
 from __future__ import annotations
 
 import ast
-from hashlib import blake2b
 from typing import Any
+
+from bench_core.results.hashing import digest_bytes
 
 _PRINTING = {"print", "warn", "debug", "info", "warning", "error", "exception", "critical"}
 _PROSE = {"description", "title", "summary", "cite"}
@@ -31,8 +32,8 @@ def syntax_digest(source: bytes) -> str:
     try:
         text = "".join(_parts(_Stripped().visit(ast.parse(source))))
     except (SyntaxError, ValueError, RecursionError):
-        return blake2b(source, digest_size=16).hexdigest()
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return digest_bytes(source)
+    return digest_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def for_type_checkers(node: ast.AST) -> bool:

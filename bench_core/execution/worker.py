@@ -35,6 +35,7 @@ from bench_core.execution.tensors import save_tensors
 from bench_core.printable import brief
 from bench_core.registry import plugins
 from bench_core.results import store
+from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, Measurement, RunRecord, fires
 from bench_core.results.status import Status
@@ -185,7 +186,7 @@ class CellRun:
             json.dumps(jsonable(row), sort_keys=True, allow_nan=False) + "\n" for row in rows
         )
         with (
-            store.writing(self.final),
+            writing(self.final),
             (self.folder / store.EPOCHS).open(mode, encoding="utf-8") as file,
         ):
             file.write(text)

@@ -15,10 +15,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from typing import Any
 
-from bench_core.analysis.judge import Settings, recipe
+from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate
 from bench_core.report import escape, notes
@@ -33,7 +32,7 @@ from bench_core.report.rows import (
     seconds,
     trust,
 )
-from bench_core.results.hashing import jsonable
+from bench_core.results.hashing import jsonable, line_text
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
 
@@ -195,11 +194,11 @@ def _flat(suite: str, row: Row, settings: Settings) -> dict[str, Any]:
         "arch": cell.arch.short,
         "dataset": cell.dataset.short,
         "epochs": cell.training.get("epochs"),
-        "recipe": blake2b(recipe(record).encode(), digest_size=8).hexdigest(),
+        "recipe": recipe_key(record),
         "rank": row.rank,
         "tied": "yes" if row.tied else "no",
         "method": row.method.name,
-        "params": json.dumps(jsonable(row.method.params), sort_keys=True, default=str),
+        "params": line_text(row.method.params),
         "label": row.label,
         "role": row.role,
     }

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.judge import recipe
+from bench_core.analysis.judge import recipe_key
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.errors import UsageError
 from bench_core.report import escape
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.provenance import flat
 from bench_core.report.view import View, gamma_deep, state_norm, value
-from bench_core.results.hashing import jsonable
+from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
 
 
 def _text(item: Any) -> str:
-    return json.dumps(jsonable(item), sort_keys=True, default=str)
+    return line_text(item)
 
 
 def _clean(line: Line) -> Line:
@@ -46,7 +44,7 @@ def _cell(found: View, row: Row, record: RunRecord) -> Line:
     return {
         "suite": found.results.name,
         "identity": record.identity,
-        "recipe": blake2b(recipe(record).encode(), digest_size=8).hexdigest(),
+        "recipe": recipe_key(record),
         "label": row.label,
         "role": row.role,
         "method": cell.method.name,
@@ -163,7 +161,7 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
         raise UsageError(
             "Parquet needs pyarrow: pip install 'bench-core[parquet]', or --format csv"
         ) from None
-    from bench_core.results.store import replace_file
+    from bench_core.results.files import replace_file
 
     columns = {column: [line.get(column) for line in lines] for column in _columns(lines)}
     table = pyarrow.table({column: _typed(cells) for column, cells in columns.items()})

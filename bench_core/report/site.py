@@ -16,7 +16,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from bench_core.report.cite import entry_of, fields
 from bench_core.report.escape import visible
 from bench_core.report.rows import PASSPORT
 from bench_core.report.view import View, view
+from bench_core.results.files import replace_file, writing
+from bench_core.results.hashing import digest_bytes
 from bench_core.results.record import ComponentRef
-from bench_core.results.store import replace_file, writing
 
 MANIFEST = "site.json"
 PAGE = re.compile(r"(suite|method)-[a-z0-9][a-z0-9_.-]{0,120}\.html")
@@ -69,7 +69,7 @@ def slug(kind: str, name: str) -> str:
     tail = (
         ""
         if safe == name.removeprefix("bench-core/")
-        else "-" + blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+        else "-" + digest_bytes(name.encode("utf-8", "surrogatepass"), 4)
     )
     return f"{kind}-{safe or 'x'}{tail}.html"
 

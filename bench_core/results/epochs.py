@@ -1,7 +1,7 @@
-"""The rows of epochs.jsonl, what every epoch of a run left: read from a run folder, without torch or any plugin.
+"""Read epochs.jsonl, the curve of a run, without torch or any plugin.
 
-Row 0 is the untrained network. A row holds the measurements of the diagnostics that are taken after every epoch; the first and the
-last row hold those of all.
+Row 0 is the untrained network. Every row holds the diagnostics that are measured after every epoch;
+the first and the last row hold all diagnostics.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench_core.results.record import Measurement, Number
 from bench_core.results.store import EPOCHS, Unreadable
 
-LARGEST = 256 << 20  # bytes; 100,000 epochs of a deep network stay under it
+LARGEST = 256 << 20  # bytes; 100,000 epochs of a deep network are smaller
 
 
 class Epoch(BaseModel):
-    """One row. `accuracy` and `test_loss` are those of the whole test set, `seconds` those of the training alone."""
+    """One row: figures of the whole test set, and `seconds` of training without measurements."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,9 +32,9 @@ class Epoch(BaseModel):
 
 
 def read(folder: Path) -> tuple[Epoch, ...]:
-    """The rows of a run folder in the order of the epochs. Raises `Unreadable`; a run that ended before row 0 has none.
+    """Read the rows of a run folder in the order of the epochs; a run that ended before row 0 has none.
 
-    `bench_core.results.store.read` has checked the size of the file against run.json.
+    Raises `Unreadable`. `bench_core.results.store.read` checks the size of the file.
     """
     path = folder / EPOCHS
     if not path.exists():
@@ -45,9 +45,8 @@ def read(folder: Path) -> tuple[Epoch, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = tuple(Epoch.model_validate(json.loads(line)) for line in lines if line.strip())
     except (OSError, ValidationError, ValueError, RecursionError) as error:
-        raise Unreadable(
-            f"{EPOCHS} cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}"
-        ) from None
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise Unreadable(f"{EPOCHS} cannot be read: {reason}") from None
     if [row.epoch for row in rows] != list(range(len(rows))):
         raise Unreadable(f"{EPOCHS} does not count its epochs from 0 without a gap")
     return rows

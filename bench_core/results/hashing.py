@@ -1,44 +1,56 @@
-"""Canonical JSON and BLAKE2b checksums: the one place where results are hashed."""
+"""Canonical JSON, digests and checksums (BLAKE2b)."""
 
 from __future__ import annotations
 
 import json
 import math
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
 
+def digest_bytes(content: bytes, size: int = 16) -> str:
+    """Compute BLAKE2b of `size` bytes, as hex digits."""
+    return blake2b(content, digest_size=size).hexdigest()
+
+
 def digest(value: Any) -> str:
-    """BLAKE2b, 32 hex digits, of the canonical JSON of `value`."""
+    """Compute BLAKE2b, 32 hex digits, of `value` as JSON with sorted keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_bytes(text.encode())
 
 
 def checksum(path: Path) -> str:
-    """BLAKE2b of a file, 32 hex digits."""
-    hasher = blake2b(digest_size=16)
+    """Compute BLAKE2b, 32 hex digits, of a file."""
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-    return hasher.hexdigest()
+        return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
-def _canonical(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # 0 and 0.0 are one value
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
+def file_text(value: Any) -> str:
+    """Write JSON for a file: sorted keys, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def line_text(value: Any) -> str:
+    """Write JSON on one line with sorted keys; numbers that JSON cannot hold become their names."""
+    return json.dumps(jsonable(value), sort_keys=True, default=str)
 
 
 def canonical(value: Any) -> str:
-    """Text that is equal exactly for equal values, whatever the order of keys."""
-    return json.dumps(_canonical(jsonable(value)), sort_keys=True, default=str)
+    """Write JSON that is equal exactly for equal values, whatever the order of keys."""
+    return line_text(_integral(value))
+
+
+def _integral(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 0 and 0.0 are one value
+    if isinstance(value, dict):
+        return {key: _integral(item) for key, item in value.items()}
+    return [_integral(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def jsonable(value: Any) -> Any:
-    """`value` with every non-finite float replaced by its name, recursively."""
+    """Replace every float that is not finite by its name, recursively."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""What plugins print. log.txt of a run is kept within bounds while it grows, and made safe to look at when it is kept.
+"""Keep log.txt, the output of a run's plugins, small and safe to print.
 
-The worker writes to the file itself, so that its last words survive it. Its runner looks at the size several times a second and
-cuts the middle out of a log that outgrew its limit; what is kept at the end has its beginning and its end, as UTF-8
-without control characters but line ends and tabs. An observer prints where the runner does, likewise without them.
+The worker writes to the file itself, so that its last output survives its death. The runner checks
+the size several times a second and cuts the middle out of a log that exceeds the limit. The final log
+has its beginning and its end, as UTF-8 without control characters other than line ends and tabs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from bench_core.printable import CONTROL, LARGEST, last_line
 
 LOG = "log.txt"
-TAIL = 64 << 10  # bytes; faulthandler's list of modules comes after what it is about
+TAIL = 64 << 10  # bytes; faulthandler prints its list of modules after the error
 FATAL = b"Fatal Python error: "
 
 
 def trim(log: Path) -> None:
-    """Cut the middle out of a log that is being written (its writer appends). What is written meanwhile may be lost."""
+    """Cut the middle out of a growing log. Output written at the same moment may be lost."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > 2 * LARGEST:
             content = _shortened(log)
@@ -29,7 +29,7 @@ def trim(log: Path) -> None:
 
 
 def finish(log: Path) -> None:
-    """Put in the log's place a file that nobody has open, within its limit and safe to print. Raises OSError."""
+    """Replace a log by a new file within the limit and safe to print. Raises OSError."""
     if not log.is_file():
         return
     text = _shortened(log).decode("utf-8", "replace")
@@ -49,7 +49,7 @@ def _shortened(log: Path) -> bytes:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log in printable characters, or what the interpreter said of its own death; empty where there is none."""
+    """Return the last line of a log, or the interpreter's fatal error; empty without a log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
@@ -60,7 +60,5 @@ def last_words(log: Path) -> str:
     if not fatal:
         return last_line(tail[-2000:])
     lines = [line.strip() for line in after.split(b"\n")]
-    frame = next(
-        (line for line in lines if line.startswith(b"File ")), b""
-    )  # the innermost comes first
-    return last_line(fatal + lines[0] + (b", " + frame if frame else b""))
+    innermost = next((b", " + line for line in lines if line.startswith(b"File ")), b"")
+    return last_line(fatal + lines[0] + innermost)

@@ -1,11 +1,10 @@
-"""How far a run can be relied on: *posted* (it is there), *checked* (`bench verify` found no fault), *replicated* (somebody ran
-it again and agreed), or *disputed* (somebody did and did not).
+"""Marks of trust: how far a run can be relied on.
 
-Marks lie in `<suite>/agreement/<identity>.json`, beside the runs and never in them, and each names the checksum of the run.json
-that it is about: a mark on another run.json of this identity does not count.
+*posted* (stored), *checked* (`bench verify` found no fault), *replicated* (another run of the cell
+agreed), *disputed* (another run of the cell did not agree; `bench_core.sharing.agreement`).
 
-Two runs agree when they are equal bit by bit, where their environments and code are; else when their accuracies lie within
-2 points and the same diagnostics fire: training amplifies rounding, and more than that cannot be asked of another machine.
+Marks lie in `<suite>/agreement/<identity>.json`, beside the run folders and never in them. A mark names
+the checksum of its run.json and does not count for another run.json of this identity.
 """
 
 from __future__ import annotations
@@ -17,30 +16,31 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench_core.results import store
+from bench_core.results.files import replace_file, writing
+from bench_core.results.hashing import file_text
 from bench_core.results.record import RunRecord
 
 FOLDER = "agreement"
-State = Literal["posted", "checked", "replicated", "disputed"]
-ORDER: tuple[State, ...] = ("disputed", "replicated", "checked", "posted")
+Trust = Literal["posted", "checked", "replicated", "disputed"]
+ORDER: tuple[Trust, ...] = ("disputed", "replicated", "checked", "posted")
 
 
 class Replica(BaseModel):
-    """One attempt to get a run again."""
+    """One attempt to reproduce a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     agrees: bool
     how: Literal["bits", "figures"]
-    said: str  # in words, what was compared
-    identity: str  # of the new run: another one where the code differs
+    said: str  # the result of the comparison in words
+    identity: str  # of the new run; different code gives another one
     accuracy: float | None
     environment: dict[str, Any]
     finished: str
 
 
-class Mark(BaseModel):
-    """What is known about one run."""
+class TrustMark(BaseModel):
+    """When a run was checked, and its replicas."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,47 +51,45 @@ class Mark(BaseModel):
     replicas: list[Replica] = []
 
     @property
-    def state(self) -> State:
+    def state(self) -> Trust:
+        """The trust that follows from the replicas and the check."""
         if any(not replica.agrees for replica in self.replicas):
             return "disputed"
         return "replicated" if self.replicas else "checked" if self.checked else "posted"
 
 
-def read(folder: Path, record: RunRecord) -> Mark:
-    """The mark of a run in a suite folder; an empty one where there is none that is about this run.json."""
-    fresh = Mark(identity=record.identity, run=record.checksum or "")
+def read(folder: Path, record: RunRecord) -> TrustMark:
+    """Read the mark of a run in a suite folder; an empty mark if none belongs to this run.json."""
+    empty = TrustMark(identity=record.identity, run=record.checksum or "")
     try:
-        mark = Mark.model_validate(
-            json.loads((folder / FOLDER / f"{record.identity}.json").read_text(encoding="utf-8"))
-        )
+        text = (folder / FOLDER / f"{record.identity}.json").read_text(encoding="utf-8")
+        mark = TrustMark.model_validate(json.loads(text))
     except (OSError, ValueError, RecursionError, ValidationError):
-        return fresh
-    return mark if (mark.identity, mark.run) == (fresh.identity, fresh.run) else fresh
+        return empty
+    return mark if (mark.identity, mark.run) == (empty.identity, empty.run) else empty
 
 
-def write(folder: Path, mark: Mark) -> None:
-    """Raises StoreError."""
+def write(folder: Path, mark: TrustMark) -> None:
+    """Store a mark in a suite folder. Raises StoreError."""
     home = folder / FOLDER
-    with store.writing(home):
+    with writing(home):
         home.mkdir(exist_ok=True)
-    text = json.dumps(mark.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
-    store.replace_file(home / f"{mark.identity}.json", text + "\n")
+    replace_file(home / f"{mark.identity}.json", file_text(mark.model_dump(mode="json")))
 
 
-def states(folder: Path, records: Sequence[RunRecord]) -> dict[str, State]:
-    """The states of a suite folder's runs that are more than posted, by the checksum of their run.json."""
+def states(folder: Path, records: Sequence[RunRecord]) -> dict[str, Trust]:
+    """Map the checksum of run.json to its trust, for the runs that are more than posted."""
     if not (folder / FOLDER).is_dir():
         return {}
-    found = {record.checksum: read(folder, record).state for record in records if record.checksum}
-    return {checksum: state for checksum, state in found.items() if state != "posted"}
+    trust = {record.checksum: read(folder, record).state for record in records if record.checksum}
+    return {checksum: state for checksum, state in trust.items() if state != "posted"}
 
 
-def carry(record: RunRecord, source: Path, target: Path) -> None:
-    """What is known of a run in one suite folder, added to what is known of it in another. Raises StoreError."""
+def add(record: RunRecord, source: Path, target: Path) -> None:
+    """Add the mark of a run in one suite folder to its mark in another. Raises StoreError."""
     theirs, ours = read(source, record), read(target, record)
     new = [replica for replica in theirs.replicas if replica not in ours.replicas]
     checked = ours.checked or theirs.checked
     if new or checked != ours.checked:
-        write(
-            target, ours.model_copy(update={"checked": checked, "replicas": [*ours.replicas, *new]})
-        )
+        update = {"checked": checked, "replicas": [*ours.replicas, *new]}
+        write(target, ours.model_copy(update=update))

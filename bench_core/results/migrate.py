@@ -1,14 +1,13 @@
-"""Older run.json in today's form: one function per step, each from the schema before.
+"""Bring an older run.json to the present schema: one function per step.
 
-    1 → 2  `why`, `budget`, `resumed`, `stopped_by` came, and the status `skipped`; a recipe says what may end a training early
-           (`stop_when`), which was nothing before.
+    1 → 2  `why`, `budget`, `resumed`, `stopped_by` and the status `skipped` are new, all with
+           defaults; so is `stop_when` of a recipe, empty until then
+    2 → 3  `algorithm`, the rule that computed the identity (1 until then), and `numerics` are new.
+           A measurement has the title, heading, sentence, axis, batch and needs_reference of its
+           diagnostic; `described` adds those of the built-in diagnostics to older measurements
 
-    2 → 3  `algorithm`, by which the identity was computed (until then always 1), and `numerics` came. A measurement has the
-           title, heading, sentence, axis, batch and needs_reference of its diagnostic; `described` adds those of the
-           built-in diagnostics to older ones.
-
-A file is migrated when it is read and never rewritten: its checksum is that of what its author wrote. A field may be added,
-with a default, only together with a new schema number, because readers refuse what they do not know.
+A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
+new field needs a default and a new schema number, because readers refuse unknown fields.
 """
 
 from __future__ import annotations
@@ -56,15 +55,15 @@ def described(name: str, item: Measurement) -> Measurement:
     return item.model_copy(update=older)
 
 
+class NewerSchema(ValueError):  # noqa: N818
+    """A file written by a newer bench."""
+
+
 def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
     cell = raw.get("cell")
     if not (isinstance(cell, dict) and isinstance(cell.get("training"), dict)):
-        return raw  # the schema will say so
+        return raw  # the schema rejects it
     return {**raw, "cell": {**cell, "training": {"stop_when": {}, **cell["training"]}}}
-
-
-class NewerSchema(ValueError):  # noqa: N818
-    """Written by a newer bench."""
 
 
 def _from_2(raw: dict[str, Any]) -> dict[str, Any]:
@@ -75,8 +74,10 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _
 
 
 def migrated(raw: Any) -> dict[str, Any]:
-    """The content of a run.json in the present schema. Raises ValueError with what is wrong in words, NewerSchema for a
-    schema that is still to come."""
+    """Return the content of a run.json in the present schema.
+
+    Raises ValueError for an unknown schema, and NewerSchema for one of a newer bench.
+    """
     version = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < min(STEPS):
         raise ValueError(f"has no schema that this bench knows ({min(STEPS)} … {SCHEMA})")

@@ -1,7 +1,7 @@
-"""The record of a run: the schema of `run.json`, read and written by everything that deals with results.
+"""The record of a run: the schema of `run.json`.
 
-Reading a record imports neither torch nor any plugin: a measurement carries its letter, direction and threshold with it.
-Numbers that JSON cannot hold are the strings "inf", "-inf" and "nan".
+Reading a record imports neither torch nor any plugin: a measurement carries its letter, direction
+and threshold. Numbers that JSON cannot hold are the strings "inf", "-inf" and "nan".
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pydantic import (
     model_serializer,
 )
 
-from bench_core.results.hashing import digest, jsonable
+from bench_core.results.hashing import digest, file_text, jsonable
 from bench_core.results.status import Status
 
-SCHEMA = 3  # what changed since each older one: bench_core.results.migrate
+SCHEMA = 3  # bench_core.results.migrate lists what changed since the older ones
+NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code decides instead
 
 
 def _parse(value: Any) -> Any:
@@ -73,19 +74,19 @@ class Measurement(_Frozen):
 
 
 class ComponentRef(_Frozen):
-    """A component with all its parameters resolved."""
+    """A component with the values of all its parameters."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def short(self) -> str:
-        """The name without its distribution where that is ours."""
+        """The name, without the distribution bench-core."""
         return self.name.removeprefix("bench-core/")
 
 
 class Cell(_Frozen):
-    """One training run, resolved to plain values. Two equal cells must give equal numbers on one machine."""
+    """One training run as plain values. Equal cells give equal numbers on one machine."""
 
     method: ComponentRef
     arch: ComponentRef
@@ -96,13 +97,13 @@ class Cell(_Frozen):
 
     @property
     def last_epoch(self) -> int:
-        """The epoch after which the training ends by plan; 0 if the cell states none."""
-        planned = self.training.get("stop_after") or self.training.get("epochs")
-        return planned if isinstance(planned, int) else 0
+        """The epoch with which the training ends unless it is stopped; 0 if the recipe has none."""
+        last = self.training.get("stop_after") or self.training.get("epochs")
+        return last if isinstance(last, int) else 0
 
 
 class FileSum(_Frozen):
-    """Size and checksum of a sibling of run.json."""
+    """Size and checksum of a file beside run.json."""
 
     bytes: int
     blake2b: str
@@ -113,16 +114,14 @@ class RunRecord(_Frozen):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     identity: str
-    algorithm: int = 1  # by which the identity was computed
+    algorithm: int = 1  # the rule that computed the identity
     suite: str
     cell: Cell
     status: Status
     reason: str | None = None
-    why: str = ""  # why it was run, as the plan said
-    budget: dict[str, float | int] = Field(default_factory=dict)  # the limits that it ran under
-    resumed: list[int] = Field(
-        default_factory=list
-    )  # epochs that earlier attempts had finished when it went on
+    why: str = ""  # the plan's reason to run it
+    budget: dict[str, float | int] = Field(default_factory=dict)  # limits of the cell
+    resumed: list[int] = Field(default_factory=list)  # epochs after which the run was resumed
     epochs: int = 0
     seconds: float = 0.0  # of all attempts
     seconds_per_epoch: float | None = None
@@ -140,53 +139,36 @@ class RunRecord(_Frozen):
     data_checksum: str = ""
     finished: str = ""
     files: dict[str, FileSum] = Field(default_factory=dict)
-    checksum: str | None = None  # digest of all the rest, given when the run is committed
+    checksum: str | None = None  # digest of the other fields, given when the run is committed
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def to_json(self) -> str:
-        """Canonical text: sorted keys, so that equal records are equal bytes."""
-        import json
-
-        return (
-            json.dumps(
-                self.model_dump(by_alias=True, mode="json"),
-                sort_keys=True,
-                indent=1,
-                allow_nan=False,
-            )
-            + "\n"
-        )
+        """Write the content of run.json: equal records are equal bytes."""
+        return file_text(self.model_dump(by_alias=True, mode="json"))
 
 
 def fires(measurement: Measurement, threshold: float | None = None) -> bool:
-    """True when the value lies strictly beyond the threshold (the measurement's own by default), or is not finite.
+    """Decide whether a value lies strictly beyond the threshold, by default the measurement's own.
 
-    Without a value, a direction or a threshold nothing fires, nor does what the diagnostic called not diagnostic.
+    A value that is not finite fires. A measurement without value, direction or threshold does not
+    fire, nor does one that is not diagnostic.
     """
     value, limit = measurement.value, measurement.threshold if threshold is None else threshold
-    if (
-        value is None
-        or measurement.not_diagnostic is not None
-        or measurement.direction is None
-        or limit is None
-    ):
+    above = measurement.direction == "above"
+    if value is None or limit is None or measurement.direction is None:
         return False
-    if not math.isfinite(value):
-        return True
-    return value > limit if measurement.direction == "above" else value < limit
-
-
-NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code says it better
+    if measurement.not_diagnostic is not None:
+        return False
+    return not math.isfinite(value) or (value > limit if above else value < limit)
 
 
 def environment_key(record: RunRecord) -> str:
-    """What must be equal for equal bits: versions, device, threads, determinism; 16 hex digits."""
-    return digest({key: value for key, value in record.environment.items() if key not in NO_CAUSE})[
-        :16
-    ]
+    """Compute 16 hex digits of what must be equal for equal bits: versions, device, threads, …"""
+    causes = {key: value for key, value in record.environment.items() if key not in NO_CAUSE}
+    return digest(causes)[:16]
 
 
 def cell_key(cell: Cell) -> str:
-    """What a cell is, whatever code ran it."""
+    """Compute the digest of a cell, whatever code ran it."""
     return digest(cell.model_dump(mode="json"))

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench_core.results import store
+from bench_core.results.files import replace_file
 from bench_core.results.hashing import digest
 from bench_core.results.record import Measurement, RunRecord
 
@@ -83,4 +83,4 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
 def write(folder: Path, late: Late) -> None:
     """Keep a late measurement beside its run; an older one of the same diagnostic is replaced."""
     name = late.diagnostic.rpartition("/")[2]
-    store.replace_file(folder / f"late.{name}.json", late.sealed().model_dump_json(indent=1) + "\n")
+    replace_file(folder / f"late.{name}.json", late.sealed().model_dump_json(indent=1) + "\n")

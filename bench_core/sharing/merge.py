@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import marks, store
+from bench_core.results.files import fsync, writing
 from bench_core.results.record import RunRecord, environment_key
+from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
-from bench_core.results.store import Stored
 from bench_core.sharing.agreement import differing
 from bench_core.sharing.verify import faults
 
@@ -90,13 +91,13 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             _merge_suite(folder, target / folder.name, done)
         for run, what in marked:
             if what in ("copy", "replace", "same"):
-                marks.carry(run.record, run.folder.parent, target / run.folder.parent.name)
+                marks.add(run.record, run.folder.parent, target / run.folder.parent.name)
     return done
 
 
 def _readable(sources: Sequence[Path], done: Merge) -> list[Stored]:
     """The runs of the sources that `bench verify` finds no fault with."""
-    found = store.scan(sources)
+    found = scan(sources)
     done.troubles += [line.replace("not counted", "left out") for line in found.troubles]
     good = []
     for run in found.runs:
@@ -119,7 +120,7 @@ def _there(final: Path, done: Merge) -> RunRecord | None:
 
 def install(source: Path, final: Path) -> None:
     """Copy a run folder to its place, complete or not at all. Raises StoreError, also where a runner is at work on it."""
-    with store.writing(final):
+    with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     lock = store.lock(final)
     if lock is None:
@@ -128,10 +129,10 @@ def install(source: Path, final: Path) -> None:
         )
     try:
         store.remove_temporary(final)
-        with store.writing(final):
+        with writing(final):
             shutil.copytree(source, store.temporary(final), symlinks=True)
             for path in store.temporary(final).iterdir():
-                store.fsync(path)
+                fsync(path)
         store.put(final)
         store.remove_resume(final)
     finally:

@@ -23,8 +23,8 @@ from bench_core.execution.plan import PlannedCell
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.record import RunRecord
+from bench_core.results.scan import Stored
 from bench_core.results.status import FINAL, STATUSES
-from bench_core.results.store import Stored
 from bench_core.sharing.agreement import compare
 
 

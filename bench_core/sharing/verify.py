@@ -16,7 +16,7 @@ from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import store
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, environment_key
-from bench_core.results.store import Stored
+from bench_core.results.scan import Stored, run_folders
 from bench_core.sharing.agreement import differing
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
@@ -130,7 +130,7 @@ def between(runs: Sequence[Stored]) -> Iterator[str]:
 def unreadable(roots: Sequence[Path]) -> Iterator[Path]:
     """Run folders under the given ones that cannot be read."""
     for root in roots:
-        for folder in sorted(store.run_folders(root)):
+        for folder in sorted(run_folders(root)):
             try:
                 store.read(folder, sums=True)
             except store.Unreadable:

@@ -27,6 +27,7 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import Event, Job, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.results import store
+from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 from bench_core.results.status import Status
 
@@ -45,7 +46,7 @@ def payload(cell: PlannedCell, job: Job, token: str) -> str:
 def token_in(folder: Path) -> str:
     """Leave a file by which another machine knows the folder; its name."""
     name = f"{TOKEN}{os.getpid()}-{time.time_ns()}"
-    with store.writing(folder):
+    with writing(folder):
         (folder / name).touch()
     return name
 
@@ -227,7 +228,7 @@ def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
     try:
         if supervise.finished_elsewhere(cell.folder, cell.stamp) is None:
             folder = store.clear_temporary(cell.folder)
-            with store.writing(cell.folder):
+            with writing(cell.folder):
                 for name, content in files.items():
                     (folder / Path(name).name).write_bytes(base64.b64decode(content))
             store.put(cell.folder)

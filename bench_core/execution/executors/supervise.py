@@ -27,6 +27,7 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.processes import groups
 from bench_core.results import logs, store
+from bench_core.results.files import writing
 from bench_core.results.record import Cell, RunRecord
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
@@ -99,7 +100,7 @@ def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Work
     folder = store.clear_temporary(final)
     process = None
     try:
-        with store.writing(final):
+        with writing(final):
             log = (folder / logs.LOG).open("ab")
         with log:
             process = subprocess.Popen(
@@ -213,7 +214,7 @@ def leave_row(
     """A run folder for a cell whose worker left none; the lock is held. Its log has at least the reason."""
     final = Path(job["final"])
     folder = store.temporary(final)
-    with store.writing(final):
+    with writing(final):
         folder.mkdir(exist_ok=True)
         with (folder / logs.LOG).open("a", encoding="utf-8") as log:
             log.write(f"{status}: {reason}\n")

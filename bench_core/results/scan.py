@@ -1,0 +1,74 @@
+"""All runs under given folders. Reading only: nothing is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench_core.errors import UsageError
+from bench_core.results.record import RunRecord
+from bench_core.results.store import Unreadable, read
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run and its folder."""
+
+    record: RunRecord
+    folder: Path
+
+
+@dataclass
+class Scan:
+    """The runs that were found, and a line for each folder that could not be read."""
+
+    runs: list[Stored] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def scan(roots: Sequence[Path]) -> Scan:
+    """Read all runs under results folders, suite folders or run folders, each run folder once."""
+    result = Scan()
+    visited: set[tuple[int, int] | Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+        try:
+            folders = sorted(run_folders(root))
+        except OSError as error:
+            where = error.filename or root
+            raise UsageError(f"{where}: cannot be read: {error.strerror}") from None
+        for folder in folders:
+            try:
+                status = folder.stat()
+                inode: tuple[int, int] | Path = (status.st_dev, status.st_ino)
+            except OSError:
+                inode = folder
+            if inode in visited:
+                continue
+            visited.add(inode)
+            try:
+                result.runs.append(Stored(read(folder), folder))
+            except Unreadable as reason:
+                result.troubles.append(f"{folder}: not counted: {reason}")
+    return result
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Yield the run folders in a results folder or a suite folder, or the run folder itself."""
+    if is_run_folder(root):
+        yield root
+        return
+    for child in root.iterdir():
+        if child.name.startswith("."):
+            continue
+        if is_run_folder(child):
+            yield child
+        elif child.is_dir() and not child.is_symlink():
+            yield from (grandchild for grandchild in child.iterdir() if is_run_folder(grandchild))
+
+
+def is_run_folder(path: Path) -> bool:
+    """Decide by its name whether a path is a run folder: 32 hex digits."""
+    return len(path.name) == 32 and all(c in "0123456789abcdef" for c in path.name)
