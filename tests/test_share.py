@@ -16,9 +16,9 @@ from records import run
 from bench_core.analysis.gather import gather
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution.fingerprint import cell_identity
+from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.results import marks, store
-from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.record import SCHEMA, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate, verify
@@ -31,7 +31,7 @@ CODE = {"bench-core": {"version": "1", "digest": "d"}}
 
 def true(**fields: Any) -> RunRecord:
     """A record whose identity is that of its cell, with an environment."""
-    record = run(**{"environment": HERE, "code": CODE, **fields})
+    record = run(**{"environment": HERE, "code": CODE, "algorithm": ALGORITHM, **fields})
     identity = cell_identity(
         record.cell.model_dump(mode="json"), {"bench-core": "d"}, record.data_checksum
     )
@@ -506,7 +506,7 @@ def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, k
     (results,), troubles = gather([tmp_path / kind])
     assert troubles == []
     assert results.settings.title
-    assert {record.schema_version for record in results.records} == {2}
+    assert {record.schema_version for record in results.records} == {SCHEMA}
     assert all("stop_when" in record.cell.training for record in results.records)
     assert sum(record.status == "done" for record in results.records) == 1
     for run_ in scan([tmp_path / kind]).runs:

@@ -16,7 +16,7 @@ left in it.
 Readers check the checksum of run.json and the sizes of the other files; `bench run` checks their
 checksums before it reuses a run. An unreadable folder is not counted; the `bench run` that
 trains its cell anew sets it aside. A folder written by a newer bench stays, and stops that
-`bench run`. """
+`bench run`."""
 
 from __future__ import annotations
 
