@@ -9,6 +9,7 @@ import math
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,13 @@ from rich.console import Console
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import DepthUtility, Settings
 from bench_core.analysis.leaderboard import judge_all
+from bench_core.report import escape, schema
+from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, leaderboard, leaderboards
 from bench_core.results.record import Measurement, RunRecord
 
+SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "leaderboard.schema.json"
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -423,6 +427,23 @@ def test_thousands_of_runs() -> None:
     assert len(text) < 5e6
 
 
+def test_the_schema_of_the_docs_is_the_generated_one() -> None:
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema.text(), (
+        "run `python -m bench_core.report.schema > docs/leaderboard.schema.json`"
+    )
+
+
+def test_every_column_is_in_every_format() -> None:
+    fields = [field for column in COLUMNS for field in column.fields]
+    assert len({field.name for field in fields}) == len(fields)
+    assert all(column.fields for column in COLUMNS)
+    markdown = rows_of(leaderboard(audit(), format="markdown"))[0]
+    assert markdown == [escape.markdown(column.header) for column in COLUMNS]
+    row = json.loads(leaderboard(audit(), format="json"))["suites"][0]["groups"][0]["rows"][0]
+    assert row.keys() == {*(field.name for field in fields), "runs"}
+    assert {name for field in fields for name in field.names} <= as_csv(audit())[0].keys()
+
+
 def test_unknown_format() -> None:
     with pytest.raises(ValueError, match="one of table, markdown"):
         leaderboard([], format="html")  # type: ignore[arg-type]
@@ -470,7 +491,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     markdown = texts["markdown"]
     table = rows_of(markdown)
     assert len(table) == 5
-    assert {len(row) for row in table} == {15}
+    assert {len(row) for row in table} == {16}  # one of them of the diagnostic
     assert not re.search(r"[<>]", markdown)
     assert not re.search(r"(?<!\\)(\\\\)*`", markdown)
     body = [line for line in markdown.splitlines() if "walked back" in line]

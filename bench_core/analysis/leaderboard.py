@@ -14,6 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from bench_core.analysis.judge import (
@@ -47,7 +48,7 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.stats import Estimate, estimate, paired_difference, tie_ranks
 from bench_core.results.hashing import canonical
-from bench_core.results.record import ComponentRef, RunRecord, fires
+from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
 
 __all__ = [
@@ -66,6 +67,11 @@ class Run:
 
     record: RunRecord
     judgement: Judgement
+
+    @cached_property
+    def judged(self) -> dict[str, tuple[str, Measurement]]:
+        """Map each letter to the name and the measurement of its diagnostic (`judge.judged`)."""
+        return judged(self.record.measurements)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Literal
 from bench_core.analysis.claims import Interval, Outcome, method_text
 from bench_core.report import escape
 from bench_core.report.compared import limits, wrapped
-from bench_core.report.rows import compact, fraction
-from bench_core.report.tables import NONE
+from bench_core.report.numbers import NONE, compact, fraction
 from bench_core.results.hashing import jsonable
 from bench_core.suite.claim import SHARES, Expectation
 

@@ -10,8 +10,7 @@ from itertools import groupby
 
 from bench_core.report.comparison import Comparison, Side
 from bench_core.report.escape import json_text, plain
-from bench_core.report.rows import fraction, signed
-from bench_core.report.tables import NONE
+from bench_core.report.numbers import NONE, fraction, signed
 from bench_core.results.hashing import jsonable
 
 SCHEMA = "bench-compare/1"

@@ -1,9 +1,9 @@
-"""The leaderboard as data: CSV with a row per method and JSON with an entry per run, both in full precision.
+"""Write the leaderboard as data: CSV with a line per method, JSON with an entry per run.
 
-In CSV every figure is a bare number in a column of its own and every text is quoted, so that a reader in any locale
-takes numbers for numbers and nothing for a formula. In JSON (`"schema": "bench-leaderboard/2"`, described by
-docs/leaderboard.schema.json) names are raw: JSON is data, and its reader escapes. Neither holds NaN or infinity: such a
-figure is empty or null, with a note beside it.
+In CSV every figure is a bare number in a column of its own and every text is quoted, so that a
+reader in any locale takes numbers for numbers and no text for a formula. In JSON
+(docs/leaderboard.schema.json) names are raw. Neither holds NaN or infinity: such a figure is empty
+or null, with a note beside it. Both have full precision. `report.columns` lists their fields.
 """
 
 from __future__ import annotations
@@ -13,64 +13,89 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
-from bench_core.analysis.stats import Estimate
 from bench_core.report import escape, notes
-from bench_core.report.rows import (
-    Figure,
-    gamma,
-    growth,
-    memory,
-    passes,
-    passport,
-    reference,
-    seconds,
-    trust,
-)
-from bench_core.results.hashing import jsonable, line_text
+from bench_core.report.columns import COLUMNS, further
+from bench_core.report.rows import trust
+from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
 
 SCHEMA = "bench-leaderboard/2"
-_ESTIMATES = ("accuracy", "margin_matched_pp", "margin_bp_pp", "gamma_deep")
-_FIGURES = ("growth", "reference_n128", "seconds", "peak_memory_bytes", "forward_passes")
-CSV_COLUMNS = (
-    *(
-        "suite",
-        "arch",
-        "dataset",
-        "epochs",
-        "recipe",
-        "rank",
-        "tied",
-        "method",
-        "params",
-        "label",
-        "role",
-    ),
-    *("runs", "verdict", "three_diagnostics"),
-    *(f"{name}{suffix}" for name in _ESTIMATES for suffix in ("", "_half_width_95", "_std", "_n")),
-    "gamma_deep_not_diagnostic",
-    *(f"{name}{suffix}" for name in _FIGURES for suffix in ("", "_note")),
-    *("passport", "trust"),
-)
+FIELDS = [field for column in COLUMNS for field in column.fields]
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+@dataclass(frozen=True)
+class JudgedSuite:
+    """A suite, judged: a group per recipe."""
+
+    name: str
+    groups: Sequence[Group]
+    settings: Settings
 
 
-def _estimate(found: Estimate | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)
+# ------------------------------------------------------------------------------------------- JSON
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {"value": figure.value} | ({"note": figure.note} if figure.note else {})
+def document(text: Any) -> str:
+    """Return a JSON document that may stand inside an HTML page."""
+    return escape.json_text(json.dumps(jsonable(text), indent=1, allow_nan=False)) + "\n"
+
+
+def as_json(suites: Sequence[JudgedSuite]) -> str:
+    """Return one document with every suite, recipe, method and run."""
+    return document(
+        {
+            "schema": SCHEMA,
+            "citation": notes.CITATION,
+            "suites": [_suite(suite) for suite in suites],
+        }
+    )
+
+
+def _suite(suite: JudgedSuite) -> dict[str, Any]:
+    settings = suite.settings
+    headers = notes.headers(suite.groups)
+    return {
+        "name": suite.name,
+        "title": settings.title,
+        "depth_utility": asdict(settings.depth_utility),
+        "thresholds": dict(sorted(settings.thresholds.items())),
+        "groups": [
+            _group(header, group, settings)
+            for header, group in zip(headers, suite.groups, strict=True)
+        ],
+    }
+
+
+def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
+    cell = group.records[0].cell
+    return {
+        "header": header,
+        "arch": cell.arch.model_dump(),
+        "dataset": cell.dataset.model_dump(),
+        "data": cell.data,
+        "training": cell.training,
+        "seeds": list(group.seeds),
+        "set_aside": group.set_aside,
+        "notes": notes.of_group(group, settings),
+        "rows": [_row(row, settings) for row in group.rows],
+    }
+
+
+def _row(row: Row, settings: Settings) -> dict[str, Any]:
+    values = {field.name: field.kind.json(field.get(row)) for field in FIELDS}
+    diagnostics = {
+        column.letter: column.fields[0].kind.json(column.fields[0].get(row))
+        for column in further([row])
+    }
+    values |= {"diagnostics": diagnostics} if diagnostics else {}
+    return values | {"runs": [_run(run, settings) for run in row.runs]}
 
 
 def _run(run: Run, settings: Settings) -> dict[str, Any]:
@@ -95,144 +120,55 @@ def _run(run: Run, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _distance(item: Measurement | None) -> dict[str, Any] | None:
-    """d_BP by layer, where the suite asked for it."""
+    """Return d_BP by layer, where the suite measures it."""
     if item is None:
         return None
-    return {
-        "layers": item.details.get("layers"),
-        "samples": item.details.get("samples"),
-        "missing": item.not_diagnostic,
-    }
+    details = {key: item.details.get(key) for key in ("layers", "samples")}
+    return {**details, "missing": item.not_diagnostic}
 
 
-def _row(row: Row, settings: Settings) -> dict[str, Any]:
-    found = gamma(row)
-    return {
-        "rank": row.rank,
-        "tied": row.tied,
-        "method": row.method.name,
-        "params": jsonable(row.method.params),
-        "label": row.label,
-        "role": row.role,
-        "accuracy": _estimate(row.accuracy),
-        "runs_total": len(row.runs),
-        "verdict": row.verdict,
-        "three_diagnostics": row.three,
-        "floor": {
-            "name": row.floor.name,
-            "mean": row.floor.mean,
-            "missing": row.floor.reason or None,
-        },
-        "margin_pp": _estimate(row.margin),
-        "margin_matched_pp": _estimate(row.margin_matched),
-        "margin_bp_pp": _estimate(row.margin_bp),
-        "gamma_deep": {
-            "value": None if found.estimate is None else found.estimate.mean,
-            "half_width": None if found.estimate is None else found.estimate.half_width,
-            "n": 0 if found.estimate is None else found.estimate.n,
-            "not_diagnostic": found.not_diagnostic,
-        },
-        "growth": _figure(growth(row)),
-        "reference_n128": _figure(reference(row)),
-        "passport": passport(row),
-        "seconds": _figure(seconds(row)),
-        "peak_memory_bytes": _figure(memory(row)),
-        "forward_passes": _figure(passes(row)),
-        "runs": [_run(run, settings) for run in row.runs],
-    }
+# -------------------------------------------------------------------------------------------- CSV
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A suite as it was judged."""
-
-    name: str
-    groups: Sequence[Group]
-    settings: Settings
-
-
-def as_json(suites: Sequence[Judged]) -> str:
-    """The leaderboards of all suites as one JSON document."""
-    document = {
-        "schema": SCHEMA,
-        "citation": notes.CITATION,
-        "suites": [_suite(item) for item in suites],
-    }
-    return escape.json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
+def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """Return CSV with every text quoted; no cell is one that a spreadsheet takes for a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    for line in (header, *lines):
+        writer.writerow([escape.csv_text(cell) if isinstance(cell, str) else cell for cell in line])
+    return text.getvalue()
 
 
-def _suite(item: Judged) -> dict[str, Any]:
-    groups, settings = item.groups, item.settings
-    return {
-        "name": item.name,
-        "title": settings.title,
-        "depth_utility": asdict(settings.depth_utility),
-        "thresholds": dict(sorted(settings.thresholds.items())),
-        "groups": [
-            {
-                "header": header,
-                "arch": group.records[0].cell.arch.model_dump(),
-                "dataset": group.records[0].cell.dataset.model_dump(),
-                "data": group.records[0].cell.data,
-                "training": group.records[0].cell.training,
-                "seeds": list(group.seeds),
-                "set_aside": group.set_aside,
-                "notes": notes.of_group(group, settings),
-                "rows": [_row(row, settings) for row in group.rows],
-            }
-            for header, group in zip(notes.headers(groups), groups, strict=True)
-        ],
-    }
+def as_csv(suites: Sequence[JudgedSuite]) -> str:
+    """Return a line per suite, recipe and method under one header."""
+    lines = [_flat(suite, row) for suite in suites for group in suite.groups for row in group.rows]
+    every = (row for suite in suites for group in suite.groups for row in group.rows)
+    last = {name for column in further(every) for field in column.fields for name in field.names}
+    ordered = sorted(FIELDS, key=lambda field: field.kind.place)
+    header = ["suite", "arch", "dataset", "epochs", "recipe"]
+    header += [name for field in ordered for name in field.names]
+    header += ["trust", *sorted(last)]
+    return csv_text(header, ([line.get(name) for name in header] for line in lines))
 
 
-def _flat(suite: str, row: Row, settings: Settings) -> dict[str, Any]:
-    record, found = row.runs[0].record, gamma(row)
+def _flat(suite: JudgedSuite, row: Row) -> dict[str, Any]:
+    record = row.runs[0].record
     cell = record.cell
-    flat: dict[str, Any] = {
-        "suite": suite,
+    line = {
+        "suite": suite.name,
         "arch": cell.arch.short,
         "dataset": cell.dataset.short,
         "epochs": cell.training.get("epochs"),
         "recipe": recipe_key(record),
-        "rank": row.rank,
-        "tied": "yes" if row.tied else "no",
-        "method": row.method.name,
-        "params": line_text(row.method.params),
-        "label": row.label,
-        "role": row.role,
     }
-    estimates = (row.accuracy, row.margin_matched, row.margin_bp, found.estimate)
-    for name, item in zip(_ESTIMATES, estimates, strict=True):
-        flat[name] = None if item is None else item.mean
-        flat[f"{name}_half_width_95"] = None if item is None else item.half_width
-        flat[f"{name}_std"] = None if item is None else item.std
-        flat[f"{name}_n"] = 0 if item is None else item.n
-    flat |= {
-        "gamma_deep_not_diagnostic": found.not_diagnostic,
-        "runs": len(row.runs),
-        "verdict": row.verdict,
-        "three_diagnostics": row.three,
-    }
-    figures = (growth(row), reference(row), seconds(row), memory(row), passes(row))
-    for name, figure in zip(_FIGURES, figures, strict=True):
-        flat[name], flat[f"{name}_note"] = figure.value, figure.note
-    flat["passport"] = passport(row)
-    counts = Counter(trust(run, settings) for run in row.runs)
-    flat["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    return flat
-
-
-def as_csv(suites: Sequence[Judged]) -> str:
-    """One line per suite, recipe and method under one header, which is there without runs too."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for item in suites:
-        for row in (row for group in item.groups for row in group.rows):
-            line = _flat(item.name, row, item.settings)
-            values = [line[name] for name in CSV_COLUMNS]
-            writer.writerow(
-                [escape.csv_text(value) if isinstance(value, str) else value for value in values]
-            )
-    return text.getvalue()
+    further_fields = [field for column in further([row]) for field in column.fields]
+    for field in FIELDS + further_fields:
+        line |= field.flat(row)
+    counts = Counter(trust(run, suite.settings) for run in row.runs)
+    line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+    return line

@@ -13,19 +13,10 @@ from typing import Any
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import NOT_IN_USE, Settings, alignment, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
-from bench_core.report.rows import (
-    NOT_FINITE,
-    OTHER,
-    PASSPORT,
-    N,
-    gamma,
-    growth,
-    passport,
-    reference,
-    signed,
-    trust,
-    why,
-)
+from bench_core.report.columns import COLUMNS, further
+from bench_core.report.criteria import criteria
+from bench_core.report.numbers import NOT_FINITE, signed
+from bench_core.report.rows import OTHER, PASSPORT, gamma, passport, trust, value_of, why
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import ORDER
 
@@ -114,6 +105,7 @@ def _gathered(group: Group) -> list[str]:
     floors: dict[str, set[str]] = defaultdict(set)
     struck: dict[str, list[str]] = defaultdict(list)
     unbounded, warming, against = [], [], []
+    letters = [column.letter for column in (*COLUMNS, *further(group.rows)) if column.letter]
     for row in group.rows:
         for run in row.runs:
             for letter, reason in run.judgement.not_diagnostic:
@@ -127,7 +119,7 @@ def _gathered(group: Group) -> list[str]:
             against.append(row.label)
         if not found.in_use:
             warming.append(row.label)
-        if NOT_FINITE in (growth(row).note, reference(row).note):
+        if NOT_FINITE in (value_of(row, letter).note for letter in letters):
             unbounded.append(row.label)
     lines = [
         f"† Γ means nothing for {listed(names)}: {reason}"
@@ -257,12 +249,20 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
         " blocks) are percentage points,"
         " paired by seed where both have finished the same seeds, else without interval.",
     ]
+    of_letter = {item.letter: item for item in criteria(rows)}
     medians = [
-        name for key, name in (("growth", "growth (a)"), ("reference", "‖g_L‖ (b)")) if key in shown
+        of_letter[column.letter]
+        for column in (*COLUMNS, *further(rows))
+        if column.key in shown and column.letter in of_letter
     ]
     if medians:
-        at = f"; ‖g_L‖ is per sample, divided by N={N}" if "reference" in shown else ""
-        lines.append(f"{' and '.join(medians)}: median over finished runs{at}")
+        names = " and ".join(f"{item.heading} ({item.letter})" for item in medians)
+        per_sample = [
+            f"; {item.heading} is per sample, divided by N={item.item.batch}"
+            for item in medians
+            if item.item.batch
+        ]
+        lines.append(f"{names}: median over finished runs{''.join(per_sample)}")
     if "gamma" in shown:
         lines.append("Γ deep: mean over finished runs of the cosine to the reference gradient")
     if "passport" in shown:

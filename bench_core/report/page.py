@@ -29,12 +29,13 @@ from bench_core.analysis.claims import Outcome
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import claimed, escape, figures, notes
+from bench_core.report.columns import COLUMNS, columns_of
 from bench_core.report.figures import Chart
 from bench_core.report.figures.drawing import Figure
 from bench_core.report.layers import layers
+from bench_core.report.numbers import NONE, compact, fraction, signed
 from bench_core.report.provenance import Provenance, provenance
-from bench_core.report.rows import OTHER, PASSPORT, compact, fraction, passport, signed
-from bench_core.report.tables import COLUMNS, NONE
+from bench_core.report.rows import OTHER, PASSPORT, passport
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
 from bench_core.results.record import RunRecord
@@ -234,7 +235,7 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {
         "key_path": key_path, "claimed": claimed, "shown_accuracy": shown_accuracy,
-        "COLUMNS": COLUMNS, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
+        "COLUMNS": COLUMNS, "columns_of": columns_of, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
         "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
         "MOST_ROWS": MOST_ROWS, "STATUSES": STATUSES, "MOST_NOTES": MOST_NOTES,
         "CITATION": notes.CITATION,

@@ -1,8 +1,8 @@
-"""Figures of a leaderboard row, and the words for what they mean: values, units and notes, before any format.
+"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and why it is walked back.
 
-Measurements that the verdict compares are shown as medians over the finished runs, because after a run-away a mean is
-the largest seed; Γ, a cosine, as a mean with its interval. A value that is not finite is never printed as such: the
-figure is None with a note that says so.
+Measurements are medians over the finished runs, because a mean over runs with one run-away is that
+run's value. Γ, a cosine, is a mean with its interval. A value that is not finite is never printed:
+the figure is None, with a note.
 """
 
 from __future__ import annotations
@@ -10,12 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 
-from bench_core.analysis.judge import AT_FLOOR, Settings, alignment, judged, threshold_of
+from bench_core.analysis.judge import (
+    AT_FLOOR,
+    Settings,
+    alignment,
+    letter_order,
+    threshold_of,
+)
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.results.record import Measurement
+from bench_core.report.criteria import Criterion
+from bench_core.report.numbers import NOT_FINITE, fraction
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -28,46 +35,50 @@ PASSPORT = {
     "exact_top_credit": ("T", "exact top credit"),
 }
 OTHER = ("X", "something else that its plugin names")
-NOT_FINITE = "not finite"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number over the runs of a row; None with a note where there is none that may be printed."""
+class Median:
+    """A median over the runs of a row. `value` None with a note: it may not be printed."""
 
     value: float | None
     note: str | None = None
 
 
-def over_runs(values: Iterable[float | None]) -> Figure:
-    """The median; NaN counts as infinitely large, so that it cannot hide among healthy seeds."""
-    found = [math.inf if math.isnan(value) else value for value in values if value is not None]
-    if not found:
-        return Figure(None)
-    middle = median(found)
-    return Figure(middle) if math.isfinite(middle) else Figure(None, NOT_FINITE)
+def median_of(values: Iterable[float | None]) -> Median:
+    """Return the median. NaN counts as infinitely large, so that healthy seeds do not hide it."""
+    known = [math.inf if math.isnan(value) else value for value in values if value is not None]
+    if not known:
+        return Median(None)
+    middle = median(known)
+    return Median(middle) if math.isfinite(middle) else Median(None, NOT_FINITE)
 
 
 def _values(runs: Iterable[Run], letter: str) -> list[float | None]:
-    found = (judged(run.record.measurements).get(letter) for run in runs)
-    return [entry[1].value for entry in found if entry is not None]
+    """The stored values of a diagnostic."""
+    measured = (run.judged.get(letter) for run in runs)
+    return [entry[1].value for entry in measured if entry is not None]
 
 
-def growth(row: Row) -> Figure:
-    """The value of diagnostic a."""
-    return over_runs(_values(row.finished, "a"))
+def value_of(row: Row, letter: str) -> Median:
+    """Return the median value of a diagnostic, divided by N where it is per sample.
 
-
-def reference(row: Row) -> Figure:
-    """‖g_L‖ under a batch mean of N samples: the value of diagnostic b, which is per sample, divided by N."""
-    figure = over_runs(_values(row.finished, "b"))
-    return figure if figure.value is None else Figure(figure.value / N)
+    That of b is ‖g_L‖ of a batch mean of N = 128 samples.
+    """
+    stored = median_of(_values(row.finished, letter))
+    if stored.value is None:
+        return stored
+    named = next(run.judged[letter] for run in row.finished if letter in run.judged)
+    return Median(Criterion(letter, *named).shown(stored.value))
 
 
 @dataclass(frozen=True)
 class Gamma:
-    """Γ deep over the finished runs; with `not_diagnostic` it must be shown struck through, with the reason, and with a mark
-    where it is of a credit that is not `in_use` yet."""
+    """Γ deep over the finished runs.
+
+    With `not_diagnostic` it must be shown struck through, with the reason; not `in_use`, with a
+    mark: it is the alignment of a credit that no block learns from yet.
+    """
 
     estimate: Estimate | None
     not_diagnostic: str | None
@@ -75,25 +86,26 @@ class Gamma:
 
 
 def gamma(row: Row) -> Gamma:
-    """One run whose reference lies at the floor strikes the mean: part of it would be rounding."""
-    found = [
+    """Return Γ deep, not diagnostic where it is not in one run: part of the mean is rounding."""
+    alignments = [
         item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None
     ]
-    values = [item.deep for item in found if item.deep is not None]
-    reasons = [item.not_diagnostic for item in found if item.not_diagnostic is not None]
+    values = [item.deep for item in alignments if item.deep is not None]
+    reasons = [item.not_diagnostic for item in alignments if item.not_diagnostic is not None]
     reason = None
     if reasons:
-        first = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
-        reason = (
-            first
-            if len(reasons) == len(found)
-            else f"{first} in {len(reasons)} of {len(found)} runs"
-        )
-    return Gamma(estimate(values) if values else None, reason, all(item.in_use for item in found))
+        reason = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
+        if len(reasons) < len(alignments):
+            reason += f" in {len(reasons)} of {len(alignments)} runs"
+    in_use = all(item.in_use for item in alignments)
+    return Gamma(estimate(values) if values else None, reason, in_use)
 
 
 def passport(row: Row) -> str:
-    """Codes of the information that the rule uses; `local` when it declares none, empty when no run told."""
+    """Return the codes of the information that the rule uses.
+
+    `local` where it declares none, empty where no run has a passport.
+    """
     declared = [run.record.passport for run in row.runs if run.record.passport]
     if not declared:
         return ""
@@ -103,123 +115,49 @@ def passport(row: Row) -> str:
 
 
 def by_passport(group: Group) -> Group:
-    """The same rows with equal passports together, those that use least first; ranks stay those of the whole recipe."""
+    """Put rows with equal passports together, the shortest first; ranks stay the recipe's."""
 
     def key(row: Row) -> tuple[int, str]:
         codes = passport(row)
-        return (
-            0 if codes == "local" else len(codes.split()) if codes else len(PASSPORT) + 1
-        ), codes
+        if codes == "local":
+            return 0, codes
+        return len(codes.split()) or len(PASSPORT) + 1, codes
 
     return replace(group, rows=tuple(sorted(group.rows, key=key)))
 
 
 def trust(run: Run, settings: Settings) -> str:
-    """posted, checked, replicated or disputed (`bench_core.results.marks`)."""
+    """Return posted, checked, replicated or disputed (`bench_core.results.marks`)."""
     return settings.trust.get(run.record.checksum or "", "posted")
 
 
-def seconds(row: Row) -> Figure:
-    return over_runs(run.record.seconds for run in row.finished)
-
-
-def memory(row: Row) -> Figure:
-    return over_runs(run.record.peak_memory_bytes for run in row.finished)
-
-
-def passes(row: Row) -> Figure:
-    return over_runs(run.record.forward_passes for run in row.finished)
-
-
-# ------------------------------------------------------------------------------------------------------------ in words
-
-
-def fraction(value: float) -> str:
-    """`.306`, `1.000`, `-.004`."""
-    text = f"{value:.3f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """`+4.3`, `-4.3`, and never `-0.0`."""
-    text = f"{value:+.{digits}f}"
-    return text if float(text) != 0 else text.replace("-", "+")
-
-
-def _apart(value: float, limit: float, shown: list[str]) -> str:
-    """The shortest of the given spellings that does not look equal to the limit."""
-    return next((text for text in shown if float(text) != limit), shown[-1])
-
-
-def compact(value: float) -> str:
-    """Three figures: `694`, `8.84`, `4.2e+08`."""
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}"
-
-
-def _beyond(value: float, limit: float) -> str:
-    return _apart(value, limit, [compact(value), f"{value:.6g}", repr(value)])
-
-
-def _why(
-    row: Row, letter: str, name: str, item: Measurement, value: float | None, limit: float
-) -> str:
-    """One fired diagnostic in words; value None stands for a measurement that was not finite."""
-    small = (
-        _apart(value / N, limit / N, [f"{value / N:.1e}", f"{value / N:.4e}", repr(value / N)])
-        if value
-        else "0"
-    )
-    if item.across:
-        floor = {"matched": "their frozen twins"}.get(row.floor.kind, row.floor.name)
-        if row.floor.kind == "literal" and row.floor.mean is not None:
-            floor = f"the given floor of {fraction(row.floor.mean)}"
-        points = "by a margin that is not finite" if value is None else ""
-        if value is not None:
-            points = (
-                f"{_apart(value, limit, [signed(value), signed(value, 2), signed(value, 6)])} pp"
-            )
-        return f"blocks help {points} over {floor} (needs {limit})"
-    if letter == "a":
-        stream = (
-            "residual stream"
-            if row.runs[0].record.cell.arch.params.get("residual") is True
-            else "hidden state"
-        )
-        times = "without bound" if value is None else f"{_beyond(value, limit)}x"
-        return f"{stream} grows {times} in one block (limit {limit:g}x)"
-    if letter == "b":
-        if value is None:
-            return "reference gradient is not finite"
-        return f"reference gradient at the floor ({small} < {limit / N:.3g} at N={N})"
-    shown = NOT_FINITE if value is None else _beyond(value, limit)
-    if letter == "c":
-        return f"gradient direction repeats across batches (cosine {shown}, limit {limit:g})"
-    unit = f" {item.unit}" if item.unit else ""
-    return f"{name} {shown}{unit} ({'limit' if item.direction == 'above' else 'needs'} {limit:g})"
-
-
 def why(row: Row, settings: Settings) -> list[str]:
-    """Each fired diagnostic of a row in words, with the median over the runs in which it fired; d with its mean, as the
-    margin column has it."""
+    """Say why a row is walked back, one sentence for each diagnostic that fired.
+
+    A sentence has the median over the runs in which the diagnostic fired; for d, the mean, as the
+    column of the margin.
+    """
     fired: dict[str, list[Run]] = {}
     for run in row.runs:
         for letter in run.judgement.fired:
             fired.setdefault(letter, []).append(run)
+    floor = {"matched": "their frozen twins"}.get(row.floor.kind, row.floor.name)
+    if row.floor.kind == "literal" and row.floor.mean is not None:
+        floor = f"the given floor of {fraction(row.floor.mean)}"
+    residual = row.runs[0].record.cell.arch.params.get("residual") is True
+    words = {"floor": floor, "state": "residual stream" if residual else "hidden state"}
     lines = []
-    for letter in sorted(fired, key=lambda text: (len(text) > 1, text)):
+    for letter in sorted(fired, key=letter_order):
         runs = fired[letter]
-        name, item = judged(runs[0].record.measurements)[letter]
-        if item.across:
-            margins = [
-                m for run in runs if (m := run.judgement.margin) is not None and math.isfinite(m)
-            ]
-            value = sum(margins) / len(margins) if margins else None
+        criterion = Criterion(letter, *runs[0].judged[letter])
+        if criterion.margin:
+            margins = [run.judgement.margin for run in runs]
+            finite = [m for m in margins if m is not None and math.isfinite(m)]
+            value = fmean(finite) if finite else None
         else:
-            value = over_runs(_values(runs, letter)).value
-        limit = threshold_of(name, item, settings.thresholds)
-        text = _why(row, letter, name, item, value, 0.0 if limit is None else limit)
+            value = median_of(_values(runs, letter)).value
+        limit = threshold_of(criterion.name, criterion.item, settings.thresholds) or 0.0
+        text = criterion.sentence(value, limit, **words)
         lines.append(
             text if len(runs) == len(row.runs) else f"{text} in {len(runs)} of {len(row.runs)} runs"
         )

@@ -12,7 +12,6 @@ from bench_core.analysis.judge import (
     CORE_DEFAULTS,
     NOT_IN_USE,
     alignment,
-    judged,
     letter_order,
     threshold_of,
 )
@@ -20,9 +19,9 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report.compared import limits, wrapped
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.escape import plain
+from bench_core.report.numbers import NONE, compact, fraction, signed
 from bench_core.report.provenance import flat
-from bench_core.report.rows import PASSPORT, N, compact, fraction, signed
-from bench_core.report.tables import NONE
+from bench_core.report.rows import PASSPORT, N
 from bench_core.report.view import View, finite, plural, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
@@ -41,9 +40,7 @@ def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
 
 def _diagnostics(found: View, run: Run, width: int | None) -> str:
     rows = []
-    for letter, (name, item) in sorted(
-        judged(run.record.measurements).items(), key=lambda pair: letter_order(pair[0])
-    ):
+    for letter, (name, item) in sorted(run.judged.items(), key=lambda pair: letter_order(pair[0])):
         limit = threshold_of(name, item, found.settings.thresholds)
         number = value(run, letter)
         if letter == "d":
@@ -108,7 +105,7 @@ def _distance(run: Run) -> list[str]:
 
 def _further(run: Run, width: int | None) -> str:
     """What was measured beside verdicts, Γ and d_BP: a number that means nothing never stands alone."""
-    told = {name for name, _ in judged(run.record.measurements).values()} | {
+    told = {name for name, _ in run.judged.values()} | {
         "alignment",
         "state_distance",
     }

@@ -11,8 +11,7 @@ from bench_core.analysis.leaderboard import Group
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.curves import read_rows
 from bench_core.report.figures.sensitivity import in_words, unit
-from bench_core.report.rows import compact, signed
-from bench_core.report.tables import NONE
+from bench_core.report.numbers import NONE, compact, signed
 from bench_core.report.view import View, competing, name_of
 
 MOST_SHOWN = 400  # methods in the table of strategies

@@ -1,4 +1,4 @@
-"""What a page or a figure is made of: the runs of a suite, judged, and small questions about one run."""
+"""What a page or a figure is made of: the runs of a suite, and small questions about one run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings, alignment, judged, threshold_of
+from bench_core.analysis.judge import Settings, alignment, threshold_of
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import notes
+from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.report.rows import N
 from bench_core.results.record import RunRecord
 
 State = Literal["healthy", "fired", "not judged"]
@@ -95,27 +95,31 @@ def state(run: Run, letter: str) -> State:
 
 
 def value(run: Run, letter: str) -> float | None:
-    """The number behind a letter, as people read it: b at N = 128, d in percentage points; it may be infinite or NaN."""
+    """Return a diagnostic's value as people read it (`Criterion.shown`); it may be infinite or NaN."""
     if run.record.status != "done":
         return None
-    if letter == "d":
-        return run.judgement.margin
-    found = judged(run.record.measurements).get(letter)
-    if found is None or found[1].value is None:
+    named = run.judged.get(letter)
+    if named is None:
         return None
-    return found[1].value / N if letter == "b" else found[1].value
+    criterion = Criterion(letter, *named)
+    stored = run.judgement.margin if criterion.margin else criterion.item.value
+    return None if stored is None else criterion.shown(stored)
 
 
 def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
-    """The limits in force by letter, in the units of `value`: one each, unless runs were stored with different ones."""
-    found: dict[str, set[float]] = {}
+    """Return the limits in force by letter, in the units of `value`.
+
+    There is one limit for each, unless runs were stored with different ones.
+    """
+    limits: dict[str, set[float]] = {}
     for row in competing(group):
         for run in row.finished:
-            for letter, (name, item) in judged(run.record.measurements).items():
+            for letter, (name, item) in run.judged.items():
                 limit = threshold_of(name, item, settings.thresholds)
                 if limit is not None and math.isfinite(limit):
-                    found.setdefault(letter, set()).add(limit / N if letter == "b" else limit)
-    return {letter: sorted(limits) for letter, limits in found.items()}
+                    shown = Criterion(letter, name, item).shown(limit)
+                    limits.setdefault(letter, set()).add(shown)
+    return {letter: sorted(found) for letter, found in limits.items()}
 
 
 def state_norm(record: RunRecord) -> float | None:

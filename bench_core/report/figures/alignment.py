@@ -16,7 +16,7 @@ from bench_core.report.figures.drawing import (
     panel,
 )
 from bench_core.report.layers import Layers, layers
-from bench_core.report.rows import signed
+from bench_core.report.numbers import signed
 from bench_core.report.view import View, competing, plural
 
 MOST = 60  # methods drawn

@@ -18,7 +18,7 @@ from bench_core.report.figures.drawing import (
     panel,
     picked,
 )
-from bench_core.report.rows import compact, signed
+from bench_core.report.numbers import compact, signed
 from bench_core.report.view import (
     View,
     competing,

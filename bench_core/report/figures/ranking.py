@@ -19,7 +19,7 @@ from bench_core.report.figures.drawing import (
     panel,
     picked,
 )
-from bench_core.report.rows import fraction
+from bench_core.report.numbers import fraction
 from bench_core.report.view import View, name_of, rounded
 
 MOST = 80  # rows drawn

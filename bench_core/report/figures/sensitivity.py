@@ -22,7 +22,8 @@ from bench_core.report.figures.drawing import (
     panel,
     picked,
 )
-from bench_core.report.rows import N, compact
+from bench_core.report.numbers import compact
+from bench_core.report.rows import N
 from bench_core.report.view import View, finite, name_of, plural, rounded
 
 KEYS = (Key("healthy", BLUE, "circle"), Key("degenerate", ORANGE, "triangle-up"))

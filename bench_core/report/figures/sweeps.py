@@ -24,7 +24,8 @@ from bench_core.report.figures.drawing import (
     picked,
     series,
 )
-from bench_core.report.rows import compact, fraction, gamma, over_runs, signed
+from bench_core.report.numbers import compact, fraction, signed
+from bench_core.report.rows import gamma, median_of
 from bench_core.report.view import View, competing, plural, rounded, state_norm
 from bench_core.results.hashing import canonical, jsonable
 
@@ -148,7 +149,7 @@ def _gamma(row: Row) -> Point | None:
 
 
 def _norm(row: Row) -> Point | None:
-    value = over_runs(state_norm(run.record) for run in row.finished).value
+    value = median_of(state_norm(run.record) for run in row.finished).value
     return {"value": rounded(value), "read": compact(value)} if value and value > 0 else None
 
 

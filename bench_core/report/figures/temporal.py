@@ -23,7 +23,7 @@ from bench_core.report.figures.drawing import (
     picked,
     series,
 )
-from bench_core.report.rows import compact, fraction
+from bench_core.report.numbers import compact, fraction
 from bench_core.report.view import View, competing, name_of, plural, rounded, thresholds
 
 MOST_RUNS = 60  # curves per recipe

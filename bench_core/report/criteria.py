@@ -1,0 +1,101 @@
+"""List the diagnostics that take part in verdicts, with the words that their classes give them.
+
+A criterion reads its title, unit, axis and sentence from a stored measurement. So a diagnostic of
+another package gets a column, a panel and a sentence as a built-in one does, without its plugin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench_core.analysis.judge import letter_order
+from bench_core.analysis.leaderboard import Row
+from bench_core.report.numbers import apart, compact, optional, signed
+from bench_core.results.record import Measurement
+
+_WORD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A judged diagnostic. `letter` is its name where it has no letter of its own.
+
+    `item` is a measurement of one run: its value is that run's, all else is the diagnostic's.
+    """
+
+    letter: str
+    name: str
+    item: Measurement
+
+    @property
+    def short(self) -> str:
+        """The name without its distribution."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def heading(self) -> str:
+        """One or two words: `growth`."""
+        return self.item.heading or self.short
+
+    @property
+    def title(self) -> str:
+        """`a · largest growth of ‖h‖ in one block (x)`, `b · ‖g_L‖, batch-mean CE at N = 128`."""
+        item = self.item
+        unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""
+        text = (item.title or self.short) + unit
+        return f"{self.letter} · {text}" if self.letter != self.name else text
+
+    @property
+    def log(self) -> bool:
+        """Whether a figure has a logarithmic axis."""
+        return self.item.axis == "log"
+
+    @property
+    def margin(self) -> bool:
+        """Whether the value is the margin over a floor, in percentage points with a sign."""
+        return self.item.across == "floor"
+
+    def shown(self, value: float) -> float:
+        """Return a stored value as people read it: divided by N where it is per sample."""
+        return value / (self.item.batch or 1)
+
+    def text(self, shown: float | None, digits: int = 1) -> str:
+        """Write a value of `shown`."""
+        return optional(
+            shown, lambda number: signed(number, digits) if self.margin else compact(number)
+        )
+
+    def sentence(self, value: float | None, limit: float, **words: str) -> str:
+        """Say why the diagnostic fired at a stored value; None stands for one that is not finite.
+
+        words  fill the further {words} of the diagnostic's sentence
+        """
+        item = self.item
+        if value is None:
+            return f"{item.title or self.name} is not finite"
+        bound = "limit" if item.direction == "above" else "needs"
+        unit = f" {item.unit}" if item.unit else ""
+        sentence = item.sentence or f"{{name}} {{value}}{unit} ({bound} {{limit}})"
+        value, limit = self.shown(value), self.shown(limit)
+        written, digits = (signed, 1) if self.margin else (compact, 3)
+        words |= {
+            "name": self.name,
+            "unit": item.unit,
+            "batch": str(item.batch),
+            "value": apart(value, limit, written, digits),
+            "limit": str(limit) if self.margin else f"{limit:g}",
+        }
+        return _WORD.sub(lambda word: words.get(word[1], word[0]), sentence)
+
+
+def criteria(rows: Iterable[Row]) -> list[Criterion]:
+    """The diagnostics that some finished run of these rows is judged by, in the order of letters."""
+    by_letter: dict[str, Criterion] = {}
+    for row in rows:
+        for run in row.runs:
+            if run.record.status == "done" and row.role != "floor":
+                for letter, (name, item) in run.judged.items():
+                    by_letter.setdefault(letter, Criterion(letter, name, item))
+    return [by_letter[letter] for letter in sorted(by_letter, key=letter_order)]

@@ -1,0 +1,146 @@
+"""Fit a leaderboard into the width of a terminal.
+
+Columns go by importance (`Column.drop`): costs first. Then texts are shortened: a rule of another
+package loses the name of its distribution where that is unambiguous. Then further columns go, and
+last labels are cut. A legend has every text that was shortened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from bench_core.analysis.leaderboard import Group
+from bench_core.report import escape
+from bench_core.report.columns import SHORTENED, Column, Text
+
+NARROWEST = 40
+NO_COUNTS = 60  # a terminal narrower than this has no room for the column n
+
+
+@dataclass
+class Sheet:
+    """Columns, the escaped texts of each row by key, and a legend of shortened texts."""
+
+    columns: list[Column]
+    lines: list[dict[str, str]]
+    legend: list[str]
+
+    def widths(self) -> dict[str, int]:
+        """The width of each column as tabulate sets it: a header takes two more than its length."""
+        return {
+            column.key: max(
+                [len(column.header) + 2, *(len(line[column.key]) for line in self.lines)]
+            )
+            for column in self.columns
+        }
+
+    def excess(self, width: int) -> int:
+        """How many characters the table is wider than `width`."""
+        return sum(self.widths().values()) + 2 * (len(self.columns) - 1) - width
+
+    def drop(self, keys: Iterable[str], width: int) -> None:
+        """Drop the columns one by one while the table is too wide."""
+        for key in keys:
+            if self.excess(width) > 0:
+                self.columns = [column for column in self.columns if column.key != key]
+
+    def cells(self) -> list[list[str]]:
+        """The texts of the columns, row by row."""
+        return [[line[column.key] for column in self.columns] for line in self.lines]
+
+
+def fit(
+    group: Group, columns: Sequence[Column], width: int | None, passports: bool = False
+) -> Sheet:
+    """Return the columns and texts that fit into `width` columns of a terminal; None: all.
+
+    passports  rows are sorted by passport, whose column is dropped last
+    """
+    lines = [
+        {column.key: _plain((column.brief or column.cell)(row)) for column in columns}
+        for row in group.rows
+    ]
+    sheet = Sheet(list(columns), lines, [])
+    if width is None:
+        return sheet
+    width = max(width, NARROWEST)
+    order = sorted((c for c in columns if c.drop is not None), key=lambda c: c.drop or 0)
+    sheet.drop((c.key for c in order if (c.drop or 0) < SHORTENED), width)
+    if sheet.excess(width) > 0:
+        _shorten(sheet, group)
+    *later, last = (c.key for c in order if (c.drop or 0) > SHORTENED)
+    sheet.drop((key for key in later if not (passports and key == "passport")), width)
+    if len({line["n"] for line in lines}) == 1:
+        sheet.drop(["n"], width)
+    sheet.drop([last], width)
+    if width < NO_COUNTS or passports:
+        sheet.drop(["n"], width)  # verdicts and the lines below the table have the number of runs
+    if width < NO_COUNTS and passports:
+        sheet.drop(["passport"], width)
+    if sheet.excess(width) > 0:
+        _cut_texts(sheet, group, width)
+    return sheet
+
+
+def _plain(cell: Text) -> str:
+    return escape.plain(cell.text) + ("†" if cell.struck else "")
+
+
+def _shorten(sheet: Sheet, group: Group) -> None:
+    """Shorten verdicts, counts and names of methods."""
+    bare, names = _bare_names(group), dict[str, None]()
+    for line, row in zip(sheet.lines, group.rows, strict=True):
+        line["verdict"] = _short_verdict(line["verdict"])
+        line["n"] = line["n"].removesuffix(" done")
+        if row.role == "floor":
+            method = line["method"].removesuffix(" (frozen)")
+            line["method"] = method.replace("freeze=blocks", "frozen", 1)
+            sheet.legend = ["frozen: freeze=blocks"]
+        if row.method.name in bare:
+            short, full = escape.plain(bare[row.method.name]), escape.plain(row.method.name)
+            line["method"] = short + line["method"].removeprefix(full)
+            names[f"{short} = {full}"] = None
+    sheet.legend += names
+    sheet.columns = [replace(c, header=c.short or c.header) for c in sheet.columns]
+
+
+def _short_verdict(verdict: str) -> str:
+    """`walked back 3/3 (a 3, b 3)` → `walked back 3/3 a3 b3`; the lines below name what is missing."""
+    verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
+    return re.sub(
+        r" \(([^()]*)\)", lambda counts: " " + re.sub(r" (\d+),?", r"\1", counts[1]), verdict
+    )
+
+
+def _bare_names(group: Group) -> dict[str, str]:
+    """Map a method of another distribution to its bare name where no other method has that name."""
+    refs = {row.method.name: row.method for row in group.rows}
+    bare = {name: name.rpartition("/")[2] for name in refs}
+    count = Counter(bare.values())
+    return {
+        name: text
+        for name, text in bare.items()
+        if text and refs[name].short != text and count[text] == 1
+    }
+
+
+def _cut_texts(sheet: Sheet, group: Group, width: int) -> None:
+    """Cut the names of methods, marked with the number of their row, and the verdicts."""
+    widths = sheet.widths()
+    room = widths["method"] + widths["verdict"] - sheet.excess(width)
+    label = min(widths["method"], max(room - widths["verdict"], room // 2))
+    for number, (line, row) in enumerate(zip(sheet.lines, group.rows, strict=True), start=1):
+        full, verdict = line["method"], line["verdict"]
+        line["method"] = _cut(full, label, str(number))
+        line["verdict"] = _cut(verdict, room - label)
+        if line["method"] != full:
+            sheet.legend.append(f"{line['method']} = {full}")
+        if line["verdict"] != verdict:
+            sheet.legend.append(f"{line['method']}: {escape.plain(row.verdict)}")
+
+
+def _cut(text: str, limit: int, mark: str = "") -> str:
+    return text if len(text) <= limit else text[: max(limit - 1 - len(mark), 1)] + "…" + mark

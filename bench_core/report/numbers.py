@@ -1,0 +1,43 @@
+"""Write numbers for people. A value that is not finite is never written as a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+NONE = "–"
+NOT_FINITE = "not finite"
+
+
+def fraction(value: float) -> str:
+    """`.306`, `1.000`, `-.004`."""
+    text = f"{value:.3f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`+4.3`, `-4.3`, and never `-0.0`."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) != 0 else text.replace("-", "+")
+
+
+def compact(value: float, figures: int = 3) -> str:
+    """Three figures, or two with an exponent: `694`, `8.84`, `4.2e+08`."""
+    if 1e-3 <= abs(value) < 1e5 or value == 0:
+        return f"{value:.{figures}g}"
+    return f"{value:.{figures - 2}e}"
+
+
+def apart(value: float, limit: float, written: Callable[[float, int], str], digits: int) -> str:
+    """Write a value with as many digits as it takes to look different from a limit."""
+    texts = (written(value, count) for count in range(digits, digits + 15))
+    return next((text for text in texts if float(text) != limit), repr(value))
+
+
+def optional(value: float | None, written: Callable[[float], str] = compact) -> str:
+    """Write a value, `–` for None and `not finite` for NaN and infinity."""
+    if value is None:
+        return NONE
+    return written(value) if math.isfinite(value) else NOT_FINITE
