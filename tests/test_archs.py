@@ -1,4 +1,5 @@
-"""The laws of tests/test_laws.py on every architecture, and what is particular to BatchNorm, tokens and convolutions."""
+"""The laws of tests/test_laws.py on every architecture, and what is particular to BatchNorm,
+tokens and convolutions."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def build(name: str, seed: int = 0) -> Net:
 
 
 def data_for(name: str, n: int = 64, test: int = 128) -> Data:
-    """Gaussian inputs of the architecture's shape; for linear_lq with a linear target and squared error."""
+    """Gaussian inputs of the architecture's shape; for linear_lq with a linear target and
+    squared error."""
     _, shape, _ = TINY[name]
     data = toy_data(n=n, features=math.prod(shape), test=test)
     if name == "linear_lq":
@@ -68,12 +70,13 @@ class Exact(LocalMethod):
         return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
 
 
-# ------------------------------------------------------------------------------------------------- laws of all networks
+# -------------------------------------------------------------------------- laws of all networks
 
 
 @every_arch
 def test_bp_through_the_local_path_is_loss_backward(name):
-    """c_l = g_{l+1}, no normalisation, no clipping: the gradients are those of loss.backward() to 1e-6, in training mode."""
+    """c_l = g_{l+1}, no normalisation, no clipping: the gradients are those of loss.backward()
+    to 1e-6, in training mode."""
     data = data_for(name)
     method, net = ready(Exact(Exact.Params(normalize="none")), build(name), data)
     x, y = data.train_x[:16], data.train_y[:16]
@@ -107,7 +110,8 @@ def test_the_top_of_the_exact_gradients_is_the_gradient_through_the_readout(name
 @every_arch
 @every_rule
 def test_credits_have_the_shapes_of_their_states_and_every_group_learns(name, method):
-    """Two steps: all credits finite and shaped like the states at `sites`, and every group of parameters has moved."""
+    """Two steps: all credits finite and shaped like the states at `sites`, and every group of
+    parameters has moved."""
     made, net, x, y = setting(name, method)
     states = net.states(x).detach(y)
     credits = made.credit(states, y, 3)
@@ -127,7 +131,8 @@ def test_credits_have_the_shapes_of_their_states_and_every_group_learns(name, me
 @every_arch
 @pytest.mark.parametrize("method", LOCAL)
 def test_local_updates_stay_local(name, method):
-    """With the credits held fixed, the gradients of the embedding and of block 0 do not depend on any later parameter."""
+    """With the credits held fixed, the gradients of the embedding and of block 0 do not depend
+    on any later parameter."""
     made, net, x, y = setting(name, method)
     fixed = made.credit(net.states(x).detach(y), y, 3)
     made.credit = lambda states, y, epoch: fixed
@@ -145,9 +150,8 @@ def test_local_updates_stay_local(name, method):
     checked = [key for key in one if key.startswith(("embed", "blocks.0."))]
     assert checked
     assert all(torch.equal(one[key], other[key]) for key in checked)
-    assert any(
-        not torch.equal(one[key], other[key]) for key in one if key.startswith("blocks.2.")
-    )  # it saw other states
+    # it saw other states
+    assert any(not torch.equal(one[key], other[key]) for key in one if key.startswith("blocks.2."))
 
 
 @every_arch
@@ -167,8 +171,9 @@ def test_dfa_does_not_depend_on_the_weights_above(name):
 def test_ep_prediction_error_tends_to_the_gradient(name):
     """β → 0, T → ∞, in float64: the residual read-out is g_l at every site, direction and length.
 
-    The relaxation is stable only where steps are small beside 1/‖∂h_{l+1}/∂h_l‖²: LayerNorm amplifies the token stream of
-    vit_mini by the inverse of its size, which is 0.02 at init, so that the test starts from a larger one.
+    The relaxation is stable only where steps are small beside 1/‖∂h_{l+1}/∂h_l‖²: LayerNorm
+    amplifies the token stream of vit_mini by the inverse of its size, which is 0.02 at init, so
+    that the test starts from a larger one.
     """
     data = data_for(name)
     data = replace(data, train_x=data.train_x.double(), test_x=data.test_x.double())
@@ -219,7 +224,8 @@ def test_random_init_fires_neither_a_nor_b(name):
 
 @every_arch
 def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
-    """Every diagnostic says something about a network whose states are NaN: a value that fires, or that it is not diagnostic."""
+    """Every diagnostic says something about a network whose states are NaN: a value that fires,
+    or that it is not diagnostic."""
     from importlib import import_module
 
     from bench_plugins.diagnostics import bench_diagnostics
@@ -251,7 +257,8 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
 def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     tmp_path, monkeypatch, name, floats, features, samples
 ):
-    """The CLS token of token streams; large maps are cut to the first samples, so that a run folder stays small."""
+    """The CLS token of token streams; large maps are cut to the first samples, so that a run
+    folder stays small."""
     from safetensors.torch import load_file
 
     from bench_core.execution import tensors
@@ -273,7 +280,8 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
 
 @pytest.mark.parametrize("method", ["dfa", "node_perturbation", "state_bridge"])
 def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
-    """Those of the same rule pass, those of a rule that forgot something do not; what the streams draw is not compared."""
+    """Those of the same rule pass, those of a rule that forgot something do not; what the
+    streams draw is not compared."""
     from bench_core.errors import BenchError
     from bench_core.execution import remeasure_worker
     from bench_core.execution.tensors import save_tensors
@@ -311,7 +319,8 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     ],
 )
 def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
-    """Of a rule with full control of its step too: they would be measured against other layers, or broadcast."""
+    """Of a rule with full control of its step too: they would be measured against other layers,
+    or broadcast."""
     from bench_core.errors import CreditError
 
     made, net, _, _ = setting("relu_mlp", "bp")
@@ -320,7 +329,7 @@ def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
         Audit(net, made, data_for("relu_mlp"), 0, 0).batches  # noqa: B018
 
 
-# ------------------------------------------------------------------------------------------------------------ BatchNorm
+# ------------------------------------------------------------------------------------- BatchNorm
 
 
 def statistics(net: Net) -> dict[str, torch.Tensor]:
@@ -352,7 +361,8 @@ def test_running_statistics_move_once_per_training_step(name, method):
 
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_running_statistics_are_those_of_the_forward_pass_alone(name):
-    """After a step of any rule they are what the forward pass of bp leaves, ep's twenty relaxation steps or not."""
+    """After a step of any rule they are what the forward pass of bp leaves, ep's twenty
+    relaxation steps or not."""
 
     def after(method):
         made, net, x, y = setting(name, method)
@@ -390,7 +400,7 @@ def test_an_audit_normalises_by_the_running_statistics(name):
     torch.testing.assert_close(net.states(x).h[-1][:3], net.states(x[:3]).h[-1])
 
 
-# --------------------------------------------------------------------------------------------------------------- tokens
+# ---------------------------------------------------------------------------------------- tokens
 
 
 def test_dfa_gives_every_token_the_same_credit():
@@ -429,7 +439,7 @@ def test_what_is_measured_of_a_token_stream_is_the_cls_token():
     assert not bool(exact_gradients(net, states.h[0], y)[-1][:, 1:].any())
 
 
-# --------------------------------------------------------------------------------------------------------- unequal sizes
+# --------------------------------------------------------------------------------- unequal sizes
 
 
 class LinearMaps(Net):
@@ -468,7 +478,8 @@ def test_fa_with_the_forward_kernels_is_bp_on_linear_convolutions():
 
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_fa_leads_credit_down_by_convolutions_with_fixed_random_kernels(name):
-    """Convolutional between maps: credit at one pixel reaches its neighbourhood only; it is linear; the kernels stay."""
+    """Convolutional between maps: credit at one pixel reaches its neighbourhood only; it is
+    linear; the kernels stay."""
     made, net, x, y = setting(name, "fa")
     states = net.states(x).detach(y)
     B = made.kept["B_0"]
@@ -492,7 +503,8 @@ def test_fa_is_dense_between_fully_connected_states():
 
 
 def test_feedback_kernels_keep_the_size_of_a_credit():
-    """Variance 1/(out·k·k): without pooling, a credit of unit mean square goes down as one of about unit mean square."""
+    """Variance 1/(out·k·k): without pooling, a credit of unit mean square goes down as one of
+    about unit mean square."""
     from bench_plugins.methods.fa import redrawn
 
     kind = redrawn(nn.Conv2d(64, 96, 3, padding=1, bias=False), torch.Generator().manual_seed(0))
@@ -504,7 +516,8 @@ def test_feedback_kernels_keep_the_size_of_a_credit():
 @pytest.mark.parametrize("name", UNEQUAL)
 @pytest.mark.parametrize("method", ["state_bridge", "credit_bridge"])
 def test_bridges_see_states_of_unequal_size_through_fixed_projections(name, method):
-    """One P per size, which no step changes; the credit lies in the span of Pᵀ and is the slope along the projection."""
+    """One P per size, which no step changes; the credit lies in the span of Pᵀ and is the slope
+    along the projection."""
     made, net, x, y = setting(name, method)
     assert made.lens.width == 256
     sizes = {made.task.features(layer) for layer in range(net.depth + 1)}
@@ -536,7 +549,8 @@ def test_state_bridge_credit_is_the_slope_of_the_loss_also_through_a_projection(
 
 
 def test_states_of_one_size_are_seen_as_they_are():
-    """resmlp and the token stream: no projection, and no draw that would shift the published figures' streams."""
+    """resmlp and the token stream: no projection, and no draw that would shift the published
+    figures' streams."""
     for name in ("student_net", "vit_mini"):
         made, net, x, _ = setting(name, "state_bridge")
         assert not list(made.lens.buffers())
@@ -544,7 +558,7 @@ def test_states_of_one_size_are_seen_as_they_are():
         assert torch.equal(made.lens(h), h.flatten(1))
 
 
-# ------------------------------------------------------------------------------------------------------------ linear_lq
+# ------------------------------------------------------------------------------------- linear_lq
 
 
 def test_the_closed_form_costate_is_the_exact_gradient():
@@ -560,7 +574,8 @@ def test_the_closed_form_costate_is_the_exact_gradient():
 
 
 def test_a_forward_pass_has_one_realisation_of_the_noise():
-    """Drawn anew by every training pass, met again by whatever re-runs blocks; fixed in eval mode, for stacked batches too."""
+    """Drawn anew by every training pass, met again by whatever re-runs blocks; fixed in eval
+    mode, for stacked batches too."""
     _, net, x, _ = setting("linear_lq")
     net.train()
     one, other = net.states(x), net.states(x)
@@ -596,16 +611,16 @@ def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
     own = {key: value.clone() for key, value in made.state_dict().items()}
     made.step(x, y, 9)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    after = {
-        key: value for key, value in made.state_dict().items() if value.is_floating_point()
-    }  # no counter of a null
+    # no counter of a null
+    after = {key: value for key, value in made.state_dict().items() if value.is_floating_point()}
     learned = any(not torch.equal(value, own[key]) for key, value in after.items())
     copies = method == "kolen_pollack"  # the updates of weights, of which there are none here
     assert learned == (made.passport.learned_feedback and not copies)
 
 
 def test_costate_alignment_scores_every_rule_against_the_truth_and_no_other_network():
-    """bp's credit is the costate; dfa's has nothing to do with it; state_bridge learns towards it on frozen blocks."""
+    """bp's credit is the costate; dfa's has nothing to do with it; state_bridge learns towards
+    it on frozen blocks."""
     from bench_plugins.diagnostics.costate_alignment import CostateAlignment
 
     diagnostic = CostateAlignment(CostateAlignment.Params())

@@ -90,7 +90,8 @@ def test_the_package_that_follows_the_tutorial_passes_its_own_tests(tmp_path: Pa
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-sign-dfa\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[bench_core.plugins]\nsign_dfa = bench_sign_dfa\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", place, place / "tests"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "--rootdir", place, place / "tests"],
         env=environment([tmp_path, place]), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,5 @@
-"""The conformance kit: every built-in passes it, and every check is failed by a plugin that was planted for it, and by no other."""
+"""The conformance kit: every built-in passes it, and every check is failed by a plugin that was
+planted for it, and by no other."""
 
 from __future__ import annotations
 
@@ -77,9 +78,8 @@ def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
 
 
-FIRST = {
-    check: bad for bad, check, _ in reversed(PLANTED)
-}  # of several faults that one check must see, one is tried in full
+# of several faults that one check must see, one is tried in full
+FIRST = {check: bad for bad, check, _ in reversed(PLANTED)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The diagnostics beyond a, b, c, d and Γ: each against a naive computation, and what it says when it means nothing."""
+"""The diagnostics beyond a, b, c, d and Γ: each against a naive computation, and what it says
+when it means nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +16,14 @@ from bench_core.training.audit import Audit, credits_become
 from bench_core.training.loop import train
 
 FINAL = [
-    "perturbation_correlation", "nudging", "null_calibration", "layer0_dominance", "gradient_support", "loss_decrease", "drift",
+    "perturbation_correlation", "nudging", "null_calibration", "layer0_dominance",
+    "gradient_support", "loss_decrease", "drift",
 ]  # fmt: skip
-TRAINING = {"epochs": 2, "stop_after": None, "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.01, "clip_norm": 1.0,
-            "schedule": "cosine", "device": "cpu", "autocast": "off"}  # fmt: skip
+TRAINING = {
+    "epochs": 2, "stop_after": None, "batch_size": 32, "learning_rate": 1e-2,
+    "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
+    "autocast": "off",
+}  # fmt: skip
 
 
 def with_params(name, **params):
@@ -34,15 +39,14 @@ def loss_of(audit, h, layer):
     return F.cross_entropy(net.readout(h), audit.data.test_y[: len(h)], reduction="none")
 
 
-# ------------------------------------------------------------------------------------------------- ρ and nudging
+# --------------------------------------------------------------------------------- ρ and nudging
 
 
 def test_rho_is_the_mean_over_draws_of_pearson_over_samples():
     audit = audited("dfa", width=24)
     found = with_params("perturbation_correlation", draws=60).measure(audit)
-    e = audit.batches[
-        0
-    ].states  # the whole probe at once, with other draws: equal up to the sampling of directions
+    # the whole probe at once, with other draws: equal up to the sampling of directions
+    e = audit.batches[0].states
     h = torch.cat([batch.states.h[1] for batch in audit.batches])[:1024].double()
     a = torch.cat([batch.credits.audited[1] for batch in audit.batches])[:1024].double()
     assert e.h[1].shape[1] == 24
@@ -82,7 +86,8 @@ def test_nudging_normalises_a_credit_as_the_rule_gives_it():
 
 
 def test_of_tokens_both_are_of_the_cls_token():
-    """Other tokens stay where they are: the step and the directions are those of the stream that Γ and ‖g‖ are read on."""
+    """Other tokens stay where they are: the step and the directions are those of the stream that
+    Γ and ‖g‖ are read on."""
     net = arch("vit_mini", (3, 8, 8), width=16, depth=2, heads=2, patch=2)
     images = toy_data(64, 192, test=256)
     data = replace(
@@ -115,7 +120,8 @@ def test_of_tokens_both_are_of_the_cls_token():
 
 
 def test_both_are_measured_where_float32_would_round_the_change_away():
-    """States of 1e8 before a terminal norm: ΔCE is far below float32's resolution, and the exact gradient still predicts it."""
+    """States of 1e8 before a terminal norm: ΔCE is far below float32's resolution, and the exact
+    gradient still predicts it."""
     audit = audited("bp", width=24)
     with torch.no_grad():
         audit.net.embed[1].weight.mul_(1e8)
@@ -145,7 +151,7 @@ def test_without_residual_the_layers_are_one_to_depth():
     assert found.value == pytest.approx(fmean(found.details["layers"][:2]))
 
 
-# ------------------------------------------------------------------------------------------------ null calibration
+# ------------------------------------------------------------------------------ null calibration
 
 
 def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_it():
@@ -177,13 +183,13 @@ def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_
         found.details[key] for key in ("deep", "null_deep_mean", "null_deep_std")
     )
     assert found.value == pytest.approx((own - center) / spread)
-    assert 0 in set(audit.net.sites) - set(
-        found.details["flagged"]
-    )  # the embedding's credit is aligned
+    # the embedding's credit is aligned
+    assert 0 in set(audit.net.sites) - set(found.details["flagged"])
 
 
 def test_a_site_that_no_draw_changes_has_no_null():
-    """fa's exact top: Γ there is what it is whatever is drawn, and a deviation of 0 neither flags it nor enters the mean."""
+    """fa's exact top: Γ there is what it is whatever is drawn, and a deviation of 0 neither
+    flags it nor enters the mean."""
     found = diagnostic("null_calibration").measure(audited("fa")).details
     *_, top = found["sites"]
     assert found["without_null"] == [top]
@@ -216,7 +222,7 @@ def test_a_null_leaves_the_method_as_it_was():
     "name", ["noise_credit", "node_perturbation", "forward_gradient", "shuffled_credit"]
 )
 def test_noise_does_not_stand_out_of_fresh_noise(name):
-    """Every draw of the null is another one, also where a rule draws from the seed of its stream."""
+    """The draws of the null differ, also if a rule draws from the seed of its stream."""
     found = diagnostic("null_calibration").measure(audited(name, width=24))
     assert found.details["null_deep_std"] > 1e-4
     assert abs(found.value) < 4
@@ -264,7 +270,7 @@ def test_a_rule_without_feedback_has_no_null(name):
     assert "no feedback" in diagnostic("null_calibration").measure(audited(name)).not_diagnostic
 
 
-# ------------------------------------------------------------------------------------- what the training left
+# ------------------------------------------------------------------------ what the training left
 
 
 def test_drift_and_loss_decrease_are_those_of_the_training():
@@ -339,11 +345,12 @@ def test_layer0_dominance_is_read_at_epochs_one_two_and_the_end():
     assert diagnostic("layer0_dominance").measure(audit).not_diagnostic == "the credit is zero"
 
 
-# ---------------------------------------------------------------------------------- not diagnostic, never a crash
+# ----------------------------------------------------------------- not diagnostic, never a crash
 
 
 def test_the_trap_of_zeroed_references_is_not_diagnostic():
-    """A tool that zeroes |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports perfect alignment of pure noise."""
+    """A tool that zeroes |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports perfect
+    alignment of pure noise."""
     audit = audited("dfa")
     with torch.no_grad():  # states of 1e9 before a terminal norm leave gradients of 1e-9
         for parameter in audit.net.embed.parameters():
@@ -409,6 +416,5 @@ def test_controls_do_not_touch_what_the_method_returns():
     credits_become("zero")(audit)
     after = audit.method.credit(audit.batches[0].states, audit.batches[0].y, 0).audited
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert (
-        replace(audit.batches[0].credits).audited[0].any()
-    )  # the batches were computed before the control
+    # the batches were computed before the control
+    assert replace(audit.batches[0].credits).audited[0].any()

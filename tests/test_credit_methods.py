@@ -24,8 +24,11 @@ from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 
 ONE = {**TRAINING, "epochs": 2, "stop_after": 1}
-BRANCHES = ["random_trainable", "shuffled_trainable", "fresh_random_target", "zero_target", "time_only", "constant_input",
-            "perlayer_vector", "prefit_frozen", "prefit_trainable", "gaussian_noise", "dfa_norm_match", "continue_dfa"]  # fmt: skip
+BRANCHES = [
+    "random_trainable", "shuffled_trainable", "fresh_random_target", "zero_target", "time_only",
+    "constant_input", "perlayer_vector", "prefit_frozen", "prefit_trainable", "gaussian_noise",
+    "dfa_norm_match", "continue_dfa",
+]  # fmt: skip
 NULLS = ["random_credit", "shuffled_credit", "noise_credit"]
 
 
@@ -73,7 +76,7 @@ def fitted(method, net, data, steps):
         )
 
 
-# --------------------------------------------------------------------------------------------- vec and perlayer_vector
+# ----------------------------------------------------------------------- vec and perlayer_vector
 
 
 @pytest.mark.parametrize("options", [{}, {"terminal_norm": False}, {"residual": False}])
@@ -84,7 +87,8 @@ def fitted(method, net, data, steps):
 def test_measured_changes_are_the_exact_directional_derivatives(
     data, options, differences, step, exact_to, scale
 ):
-    """δ = ⟨g_l, r_l·u⟩ up to the error of the difference (float64), for every state that gets credit."""
+    """δ = ⟨g_l, r_l·u⟩ up to the error of the difference (float64), for every state that gets
+    credit."""
     method = rule("vec", differences=differences, step=step, scale=scale)
     method, net, x, y = doubled(method, resmlp(**options), data)
     states = net.states(x).detach(y)
@@ -122,7 +126,7 @@ def test_central_differences_are_exact_to_second_order(data):
 
 
 def test_vec_fitted_on_a_frozen_network_becomes_the_gradient():
-    """Cosine above .8 and norms within 20 % at every state, on samples that it was not fitted to."""
+    """Cosine above .8 and norms within 20 % at every state, on samples outside the fit."""
     data = toy_data(n=1024)
     method, net = ready(rule("vec"), resmlp(), data)
     before = copy.deepcopy(net.state_dict())
@@ -138,7 +142,8 @@ def test_vec_fitted_on_a_frozen_network_becomes_the_gradient():
 
 
 def test_vec_is_fitted_as_well_where_states_have_exploded():
-    """Steps relative to the state: with h_L of 1e6 before a terminal LayerNorm, where g_L is 1e-6, the credit still finds it."""
+    """Steps relative to the state: with h_L of 1e6 before a terminal LayerNorm, where g_L is
+    1e-6, the credit still finds it."""
     data = toy_data(n=1024)
     method, net = ready(rule("vec"), resmlp(), data)
     with torch.no_grad():
@@ -181,7 +186,8 @@ def test_vec_trains_with_dfa_while_it_warms_up(data, batch):
 
 
 def test_forward_passes_count_the_measurements(data):
-    """L = 3, residual: perturbed copies of h_0, h_1, h_2 run through the last block, for each direction and side."""
+    """L = 3, residual: perturbed copies of h_0, h_1, h_2 run through the last block, for each
+    direction and side."""
     assert ready(rule("vec"), resmlp(), data)[0].forward_passes == 1 + 4 * 2 * 3
     assert (
         ready(rule("vec", differences="forward", directions=1), resmlp(), data)[0].forward_passes
@@ -192,7 +198,8 @@ def test_forward_passes_count_the_measurements(data):
 
 
 def test_perlayer_vector_gives_every_sample_one_direction_and_learns_the_mean_gradient(data):
-    """⟨w_l, u⟩ is fitted to the measured changes: its best value is the mean over the samples of r_l·g_l."""
+    """⟨w_l, u⟩ is fitted to the measured changes: its best value is the mean over the samples of
+    r_l·g_l."""
     method, net = ready(rule("perlayer_vector"), resmlp(), data)
     with torch.no_grad():
         net.readout.head.bias[0] = 4.0  # a mean that is not zero
@@ -206,7 +213,7 @@ def test_perlayer_vector_gives_every_sample_one_direction_and_learns_the_mean_gr
         assert float(F.cosine_similarity(a[0], mean, dim=0)) > 0.8, layer
 
 
-# ------------------------------------------------------------------------------------------------------------- blend
+# ----------------------------------------------------------------------------------------- blend
 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"branch": "continue_dfa"}, {"start": 9}])
@@ -251,12 +258,10 @@ def test_blend_mixes_normalised_parts_and_is_not_normalised_again(data, batch):
     ]
     for a, mix in zip(found.audited, expected, strict=True):
         torch.testing.assert_close(a, mix)
-    assert (
-        min(float(a.square().mean(1).max()) for a in found.audited) < 0.95
-    )  # the norm of a mixture, not of an rms
-    got = gradients(
-        *ready(blend(alpha=0.75), resmlp(), data), x, y
-    )  # the same draws: learns one step, then trains
+    # the norm of a mixture, not of an rms
+    assert min(float(a.square().mean(1).max()) for a in found.audited) < 0.95
+    # the same draws: learns one step, then trains
+    got = gradients(*ready(blend(alpha=0.75), resmlp(), data), x, y)
     method.learn(states, y, 0)
     seeds = [a / len(x) for a in method.credit(states, y, 0).audited]
     local = net.states(x, local=True)
@@ -310,7 +315,8 @@ def test_zero_target_drives_its_credit_to_zero(data):
 
 
 def test_only_true_targets_teach_the_gradient():
-    """Fitted alike on a frozen network: the measured targets align the auxiliary credit, shuffled and random ones do not."""
+    """Fitted alike on a frozen network: the measured targets align the auxiliary credit,
+    shuffled and random ones do not."""
     data = toy_data(n=1024)
     found = {}
     for branch in ("random_trainable", "shuffled_trainable", "fresh_random_target"):
@@ -374,7 +380,8 @@ def test_prefit_fits_while_the_network_waits_and_frozen_stays(data, batch):
 
 
 def test_prefit_does_not_shift_the_order_of_the_training(data):
-    """Further passes draw from the auxiliary stream: which batches the training meets is the same with and without them."""
+    """Further passes draw from the auxiliary stream: which batches the training meets is the
+    same with and without them."""
 
     def seen(branch):
         method, net = ready(blend(branch), resmlp(), data)
@@ -412,12 +419,13 @@ def test_dfa_norm_match_has_dfas_direction_and_the_blends_norm(data, batch):
         torch.testing.assert_close(F.cosine_similarity(matched, plain), torch.ones(len(x)))
 
 
-# ------------------------------------------------------------------------------------------------------ null methods
+# ---------------------------------------------------------------------------------- null methods
 
 
 @pytest.mark.parametrize("name", NULLS)
 def test_nulls_are_not_aligned(name):
-    """Γ_l within four standard errors of zero: 1,280 samples whose cosines have deviation 1/√d at least."""
+    """Γ_l within four standard errors of zero: 1,280 samples whose cosines have deviation 1/√d
+    at least."""
     data = toy_data()
     method, net = ready(rule(name), resmlp(width=64), data)
     assert max(map(abs, alignments(method, net, data, 1280))) < 0.1
@@ -432,9 +440,8 @@ def test_noise_credit_has_dfas_norms_and_no_direction_of_it(data, batch):
         torch.testing.assert_close(a.norm(dim=1), d.norm(dim=1))
         assert abs(float(F.cosine_similarity(a, d).mean())) < 4 / math.sqrt(256 * len(x))
     method.learn(states, y, 0)
-    assert not torch.equal(
-        method.credit(states, y, 0).audited[0], noise.audited[0]
-    )  # fresh every step
+    # fresh every step
+    assert not torch.equal(method.credit(states, y, 0).audited[0], noise.audited[0])
 
 
 @pytest.mark.parametrize("of", ["bp", "dfa"])
@@ -471,7 +478,7 @@ def test_random_credit_knows_neither_error_nor_label_and_never_changes(data, bat
     assert all(float(a.std(0).min()) > 0 for a in before)  # but it tells samples apart
 
 
-# ------------------------------------------------------------------------------------------ every network, depth ladder
+# ------------------------------------------------------------------- every network, depth ladder
 
 
 @pytest.mark.parametrize("arch", TINY)
@@ -487,7 +494,8 @@ def test_blends_run_on_every_network(arch, branch):
 
 
 def test_measured_changes_fit_projected_states():
-    """Where states are seen through a projection, u lives in what is seen and ⟨a_l, v⟩ is still taken at the state."""
+    """Where states are seen through a projection, u lives in what is seen and ⟨a_l, v⟩ is still
+    taken at the state."""
     method, net, x, y = setting("small_cnn", "vec", step=1e-3)
     states = net.states(x).detach(y)
     u = [method.fit.directions(states.h[layer]) for layer in method.fit.layers]

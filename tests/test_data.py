@@ -1,4 +1,5 @@
-"""Data sets and augmentation: what the tensors hold, and what happens where files are missing or wrong."""
+"""Data sets and augmentation: what the tensors hold, and what happens where files are missing or
+wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
 def cifar():
     if not (REAL / "cifar-10-batches-py" / "test_batch").exists():
         pytest.skip(
-            f"no CIFAR-10 files in {REAL}: set BENCH_DATA_DIR to the folder that holds cifar-10-batches-py"
+            f"no CIFAR-10 files in {REAL}: set BENCH_DATA_DIR to the folder that holds "
+            "cifar-10-batches-py"
         )
     dataset = Cifar10(Cifar10.Params())
     dataset.prepare(REAL)
@@ -50,7 +52,8 @@ def test_crop_and_flip_is_torchvisions_per_image():
 
 
 def test_shifts_and_flips_are_uniform_and_per_image():
-    """A one-pixel image lands everywhere that a 9×9 shift and a flip can put it, about equally often."""
+    """A one-pixel image lands everywhere that a 9×9 shift and a flip can put it, about equally
+    often."""
     images = torch.zeros(8100, 1, 32, 32, dtype=torch.uint8)
     images[:, :, 16, 10] = 255
     data = Data(
@@ -106,9 +109,8 @@ def test_digits_are_scaled_over_the_training_set():
     from sklearn.datasets import load_digits
 
     original = torch.from_numpy(load_digits().data).float()
-    assert torch.allclose(
-        both.sort(0).values.diff().sign(), original.sort(0).values.diff().sign()
-    )  # the same images
+    # the same images
+    assert torch.allclose(both.sort(0).values.diff().sign(), original.sort(0).values.diff().sign())
 
 
 def test_linear_quadratic_is_a_linear_map_with_targets_of_unit_variance():
@@ -124,7 +126,8 @@ def test_linear_quadratic_is_a_linear_map_with_targets_of_unit_variance():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_teacher_has_the_students_form(alpha):
-    """50,000 + 10,000 inputs N(0, I_128); a student_net with the teacher's weights and the same α gives all its labels."""
+    """50,000 + 10,000 inputs N(0, I_128); a student_net with the teacher's weights and the same
+    α gives all its labels."""
     from bench_plugins.archs.student_net import StudentNet
 
     teacher = Teacher(Teacher.Params(alpha=alpha))
@@ -138,9 +141,8 @@ def test_teacher_has_the_students_form(alpha):
         net.readout.weight.copy_(128**-0.5 * torch.randn(128, 10, generator=draws).T)
         net.readout.bias.zero_()
         labels = net.states(data.test_x).logits.argmax(1)
-    assert (
-        float((labels == data.test_y).double().mean()) > 0.999
-    )  # rounding decides a tie here and there
+    # rounding decides a tie here and there
+    assert float((labels == data.test_y).double().mean()) > 0.999
     assert float(data.test_x.std()) == pytest.approx(1.0, abs=0.01)
     assert len(data.train_y.unique()) == 10
 
@@ -155,11 +157,12 @@ def test_teacher_is_the_same_every_time_and_its_dial_turns():
     assert len(one.train_y.unique()) == 10
 
 
-# ------------------------------------------------------------------------------------------------------ CIFAR-10 files
+# -------------------------------------------------------------------------------- CIFAR-10 files
 
 
 class AsPython2(pickle._Pickler):
-    """Writes what the originals' Python 2 wrote: protocol 2, strings as bytes, numpy's old module name."""
+    """Writes what the originals' Python 2 wrote: protocol 2, strings as bytes, numpy's old
+    module name."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
@@ -180,7 +183,8 @@ def as_python_2(body: dict) -> bytes:
 
 
 def write_tiny(root: Path, kind: type[Cifar10] = Cifar10) -> type[Cifar10]:
-    """Files in the true format with two images each, and a data set class that expects exactly these."""
+    """Files in the true format with two images each, and a data set class that expects exactly
+    these."""
     home = root / kind.source.folder
     home.mkdir(parents=True)
     draws = np.random.RandomState(0)
@@ -214,7 +218,8 @@ class Malicious:
 
 
 def test_a_pickle_that_asks_for_more_than_arrays_is_not_obeyed_even_with_the_right_sum(tmp_path):
-    """Behind the sums: the unpickler knows numpy arrays and plain data, and nothing that could run code."""
+    """Behind the sums: the unpickler knows numpy arrays and plain data, and nothing that could
+    run code."""
     tiny = write_tiny(tmp_path, Cifar100)
     marker = tmp_path / "executed"
     path = tmp_path / "cifar-100-python" / "train"
@@ -286,7 +291,8 @@ def test_real_files_have_the_published_statistics(cifar):
 
 @pytest.mark.parametrize(("seed", "stability"), [(42, 0.177), (123, 0.080), (456, 0.160)])
 def test_the_untrained_network_is_the_published_one(cifar, seed, stability):
-    """Random init of resmlp on CIFAR-10: c as measured by the protocol to three digits, ‖h_l‖ 8.7–8.9, per-sample ‖g_L‖ ≈ 1."""
+    """Random init of resmlp on CIFAR-10: c as measured by the protocol to three digits, ‖h_l‖
+    8.7–8.9, per-sample ‖g_L‖ ≈ 1."""
     from bench_plugins.archs.resmlp import ResMLP
     from bench_plugins.diagnostics.batch_stability import BatchStability
     from bench_plugins.diagnostics.reference_floor import ReferenceFloor
@@ -308,7 +314,8 @@ def test_the_untrained_network_is_the_published_one(cifar, seed, stability):
 @pytest.mark.parametrize("seed", [42, 123, 456])
 @pytest.mark.parametrize("name", ["relu_mlp", "student_net"])
 def test_other_untrained_networks_fire_none_of_a_b_c_either(cifar, name, seed):
-    """(small_cnn neither, measured; vit_mini and small_resnet prefer a class whatever the image, and fire c: RESULTS.md.)"""
+    """(small_cnn neither, measured; vit_mini and small_resnet prefer a class whatever the image,
+    and fire c: RESULTS.md.)"""
     from bench_plugins.diagnostics.batch_stability import BatchStability
     from bench_plugins.diagnostics.reference_floor import ReferenceFloor
     from bench_plugins.diagnostics.scale_growth import ScaleGrowth

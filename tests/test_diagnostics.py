@@ -116,7 +116,8 @@ def test_ratios_are_per_sample_whatever_the_reduction_of_the_credit():
 
 
 def test_the_clamp_of_the_library_drowns_small_references_and_ours_does_not():
-    """Gradients far below 1e-8: F.cosine_similarity's clamp pulls the cosine to 0, the unclamped one still reads 1."""
+    """Gradients far below 1e-8: F.cosine_similarity's clamp pulls the cosine to 0, the unclamped
+    one still reads 1."""
     audit = audited("bp")
     control = diagnostic("reference_floor").controls()[0]
     control.change(audit)

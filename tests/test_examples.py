@@ -1,4 +1,5 @@
-"""The example package and what `bench new` makes of it: installed as a stranger would, in an environment of their own."""
+"""The example package and what `bench new` makes of it: installed as a stranger would, in an
+environment of their own."""
 
 from __future__ import annotations
 
@@ -36,12 +37,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def stranger(
     packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Any]:
-    """Runs Python in an environment with these packages installed; torch and bench are lent to it by path."""
+    """Runs Python in an environment with these packages installed; torch and bench are lent to
+    it by path."""
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
     site = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     Path(site, "lent.pth").write_text(
         f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
@@ -49,7 +52,8 @@ def stranger(
 
     def run(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [python, *map(str, arguments)], cwd=cwd or home, env={**os.environ, "COLUMNS": "100"}, timeout=600,
+            [python, *map(str, arguments)], cwd=cwd or home,
+            env={**os.environ, "COLUMNS": "100"}, timeout=600,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 

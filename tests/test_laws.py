@@ -37,12 +37,13 @@ class Exact(LocalMethod):
         return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
 
 
-# ------------------------------------------------------------------------------------------------- the local machinery
+# --------------------------------------------------------------------------- the local machinery
 
 
 @pytest.mark.parametrize("options", [{}, {"terminal_norm": False}, {"residual": False}])
 def test_bp_through_the_local_path_is_loss_backward(data, batch, options):
-    """c_l = g_{l+1}, embedding g_0, no normalisation, no clipping: the gradients are those of loss.backward() to 1e-6."""
+    """c_l = g_{l+1}, embedding g_0, no normalisation, no clipping: the gradients are those of
+    loss.backward() to 1e-6."""
     x, y = batch
     method, net = ready(Exact(Exact.Params(normalize="none")), resmlp(**options), data)
     local = gradients(method, net, x, y)
@@ -58,7 +59,8 @@ def test_bp_through_the_local_path_is_loss_backward(data, batch, options):
 def test_the_one_backward_pass_descends_the_surrogate_as_it_is_written(
     data, batch, name, penalty, normalize
 ):
-    """mean ⟨f_l, sg(rms(c_l))⟩ + λ·mean ‖f_l‖² per block, mean ⟨h_0, sg(rms(a_0))⟩, CE on sg(h_L), written out naively."""
+    """mean ⟨f_l, sg(rms(c_l))⟩ + λ·mean ‖f_l‖² per block, mean ⟨h_0, sg(rms(a_0))⟩, CE on
+    sg(h_L), written out naively."""
     x, y = batch
     method, net = ready(rule(name, penalty=penalty, normalize=normalize), resmlp(), data)
     twin_method, twin = copy.deepcopy((method, net))
@@ -102,7 +104,8 @@ def test_normalize_eps_per_n_is_divided_by_the_batch_size(data, batch, eps, same
 
 
 def test_each_group_is_clipped_on_its_own(data):
-    """After the step every group's gradient has norm at most 1, and one that was below is untouched."""
+    """After the step every group's gradient has norm at most 1, and one that was below is
+    untouched."""
     net = resmlp()
     updater = Updater(net.groups(), 1e-3, 0.0, 1.0)
     assert list(updater.groups) == ["embed", "block_0", "block_1", "block_2", "readout"]
@@ -127,7 +130,8 @@ def test_cosine_schedule_starts_at_lr_and_would_end_at_zero():
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_local_updates_stay_local(data, batch, name):
-    """With the credit held fixed, the gradient of block l does not depend on the weights of later blocks."""
+    """With the credit held fixed, the gradient of block l does not depend on the weights of
+    later blocks."""
     x, y = batch
     method, net = ready(rule(name), resmlp(), data)
     fixed = method.credit(net.states(x).detach(y), y, 3)
@@ -143,11 +147,12 @@ def test_local_updates_stay_local(data, batch, name):
             assert torch.equal(one[key], other[key]), key
 
 
-# --------------------------------------------------------------------------------------------------------- single rules
+# ---------------------------------------------------------------------------------- single rules
 
 
 def test_fa_with_the_transposed_forward_weights_is_bp_on_a_linear_network(data, batch):
-    """Without residuals and normalisation, B_l = W_l (the weights that lead from h_l to h_{l+1}) gives BP's gradients."""
+    """Without residuals and normalisation, B_l = W_l (the weights that lead from h_l to h_{l+1})
+    gives BP's gradients."""
     x, y = batch
     torch.manual_seed(0)
     net = LinearNet(16, 3, 12, 5)
@@ -175,7 +180,8 @@ def test_fa_has_an_exact_top_and_carries_one_over_n(data, batch):
 
 
 def test_dfa_does_not_depend_on_the_weights_above(data, batch):
-    """The same states and output error: whatever W_{l+1} is, the credit is the same; and it is linear in the error."""
+    """The same states and output error: whatever W_{l+1} is, the credit is the same; and it is
+    linear in the error."""
     x, y = batch
     method, net = ready(rule("dfa"), resmlp(), data)
     states = net.states(x).detach(y)
@@ -199,7 +205,8 @@ def test_dfa_feedback_has_variance_one_over_classes():
 
 
 def test_feedback_does_not_depend_on_the_initial_weights_nor_the_other_way(data):
-    """Streams are separate: the seed alone decides the feedback, whatever the network's weights are."""
+    """Streams are separate: the seed alone decides the feedback, whatever the network's weights
+    are."""
     one, _ = ready(rule("dfa"), resmlp(seed=1), data, seed=7)
     other, _ = ready(rule("dfa"), resmlp(seed=2), data, seed=7)
     assert all(torch.equal(one.kept[name], other.kept[name]) for name in one.kept)
@@ -215,7 +222,8 @@ def doubled(net, data):
 
 
 def test_ep_prediction_error_tends_to_the_gradient(data):
-    """β → 0, T → ∞: the residual read-out equals g_l at every layer (float64; the rest is of the order of β)."""
+    """β → 0, T → ∞: the residual read-out equals g_l at every layer (float64; the rest is of the
+    order of β)."""
     net, data = doubled(resmlp(), data)
     x, y = data.train_x[:16], data.train_y[:16]
     method, net = ready(rule("ep", beta=1e-6, steps=3000, step_size=0.1), net, data)
@@ -263,7 +271,8 @@ def test_ep_energy_is_exactly_zero_at_the_free_state(data, batch):
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_state_bridge_credit_is_the_slope_of_the_loss_at_its_prediction(data, reduction):
-    """Finite differences in float64: moving h_l by ε·v changes the CE at G's prediction by ε·⟨a_l, v⟩."""
+    """Finite differences in float64: moving h_l by ε·v changes the CE at G's prediction by
+    ε·⟨a_l, v⟩."""
     net, data = doubled(resmlp(), data)
     x, y = data.train_x[:8], data.train_y[:8]
     method, net = ready(rule("state_bridge", reduction=reduction), net, data)
@@ -307,7 +316,8 @@ def test_state_bridge_learns_to_predict_the_last_state(data, batch):
 
 
 def test_credit_bridge_value_meets_its_boundary_conditions_after_training(data, batch):
-    """V(h_L) → CE and ∂V/∂h_L → the direction of ∂CE/∂h_L: trained on one batch, both misses shrink."""
+    """V(h_L) → CE and ∂V/∂h_L → the direction of ∂CE/∂h_L: trained on one batch, both misses
+    shrink."""
     x, y = batch
     method, net = ready(rule("credit_bridge"), resmlp(), data)
     states = net.states(x).detach(y)
@@ -332,7 +342,8 @@ def test_credit_bridge_value_meets_its_boundary_conditions_after_training(data, 
 
 
 def test_credit_bridge_target_is_minus_tau_log_mean_exp(data, batch, monkeypatch):
-    """With σ = 0 all K draws agree and the target is V̄ itself; with noise it is at most the mean of the draws (Jensen)."""
+    """With σ = 0 all K draws agree and the target is V̄ itself; with noise it is at most the
+    mean of the draws (Jensen)."""
     from bench_plugins.methods import credit_bridge
 
     x, y = batch
@@ -363,10 +374,8 @@ def test_credit_bridge_trains_with_dfa_while_it_warms_up(data, batch):
     x, y = batch
     method, net = ready(rule("credit_bridge", warmup=0.5), resmlp(), data)
     states = net.states(x).detach(y)
-    warm, own = (
-        method.credit(states, y, 1),
-        method.credit(states, y, 2),
-    )  # 4 epochs: 0 and 1 are warm-up
+    # 4 epochs: 0 and 1 are warm-up
+    warm, own = (method.credit(states, y, 1), method.credit(states, y, 2))
     dfa = method.dfa.credit(states, y, 0)
     assert not warm.in_use
     assert own.in_use
@@ -393,7 +402,7 @@ def test_depth_features_tell_all_layers_apart():
     assert float(torch.cdist(features, features).add(torch.eye(13) * 9).min()) > 0.05
 
 
-# ----------------------------------------------------------------------------------------------------- every rule alike
+# ------------------------------------------------------------------------------ every rule alike
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -405,7 +414,8 @@ def test_zero_learning_rate_changes_nothing(data, name):
 
 
 TRAINING_ONE = {
-    "epochs": 2, "stop_after": 1, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
+    "epochs": 2, "stop_after": 1, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,
+    "clip_norm": 1.0,
     "schedule": "cosine", "device": "cpu", "autocast": "off",
 }  # fmt: skip
 
@@ -462,7 +472,8 @@ def test_a_penalty_shrinks_the_branches(data, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_random_targets_leave_nothing_to_learn(data, name):
-    """Trained on random labels, the network stays at chance on the true ones, and its loss at or above ln C."""
+    """Trained on random labels, the network stays at chance on the true ones, and its loss at or
+    above ln C."""
     method, net = ready(rule(name, random_targets=True), resmlp(), data)
     row = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 4}, 0)
     assert row.accuracy < 0.4
@@ -471,7 +482,8 @@ def test_random_targets_leave_nothing_to_learn(data, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_permuting_hidden_units_permutes_the_updates(data, batch, name):
-    """Relabel the units of W1/W2 inside a block: the gradients are relabelled and otherwise the same."""
+    """Relabel the units of W1/W2 inside a block: the gradients are relabelled and otherwise the
+    same."""
     x, y = batch
     method, net = ready(rule(name), resmlp(), data)
     if not method.laws.permutation:
@@ -497,7 +509,8 @@ def test_permuting_hidden_units_permutes_the_updates(data, batch, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_checkpoint_gives_back_the_same_credits(data, batch, name):
-    """Feedback and auxiliary networks are in the state: a fresh method that loads it answers bit for bit the same."""
+    """Feedback and auxiliary networks are in the state: a fresh method that loads it answers bit
+    for bit the same."""
     x, y = batch
     method, net = ready(rule(name), resmlp(), data)
     train(method, net, data, TRAINING_ONE, 0)
@@ -521,9 +534,8 @@ def test_every_rule_trains_every_variant_of_resmlp(data, name, options):
     assert credits.for_embed.shape == net.states(x).h[0].shape
     first = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 1}, 0).train_loss
     last = train(method, net, data, {**TRAINING_ONE, "epochs": 8, "stop_after": 5}, 0).train_loss
-    assert last < first or (
-        name == "pepita" and last < 1.05 * first
-    )  # its credit need not point downhill: see its docstring
+    # its credit need not point downhill: see its docstring
+    assert last < first or (name == "pepita" and last < 1.05 * first)
 
 
 def test_training_stops_at_a_loss_that_is_not_finite(data):

@@ -1,4 +1,5 @@
-"""Laws of the rules whose feedback is tied to, copied from, or fitted to the forward network, and of the calibrators."""
+"""Laws of the rules whose feedback is tied to, copied from, or fitted to the forward network,
+and of the calibrators."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def cosine(a, b):
 
 
 def assert_is_backpropagation(method, net, x, y):
-    """Credits at the sites and the embedding, and the update of every parameter, are the gradient's."""
+    """Credits at the sites and the embedding, and the update of every parameter, are the
+    gradient's."""
     states = seen(net, x, y)
     g = exact_gradients(net, states.h[0], y)
     credits = method.credit(states, y, 0)
@@ -58,13 +60,14 @@ def assert_is_backpropagation(method, net, x, y):
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
 
 
-# ------------------------------------------------------------------------------- sign_symmetry, kolen_pollack, weight_mirror
+# --------------------------------------------------- sign_symmetry, kolen_pollack, weight_mirror
 
 
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", ["sign_symmetry", "kolen_pollack", "weight_mirror"])
 def test_with_the_forward_weights_for_feedback_it_is_backpropagation(name, kind):
-    """Whatever the block: derivatives are taken at the true states, and the feedback alone is replaced."""
+    """Whatever the block: derivatives are taken at the true states, and the feedback alone is
+    replaced."""
     options = {"magnitude": "frsf"} if name == "sign_symmetry" else {}
     method, net, x, y = prepared(name, kind, normalize="none", **options)
     with torch.no_grad():
@@ -88,7 +91,8 @@ def test_uniform_sign_symmetry_with_the_weights_own_magnitude_is_backpropagation
 
 @pytest.mark.parametrize(("magnitude", "expected"), [("usf", 0.80), ("frsf", 0.64), ("brsf", 0.64)])
 def test_the_feedback_has_the_signs_of_the_weights_and_the_published_angle(magnitude, expected):
-    """E|w|/rms: .80 for Gaussian weights and one magnitude, .80² = .64 for Gaussian magnitudes (their draw independent)."""
+    """E|w|/rms: .80 for Gaussian weights and one magnitude, .80² = .64 for Gaussian magnitudes
+    (their draw independent)."""
     data = toy_data()
     method, net = ready(rule("sign_symmetry", magnitude=magnitude), resmlp(width=64), data)
     for step in range(2):
@@ -108,7 +112,8 @@ def test_the_feedback_has_the_signs_of_the_weights_and_the_published_angle(magni
 
 @pytest.mark.parametrize("kind", ["residual", "cnn"])
 def test_kolen_pollack_shrinks_the_difference_by_the_decay(kind):
-    """W − B ← (1 − learning rate · weight decay)·(W − B), AdamW, clipping and all; frozen weights and their B stay."""
+    """W − B ← (1 − learning rate · weight decay)·(W − B), AdamW, clipping and all; frozen
+    weights and their B stay."""
     data = toy_data() if kind == "residual" else images()
     method, net = ready(rule("kolen_pollack", train_last=1), NETS[kind](), data, weight_decay=20.0)
     start = {
@@ -138,11 +143,12 @@ def test_the_weight_mirror_finds_the_forward_weights(kind):
         assert float((B - W).norm() / W.norm()) < 1.5 * expected + 0.05, name
 
 
-# --------------------------------------------------------------------------------------------------- direct_kolen_pollack
+# -------------------------------------------------------------------------- direct_kolen_pollack
 
 
 def test_direct_feedback_on_the_last_state_becomes_the_readouts_own():
-    """A readout from h_L and B_L get the same updates: under the same optimiser their difference shrinks by the decay."""
+    """A readout from h_L and B_L get the same updates: under the same optimiser their difference
+    shrinks by the decay."""
     data = toy_data()
     method, net = ready(
         rule("direct_kolen_pollack"),

@@ -1,4 +1,5 @@
-"""The laws of the rules that work by forward passes, local losses and relaxation; each test names the law that it holds."""
+"""The laws of the rules that work by forward passes, local losses and relaxation; each test
+names the law that it holds."""
 
 from __future__ import annotations
 
@@ -60,12 +61,13 @@ class Scaled:
         return self.factor * (logits.softmax(1) - F.one_hot(y, logits.shape[1]))
 
 
-# ---------------------------------------------------------------------------------------------------- predictive_coding
+# ----------------------------------------------------------------------------- predictive_coding
 
 
 @pytest.mark.parametrize("options", [{}, {"residual": False}, {"terminal_norm": False}])
 def test_fixed_prediction_at_unit_steps_is_backpropagation(options):
-    """γ = 1: after L steps every block's gradient is BP's, after L + 1 the embedding's too (1e-6, float64)."""
+    """γ = 1: after L steps every block's gradient is BP's, after L + 1 the embedding's too
+    (1e-6, float64)."""
     for steps in (3, 4):
         method, net, x, y = double("predictive_coding", options, steps=steps, **EXACT)
         found = gradients(method, net, x, y)
@@ -93,7 +95,8 @@ def test_fixed_prediction_tends_to_backpropagation_at_small_steps():
 
 
 def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
-    """k times the loss: −ε_l/k → g_l as k → 0, the miss in proportion to k; and ε is 0 where the error is (the free state)."""
+    """k times the loss: −ε_l/k → g_l as k → 0, the miss in proportion to k; and ε is 0 where the
+    error is (the free state)."""
     misses = []
     for factor in (1e-2, 1e-3, 1e-4):
         method, net, x, y = double("predictive_coding", steps=1500, step_size=0.3)
@@ -111,7 +114,8 @@ def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
 
 
 def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
-    """Regression on a linear network: the errors solve (I + Σ) ε_out = residual with Σ = Σ_l A_l A_lᵀ, and ε_l = −J…ᵀ ε_out."""
+    """Regression on a linear network: the errors solve (I + Σ) ε_out = residual with Σ = Σ_l A_l
+    A_lᵀ, and ε_l = −J…ᵀ ε_out."""
     from bench_core.training.loss import SQUARED_ERROR
 
     data = toy_data()
@@ -156,11 +160,12 @@ def test_too_few_steps_for_the_depth_are_refused():
     assert rule("predictive_coding", steps=4).unsupported(resmlp()) is None
 
 
-# --------------------------------------------------------------------------------------------------------------- pepita
+# ---------------------------------------------------------------------------------------- pepita
 
 
 def test_the_two_passes_share_everything_but_the_input(data, batch):
-    """Without output error the second pass is the first, bit by bit, and no block learns; x' − x is linear in e."""
+    """Without output error the second pass is the first, bit by bit, and no block learns; x' − x
+    is linear in e."""
     x, y = batch
     method, net = ready(rule("pepita"), resmlp(), data)
     states = net.states(x).detach(y)
@@ -173,7 +178,8 @@ def test_the_two_passes_share_everything_but_the_input(data, batch):
 
 
 def test_pepita_on_linear_layers_is_the_rule_as_it_is_published():
-    """ΔW_1 = (h_1 − h_1')x'ᵀ, ΔW_l = (h_l − h_l')h_{l−1}'ᵀ on a network of linear layers, and the credit is −(W_l … W_1)·F·e."""
+    """ΔW_1 = (h_1 − h_1')x'ᵀ, ΔW_l = (h_l − h_l')h_{l−1}'ᵀ on a network of linear layers, and
+    the credit is −(W_l … W_1)·F·e."""
     data = toy_data()
     method, net = ready(rule("pepita"), LinearNet(6, 2, 12, 5), data)
     x, y = data.train_x[:32], data.train_y[:32]
@@ -200,11 +206,12 @@ def test_pepita_refuses_masks_that_differ_between_the_passes():
     assert "dropout" in rule("pepita").unsupported(net)
 
 
-# ------------------------------------------------------------------------------------------------------ forward_forward
+# ------------------------------------------------------------------------------- forward_forward
 
 
 def test_goodness_rises_for_right_labels_and_falls_for_wrong_ones(digits):
-    """Over training on digits, in every layer: on test images G(x⁺) − G(x⁻) grows, and each side is moved past where it was."""
+    """Over training on digits, in every layer: on test images G(x⁺) − G(x⁻) grows, and each side
+    is moved past where it was."""
     method, net = ready(
         rule("forward_forward"), resmlp(shape=(1, 8, 8), classes=10, width=64), digits
     )
@@ -229,7 +236,8 @@ def goodness(method, net, x, y):
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_the_credit_is_the_gradient_of_the_loss_on_goodness(data, batch, residual):
-    """∂/∂u of softplus(θ − G) for x⁺ and softplus(G − θ) for x⁻, u = ĥ_l + f_l or f_l, ĥ_l of unit rms."""
+    """∂/∂u of softplus(θ − G) for x⁺ and softplus(G − θ) for x⁻, u = ĥ_l + f_l or f_l, ĥ_l of
+    unit rms."""
     x, y = batch
     method, net = ready(rule("forward_forward"), resmlp(residual=residual), data)
     states = net.states(method.pair(x, y, (y + 1) % 5))
@@ -266,12 +274,13 @@ def test_forward_forward_refuses_blocks_that_see_length_and_regressions():
     assert "regression" in rule("forward_forward").unsupported(net)
 
 
-# --------------------------------------------------------------------------------------------- mono_forward, local_loss
+# ---------------------------------------------------------------------- mono_forward, local_loss
 
 
 @pytest.mark.parametrize("name", ["mono_forward", "local_loss"])
 def test_updates_do_not_depend_on_other_blocks(data, batch, name):
-    """Other weights and decoders in every later block, and in the head, leave the gradients of embedding, block 0 and block 1."""
+    """Other weights and decoders in every later block, and in the head, leave the gradients of
+    embedding, block 0 and block 1."""
     x, y = batch
     method, net = ready(rule(name), resmlp(), data)
     twin_method, twin = copy.deepcopy((method, net))
@@ -320,18 +329,20 @@ def test_predsim_is_the_sum_of_its_parts(data, batch):
     torch.testing.assert_close(method.loss(1, h, y), 0.99 * sim + 0.01 * pred, rtol=1e-4, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------ all alike
+# ------------------------------------------------------------------------------------- all alike
 
 
 @pytest.mark.parametrize(
     ("name", "params", "least"),
     [
-        ("predictive_coding", {}, 0.9), ("predictive_coding", EXACT, 0.9), ("pepita", {}, 0.5), ("forward_forward", {}, 0.5),
+        ("predictive_coding", {}, 0.9), ("predictive_coding", EXACT, 0.9),
+        ("pepita", {}, 0.5), ("forward_forward", {}, 0.5),
         ("mono_forward", {}, 0.6), ("local_loss", {}, 0.6), ("local_loss", {"loss": "sim"}, 0.6),
     ],
 )  # fmt: skip
 def test_every_rule_learns_digits_in_two_epochs(digits, name, params, least):
-    """Chance is .10. Measured, width 64, seed 0: .97, .96, .72, .74, .80, .87, .86; bp .96, bp with frozen blocks .92."""
+    """Chance is .10. Measured, width 64, seed 0: .97, .96, .72, .74, .80, .87, .86; bp .96, bp
+    with frozen blocks .92."""
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
     method, net = ready(rule(name, **params), net, digits, epochs=2)
     assert train(method, net, digits, {**TRAINING, "epochs": 2}, 0).accuracy > least

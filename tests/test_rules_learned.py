@@ -1,5 +1,6 @@
-"""The laws of the rules that learn what credit is (target_propagation, synthetic_gradients) and of those that measure it by noise
-(node_perturbation, forward_gradient); each test names the law that it holds."""
+"""The laws of the rules that learn what credit is (target_propagation, synthetic_gradients) and
+of those that measure it by noise (node_perturbation, forward_gradient); each test names the law
+that it holds."""
 
 from __future__ import annotations
 
@@ -69,13 +70,14 @@ def cosines(a, g):
     ]
 
 
-# --------------------------------------------------------------------------------------------------- target_propagation
+# ---------------------------------------------------------------------------- target_propagation
 
 
 @pytest.mark.parametrize("beta", [0.1, 3.0])
 @pytest.mark.parametrize("residual", [True, False])
 def test_with_the_transpose_for_feedback_targets_are_steps_of_backpropagation(residual, beta):
-    """J_D = J_fᵀ with linear blocks and linear feedback: a_l = g_l and every update is the gradient's, at any β."""
+    """J_D = J_fᵀ with linear blocks and linear feedback: a_l = g_l and every update is the
+    gradient's, at any β."""
     data = toy_data()
     net = linear(16, 3)
     net.residual = residual
@@ -129,8 +131,9 @@ def test_the_inverse_loss_tends_to_the_inverse():
     ("kind", "least"), [("residual", 0.9), ("plain", 0.6), ("cnn", 0.1), ("tokens", 0.6)]
 )
 def test_l_drl_credit_turns_to_the_gradient_while_the_feedback_learns(kind, least):
-    """Blocks held still: the cosine with g_l rises at every state below the top, whatever the kind of the block. What pooling and
-    ReLU let through changes from sample to sample, and is lost in the feedback of maps."""
+    """Blocks held still: the cosine with g_l rises at every state below the top, whatever the
+    kind of the block. What pooling and ReLU let through changes from sample to sample, and is
+    lost in the feedback of maps."""
     method, _, states, y, g = prepared(
         "target_propagation", kind, hidden=0 if kind == "cnn" else 256
     )
@@ -144,12 +147,13 @@ def test_l_drl_credit_turns_to_the_gradient_while_the_feedback_learns(kind, leas
     ), after
 
 
-# -------------------------------------------------------------------------------------------------- synthetic_gradients
+# --------------------------------------------------------------------------- synthetic_gradients
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_the_target_from_exact_credit_above_is_the_exact_gradient(kind):
-    """t_l = J_lᵀ·g_{l+1} = g_l: with true credit above there is nothing that a bootstrapped target misses."""
+    """t_l = J_lᵀ·g_{l+1} = g_l: with true credit above there is nothing that a bootstrapped
+    target misses."""
     method, _, states, y, g = prepared("synthetic_gradients", kind)
     for found, expected in zip(method.targets(states, y, g[1:]), g[:-1], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
@@ -182,7 +186,7 @@ def test_only_a_conditioned_predictor_sees_labels():
         assert method.passport.labels_below_head == (condition == "label")
 
 
-# ------------------------------------------------------------------------------- node_perturbation and forward_gradient
+# -------------------------------------------------------- node_perturbation and forward_gradient
 
 
 def flat(tensors):
@@ -237,7 +241,7 @@ def test_noise_is_fresh_in_every_step_and_the_same_for_an_audit_between_steps(na
     assert all(torch.equal(a, b) for a, b in zip(one, all_credits(method, states, y), strict=True))
 
 
-# ------------------------------------------------------------------------------------------------------------ all alike
+# ------------------------------------------------------------------------------------- all alike
 
 
 @pytest.mark.parametrize(
@@ -245,11 +249,13 @@ def test_noise_is_fresh_in_every_step_and_the_same_for_an_audit_between_steps(na
     [
         ("target_propagation", {}, 0.9), ("target_propagation", {"feedback_loss": "inverse"}, 0.5),
         ("synthetic_gradients", {}, 0.6), ("synthetic_gradients", {"target": "exact"}, 0.85),
-        ("synthetic_gradients", {"condition": "none"}, 0.5), ("node_perturbation", {}, 0.5), ("forward_gradient", {}, 0.5),
+        ("synthetic_gradients", {"condition": "none"}, 0.5),
+        ("node_perturbation", {}, 0.5), ("forward_gradient", {}, 0.5),
     ],
 )  # fmt: skip
 def test_every_rule_learns_digits_in_two_epochs(digits, name, params, least):
-    """Chance is .10. Measured, width 64, seed 0: .96, .96, .78, .93, .74, .84, .83; bp .96, bp with frozen blocks .92."""
+    """Chance is .10. Measured, width 64, seed 0: .96, .96, .78, .93, .74, .84, .83; bp .96, bp
+    with frozen blocks .92."""
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
     method, net = ready(rule(name, **params), net, digits, epochs=2)
     accuracy = train(method, net, digits, {**TRAINING, "epochs": 2}, 0).accuracy

@@ -8,9 +8,9 @@ From a test file:
     def test_conformance(check):
         check()
 
-From a script: `for check in checks("my_rule"): print(run(check))`. From a shell: `bench check my_rule`, or
-`pytest --bench-check my_rule`. `expected_failures={name: reason}` says which checks are known to fail and why; one that then
-passes is a failure, so that the list stays true.
+From a script: `for check in checks("my_rule"): print(run(check))`. From a shell: `bench check
+my_rule`, or `pytest --bench-check my_rule`. `expected_failures={name: reason}` says which checks
+are known to fail and why; one that then passes is a failure, so that the list stays true.
 
 Importing this package loads no torch.
 """

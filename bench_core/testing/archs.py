@@ -60,7 +60,7 @@ def trained(net: Net) -> dict[str, Tensor]:
 
 @check("arch", "contract")
 def takes_a_built_in_data_set(subject: ArchSubject) -> None:
-    """Built on the meta device, where a plan checks it, it takes the inputs of a built-in data set."""
+    """Built on the meta device, it takes the inputs of a built-in data set."""
     found, reasons = tried(subject)
     if not found:
         raise Failed(f"no built-in data set's inputs pass through it: {'; '.join(reasons)}")
@@ -68,7 +68,8 @@ def takes_a_built_in_data_set(subject: ArchSubject) -> None:
 
 @check("arch", "contract")
 def states_are_those_of_a_network_in_blocks(subject: ArchSubject) -> None:
-    """L+1 states and L branches, h_{l+1} = h_l + f_l (or f_l), one row per sample, logits (N, classes)."""
+    """L+1 states and L branches, h_{l+1} = h_l + f_l (or f_l), one row per sample, logits (N,
+    classes)."""
     for net, x, _ in batches(subject):
         with torch.no_grad():
             states = net.states(x)
@@ -92,7 +93,8 @@ def states_are_those_of_a_network_in_blocks(subject: ArchSubject) -> None:
                 or distance(states.h[layer + 1], expected) > 1e-5
             ):
                 raise Failed(
-                    f"h_{layer + 1} is not {'h_l + f_l' if net.residual else 'f_l'} with l = {layer}"
+                    f"h_{layer + 1} is not {'h_l + f_l' if net.residual else 'f_l'} with l = "
+                    f"{layer}"
                 )
         if not all(bool(h.isfinite().all()) for h in states.h):
             raise Failed("a state of the untrained network is not finite")
@@ -100,7 +102,8 @@ def states_are_those_of_a_network_in_blocks(subject: ArchSubject) -> None:
 
 @check("arch", "contract")
 def every_parameter_belongs_to_one_group(subject: ArchSubject) -> None:
-    """Embedding, blocks and readout together have every parameter once, so that each is clipped and trained once."""
+    """Embedding, blocks and readout together have every parameter once, so that each is clipped
+    and trained once."""
     for shape in shapes(subject):
         net = built(subject, shape)
         grouped = [id(p) for group in net.groups().values() for p in group]
@@ -132,7 +135,8 @@ def resume_goes_on_from_any_state(subject: ArchSubject) -> None:
 
 @check("arch", "contract")
 def local_states_are_cut_apart(subject: ArchSubject) -> None:
-    """With local=True the numbers are the same, and a block's branch carries a graph to that block alone."""
+    """With local=True the numbers are the same, and a block's branch carries a graph to that
+    block alone."""
     for net, x, y in batches(subject):
         plain, states = net.states(x), net.states(x, local=True)
         for a, b in zip((*plain.f, plain.logits), (*states.f, states.logits), strict=True):
@@ -155,7 +159,8 @@ def local_states_are_cut_apart(subject: ArchSubject) -> None:
 
 @check("arch", "contract")
 def samples_do_not_mix_in_eval_mode(subject: ArchSubject) -> None:
-    """In eval mode, as audits run it, a sample's states do not depend on the other samples of the batch."""
+    """In eval mode, as audits run it, a sample's states do not depend on the other samples of
+    the batch."""
     for net, x, _ in batches(subject):
         with torch.no_grad():
             together, alone = net.states(x), net.states(x[:1])
@@ -207,7 +212,7 @@ def blocks_take_part(subject: ArchSubject) -> None:
 
 @check("arch", "honesty")
 def building_changes_no_global_state(subject: ArchSubject) -> None:
-    """Building a network and running it leaves everything global but torch's generator as it was."""
+    """Building and running a network changes no global state but torch's generator."""
     with preserved() as changed:
         for shape in shapes(subject):
             x = torch.randn(BATCH, *shape)

@@ -43,7 +43,8 @@ def pairs(
 
 @check("method", "contract")
 def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
-    """One credit per block, each of the shape of the state that it belongs to, with and without residual."""
+    """One credit per block, each of the shape of the state that it belongs to, with and without
+    residual."""
     for shape, trial in subject.trials():
         states, y = trial.states()
         credits = trial.credits(states, y)
@@ -53,7 +54,8 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
         for what, a, h in pairs(credits, states, trial.net.sites):
             if tuple(a.shape) != tuple(h.shape):
                 raise Failed(
-                    f"{what} has shape {tuple(a.shape)}, its state {tuple(h.shape)} ({shape} network)"
+                    f"{what} has shape {tuple(a.shape)}, its state {tuple(h.shape)} ({shape} "
+                    "network)"
                 )
 
 
@@ -65,7 +67,8 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
         for what, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
             if (a.dtype, a.device) != (h.dtype, h.device):
                 raise Failed(
-                    f"{what} is {a.dtype} on {a.device}, its state {h.dtype} on {h.device} ({shape} network)"
+                    f"{what} is {a.dtype} on {a.device}, its state {h.dtype} on {h.device} "
+                    f"({shape} network)"
                 )
             if not bool(a.isfinite().all()):
                 raise Failed(f"{what} is not finite ({shape} network)")
@@ -88,7 +91,8 @@ def runs_on_an_accelerator(subject: MethodSubject) -> None:
 
 @check("method", "contract")
 def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
-    """A method of another seed that loads the state and the network gives the same credits, so that a checkpoint can be audited."""
+    """A method of another seed that loads the state and the network gives the same credits, so
+    that a checkpoint can be audited."""
     trial = subject.trial(seed=0).steps(2)
     state = trial.method.state_dict()
     for name, tensor in state.items():
@@ -108,13 +112,15 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
     for number, (a, b) in enumerate(zip(found[0].audited, found[1].audited, strict=True)):
         if not torch.equal(a, b):
             raise Failed(
-                f"the credit of block {number} is another one after load_state_dict: what it needs is not stored"
+                f"the credit of block {number} is another one after load_state_dict: what it "
+                "needs is not stored"
             )
 
 
 @check("method", "contract")
 def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
-    """step() returns the loss of the batch before the update: a tensor without dimensions and without a graph."""
+    """step() returns the loss of the batch before the update: a tensor without dimensions and
+    without a graph."""
     for shape, trial in subject.trials():
         x, y = trial.batch()
         with torch.no_grad():
@@ -127,17 +133,20 @@ def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
             )
         if loss.requires_grad:
             raise Failed(
-                "the loss that step() returned carries a graph, which keeps every batch in memory: .detach() it"
+                "the loss that step() returned carries a graph, which keeps every batch in "
+                "memory: .detach() it"
             )
         if distance(loss, expected) > 1e-4:
             raise Failed(
-                f"step() returned {float(loss):.6g}; the loss of its forward pass is {float(expected):.6g}"
+                f"step() returned {float(loss):.6g}; the loss of its forward pass is "
+                f"{float(expected):.6g}"
             )
 
 
 @check("method", "contract")
 def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
-    """A training step reads no value on the host (.item(), float(), if tensor:, nonzero, .cpu(), …): each read stalls a GPU."""
+    """A training step reads no value on the host (.item(), float(), if tensor:, nonzero, .cpu(),
+    …): each read stalls a GPU."""
     trial = subject.trial().steps(1)
     x, y = trial.batch(1)
     with _no_reads() as reads:
@@ -148,7 +157,8 @@ def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
 
 @check("method", "contract")
 def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
-    """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout still train."""
+    """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout
+    still train."""
     for shape, trial in [
         (name, subject.trial(name, freeze="blocks")) for name in subject.supported()
     ]:
@@ -159,7 +169,8 @@ def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
         }
         if "blocks" in changed:
             raise Failed(
-                f"`freeze: blocks` leaves the blocks trained ({shape} network): update them by tools.updater alone"
+                f"`freeze: blocks` leaves the blocks trained ({shape} network): update them by "
+                "tools.updater alone"
             )
         if "readout" not in changed:
             raise Failed(
@@ -167,7 +178,7 @@ def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------------------------- reads on the host
+# ----------------------------------------------------------------------------- reads on the host
 
 _READS = (
     "_local_scalar_dense",
@@ -208,7 +219,8 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _no_reads() -> Iterator[list[str]]:
-    """Collects what reads a value on the host. one_hot with a number of classes reads on a CPU only, and does not count."""
+    """Collects what reads a value on the host. one_hot with a number of classes reads on a CPU
+    only, and does not count."""
     seen: list[str] = []
     mode = _Reads(seen)
     originals: dict[str, Callable[..., Any]] = {name: getattr(Tensor, name) for name in _METHODS}

@@ -71,7 +71,8 @@ def shape_and_classes_are_known_before_loading(subject: DatasetSubject) -> None:
 
 @check("dataset", "contract")
 def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
-    """Inputs are uint8 images with mean and std, or floats that are finite; one label per input; on the CPU."""
+    """Inputs are uint8 images with mean and std, or floats that are finite; one label per input;
+    on the CPU."""
     _, _, data = loaded(subject)
     for part in ("train", "test"):
         x, y = getattr(data, f"{part}_x"), getattr(data, f"{part}_y")
@@ -85,7 +86,8 @@ def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
             x.dim() != 4 or len(data.mean) != x.shape[1] or len(data.std) != x.shape[1]
         ):
             raise Failed(
-                f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std per channel"
+                f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std "
+                "per channel"
             )
         if x.dtype not in (torch.uint8, torch.float32):
             raise Failed(f"{part}_x is {x.dtype}, not uint8 or float32")
@@ -95,7 +97,8 @@ def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
 
 @check("dataset", "contract")
 def labels_are_classes(subject: DatasetSubject) -> None:
-    """Labels are int64 in 0 … classes−1 and every class occurs in both parts; or floats where the loss is a regression's."""
+    """Labels are int64 in 0 … classes−1 and every class occurs in both parts; or floats where
+    the loss is a regression's."""
     _, _, data = loaded(subject)
     if not data.loss.classes:
         if not data.train_y.is_floating_point():

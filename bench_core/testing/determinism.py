@@ -15,7 +15,7 @@ from bench_core.training.checkpoint import Training
 
 @check("method", "determinism")
 def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
-    """Two cells of one seed end with the same weights, feedback and auxiliary networks, bit by bit."""
+    """Two cells of one seed end with bit-equal weights, feedback and auxiliary networks."""
     ends = []
     for start in (0, 1):
         reseed()
@@ -25,14 +25,16 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
     name = equal(*ends)
     if name is not None:
         raise Failed(
-            f"{name} differs between two runs of the same seed: draw from tools.generator or tools.aux_generator"
+            f"{name} differs between two runs of the same seed: draw from tools.generator or "
+            "tools.aux_generator"
         )
 
 
 @check("method", "determinism")
 def resumed_equals_straight(subject: MethodSubject) -> None:
-    """A training that is saved after two steps, built anew and restored, ends as the straight one does: all that a method changes
-    is in its state_dict, in an optimiser that it was lent, or in its two streams."""
+    """A training that is saved after two steps, built anew and restored, ends as the straight
+    one does: all that a method changes is in its state_dict, in an optimiser that it was lent,
+    or in its two streams."""
     straight = subject.trial(seed=3).steps(4).bits()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
@@ -43,7 +45,8 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
     name = equal(straight, resumed.steps(2, first=2).bits())
     if name is not None:
         raise Failed(
-            f"{name} differs in a resumed training: something that steps change is not in state_dict"
+            f"{name} differs in a resumed training: something that steps change is not in "
+            "state_dict"
         )
 
 
@@ -60,24 +63,27 @@ def training_of(trial: Trial) -> Training:
 
 @check("method", "determinism")
 def other_cells_do_not_matter(subject: MethodSubject) -> None:
-    """What ran before in the same process, with another seed and another network, changes nothing."""
+    """An earlier cell of the same process, with another seed and network, changes nothing."""
     alone = subject.trial(seed=3).steps(3).bits()
     other = subject.trial(seed=4)
     if FIRST_DRAWS[subject.target] != other.tools_drawn():
         raise Failed(
-            "setup() drew from its generators in the first cell of the process, and does not now: what is kept?"
+            "setup() drew from its generators in the first cell of the process, and does not "
+            "now: what is kept?"
         )
     other.steps(3)
     name = equal(alone, subject.trial(seed=3).steps(3).bits())
     if name is not None:
         raise Failed(
-            f"{name} differs when another cell ran before: the rule keeps state in its class or module"
+            f"{name} differs when another cell ran before: the rule keeps state in its class or "
+            "module"
         )
 
 
 @check("method", "determinism")
 def an_audit_draws_nothing(subject: MethodSubject) -> None:
-    """credit() leaves the training's random streams as they were, so that measuring more often trains nothing else."""
+    """credit() leaves the training's random streams as they were, so that measuring more often
+    trains nothing else."""
     trial = subject.trial(seed=3).steps(1)
     tools = trial.method.tools
     streams = {"tools.generator": tools.generator, "tools.aux_generator": tools.aux_generator}
@@ -86,5 +92,6 @@ def an_audit_draws_nothing(subject: MethodSubject) -> None:
     for name, generator in streams.items():
         if not torch.equal(before[name], generator.get_state()):
             raise Failed(
-                f"credit() draws from {name}: draw in learn(), or from a generator of its own that it seeds anew"
+                f"credit() draws from {name}: draw in learn(), or from a generator of its own "
+                "that it seeds anew"
             )

@@ -1,4 +1,4 @@
-"""Diagnostics: they answer right where the answer is known, and leave what they measure as it was."""
+"""Checks of diagnostics: right answers on known cases, and no change to the measured network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class RandomDirect(LocalMethod):
 
 
 def audited(seed: int = 0) -> Audit:
-    """A fresh audit: untrained network of width 64, a random rule, 1,280 Gaussian test inputs labelled by a linear map."""
+    """A fresh audit: untrained network of width 64, a random rule, 1,280 Gaussian test inputs
+    labelled by a linear map."""
     draws = torch.Generator().manual_seed(seed)
     x = torch.randn(TRAIN + TEST, FEATURES, generator=draws)
     y = (x @ torch.randn(FEATURES, CLASSES, generator=draws)).argmax(1)
@@ -79,7 +80,8 @@ def it_has_controls(subject: DiagnosticSubject) -> None:
     """At least two situations in which the answer is known: one positive, one negative."""
     if len(controls(subject)) < 2:
         raise Failed(
-            f"controls() returns {len(controls(subject))}; at least a positive and a negative one are needed"
+            f"controls() returns {len(controls(subject))}; at least a positive and a negative "
+            "one are needed"
         )
 
 
@@ -98,7 +100,8 @@ def its_controls_behave(subject: DiagnosticSubject) -> None:
 
 @check("diagnostic", "contract")
 def its_controls_can_fail(subject: DiagnosticSubject) -> None:
-    """No control accepts every answer: each refuses at least one of none, ±infinity, 0, ±1e30 and NaN."""
+    """No control accepts every answer: each refuses at least one of none, ±infinity, 0, ±1e30
+    and NaN."""
     values = (None, float("inf"), float("-inf"), 0.0, 1e30, -1e30, float("nan"))
     for control in controls(subject):
         if all(_accepts(control, value) for value in values):
@@ -114,7 +117,7 @@ def _accepts(control: Any, value: float | None) -> bool:
 
 @check("diagnostic", "contract")
 def a_rule_that_fires_fires_on_its_controls(subject: DiagnosticSubject) -> None:
-    """Where it has a threshold, it fires on at least one control and stays silent on at least one."""
+    """With a threshold it fires on at least one control and stays silent on at least one."""
     target = subject.target
     if target.direction is None or target.across:
         raise Skipped("it never fires on a network")
@@ -127,13 +130,15 @@ def a_rule_that_fires_fires_on_its_controls(subject: DiagnosticSubject) -> None:
         answers.add(fires(measure(made(subject), audit)))
     if answers != {True, False}:
         raise Failed(
-            f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and threshold"
+            f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and "
+            "threshold"
         )
 
 
 @check("diagnostic", "contract")
 def what_it_measures_can_be_stored(subject: DiagnosticSubject) -> None:
-    """The value is a number or None, the details are plain data; networks that are not finite are no crash."""
+    """The value is a number or None, the details are plain data; networks that are not finite
+    are no crash."""
     measure(made(subject), audited()).model_dump_json()
     audit = audited()
     with torch.no_grad():
@@ -151,7 +156,8 @@ def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
         found.append(measure(made(subject), audit).model_dump_json())
     if found[0] != found[1]:
         raise Failed(
-            'two measurements of the same network differ: draw from streams.stream(audit.seed, "probe")'
+            "two measurements of the same network differ: "
+            'draw from bench_core.training.rng.stream(audit.seed, "probe")'
         )
 
 

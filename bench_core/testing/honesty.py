@@ -1,4 +1,5 @@
-"""Honesty: a rule changes the network, its own state, and nothing else; and it learns from the training set alone."""
+"""Honesty: a rule changes the network, its own state, and nothing else; and it learns from the
+training set alone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def audited(trial: Trial, shift: int = 0) -> None:
 
 @check("method", "honesty")
 def audits_teach_nothing(subject: MethodSubject) -> None:
-    """What an audit shows the rule, inputs and labels of the test set, has no part in what is trained."""
+    """What an audit shows the rule, inputs and labels of the test set, has no part in what is
+    trained."""
     alone = subject.trial(seed=3).steps(4).bits()
     for shift in (0, 1):
         trial = subject.trial(seed=3)
@@ -36,14 +38,16 @@ def audits_teach_nothing(subject: MethodSubject) -> None:
         )
         if name is not None:
             raise Failed(
-                f"{name} is another one where credit() was called in an audit between the steps, with inputs and labels of the "
+                f"{name} is another one where credit() was called in an audit between the steps, "
+                "with inputs and labels of the "
                 "test set: let credit() change nothing, and do in learn() what a step changes"
             )
 
 
 @check("method", "honesty")
 def data_stay_as_they_are(subject: MethodSubject) -> None:
-    """Neither the batch of a step, nor the states given to credit(), nor the data set are changed in place."""
+    """Neither the batch of a step, nor the states given to credit(), nor the data set are
+    changed in place."""
     trial = subject.trial().steps(1)
     x, y = trial.batch()
     states, labels = trial.states()
@@ -72,7 +76,8 @@ def no_batches_are_kept(subject: MethodSubject) -> None:
     after = _held(trial.steps(3, first=3).method)
     if after > before:
         raise Failed(
-            f"the method holds {before:,} bytes of tensors after 3 steps and {after:,} after 6: it keeps batches"
+            f"the method holds {before:,} bytes of tensors after 3 steps and {after:,} after 6: "
+            "it keeps batches"
         )
 
 
@@ -88,15 +93,23 @@ def _held(root: Any) -> int:
         seen.add(id(item))
         if isinstance(item, Tensor):
             total += item.untyped_storage().nbytes()
-        waiting += [each for each in gc.get_referents(item) if isinstance(each, kinds) or (hasattr(each, "__dict__")
-                    and not isinstance(each, type) and type(each).__module__ != "builtins")]  # fmt: skip
+        waiting += [
+            part
+            for part in gc.get_referents(item)
+            if isinstance(part, kinds)
+            or (
+                hasattr(part, "__dict__")
+                and not isinstance(part, type)
+                and type(part).__module__ != "builtins"
+            )
+        ]
     return total
 
 
 @check("method", "honesty")
 def global_state_stays_as_it_is(subject: MethodSubject) -> None:
-    """Seeds, default dtype, backend flags, grad mode, threads, working folder, environment, and the functions of torch and of
-    the core are the same after training as before."""
+    """Seeds, default dtype, backend flags, grad mode, threads, working folder, environment, and
+    the functions of torch and of the core are the same after training as before."""
     with preserved() as changed:
         trial = subject.trial(before=lambda net: changed.start())
         audited(trial.steps(3))

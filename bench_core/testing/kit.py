@@ -1,7 +1,8 @@
 """Checks, what a check is about, and what came of it.
 
-A check is a function of one subject, found by its name, with a docstring that states the law in one line. It raises `Failed`
-with a reason, or `Skipped` with one; whatever else it raises came from the plugin and is a failure too.
+A check is a function of one subject, found by its name, with a docstring that states the law in
+one line. It raises `Failed` with a reason, or `Skipped` with one; whatever else it raises came
+from the plugin and is a failure too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check: passed, failed, skipped, or expected to fail (and failed), with the reason.
+    """What came of a check: passed, failed, skipped, or expected to fail (and failed), with the
+    reason.
 
     where  the plugin's own line in which it ended, file:line
     trace  the traceback of an unexpected exception
@@ -112,7 +114,8 @@ class BoundCheck:
 
 
 def run(bound: BoundCheck) -> Outcome:
-    """Carry a check out; nothing that the plugin raises escapes, and global state that it changes is put back."""
+    """Carry a check out; nothing that the plugin raises escapes, and global state that it
+    changes is put back."""
     import torch
 
     from bench_core.testing.global_state import preserved
@@ -215,7 +218,8 @@ def _base(kind: Kind) -> type | None:
 
 
 def find(name: str, registry: Registry | None = None) -> Installed:
-    """The one component of that name, of whatever kind, `kind:name` where kinds share it. Raises UsageError."""
+    """The one component of that name, of whatever kind, `kind:name` where kinds share it. Raises
+    UsageError."""
     from bench_core.registry.plugins import load
 
     kind, _, rest = name.rpartition(":")

@@ -1,4 +1,5 @@
-"""Mathematics: the laws that every rule obeys, and those that a rule declares (`bench_core.api.Laws`)."""
+"""Mathematics: the laws that every rule obeys, and those that a rule declares
+(`bench_core.api.Laws`)."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
     for name, change in trial.changes(2).items():
         if bool((change != 0).any()):
             raise Failed(
-                f"{name} changes at learning rate 0: the network's weights are tools.updater's to change"
+                f"{name} changes at learning rate 0: the network's weights are tools.updater's "
+                "to change"
             )
 
 
 @check("method", "mathematics")
 def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
-    """`penalty: λ` adds λ·mean_batch ‖f_l‖² to what every block minimises: it changes what the blocks learn, or is refused."""
+    """`penalty: λ` adds λ·mean_batch ‖f_l‖² to what every block minimises: it changes what the
+    blocks learn, or is refused."""
     try:
         subject.method(penalty=1.0)
     except ValidationError as error:
@@ -44,14 +47,16 @@ def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
         blocks = [name for name in without if name.startswith("blocks.")]
         if all(torch.equal(without[name], given[name]) for name in blocks):
             raise Failed(
-                f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in its step, as in docs/protocol.md "
+                f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in "
+                "its step, as in docs/protocol.md "
                 "section 4, or refuses it in a validator of its Params"
             )
 
 
 @check("method", "mathematics")
 def renamed_hidden_units_rename_their_updates(subject: MethodSubject) -> None:
-    """Permuting the hidden units inside a block permutes the updates of their weights, and changes no other."""
+    """Permuting the hidden units inside a block permutes the updates of their weights, and
+    changes no other."""
     if not subject.target.laws.permutation:
         raise Skipped("not declared: Laws(permutation=True)")
     order = torch.randperm(16, generator=torch.Generator().manual_seed(5))
@@ -110,7 +115,8 @@ def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
         for number, (a, b) in enumerate(zip(one.audited, three.audited, strict=True)):
             if distance(b, 3 * a) > 1e-3:
                 raise Failed(
-                    f"3 times the error is not 3 times the credit of block {number} ({shape} network)"
+                    f"3 times the error is not 3 times the credit of block {number} ({shape} "
+                    "network)"
                 )
 
 
@@ -126,13 +132,15 @@ def the_top_credit_is_exact(subject: MethodSubject) -> None:
         miss = distance(credits.for_blocks[-1], exact)
         if miss > 1e-3:
             raise Failed(
-                f"the credit of the last block misses ∂CE/∂h_L by {miss:.1%} of its norm ({shape} network)"
+                f"the credit of the last block misses ∂CE/∂h_L by {miss:.1%} of its norm "
+                f"({shape} network)"
             )
 
 
 @check("method", "mathematics")
 def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
-    """With the options of `Laws.exact_with` the audited credit is the gradient, a_l = g_l, to 1 % in float64."""
+    """With the options of `Laws.exact_with` the audited credit is the gradient, a_l = g_l, to 1
+    % in float64."""
     options = subject.target.laws.exact_with
     if options is None:
         raise Skipped("not declared: Laws(exact_with={…})")
@@ -145,7 +153,8 @@ def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
             miss = distance(a, g[site])
             if miss > 0.01:
                 raise Failed(
-                    f"the credit of block {number} misses the gradient by {miss:.1%} of its norm ({shape} network)"
+                    f"the credit of block {number} misses the gradient by {miss:.1%} of its norm "
+                    f"({shape} network)"
                 )
 
 
@@ -155,7 +164,7 @@ def _options(subject: MethodSubject) -> dict[str, Any]:
 
 
 def _feedback(subject: MethodSubject, trial: Trial) -> list[str]:
-    """The keys of B_0 … B_{L−1}. Raises Failed where state_dict has none of these names and shapes."""
+    """The keys of B_0 … B_{L−1}. Raises Failed if state_dict lacks their names or shapes."""
     pattern = subject.target.laws.feedback
     if pattern is None:
         raise Skipped('not declared: Laws(feedback="B_{layer}")')
@@ -182,7 +191,8 @@ def _weights(trial: Trial) -> list[Tensor]:
 
 @check("method", "mathematics")
 def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> None:
-    """On a linear network without residuals and normalisation, B_l = W_l gives the gradients of backpropagation."""
+    """On a linear network without residuals and normalisation, B_l = W_l gives the gradients of
+    backpropagation."""
     if subject.target.laws.feedback is None:
         raise Skipped('not declared: Laws(feedback="B_{layer}")')
     trial = subject.trial("linear", **_options(subject))
@@ -200,7 +210,8 @@ def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> No
         miss = distance(change, -gradient * (1.0 if name.startswith("readout") else factor))
         if miss > 1e-3:
             raise Failed(
-                f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of its norm"
+                f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of "
+                "its norm"
             )
 
 
@@ -227,5 +238,6 @@ def forward_weights_and_feedback_meet(subject: MethodSubject) -> None:
             if distance(new, rate * old) > 1e-4:
                 shrunk = float(new.norm() / old.norm())
                 raise Failed(
-                    f"‖W_{layer} − B_{layer}‖ becomes {shrunk:.4f} times itself in a step; the law says {rate:.4f}"
+                    f"‖W_{layer} − B_{layer}‖ becomes {shrunk:.4f} times itself in a step; the "
+                    f"law says {rate:.4f}"
                 )

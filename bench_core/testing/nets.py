@@ -1,9 +1,11 @@
-"""The networks that rules are probed on: small, and built so that it shows what a rule makes of their weights.
+"""The networks that rules are probed on: small, and built so that it shows what a rule makes of
+their weights.
 
-Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass goes on with the true values.
-Whatever reads the parameter, and whatever back-propagates through the layer, sees the noise; whatever only runs the layer
-forward (forward-mode derivatives included) sees no difference. Every block counts the rows that it runs on, and notes when
-a gradient leaves it downwards into another block.
+Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass goes
+on with the true values. Whatever reads the parameter, and whatever back-propagates through the
+layer, sees the noise; whatever only runs the layer forward (forward-mode derivatives included)
+sees no difference. Every block counts the rows that it runs on, and notes when a gradient leaves
+it downwards into another block.
 """
 
 from __future__ import annotations
@@ -50,14 +52,16 @@ class _Masked(torch.autograd.Function):
 
 
 class Dense(nn.Linear):
-    """A linear layer whose weight can be masked. What is added to the parameter later is added to the true weight too."""
+    """A linear layer whose weight can be masked. What is added to the parameter later is added
+    to the true weight too."""
 
     true: Tensor | None = None
     shown: Tensor
 
     @torch.no_grad()
     def mask(self, seed: int = 0) -> None:
-        """Noise of the same deviation takes the place of the weight, everywhere but in the forward pass."""
+        """Noise of the same deviation takes the place of the weight, everywhere but in the
+        forward pass."""
         self.true = self.weight.detach().clone()
         draws = torch.Generator().manual_seed(seed)
         noise = torch.randn(self.weight.shape, generator=draws).to(self.weight)
@@ -80,9 +84,8 @@ class Log:
     """What blocks were seen to do."""
 
     rows: list[int] = field(default_factory=list)  # that each block was run on
-    leaks: set[int] = field(
-        default_factory=set
-    )  # blocks out of which a gradient went down into the block below
+    # blocks out of which a gradient went down into the block below
+    leaks: set[int] = field(default_factory=set)
 
 
 class _Watch(torch.autograd.Function):
@@ -130,7 +133,8 @@ class Block(nn.Module):
 
 
 class ProbeNet(Net):
-    """Flatten, Dense embedding; `depth` blocks; readout LN and Dense, or Dense alone where `linear`."""
+    """Flatten, Dense embedding; `depth` blocks; readout LN and Dense, or Dense alone where
+    `linear`."""
 
     blocks: nn.ModuleList
     readout: nn.Sequential
@@ -150,8 +154,8 @@ class ProbeNet(Net):
         self.log = Log([0] * params.depth)
         self.embed = nn.Sequential(nn.Flatten(), Dense(torch.Size(shape).numel(), width, bias=bias))
         self.blocks = nn.ModuleList(
-            Block(width, l, self.log, params.linear) for l in range(params.depth)
-        )  # noqa: E741
+            Block(width, number, self.log, params.linear) for number in range(params.depth)
+        )
         head = Dense(width, classes, bias=bias)
         self.readout = (
             nn.Sequential(head) if params.linear else nn.Sequential(nn.LayerNorm(width), head)

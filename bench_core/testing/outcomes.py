@@ -8,4 +8,5 @@ class Failed(AssertionError):  # noqa: N818 - an outcome, not an error
 
 
 class Skipped(Exception):  # noqa: N818 - an outcome, not an error
-    """The check does not apply; the message says why and, where there is a way, how to make it apply."""
+    """The check does not apply; the message says why and, where there is a way, how to make it
+    apply."""

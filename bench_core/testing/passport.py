@@ -1,8 +1,9 @@
 """Passport: what information a rule uses, probed and compared with what it declares.
 
-Each probe changes one kind of information and holds the rest: noise takes the place of weights in everything but the forward
-pass, labels change while the loss does not, states of other blocks become noise. What then changes in a credit or in an update
-depends on it. A rule fails where it uses what it does not declare; what it declares without using it here is its own affair, since
+Each probe changes one kind of information and holds the rest: noise takes the place of weights
+in everything but the forward pass, labels change while the loss does not, states of other blocks
+become noise. What then changes in a credit or in an update depends on it. A rule fails where it
+uses what it does not declare; what it declares without using it here is its own affair, since
 options and larger networks may use it. The probes catch accident and laziness, not malice.
 """
 
@@ -38,7 +39,8 @@ RATE = 0.05
 
 
 def from_first_to_last(probe: Callable[[MethodSubject], None]) -> Callable[[MethodSubject], None]:
-    """The probe in the last epoch and in the first: a rule may warm up with other credits than it ends with."""
+    """The probe in the last epoch and in the first: a rule may warm up with other credits than
+    it ends with."""
 
     @wraps(probe)
     def both(subject: MethodSubject) -> None:
@@ -73,8 +75,9 @@ def pair(
     mask: Callable[[ProbeNet], None],
     frozen: Callable[[ProbeNet], nn.Module],
 ) -> list[Trial]:
-    """Two cells that differ in nothing but the mask, trained by plain descent. What is `frozen` keeps its weights in both: masked
-    layers would learn otherwise by themselves, and then the forward passes would differ."""
+    """Two cells that differ in nothing but the mask, trained by plain descent. What is `frozen`
+    keeps its weights in both: masked layers would learn otherwise by themselves, and then the
+    forward passes would differ."""
     trials = []
     for masked in (False, True):
 
@@ -95,7 +98,8 @@ def masked_above(subject: MethodSubject, block: int) -> list[Trial]:
 @check("method", "passport")
 @from_first_to_last
 def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubject) -> None:
-    """a_l does not change when the weights of the blocks above are noise in everything but the forward pass."""
+    """a_l does not change when the weights of the blocks above are noise in everything but the
+    forward pass."""
     skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
     for block in (1, 2):
         credits = []
@@ -106,7 +110,8 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
         for number in range(block):
             if distance(credits[1].audited[number], credits[0].audited[number]) > SEEN:
                 raise Failed(
-                    f"the credit of block {number} depends on the weights of block {block} or above beyond the forward pass: "
+                    f"the credit of block {number} depends on the weights of block {block} or "
+                    "above beyond the forward pass: "
                     "declare Passport(weight_transport=True)"
                 )
 
@@ -114,14 +119,16 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
 @check("method", "passport")
 @from_first_to_last
 def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> None:
-    """What a block learns does not change when the weights of later blocks are noise in everything but the forward pass."""
+    """What a block learns does not change when the weights of later blocks are noise in
+    everything but the forward pass."""
     skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
     for block in range(3):
         one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
         name = first_change(other, one, [name for name in one if below(name, block)])
         if name is not None:
             raise Failed(
-                f"the update of {name} depends on the weights of block {block} or above beyond the forward pass: "
+                f"the update of {name} depends on the weights of block {block} or above beyond "
+                "the forward pass: "
                 "declare Passport(weight_transport=True)"
             )
 
@@ -138,22 +145,23 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
         if trial.net.log.leaks:
             block = max(trial.net.log.leaks)
             raise Failed(
-                f"a gradient passes from block {block} into block {block - 1} ({shape} network): detach the states, "
+                f"a gradient passes from block {block} into block {block - 1} ({shape} network): "
+                "detach the states, "
                 "or declare Passport(exact_hidden_gradients=True)"
             )
 
 
 class _Fixed:
-    """⟨logits, E⟩ per sample with a constant E: a loss and an output error of the network in which the labels have no part. Of
-    other logits, those of a local head, it is the cross-entropy that it stands for: there the labels come in."""
+    """⟨logits, E⟩ per sample with a constant E: a loss and an output error of the network in
+    which the labels have no part. Of other logits, those of a local head, it is the
+    cross-entropy that it stands for: there the labels come in."""
 
     name, classes = "fixed", True
 
     def __init__(self, error: Tensor) -> None:
         self.constant = error
-        self.outputs: list[
-            Tensor
-        ] = []  # of the readout; held, so that no other tensor gets their place in memory
+        # of the readout; held, so that no other tensor gets their place in memory
+        self.outputs: list[Tensor] = []
         self.head: set[int] = set()
 
     def watch(self, net: ProbeNet) -> None:
@@ -203,7 +211,8 @@ class _Fixed:
 @check("method", "passport")
 @from_first_to_last
 def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
-    """With the network's loss and output error held fixed, other labels change no update of embedding and blocks."""
+    """With the network's loss and output error held fixed, other labels change no update of
+    embedding and blocks."""
     skip_if_declared(subject, "labels_below_head")
     changes = []
     for shift in (0, 1):
@@ -213,31 +222,35 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
     name = first_change(changes[1], changes[0], [name for name in changes[0] if below(name, 3)])
     if name is not None:
         raise Failed(
-            f"the update of {name} depends on the labels beyond the network's own loss (a local head's counts): declare "
-            "Passport(labels_below_head=True), or use net.loss of the logits and states.output_error"
+            f"the update of {name} depends on the labels beyond the network's own loss (a local "
+            "head's counts): declare "
+            "Passport(labels_below_head=True), or use net.loss of the logits and "
+            "states.output_error"
         )
 
 
 @check("method", "passport")
 @from_first_to_last
 def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
-    """Credits and updates of blocks do not change when the head's weight is noise in everything but the forward pass."""
+    """Credits and updates of blocks do not change when the head's weight is noise in everything
+    but the forward pass."""
     skip_if_declared(subject, "exact_top_credit", "exact_hidden_gradients")
-    two = pair(
-        subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1]
-    )  # the norm before the head
+    # the norm before the head
+    two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])
     one, other = (trial.changes(STEPS) for trial in two)
     name = first_change(other, one, [name for name in one if below(name, 3)])
     if name is not None:
         raise Failed(
-            f"the update of {name} depends on the head's weight: declare Passport(exact_top_credit=True)"
+            f"the update of {name} depends on the head's weight: declare "
+            "Passport(exact_top_credit=True)"
         )
 
 
 @check("method", "passport")
 @from_first_to_last
 def forward_passes_are_counted(subject: MethodSubject) -> None:
-    """`forward_passes` is how many batches run through the busiest block in a step; more than one is declared."""
+    """`forward_passes` is how many batches run through the busiest block in a step; more than
+    one is declared."""
     for shape, trial in subject.trials():
         trial.steps(1)
         trial.net.log.rows[:] = [0] * trial.net.depth
@@ -245,21 +258,23 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
         runs = ceil(max(trial.net.log.rows) / BATCH)
         if runs > 1 and not subject.method().passport.extra_forward_passes:
             raise Failed(
-                f"a step runs {runs} batches through a block ({shape} network): declare Passport(extra_forward_passes=True)"
+                f"a step runs {runs} batches through a block ({shape} network): declare "
+                "Passport(extra_forward_passes=True)"
             )
-        most = (
-            trial.method.forward_passes
-        )  # the dearest phase counts, and that is not always the first
+        # the dearest phase counts, and that is not always the first
+        most = trial.method.forward_passes
         if runs > most or (runs != most and subject.epoch == LAST):
             raise Failed(
-                f"a step runs {runs} batches through a block; forward_passes says {trial.method.forward_passes}"
+                f"a step runs {runs} batches through a block; forward_passes says "
+                f"{trial.method.forward_passes}"
             )
 
 
 @check("method", "passport")
 @from_first_to_last
 def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
-    """Training changes nothing in state_dict but counters (integers), and asks for no auxiliary optimiser."""
+    """Training changes nothing in state_dict but counters (integers), and asks for no auxiliary
+    optimiser."""
     skip_if_declared(subject, "learned_feedback")
     trial = subject.trial()
 
@@ -272,7 +287,8 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
     name = equal(before, feedback())
     if name is not None:
         raise Failed(
-            f"{name} changes in training: declare Passport(learned_feedback=True), which stands for whatever a rule learns or "
+            f"{name} changes in training: declare Passport(learned_feedback=True), which stands "
+            "for whatever a rule learns or "
             "remembers beside the network's weights, a momentum or a running mean too"
         )
 
@@ -280,8 +296,8 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
 @check("method", "passport")
 @from_first_to_last
 def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> None:
-    """Credit and update of block l do not change when the states of other blocks become noise to learn() and credit() (its own, and
-    h_L of the head, kept)."""
+    """Credit and update of block l do not change when the states of other blocks become noise to
+    learn() and credit() (its own, and h_L of the head, kept)."""
     skip_if_declared(subject, "non_local_state", "exact_hidden_gradients")
     for shape, trial in subject.trials():
         states, y = trial.steps(STEPS).states()
@@ -292,7 +308,8 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
             found = trial.credits(noisy(states, (block, block + 1, trial.net.depth)), y).for_blocks
             if distance(found[block], true[block]) > SEEN:
                 raise Failed(
-                    f"the credit of block {block} depends on the states of other blocks ({shape} network): "
+                    f"the credit of block {block} depends on the states of other blocks ({shape} "
+                    "network): "
                     "declare Passport(non_local_state=True)"
                 )
         for block in range(trial.net.depth):
@@ -305,13 +322,14 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
             )
             if name is not None:
                 raise Failed(
-                    f"the update of {name} depends on the states of other blocks ({shape} network): "
+                    f"the update of {name} depends on the states of other blocks ({shape} "
+                    "network): "
                     "declare Passport(non_local_state=True)"
                 )
 
 
 def _one_step(trial: Trial, keep: Sequence[int] | None) -> dict[str, Tensor]:
-    """What a step changes where the rule is shown noise in place of all states but those to keep."""
+    """Changes of a step in which noise replaces all states that the rule sees but `keep`."""
     method: Any = trial.plain_descent(RATE).method
     if keep is not None and isinstance(method, LocalMethod):
         learn, credit = method.learn, method.credit

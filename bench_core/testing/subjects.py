@@ -1,4 +1,5 @@
-"""What checks are made of: a component with its parameters, and for a method the small cells that it is tried in."""
+"""What checks are made of: a component with its parameters, and for a method the small cells
+that it is tried in."""
 
 from __future__ import annotations
 
@@ -30,13 +31,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "linear": {"residual": False, "linear": True},
 }
 TRAINING: dict[str, Any] = {
-    "epochs": EPOCHS, "stop_after": None, "batch_size": BATCH, "learning_rate": 1e-2, "weight_decay": 0.01, "clip_norm": 1.0,
-    "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "epochs": EPOCHS, "stop_after": None, "batch_size": BATCH, "learning_rate": 1e-2,
+    "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
+    "autocast": "off",
 }  # fmt: skip
 
 
 def toy_data(seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
-    """Gaussian inputs (6,) labelled by a random linear map into 4 classes; 96 for training, 32 for testing."""
+    """Gaussian inputs (6,) labelled by a random linear map into 4 classes; 96 for training, 32
+    for testing."""
     draws = torch.Generator().manual_seed(seed)
     n = BATCH * BATCHES
     x = torch.randn(n + TEST, FEATURES, generator=draws, dtype=torch.float32).to(dtype)
@@ -73,7 +76,8 @@ class Trial:
             return self.net.states(x).detach(y), y
 
     def credits(self, states: States, y: Tensor) -> Credits:
-        """The method's credits; fails where they do not fit their states, and skips where there are none to audit."""
+        """The method's credits; fails where they do not fit their states, and skips where there
+        are none to audit."""
         answer, local = (
             self.method.credit(states, y, self.epoch),
             isinstance(self.method, LocalMethod),
@@ -101,7 +105,8 @@ class Trial:
         _seed_everything()
 
     def plain_descent(self, rate: float = 1.0) -> Trial:
-        """θ ← θ − rate·gradient instead of clipped AdamW: what a step changes is then the gradient itself."""
+        """θ ← θ − rate·gradient instead of clipped AdamW: what a step changes is then the
+        gradient itself."""
         updater = self.method.tools.updater
         updater.clip_norm = None
         updater.optimiser = torch.optim.SGD(updater.optimiser.param_groups[0]["params"], lr=rate)  # type: ignore[assignment]
@@ -115,14 +120,16 @@ class Trial:
         return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
 
     def bits(self) -> dict[str, Tensor]:
-        """Copies of all that the method trained: the network, its feedback and its auxiliary networks."""
+        """Copies of all that the method trained: the network, its feedback and its auxiliary
+        networks."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         return {name: value.detach().clone() for name, value in tensors.items()}
 
 
 def _seed_everything() -> None:
-    """The global generators too: a rule that draws from them is told so by the check of global state, and by no other."""
+    """The global generators too: a rule that draws from them is told so by the check of global
+    state, and by no other."""
     torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
@@ -144,14 +151,16 @@ class MethodSubject:
 
     def trial(
         self, shape: str | None = None, seed: int = 0, dtype: torch.dtype = torch.float32,
-        training: dict[str, Any] | None = None, before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
+        training: dict[str, Any] | None = None,
+        before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
         labels: int = 0, loss: Loss = CROSS_ENTROPY, **options: Any,
     ) -> Trial:  # fmt: skip
         """A fresh cell: network, data and streams from the seed.
 
         shape   residual, plain or linear; default: the first that the method supports
         before  what is done to the network before the method is set up on it
-        labels  by how much every label of the training set is moved on, before the method can see one
+        labels  by how much every label of the training set is moved on, before the method can
+                see one
         loss    what is minimised, from setup on
         Raises Skipped where the method does not support the network.
         """
@@ -186,9 +195,8 @@ class MethodSubject:
         return [(shape, self.trial(shape)) for shape in self.supported()]
 
 
-FIRST_DRAWS: dict[
-    type, tuple[bool, bool]
-] = {}  # of each method's first cell in this process: did its setup draw?
+# of each method's first cell in this process: did its setup draw?
+FIRST_DRAWS: dict[type, tuple[bool, bool]] = {}
 
 
 def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
@@ -222,11 +230,14 @@ class DiagnosticSubject:
 
 
 SUBJECTS: dict[str, Callable[..., Any]] = {
-    "method": MethodSubject, "arch": ArchSubject, "dataset": DatasetSubject, "diagnostic": DiagnosticSubject,
-}  # fmt: skip
+    "method": MethodSubject,
+    "arch": ArchSubject,
+    "dataset": DatasetSubject,
+    "diagnostic": DiagnosticSubject,
+}
 
 
-# ------------------------------------------------------------------------------------------------------------ comparing
+# ------------------------------------------------------------------------------------- comparing
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> str | None:
@@ -242,7 +253,8 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖, float64; the norm of what was found where nothing is expected."""
+    """‖found − expected‖ / ‖expected‖, float64; the norm of what was found where nothing is
+    expected."""
     found, expected = found.detach().double(), expected.detach().double()
     norm = float(expected.norm())
     return float((found - expected).norm()) / norm if norm > 0 else float(found.norm())

@@ -1,4 +1,5 @@
-"""linear_lq: a noisy linear system whose costate is known in closed form, so that credits can be scored against the truth."""
+"""linear_lq: a noisy linear system whose costate is known in closed form, so that credits can be
+scored against the truth."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ DISTURBANCE = 0.1
 
 
 class Step(nn.Module):
-    """A·h + ω. In eval mode ω of row i is row i (modulo 128) of a fixed draw; in training mode it is what `draw` drew last."""
+    """A·h + ω. In eval mode ω of row i is row i (modulo 128) of a fixed draw; in training mode
+    it is what `draw` drew last."""
 
     def __init__(self, width: int, noise: float) -> None:
         super().__init__()
@@ -41,18 +43,22 @@ class Step(nn.Module):
 class LinearLQ(Net):
     """h_0 = x, h_{l+1} = f_l(h_l) = A_l·h_l + ω_l, o = W·h_L; every h_l (N, width), o (N, outputs).
 
-    A_l = Q_l + 0.1·G_l, Q_l a random orthogonal matrix, G_l ~ N(0, 1/width): near-orthogonal. ω_l ~ N(0, noise²).
-    W ~ N(0, 1/width), fixed: it belongs to the problem. There is nothing to embed, so inputs must have `width` features.
+    A_l = Q_l + 0.1·G_l, Q_l a random orthogonal matrix, G_l ~ N(0, 1/width): near-orthogonal.
+    ω_l ~ N(0, noise²). W ~ N(0, 1/width), fixed: it belongs to the problem. There is nothing to
+    embed, so inputs must have `width` features.
 
     The costate of the realised noise, per sample, in closed form (`costate`):
 
         λ_L = Wᵀ·e,   λ_l = A_lᵀ·λ_{l+1},   e = ∂loss/∂o at the realised states.
 
-    One realisation per forward pass: `states` draws ω anew in training mode, and whatever re-runs blocks from a middle layer
-    (`advance`, `resume`, relaxations, gradients) meets the same ω again. In eval mode ω is fixed, row i of a batch meeting
-    row i modulo 128: every probe batch of 128 meets the same 128 rows, and M copies of such a batch, stacked, do too.
-    With `freeze: blocks` no parameter of the network is left to train, and only the credit networks learn.
-    Source: arXiv:2606.21126 (12 layers, d = 64, 10 outputs, noise 0.03); how near to orthogonal, and W, are our choice.
+    One realisation per forward pass: `states` draws ω anew in training mode, and whatever
+    re-runs blocks from a middle layer (`advance`, `resume`, relaxations, gradients) meets the
+    same ω again. In eval mode ω is fixed, row i of a batch meeting row i modulo 128: every probe
+    batch of 128 meets the same 128 rows, and M copies of such a batch, stacked, do too. With
+    `freeze: blocks` no parameter of the network is left to train, and only the credit networks
+    learn.
+    Source: arXiv:2606.21126 (12 layers, d = 64, 10 outputs, noise 0.03); how near to orthogonal,
+    and W, are our choice.
     """
 
     class Params(ParamsModel):
@@ -74,7 +80,8 @@ class LinearLQ(Net):
         d = params.width
         if math.prod(shape) != d:
             raise ValueError(
-                f"linear_lq has no embedding: inputs must have width = {d} features, not shape {shape}"
+                f"linear_lq has no embedding: inputs must have width = {d} features, not shape "
+                f"{shape}"
             )
         self.embed = nn.Flatten()
         self.blocks = nn.ModuleList(Step(d, params.noise) for _ in range(params.depth))

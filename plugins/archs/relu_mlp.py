@@ -11,12 +11,13 @@ from bench_core.api import Net, ParamsModel
 
 
 class ReluMLP(Net):
-    """h_0 = ReLU(W_e·x + b_e), h_{l+1} = f_l(h_l) = ReLU(W_l·h_l + b_l), logits = W_h·h_L + b_h; every h_l (N, width).
+    """h_0 = ReLU(W_e·x + b_e), h_{l+1} = f_l(h_l) = ReLU(W_l·h_l + b_l), logits = W_h·h_L + b_h;
+    every h_l (N, width).
 
-    All weights and biases have PyTorch's default init, U(−1/√fan_in, 1/√fan_in). No residual connection and no norm: the
-    credit of block l lives at its output h_{l+1}, behind the ReLU.
-    Source: arXiv:2606.21126 (L = 4, d = 256); that the embedding has a ReLU too is our choice: without it W_0·W_e would be
-    one linear map.
+    All weights and biases have PyTorch's default init, U(−1/√fan_in, 1/√fan_in). No residual
+    connection and no norm: the credit of block l lives at its output h_{l+1}, behind the ReLU.
+    Source: arXiv:2606.21126 (L = 4, d = 256); that the embedding has a ReLU too is our choice:
+    without it W_0·W_e would be one linear map.
     """
 
     class Params(ParamsModel):

@@ -31,8 +31,9 @@ class Block(nn.Module):
 class ResMLP(Net):
     """h_0 = W_e·x, h_{l+1} = h_l + W2·GELU(W1·LN(h_l)), logits = W_h·LN(h_L).
 
-    W_e and W1 have PyTorch's default init, W2 ~ N(0, 0.01²) with zero bias. At init (d=256, CIFAR-10) ‖h_l‖ ≈ 8.7–8.9 at
-    every l and ‖f_l‖/‖h_l‖ ≈ 0.10. Without the residual connection W2 ~ N(0, 0.5²), or the signal would die.
+    W_e and W1 have PyTorch's default init, W2 ~ N(0, 0.01²) with zero bias. At init (d=256,
+    CIFAR-10) ‖h_l‖ ≈ 8.7–8.9 at every l and ‖f_l‖/‖h_l‖ ≈ 0.10. Without the residual connection
+    W2 ~ N(0, 0.5²), or the signal would die.
     Source: arXiv:2606.21126.
     """
 

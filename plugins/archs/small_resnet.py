@@ -16,7 +16,8 @@ def conv3(below: int, above: int, stride: int = 1) -> nn.Conv2d:
 
 
 def shortcut(h: Tensor, below: int, above: int, stride: int) -> Tensor:
-    """The identity; where the shape changes, every second pixel and zeros for the new channels (no weights)."""
+    """The identity; where the shape changes, every second pixel and zeros for the new channels
+    (no weights)."""
     return (
         h
         if stride == 1 and below == above
@@ -25,7 +26,7 @@ def shortcut(h: Tensor, below: int, above: int, stride: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """f(h) = ReLU(BN(conv(ReLU(BN(conv_stride(h))))) + shortcut(h)), 3×3 convolutions without bias."""
+    """f(h) = ReLU(BN(conv(ReLU(BN(conv_stride(h))))) + shortcut(h)), conv 3×3 without bias."""
 
     def __init__(self, below: int, above: int, stride: int) -> None:
         super().__init__()
@@ -52,21 +53,26 @@ class LinearBlock(nn.Module):
 
 
 class SmallResNet(Net):
-    """For images (N, c, H, W): h_0 = ReLU(BN(conv3×3(x))) (N, 16, H, W), then three stages of `blocks_per_stage` residual
-    blocks with 16, 32 and 64 channels, the first block of the second and third stage with stride 2; logits = W_h·mean over
-    pixels of h_L + b_h. With three blocks per stage this is ResNet-20 (L = 9; h_9 (N, 64, H/4, W/4)).
+    """For images (N, c, H, W): h_0 = ReLU(BN(conv3×3(x))) (N, 16, H, W), then three stages of
+    `blocks_per_stage` residual blocks with 16, 32 and 64 channels, the first block of the second
+    and third stage with stride 2; logits = W_h·mean over pixels of h_L + b_h. With three blocks
+    per stage this is ResNet-20 (L = 9; h_9 (N, 64, H/4, W/4)).
 
-    Every block computes its own skip connection and ends in a ReLU, and two of them change the shape: so for the protocol
-    this is no residual stream (`residual` is false), and the credit of block l lives at its output h_{l+1}. Per-sample
-    norms are taken over the flattened map. BatchNorm: as in small_cnn. There is no LayerNorm.
+    Every block computes its own skip connection and ends in a ReLU, and two of them change the
+    shape: so for the protocol this is no residual stream (`residual` is false), and the credit
+    of block l lives at its output h_{l+1}. Per-sample norms are taken over the flattened map.
+    BatchNorm: as in small_cnn. There is no LayerNorm.
 
-    Convolutions ~ N(0, 2/(9·channels out)) (He init, fan out), BatchNorm weights 1 and biases 0, head with PyTorch's default.
-    Feedback of fa: the transposed linear block, whose kernels are random and whose skip connection, having no weights,
-    is the block's own: fa then has the skip path's share of the exact Jacobian (but for the ReLU), unlike on resmlp. Before
-    training its Γ_l is .53, .28, .16, .08 one to four blocks below the exact top (64 CIFAR-10 images, measured).
-    Before the first step the running statistics are (0, 1) and audits see the network without normalisation: c fires at random
-    init on CIFAR-10 (.45, seed 42, measured) and is not diagnostic there.
-    Source: He, Zhang, Ren, Sun 2015, arXiv:1512.03385, section 4.2, with their parameter-free shortcuts (option A).
+    Convolutions ~ N(0, 2/(9·channels out)) (He init, fan out), BatchNorm weights 1 and biases 0,
+    head with PyTorch's default. Feedback of fa: the transposed linear block, whose kernels are
+    random and whose skip connection, having no weights, is the block's own: fa then has the skip
+    path's share of the exact Jacobian (but for the ReLU), unlike on resmlp. Before training its
+    Γ_l is .53, .28, .16, .08 one to four blocks below the exact top (64 CIFAR-10 images,
+    measured). Before the first step the running statistics are (0, 1) and audits see the network
+    without normalisation: c fires at random init on CIFAR-10 (.45, seed 42, measured) and is not
+    diagnostic there.
+    Source: He, Zhang, Ren, Sun 2015, arXiv:1512.03385, section 4.2, with their parameter-free
+    shortcuts (option A).
     """
 
     class Params(ParamsModel):

@@ -13,7 +13,8 @@ W_STD = 0.01
 
 
 class Block(nn.Module):
-    """f(h) = W·φ_α(LN(h)), φ_α(z) = (1−α)·z + α·tanh(z); LN with weights of its own, W (d, d) without bias."""
+    """f(h) = W·φ_α(LN(h)), φ_α(z) = (1−α)·z + α·tanh(z); LN with weights of its own, W (d, d)
+    without bias."""
 
     def __init__(self, width: int, alpha: float) -> None:
         super().__init__()
@@ -31,15 +32,16 @@ class Block(nn.Module):
 class StudentNet(Net):
     """h_0 = x, h_{l+1} = h_l + W_l·φ_α(LN(h_l)), logits = W_h·h_L + b_h; every h_l (N, width).
 
-    W_l ~ N(0, 0.01²); the head has PyTorch's default init. Inputs that have `width` features are the first state themselves, as in
-    the teacher. Others (images) are projected, h_0 = W_e·x + b_e, default init, and this projection is not trained. The
-    source does not say so, its figures do: on CIFAR-10 under dfa a fires at epochs 18 / 11 / 15 and the accuracy ends at
-    .331 / .326 / .335 (published 18 / 14 / 25 and .332 / .314 / .336), where a trained projection outgrows the blocks and a stays
-    at 1.1 (measured).
+    W_l ~ N(0, 0.01²); the head has PyTorch's default init. Inputs that have `width` features are
+    the first state themselves, as in the teacher. Others (images) are projected, h_0 = W_e·x +
+    b_e, default init, and this projection is not trained. The source does not say so, its
+    figures do: on CIFAR-10 under dfa a fires at epochs 18 / 11 / 15 and the accuracy ends at
+    .331 / .326 / .335 (published 18 / 14 / 25 and .332 / .314 / .336), where a trained
+    projection outgrows the blocks and a stays at 1.1 (measured).
 
-    There is no norm before the head, so that the
-    reference gradient g_L = W_hᵀ·e does not shrink when ‖h_L‖ grows: b cannot fire through a terminal norm.
-    Made for the data set `teacher`, whose labels come from a network of this form with the same α.
+    There is no norm before the head, so that the reference gradient g_L = W_hᵀ·e does not shrink
+    when ‖h_L‖ grows: b cannot fire through a terminal norm. Made for the data set `teacher`,
+    whose labels come from a network of this form with the same α.
     Source: arXiv:2606.21126.
     """
 

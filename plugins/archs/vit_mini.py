@@ -15,7 +15,8 @@ POSITION_STD = 0.02
 
 
 class Embed(nn.Module):
-    """Patches (p×p pixels, linear) behind a CLS token, plus learned positions: (N, c, H, W) → (N, 1 + patches, d)."""
+    """Patches (p×p pixels, linear) behind a CLS token, plus learned positions: (N, c, H, W) →
+    (N, 1 + patches, d)."""
 
     def __init__(self, shape: tuple[int, ...], patch: int, width: int) -> None:
         super().__init__()
@@ -30,7 +31,8 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """f(h) = u + MLP(LN(h + u)), u = attention(LN(h)): what a pre-norm transformer block adds to its stream."""
+    """f(h) = u + MLP(LN(h + u)), u = attention(LN(h)): what a pre-norm transformer block adds to
+    its stream."""
 
     def __init__(self, width: int, heads: int, ratio: int) -> None:
         super().__init__()
@@ -66,22 +68,24 @@ class Cls(nn.Module):
 
 
 class ViTMini(Net):
-    """h_0 = [CLS, patches·W_p + b_p] + positions, h_{l+1} = h_l + f_l(h_l), logits = W_h·LN(h_L[CLS]) + b_h;
-    every h_l (N, 1 + patches, width), for images (N, c, H, W).
+    """h_0 = [CLS, patches·W_p + b_p] + positions, h_{l+1} = h_l + f_l(h_l), logits =
+    W_h·LN(h_L[CLS]) + b_h; every h_l (N, 1 + patches, width), for images (N, c, H, W).
 
-    f(h) = u + MLP(LN(h + u)), u = attention(LN(h)), MLP of `mlp_ratio`·width hidden GELUs, scaled dot-product attention
-    with `heads` heads. CLS token and positions ~ N(0, 0.02²), so ‖h_0[CLS]‖ ≈ 0.32 at init (published .3–1.5); all else
-    PyTorch's default init.
+    f(h) = u + MLP(LN(h + u)), u = attention(LN(h)), MLP of `mlp_ratio`·width hidden GELUs,
+    scaled dot-product attention with `heads` heads. CLS token and positions ~ N(0, 0.02²), so
+    ‖h_0[CLS]‖ ≈ 0.32 at init (published .3–1.5); all else PyTorch's default init.
 
-    Tokens: the credit covers every token in training, normalised per token; per-sample norms, cosines and the diagnostics
-    made of them read the CLS token's stream (`flat`). The exact gradient at h_L is zero off the CLS token, because the
-    readout sees nothing else. What that means per rule: `dfa` gives every token of a sample the same feedback; `fa` leads
-    the exact top credit down token by token, so its credit is zero off the CLS token in every layer, and patches and their
-    embedding are left untrained but for weight decay; the bridges see all tokens as one flattened state.
-    Untrained, it prefers a class whatever the image, since attention averages the image away: c fires at random init on CIFAR-10
-    (.82 / .65 / .41 for seeds 42 / 123 / 456, measured) and is not diagnostic there.
-    Source: arXiv:2606.21126 (four blocks, d = 128, patch 4, 4 heads); Dosovitskiy et al. 2020, arXiv:2010.11929. The MLP
-    ratio is our choice.
+    Tokens: the credit covers every token in training, normalised per token; per-sample norms,
+    cosines and the diagnostics made of them read the CLS token's stream (`flat`). The exact
+    gradient at h_L is zero off the CLS token, because the readout sees nothing else. What that
+    means per rule: `dfa` gives every token of a sample the same feedback; `fa` leads the exact
+    top credit down token by token, so its credit is zero off the CLS token in every layer, and
+    patches and their embedding are left untrained but for weight decay; the bridges see all
+    tokens as one flattened state. Untrained, it prefers a class whatever the image, since
+    attention averages the image away: c fires at random init on CIFAR-10 (.82 / .65 / .41 for
+    seeds 42 / 123 / 456, measured) and is not diagnostic there.
+    Source: arXiv:2606.21126 (four blocks, d = 128, patch 4, 4 heads); Dosovitskiy et al. 2020,
+    arXiv:2010.11929. The MLP ratio is our choice.
     """
 
     class Params(ParamsModel):
@@ -107,7 +111,8 @@ class ViTMini(Net):
         super().__init__(params, shape, classes)
         if len(shape) != 3 or shape[1] % params.patch or shape[2] % params.patch:
             raise ValueError(
-                "vit_mini needs images (channels, height, width) whose sides are multiples of its patch "
+                "vit_mini needs images (channels, height, width) whose sides are multiples of "
+                "its patch "
                 f"({params.patch}), not inputs of shape {shape}"
             )
         d = params.width

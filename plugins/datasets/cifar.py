@@ -17,12 +17,14 @@ HOME = "https://www.cs.toronto.edu/~kriz/"
 
 
 class Cifar10(Dataset):
-    """50,000 training and 10,000 test images (3, 32, 32), uint8, normalised with mean (.4914, .4822, .4465) and std
-    (.2470, .2435, .2616); training augmentation: random crop after padding 4, horizontal flip.
+    """50,000 training and 10,000 test images (3, 32, 32), uint8, normalised with mean (.4914,
+    .4822, .4465) and std (.2470, .2435, .2616); training augmentation: random crop after padding
+    4, horizontal flip.
 
-    The crops are padded with the mean colour (zeros after normalisation). The published penalty study seems to have padded with
-    black, before normalisation: with `padding: black` bp ends at .526 with penalty and .583 without (published .530 and .585),
-    with the mean colour at .566 and .586 (benchmarks/RESULTS.md).
+    The crops are padded with the mean colour (zeros after normalisation). The published penalty
+    study seems to have padded with black, before normalisation: with `padding: black` bp ends at
+    .526 with penalty and .583 without (published .530 and .585), with the mean colour at .566
+    and .586 (benchmarks/RESULTS.md).
 
     Files: `DIR/cifar-10-batches-py/`, DIR being --data-dir or BENCH_DATA_DIR, default `data`.
     Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
@@ -64,8 +66,11 @@ class Cifar10(Dataset):
         cifar_files.ensure(self.source, root)
         train_x, train_y = self.read(root / self.source.folder, self.train_files)
         test_x, test_y = self.read(root / self.source.folder, self.test_files)
-        return Data(train_x, train_y, test_x, test_y, self.classes, mean=(0.4914, 0.4822, 0.4465),
-                    std=(0.2470, 0.2435, 0.2616), augment=True, padding=self.params.padding)  # fmt: skip
+        return Data(
+            train_x, train_y, test_x, test_y, self.classes, augment=True,
+            mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+            padding=self.params.padding,
+        )  # fmt: skip
 
     def read(self, home: Path, names: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = zip(
@@ -75,11 +80,13 @@ class Cifar10(Dataset):
 
 
 class Cifar100(Cifar10):
-    """The same kind of images in 100 fine classes, 500 + 100 each: 50,000 training and 10,000 test images (3, 32, 32), uint8;
-    normalisation and augmentation as for cifar10 (the statistics of CIFAR-10, so that the two data sets share a recipe).
+    """The same kind of images in 100 fine classes, 500 + 100 each: 50,000 training and 10,000
+    test images (3, 32, 32), uint8; normalisation and augmentation as for cifar10 (the statistics
+    of CIFAR-10, so that the two data sets share a recipe).
 
-    The 20 coarse labels of the files are not used. Files: `DIR/cifar-100-python/`. The SHA-256 sums were gathered from
-    independent public records, which agree with each other and with the archive's, not computed from our own download.
+    The 20 coarse labels of the files are not used. Files: `DIR/cifar-100-python/`. The SHA-256
+    sums were gathered from independent public records, which agree with each other and with the
+    archive's, not computed from our own download.
     Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
 

@@ -1,9 +1,11 @@
-"""The files of the CIFAR data sets: opened only after our own SHA-256 of them agrees, and then as plain data.
+"""The files of the CIFAR data sets: opened only after our own SHA-256 of them agrees, and then
+as plain data.
 
-The files are pickles. torchvision checks an MD5 and then unpickles; here each file must first match the caller's table of
-SHA-256 sums, and is then read by an unpickler that knows numpy arrays and nothing else, so that a file whose sum was put into
-a table by mistake cannot run code either. Files that are there and right are never downloaded again. The archive is checked
-the same way before it is opened, and unpacked with tarfile's `data` filter.
+The files are pickles. torchvision checks an MD5 and then unpickles; here each file must first
+match the caller's table of SHA-256 sums, and is then read by an unpickler that knows numpy
+arrays and nothing else, so that a file whose sum was put into a table by mistake cannot run code
+either. Files that are there and right are never downloaded again. The archive is checked the
+same way before it is opened, and unpacked with tarfile's `data` filter.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ import numpy as np
 
 from bench_core.errors import DataError
 
-_RECONSTRUCT: Any = np.zeros(0).__reduce__()[
-    0
-]  # how numpy's own pickles begin; its module's name differs between versions
+# how numpy's own pickles begin; its module's name differs between versions
+_RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def sha256(path: Path) -> str:
 
 
 def ensure(source: Source, root: Path) -> None:
-    """Make sure that the files lie in `root` and are the originals. Raises DataError with one line."""
+    """Check the files in `root`, or download them. Raises DataError with one line."""
     home = root / source.folder
     missing = [name for name in source.sums if not (home / name).is_file()]
     if missing:
@@ -69,8 +70,10 @@ def ensure(source: Source, root: Path) -> None:
             raise DataError(f"{home / name}: cannot be read: {error.strerror}") from None
         if found != expected:
             raise DataError(
-                f"{home / name}: corrupt: SHA-256 is {found[:12]}…, not {expected[:12]}…; it was not opened; "
-                "remove the file and put the original in its place, or remove the folder to download it again"
+                f"{home / name}: corrupt: SHA-256 is {found[:12]}…, not {expected[:12]}…; it was "
+                "not opened; "
+                "remove the file and put the original in its place, or remove the folder to "
+                "download it again"
             )
 
 
@@ -79,7 +82,8 @@ def download(source: Source, root: Path, why: str) -> None:
     from torchvision.datasets.utils import download_url
 
     hint = (
-        f"put torchvision's {source.title} files into {root / source.folder}, or name the folder that holds "
+        f"put torchvision's {source.title} files into {root / source.folder}, or name the folder "
+        "that holds "
         f"{source.folder}/ with --data-dir or BENCH_DATA_DIR"
     )
     fresh = not root.exists()
@@ -106,7 +110,8 @@ def download(source: Source, root: Path, why: str) -> None:
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Dictionaries, lists, strings, numbers and numpy arrays; whatever else a pickle names is refused by its name."""
+    """Dictionaries, lists, strings, numbers and numpy arrays; whatever else a pickle names is
+    refused by its name."""
 
     known: Mapping[tuple[str, str], Callable[..., Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,  # as Python 2 wrote the originals
@@ -124,7 +129,8 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) uint8 and the labels (N,) int64 under the key `labels` of one batch file. Raises DataError."""
+    """Images (N, 3, 32, 32) uint8 and the labels (N,) int64 under the key `labels` of one batch
+    file. Raises DataError."""
     try:
         with path.open("rb") as file:
             batch = PlainUnpickler(file, encoding="latin1").load()  # strings of Python 2

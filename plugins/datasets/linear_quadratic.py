@@ -13,10 +13,12 @@ TRAIN, TEST = 51_200, 1_280
 
 
 class LinearQuadratic(Dataset):
-    """Inputs x ~ N(0, I_64), targets y = T·x with a fixed random T (10, 64), entries N(0, 1/64); loss ½‖o − y‖² per sample.
+    """Inputs x ~ N(0, I_64), targets y = T·x with a fixed random T (10, 64), entries N(0, 1/64);
+    loss ½‖o − y‖² per sample.
 
-    51,200 training inputs (400 batches of 128: the published 8,000 steps are 20 epochs) and 1,280 test inputs (the probe),
-    generated from the data set's own seed (0). Accuracy is the share of the targets' variance that is explained.
+    51,200 training inputs (400 batches of 128: the published 8,000 steps are 20 epochs) and
+    1,280 test inputs (the probe), generated from the data set's own seed (0). Accuracy is the
+    share of the targets' variance that is explained.
     Source: arXiv:2606.21126 (the toy problem); sizes and the target's scale are our choice.
     """
 

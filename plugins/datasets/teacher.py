@@ -19,9 +19,11 @@ TRAIN, TEST = 50_000, 10_000
 class Teacher(Dataset):
     """Inputs x ~ N(0, I_128); labels y = argmax(H·h_4) of a fixed random residual network
 
-        h_0 = x,   h_{l+1} = h_l + W_l·φ_α(LN(h_l)),   φ_α(z) = (1−α)·z + α·tanh(z),   W_l ~ N(0, 1/128),   H ~ N(0, 1/128).
+        h_0 = x,   h_{l+1} = h_l + W_l·φ_α(LN(h_l)),   φ_α(z) = (1−α)·z + α·tanh(z),   W_l ~ N(0,
+                   1/128),   H ~ N(0, 1/128).
 
-    50,000 training and 10,000 test inputs, drawn from the data set's own seed (0). Source: arXiv:2606.21126.
+    50,000 training and 10,000 test inputs, drawn from the data set's own seed (0).
+    Source: arXiv:2606.21126.
     """
 
     class Params(ParamsModel):
@@ -37,7 +39,7 @@ class Teacher(Dataset):
         return int(self.params.classes)
 
     def prepare(self, folder: Path | None) -> str:
-        return "generated"  # by this code with these parameters, both of which are in a cell's identity
+        return "generated"  # the code and the parameters are in a cell's identity
 
     def load(self, folder: Path | None) -> Data:
         draws = torch.Generator().manual_seed(SEED)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.analysis.judge import AT_FLOOR
@@ -34,9 +35,11 @@ def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
 
 
 def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
-    """Why the cosines of credits with per-sample norms `a` to references with norms `g` mean nothing, or None.
+    """Why the cosines of credits with per-sample norms `a` to references with norms `g` mean
+    nothing, or None.
 
-    A tool that zeroes every |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports a perfect alignment here.
+    A tool that zeroes every |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports a perfect
+    alignment here.
     """
     if not bool(a.isfinite().all() and g.isfinite().all()):
         return "credit or reference is not finite"
@@ -46,13 +49,15 @@ def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
 
 
 class Alignment(Diagnostic):
-    """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits (l = 0 … L−1, or 1 … L without residual).
+    """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits (l = 0 …
+    L−1, or 1 … L without residual).
 
-    Per layer, twice: `unclamped` divides each vector by max(norm, 1e-30); `library` clamps each norm at 1e-8, as
-    F.cosine_similarity does, applied to the gradient of the batch-mean CE (N = 128) that such tools are fed with.
-    value = `mean` = the unclamped mean over the sites; `deep` = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖
-    per sample: a cosine near 1 with a ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are
-    reported by name. Not diagnostic where the reference is under the clamp or at the floor (diagnostic b, at
+    Per layer, twice: `unclamped` divides each vector by max(norm, 1e-30); `library` clamps each
+    norm at 1e-8, as F.cosine_similarity does, applied to the gradient of the batch-mean CE (N =
+    128) that such tools are fed with. value = `mean` = the unclamped mean over the sites; `deep`
+    = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖ per sample: a cosine near 1 with a
+    ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are reported by
+    name. Not diagnostic where the reference is under the clamp or at the floor (diagnostic b, at
     its default threshold), the credit is zero, or either is not finite.
     Source: arXiv:2606.21126.
     """
@@ -110,13 +115,7 @@ class Alignment(Diagnostic):
     def controls(self) -> list[Control]:
         return [
             Control(
-                "the exact gradient",
-                credits_become("exact"),
-                lambda found: found.value is not None and abs(found.value - 1) < 1e-6,
+                "the exact gradient", credits_become("exact"), value_is(lambda v: abs(v - 1) < 1e-6)
             ),
-            Control(
-                "Gaussian noise",
-                credits_become("noise"),
-                lambda found: found.value is not None and abs(found.value) < 0.05,
-            ),
+            Control("Gaussian noise", credits_become("noise"), value_is(lambda v: abs(v) < 0.05)),
         ]

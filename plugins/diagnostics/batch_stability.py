@@ -6,17 +6,19 @@ from dataclasses import replace
 from itertools import combinations
 
 import torch
+from bench_plugins.diagnostics.expect import value_is
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import BATCH, PROBE, Audit
 
 
 class BatchStability(Diagnostic):
-    """u_b = normalised mean over probe batch b of the raw per-sample g at layer L//2; value = mean of ⟨u_b, u_b'⟩ over the pairs
-    of the 10 batches. Fires above 0.30.
+    """u_b = normalised mean over probe batch b of the raw per-sample g at layer L//2; value =
+    mean of ⟨u_b, u_b'⟩ over the pairs of the 10 batches. Fires above 0.30.
 
-    With fewer than 10 full batches of 128 it is not diagnostic. At random init of resmlp on CIFAR-10 .177 / .080 / .160 for
-    the seeds 42 / 123 / 456 (measured). Source: arXiv:2606.21126.
+    With fewer than 10 full batches of 128 it is not diagnostic. At random init of resmlp on
+    CIFAR-10 .177 / .080 / .160 for the seeds 42 / 123 / 456 (measured).
+    Source: arXiv:2606.21126.
     """
 
     letter, direction, threshold = "c", "above", 0.30
@@ -45,13 +47,15 @@ class BatchStability(Diagnostic):
 
     def controls(self) -> list[Control]:
         def one_class(audit: Audit) -> None:
-            """A head that is sure of class 0: every sample's error, and so every batch's gradient, is nearly the same."""
+            """A head that is sure of class 0: every sample's error, and so every batch's
+            gradient, is nearly the same."""
             with torch.no_grad():
                 biases = [p for p in audit.net.readout.parameters() if p.dim() == 1]
                 biases[-1][0] += 1e3
 
         def no_preference(audit: Audit) -> None:
-            """A head without preference on balanced labels: the batches' mean errors are sampling noise."""
+            """A head without preference on balanced labels: the batches' mean errors are
+            sampling noise."""
             with torch.no_grad():
                 for parameter in audit.net.readout.parameters():
                     parameter.mul_(1e-2)
@@ -62,14 +66,10 @@ class BatchStability(Diagnostic):
             audit.data = replace(audit.data, test_y=labels)
 
         return [
-            Control(
-                "a head that is sure of one class",
-                one_class,
-                lambda found: found.value is not None and found.value > 0.30,
-            ),
+            Control("a head that is sure of one class", one_class, value_is(lambda v: v > 0.30)),
             Control(
                 "a head without preference, balanced labels",
                 no_preference,
-                lambda found: found.value is not None and found.value <= 0.30,
+                value_is(lambda v: v <= 0.30),
             ),
         ]

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from bench_plugins.diagnostics.alignment import cosine
+from bench_plugins.diagnostics.expect import not_diagnostic, unchanged, value_is
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit, credits_become, layered, median
@@ -15,12 +16,15 @@ from bench_core.training.net import exact_gradients
 
 
 class CostateAlignment(Diagnostic):
-    """Mean over the probe samples of cos(a_l, λ_l), at the sites of the credits; λ_l the exact costate ∂loss/∂h_l that the network
-    knows in closed form (`Net.costate`: linear_lq, at the realised noise). Not diagnostic on other networks.
+    """Mean over the probe samples of cos(a_l, λ_l), at the sites of the credits; λ_l the exact
+    costate ∂loss/∂h_l that the network knows in closed form (`Net.costate`: linear_lq, at the
+    realised noise). Not diagnostic on other networks.
 
-    value = the mean over 1 ≤ l ≤ L−1; `mean` over all sites; `ratio` = median ‖a_l‖/‖λ_l‖ per sample. Unlike Γ it needs no
-    backward pass through the network: the truth does not come from the machinery that is being audited.
-    Source: arXiv:2606.21126 (the toy problem; published, 8,000 steps: state_bridge .945, credit_bridge .944, dfa .001).
+    value = the mean over 1 ≤ l ≤ L−1; `mean` over all sites; `ratio` = median ‖a_l‖/‖λ_l‖ per
+    sample. Unlike Γ it needs no backward pass through the network: the truth does not come from
+    the machinery that is being audited.
+    Source: arXiv:2606.21126 (the toy problem; published, 8,000 steps: state_bridge .945,
+    credit_bridge .944, dfa .001).
     """
 
     def measure(self, audit: Audit) -> Measured:
@@ -60,20 +64,8 @@ class CostateAlignment(Diagnostic):
             return change
 
         return [
-            Control(
-                "the costate itself",
-                with_costate("exact"),
-                lambda found: found.value is not None and found.value > 1 - 1e-6,
-            ),
-            Control(
-                "Gaussian noise",
-                with_costate("noise"),
-                lambda found: found.value is not None and abs(found.value) < 0.05,
-            ),
-            Control(
-                "no credit", with_costate("zero"), lambda found: found.not_diagnostic is not None
-            ),
-            Control(
-                "a network without a costate", lambda audit: None, lambda found: found.value is None
-            ),
+            Control("the costate itself", with_costate("exact"), value_is(lambda v: v > 1 - 1e-6)),
+            Control("Gaussian noise", with_costate("noise"), value_is(lambda v: abs(v) < 0.05)),
+            Control("no credit", with_costate("zero"), not_diagnostic),
+            Control("a network without a costate", unchanged, lambda found: found.value is None),
         ]

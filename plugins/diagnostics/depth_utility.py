@@ -9,9 +9,10 @@ from bench_core.training.audit import Audit
 class DepthUtility(Diagnostic):
     """100·(accuracy − mean accuracy of the floor) in percentage points. Fires below 2.0.
 
-    The floor is the same architecture, data, recipe and seeds with frozen blocks (`depth_utility.floor` of the suite: matched,
-    bp, a method's name, or a literal `floor_value`). It takes several runs, so the value is computed from the stored
-    accuracies by `bench_core.analysis.leaderboard`; here only the run's own accuracy on the probe is noted.
+    The floor is the same architecture, data, recipe and seeds with frozen blocks
+    (`depth_utility.floor` of the suite: matched, bp, a method's name, or a literal
+    `floor_value`). It takes several runs, so the value is computed from the stored accuracies by
+    `bench_core.analysis.leaderboard`; here only the run's own accuracy on the probe is noted.
     Source: arXiv:2606.21126.
     """
 
@@ -23,5 +24,6 @@ class DepthUtility(Diagnostic):
         return Measured(None, {"probe_accuracy": audit.accuracy})
 
     def controls(self) -> list[Control]:
-        """Its controls are runs, not networks: tests/test_verdict.py judges a run 1.9 and one 2.1 points above its floor."""
+        """Its controls are runs, not networks: tests/test_verdict.py judges a run 1.9 and one
+        2.1 points above its floor."""
         return []

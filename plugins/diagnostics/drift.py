@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from bench_plugins.diagnostics.expect import value_is
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
@@ -11,8 +12,9 @@ from bench_core.training.audit import Audit
 class Drift(Diagnostic):
     """‖W − W_init‖ / ‖W_init‖ (Frobenius) of every weight of at least two dimensions.
 
-    `w2` = mean over the blocks of each block's last matrix, `embed` = the embedding's last; value = `w2`; `matrices` has all.
-    A matrix that was drawn as zeros is left out. Source: arXiv:2606.21126.
+    `w2` = mean over the blocks of each block's last matrix, `embed` = the embedding's last;
+    value = `w2`; `matrices` has all. A matrix that was drawn as zeros is left out.
+    Source: arXiv:2606.21126.
     """
 
     def measure(self, audit: Audit) -> Measured:
@@ -48,10 +50,6 @@ class Drift(Diagnostic):
                     parameter.mul_(3)
 
         return [
-            Control("nothing moved", remember, lambda found: found.value == 0),
-            Control(
-                "all weights × 3",
-                treble,
-                lambda found: found.value is not None and abs(found.value - 2) < 1e-6,
-            ),
+            Control("nothing moved", remember, value_is(lambda v: v == 0)),
+            Control("all weights × 3", treble, value_is(lambda v: abs(v - 2) < 1e-6)),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from bench_plugins.diagnostics.expect import unchanged, value_is
 from pydantic import Field
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
@@ -10,7 +11,8 @@ from bench_core.training.audit import BATCH, Audit
 
 
 class GradientSupport(Diagnostic):
-    """s_l(τ) = share of the probe samples whose ‖g_l‖ exceeds τ = 1e-6, as the batch-mean CE at N = 128 gives it.
+    """s_l(τ) = share of the probe samples whose ‖g_l‖ exceeds τ = 1e-6, as the batch-mean CE at
+    N = 128 gives it.
 
     value = the mean over the states 0 … L−1; `layers` has all of 0 … L.
     Source: arXiv:2606.21126.
@@ -40,10 +42,6 @@ class GradientSupport(Diagnostic):
                     parameter.zero_()
 
         return [
-            Control(
-                "random init",
-                lambda audit: None,
-                lambda found: found.value is not None and found.value > 0.95,
-            ),
-            Control("a head of zeros", flat_head, lambda found: found.value == 0),
+            Control("random init", unchanged, value_is(lambda v: v > 0.95)),
+            Control("a head of zeros", flat_head, value_is(lambda v: v == 0)),
         ]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench_plugins.diagnostics.expect import value_is
+
 from bench_core.analysis.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
 
 
 class Layer0Dominance(Diagnostic):
-    """Γ_0 − Γ_deep at the epochs 1 and 2 and at the end, from the alignment that was measured after every epoch.
+    """Γ_0 − Γ_deep at the epochs 1 and 2 and at the end, from the alignment that was measured
+    after every epoch.
 
-    A mean over all layers hides that only the embedding's credit is aligned. value = the difference at the end.
-    Not diagnostic where no credit lives at h_0 or the alignment is not diagnostic itself. Source: arXiv:2606.21126.
+    A mean over all layers hides that only the embedding's credit is aligned. value = the
+    difference at the end. Not diagnostic where no credit lives at h_0 or the alignment is not
+    diagnostic itself.
+    Source: arXiv:2606.21126.
     """
 
     needs_reference = True
@@ -56,8 +61,8 @@ class Layer0Dominance(Diagnostic):
             audit.history = measured(0.5, 0.5, 0.5)
 
         return [
-            Control("only layer 0 is aligned", dominant, lambda found: found.value == 0.5),
-            Control("all layers alike", even, lambda found: found.value == 0.0),
+            Control("only layer 0 is aligned", dominant, value_is(lambda v: v == 0.5)),
+            Control("all layers alike", even, value_is(lambda v: v == 0.0)),
         ]
 
 

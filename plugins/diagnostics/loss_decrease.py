@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from bench_plugins.diagnostics.expect import value_is
+
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
 
 
 class LossDecrease(Diagnostic):
-    """Mean training loss of the first epoch minus that of the last: large where the rule reduces what it is judged by.
+    """Mean training loss of the first epoch minus that of the last: large where the rule reduces
+    what it is judged by.
 
-    Measured at the end of training; not diagnostic before the second epoch. Source: arXiv:2606.21126.
+    Measured at the end of training; not diagnostic before the second epoch.
+    Source: arXiv:2606.21126.
     """
 
     def measure(self, audit: Audit) -> Measured:
@@ -31,6 +35,6 @@ class LossDecrease(Diagnostic):
             audit.history = losses(2.0, 2.5)
 
         return [
-            Control("a falling loss", falling, lambda found: found.value == 0.75),
-            Control("a rising loss", rising, lambda found: found.value == -0.5),
+            Control("a falling loss", falling, value_is(lambda v: v == 0.75)),
+            Control("a rising loss", rising, value_is(lambda v: v == -0.5)),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from bench_plugins.diagnostics.expect import not_diagnostic, value_is
 from pydantic import Field
 from torch import Tensor
 
@@ -12,11 +13,13 @@ from bench_core.training.credit import rms
 
 
 class Nudging(Diagnostic):
-    """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the credit helps.
+    """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the
+    credit helps.
 
-    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample; where states are tokens the CLS token alone is nudged, as every figure of a
-    diagnostic is of its stream. a_l is as the rule gives it: fa's carries 1/N, and where it sinks under 1e-6 the step is a
-    small one here as it is in training. In float64. Not diagnostic where the credit is zero or the change is not finite.
+    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample; where states are tokens the CLS token alone
+    is nudged, as every figure of a diagnostic is of its stream. a_l is as the rule gives it:
+    fa's carries 1/N, and where it sinks under 1e-6 the step is a small one here as it is in
+    training. In float64. Not diagnostic where the credit is zero or the change is not finite.
     value = the mean over 1 ≤ l ≤ L−1.
     Source: arXiv:2606.21126 (η = 0.01); that it is rms-normalised was measured.
     """
@@ -51,10 +54,10 @@ class Nudging(Diagnostic):
 
     def controls(self) -> list[Control]:
         return [
-            Control("the exact gradient", credits_become("exact"), lambda found: found.value is not None and found.value < 0),
-            Control("its opposite", credits_become("opposite"), lambda found: found.value is not None and found.value > 0),
-            Control("no credit", credits_become("zero"), lambda found: found.not_diagnostic is not None),
-        ]  # fmt: skip
+            Control("the exact gradient", credits_become("exact"), value_is(lambda v: v < 0)),
+            Control("its opposite", credits_become("opposite"), value_is(lambda v: v > 0)),
+            Control("no credit", credits_become("zero"), not_diagnostic),
+        ]
 
 
 def given(batch: ProbeBatch, index: int) -> Tensor:

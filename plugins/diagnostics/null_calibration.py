@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from bench_plugins.diagnostics.expect import unchanged, value_is
+from bench_plugins.diagnostics.fresh_feedback import fresh_credits
 from pydantic import Field
 from torch import Tensor
 
 from bench_core.analysis.judge import AT_FLOOR
-from bench_core.api import Control, Credits, Diagnostic, Measured, Method, Net, ParamsModel
+from bench_core.api import Control, Diagnostic, Measured, ParamsModel
 from bench_core.training.audit import Audit, credits_become, deep_mean
 from bench_core.training.rng import stream
 
@@ -22,14 +22,18 @@ ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
 
 
 class NullCalibration(Diagnostic):
-    """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary networks), on the trained network.
+    """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary
+    networks), on the trained network.
 
-    A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained Γ_l lies within 2 deviations. A
-    site whose Γ no draw changes (fa's exact top) has no null: it is `without_null`, and is neither flagged nor in the deep means.
-    value = (Γ_deep − mean)/deviation of the null's deep means: how many deviations the trained feedback stands out. The rule is set
-    up on a copy of the network with its parameters dealt anew, and then asked for the credits of the network itself: feedback that
-    `setup` makes from forward weights (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
-    feedback (nothing in its `state_dict`), where no draw changes anything, and where the reference is at the floor (diagnostic b).
+    A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained
+    Γ_l lies within 2 deviations. A site whose Γ no draw changes (fa's exact top) has no null: it
+    is `without_null`, and is neither flagged nor in the deep means. value = (Γ_deep −
+    mean)/deviation of the null's deep means: how many deviations the trained feedback stands
+    out. The rule is set up on a copy of the network with its parameters dealt anew, and then
+    asked for the credits of the network itself: feedback that `setup` makes from forward weights
+    (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
+    feedback (nothing in its `state_dict`), where no draw changes anything, and where the
+    reference is at the floor (diagnostic b).
     Source: arXiv:2606.21126.
     """
 
@@ -55,7 +59,8 @@ class NullCalibration(Diagnostic):
         stds = [stdev(column) for column in zip(*null, strict=True)]
         varies = [index for index, s in enumerate(stds) if s > ROUNDING]
         details: dict[str, Any] = {
-            "sites": list(sites), "layers": trained, "null_mean": means, "null_std": stds, "draws": self.params.draws,
+            "sites": list(sites), "layers": trained, "null_mean": means, "null_std": stds,
+            "draws": self.params.draws,
             "flagged": [sites[i] for i in varies if abs(trained[i] - means[i]) <= 2 * stds[i]],
             "without_null": [site for index, site in enumerate(sites) if index not in varies],
         }  # fmt: skip
@@ -68,7 +73,8 @@ class NullCalibration(Diagnostic):
             return Measured(
                 None,
                 details,
-                "the null does not vary: Γ of this credit does not depend on what is drawn in setup",
+                "the null does not vary: Γ of this credit does not depend on what is drawn in "
+                "setup",
             )
         center, spread = fmean(deeps), stdev(deeps)
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread}
@@ -80,16 +86,14 @@ class NullCalibration(Diagnostic):
 
         return [
             Control(
-                "the exact gradient stands out",
-                credits_become("exact"),
-                lambda found: found.value is not None and found.value > 5,
+                "the exact gradient stands out", credits_become("exact"), value_is(lambda v: v > 5)
             ),
-            Control("feedback that nothing was trained with", lambda audit: None, untrained),
+            Control("feedback that nothing was trained with", unchanged, untrained),
         ]
 
 
 def over_deep(sites: Sequence[int], row: Sequence[float], kept: Sequence[int], depth: int) -> float:
-    """The mean of these Γ over the deep sites among `kept`, over all of those where none is deep."""
+    """Mean of these Γ over the deep sites among `kept`, or over all of `kept` if none is deep."""
     deep = deep_mean([sites[i] for i in kept], [row[i] for i in kept], depth)
     return fmean(row[i] for i in kept) if deep is None else deep
 
@@ -108,43 +112,3 @@ def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:
             )
         found.append(float(torch.cat(rows).mean()))
     return found
-
-
-def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
-    """The credits, on the same states, of the same rule set up anew; the training's optimisers and streams stay as they are."""
-    tools = method.tools
-    lent, before = len(tools.updaters), tools.aux_generator.get_state()
-    # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of its numbers
-    own = [
-        torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws)))
-        for _ in range(3)
-    ]
-    fresh = type(method)(method.params)
-    try:
-        fresh.setup(
-            dealt_anew(audit.net, own[0]),
-            method.task,
-            replace(tools, generator=own[1], aux_generator=own[2]),
-        )
-        fresh.net = audit.net
-        found = []
-        for batch in audit.batches:
-            credits = fresh.credit(batch.states, batch.y, audit.epoch)
-            assert credits is not None
-            found.append(
-                [a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)]
-            )
-    finally:
-        del tools.updaters[lent:]
-        tools.aux_generator.set_state(before)
-    return found
-
-
-@torch.no_grad()
-def dealt_anew(net: Net, draws: torch.Generator) -> Net:
-    """A copy whose parameters have the same entries in another order: what a rule makes of it knows nothing of `net`."""
-    other = copy.deepcopy(net)
-    for parameter in other.parameters():
-        order = torch.randperm(parameter.numel(), generator=draws).to(parameter.device)
-        parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return other

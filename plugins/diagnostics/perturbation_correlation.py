@@ -1,8 +1,10 @@
-"""ρ, perturbation correlation: does the credit predict how the loss answers to small changes of the states?"""
+"""ρ, perturbation correlation: does the credit predict how the loss answers to small changes of
+the states?"""
 
 from __future__ import annotations
 
 import torch
+from bench_plugins.diagnostics.expect import not_diagnostic, value_is
 from pydantic import Field
 from torch import Tensor
 
@@ -14,13 +16,14 @@ ULPS = 10
 
 
 class PerturbationCorrelation(Diagnostic):
-    """ρ_l = mean over M draws of Pearson's correlation, over the first `samples` probe samples, between the predicted change
-    ⟨a_l, εv⟩ and the measured one CE(h_l + εv) − CE(h_l), per sample; v one random unit direction per sample, drawn anew each time.
+    """ρ_l = mean over M draws of Pearson's correlation, over the first `samples` probe samples,
+    between the predicted change ⟨a_l, εv⟩ and the measured one CE(h_l + εv) − CE(h_l), per
+    sample; v one random unit direction per sample, drawn anew each time.
 
-    In float64 (copies of the network and the states): in float32 the change of CE is mostly rounding where states are large.
-    Not diagnostic at a layer where the mean |ΔCE| is under 10 units of the last place of CE, or the credit does not vary.
-    value = the mean over 1 ≤ l ≤ L−1. Directions span the whole state (all channels), of
-    tokens the CLS token's stream.
+    In float64 (copies of the network and the states): in float32 the change of CE is mostly
+    rounding where states are large. Not diagnostic at a layer where the mean |ΔCE| is under 10
+    units of the last place of CE, or the credit does not vary. value = the mean over 1 ≤ l ≤
+    L−1. Directions span the whole state (all channels), of tokens the CLS token's stream.
     Source: arXiv:2606.21126 (ε = 1e-3, M = 32, n = 1,024; published values are float32).
     """
 
@@ -41,9 +44,13 @@ class PerturbationCorrelation(Diagnostic):
         batches = audit.batches[: -(-self.params.samples // len(audit.batches[0].y))]
         draws = stream(audit.seed, "probe")
         for index, site in enumerate(audit.net.sites):
-            predicted, measured, loss = (torch.cat(rows, 1) for rows in zip(*(
-                self.changes(audit, batch.states.h[site], batch.audited[index], batch.y, site, draws) for batch in batches
-            ), strict=True))  # fmt: skip
+            rows = [
+                self.changes(
+                    audit, batch.states.h[site], batch.audited[index], batch.y, site, draws
+                )
+                for batch in batches
+            ]
+            predicted, measured, loss = (torch.cat(part, 1) for part in zip(*rows, strict=True))
             rho.append(float(pearson(predicted, measured).mean()))
             sizes.append(float(measured.abs().mean()))
             if not all(bool(t.isfinite().all()) for t in (predicted, measured)):
@@ -74,10 +81,10 @@ class PerturbationCorrelation(Diagnostic):
 
     def controls(self) -> list[Control]:
         return [
-            Control("the exact gradient", credits_become("exact"), lambda found: found.value is not None and found.value > 0.95),
-            Control("Gaussian noise", credits_become("noise"), lambda found: found.value is not None and abs(found.value) < 0.05),
-            Control("no credit", credits_become("zero"), lambda found: found.not_diagnostic is not None),
-        ]  # fmt: skip
+            Control("the exact gradient", credits_become("exact"), value_is(lambda v: v > 0.95)),
+            Control("Gaussian noise", credits_become("noise"), value_is(lambda v: abs(v) < 0.05)),
+            Control("no credit", credits_become("zero"), not_diagnostic),
+        ]
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:

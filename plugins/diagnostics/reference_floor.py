@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench_plugins.diagnostics.expect import unchanged, value_is
 from torch import Tensor, nn
 
 from bench_core.api import Control, Diagnostic, Measured
@@ -9,7 +10,7 @@ from bench_core.training.audit import BATCH, FLOOR, Audit, median
 
 
 class Amplified(nn.Module):
-    """A block whose output is 1e9·(h + f(h)): a terminal norm then divides the gradient by as much."""
+    """A block with output 1e9·(h + f(h)): a terminal norm divides the gradient by as much."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -21,11 +22,13 @@ class Amplified(nn.Module):
 
 
 class ReferenceFloor(Diagnostic):
-    """G_l = median over the probe samples of the per-sample ‖g_l‖; value = G_L. Fires below 1e-7·128 = 1.28e-5.
+    """G_l = median over the probe samples of the per-sample ‖g_l‖; value = G_L. Fires below
+    1e-7·128 = 1.28e-5.
 
-    The published threshold 1e-7 is for the gradient of a batch-mean CE at N = 128. `mean_128` and `mean_1024` give G_L in
-    that form, at the two batch sizes that the publication uses. Source: arXiv:2606.21126, calibrated there: smallest
-    healthy ‖g_L‖ 1.0e-4, largest degenerate 4.2e-9 (N = 128).
+    The published threshold 1e-7 is for the gradient of a batch-mean CE at N = 128. `mean_128`
+    and `mean_1024` give G_L in that form, at the two batch sizes that the publication uses.
+    Source: arXiv:2606.21126, calibrated there: smallest healthy ‖g_L‖ 1.0e-4, largest degenerate
+    4.2e-9 (N = 128).
     """
 
     letter, direction, threshold, unit = "b", "below", FLOOR * BATCH, "per sample"
@@ -34,7 +37,10 @@ class ReferenceFloor(Diagnostic):
     sentence = "reference gradient at the floor ({value} < {limit} at N={batch})"
 
     def measure(self, audit: Audit) -> Measured:
-        g = [median(audit.norms(lambda batch, l=l: batch.g[l])) for l in range(audit.net.depth + 1)]  # type: ignore[misc]  # noqa: E741
+        g = [
+            median(audit.norms(lambda batch, layer=layer: batch.g[layer]))  # type: ignore[misc]
+            for layer in range(audit.net.depth + 1)
+        ]
         return Measured(g[-1], {"g": g, "mean_128": g[-1] / 128, "mean_1024": g[-1] / 1024})
 
     def controls(self) -> list[Control]:
@@ -43,14 +49,6 @@ class ReferenceFloor(Diagnostic):
 
         limit = FLOOR * BATCH
         return [
-            Control(
-                "h_L × 1e9 before the terminal norm",
-                drown,
-                lambda found: found.value is not None and found.value < limit,
-            ),
-            Control(
-                "random init",
-                lambda audit: None,
-                lambda found: found.value is not None and found.value >= limit,
-            ),
+            Control("h_L × 1e9 before the terminal norm", drown, value_is(lambda v: v < limit)),
+            Control("random init", unchanged, value_is(lambda v: v >= limit)),
         ]

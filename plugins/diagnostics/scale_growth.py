@@ -6,15 +6,18 @@ import math
 from itertools import pairwise
 
 import torch
+from bench_plugins.diagnostics.expect import unchanged, value_is
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit, median
 
 
 class ScaleGrowth(Diagnostic):
-    """H_l = median over the probe samples of ‖h_l‖; value = max_l H_{l+1} / max(H_l, 1e-30). Fires above 50.
+    """H_l = median over the probe samples of ‖h_l‖; value = max_l H_{l+1} / max(H_l, 1e-30).
+    Fires above 50.
 
-    Source: arXiv:2606.21126, calibrated there: largest healthy growth 11.0, smallest degenerate 694.
+    Source: arXiv:2606.21126, calibrated there: largest healthy growth 11.0, smallest degenerate
+    694.
     """
 
     letter, direction, threshold, unit = "a", "above", 50.0, "x"
@@ -24,9 +27,9 @@ class ScaleGrowth(Diagnostic):
 
     def measure(self, audit: Audit) -> Measured:
         h = [
-            median(audit.norms(lambda batch, l=l: batch.states.h[l]))
-            for l in range(audit.net.depth + 1)
-        ]  # type: ignore[misc]  # noqa: E741
+            median(audit.norms(lambda batch, layer=layer: batch.states.h[layer]))  # type: ignore[misc]
+            for layer in range(audit.net.depth + 1)
+        ]
         growth = [above / max(below, 1e-30) for below, above in pairwise(h)]
         # max() would pass over a NaN that does not come first
         worst = max(growth) if all(math.isfinite(g) for g in growth) else float("nan")
@@ -41,14 +44,6 @@ class ScaleGrowth(Diagnostic):
                     matrices[-1].mul_(1e4)
 
         return [
-            Control(
-                "last weights of every block × 1e4",
-                explode,
-                lambda found: found.value is not None and found.value > 50,
-            ),
-            Control(
-                "random init",
-                lambda audit: None,
-                lambda found: found.value is not None and found.value <= 50,
-            ),
+            Control("last weights of every block × 1e4", explode, value_is(lambda v: v > 50)),
+            Control("random init", unchanged, value_is(lambda v: v <= 50)),
         ]

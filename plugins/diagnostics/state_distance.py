@@ -7,10 +7,12 @@ from bench_core.training.audit import Audit
 
 
 class StateDistance(Diagnostic):
-    """d_l = median over the probe samples of ‖h_l − h_l^BP‖/‖h_l^BP‖, against plain bp of the same recipe and seed; value = d_L.
+    """d_l = median over the probe samples of ‖h_l − h_l^BP‖/‖h_l^BP‖, against plain bp of the
+    same recipe and seed; value = d_L.
 
-    It takes two runs, so the value is computed from the stored states by `bench_core.analysis.distance` when results are read; here
-    nothing is measured. Source: arXiv:2606.21126.
+    It takes two runs, so the value is computed from the stored states by
+    `bench_core.analysis.distance` when results are read; here nothing is measured.
+    Source: arXiv:2606.21126.
     """
 
     across = "ceiling"
@@ -19,5 +21,6 @@ class StateDistance(Diagnostic):
         return Measured(None)
 
     def controls(self) -> list[Control]:
-        """Its controls are pairs of runs: tests/test_distance.py compares a run with itself, and with one scaled."""
+        """Its controls are pairs of runs: tests/test_distance.py compares a run with itself, and
+        with one scaled."""
         return []

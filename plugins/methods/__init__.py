@@ -31,7 +31,8 @@ def bench_methods() -> list[Component]:
         Component("noise_credit", f"{here}.noise_credit:NoiseCredit", "null: Gaussian noise with the norms of dfa's credit", NULL),
         Component("predictive_coding", f"{here}.predictive_coding:PredictiveCoding",
                   "prediction errors of a relaxed energy; fixed_prediction: backpropagation",
-                  "Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; Millidge et al. 2020, arXiv:2006.04182"),
+                  "Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; Millidge et al. 2020, "
+                  "arXiv:2006.04182"),
         Component("pepita", f"{here}.pepita:Pepita", "a second pass on an input that the output error modulates",
                   "Dellaferrera, Kreiman 2022, arXiv:2201.11665"),
         Component("forward_forward", f"{here}.forward_forward:ForwardForward",
@@ -53,7 +54,8 @@ def bench_methods() -> list[Component]:
                   "Ernoult et al. 2022, arXiv:2201.13415; Lee et al. 2015, arXiv:1412.7525"),
         Component("synthetic_gradients", f"{here}.synthetic_gradients:SyntheticGradients",
                   "gradients predicted from a layer's state, fitted one block at a time",
-                  "Jaderberg et al. 2017, arXiv:1608.05343; Czarnecki et al. 2017, arXiv:1703.00522"),
+                  "Jaderberg et al. 2017, arXiv:1608.05343; Czarnecki et al. 2017, "
+                  "arXiv:1703.00522"),
         Component("node_perturbation", f"{here}.node_perturbation:NodePerturbation",
                   "calibrator: noise on the states times the change of the loss", "Werfel, Xie, Seung 2005"),
         Component("forward_gradient", f"{here}.forward_gradient:ForwardGradient",

@@ -9,7 +9,8 @@ from bench_core.training.net import exact_gradients
 
 
 class Backprop(Method):
-    """Minimises CE end to end, + λ·Σ_l mean_batch ‖f_l‖² (without stop-gradient) where a penalty is asked for.
+    """Minimises CE end to end, + λ·Σ_l mean_batch ‖f_l‖² (without stop-gradient) where a penalty
+    is asked for.
 
     Credit: a_l = g_l = ∂CE/∂h_l per sample, c_l = g_{l+1}, embedding g_0.
     Source: Rumelhart, Hinton, Williams 1986.

@@ -1,4 +1,5 @@
-"""What the two bridges share: a network that sees a state, its depth and the output error, and how it sees the state."""
+"""What the two bridges share: a network that sees a state, its depth and the output error, and
+how it sees the state."""
 
 from __future__ import annotations
 
@@ -18,10 +19,12 @@ SEEN = 256
 
 
 def depth_features(t: Tensor) -> Tensor:
-    """The usual sinusoidal features (N, 32) of t = l/L in 0 … 1, (N,): sin and cos of t·10000^(−k/16), k = 0 … 15.
+    """The usual sinusoidal features (N, 32) of t = l/L in 0 … 1, (N,): sin and cos of
+    t·10000^(−k/16), k = 0 … 15.
 
-    The source says only "sinusoidal features (32)". The choice shows early (state_bridge with penalty 1e-2 on CIFAR-10: CE of the
-    first epoch 1.99, and 1.96 with frequencies up to 1000, which tell the layers more sharply apart) and not at the end.
+    The source says only "sinusoidal features (32)". The choice shows early (state_bridge with
+    penalty 1e-2 on CIFAR-10: CE of the first epoch 1.99, and 1.96 with frequencies up to 1000,
+    which tell the layers more sharply apart) and not at the end.
     """
     steps = torch.arange(FEATURES // 2, device=t.device) / (FEATURES // 2)
     angles = t.unsqueeze(1) * torch.exp(-math.log(10000.0) * steps)
@@ -29,7 +32,8 @@ def depth_features(t: Tensor) -> Tensor:
 
 
 class BridgeNet(nn.Module):
-    """MLP on [LN(h) without affine, depth features of t (32), s] → three hidden layers of 256 with GELU → out.
+    """MLP on [LN(h) without affine, depth features of t (32), s] → three hidden layers of 256
+    with GELU → out.
 
     No skip from h: with one it is another method, whose cosines lie near 0.8 (measured).
     """
@@ -49,8 +53,9 @@ class BridgeNet(nn.Module):
 
 
 class Lens(nn.Module):
-    """What a bridge sees of the states: the flattened states themselves where all have one size; else z_l = h_l·P with a fixed
-    random P (features, 256), entries N(0, 1/256), so that norms are kept on average. States of one size share one P.
+    """What a bridge sees of the states: the flattened states themselves where all have one size;
+    else z_l = h_l·P with a fixed random P (features, 256), entries N(0, 1/256), so that norms
+    are kept on average. States of one size share one P.
 
     A gradient with respect to what is seen goes back to the state by Pᵀ: ∂/∂h_l = (∂/∂z_l)·Pᵀ.
     """
@@ -78,7 +83,8 @@ class Lens(nn.Module):
     def stacked(
         self, hs: Sequence[Tensor], layers: list[int], depth: int, s: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen of several layers as one batch (layers·N, width), with their depths t = l/L and s repeated."""
+        """What is seen of several layers as one batch (layers·N, width), with their depths t =
+        l/L and s repeated."""
         t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(
             len(s)
         )

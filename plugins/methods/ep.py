@@ -13,7 +13,8 @@ from bench_core.api import Credits, Laws, Method, Net, Passport, States
 
 
 def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
-    """ε_0 … ε_L at the states h: ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), or − f_l(h_l) without residual."""
+    """ε_0 … ε_L at the states h: ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), or
+    − f_l(h_l) without residual."""
     above = [h[layer + 1] - net.advance(h[layer], layer)[0] for layer in range(net.depth)]
     return [h[0] - embedded, *above]
 
@@ -21,7 +22,8 @@ def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
 def relaxed(
     net: Net, states: States, y: Tensor, beta: float, steps: int, step_size: float
 ) -> list[Tensor]:
-    """h_0 … h_L, detached, after synchronous steps down ½ Σ_l ‖ε_l‖² + β·loss (summed over samples) from the forward pass."""
+    """h_0 … h_L, detached, after synchronous steps down ½ Σ_l ‖ε_l‖² + β·loss (summed over
+    samples) from the forward pass."""
     h = list(states.h)
     for _ in range(steps):
         with torch.enable_grad():
@@ -36,21 +38,25 @@ def relaxed(
 
 
 class EquilibriumPropagation(Method):
-    """Energy per sample E(h) = ½ Σ_l ‖ε_{l+1}‖² + ½ ‖ε_0‖², ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), ε_0 = h_0 − embed(x).
+    """Energy per sample E(h) = ½ Σ_l ‖ε_{l+1}‖² + ½ ‖ε_0‖², ε_{l+1} = h_{l+1} − (h_l +
+    f_l(h_l)), ε_0 = h_0 − embed(x).
 
-    Free phase: the forward pass, where every ε is exactly 0. Nudged phase: `steps` synchronous steps of size `step_size` down
-    E + β·CE from there (so credit reaches h_l only once steps > L − l). Without residual the h_l term is dropped.
-    Blocks minimise (1/2β)·mean_batch ‖h^n_{l+1} − h^n_l − f_l(h^n_l)‖² at the detached nudged states h^n, the embedding
-    (1/2β)·mean_batch ‖h^n_0 − embed(x)‖², the readout CE on the free h_L.
+    Free phase: the forward pass, where every ε is exactly 0. Nudged phase: `steps` synchronous
+    steps of size `step_size` down E + β·CE from there (so credit reaches h_l only once steps > L
+    − l). Without residual the h_l term is dropped. Blocks minimise (1/2β)·mean_batch ‖h^n_{l+1}
+    − h^n_l − f_l(h^n_l)‖² at the detached nudged states h^n, the embedding (1/2β)·mean_batch
+    ‖h^n_0 − embed(x)‖², the readout CE on the free h_L.
 
     Read-outs of the credit, per sample:
       prediction_error  a_l = −ε_l/β: what trains; tends to g_l as β → 0 and steps → ∞
       displacement      a_l = −(h^n_l − h_l)/β: that times a positive matrix
-    A step of the relaxation is stable only while it is small beside 1/‖∂h_{l+1}/∂h_l‖² of every block. On an untrained
-    vit_mini, where LayerNorm amplifies a CLS token of norm 0.3 over thirty times, the default is not: Γ_l −.06, .08, .27, .77
-    (measured, 16 CIFAR-10 images). On small_resnet's nine blocks twenty steps hardly reach the lower ones (‖a_0‖/‖g_0‖ < 1e-3).
-    In training mode BatchNorm normalises the nudged states by their own batch, so that samples are coupled.
-    Differences under about 1e-7·‖h‖/β are rounding: read ‖a_l‖/‖g_l‖ beside Γ_l. c_l = a_{l+1}.
+    A step of the relaxation is stable only while it is small beside 1/‖∂h_{l+1}/∂h_l‖² of every
+    block. On an untrained vit_mini, where LayerNorm amplifies a CLS token of norm 0.3 over
+    thirty times, the default is not: Γ_l −.06, .08, .27, .77 (measured, 16 CIFAR-10 images). On
+    small_resnet's nine blocks twenty steps hardly reach the lower ones (‖a_0‖/‖g_0‖ < 1e-3). In
+    training mode BatchNorm normalises the nudged states by their own batch, so that samples are
+    coupled. Differences under about 1e-7·‖h‖/β are rounding: read ‖a_l‖/‖g_l‖ beside Γ_l. c_l =
+    a_{l+1}.
     Source: Scellier, Bengio 2017, arXiv:1602.05179; this energy: arXiv:2606.21126.
     """
 
@@ -75,7 +81,8 @@ class EquilibriumPropagation(Method):
 
     @property
     def forward_passes(self) -> int:
-        """Forward passes per step: the free one, one per relaxation step, one for the blocks' losses."""
+        """Forward passes per step: the free one, one per relaxation step, one for the blocks'
+        losses."""
         return 2 + int(self.params.steps)
 
     def nudged(self, states: States, y: Tensor) -> list[Tensor]:

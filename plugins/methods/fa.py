@@ -10,20 +10,23 @@ from bench_core.training.net import top_gradient
 
 
 class FeedbackAlignment(LocalMethod):
-    """The exact gradient at the top, then fixed random feedback B_l block by block, entries N(0, 1/features above).
+    """The exact gradient at the top, then fixed random feedback B_l block by block, entries N(0,
+    1/features above).
 
-    Residual blocks: c_{L-1} = ∂loss/∂h_L, c_l = c_{l+1}·B_l, audited as a_l = c_l, embedding c_0.
-    Without residual: the credit at h_L is ∂loss/∂h_L, the credit at h_l is that at h_{l+1} through B_l; block l is trained
-    with the credit at h_{l+1}, the embedding with that at h_0.
+    Residual blocks: c_{L-1} = ∂loss/∂h_L, c_l = c_{l+1}·B_l, audited as a_l = c_l, embedding
+    c_0. Without residual: the credit at h_L is ∂loss/∂h_L, the credit at h_l is that at h_{l+1}
+    through B_l; block l is trained with the credit at h_{l+1}, the embedding with that at h_0.
 
-    B_l is dense between flattened states, unless the architecture offers a linear module of the block's own kind
-    (`Net.feedback`: convolutions with their pooling): then it is that module's transpose, every weight drawn
-    N(0, 1/(entries of the credit that it is summed over)), i.e. of variance 1/(out·k·k) for a convolution. No
-    non-linearity of the block is in B_l, dense or not. Where states are tokens, B_l is (d, d) and leads every token's credit
-    down on its own; the exact top credit is zero off the CLS token, if only that is read out, and so is then every credit.
+    B_l is dense between flattened states, unless the architecture offers a linear module of the
+    block's own kind (`Net.feedback`: convolutions with their pooling): then it is that module's
+    transpose, every weight drawn N(0, 1/(entries of the credit that it is summed over)), i.e. of
+    variance 1/(out·k·k) for a convolution. No non-linearity of the block is in B_l, dense or
+    not. Where states are tokens, B_l is (d, d) and leads every token's credit down on its own;
+    the exact top credit is zero off the CLS token, if only that is read out, and so is then
+    every credit.
 
-    The loss is the batch mean, so every credit carries 1/N: with normalize_eps 1e-6 that decides the rule's fate at
-    large ‖h_L‖ (docs/protocol.md, section 4).
+    The loss is the batch mean, so every credit carries 1/N: with normalize_eps 1e-6 that decides
+    the rule's fate at large ‖h_L‖ (docs/protocol.md, section 4).
     Source: Lillicrap, Cownden, Tweed, Akerman 2016, doi:10.1038/ncomms13276.
     """
 

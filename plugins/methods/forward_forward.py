@@ -1,4 +1,5 @@
-"""forward_forward: every layer learns to tell inputs with the right label from inputs with a wrong one."""
+"""forward_forward: every layer learns to tell inputs with the right label from inputs with a
+wrong one."""
 
 from __future__ import annotations
 
@@ -17,20 +18,26 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class ForwardForward(LocalMethod):
-    """Goodness of layer l per sample, G_l = Σ_j u_{lj}², against θ = n_l, its number of units; every layer minimises on its own
+    """Goodness of layer l per sample, G_l = Σ_j u_{lj}², against θ = n_l, its number of units;
+    every layer minimises on its own
 
-        softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,   x⁺ = x + P_y,   x⁻ = x + P_ỹ,
+        softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,   x⁺ = x + P_y,
+                                                         x⁻ = x + P_ỹ,
 
-    ỹ a uniformly drawn wrong label, P (C, n_in) fixed patterns, entries N(0, `label_scale`²). The layers are the embedding,
-    u = h_0, and the blocks: u = f_l(h_l), with residual u = h_l/rms(h_l) + f_l(h_l), so that a layer is not credited with
-    the length that the stream brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻; (2N, …), sum
-    reduction, not normalised by default. The blocks must remove the length of their input (LayerNorm, GroupNorm or RMSNorm
-    inside), or a layer could read the goodness of the one below; others are refused.
+    ỹ a uniformly drawn wrong label, P (C, n_in) fixed patterns, entries N(0, `label_scale`²).
+    The layers are the embedding, u = h_0, and the blocks: u = f_l(h_l), with residual u =
+    h_l/rms(h_l) + f_l(h_l), so that a layer is not credited with the length that the stream
+    brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻; (2N, …), sum
+    reduction, not normalised by default. The blocks must remove the length of their input
+    (LayerNorm, GroupNorm or RMSNorm inside), or a layer could read the goodness of the one
+    below; others are refused.
 
-    Ours: Hinton writes the label over the first pixels; a pattern that is added works for every input, and the neutral label
-    is none, P = 0: the plain forward pass, on whose sg(h_L) the readout minimises the loss as under every rule. The accuracy is
-    that of this head, not of the goodnesses of all labels. Audited is a_l = the credit of x⁺ plus that of x⁻, which follows
-    no global loss: its cosine with the gradient of the head's loss is expected to be low. An audit takes ỹ = y + 1 (mod C).
+    Ours: Hinton writes the label over the first pixels; a pattern that is added works for every
+    input, and the neutral label is none, P = 0: the plain forward pass, on whose sg(h_L) the
+    readout minimises the loss as under every rule. The accuracy is that of this head, not of the
+    goodnesses of all labels. Audited is a_l = the credit of x⁺ plus that of x⁻, which follows no
+    global loss: its cosine with the gradient of the head's loss is expected to be low. An audit
+    takes ỹ = y + 1 (mod C).
     Source: Hinton 2022, arXiv:2212.13345.
     """
 
@@ -53,7 +60,8 @@ class ForwardForward(LocalMethod):
             if not any(isinstance(m, NORMS) for m in block.modules())
         ]
         return (
-            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its input"
+            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its "
+            "input"
             if bare
             else None
         )

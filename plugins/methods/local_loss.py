@@ -1,4 +1,4 @@
-"""mono_forward and local_loss: every layer minimises a loss of its own, with a decoder of its own."""
+"""mono_forward and local_loss: every layer minimises its own loss through its own decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ LARGEST = 2048  # features that a decoder of maps sees
 
 
 def pooled(h: Tensor, tokens: bool) -> Tensor:
-    """(N, features): the mean of tokens; maps averaged to the finest grid with at most 2048 features; other states flattened."""
+    """(N, features): the mean of tokens; maps averaged to the finest grid with at most 2048
+    features; other states flattened."""
     if tokens:
         return h.mean(1)
     if h.dim() == 4:
@@ -27,18 +28,22 @@ def pooled(h: Tensor, tokens: bool) -> Tensor:
 
 
 class MonoForward(LocalMethod):
-    """Every state has a linear decoder M_l without bias, G_l = M_l·pool(h_l), (N, C), and its layer's loss is the task's on it:
+    """Every state has a linear decoder M_l without bias, G_l = M_l·pool(h_l), (N, C), and its
+    layer's loss is the task's on it:
 
-        pred_l = CE(softmax(G_l), y),   credit a_l = ∂pred_l/∂h_l = (softmax(G_l) − onehot(y))·M_l through pool,   per sample.
+        pred_l = CE(softmax(G_l), y),   credit a_l = ∂pred_l/∂h_l = (softmax(G_l) −
+                                        onehot(y))·M_l through pool,   per sample.
 
-    Block l descends pred_{l+1} by its VJP (c_l = a_{l+1}), the embedding pred_0; nothing passes between layers. Credits (N, …)
-    like their states, sum reduction, not normalised by default, since the rule does not. pool: the mean of tokens, maps
-    averaged to at most 2,048 features, other states flattened. M_l starts as PyTorch's Linear and takes an AdamW step
-    (1e-3, no decay) on the batch-mean loss before the credit is read; the source updates both at once.
+    Block l descends pred_{l+1} by its VJP (c_l = a_{l+1}), the embedding pred_0; nothing passes
+    between layers. Credits (N, …) like their states, sum reduction, not normalised by default,
+    since the rule does not. pool: the mean of tokens, maps averaged to at most 2,048 features,
+    other states flattened. M_l starts as PyTorch's Linear and takes an AdamW step (1e-3, no
+    decay) on the batch-mean loss before the credit is read; the source updates both at once.
 
-    The readout, a head of its own beside M_L, minimises the loss on sg(h_L) as under every rule, and the accuracy is that of
-    this head; the source predicts by Σ_l G_l or G_L.
-    Source: Gong, Li, Abdulla 2025, arXiv:2501.09238; the loss `pred` of Nøkland, Eidnes 2019, arXiv:1901.06656.
+    The readout, a head of its own beside M_L, minimises the loss on sg(h_L) as under every rule,
+    and the accuracy is that of this head; the source predicts by Σ_l G_l or G_L.
+    Source: Gong, Li, Abdulla 2025, arXiv:2501.09238; the loss `pred` of Nøkland, Eidnes 2019,
+    arXiv:1901.06656.
     """
 
     class Params(Unnormalised):
@@ -89,10 +94,12 @@ class LocalLoss(MonoForward):
 
         sim_l = mean_{ij} (S(V_l·pool(h_l)) − S(Y))²,   predsim_l = 0.99·sim_l + 0.01·pred_l,
 
-    S (N, N) the cosines between centred rows, V_l (n, n) without bias, Y the one-hot labels (the targets of a regression). sim
-    couples the samples of a batch; its credit is N times the gradient of the batch's loss, so that it stands beside pred's.
-    M_l starts at 0 here, and every decoder learns as M_l does. Ours: on maps V_l acts on the pooled map (source: a 3×3 convolution
-    and the deviation of every map), and no BatchNorm or dropout is added to the network.
+    S (N, N) the cosines between centred rows, V_l (n, n) without bias, Y the one-hot labels (the
+    targets of a regression). sim couples the samples of a batch; its credit is N times the
+    gradient of the batch's loss, so that it stands beside pred's. M_l starts at 0 here, and
+    every decoder learns as M_l does. Ours: on maps V_l acts on the pooled map (source: a 3×3
+    convolution and the deviation of every map), and no BatchNorm or dropout is added to the
+    network.
     Source: Nøkland, Eidnes 2019, arXiv:1901.06656.
     """
 

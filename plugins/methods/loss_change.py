@@ -1,16 +1,15 @@
-"""What vec, perlayer_vector and blend share: a network whose credit is fitted to measured changes of the loss."""
+"""The network of vec, perlayer_vector and blend: its credit is fitted to changes of the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from bench_plugins.methods.bridge import BridgeNet, Lens
-from pydantic import Field
+from bench_plugins.methods.fit_params import FitParams
 from torch import Tensor, nn
 
-from bench_core.api import LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Net, States, Task, Tools
 from bench_core.training.credit import rms
 from bench_core.training.net import top_gradient
 from bench_core.training.rng import draws_from
@@ -18,49 +17,22 @@ from bench_core.training.rng import draws_from
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-class FitParams(LocalMethod.Params):
-    """Options of every rule that has such a fit."""
-
-    directions: int = Field(
-        4, ge=1, le=4096, description="M, fresh random directions per state and step"
-    )
-    step: float = Field(0.01, gt=0.0, le=10.0, description="ε, size of a perturbation per feature")
-    scale: Literal["state", "fixed"] = Field(
-        "state", description="what ε is relative to: r_l, the rms of the state, or 1"
-    )
-    differences: Literal["central", "forward"] = Field(
-        "central", description="two-sided or one-sided differences"
-    )
-    terminal: float = Field(
-        0.0, ge=0.0, le=1e6, description="weight of the match with ∂loss/∂h_L at the last state"
-    )
-
-
-def fitted_passport(params: FitParams) -> Passport:
-    """What such a fit uses: losses of perturbed passes, and ∂loss/∂h_L where there is a terminal term."""
-    exact_top = params.terminal > 0
-    return Passport(
-        extra_forward_passes=True,
-        learned_feedback=True,
-        non_local_state=True,
-        exact_top_credit=exact_top,
-    )
-
-
 class LossChangeFit:
-    """A network α(h_l, t_l, s) ∈ R^d (s = e, t_l = l/L) whose credit a_l = α/r_l is fitted to measured changes of the loss.
+    """A network α(h_l, t_l, s) ∈ R^d whose credit a_l = α/r_l is fitted to changes of the loss.
 
-    r_l = rms over the features of the sample's h_l: perturbations are relative to the state, so that neither float32 nor the
-    fit is lost where states explode behind a terminal LayerNorm (`scale: fixed`: r_l = 1). For each of M `directions` and
-    every state that gets credit:
+    s = e, t_l = l/L, r_l = rms over the features of the sample's h_l (`scale: fixed`: r_l = 1).
+    Perturbations are relative to the state, so that float32 suffices and the fit works where
+    states explode behind a terminal LayerNorm. For each of M `directions` and every state that
+    gets credit:
 
         v = r_l·u,  u ~ N(0, I) fresh per sample,  δ = (loss(h_l + ε·v) − loss(h_l − ε·v)) / 2ε
 
-    (one-sided: (loss(h_l + ε·v) − loss(h_l)) / ε), the rest of the network run from there, and one AdamW step (1e-3, no weight
-    decay, clipped) down the mean of (⟨a_l, v⟩ − δ)² over samples, states and directions, plus
-    terminal·mean ‖rms(a_L) − rms(∂loss/∂h_L)‖². δ estimates ⟨g_l, v⟩, so the minimiser is E[g_l | h_l, l, e]. States of unequal
-    size are seen through the lens, and u lives in what is seen. In training mode BatchNorm normalises by the perturbed batch,
-    and a sample's δ is the change of its own loss alone.
+    (one-sided: (loss(h_l + ε·v) − loss(h_l)) / ε), the rest of the network run from there, and
+    one AdamW step (1e-3, no weight decay, clipped) down the mean of (⟨a_l, v⟩ − δ)² over
+    samples, states and directions, plus terminal·mean ‖rms(a_L) − rms(∂loss/∂h_L)‖². δ estimates
+    ⟨g_l, v⟩, so the minimiser is E[g_l | h_l, l, e]. States of unequal size are seen through the
+    lens, and u lives in what is seen. In training mode BatchNorm normalises by the perturbed
+    batch, and a sample's δ is the change of its own loss alone.
 
     sees     edits (h, t, s) before the network sees them
     target   edits the measured δ, (layers, N); None: nothing is measured, and δ = 0
@@ -78,12 +50,9 @@ class LossChangeFit:
         self.layers = sorted({0, *net.sites})
         self.lens = Lens(task, tools.aux_generator).to(task.device)
         with draws_from(tools.aux_generator):
-            made = (
-                network(self.lens.width)
-                if network
-                else BridgeNet(self.lens.width, task.classes, self.lens.width)
-            )
-        self.network = made.to(task.device)
+            width = self.lens.width
+            own = network(width) if network else BridgeNet(width, task.classes, width)
+        self.network = own.to(task.device)
         self.parts = {"vector": self.network, "lens": self.lens}
         self.optimiser = tools.auxiliary({"vector": list(self.network.parameters())})
         self.sees: Callable[[Tensor, Tensor, Tensor], Inputs] = lambda h, t, s: (h, t, s)
@@ -98,7 +67,8 @@ class LossChangeFit:
 
     @torch.no_grad()
     def relative_credit(self, states: States) -> dict[int, Tensor]:
-        """r_l·a_l by layer: the loss per relative step. It is of order 1 where states explode and a_l sinks below any eps."""
+        """r_l·a_l by layer: the loss per relative step. It is of order 1 where states explode
+        and a_l sinks below any eps."""
         return dict(zip(self.layers, self.answer(states, self.layers), strict=True))
 
     def credit(self, states: States) -> dict[int, Tensor]:
@@ -119,7 +89,8 @@ class LossChangeFit:
 
     @torch.no_grad()
     def changes(self, states: States, y: Tensor, directions: list[Tensor]) -> Tensor:
-        """δ, (layers, N). Perturbed copies of h_l join those of the layers below on their way up, so each block runs once."""
+        """δ, (layers, N). Perturbed copies of h_l join those of the layers below on their way
+        up, so each block runs once."""
         n, step, central = len(y), self.params.step, self.params.differences == "central"
         shifts = [step, -step] if central else [step]
         waiting = dict(zip(self.layers, directions, strict=True))
@@ -150,15 +121,10 @@ class LossChangeFit:
             wanted = 0.0 if self.target is None else self.target(self.changes(states, y, u))
             loss = loss + (predicted - wanted).square().mean() / self.params.directions
         if self.params.terminal:
-            (top,), exact = (
-                self.answer(states, [self.net.depth]),
-                top_gradient(self.net, states.h[-1], y),
-            )
-            loss = (
-                loss
-                + self.params.terminal
-                * (rms(top.flatten(1)) - rms(exact.flatten(1))).square().mean()
-            )
+            (top,) = self.answer(states, [self.net.depth])
+            exact = top_gradient(self.net, states.h[-1], y)
+            miss = (rms(top.flatten(1)) - rms(exact.flatten(1))).square().mean()
+            loss = loss + self.params.terminal * miss
         self.optimiser.descend(loss)
 
     @property

@@ -18,19 +18,23 @@ class Pepita(LocalMethod):
 
         x' = x + e·Fᵀ,   a_l = h_l(x) − h_l(x'),   per sample,
 
-    F (n_in, C) fixed, entries U(−k, k), k = `scale`·√(6/n_in), n_in the features of the flattened input; e (N, C).
-    Block l and the embedding learn by their VJP at the states of the second pass (where the presynaptic activity is h(x')):
-    block l with c_l = a_{l+1}, the embedding with a_0; credits (N, …) like their states, sum reduction, not normalised by default.
+    F (n_in, C) fixed, entries U(−k, k), k = `scale`·√(6/n_in), n_in the features of the
+    flattened input; e (N, C). Block l and the embedding learn by their VJP at the states of the
+    second pass (where the presynaptic activity is h(x')): block l with c_l = a_{l+1}, the
+    embedding with a_0; credits (N, …) like their states, sum reduction, not normalised by
+    default.
 
-    Ours: a layer of the source is W and ReLU, updated without ReLU's derivative; a block here may have several weights, so
-    the credit at its output reaches them by the VJP inside the block, derivatives included. In residual networks a_l is of the
-    stream, skip included. The readout minimises the loss on sg(h_L(x)) as under every rule (source: e·h_L(x')ᵀ), and the accuracy
-    is that of the first pass. The passes share everything but the input; networks that draw dropout masks are refused.
-    BatchNorm normalises each pass by its own batch in training.
+    Ours: a layer of the source is W and ReLU, updated without ReLU's derivative; a block here
+    may have several weights, so the credit at its output reaches them by the VJP inside the
+    block, derivatives included. In residual networks a_l is of the stream, skip included. The
+    readout minimises the loss on sg(h_L(x)) as under every rule (source: e·h_L(x')ᵀ), and the
+    accuracy is that of the first pass. The passes share everything but the input; networks that
+    draw dropout masks are refused. BatchNorm normalises each pass by its own batch in training.
 
-    Nothing makes a_l a descent direction at the start, and depth hurts. Digits, 30 epochs, batch 32, AdamW 1e-3, seeds 0 and 42, in
-    brackets with frozen blocks: relu_mlp of width 256 and depth 2 .842 and .528 (.931, .944), of depth 1 .983 for seed 42 (.972);
-    resmlp of width 64 and depth 4 .914 and .747 (.953, .953).
+    Nothing makes a_l a descent direction at the start, and depth hurts. Digits, 30 epochs, batch
+    32, AdamW 1e-3, seeds 0 and 42, in brackets with frozen blocks: relu_mlp of width 256 and
+    depth 2 .842 and .528 (.931, .944), of depth 1 .983 for seed 42 (.972); resmlp of width 64
+    and depth 4 .914 and .747 (.953, .953).
     Source: Dellaferrera, Kreiman 2022, arXiv:2201.11665.
     """
 

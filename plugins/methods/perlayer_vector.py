@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
+from bench_plugins.methods.fit_params import FitParams, fitted_passport
+from bench_plugins.methods.loss_change import LossChangeFit
 from torch import Tensor, nn
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
@@ -22,9 +23,10 @@ class LayerVectors(nn.Module):
 
 
 class PerLayerVector(LocalMethod):
-    """a_l = w_l/rms(h_l) with one vector w_l per state, trained as vec trains its network (`LossChangeFit`): the best credit that
-    knows the depth and nothing of the sample; a null method. The direction is the same for all samples, so all that a block can
-    learn from it is to push every sample the same way. In the publication it is a branch of `blend`.
+    """a_l = w_l/rms(h_l) with one vector w_l per state, trained as vec trains its network
+    (`LossChangeFit`): the best credit that knows the depth and nothing of the sample; a null
+    method. The direction is the same for all samples, so all that a block can learn from it is
+    to push every sample the same way. In the publication it is a branch of `blend`.
     Source: arXiv:2606.21126.
     """
 

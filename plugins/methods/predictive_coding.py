@@ -15,24 +15,33 @@ from bench_core.training.local_update import local_update
 
 
 class PredictiveCoding(LocalMethod):
-    """Energy per sample E(z) = ½ Σ_l ‖ε_l‖² + loss(readout(z_L), y) over the values z_0 … z_L of the states h_0 … h_L, with
+    """Energy per sample E(z) = ½ Σ_l ‖ε_l‖² + loss(readout(z_L), y) over the values z_0 … z_L of
+    the states h_0 … h_L, with
 
-        ε_0 = z_0 − embed(x),   ε_{l+1} = z_{l+1} − (z_l + f_l(z_l)),   z_l + dropped without residual.
+        ε_0 = z_0 − embed(x),   ε_{l+1} = z_{l+1} − (z_l + f_l(z_l)),   z_l + dropped without
+                                residual.
 
-    Inference: from the forward pass (where every ε is exactly 0) `steps` synchronous steps of size γ = `step_size`,
+    Inference: from the forward pass (where every ε is exactly 0) `steps` synchronous steps of
+    size γ = `step_size`,
 
-        z_l ← z_l − γ(ε_l − J_lᵀ ε_{l+1}),   z_L ← z_L − γ(ε_L + ∂loss/∂z_L),   J_l = ∂(z_l + f_l)/∂z_l.
+        z_l ← z_l − γ(ε_l − J_lᵀ ε_{l+1}),   z_L ← z_L − γ(ε_L + ∂loss/∂z_L),
+        J_l = ∂(z_l + f_l)/∂z_l.
 
-    standard          J_l, predictions and the top gradient are those of the moving z. Credit a_l = −ε_l; blocks learn by the VJP of
-                      f_l at z_l. a_l tends to g_l where the output error is small; it is EP's at β = 1, with other defaults.
-    fixed_prediction  they are those of the forward pass, and so is the VJP. Credit as above, with limit g_l. At γ = 1 the credit
-                      of h_l is g_l, to rounding, after L + 1 − l steps: the blocks' after L, the embedding's after L + 1.
+    standard          J_l, predictions and the top gradient are those of the moving z. Credit a_l
+                      = −ε_l; blocks learn by the VJP of f_l at z_l. a_l tends to g_l where the
+                      output error is small; it is EP's at β = 1, with other defaults.
+    fixed_prediction  they are those of the forward pass, and so is the VJP. Credit as above,
+                      with limit g_l. At γ = 1 the credit of h_l is g_l, to rounding, after L + 1
+                      − l steps: the blocks' after L, the embedding's after L + 1.
 
-    Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default, since the rule does not. The top
-    energy is the task's loss, so that a regression is clamped by its squared error. The readout minimises the loss on sg(h_L)
-    of the forward pass, and the accuracy is that of the forward pass. γ must be small beside 1/‖J_l‖² for the standard
-    inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε itself and has neither limit.
-    Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz, Buckley 2020, arXiv:2006.04182.
+    Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default,
+    since the rule does not. The top energy is the task's loss, so that a regression is clamped
+    by its squared error. The readout minimises the loss on sg(h_L) of the forward pass, and the
+    accuracy is that of the forward pass. γ must be small beside 1/‖J_l‖² for the standard
+    inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε
+    itself and has neither limit.
+    Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz,
+    Buckley 2020, arXiv:2006.04182.
     """
 
     class Params(Unnormalised):
@@ -50,23 +59,31 @@ class PredictiveCoding(LocalMethod):
 
     @property
     def passport(self) -> Passport:
-        """At fixed predictions the credit is backpropagation's chain of Jacobians, whatever carries it."""
+        """At fixed predictions the credit is backpropagation's chain of Jacobians, whatever
+        carries it."""
         return Passport(
-            exact_hidden_gradients=self.params.fixed_prediction, weight_transport=True, extra_forward_passes=True,
-            non_local_state=True, exact_top_credit=True,
-        )  # fmt: skip
+            exact_hidden_gradients=self.params.fixed_prediction,
+            weight_transport=True,
+            extra_forward_passes=True,
+            non_local_state=True,
+            exact_top_credit=True,
+        )
 
     laws = Laws(exact_with={"fixed_prediction": True, "step_size": 1.0})
 
     @property
     def forward_passes(self) -> int:
-        """The forward pass, the passes of the inference, and for standard inference one at the relaxed values."""
+        """The forward pass, the passes of the inference, and for standard inference one at the
+        relaxed values."""
         return 2 if self.params.fixed_prediction else 2 + int(self.params.steps)
 
     def unsupported(self, net: Net) -> str | None:
         if self.params.steps > net.depth:
             return None
-        return f"its {self.params.steps} steps bring no credit to h_0 through {net.depth} blocks: steps must exceed the depth"
+        return (
+            f"its {self.params.steps} steps bring no credit to h_0 through {net.depth} blocks: "
+            "steps must exceed the depth"
+        )
 
     def fixed_errors(self, states: States, y: Tensor) -> list[Tensor]:
         """ε_0 … ε_L after inference with the predictions and Jacobians of the forward pass."""

@@ -1,4 +1,5 @@
-"""Noise that is fresh every step and the same between steps, so that an audit meets the noise in use and shifts no stream."""
+"""Noise that is fresh every step and the same between steps, so that an audit meets the noise in
+use and shifts no stream."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ MIX = 0x9E3779B97F4A7C15  # odd: seeds of different steps differ
 
 
 class Redrawn:
-    """Generators seeded from that of a run and the number of the step; `next` turns to the next step."""
+    """Generators seeded from that of a run and the number of the step; `next` turns to the next
+    step."""
 
     def __init__(self, generator: torch.Generator, device: str) -> None:
         self.device = device

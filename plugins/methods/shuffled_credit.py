@@ -15,9 +15,11 @@ from bench_core.training.net import exact_gradients
 
 
 class ShuffledCredit(LocalMethod):
-    """a_l of a sample is the credit of another sample of the batch: of `bp` (c_l = g_{l+1}, audited g_l, embedding g_0, per
-    sample) or of `dfa`. One permutation per step, the same for all layers, drawn as a random cycle through the batch, so that no
-    sample keeps its own. The batch mean of the credit, and with it what all samples share, is untouched: that this null leaves in.
+    """a_l of a sample is the credit of another sample of the batch: of `bp` (c_l = g_{l+1},
+    audited g_l, embedding g_0, per sample) or of `dfa`. One permutation per step, the same for
+    all layers, drawn as a random cycle through the batch, so that no sample keeps its own. The
+    batch mean of the credit, and with it what all samples share, is untouched: that this null
+    leaves in.
     """
 
     class Params(LocalMethod.Params):
@@ -29,9 +31,12 @@ class ShuffledCredit(LocalMethod):
     def passport(self) -> Passport:
         exact = self.params.of == "bp"
         return Passport(
-            exact_hidden_gradients=exact, weight_transport=exact, non_local_state=exact, exact_top_credit=exact,
+            exact_hidden_gradients=exact,
+            weight_transport=exact,
+            non_local_state=exact,
+            exact_top_credit=exact,
             extra_forward_passes=exact,
-        )  # fmt: skip
+        )
 
     @property
     def forward_passes(self) -> int:

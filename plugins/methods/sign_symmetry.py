@@ -15,16 +15,18 @@ from bench_core.api import Laws, Net, Passport, States, Task, Tools
 
 
 class SignSymmetry(SubstituteFeedback):
-    """Backpropagation with B = |M| ∘ sign(W) in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`):
+    """Backpropagation with B = |M| ∘ sign(W) in place of every matrix W of the blocks in the
+    backward pass (`SubstituteFeedback`):
 
         usf     |M| = s                                        uniform
         frsf    |M| fixed, M ~ N(0, s²) drawn once             fixed random magnitudes
         brsf    |M| drawn anew for every minibatch             batchwise random magnitudes
 
-    s = deviation of W at setup, i.e. of its initial draw (1/sqrt(3·fan_in) where that is zero); sign(0) = 0. The signs are those
-    of the current weights. W, B, M: (out, in) or (out, in, k, k). One bit per weight is transported: passport weight_transport.
-    Sources: Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao, Chen, Liao, Poggio 2019, arXiv:1811.03567; names and the three
-    variants as in Sanfiz, Akrout 2021, arXiv:2108.13446.
+    s = deviation of W at setup, i.e. of its initial draw (1/sqrt(3·fan_in) where that is zero);
+    sign(0) = 0. The signs are those of the current weights. W, B, M: (out, in) or (out, in, k,
+    k). One bit per weight is transported: passport weight_transport.
+    Sources: Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao, Chen, Liao, Poggio 2019,
+    arXiv:1811.03567; names and the three variants as in Sanfiz, Akrout 2021, arXiv:2108.13446.
     """
 
     class Params(SubstituteFeedback.Params):
@@ -32,7 +34,7 @@ class SignSymmetry(SubstituteFeedback):
 
         magnitude: Literal["usf", "frsf", "brsf"] = Field(
             "usf",
-            description="of the feedback: one number per matrix, fixed random, or random anew for every minibatch",
+            description="of the feedback: one per matrix, fixed random, random in every minibatch",
         )
 
     passport = Passport(
@@ -41,9 +43,8 @@ class SignSymmetry(SubstituteFeedback):
         non_local_state=True,
         exact_top_credit=True,
     )
-    laws = Laws(
-        linear_in_error=True, exact_top=True, permutation=False
-    )  # magnitudes belong to units, but for usf
+    # magnitudes belong to units, but for usf
+    laws = Laws(linear_in_error=True, exact_top=True, permutation=False)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)

@@ -15,20 +15,22 @@ from bench_core.training.rng import draws_from
 
 
 class StateBridge(LocalMethod):
-    """An auxiliary network G(h_l, t_l, s) predicts h_L; the credit is the gradient of the loss at the prediction:
+    """An auxiliary network G(h_l, t_l, s) predicts h_L; the credit is the gradient of the loss
+    at the prediction:
 
         a_l = ∂/∂h_l of CE(readout(G(h_l, t_l, s)), y),   t_l = l/L,   s = e,   per sample.
 
-    G is trained every step on all l < L by the mean of ‖G − sg(h_L)‖² / (‖h_L‖² + 1e-6) (per sample), AdamW 1e-3, no
-    weight decay, clipped like every group. Without residual the top block's credit lives at h_L, where the prediction is
-    the state itself: a_L = ∂CE/∂h_L. States of unequal size are seen through fixed random projections (`Lens`), and h_L itself
-    is predicted; tokens are seen, and predicted, as one flattened state.
+    G is trained every step on all l < L by the mean of ‖G − sg(h_L)‖² / (‖h_L‖² + 1e-6) (per
+    sample), AdamW 1e-3, no weight decay, clipped like every group. Without residual the top
+    block's credit lives at h_L, where the prediction is the state itself: a_L = ∂CE/∂h_L. States
+    of unequal size are seen through fixed random projections (`Lens`), and h_L itself is
+    predicted; tokens are seen, and predicted, as one flattened state.
 
-    The source writes the batch-mean CE. With its 1/N (`reduction: mean`) the 1e-6 of the rms is no longer small beside the
-    credit: samples that are nearly right train with less than unit credit.
-    Measured, penalty 1e-2, 30 epochs, seed 42: `mean` ends at accuracy .498, CE 1.50, ‖h_L‖ 259; `sum`
-    at .476, 1.59, 305; published .453 ± .003, 1.59, 302. So the published figures are those of the per-sample gradient,
-    which is the default here.
+    The source writes the batch-mean CE. With its 1/N (`reduction: mean`) the 1e-6 of the rms is
+    no longer small beside the credit: samples that are nearly right train with less than unit
+    credit. Measured, penalty 1e-2, 30 epochs, seed 42: `mean` ends at accuracy .498, CE 1.50,
+    ‖h_L‖ 259; `sum` at .476, 1.59, 305; published .453 ± .003, 1.59, 302. So the published
+    figures are those of the per-sample gradient, which is the default here.
     Source: arXiv:2606.21126.
     """
 
@@ -37,7 +39,7 @@ class StateBridge(LocalMethod):
 
         reduction: Literal["sum", "mean"] = Field(
             "sum",
-            description="the credit's cross-entropy: per sample, or the batch mean (1/N times that)",
+            description="of the credit's cross-entropy: per sample, or 1/N times that",
         )
 
     passport = Passport(learned_feedback=True, non_local_state=True, exact_top_credit=True)

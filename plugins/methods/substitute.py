@@ -1,4 +1,5 @@
-"""What sign_symmetry, kolen_pollack and weight_mirror share: backpropagation through other matrices."""
+"""What sign_symmetry, kolen_pollack and weight_mirror share: backpropagation through other
+matrices."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Matrix = nn.Linear | nn.Conv2d
 
 
 def matrices(net: Net) -> dict[str, Matrix]:
-    """The linear and convolutional layers of the blocks, "{block}_{number in the block}" → layer."""
+    """Linear and convolutional layers of the blocks, "{block}_{number in the block}" → layer."""
     return {
         f"{layer}_{number}": module
         for layer, block in enumerate(net.blocks)
@@ -39,14 +40,17 @@ def at_layer(module: Matrix, x: Tensor, B: Tensor) -> Tensor:
 
 
 class SubstituteFeedback(LocalMethod):
-    """a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with a matrix B in place of every matrix W of block l, in the
-    backward pass alone: y = W·x + b passes δ_x = Bᵀ·δ_y down. All else is the block's own derivative at its own state: activations
-    φ'(z) at the true z, gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained with a_{l+1}, the
-    embedding with a_0; with B = W this is backpropagation.
+    """a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with a matrix B in place of
+    every matrix W of block l, in the backward pass alone: y = W·x + b passes δ_x = Bᵀ·δ_y down.
+    All else is the block's own derivative at its own state: activations φ'(z) at the true z,
+    gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained with
+    a_{l+1}, the embedding with a_0; with B = W this is backpropagation.
 
-    Each block runs a second time for its derivatives; that is the second of the two forward passes. φ'(z) makes a credit depend on
-    the states of the blocks above (passport: non_local_state). Credits are not normalised by default, since these rules do not: it
-    costs what a true size says of a sample (weight_mirror on digits, Γ .99: .942 normalised per sample, .977 as it is; bp .981).
+    Each block runs a second time for its derivatives; that is the second of the two forward
+    passes. φ'(z) makes a credit depend on the states of the blocks above (passport:
+    non_local_state). Credits are not normalised by default, since these rules do not: it costs
+    what a true size says of a sample (weight_mirror on digits, Γ .99: .942 normalised per
+    sample, .977 as it is; bp .981).
     """
 
     class Params(Unnormalised):
@@ -56,7 +60,10 @@ class SubstituteFeedback(LocalMethod):
         owned = {id(module.weight) for module in matrices(net).values()}
         for name, parameter in net.blocks.named_parameters():
             if parameter.dim() > 1 and id(parameter) not in owned:
-                return f"blocks.{name} is a matrix outside Linear and Conv2d layers: nothing can stand for it in the backward pass"
+                return (
+                    f"blocks.{name} is a matrix outside Linear and Conv2d layers: the rule has no "
+                    "feedback for it"
+                )
         return None
 
     @property
@@ -108,9 +115,8 @@ def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str,
     def substituted(B: Tensor) -> Any:
         def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
             path = at_layer(module, inputs[0], B)
-            return out.detach() + (
-                path - path.detach()
-            )  # the numbers of the layer, the derivative of B
+            # the numbers of the layer, the derivative of B
+            return out.detach() + (path - path.detach())
 
         return hook
 

@@ -1,4 +1,4 @@
-"""synthetic_gradients: every layer's gradient predicted from its state, fitted one block at a time."""
+"""synthetic_gradients: each state predicts its own gradient, fitted one block at a time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ HIDDEN = 256
 
 
 class SyntheticGradients(LocalMethod):
-    """A predictor M_l for every state but the last, a_l = M_l([LN(h_l), y]) per sample, and a_L = ∂loss/∂h_L itself. M_l descends
+    """A predictor M_l for every state but the last, a_l = M_l([LN(h_l), y]) per sample, and a_L
+    = ∂loss/∂h_L itself. M_l descends
 
         mean_batch ‖a_l − t_l‖²,   t_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1},
 
-    so that a step needs the derivative of one block at a time. `target: exact` fits t_l = g_l by backpropagation: what the
-    predictors can do where nothing is bootstrapped. `condition: label` shows M_l the one-hot label (the targets of a
-    regression), `none` the state alone. M_l: LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a
-    linear layer that starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay, clipped, before the
-    credit is read. Ours: LayerNorm in place of BatchNorm, which would couple samples. States are flattened, maps and tokens
-    too; a linear predictor then has the square of their features in weights.
+    so that a step needs the derivative of one block at a time. `target: exact` fits t_l = g_l by
+    backpropagation: what the predictors can do where nothing is bootstrapped. `condition: label`
+    shows M_l the one-hot label (the targets of a regression), `none` the state alone. M_l:
+    LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a linear layer that
+    starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay,
+    clipped, before the credit is read. Ours: LayerNorm in place of BatchNorm, which would couple
+    samples. States are flattened, maps and tokens too; a linear predictor then has the square of
+    their features in weights.
 
-    Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default, since the rule does not.
+    Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default,
+    since the rule does not.
     Sources: Jaderberg et al. 2017, arXiv:1608.05343; Czarnecki et al. 2017, arXiv:1703.00522.
     """
 

@@ -1,70 +1,48 @@
-"""target_propagation: targets instead of gradients, sent down by learned inverses or transposes of the blocks."""
+"""target_propagation: targets instead of gradients, sent down by learned inverses or transposes
+of the blocks."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
+from bench_plugins.methods.target_feedback import Feedback
 from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
 from bench_core.training.net import top_gradient
 from bench_core.training.rng import draws_from
 
 
-class Feedback(nn.Module):
-    """D_l from states shaped like h_{l+1} to states shaped like h_l: two layers with GELU, or one linear layer where `hidden` is 0.
-
-    Convolutions of 3×3 where both are maps, the upper map enlarged to the size of the lower; else dense on flattened states.
-    """
-
-    def __init__(self, above: tuple[int, ...], below: tuple[int, ...], hidden: int) -> None:
-        super().__init__()
-        self.below = below
-        self.maps = len(above) == len(below) == 3
-        start, end = (
-            (above[0], below[0])
-            if self.maps
-            else (torch.Size(above).numel(), torch.Size(below).numel())
-        )
-        sizes = [start, hidden, end] if hidden else [start, end]
-        layers: list[nn.Module] = []
-        for one, other in pairwise(sizes):
-            layers += [
-                nn.Conv2d(one, other, 3, padding=1) if self.maps else nn.Linear(one, other),
-                nn.GELU(),
-            ]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, h: Tensor) -> Tensor:
-        seen = F.interpolate(h, self.below[1:]) if self.maps else h.flatten(1)
-        out: Tensor = self.layers(seen)
-        return out.view(-1, *self.below)
-
-
 class TargetPropagation(LocalMethod):
-    """Difference target propagation. Feedback G_l(y) = y + D_l(y) leads from h_{l+1} to h_l, D_l alone without residual:
+    """Difference target propagation. Feedback G_l(y) = y + D_l(y) leads from h_{l+1} to h_l, D_l
+    alone without residual:
 
-        t_L = h_L − β·∂loss/∂h_L,   t_l = h_l + G_l(t_{l+1}) − G_l(h_{l+1}),   a_l = (h_l − t_l)/β,   per sample.
+        t_L = h_L − β·∂loss/∂h_L,   t_l = h_l + G_l(t_{l+1}) − G_l(h_{l+1}),   a_l = (h_l −
+                                    t_l)/β,   per sample.
 
-    Block l descends ½‖h_{l+1} − t_{l+1}‖²/β, which is its VJP of c_l = a_{l+1}; the embedding a_0. To first order in β
-    a_l = J_{G_l}·a_{l+1}, so the rule is backpropagation where J_G = J_Fᵀ. D_l takes `feedback_steps` AdamW steps (1e-3, no decay)
-    per batch, on the batch mean divided by σ², with dx, dy ~ N(0, σ²I) fresh in each and f_l the branch of block l:
+    Block l descends ½‖h_{l+1} − t_{l+1}‖²/β, which is its VJP of c_l = a_{l+1}; the embedding
+    a_0. To first order in β a_l = J_{G_l}·a_{l+1}, so the rule is backpropagation where J_G =
+    J_Fᵀ. D_l takes `feedback_steps` AdamW steps (1e-3, no decay) per batch, on the batch mean
+    divided by σ², with dx, dy ~ N(0, σ²I) fresh in each and f_l the branch of block l:
 
-    l_drl     −2⟨dx, D_l(h_{l+1} + Δf) − D_l(h_{l+1})⟩ + ‖D_l(h_{l+1} + dy) − D_l(h_{l+1})‖²,  Δf = f_l(h_l + dx) − f_l(h_l):
-              to first order σ²(−2 tr J_D·J_f + ‖J_D‖²), least at J_D = J_fᵀ. The source's loss, which without residual it is to
-              the letter; with residual the identity in G and F is left out of it: the minimum is the same, with less noise.
-    inverse   ‖G_l(h') − (h_l + dx)‖², h' = the block's output for h_l + dx: the inverse, as in difference target propagation
-              before. With a saturated norm in a block it has no gradient to tend to.
+    l_drl     −2⟨dx, D_l(h_{l+1} + Δf) − D_l(h_{l+1})⟩ + ‖D_l(h_{l+1} + dy) − D_l(h_{l+1})‖²,  Δf
+              = f_l(h_l + dx) − f_l(h_l): to first order σ²(−2 tr J_D·J_f + ‖J_D‖²), least at J_D
+              = J_fᵀ. The source's loss, which without residual it is to the letter; with
+              residual the identity in G and F is left out of it: the minimum is the same, with
+              less noise.
+    inverse   ‖G_l(h') − (h_l + dx)‖², h' = the block's output for h_l + dx: the inverse, as in
+              difference target propagation before. With a saturated norm in a block it has no
+              gradient to tend to.
 
-    Dense D_l on flattened states with `hidden` units, convolutions on maps, where what ReLU and maxpool let through from sample to
-    sample is lost in the feedback. Credits (N, …) like their states, sum reduction; not
-    normalised by default. The source takes 20–55 feedback steps a batch and σ from 0.08 to 0.4.
-    Sources: Ernoult et al. 2022, arXiv:2201.13415 (l_drl); Lee, Zhang, Fischer, Bengio 2015, arXiv:1412.7525 (inverse).
+    Dense D_l on flattened states with `hidden` units, convolutions on maps, where what ReLU and
+    maxpool let through from sample to sample is lost in the feedback. Credits (N, …) like their
+    states, sum reduction; not normalised by default. The source takes 20–55 feedback steps a
+    batch and σ from 0.08 to 0.4.
+    Sources: Ernoult et al. 2022, arXiv:2201.13415 (l_drl); Lee, Zhang, Fischer, Bengio 2015,
+    arXiv:1412.7525 (inverse).
     """
 
     class Params(Unnormalised):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
-from bench_plugins.methods.loss_change import FitParams, LossChangeFit, fitted_passport
+from bench_plugins.methods.fit_params import FitParams, fitted_passport
+from bench_plugins.methods.loss_change import LossChangeFit
 from pydantic import Field
 from torch import Tensor
 
@@ -11,14 +12,17 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 
 
 class Vec(LocalMethod):
-    """a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample: the bridges' trunk with a vector for its output, trained every
-    step so that ⟨a_l, v⟩ equals the measured change of the loss along M = 4 fresh random directions v per sample and state, by
-    central differences (`LossChangeFit` has the equations, and says what a step ε is).
+    """a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample: the bridges' trunk with a vector
+    for its output, trained every step so that ⟨a_l, v⟩ equals the measured change of the loss
+    along M = 4 fresh random directions v per sample and state, by central differences
+    (`LossChangeFit` has the equations, and says what a step ε is).
 
-    The source is silent about the size of a step and the scale of what is fitted; both are relative to ‖h_l‖ here. Its variants
-    are options: `directions` 8 and 16, `differences: forward`, `terminal` (the weight of the terminal term, tw in its tables)
-    and `warmup` (wr: the share of the epochs that is trained with the credits of dfa while the network learns; the audited
-    credit is its own all along, marked not in use until then). The defaults are the definition: neither of the last two.
+    The source is silent about the size of a step and the scale of what is fitted; both are
+    relative to ‖h_l‖ here. Its variants are options: `directions` 8 and 16, `differences:
+    forward`, `terminal` (the weight of the terminal term, tw in its tables) and `warmup` (wr:
+    the share of the epochs that is trained with the credits of dfa while the network learns; the
+    audited credit is its own all along, marked not in use until then). The defaults are the
+    definition: neither of the last two.
     Source: arXiv:2606.21126.
     """
 

@@ -1,4 +1,5 @@
-"""weight_mirror: feedback that is fitted to the forward weights by the response of each layer to noise."""
+"""weight_mirror: feedback that is fitted to the forward weights by the response of each layer to
+noise."""
 
 from __future__ import annotations
 
@@ -11,16 +12,19 @@ from bench_core.api import Laws, Net, Task, Tools
 
 
 class WeightMirror(LearnedFeedback):
-    """Backpropagation with B in place of every matrix W of the blocks in the backward pass (`SubstituteFeedback`). After every
-    update each layer is given noise of its own and its feedback follows the correlation,
+    """Backpropagation with B in place of every matrix W of the blocks in the backward pass
+    (`SubstituteFeedback`). After every update each layer is given noise of its own and its
+    feedback follows the correlation,
 
         x ~ N(0, I),  y = W·x + b,   B ← (1 − η)·B + η·mean_batch (y − ȳ)·xᵀ,
 
-    as many x as a batch has samples, ȳ their mean. E[(y − ȳ)·xᵀ] = W·(1 − 1/N), so B tends to W, with a relative error of about
-    sqrt(η/2 · fan_in/N), and no norm has to be kept in check. Choices here: rate and decay are one number, unit noise at the linear
-    layer itself, without the activation behind it (the source passes it, which scales the rows of B). A convolution is
-    given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror batches (the source: a pass over the data).
-    Shapes of B are those of W, (out, in) or (out, in, k, k). The forward weights are run, never read.
+    as many x as a batch has samples, ȳ their mean. E[(y − ȳ)·xᵀ] = W·(1 − 1/N), so B tends to W,
+    with a relative error of about sqrt(η/2 · fan_in/N), and no norm has to be kept in check.
+    Choices here: rate and decay are one number, unit noise at the linear layer itself, without
+    the activation behind it (the source passes it, which scales the rows of B). A convolution is
+    given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror batches (the
+    source: a pass over the data). Shapes of B are those of W, (out, in) or (out, in, k, k). The
+    forward weights are run, never read.
     Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
     """
 

@@ -1,4 +1,5 @@
-"""What this package brings: a table of strings. Every `bench` command reads it, so it imports nothing heavy."""
+"""What this package brings: a table of strings. Every `bench` command reads it, so it imports
+nothing heavy."""
 
 from bench_core.api import Component, hookimpl
 

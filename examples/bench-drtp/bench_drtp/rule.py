@@ -6,13 +6,14 @@ from bench_core.api import Credits, LocalMethod, Passport
 
 
 class RandomTargetProjection(LocalMethod):
-    """a_l = onehot(y)·B_l: the label through a fixed random matrix, whatever the network's output is; per sample.
+    """a_l = onehot(y)·B_l: the label through a fixed random matrix, whatever the network's
+    output is; per sample.
 
-    B_l is (classes, features of h_l), Kaiming-uniform: entries in ±sqrt(6 / features). With residual blocks a_l lives at
-    the block's input, without at its output, and the embedding has a matrix of its own. Where states are tokens, all tokens
-    of a sample get the same credit. The sign is free, because B_l is symmetric about zero. The readout learns by its own
-    gradient, as in every block-local rule.
-    Source: Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311.
+    B_l is (classes, features of h_l), Kaiming-uniform: entries in ±sqrt(6 / features). With
+    residual blocks a_l lives at the block's input, without at its output, and the embedding has
+    a matrix of its own. Where states are tokens, all tokens of a sample get the same credit. The
+    sign is free, because B_l is symmetric about zero. The readout learns by its own gradient, as
+    in every block-local rule. Source: Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311.
     """
 
     passport = Passport(labels_below_head=True)

@@ -9,11 +9,12 @@ FEATURES, CLASSES, TRAIN, TEST = 16, 5, 2000, 1280
 
 
 class Blobs(Dataset):
-    """Inputs x = m_y + N(0, I_16) around class means m_c ~ N(0, spread²·I), labels y uniform; 2,000 for training and
-    1,280 for testing.
+    """Inputs x = m_y + N(0, I_16) around class means m_c ~ N(0, spread²·I), labels y uniform;
+    2,000 for training and 1,280 for testing.
 
-    Drawn from a seed of its own, so that the data do not depend on the run's. A data set that reads files returns their
-    checksum from `prepare`, and raises `bench_core.errors.DataError` with one line where they are missing or corrupt.
+    Drawn from a seed of its own, so that the data do not depend on the run's. A data set that
+    reads files returns their checksum from `prepare`, and raises `bench_core.errors.DataError`
+    with one line where they are missing or corrupt.
     """
 
     shape = (FEATURES,)
@@ -25,7 +26,7 @@ class Blobs(Dataset):
         spread: float = Field(1.0, ge=0.0, le=100.0, description="deviation of the class means")
 
     def prepare(self, folder):
-        return "generated"  # by this code with these parameters, both of which are in a cell's identity
+        return "generated"  # the code and the parameters are in a cell's identity
 
     def load(self, folder):
         draws = torch.Generator().manual_seed(0)

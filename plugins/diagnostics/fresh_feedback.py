@@ -1,0 +1,55 @@
+"""Credits of a rule with fresh feedback, on the states of the trained network."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bench_core.api import Credits, Method, Net
+from bench_core.training.audit import Audit
+
+
+def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
+    """The credits, on the same states, of the same rule set up anew; the training's optimisers
+    and streams stay as they are."""
+    tools = method.tools
+    lent, before = len(tools.updaters), tools.aux_generator.get_state()
+    # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of
+    # its numbers
+    own = [
+        torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws)))
+        for _ in range(3)
+    ]
+    fresh = type(method)(method.params)
+    try:
+        fresh.setup(
+            dealt_anew(audit.net, own[0]),
+            method.task,
+            replace(tools, generator=own[1], aux_generator=own[2]),
+        )
+        fresh.net = audit.net
+        found = []
+        for batch in audit.batches:
+            credits = fresh.credit(batch.states, batch.y, audit.epoch)
+            assert credits is not None
+            found.append(
+                [a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)]
+            )
+    finally:
+        del tools.updaters[lent:]
+        tools.aux_generator.set_state(before)
+    return found
+
+
+@torch.no_grad()
+def dealt_anew(net: Net, draws: torch.Generator) -> Net:
+    """A copy whose parameters have the same entries in another order: what a rule makes of it
+    knows nothing of `net`."""
+    other = copy.deepcopy(net)
+    for parameter in other.parameters():
+        order = torch.randperm(parameter.numel(), generator=draws).to(parameter.device)
+        parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return other

@@ -1,0 +1,45 @@
+"""The auxiliary credits of blend: what each branch changes in the fit of vec."""
+
+from __future__ import annotations
+
+import torch
+from bench_plugins.methods.fit_params import FitParams
+from bench_plugins.methods.loss_change import LossChangeFit
+from bench_plugins.methods.perlayer_vector import LayerVectors
+from torch import Tensor
+
+from bench_core.api import Net, Task, Tools
+
+
+def branch_fit(branch: str, net: Net, task: Task, tools: Tools, params: FitParams) -> LossChangeFit:
+    """Return vec's fit with the network, inputs and targets of the branch."""
+    vectors = branch == "perlayer_vector"
+    fit = LossChangeFit(
+        net,
+        task,
+        tools,
+        params,
+        (lambda width: LayerVectors(net.depth, width)) if vectors else None,
+    )
+    zero = torch.zeros_like
+
+    def shuffled(changes: Tensor) -> Tensor:
+        orders = [torch.randperm(row.numel(), generator=fit.draws) for row in changes]
+        return changes.gather(1, torch.stack(orders).to(changes.device))
+
+    def fresh(changes: Tensor) -> Tensor:
+        noise = torch.randn(changes.shape, generator=fit.draws).to(changes)
+        return noise * changes.square().mean(1, keepdim=True).sqrt()
+
+    match branch:
+        case "time_only":
+            fit.sees = lambda h, t, s: (zero(h), t, zero(s))
+        case "constant_input":
+            fit.sees = lambda h, t, s: (zero(h), zero(t), zero(s))
+        case "shuffled_trainable":
+            fit.target = shuffled
+        case "fresh_random_target":
+            fit.target = fresh
+        case "zero_target":
+            fit.target = None
+    return fit
