@@ -16,7 +16,7 @@ from bench_core.training.dataset import Dataset
 from bench_core.training.diagnostic import Control, Diagnostic, Measured
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.method import Credits, Laws, Method, Passport, Task, Tools
-from bench_core.training.params import ParamsModel, PerN
+from bench_core.training.params import LATER, ParamsModel, PerN
 
 if TYPE_CHECKING:
     from bench_core.training.data import Data
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "CROSS_ENTROPY",
+    "LATER",
     "SQUARED_ERROR",
     "Component",
     "Control",

@@ -1,4 +1,4 @@
-"""Worker processes that are not ours: a script of a few lines in the place of the interpreter, and the cells for it to run."""
+"""Scripts of a few lines in the place of worker processes, and cells for them to run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench_core.execution.executors import Options, local
+from bench_core.execution.job import make_job
 from bench_core.execution.plan import PlannedCell
 from bench_core.results import store
 from bench_core.results.record import Cell, ComponentRef
@@ -26,9 +27,15 @@ def finish():
     store.commit(RunRecord(identity=final.name, suite="s", cell=cell, status="done"), final)
 """
 
+DISK_FULL = """
+event = {"event": "unwritable", "reason": "the disk is full"}
+os.write(1, json.dumps(event).encode() + b"\\n")
+os._exit(74)
+"""
+
 
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Run cells with `code` for a worker; gives the events."""
+    """Run cells with `code` in the place of the worker; return the events."""
 
     def run(
         code: str, *, cells: int = 1, device: str = "cpu", budget: Any = None, **options: Any
@@ -69,8 +76,4 @@ def cell(folder: Path, device: str = "cpu") -> PlannedCell:
 
 
 def job(planned: PlannedCell, budget: Any = None) -> dict[str, Any]:
-    return {
-        "identity": planned.identity, "algorithm": 2, "numerics": {}, "suite": "s", "final": str(planned.folder), "device": planned.device,
-        "cell": planned.cell.model_dump(mode="json"), "passport": {}, "code": {}, "data_checksum": "", "why": "a test",
-        "budget": budget or {},
-    }  # fmt: skip
+    return {**make_job(planned, "s", [], None, budget or {}, None), "why": "a test"}

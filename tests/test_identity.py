@@ -1,4 +1,4 @@
-"""The identity of a cell: equal for equal cells, another one as soon as something that can change numbers changes."""
+"""The identity of a cell changes exactly when something changes that can move its numbers."""
 
 from __future__ import annotations
 
@@ -60,13 +60,14 @@ def test_a_number_that_json_cannot_hold_has_no_identity() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A package with a rule, its helper, a module that only type checkers import, and one that nobody imports."""
+    """A package with a rule, its helper, a module for type checkers, and one never imported."""
     name = f"rule_{next(NUMBERS)}"
     home = tmp_path / name
     home.mkdir()
     (home / "__init__.py").write_text("TABLE = 1\n")
     (home / "rule.py").write_text(
-        "import typing\nfrom typing import TYPE_CHECKING\nimport beside_it\nfrom .helper import double\n"
+        "import typing\nfrom typing import TYPE_CHECKING\n"
+        "import beside_it\nfrom .helper import double\n"
         "if TYPE_CHECKING:\n    from .types_only import T\nelse:\n    from . import runtime\n"
         "if typing.TYPE_CHECKING:\n    from . import types_only\n"
         "def late():\n    from .lazy import thing\n"
@@ -178,7 +179,8 @@ def test_of_our_own_code_what_trains_counts(copied: Path, file: str, counts: boo
 def test_relative_imports_are_read_from_the_package(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
-        "from .. import a\nfrom ..b import c\nimport d.e as f\nfrom bench_core.training import net\n"
+        "from .. import a\nfrom ..b import c\n"
+        "import d.e as f\nfrom bench_core.training import net\n"
     )
     assert set(imported("one.two.module", path)) == {
         "one",
@@ -247,7 +249,8 @@ def test_an_edit_that_moves_numbers_changes_the_identity(
 
 SAME = {
     "comments and formatting": ("x = [1, 2]  # two\n", "x=[1,\n  2]\n"),
-    "annotations of a function": ("def f(a: int) -> int:\n    return a\n", "def f(a):\n    return a\n"),
+    "annotations of a function": (
+        "def f(a: int) -> int:\n    return a\n", "def f(a):\n    return a\n"),
     "annotations of a variable": ("def f():\n    a: int = 1\n", "def f():\n    a = 1\n"),
     "the type of a field": ("class A:\n    x: int = 1\n", "class A:\n    x: float = 1\n"),
     "the order of imports": ("import a\nfrom b import c, d\n", "from b import d, c\nimport a\n"),
@@ -264,7 +267,8 @@ OTHER = {
     "an option's name": ("f('sum')\n", "f('mean')\n"),
     "a text that is no message": ("rearrange(x, 'b c -> c b')\n", "rearrange(x, 'b c -> b c')\n"),
     "the order of operands": ("a + b\n", "b + a\n"),
-    "the order of fields": ("class A:\n    x: int\n    y: int\n", "class A:\n    y: int\n    x: int\n"),
+    "the order of fields": (
+        "class A:\n    x: int\n    y: int\n", "class A:\n    y: int\n    x: int\n"),
     "a class variable": ("class A:\n    x: int = 1\n", "class A:\n    x: ClassVar[int] = 1\n"),
     "the class of an exception": ("raise A('bad')\n", "raise B('bad')\n"),
     "an import under another name": ("import a as b\n", "import c as b\n"),

@@ -1,8 +1,10 @@
-"""From a suite to its cells: every fault is said before anything is written, references are added, results are reused."""
+"""Plan a suite: every fault is reported before a write, references are added, results reused."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -11,29 +13,34 @@ from typing import Any
 import pytest
 from conftest import fake_dist, plugin
 
+from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution import validate
+from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.execution.job import make_record
 from bench_core.execution.plan import Plan, make_plan
+from bench_core.execution.runner import described
 from bench_core.registry import plugins
 from bench_core.results import store
-from bench_core.results.record import RunRecord
+from bench_core.results.record import cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
 
 NUMBERS = count()
-SUITE = """\
+RESMLP = "{name: resmlp, width: 8, depth: 2}"
+SUITE = f"""\
 name: planned
-arch: {name: resmlp, width: 8, depth: 2}
+arch: {RESMLP}
 dataset: digits
 methods: [dfa]
 seeds: [1, 2]
-training: {epochs: 1}
+training: {{epochs: 1}}
 """
 
 
 @pytest.fixture
 def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
-    """Plan a suite; its components answer in this process, over the same JSON as they do from their own."""
+    """Plan a suite; its components are validated in this process, over the same JSON."""
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
         told: dict[str, Any] = validate.answer(json.loads(json.dumps(request)), plugins.load())
@@ -63,7 +70,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         hooks = plugin("bench_methods()", f'return [Component("rule", "plan_rule_{stamp}:Rule")]')
         fake_dist(home, f"x-{stamp}", f"plan_hooks_{stamp}", hooks)
         lines = "\n".join(f"    {line}" for line in body.splitlines())
-        source = f"{imports}\nfrom bench_plugins.methods.bp import Backprop\n\nclass Rule(Backprop):\n{lines}\n"
+        imports += "\nfrom bench_plugins.methods.bp import Backprop\n"
+        source = f"{imports}\nclass Rule(Backprop):\n{lines}\n"
         (home / f"plan_rule_{stamp}.py").write_text(source)
         monkeypatch.syspath_prepend(str(home))
         return f"x-{stamp}/rule"
@@ -75,7 +83,7 @@ def labels(plan: Plan) -> list[tuple[str, str | None, int]]:
     return [(c.cell.method.short, c.cell.method.params["freeze"], c.cell.seed) for c in plan.cells]
 
 
-# --------------------------------------------------------------------------------------------------------------- cells
+# -------------------------------------------------------------------------------------------- cells
 
 
 def test_floors_and_the_ceiling_are_added_for_every_seed(planned) -> None:
@@ -168,26 +176,39 @@ def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(
     assert kept == {"bench-core/bp"}
 
 
-# -------------------------------------------------------------------------------------------------------------- faults
+# ------------------------------------------------------------------------------------------- faults
 
 FAULTS = {
-    "method": (SUITE.replace("[dfa]", "[bp, dfaa]"), ["4:15: methods[1]: unknown method 'dfaa'; did you mean dfa"]),
-    "arch": (SUITE.replace("resmlp", "resmpl"), ["2:7: arch: unknown arch 'resmpl'; did you mean resmlp?"]),
-    "dataset": (SUITE.replace("digits", "digit"), ["3:10: dataset: unknown dataset 'digit'; did you mean digits?"]),
-    "diagnostic": (SUITE + "diagnostics: [alignmend]\n", ["unknown diagnostic 'alignmend'; did you mean alignment"]),
+    "method": (
+        SUITE.replace("[dfa]", "[bp, dfaa]"),
+        ["4:15: methods[1]: unknown method 'dfaa'; did you mean dfa"]),
+    "arch": (
+        SUITE.replace("resmlp", "resmpl"),
+        ["2:7: arch: unknown arch 'resmpl'; did you mean resmlp?"]),
+    "dataset": (
+        SUITE.replace("digits", "digit"),
+        ["3:10: dataset: unknown dataset 'digit'; did you mean digits?"]),
+    "diagnostic": (
+        SUITE + "diagnostics: [alignmend]\n",
+        ["unknown diagnostic 'alignmend'; did you mean alignment"]),
     "parameter": (
-        SUITE.replace("[dfa]", "[{name: dfa, penalti: 1.0}]"), ["4:23: methods[0].penalti: unknown key; did you mean penalty?"]),
+        SUITE.replace("[dfa]", "[{name: dfa, penalti: 1.0}]"),
+        ["4:23: methods[0].penalti: unknown key; did you mean penalty?"]),
     "claim": (
         SUITE + "expect: [{figure: acuracy, method: dfa, at_least: 0, source: s}]\n",
         ["7:19: expect[0].figure: no figure or diagnostic 'acuracy'; did you mean accuracy?"]),
     "excluded method": (
-        SUITE + "exclude: [{method: dfaa}]\n", ["7:20: exclude[0].method: unknown method 'dfaa'; did you mean dfa or fa?"]),
-    "all excluded": (SUITE + "exclude: [{method: dfa}]\n", ["7:10: exclude: leaves no cell to run"]),
+        SUITE + "exclude: [{method: dfaa}]\n",
+        ["7:20: exclude[0].method: unknown method 'dfaa'; did you mean dfa or fa?"]),
+    "all excluded": (
+        SUITE + "exclude: [{method: dfa}]\n", ["7:10: exclude: leaves no cell to run"]),
     "floor": (
-        SUITE + "depth_utility: {floor: nosuch}\n", ["7:24: depth_utility.floor: unknown method 'nosuch'; known: "]),
+        SUITE + "depth_utility: {floor: nosuch}\n",
+        ["7:24: depth_utility.floor: unknown method 'nosuch'; known: "]),
     "value": (SUITE.replace("width: 8", "width: 0"), ["2:29: arch.width: "]),
     "two at once": (
-        SUITE.replace("width: 8", "width: 0").replace("[dfa]", "[{name: dfa, penalty: -1}]"), ["arch.width", "methods[0].penalty"]),
+        SUITE.replace("width: 8", "width: 0").replace("[dfa]", "[{name: dfa, penalty: -1}]"),
+        ["arch.width", "methods[0].penalty"]),
 }  # fmt: skip
 
 
@@ -254,23 +275,26 @@ def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, r
     ("text", "line"),
     [
         (
-            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "vit_mini").replace("digits", "teacher"),
-            "2:7: arch: vit_mini cannot be used on teacher: vit_mini needs images (channels, height, width) whose sides are "
-            "multiples of its patch (4), not inputs of shape (128,)",
+            SUITE.replace(RESMLP, "vit_mini").replace("digits", "teacher"),
+            "2:7: arch: vit_mini cannot be used on teacher: vit_mini needs images "
+            "(channels, height, width) whose sides are multiples of its patch (4), "
+            "not inputs of shape (128,)",
         ),
         (
-            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "{name: linear_lq, width: 32}"),
-            "arch: linear_lq cannot be used on digits: linear_lq has no embedding: inputs must have width = 32 features, "
-            "not shape",
+            SUITE.replace(RESMLP, "{name: linear_lq, width: 32}"),
+            "arch: linear_lq cannot be used on digits: linear_lq has no embedding: "
+            "inputs must have width = 32 features, not shape",
         ),
         (
-            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "{name: vit_mini, heads: 3}"),
+            SUITE.replace(RESMLP, "{name: vit_mini, heads: 3}"),
             "heads: 3 does not divide width 128",
         ),
         (
-            SUITE.replace("{name: resmlp, width: 8, depth: 2}", "linear_lq").replace("digits", "linear_quadratic")
+            SUITE.replace(RESMLP, "linear_lq")
+            .replace("digits", "linear_quadratic")
             .replace("[dfa]", "[{name: dfa, random_targets: true}]"),
-            "methods[0]: dfa cannot train linear_lq on linear_quadratic: random_targets draws classes, and this data set has none",
+            "methods[0]: dfa cannot train linear_lq on linear_quadratic: "
+            "random_targets draws classes, and this data set has none",
         ),
     ],
 )  # fmt: skip
@@ -293,7 +317,8 @@ from bench_core.api import Component, Net, hookimpl
 class Bare(Net):
     def __init__(self, params, shape, classes):
         super().__init__(params, shape, classes)
-        self.embed, self.blocks, self.readout = nn.Flatten(), nn.ModuleList(), nn.Linear(64, classes)
+        self.embed, self.blocks = nn.Flatten(), nn.ModuleList()
+        self.readout = nn.Linear(64, classes)
 
 @hookimpl
 def bench_archs():
@@ -304,7 +329,7 @@ def bench_archs():
     with pytest.raises(
         SuiteError, match=r":2:7: arch: bare cannot be used on digits: it has no blocks"
     ):
-        planned(SUITE.replace("{name: resmlp, width: 8, depth: 2}", "bare"))
+        planned(SUITE.replace(RESMLP, "bare"))
 
 
 def test_missing_data_are_one_line_that_says_where_they_must_lie(
@@ -323,21 +348,21 @@ def test_missing_data_are_one_line_that_says_where_they_must_lie(
     assert "--data-dir or BENCH_DATA_DIR" in line
 
 
-# --------------------------------------------------------------------------------------------------------------- reuse
+# -------------------------------------------------------------------------------------------- reuse
 
 
-def put(plan: Plan, status: Status) -> Path:
-    """A run of the plan's first cell with this outcome."""
+def put(plan: Plan, status: Status, **fields: Any) -> Path:
+    """Keep a run of the plan's first cell, and suite.json as a sweep leaves it."""
     cell = plan.cells[0]
-    store.open_suite_folder(plan.folder.parent, plan.folder.name)
-    descriptor = store.lock(cell.folder)
-    store.clear_temporary(cell.folder)
-    store.commit(
-        RunRecord(identity=cell.identity, suite="planned", cell=cell.cell, status=status),
-        cell.folder,
-    )
-    store.unlock(cell.folder, descriptor)
-    return cell.folder
+    identity = fields.get("identity", cell.identity)
+    folder = store.open_suite_folder(plan.folder.parent, plan.folder.name) / identity
+    with store.locked(folder):
+        store.clear_temporary(folder)
+        record = make_record(plan.job(cell), status=status, **fields)
+        store.commit(record, folder)
+    cells = {**described(plan)["cells"], cell_key(cell.cell): identity}
+    store.write_suite(plan.folder, {**described(plan), "cells": cells})
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -366,6 +391,99 @@ def test_what_the_same_code_would_repeat_is_reused(
     assert planned(retry_failed=True).cells[0].action == retried
 
 
+def not_reused(plan: Plan, folder: Path) -> str:
+    """Check that a run is kept and its cell is run again; return the cause that the plan states."""
+    assert store.read(folder, sums=True).identity == folder.name
+    (cell,) = (c for c in plan.cells if "is kept but not reused" in c.why)
+    assert (cell.action, cell.identity == folder.name) == ("run", False)
+    before, _, cause = cell.why.partition(" of this cell is kept but not reused: ")
+    assert before == f"no run of this identity yet; the run {folder.name[:12]}"
+    return cause
+
+
+def test_a_run_whose_identity_another_algorithm_computed_is_not_reused(planned) -> None:
+    folder = put(planned(), "done", identity="1" * 32, algorithm=1)
+    cause = not_reused(planned(), folder)
+    assert cause == f"its identity was computed by algorithm 1, now {ALGORITHM}"
+
+
+def test_a_run_of_edited_code_is_not_reused_and_the_module_is_named(
+    planned, site, tmp_path: Path
+) -> None:
+    name = site("pass", imports="import edited_helper")
+    helper = tmp_path / "site" / "edited_helper.py"
+    helper.write_text("SCALE = 1\n")
+    text = SUITE.replace("[dfa]", f"[{name}]")
+    folder = put(planned(text), "done")
+    helper.write_text("SCALE = 1  # the same numbers\n")
+    assert planned(text).cells[0].action == "reuse"
+    helper.write_text("SCALE = 2\n")
+    assert not_reused(planned(text), folder) == "the code has changed since: edited_helper"
+
+
+def test_a_run_of_other_data_is_not_reused(planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench_plugins.datasets.digits import Digits
+
+    plan = planned()
+    folder, checksum = put(plan, "done"), plan.cells[0].data_checksum
+    monkeypatch.setattr(Digits, "prepare", lambda self, folder: "0" * 32)
+    assert not_reused(planned(), folder) == f"its data had the checksum {checksum}, now {'0' * 32}"
+
+
+def test_a_run_of_an_older_algorithm_counts_until_its_cell_has_a_new_one(planned) -> None:
+    """A plan, and even a sweep that was interrupted before the cell ended, does not hide it."""
+    plan = planned()
+    old = put(plan, "done", identity="1" * 32, algorithm=1, accuracy=0.5)
+
+    def counted() -> dict[str, int]:
+        (results,), troubles = gather([plan.folder])
+        assert troubles == []
+        return {record.identity: record.algorithm for record in results.records}
+
+    assert counted() == {old.name: 1}
+    store.write_suite(plan.folder, described(planned()))
+    assert counted() == {old.name: 1}
+    new = put(planned(), "done", accuracy=0.6)
+    assert counted() == {new.name: ALGORITHM}
+    assert old.is_dir()
+
+
+GAIN = """
+class Params(Backprop.Params):
+    gain: Annotated[float, LATER] = 1.0
+"""
+
+
+def test_an_option_added_later_keeps_the_identity_at_its_default(
+    planned, site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first version of a plugin has no option, the second adds `gain` with a default."""
+    from bench_core.execution import fingerprint
+
+    imports = "from typing import Annotated\nfrom bench_core.api import LATER"
+    name = site("pass", imports=imports)
+    (rule,) = (tmp_path / "site").glob("plan_rule_*.py")
+    text = SUITE.replace("[dfa]", f"[{name}]")
+    # the edit changes the digest of the plugin's code; here the parameters alone are compared
+    monkeypatch.setattr(fingerprint, "code_files", lambda modules, brought_by: {})
+    first = planned(text)
+    folder = put(first, "done")
+    lines = "".join(f"    {line}\n" for line in GAIN.splitlines())
+    rule.write_text(rule.read_text() + lines)
+    monkeypatch.delitem(sys.modules, rule.stem)
+    importlib.invalidate_caches()
+
+    def identities(options: str) -> list[str]:
+        method = f"[{{name: {name}{options}}}]"
+        return [c.identity for c in planned(SUITE.replace("[dfa]", method)).cells]
+
+    before = [cell.identity for cell in first.cells]
+    assert identities("") == identities(", gain: 1.0") == before
+    assert identities(", gain: 2.0")[0] not in before
+    again = planned(text).cells[0]
+    assert (again.action, again.folder) == ("reuse", folder)
+
+
 def test_an_unreadable_run_is_run_again_and_said_and_not_yet_touched(planned) -> None:
     folder = put(planned(), "done")
     (folder / "run.json").write_text("{")
@@ -377,7 +495,7 @@ def test_an_unreadable_run_is_run_again_and_said_and_not_yet_touched(planned) ->
     assert folder.exists()
 
 
-# ----------------------------------------------------------------------------------------- the process that is asked
+# ------------------------------------------------------------------------ the process that is asked
 
 
 def test_a_component_that_never_returns_is_ended_with_what_it_started(
@@ -403,10 +521,7 @@ def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
     with pytest.raises(SuiteError) as caught:
         planned(SUITE + "data: {limit: 64}\nmatrix: {training.batch_size: [32, 64, 128]}\n")
     (line,) = str(caught.value).splitlines()
-    assert (
-        ": data.limit: 64 training samples do not fill one batch of 128; use a smaller training.batch_size"
-        in line
-    )
+    assert ": data.limit: 64 training samples do not fill one batch of 128; use a smaller " in line
 
 
 def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:

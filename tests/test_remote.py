@@ -1,7 +1,8 @@
-"""Executors on other machines: the same bits, and a machine that dies costs the time of its own cells and nothing else.
+"""Executors on other machines: the same bits, and a lost machine costs the time of its own cells.
 
-Two Ray nodes are processes of this machine, Slurm's jobs are submitit's local ones; benchmarks/slurm.sh has a real Slurm. Most
-workers here are a few lines of code in the place of a training: a `sitecustomize` on the path puts them there in every process.
+Two Ray nodes are processes of this machine, Slurm's jobs are submitit's local ones; for a real
+Slurm see benchmarks/slurm.sh. Most workers here are a few lines of code in the place of a training: a
+`sitecustomize` on the path puts them there in every process.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import forged
@@ -23,7 +27,7 @@ import pytest
 from conftest import TINY, leftovers
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution import validate
+from bench_core.execution import executors, validate
 from bench_core.execution.components import code_of
 from bench_core.execution.executors import Options, local, remote, slurm
 from bench_core.execution.executors import ray as ray_executor
@@ -82,13 +86,13 @@ def attempts(tmp_path: Path) -> Counter[str]:
     return Counter((tmp_path / "attempts").read_text().split())
 
 
-# --------------------------------------------------------------------------------------------------------- the same bits
+# ------------------------------------------------------------------------------------ the same bits
 
 
 def test_the_same_cell_gives_the_same_bits_on_every_executor(
     tmp_path: Path, quiet_ray: Any
 ) -> None:
-    """A real training on `local`, on `ray`, which starts a cluster of its own, and as a submitit job."""
+    """A real training on `local`, on `ray` with a cluster of its own, and as a submitit job."""
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY + "floors: false\n")
     registry = plugins.load()
@@ -123,13 +127,13 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
     assert found["slurm"] == found["local"]
 
 
-# -------------------------------------------------------------------------------------------------------------------- ray
+# ---------------------------------------------------------------------------------------------- ray
 
 
 def test_a_dead_ray_node_costs_only_its_own_cells_time(
     tmp_path: Path, site: Any, quiet_ray: Any
 ) -> None:
-    """Two nodes of one CPU; the second is killed while it carries a cell. That cell is begun again on the first, and no other."""
+    """The second of two nodes is killed at work; its cell alone starts again, on the first."""
     from ray.cluster_utils import Cluster
 
     site(ATTEMPT + "time.sleep(1.0)\nfinish()")
@@ -180,7 +184,7 @@ def test_settings_of_ray_are_checked(tmp_path: Path, options: dict[str, str], sa
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------ slurm
+# -------------------------------------------------------------------------------------------- slurm
 
 LOCAL = Options(2, settings={"cluster": "local"})
 
@@ -202,7 +206,8 @@ def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any
 
 def test_a_job_that_is_lost_is_a_row(tmp_path: Path, site: Any) -> None:
     site(
-        "from bench_core.execution.worker import die_with\ndie_with(job['runner'])\n" + ATTEMPT + "if final.name.endswith('0'):\n"
+        "from bench_core.execution.worker import die_with\ndie_with(job['runner'])\n"
+        + ATTEMPT + "if final.name.endswith('0'):\n"
         "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(600)\nfinish()"
     )  # fmt: skip
     planned = cells(tmp_path, 2)
@@ -230,7 +235,7 @@ def test_settings_of_slurm_are_checked(
         slurm.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=settings))
 
 
-# ----------------------------------------------------------------------------------------------------------------- between
+# ------------------------------------------------------------------------------------------ between
 
 
 def here_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
@@ -257,6 +262,43 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     assert leftovers(cell.folder.parent) == []
 
 
+def test_the_executor_of_the_manual_runs_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dask executor in the docstring of the executors, with threads in the place of dask."""
+
+    class Client:
+        def __init__(self, address: str | None) -> None:
+            self.pool = ThreadPoolExecutor()
+
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.pool.shutdown()
+
+        def submit(self, function: Callable[[str], str], text: str, pure: bool) -> Any:
+            future: Any = self.pool.submit(function, text)
+            future.status = "finished"
+            return future
+
+    distributed: Any = ModuleType("distributed")
+    distributed.Client = Client
+    monkeypatch.setitem(sys.modules, "distributed", distributed)
+    manual = textwrap.dedent(str(executors.__doc__).partition("for dask:\n")[2])
+    names: dict[str, Any] = {}
+    exec(manual, names)
+    here_is(monkeypatch, tmp_path, "finish()")
+    planned = cells(tmp_path, 3)
+    events: list[str] = []
+    names["execute"](
+        planned, forged.job, lambda c, event: events.append(event["event"]), Options(2)
+    )
+    assert {store.read(cell.folder, sums=True).status for cell in planned} == {"done"}
+    assert Counter(events) == {"start": 3, "end": 3}
+    assert leftovers(tmp_path / "s") == []
+
+
 def test_a_run_that_comes_too_late_does_not_replace_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,8 +317,7 @@ def test_a_run_that_comes_too_late_does_not_replace_another(
 def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = """os.write(1, json.dumps({"event": "unwritable", "reason": "the disk is full"}).encode() + b"\\n"); os._exit(74)"""
-    here_is(monkeypatch, tmp_path, tell)
+    here_is(monkeypatch, tmp_path, forged.DISK_FULL)
     (cell,) = cells(tmp_path, 1)
     token = remote.token_in(cell.folder.parent)
     lock = store.lock(cell.folder)
@@ -304,9 +345,13 @@ class Idle:
 def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     remote.drive(
-        cells(tmp_path, 3), forged.job, lambda c, event: events.append(event), Options(sweep_seconds=0.3),
-        lambda texts: [Idle() for _ in texts], at_once=2,
-    )  # fmt: skip
+        cells(tmp_path, 3),
+        forged.job,
+        lambda c, event: events.append(event),
+        Options(sweep_seconds=0.3),
+        lambda texts: [Idle() for _ in texts],
+        at_once=2,
+    )
     assert [event["record"].status for event in events if event["event"] == "end"] == [
         "skipped"
     ] * 3

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench_core.api import Method, Net
 from bench_core.errors import StoreError
-from bench_core.execution.resumption import CannotGoOn, Keeper
+from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.training import checkpoint
 from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
@@ -244,7 +244,7 @@ def test_a_state_that_does_not_fit_is_said_so(tmp_path: Path) -> None:
         method.tools.auxiliary({"extra": [nn.Parameter(torch.zeros(2))]})
         return method, net, data
 
-    with pytest.raises(CannotGoOn):
+    with pytest.raises(CannotResume):
         going(other, path)
 
 

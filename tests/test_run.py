@@ -1,4 +1,4 @@
-"""A sweep with every kind of bad plugin in it: each cell ends as a row, and the good ones are none the worse.
+"""Sweeps with every kind of bad plugin: each cell ends as a row, and the good ones are unharmed.
 
 What a killed runner, a killed worker or a full disk leave is in test_recovery.py.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forged
 import pytest
 from conftest import HANG, Bench, Finished, fake_dist, leftovers
 from forged import cell, job
@@ -24,7 +25,7 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import Options, local
 from bench_core.results import logs, store
 
-# ---------------------------------------------------------------------------------------------------- one faulty sweep
+# --------------------------------------------------------------------------------- one faulty sweep
 
 HOOKS = """
 import json, os
@@ -32,7 +33,8 @@ from bench_core.api import Component, hookimpl
 
 @hookimpl
 def bench_methods():
-    return [Component(name, f"faulty_rules:{name.title()}") for name in ("raises", "quits", "nan", "killed", "exits", "loud")]
+    names = ("raises", "quits", "nan", "killed", "exits", "loud")
+    return [Component(name, f"faulty_rules:{name.title()}") for name in names]
 
 @hookimpl
 def bench_diagnostics():
@@ -117,7 +119,8 @@ SUITE = """\
 name: faulty
 arch: {name: resmlp, width: 8, depth: 2}
 dataset: digits
-methods: [x-faulty/raises, x-faulty/quits, x-faulty/nan, x-faulty/killed, x-faulty/exits, x-faulty/loud]
+methods:
+  [x-faulty/raises, x-faulty/quits, x-faulty/nan, x-faulty/killed, x-faulty/exits, x-faulty/loud]
 seeds: [1]
 floors: false
 data: {limit: 128}
@@ -240,7 +243,7 @@ def test_observers_hear_of_everything_and_a_raising_one_is_said_once(sweep: Swee
 
 
 def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None:
-    """bp in a sweep of broken rules gives the bits that it gives alone: `loud` is bp with noise on its output."""
+    """bp among broken rules gives the bits that it gives alone: `loud` is bp that prints."""
     env = {"NOTES": str(sweep.home / "unheard"), "MARK": str(sweep.home / "mark")}
     text = re.sub(r"methods: .*", "methods: [bp]", SUITE).replace("name: faulty", "name: alone")
     (sweep.home / "alone.yaml").write_text(text.replace(", x-faulty/breaks, x-faulty/odd", ""))
@@ -254,13 +257,13 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
         )
 
 
-# ------------------------------------------------------------------------------------------------- where writes fail
+# -------------------------------------------------------------------------------- where writes fail
 
 
 def test_files_that_may_not_grow_stop_the_sweep_with_one_line(
     bench: Bench, finished: Finished
 ) -> None:
-    """RLIMIT_FSIZE with SIGXFSZ ignored, as Python does: every write over 6,000 bytes fails, for any user."""
+    """RLIMIT_FSIZE, with SIGXFSZ ignored by Python: every write over 6,000 bytes fails."""
     kept = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
     done = bench(
         "run", finished.suite, "--seed", 5, "--seed", 6, "--results", "r", "--workers", 1,
@@ -287,7 +290,7 @@ def test_a_results_folder_that_cannot_be_is_a_usage_error(
     assert line.startswith("error: results/tiny: cannot be written: ")
 
 
-# --------------------------------------------------------------------------- the executor, with workers that are not ours
+# ----------------------------------------------------- the executor, with workers that are not ours
 
 
 def test_a_worker_that_dies_after_its_run_was_stored_does_not_lose_it(
@@ -323,16 +326,14 @@ def test_however_a_worker_ends_its_cell_is_a_row(
 
 
 def test_a_worker_that_cannot_write_stops_the_sweep(execute, tmp_path: Path) -> None:
-    tell = """os.write(1, json.dumps({"event": "unwritable", "reason": "the disk is full"}).encode() + b"\\n"); os._exit(74)"""
     with pytest.raises(StoreError, match="the disk is full"):
-        execute(tell, cells=3)
+        execute(forged.DISK_FULL, cells=3)
     assert list((tmp_path / "s").iterdir()) == []
 
 
 def test_what_a_worker_started_ends_with_it(execute, tmp_path: Path) -> None:
-    execute(
-        f"import subprocess\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\nfinish()"
-    )
+    write = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))"
+    execute(f"import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n{write}\nfinish()")
     stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -390,7 +391,8 @@ def test_an_interrupt_between_cells_leaves_nothing(
 
     monkeypatch.setattr(local, "_listen", interrupted)
     monkeypatch.setattr("bench_core.processes.groups.GRACE", 0.2)
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    deaf += "(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
         execute(f"import signal, time\n{deaf}", cells=3, slots=2)
     assert leftovers(tmp_path / "s") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +30,8 @@ def build_cell(
     """
     from bench_core.training.build import Parts, build
 
-    parts = Parts(
-        *(
-            make(registry, kind, ref.name, ref.params)
-            for kind, ref in (
-                ("method", cell.method),
-                ("arch", cell.arch),
-                ("dataset", cell.dataset),
-            )
-        )
-    )
+    refs = {"method": cell.method, "arch": cell.arch, "dataset": cell.dataset}
+    parts = Parts(*(make(registry, kind, ref.name, ref.params) for kind, ref in refs.items()))
     folder = Path(data_dir) if data_dir else None
     built = build(parts, training, cell.data["limit"], cell.seed, folder)
     for name, value in built.method.state_dict().items():
@@ -52,7 +44,7 @@ def build_cell(
 
 
 def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
-    """A component's class and its validated parameters."""
+    """Return a component's class and its validated parameters."""
     target = resolve(registry.find(kind, name))
     return target, target.Params.model_validate_json(json.dumps(params))
 
@@ -60,12 +52,12 @@ def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tu
 def diagnostics(
     registry: Registry, entries: Iterable[Mapping[str, Any]]
 ) -> list[tuple[str, Diagnostic]]:
-    """(short name, diagnostic) of each `{"name": …, "params": …}`."""
-    found = []
+    """Return (short name, diagnostic) of each `{"name": …, "params": …}`."""
+    listed = []
     for entry in entries:
-        kind, params = make(registry, "diagnostic", entry["name"], entry["params"])
-        found.append((entry["name"].rpartition("/")[2], kind(params)))
-    return found
+        target, params = make(registry, "diagnostic", entry["name"], entry["params"])
+        listed.append((entry["name"].rpartition("/")[2], target(params)))
+    return listed
 
 
 def _attributes(diagnostic: Any) -> dict[str, Any]:
@@ -75,39 +67,41 @@ def _attributes(diagnostic: Any) -> dict[str, Any]:
 
 
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
-    """Run one diagnostic and pack what it found with the rule by which it fires."""
-    found: Measured = diagnostic.measure(audit)
+    """Run one diagnostic; return its value with the rule by which it fires."""
+    measured: Measured = diagnostic.measure(audit)
     return Measurement(
         **_attributes(diagnostic),
-        value=found.value,
-        not_diagnostic=found.not_diagnostic,
-        details=found.details,
+        value=measured.value,
+        not_diagnostic=measured.not_diagnostic,
+        details=measured.details,
     )
 
 
-def attempt(name: str, diagnostic: Any, run: Callable[[], Measurement]) -> Measurement:
-    """A diagnostic that raises loses its own measurement, not the training. Raises CreditError: that is the rule's fault."""
+def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
+    """Run one diagnostic; if it raises, return its error instead of a value.
+
+    Raises CreditError, which is the rule's fault.
+    """
     try:
-        measurement = run()
-        measurement.model_dump_json()  # what cannot be stored is the diagnostic's fault too
+        measurement = measure(diagnostic, audit)
+        measurement.model_dump_json()  # raises if a value cannot be stored
         return measurement
     except CreditError:
         raise
     except Exception as error:
         traceback.print_exc()
-        return Measurement(
-            **_attributes(diagnostic), details={"error": f"{name} raised {brief(error)}"}
-        )
+        details = {"error": f"{name} raised {brief(error)}"}
+        return Measurement(**_attributes(diagnostic), details=details)
 
 
 def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
-    """Versions and device: what may differ where the same cell gives other bits. No user, host or path."""
+    """Return versions and device: why the same cell may give other bits. No user, host or path."""
     import numpy
     import torch
 
     from bench_core.training import processor
 
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -118,7 +112,7 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
         "deterministic": training["deterministic"],
     }
     if device == "cpu":
-        found["matmul"] = processor.matmul_library()
+        values["matmul"] = processor.matmul_library()
     if device.startswith("cuda"):
-        found |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return found
+        values |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return values

@@ -95,15 +95,12 @@ class Components:
             key = f"stop_when[{number}]"
             own = [(spec, self.answers[i]) for spec, i in listed if same_name(spec.name, name)]
             if not own:
-                text = f"{name} is not among the suite's diagnostics; add it there"
-                self._problem(key, text)
+                self._problem(key, f"{name} is not among the suite's diagnostics; add it there")
                 continue
             spec, answer = own[0]
             if answer["when"] != "epochs" or answer["direction"] is None:
-                text = (
-                    "cannot end a training: it does not fire, or is not measured after every epoch"
-                )
-                self._problem(key, f"{name} {text}")
+                why = "it does not fire, or is not measured after every epoch"
+                self._problem(key, f"{name} cannot end a training: {why}")
             thresholds[answer["name"]] = spec.threshold
         self._raise_problems()
         return thresholds
@@ -123,15 +120,12 @@ class Components:
         return list(trios)  # type: ignore[arg-type]
 
     def _diagnostics(self) -> list[int]:
-        entries = [spec.as_dict() for spec in self.suite.diagnostics]
-        return [
-            self._find(
-                "diagnostic",
-                {key: value for key, value in entry.items() if key != "threshold"},
-                f"diagnostics[{number}]",
-            )
-            for number, entry in enumerate(entries)
-        ]
+        places = []
+        for number, spec in enumerate(self.suite.diagnostics):
+            entry = spec.as_dict()
+            entry.pop("threshold", None)
+            places.append(self._find("diagnostic", entry, f"diagnostics[{number}]"))
+        return places
 
     def _check_exclude(self) -> None:
         for number, rule in enumerate(self.suite.exclude):
@@ -174,16 +168,14 @@ class Components:
             return name
 
     def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:
-        answer = self.answers[place]
-        for path, text, hint, at_key in explain_all(
-            answer.get("invalid", ()), answer.get("schema", {})
-        ):
-            self._problems.append(
-                self.suite.problem(spec, key, text, hint, below=path, at_key=at_key)
-            )
+        invalid, schema = (self.answers[place].get(name, {}) for name in ("invalid", "schema"))
+        for path, text, hint, at_key in explain_all(invalid, schema):
+            self._problem(key, text, hint, spec, below=path, at_key=at_key)
 
-    def _problem(self, key: str, text: str, hint: str = "", spec: CellSpec | None = None) -> None:
-        self._problems.append(self.suite.problem(spec, key, text, hint))
+    def _problem(
+        self, key: str, text: str, hint: str = "", spec: CellSpec | None = None, **place: Any
+    ) -> None:
+        self._problems.append(self.suite.problem(spec, key, text, hint, **place))
 
     def _raise_problems(self) -> None:
         if self._problems:

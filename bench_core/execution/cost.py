@@ -1,12 +1,13 @@
-"""What a plan will cost, read off cells that ran before.
+"""Estimate the cost of a plan from cells that ran before.
 
-A cell is expected to take (time outside its epochs) + epochs · (time per epoch), medians over the finished runs most like it:
+A cell takes (time outside its epochs) + epochs · (time per epoch), medians over the finished runs
+most like it:
 
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
     3. the same architecture and data set under any method.
 
-No run like it: no estimate. Nothing is extrapolated over widths, depths or machines.
+Without a run like it there is no estimate. Nothing is extrapolated over widths, depths or machines.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Cell, RunRecord
@@ -22,7 +22,7 @@ from bench_core.results.record import Cell, RunRecord
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one cell, from `runs` earlier ones; `likeness` is the rule above that found them."""
+    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` above."""
 
     seconds: float
     runs: int
@@ -30,27 +30,16 @@ class Estimate:
 
 
 def keys(cell: Cell, device: str) -> list[Hashable]:
-    """What must be equal, from the most like to the least."""
-    training: dict[str, Any] = cell.training
-    common: tuple[Hashable, ...] = (
-        cell.dataset.name,
-        canonical(cell.dataset.params),
-        canonical(cell.data),
-        training.get("batch_size"),
-    )
-    common += (
-        training.get("threads"),
-        training.get("compile"),
-        training.get("autocast"),
-        device.partition(":")[0],
-    )
-    common += (canonical(cell.arch.model_dump()),)
+    """Return the values that must be equal under each of the three rules."""
+    options = [cell.training.get(k) for k in ("batch_size", "threads", "compile", "autocast")]
+    system = (cell.arch.model_dump(), cell.dataset.model_dump(), cell.data)
+    common = canonical([*system, options, device.partition(":")[0]])
     name, params = cell.method.name, cell.method.params
-    return [(*common, name, canonical(params)), (*common, name, params.get("freeze")), common]
+    return [(common, name, canonical(params)), (common, name, params.get("freeze")), common]
 
 
 class Past:
-    """Finished runs by what they are like."""
+    """Finished runs, by the keys of the three rules."""
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.by_key: list[dict[Hashable, list[tuple[float, float]]]] = [{}, {}, {}]
@@ -60,15 +49,13 @@ class Past:
             outside = max(0.0, record.seconds - record.epochs * record.seconds_per_epoch)
             per_epoch = (record.seconds - outside) / record.epochs
             device = str(record.environment.get("device", "cpu"))
-            for found, key in zip(self.by_key, keys(record.cell, device), strict=True):
-                found.setdefault(key, []).append((outside, per_epoch))
+            for runs, key in zip(self.by_key, keys(record.cell, device), strict=True):
+                runs.setdefault(key, []).append((outside, per_epoch))
 
     def estimate(self, cell: Cell, device: str) -> Estimate | None:
-        """What a cell will take, or None where nothing like it was run."""
-        for likeness, (found, key) in enumerate(
-            zip(self.by_key, keys(cell, device), strict=True), 1
-        ):
-            if runs := found.get(key):
+        """Return the estimate of a cell by the first rule that any run meets, or None."""
+        for likeness, key in enumerate(keys(cell, device), 1):
+            if runs := self.by_key[likeness - 1].get(key):
                 outside, per_epoch = (median(values) for values in zip(*runs, strict=True))
                 return Estimate(outside + cell.last_epoch * per_epoch, len(runs), likeness)
         return None

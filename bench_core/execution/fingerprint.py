@@ -4,15 +4,15 @@
     data checksum}
 
 The code of a cell is all of `bench_core.training`, and the modules of its method, architecture and
-data set with everything that these import from their own distribution, from the built-in plugins and
-from no distribution (a checkout on the path). Of each module the syntax tree counts
-(`bench_core.execution.syntax`): an edited formula changes the identity, an edited docstring does not,
-nor does any edit of `bench_core` outside of `training`.
+data set with all modules that these import from their own distribution, from the built-in plugins
+and from no distribution (a checkout on the path). The syntax tree of each module counts
+(`bench_core.execution.syntax`): an edited formula changes the identity, an edited docstring does
+not, nor does any edit of `bench_core` outside `training`.
 
-Not seen: code imported by a computed name, and data files inside a package. Device, versions and
+Not covered: code imported by a computed name, and data files inside a package. Device, versions and
 environment are recorded beside the identity.
 
-Algorithms: 1 digested the bytes of the files that the training loop imported. 2 digests syntax trees.
+Algorithm 1 digested the bytes of the files that the training loop imported; 2 digests syntax trees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import ast
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -44,37 +44,34 @@ def cell_identity(
     return digest({"algorithm": algorithm, "cell": cell, "code": code, "data": data_checksum})
 
 
-def code_files(modules: Iterable[str], distribution: str = "") -> dict[str, str]:
+def code_files(modules: Collection[str], distribution: str = "") -> dict[str, str]:
     """Return module → digest of its syntax tree, for all code that decides a cell's numbers.
 
     modules       the modules of its components
-    distribution  the one that brought them
+    distribution  the distribution that brought them
     """
-    found = training_modules()
-    waiting = list(modules)
-    wanted = set(waiting)
-    packages = (our_packages() - {CORE}) | {name.partition(".")[0] for name in waiting}
+    files = training_modules()
+    components, waiting = set(modules), list(modules)
+    packages = (our_packages() - {CORE}) | {name.partition(".")[0] for name in components}
     while waiting:
         name = waiting.pop()
         package = name.partition(".")[0]
         counts = package in packages or _belongs(package, distribution)
-        if name in found or not counts or (package == CORE and name not in wanted):
+        if name in files or not counts or (package == CORE and name not in components):
             continue
         path = source(name)
         if path is not None:
-            found[name] = path
+            files[name] = path
             waiting.extend(imported(name, path) if path.suffix == ".py" else ())
-    return {name: _digest_of(path) for name, path in sorted(found.items())}
-
-
-def _digest_of(path: Path) -> str:
-    status = path.stat()
-    return _cached_digest(path, status.st_mtime_ns, status.st_size)
+    return {
+        name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+        for name, path in sorted(files.items())
+    }
 
 
 @cache
-def _cached_digest(path: Path, modified: int, size: int) -> str:
-    """Digest a file once, although every component of a plan asks for the training's modules."""
+def _digest(path: Path, modified: int, size: int) -> str:
+    """Digest a file once: every component of a plan asks for the training's modules."""
     return syntax_digest(path.read_bytes())
 
 
@@ -98,10 +95,10 @@ def _belongs(package: str, distribution: str) -> bool:
 def _owners() -> dict[str, set[str]]:
     """Return top-level package → distributions that installed it; skips unreadable metadata."""
     owners: dict[str, set[str]] = {}
-    for each in metadata.distributions():
+    for distribution in metadata.distributions():
         with contextlib.suppress(Exception):
-            name = normalised(each.metadata["Name"])
-            for top in packages_of(each):
+            name = normalised(distribution.metadata["Name"])
+            for top in packages_of(distribution):
                 owners.setdefault(top, set()).add(name)
     return owners
 

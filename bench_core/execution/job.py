@@ -1,14 +1,16 @@
-"""Describe to a worker process the cell that it runs."""
+"""Describe the cell that a worker process runs, and the run that comes of it."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.results.record import RunRecord
 
 if TYPE_CHECKING:
     from bench_core.execution.plan import PlannedCell
@@ -44,8 +46,15 @@ def make_job(
         "checkpoint_every": checkpoint_every,
         "code": cell.code,
         "data_checksum": cell.data_checksum,
-        "environment": checkout(),
+        "checkout": checkout(),
     }
+
+
+def make_record(job: Mapping[str, Any], **outcome: Any) -> RunRecord:
+    """Return the record of a job's run: the job's entries that are its fields, and `outcome`."""
+    fields = {name: job[name] for name in RunRecord.model_fields.keys() & job.keys()}
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    return RunRecord(**{**fields, "finished": finished, **outcome})
 
 
 @cache

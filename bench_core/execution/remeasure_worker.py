@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import BenchError
-from bench_core.execution.cell import attempt, build_cell, diagnostics, environment, measure
+from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import remeasured, store
@@ -63,7 +62,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
 
     answer = {}
     for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
-        found = attempt(name, diagnostic, partial(measure, diagnostic, audit))
+        found = attempt(name, diagnostic, audit)
         answer[name] = found.model_dump(mode="json")
         if "error" not in found.details:
             kept = remeasured.Late(

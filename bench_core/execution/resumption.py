@@ -1,4 +1,4 @@
-"""Save a training every few epochs and let a later attempt go on from the saved state."""
+"""Save a training every few epochs, and continue a later attempt from the saved state."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from bench_core.training.net import Net
 
 
-class Keeper:
-    """Lets a training go on from its saved state and saves it every `every` epochs (None: never): `train.Resumption`.
+class CannotResume(Exception):  # noqa: N818
+    """A saved state does not fit the training: the cell's objects must be built anew.
 
-    remember  what the worker wants to have back, in JSON values
-    recall    gives it back, with the epoch
+    The cause is a method's `load_state_dict`, or a number of updaters that differs between starts.
+    """
+
+
+class Keeper:
+    """Keep the state of a training in a file (`bench_core.training.loop.Resumption`).
+
+    every     epochs between saves; None: never
+    remember  returns the worker's own state as JSON values
+    recall    takes it back, with the epoch
     """
 
     def __init__(
@@ -31,14 +39,14 @@ class Keeper:
         self.net, self.method, self.remember, self.recall = net, method, remember, recall
 
     def begin(self, streams: dict[str, Generator]) -> int:
-        """Restore, if there is what to restore. Raises CannotGoOn."""
+        """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
         tools = self.method.tools
         own = {"feedback": tools.generator, "auxiliary": tools.aux_generator}
         self.training = Training(self.net, self.method, tools.updaters, {**streams, **own})
         try:
             state = self.training.load(self.path, self.identity)
         except Exception as error:
-            raise CannotGoOn(str(error)) from error
+            raise CannotResume(str(error)) from error
         if state is None:
             return 0
         self.recall(state)
@@ -49,8 +57,3 @@ class Keeper:
         if self.every and epoch % self.every == 0:
             with writing(self.path):
                 self.training.save(self.path, epoch, self.identity, self.remember())
-
-
-class CannotGoOn(Exception):  # noqa: N818
-    """A saved state does not fit the training that it was saved from: a method's `load_state_dict` or a number of updaters
-    that changes between two starts. What was being restored must be built anew."""

@@ -42,7 +42,7 @@ class StoredRuns:
         """
         folder = self.folder / identity
         saved = checkpoint.header(store.resume_file(folder))
-        resumed = f"; goes on after epoch {saved['epoch']}" if saved else ""
+        resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
         if not os.path.lexists(folder):
             other = self._other_run(cell, code, data)
             return Decision("run", f"no run of this identity yet{resumed}{other}")

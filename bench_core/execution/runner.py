@@ -1,4 +1,4 @@
-"""A suite from its plan to its records: what `bench run` does, callable from Python.
+"""Run a suite from its file to its records: `bench run` as Python functions.
 
 from bench_core import run_suite
 records = run_suite("quickstart", overrides=["training.epochs=5"])
@@ -22,7 +22,6 @@ from bench_core.registry import plugins
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import store
 from bench_core.results.record import RunRecord, cell_key
-from bench_core.suite.model import Suite
 
 
 def run_suite(
@@ -37,39 +36,35 @@ def run_suite(
     retry_failed: bool = False,
     **short: Any,
 ) -> list[RunRecord]:
-    """Run a suite (a path or the name of an installed one) and return the records of all its cells.
+    """Run a suite (a path, or the name of an installed one) and return the records of its cells.
 
-    Cells that are finished already are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the command line;
-    `executor` and its `settings` too.
-    Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError where results cannot be written.
+    Finished cells are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the
+    command line; `executor` and its `settings` too.
+    Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError if results
+    cannot be written.
     """
     from bench_core.suite.load import load_suite
 
     suite = load_suite(source, overrides, **short)
     registry = plugins.load()
-    plan = make_plan(
-        suite,
-        registry,
-        Path(results),
-        Path(data_dir) if data_dir else default_data_dir(),
-        retry_failed,
-    )
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    plan = make_plan(suite, registry, Path(results), folder, retry_failed)
     return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))
 
 
 def default_data_dir() -> Path | None:
-    """BENCH_DATA_DIR, or None: then data sets look in `data`."""
+    """Return BENCH_DATA_DIR; without it None, and data sets look in `data`."""
     return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
 
 
 def executor_named(name: str, registry: Registry) -> Execute:
-    """An executor by name. `local` is always there. Raises UsageError, PluginError."""
+    """Return an executor; `local` always exists. Raises UsageError, PluginError."""
     if name == "local":
         from bench_core.execution.executors.local import execute
 
         return execute
-    found: Execute = resolve(registry.find("executor", name))
-    return found
+    executor: Execute = resolve(registry.find("executor", name))
+    return executor
 
 
 def run_plan(
@@ -80,39 +75,31 @@ def run_plan(
     progress: Callable[[Sequence[PlannedCell]], Any] | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[RunRecord]:
-    """Run what the plan says is to be run; return the records of all its cells, in the plan's order."""
-    execute = executor_named(executor, registry)
-    if executor == "local" and options is not None and options.settings:
-        raise UsageError(
-            f"--executor-set {next(iter(options.settings))}: the local executor has no settings; say --executor slurm or ray"
-        )
-    if executor == "local" and (
-        missing := [plan.absent[c.device] for c in plan.to_run if c.device in plan.absent]
-    ):
-        raise UsageError(f"{missing[0]}; --device cpu runs here, --executor ray or slurm elsewhere")
-    options = replace(options or Options(), sweep_seconds=plan.suite.budget.sweep_seconds)
-    store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
-    cells = {cell_key(c.cell): c.identity for c in plan.cells}
-    defaults = {c.cell.method.name: c.defaults for c in plan.cells}
-    described = describe(plan.suite, cells, plan.folder, defaults)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
-    store.write_suite(plan.folder, described | {"decisions": decisions})
+    """Run the cells that a plan says to run; return the records of all its cells, in its order.
 
+    progress  makes a context manager whose `event(cell, event)` gets every event of the executor
+    warn      gets a line for each observer hook that raises
+    """
+    execute, options = executor_named(executor, registry), options or Options()
+    if executor == "local":
+        _check_local(plan, options)
+    options = replace(options, sweep_seconds=plan.suite.budget.sweep_seconds)
+    store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
+    store.write_suite(plan.folder, described(plan))
     warned: set[str] = set()
 
     def notify(hook: str, **arguments: Any) -> None:
         for line in map(str, registry.notify(hook, **arguments)):
-            if line not in warned:  # not once more after every epoch
+            if line not in warned:  # not again after every epoch
                 warned.add(line)
                 warn(line)
 
     to_run = plan.to_run
-    with progress(to_run) if progress is not None and to_run else nullcontext() as shown:
+    with progress(to_run) if progress is not None and to_run else nullcontext() as display:
 
         def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
-            if shown is not None:
-                shown.event(cell, event)
+            if display is not None:
+                display.event(cell, event)
             if event["event"] == "start":
                 notify("bench_cell_start", identity=cell.identity, cell=cell.cell)
             elif event["event"] == "epoch":
@@ -131,26 +118,40 @@ def run_plan(
     return records
 
 
-def describe(
-    suite: Suite,
-    cells: dict[str, str],
-    folder: Path,
-    defaults: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """suite.json: how the suite is judged, cell → identity, rule → its own defaults; cells and rules of earlier plans stay."""
-    thresholds = {
-        entry.name: entry.threshold for entry in suite.diagnostics if entry.threshold is not None
-    }
+def _check_local(plan: Plan, options: Options) -> None:
+    """Raise UsageError if the local executor got settings, or lacks the device of a cell."""
+    if options.settings:
+        hint = "the local executor has no settings; add --executor slurm or ray"
+        raise UsageError(f"--executor-set {next(iter(options.settings))}: {hint}")
+    for cell in plan.to_run:
+        if cell.device in plan.absent:
+            hint = "--device cpu runs here, --executor ray or slurm elsewhere"
+            raise UsageError(f"{plan.absent[cell.device]}; {hint}")
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """Return the content of suite.json: how the suite is judged, and what the plan decided.
+
+    cells      cell → identity
+    defaults   rule → its own defaults; cells and rules of earlier plans stay in both tables
+    decisions  identity → action, reason and time
+    """
+    suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
+    cells = {cell_key(c.cell): c.identity for c in plan.cells}
+    defaults = {c.cell.method.name: dict(c.defaults) for c in plan.cells}
+    limits = {entry.name: entry.threshold for entry in suite.diagnostics}
     return {
         "schema": 1,
         "name": suite.name,
         "title": suite.title,
         "description": suite.description,
-        "thresholds": thresholds,
+        "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
         "depth_utility": suite.depth_utility.model_dump(),
         "expect": [claim.model_dump() for claim in suite.expect],
         "claimed_for": suite._claimed_for,
-        "cells": saved_mapping(folder, "cells") | cells,
-        "defaults": saved_mapping(folder, "defaults")
-        | {name: dict(own) for name, own in defaults.items()},
+        "cells": saved_mapping(plan.folder, "cells") | cells,
+        "defaults": saved_mapping(plan.folder, "defaults") | defaults,
+        "decisions": {
+            c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells
+        },
     }

@@ -1,14 +1,14 @@
-"""Digest the part of a Python module that can change numbers: its syntax tree, not its text.
+"""Digest the part of a Python module that can change numbers: its syntax tree without words.
 
 Left out are comments, formatting, docstrings, annotations, the order of imports, blocks for type
-checkers, and texts that are only read by people:
+checkers, and texts for people:
 
     the arguments of `raise`, `print`, `warn` and of a logger's methods; the message of `assert`;
-    the keywords description, title, summary and cite; what a function called `unsupported` returns
+    the keywords description, title, summary and cite; the texts that `unsupported` returns
 
-In the body of a class an annotation goes, but the name that it annotates stays, because it may be a
-field of a dataclass or of a pydantic model. The values that pydantic makes of an annotation stand in
-the resolved parameters of a cell.
+In the body of a class an annotation goes, but the annotated name stays, because it may be a field
+of a dataclass or of a pydantic model. The values that pydantic makes of an annotation stand in the
+resolved parameters of a cell.
 The digest is the same in every version of Python that this package supports.
 """
 
@@ -28,7 +28,7 @@ _IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 
 
 def syntax_digest(source: bytes) -> str:
-    """Return the BLAKE2b, 32 hex digits, of a module; of its bytes where they are no Python."""
+    """Return the BLAKE2b, 32 hex digits, of a module; of its bytes if they are no Python."""
     try:
         text = "".join(_parts(_Stripped().visit(ast.parse(source))))
     except (SyntaxError, ValueError, RecursionError):
@@ -42,7 +42,7 @@ def for_type_checkers(node: ast.AST) -> bool:
 
 
 class _Stripped(ast.NodeTransformer):
-    """Remove from a syntax tree what cannot change numbers."""
+    """Remove the parts of a syntax tree that cannot change numbers."""
 
     def visit(self, node: ast.AST) -> Any:
         for field in ("body", "orelse", "finalbody"):
@@ -67,14 +67,14 @@ class _Stripped(ast.NodeTransformer):
         name = getattr(node.func, "attr", getattr(node.func, "id", None))
         if name in _PRINTING:
             node.args = []
-        node.keywords = [each for each in node.keywords if each.arg not in _PROSE]
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _PROSE]
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
-        for each in node.body:
-            if isinstance(each, ast.AnnAssign):
-                marked = [name for name in _MARKERS if name in ast.unparse(each.annotation)]
-                each.annotation, each.simple = ast.Name("+".join(marked)), _FIELD
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign):
+                marked = [name for name in _MARKERS if name in ast.unparse(field.annotation)]
+                field.annotation, field.simple = ast.Name("+".join(marked)), _FIELD
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
@@ -85,9 +85,9 @@ class _Stripped(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         if node.name == "unsupported":
-            for each in ast.walk(node):
-                if isinstance(each, ast.Return):
-                    _Wordless().visit(each)
+            for child in ast.walk(node):
+                if isinstance(child, ast.Return):
+                    _Wordless().visit(child)
         return self.generic_visit(node)
 
 
@@ -102,21 +102,21 @@ class _Wordless(ast.NodeTransformer):
 
 
 def _statements(block: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements that run, imports first and sorted; `if TYPE_CHECKING` leaves its else."""
+    """Return the statements that run, sorted imports first; of `if TYPE_CHECKING` its else."""
     running: list[ast.stmt] = []
     for statement in block:
         if for_type_checkers(statement):
             running += _statements(statement.orelse)  # type: ignore[attr-defined]
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             running.append(statement)
-    imports = [each for each in running if isinstance(each, ast.Import | ast.ImportFrom)]
-    single = {"".join(_parts(one)): one for each in imports for one in _one_by_one(each)}
-    rest = [each for each in running if not isinstance(each, ast.Import | ast.ImportFrom)]
+    imports = [node for node in running if isinstance(node, ast.Import | ast.ImportFrom)]
+    single = {"".join(_parts(one)): one for node in imports for one in _one_by_one(node)}
+    rest = [node for node in running if not isinstance(node, ast.Import | ast.ImportFrom)]
     return [single[key] for key in sorted(single)] + rest
 
 
 def _one_by_one(node: ast.Import | ast.ImportFrom) -> list[ast.stmt]:
-    """`from m import a, b` as two statements; none for `from __future__`."""
+    """Split `from m import a, b` into two statements; drop `from __future__`."""
     if isinstance(node, ast.Import):
         return [ast.Import([name]) for name in node.names]
     if node.module == "__future__":
@@ -130,10 +130,10 @@ def _parts(value: Any) -> list[str]:
         return ["[", *(part for item in value for part in _parts(item)), "]"]
     if not isinstance(value, ast.AST):
         return [f"{type(value).__name__}:{value!r};"]
-    found = [type(value).__name__, "("]
+    parts = [type(value).__name__, "("]
     for field in value._fields:
         item = getattr(value, field, None)
         ignored = field in _IGNORED_FIELDS or (field == "annotation" and isinstance(value, ast.arg))
         if item is not None and item != [] and not ignored:
-            found += [field, "=", *_parts(item)]
-    return [*found, ")"]
+            parts += [field, "=", *_parts(item)]
+    return [*parts, ")"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench_core.errors import StoreError
 from bench_core.suite.budget import MIB
@@ -23,16 +23,14 @@ def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
     """Write both files into a run's temporary folder. Raises StoreError.
 
     checkpoint  net.*, method.*: the network, feedback, auxiliary networks
-    probe       h_l, g_l, a_l of the last audit, as norms and cosines see them (`Net.flat`), of the
-                first samples that fit into 64 MiB: on resmlp all of them
+    probe       h_l, g_l, a_l of the last audit, flat as norms and cosines take them (`Net.flat`),
+                of the first samples that fit into 64 MiB: on resmlp all of them
     """
     import torch
 
-    _write(
-        folder / "checkpoint.safetensors",
-        {f"net.{key}": value.clone() for key, value in net.state_dict().items()}
-        | {f"method.{key}": value.clone() for key, value in method.state_dict().items()},
-    )
+    states = {"net": net.state_dict(), "method": method.state_dict()}
+    tensors = {f"{part}.{key}": v.clone() for part, own in states.items() for key, v in own.items()}
+    _write(folder / "checkpoint.safetensors", tensors)
     batches = audit.batches
     rows = {f"h_{i}": [b.states.h[i] for b in batches] for i in range(net.depth + 1)}
     rows |= {f"g_{i}": [b.g[i] for b in batches] for i in range(net.depth + 1)}
@@ -51,11 +49,8 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
 
     mask = os.umask(0)
     os.umask(mask)
-    plain: dict[str, Any] = {
-        key: value.detach().to("cpu").contiguous() for key, value in tensors.items()
-    }
     try:
-        save_file(plain, path)
+        save_file({key: v.detach().to("cpu").contiguous() for key, v in tensors.items()}, path)
         path.chmod(0o666 & ~mask)  # safetensors writes 0600: results are shared like other files
     except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
         raise StoreError(f"{path}: cannot be written: {error}") from error

@@ -1,19 +1,51 @@
-"""How the cells of a plan are carried out, and where.
+"""Run the cells of a plan: what an executor is, and how to write one.
 
-An executor is a callable
+An executor is a callable that a distribution offers through the hook `bench_executors`:
 
     execute(cells, job, on_event, options) -> None
 
-that an installed distribution brings through the hook `bench_executors`; ours are `local`, `ray` and `slurm`. It must leave a run
-folder for every cell, whatever happens to it, and give the same bits as every other.
+    cells     the cells to run (`PlannedCell`), in the plan's order; at least one
+    job       job(cell) → what the worker process of a cell must know, plain JSON values
+    on_event  on_event(cell, event); call it in the process and the thread of `execute` with
+              {"event": "start"}                  a worker has begun
+              {"event": "epoch", "row": …}        a line of epochs.jsonl
+              {"event": "end", "record": …}       the run's `RunRecord`, once per cell
+              {"event": "reused", "record": …}    instead: another runner made the run meanwhile
+    options   `Options`, what the user asked for
 
-    cells     the cells to run, in the plan's order
-    job       cell → what a worker needs, plain JSON values (`bench_core.execution.runner`)
-    on_event  hears of {"event": "start"}, {"event": "epoch", "row": …} and {"event": "end", "record": …}, or, where another
-              runner was faster, {"event": "reused", "record": …}
+When it returns, every cell has a run folder (`cell.folder`), however its worker ended. The numbers
+are the same, bit by bit, whatever the executor. It raises StoreError if the results folder cannot
+be written, UsageError if there is no machine to run on or a setting is wrong, and KeyboardInterrupt
+if it was interrupted. Then, too, no worker, no temporary folder and no lock is left.
 
-Raises StoreError when the results folder cannot be written, UsageError when there is nothing to execute on, KeyboardInterrupt
-when interrupted; either way every worker is ended, and no temporary folder and no lock is left.
+The built-in executors are `local`, `ray` and `slurm`. For another scheduler use `remote.drive`,
+which keeps all of these promises: it needs a function that submits `remote.run_job` with a text,
+and a handle for each submitted job. This is a whole executor for dask:
+
+    from bench_core.execution.executors import remote
+    from distributed import Client
+
+    class Handle:
+        def __init__(self, future):
+            self.future = future
+
+        def answer(self):                 # the text that run_job returned, None until then
+            if not self.future.done():
+                return None
+            if self.future.status != "finished":
+                raise remote.Lost(f"lost in dask: {self.future.status}")
+            return self.future.result()
+
+        def cancel(self):
+            self.future.cancel()
+
+    def execute(cells, job, on_event, options):
+        with Client(options.settings.get("address")) as client:
+            def submit(texts):            # texts: pairs of a PlannedCell and the text of its job
+                futures = [client.submit(remote.run_job, text, pure=False) for _, text in texts]
+                return [Handle(future) for future in futures]
+
+            remote.drive(cells, job, on_event, options, submit, options.slots)
 """
 
 from __future__ import annotations
@@ -22,20 +54,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench_core.errors import UsageError
+
 if TYPE_CHECKING:
     from bench_core.execution.plan import PlannedCell
 
 Job = Mapping[str, Any]
+JobOf = Callable[["PlannedCell"], Job]
 Event = Callable[["PlannedCell", dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may say about an execution.
+    """What the user asked for.
 
     slots          cells at once; None: as many as there are cores or accelerators
     per_gpu        cells at once on one accelerator
-    sweep_seconds  after this time no cell is started: the rest is skipped
+    sweep_seconds  after this time the cells that have not started are skipped
     settings       the executor's own, such as `partition` for slurm
     """
 
@@ -44,5 +79,12 @@ class Options:
     sweep_seconds: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
+    def whole_number(self, name: str, default: int | None = None) -> int | None:
+        """Return a setting that is a whole number. Raises UsageError."""
+        text = self.settings.get(name)
+        if text is not None and not text.isdigit():
+            raise UsageError(f"--executor-set {name}={text}: must be a whole number")
+        return default if text is None else int(text)
 
-Execute = Callable[[Sequence["PlannedCell"], Callable[["PlannedCell"], Job], Event, Options], None]
+
+Execute = Callable[[Sequence["PlannedCell"], JobOf, Event, Options], None]

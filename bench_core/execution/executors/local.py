@@ -1,164 +1,151 @@
-"""The local executor: several cells at once on this machine, each in a worker process of its own (`executors.supervise`).
+"""Run several cells at once on this machine, each in a worker process of its own.
 
-A cell that another runner holds is waited for and then reused. When the results folder cannot be written the whole sweep stops,
-with one line: the other cells would fail in the same way.
+A cell that another runner is at work on is waited for and then reused. If the results folder cannot
+be written the whole sweep stops with one line: the other cells would fail in the same way.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from bench_core.execution.devices import Leases, environment, visible
-from bench_core.execution.executors import Event, Job, Options, supervise
+from bench_core.execution.executors import Event, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.results import store
-from bench_core.results.record import RunRecord
 
 POLL = 0.2  # seconds between looks at the workers
 
 
-@dataclass
+@dataclass(eq=False)
 class _Running:
-    """A cell at work, with the lock and the device that it holds."""
+    """A cell at work; `held` releases its lock, its device and its place in the selector."""
 
     cell: PlannedCell
     worker: supervise.Worker
-    lock: int
-    device: str
-    exit: (
-        int | None
-    )  # a descriptor that is ready once the process is gone, where the system has such
+    held: ExitStack
 
 
 def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
-    """As many cells at once as there are cores for their threads, or slots on the accelerators."""
+    """Return how many cells run at once: by cores for their threads, or by accelerators."""
     if any(cell.device != "cpu" for cell in cells):
         return max(1, len(visible())) * per_gpu
     threads = max((cell.cell.training["threads"] for cell in cells), default=1)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    own = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if own else os.cpu_count() or 1
     return max(1, cores // threads)
 
 
-def execute(
-    cells: Sequence[PlannedCell],
-    job: Callable[[PlannedCell], Job],
-    on_event: Event,
-    options: Options,
-) -> None:
-    """Run the cells; the contract is that of `bench_core.execution.executors`."""
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+    """Run the cells as `bench_core.execution.executors` says."""
     slots = options.slots or default_slots(cells, options.per_gpu)
-    deadline = time.monotonic() + options.sweep_seconds if options.sweep_seconds else None
-    leases = Leases(options.per_gpu)
-    waiting = deque(cells)
-    running: list[_Running] = []
-    selector = selectors.DefaultSelector()
-    try:
-        while waiting or running:
-            for _ in range(len(waiting)):
-                if len(running) >= slots:
+    waiting = list(cells)
+    with _Sweep(job, on_event, options) as sweep:
+        while waiting or sweep.running:
+            for cell in waiting.copy():
+                if len(sweep.running) >= slots:
                     break
-                cell = waiting.popleft()
-                device = leases.take(cell.device)
-                lock = store.lock(cell.folder) if device is not None else None
-                if (
-                    device is None or lock is None
-                ):  # no slot on its device, or another runner is at it
-                    leases.give(device or "")
-                    waiting.append(cell)
-                    continue
-                started = None
-                try:
-                    record = supervise.finished_elsewhere(cell.folder, cell.stamp)
-                    over = deadline is not None and time.monotonic() >= deadline
-                    skipped = _skip(cell, job(cell), options) if over and record is None else None
-                    if record is None and skipped is None:
-                        seen = {**job(cell), "device": "cuda"} if device else job(cell)
-                        worker = supervise.start(seen, lock, environment(device))
-                        started = _Running(cell, worker, lock, device, _exit_of(worker))
-                        running.append(started)
-                        for descriptor in (worker.pipe, started.exit):
-                            if descriptor is not None:
-                                selector.register(descriptor, selectors.EVENT_READ, started)
-                finally:
-                    if started is None:
-                        store.unlock(cell.folder, lock)
-                        leases.give(device)
-                if record is not None:
-                    on_event(cell, {"event": "reused", "record": record})
-                else:
-                    on_event(
-                        cell,
-                        {"event": "start"}
-                        if skipped is None
-                        else {"event": "end", "record": skipped},
-                    )
-            _listen(selector, on_event) if running else time.sleep(POLL if waiting else 0)
-            for each in running:
-                supervise.watch(each.worker)
-            for each in [each for each in running if each.worker.process.poll() is not None]:
-                _tell(each, on_event)
-                running.remove(each)
-                _end(each, selector, leases, on_event)
-    except KeyboardInterrupt:
-        supervise.interrupt([each.worker for each in running])
-        raise
-    finally:
-        supervise.end([each.worker for each in running])
-        for each in running:
-            store.unlock(each.cell.folder, each.lock)
-            _close(each)
-        selector.close()
+                if sweep.begin(cell):
+                    waiting.remove(cell)
+            if sweep.running:
+                _listen(sweep.selector, on_event)
+            elif waiting:
+                time.sleep(POLL)
+            sweep.end_finished()
 
 
-def _skip(cell: PlannedCell, job: Job, options: Options) -> RunRecord:
-    """A row for a cell that the sweep had no time for; an older row stays."""
-    if os.path.lexists(cell.folder):
-        return store.read(cell.folder)
-    store.clear_temporary(cell.folder)
-    return supervise.leave_row(
-        job, "skipped", f"the sweep's budget of {options.sweep_seconds:g} s was spent"
-    )
+class _Sweep:
+    """The cells at work, and the devices that they hold."""
+
+    def __init__(self, job: JobOf, on_event: Event, options: Options) -> None:
+        self.job, self.on_event, self.sweep_seconds = job, on_event, options.sweep_seconds
+        self.deadline = time.monotonic() + (options.sweep_seconds or math.inf)
+        self.leases = Leases(options.per_gpu)
+        self.running: list[_Running] = []
+        self.selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Sweep:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        workers = [running.worker for running in self.running]
+        try:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                supervise.interrupt(workers)
+        finally:
+            supervise.end(workers)
+            for running in self.running:
+                running.held.close()
+            self.selector.close()
+
+    def begin(self, cell: PlannedCell) -> bool:
+        """Start the worker of a cell; False if its device or its run folder is taken."""
+        with ExitStack() as held:
+            device = self.leases.take(cell.device)
+            if device is None:
+                return False
+            held.callback(self.leases.give, device)
+            lock = held.enter_context(store.locked(cell.folder))
+            if lock is None:
+                return False
+            event = self._start(cell, lock, device, held)
+        self.on_event(cell, event)
+        return True
+
+    def _start(self, cell: PlannedCell, lock: int, device: str, held: ExitStack) -> dict[str, Any]:
+        record = supervise.finished_elsewhere(cell.folder, cell.stamp)
+        if record is not None:
+            return {"event": "reused", "record": record}
+        job = self.job(cell)
+        if time.monotonic() >= self.deadline:
+            return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
+        own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone
+        worker = supervise.start({**job, **own_device}, lock, environment(device))
+        running = _Running(cell, worker, held.pop_all())
+        self.running.append(running)
+        self._listen_to(worker.pipe, running)
+        if hasattr(os, "pidfd_open"):  # ready once the process is gone
+            descriptor = os.pidfd_open(worker.process.pid)
+            running.held.callback(os.close, descriptor)
+            self._listen_to(descriptor, running)
+        return {"event": "start"}
+
+    def _listen_to(self, descriptor: Any, running: _Running) -> None:
+        self.selector.register(descriptor, selectors.EVENT_READ, running)
+        running.held.callback(_unregister, self.selector, descriptor)
+
+    def end_finished(self) -> None:
+        """Hold the workers to their budgets, and keep the runs of those that have ended."""
+        for running in self.running:
+            supervise.watch(running.worker)
+        for running in [r for r in self.running if r.worker.process.poll() is not None]:
+            _report(running, self.on_event)
+            self.running.remove(running)
+            with running.held:
+                record = supervise.finish(running.worker)
+            self.on_event(running.cell, {"event": "end", "record": record})
 
 
-def _exit_of(worker: supervise.Worker) -> int | None:
-    return os.pidfd_open(worker.process.pid) if hasattr(os, "pidfd_open") else None
-
-
-def _close(each: _Running) -> None:
-    if each.exit is not None:
-        os.close(each.exit)
+def _unregister(selector: selectors.BaseSelector, descriptor: Any) -> None:
+    with suppress(KeyError, ValueError):  # a closed pipe is not registered any more
+        selector.unregister(descriptor)
 
 
 def _listen(selector: selectors.BaseSelector, on_event: Event) -> None:
-    """Wait a moment for events and hand them on."""
+    """Wait a moment for events and report them."""
     for key, _ in selector.select(POLL):
         if key.fileobj is key.data.worker.pipe:
-            _tell(key.data, on_event)
-            if key.data.worker.deaf:  # a closed pipe would be ready for ever
+            _report(key.data, on_event)
+            if key.data.worker.closed:  # a closed pipe would be ready for ever
                 selector.unregister(key.fileobj)
 
 
-def _tell(each: _Running, on_event: Event) -> None:
-    for event in supervise.heard(each.worker):
-        on_event(each.cell, event)
-
-
-def _end(each: _Running, selector: selectors.BaseSelector, leases: Leases, on_event: Event) -> None:
-    """A worker is gone: its row, and what it held."""
-    for descriptor in (each.worker.pipe, each.exit):
-        if descriptor is not None and descriptor in selector.get_map():
-            selector.unregister(descriptor)
-    try:
-        record = supervise.finish(each.worker)
-    finally:
-        store.unlock(each.cell.folder, each.lock)
-        leases.give(each.device)
-        _close(each)
-    on_event(each.cell, {"event": "end", "record": record})
+def _report(running: _Running, on_event: Event) -> None:
+    for event in supervise.new_events(running.worker):
+        on_event(running.cell, event)

@@ -1,21 +1,22 @@
-"""The ray executor: cells as tasks of a Ray cluster (`pip install 'bench-core[ray]'`).
+"""Run cells as tasks of a Ray cluster (`pip install 'bench-core[ray]'`).
 
-It joins the cluster of `--executor-set address=…` or RAY_ADDRESS, else one that runs on this machine, else it starts one here. A
-task asks for the cell's threads as CPUs and, on `cuda`, for a GPU shared by `--per-gpu` cells. A task whose node or worker
-process is lost is started again elsewhere, `--executor-set retries=3` times, from the cell's saved state where the results
-folder is shared; after that the cell is a row with status crashed. Other settings: `cpus` of a cluster that is started here.
+The executor joins the cluster of `--executor-set address=…` or RAY_ADDRESS, else one that runs on
+this machine, else it starts one here with `--executor-set cpus=…` CPUs. A task asks for the cell's
+threads as CPUs and, on `cuda`, for a GPU shared by `--per-gpu` cells. A task whose node or process
+is lost starts again elsewhere, `--executor-set retries=3` times, from the cell's saved state if the
+results folder is shared; after that the cell is a row with status crashed.
 
-Every node needs the same bench-core, plugins and data; the worker checks their digests before it trains. What travels is JSON text.
+Every node needs the same bench-core, plugins and data; the worker compares digests first.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.executors import Event, Job, Options, remote
+from bench_core.execution.executors import Event, JobOf, Options, remote
 from bench_core.execution.plan import PlannedCell
 
 KNOWN = ("address", "retries", "cpus")
@@ -30,69 +31,48 @@ class _Task:
         if not ready:
             return None
         try:
-            text: str = self.ray.get(self.reference)
+            return str(self.ray.get(self.reference))
         except self.ray.exceptions.RayError as error:
-            raise remote.Lost(
-                f"lost in the Ray cluster: {' '.join(str(error).split())[:300]}"
-            ) from None
-        return text
+            text = " ".join(str(error).split())[:300]
+            raise remote.Lost(f"lost in the Ray cluster: {text}") from None
 
     def cancel(self) -> None:
         self.ray.cancel(self.reference, force=True)
 
 
-def execute(
-    cells: Sequence[PlannedCell],
-    job: Callable[[PlannedCell], Job],
-    on_event: Event,
-    options: Options,
-) -> None:
-    """Run the cells; the contract is that of `bench_core.execution.executors`. Raises UsageError where there is no Ray."""
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+    """Run the cells as `bench_core.execution.executors` says."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:
         raise UsageError("the executor ray needs Ray: pip install 'bench-core[ray]'") from None
-    unknown = sorted(options.settings.keys() - set(KNOWN))
-    if unknown:
-        raise UsageError(
-            f"--executor-set {unknown[0]}: not known by ray; known: {', '.join(KNOWN)}"
-        )
-    retries, cpus = number(options, "retries", 3), number(options, "cpus", None)
-    ours = not ray.is_initialized()
-    if ours:
+    if unknown := sorted(options.settings.keys() - set(KNOWN)):
+        known = ", ".join(KNOWN)
+        raise UsageError(f"--executor-set {unknown[0]}: not known by ray; known: {known}")
+    retries, cpus = options.whole_number("retries", 3), options.whole_number("cpus")
+    started_here = not ray.is_initialized()
+    if started_here:
         _connect(ray, options.settings.get("address") or os.environ.get("RAY_ADDRESS"), cpus)
-    carry = ray.remote(remote.run_job)
+    run_job = ray.remote(remote.run_job)
 
     def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
         tasks: list[remote.Handle] = []
         for cell, text in texts:
-            gpus = 1 / options.per_gpu if cell.device.startswith("cuda") else 0
-            threads = cell.cell.training["threads"]
-            asked = carry.options(
-                num_cpus=threads,
-                num_gpus=gpus,
+            task = run_job.options(
+                num_cpus=cell.cell.training["threads"],
+                num_gpus=1 / options.per_gpu if cell.device.startswith("cuda") else 0,
                 max_retries=retries,
                 name=f"bench {cell.identity[:12]}",
             )
-            tasks.append(_Task(ray, asked.remote(text)))
+            tasks.append(_Task(ray, task.remote(text)))
         return tasks
 
     try:
         remote.drive(cells, job, on_event, options, submit, options.slots)
     finally:
-        if ours:
+        if started_here:
             ray.shutdown()
-
-
-def number(options: Options, name: str, default: int | None) -> int | None:
-    """A setting that is a whole number. Raises UsageError."""
-    text = options.settings.get(name)
-    if text is None:
-        return default
-    if not text.isdigit():
-        raise UsageError(f"--executor-set {name}={text}: must be a whole number")
-    return int(text)
 
 
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
@@ -101,7 +81,6 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
         ray.init(address=address or "auto", **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address:
-            raise UsageError(
-                f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}"
-            ) from None
+            text = " ".join(str(error).split())[:200]
+            raise UsageError(f"no Ray cluster at {address}: {text}") from None
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)

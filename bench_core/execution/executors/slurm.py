@@ -1,12 +1,14 @@
-"""The slurm executor: cells as an array of Slurm jobs, through submitit (`pip install 'bench-core[slurm]'`).
+"""Run cells as an array of Slurm jobs, through submitit (`pip install 'bench-core[slurm]'`).
 
-`--workers N` cells run at once. Every `--executor-set KEY=VALUE` is an option of sbatch as submitit spells it, such as
-`partition=gpu`, `account=…`, `qos=…`, or one of `timeout_min`, `mem_gb`, `cpus_per_task`, `gpus_per_node`, `signal_delay_s`,
-`max_num_timeout`. Unless set, a job gets the cell's threads as CPUs, one GPU on `cuda`, the cell's budgets and a reserve for
-memory and time, else a day. A job that is preempted or runs out of time is put back in the queue and goes on from the cell's saved
-state (`checkpoint_every`). The results folder must be shared. `cluster=local` runs the jobs as processes of this machine.
+`--workers N` cells run at once. Every `--executor-set KEY=VALUE` is an option of sbatch as submitit
+spells it, such as `partition=gpu`, `account=…`, `qos=…`, or one of `timeout_min`, `mem_gb`,
+`cpus_per_task`, `gpus_per_node`, `signal_delay_s`, `max_num_timeout`. Unless set, a job gets the
+cell's threads as CPUs, one GPU on `cuda`, and the cell's budgets of memory and time with a reserve,
+without budget a day. A job that is preempted or runs out of time returns to the queue and continues
+from the cell's saved state (`checkpoint_every`). The results folder must be shared. `cluster=local`
+runs the jobs as processes of this machine.
 
-submitit keeps its scripts and answers in `.jobs` beside the runs until the sweep ends; it pickles them itself, for itself.
+submitit keeps its scripts and answers, pickled, in `.jobs` beside the runs until the sweep ends.
 """
 
 from __future__ import annotations
@@ -15,29 +17,24 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.executors import Event, Job, Options, remote
+from bench_core.execution.executors import Event, Job, JobOf, Options, remote
 from bench_core.execution.plan import PlannedCell
 
-NUMBERS = (
-    "timeout_min",
-    "mem_gb",
-    "cpus_per_task",
-    "gpus_per_node",
-    "signal_delay_s",
-    "max_num_timeout",
-)
+# settings that submitit shares among clusters, and one of Slurm alone; all are whole numbers
+SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
+NUMBERS = (*SHARED, "signal_delay_s", "max_num_timeout")
 A_DAY = 24 * 60  # minutes
-MISSING = 3  # looks at the queue without the job, `LOOK` seconds apart, before it counts as lost
-LOOK = 20.0
+LOOK = 20.0  # seconds between two looks at the queue
+MISSING = 3  # looks at the queue without the job until it counts as lost
 
 
-class Carried:
-    """`remote.run_job` as submitit wants it: `checkpoint` puts the cell back in the queue with the same job."""
+class RunJob:
+    """`remote.run_job` with the method that submitit calls to put a preempted job back."""
 
     def __call__(self, text: str) -> str:
         return remote.run_job(text)
@@ -71,57 +68,27 @@ class _Queued:
         now = time.monotonic()
         if now - self.looked >= LOOK:
             self.looked = now
-            told = subprocess.run(
-                ["squeue", "--noheader", "--jobs", str(self.job.job_id)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            unknown = (
-                "Invalid job id" in told.stderr
-            )  # any other failure says nothing about the job
-            self.missing = (
-                self.missing + 1
-                if unknown or (told.returncode == 0 and not told.stdout.strip())
-                else 0
-            )
+            command = ["squeue", "--noheader", "--jobs", str(self.job.job_id)]
+            queue = subprocess.run(command, capture_output=True, text=True, check=False)
+            # any other failure of squeue says nothing about the job
+            absent = "Invalid job id" in queue.stderr
+            absent |= queue.returncode == 0 and not queue.stdout.strip()
+            self.missing = self.missing + 1 if absent else 0
         return self.missing >= MISSING
 
     def cancel(self) -> None:
         self.job.cancel(check=False)
 
 
-def execute(
-    cells: Sequence[PlannedCell],
-    job: Callable[[PlannedCell], Job],
-    on_event: Event,
-    options: Options,
-) -> None:
-    """Run the cells; the contract is that of `bench_core.execution.executors`. Raises UsageError where there is no Slurm."""
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+    """Run the cells as `bench_core.execution.executors` says."""
     try:
         import submitit
         from submitit.core.utils import FailedJobError
     except ImportError:
-        raise UsageError(
-            "the executor slurm needs submitit: pip install 'bench-core[slurm]'"
-        ) from None
-    settings: dict[str, Any] = dict(options.settings)
-    cluster = settings.pop("cluster", "slurm")
-    if cluster not in ("slurm", "local"):
-        raise UsageError(f"--executor-set cluster={cluster}: must be slurm or local")
-    if cluster == "slurm" and shutil.which("sbatch") is None:
-        raise UsageError(
-            "no sbatch on this machine: run where jobs are submitted, or with --executor-set cluster=local"
-        )
-    for name in NUMBERS:
-        if name in settings:
-            try:
-                settings[name] = int(settings[name])
-            except ValueError:
-                raise UsageError(
-                    f"--executor-set {name}={settings[name]}: must be a whole number"
-                ) from None
-    timeouts = settings.pop("max_num_timeout", 100)
+        hint = "pip install 'bench-core[slurm]'"
+        raise UsageError(f"the executor slurm needs submitit: {hint}") from None
+    cluster, timeouts, settings = _settings(options)
     home = cells[0].folder.parent / ".jobs"
 
     def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
@@ -130,58 +97,67 @@ def execute(
             executor = submitit.AutoExecutor(
                 home, cluster, **{f"{cluster}_max_num_timeout": timeouts}
             )
-            executor.update_parameters(**_parameters(needs, settings, options.slots))
+            executor.update_parameters(**_parameters(needs, options.slots) | settings)
             own = [(cell, text) for cell, text in texts if _needs(cell, job(cell)) == needs]
             try:
                 with executor.batch():
-                    submitted = [executor.submit(Carried(), text) for _, text in own]
+                    submitted = [executor.submit(RunJob(), text) for _, text in own]
             except FailedJobError as error:
-                said = next(
-                    (line for line in reversed(str(error).splitlines()) if line.strip()),
-                    "without a word",
-                )
-                raise UsageError(
-                    f"sbatch failed: {said.strip()}; `sinfo` says whether Slurm is there"
-                ) from None
-            jobs |= {cell.identity: each for (cell, _), each in zip(own, submitted, strict=True)}
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                last = lines[-1] if lines else "no message"
+                hint = "`sinfo` says whether Slurm is there"
+                raise UsageError(f"sbatch failed: {last}; {hint}") from None
+            jobs |= {cell.identity: j for (cell, _), j in zip(own, submitted, strict=True)}
         return [_Queued(jobs[cell.identity], cluster == "slurm") for cell, _ in texts]
 
+    at_once = options.slots if cluster == "local" else None  # Slurm holds the array to its slots
     try:
-        remote.drive(
-            cells, job, on_event, options, submit, options.slots if cluster == "local" else None
-        )
+        remote.drive(cells, job, on_event, options, submit, at_once)
     finally:
-        _sweep_up(home)
+        _remove_jobs(home)
+
+
+def _settings(options: Options) -> tuple[str, int | None, dict[str, Any]]:
+    """Return the cluster, the number of timeouts and the job's parameters. Raises UsageError."""
+    cluster = options.settings.get("cluster", "slurm")
+    if cluster not in ("slurm", "local"):
+        raise UsageError(f"--executor-set cluster={cluster}: must be slurm or local")
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        hint = "run where jobs are submitted, or with --executor-set cluster=local"
+        raise UsageError(f"no sbatch on this machine: {hint}")
+    parameters = {
+        key if key in SHARED else f"slurm_{key}": (
+            options.whole_number(key) if key in NUMBERS else value
+        )
+        for key, value in options.settings.items()
+        if key not in ("cluster", "max_num_timeout")
+    }
+    return cluster, options.whole_number("max_num_timeout", 100), parameters
 
 
 def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, int]:
-    """Threads, GPUs, minutes and MiB that a cell asks for; equal ones share an array."""
+    """Return threads, GPUs, minutes and MiB that a cell asks for; equal ones share an array."""
     budget = job["budget"]
     minutes = math.ceil(budget["seconds"] / 60) + 5 if "seconds" in budget else A_DAY
-    return (
-        cell.cell.training["threads"],
-        int(cell.device.startswith("cuda")),
-        minutes,
-        budget.get("memory_mb", 0),
-    )
+    gpus = int(cell.device.startswith("cuda"))
+    return cell.cell.training["threads"], gpus, minutes, budget.get("memory_mb", 0)
 
 
-def _parameters(
-    needs: tuple[int, int, int, int], settings: dict[str, Any], slots: int | None
-) -> dict[str, Any]:
+def _parameters(needs: tuple[int, int, int, int], slots: int | None) -> dict[str, Any]:
     threads, gpus, minutes, memory = needs
-    found: dict[str, Any] = {"name": "bench", "timeout_min": minutes, "cpus_per_task": threads}
-    found |= {"gpus_per_node": gpus} if gpus else {}
-    found |= {"mem_gb": math.ceil(memory * 1.25 / 1024)} if memory else {}
-    found |= {"slurm_array_parallelism": slots} if slots else {}
-    shared = set(NUMBERS) - {"signal_delay_s"}
-    return found | {
-        key if key in shared else f"slurm_{key}": value for key, value in settings.items()
+    parameters = {
+        "name": "bench",
+        "timeout_min": minutes,
+        "cpus_per_task": threads,
+        "gpus_per_node": gpus,
+        "mem_gb": math.ceil(memory * 1.25 / 1024),
+        "slurm_array_parallelism": slots,
     }
+    return {key: value for key, value in parameters.items() if value}
 
 
-def _sweep_up(home: Path) -> None:
-    """What submitit kept; a job that is being cancelled may still write there for a moment."""
+def _remove_jobs(home: Path) -> None:
+    """Delete submitit's files; a job that is being cancelled may write there for a moment."""
     for _ in range(5):
         shutil.rmtree(home, ignore_errors=True)
         if not home.exists():
