@@ -1,8 +1,8 @@
 """Executors on other machines: the same bits, and a lost machine costs the time of its own cells.
 
 Two Ray nodes are processes of this machine, Slurm's jobs are submitit's local ones; for a real
-Slurm see benchmarks/slurm.sh. Most workers here are a few lines of code in the place of a training: a
-`sitecustomize` on the path puts them there in every process.
+Slurm see benchmarks/slurm.sh. Most workers here are a few lines of code in the place of a training:
+a `sitecustomize` on the path puts them there in every process.
 """
 
 from __future__ import annotations

@@ -146,8 +146,8 @@ def drive(
                 handles += list(zip(now, submit(texts), strict=True))
             time.sleep(POLL)
             watch.look()
-            todo += [cell for cell in busy if _is_free(cell)]
-            busy = [cell for cell in busy if cell not in todo]
+            free = [cell for cell in busy if _is_free(cell)]
+            busy, todo = [cell for cell in busy if cell not in free], todo + free
             for cell, handle in list(handles):
                 try:
                     answer = handle.answer()
