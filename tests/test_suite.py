@@ -144,24 +144,36 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ),
         (
             'learning_rate: "0.1"',
-            "3:27: training.learning_rate: must be a number, not the text '0.1'; write it without quotes",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not the text '0.1'; write it without quotes",
         ),
-        ("learning_rate: on", "3:27: training.learning_rate: must be a number, not the text 'on'"),
-        ("learning_rate: true", "3:27: training.learning_rate: must be a number, not true"),
-        ("learning_rate: []", "3:27: training.learning_rate: must be a number, not a list"),
-        ("learning_rate: null", "3:27: training.learning_rate: must be a number, not null"),
+        (
+            "learning_rate: on",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not the text 'on'",
+        ),
+        (
+            "learning_rate: true",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not true",
+        ),
+        (
+            "learning_rate: []",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not a list",
+        ),
+        (
+            "learning_rate: null",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not null",
+        ),
         (
             "learning_rate: .nan",
-            "3:27: training.learning_rate: must be between 0 and 1,000, not .nan",
+            "3:27: training.learning_rate: must be a finite number, not .nan",
         ),
         (
             "learning_rate: .inf",
-            "3:27: training.learning_rate: must be between 0 and 1,000, not .inf",
+            "3:27: training.learning_rate: must be a finite number, not .inf",
         ),
         ("learning_rate: -1", "3:27: training.learning_rate: must be between 0 and 1,000, not -1"),
         (
             "learning_rate: 1e400",
-            "3:27: training.learning_rate: must be between 0 and 1,000, not 1e400",
+            "3:27: training.learning_rate: must be a finite number, not 1e400",
         ),
         (
             "epochs: .nan",
@@ -175,7 +187,10 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ("epochs: -1", "3:20: training.epochs: must be between 1 and 100,000, not -1"),
         ("batch_size: 0", "3:24: training.batch_size: must be between 1 and 1,000,000, not 0"),
         ("clip_norm: 0", "3:23: training.clip_norm: must be above 0 and at most 1,000,000, not 0"),
-        ("clip_norm: x", "3:23: training.clip_norm: must be a number or null, not the text 'x'"),
+        (
+            "clip_norm: x",
+            "3:23: training.clip_norm: must be a number above 0 and at most 1,000,000 or null, not the text 'x'",
+        ),
         (
             "deterministic: on",
             "3:27: training.deterministic: must be true or false, not the text 'on'; "
@@ -206,12 +221,15 @@ def test_training_faults(write: Any, line: str, expected: str) -> None:
     [
         ("seeds: 1.5", "3:8: seeds: must be a list, not 1.5"),
         ("seeds: true", "3:8: seeds: must be a list, not true"),
-        ("seeds: []", "3:8: seeds: must have at least one entry"),
+        ("seeds: []", "3:8: seeds: must have at least 1 item"),
         (
             "seeds: [1, 1.5]",
             "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not 1.5",
         ),
-        ("seeds: [1, true]", "3:12: seeds[1]: must be a whole number, not true"),
+        (
+            "seeds: [1, true]",
+            "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not true",
+        ),
         ("seeds: [-1]", "3:9: seeds[0]: must be between 0 and 9,223,372,036,854,775,807, not -1"),
         (
             f"seeds: [{2**80}]",
@@ -236,7 +254,7 @@ def test_training_faults(write: Any, line: str, expected: str) -> None:
         ),
         (
             "expect: [{figure: f, value: 1, tolerance: -1, source: s}]",
-            "3:43: expect[0].tolerance: must be at least 0, and finite, not -1",
+            "3:43: expect[0].tolerance: must be at least 0, not -1",
         ),
         ("seed: [1]", "3:1: seed: unknown key; did you mean seeds?"),
     ],
@@ -248,7 +266,7 @@ def test_other_faults(write: Any, text: str, expected: str) -> None:
 def test_a_number_too_large_for_a_float_is_refused(write: Any) -> None:
     [message] = faults(write(f"{MINIMAL}training: {{learning_rate: 1{'0' * 390}}}\n"))
     assert message.startswith(
-        "s.yaml:3:27: training.learning_rate: must be between 0 and 1,000, not 1000"
+        "s.yaml:3:27: training.learning_rate: must be a smaller number, not 1000"
     )
 
 
@@ -265,7 +283,7 @@ matrix:
   wrong: [1]
 """
     assert faults(write(text)) == [
-        "s.yaml:2:10: methods: must have at least one entry",
+        "s.yaml:2:10: methods: must have at least 1 item",
         "s.yaml:3:1: name: duplicate key; first on line 1",
         "s.yaml:5:3: training.lerning_rate: unknown key; did you mean learning_rate?",
         "s.yaml:6:11: training.epochs: must be between 1 and 100,000, not 0",
@@ -620,7 +638,7 @@ def test_set_is_checked_like_the_file(write: Any) -> None:
         "--set training.lerning_rate=1: training.lerning_rate: unknown key; did you mean learning_rate?"
     ]
     assert faults(source, ["training.epochs='5'"]) == [
-        "--set training.epochs='5': training.epochs: must be a whole number, not the text '5'; write it without quotes"
+        "--set training.epochs='5': training.epochs: must be a whole number between 1 and 100,000, not the text '5'; write it without quotes"
     ]
     assert faults(source, ["nonsense"]) == ["--set nonsense: must have the form key.path=value"]
     assert faults(source, ["name.x=1"]) == ["--set name.x=1: name: is not a mapping"]
@@ -806,7 +824,7 @@ def test_true_is_not_one(tmp_path: Path) -> None:
     [
         (
             "matrix: {training.epochs: [5, '6']}",
-            "3:31: matrix.training.epochs[1]: must be a whole number, not the text '6'; write it without quotes",
+            "3:31: matrix.training.epochs[1]: must be a whole number between 1 and 100,000, not the text '6'; write it without quotes",
         ),
         (
             "matrix: {training.lerning_rate: [1]}",
@@ -814,7 +832,7 @@ def test_true_is_not_one(tmp_path: Path) -> None:
         ),
         (
             "matrix: {method.penalty: []}",
-            "3:26: matrix.method.penalty: must have at least one entry",
+            "3:26: matrix.method.penalty: must have at least 1 item",
         ),
         ("matrix: {method.penalty: 1}", "3:26: matrix.method.penalty: must be a list, not 1"),
         (
@@ -839,7 +857,7 @@ def test_true_is_not_one(tmp_path: Path) -> None:
         ("include: [{seeds: [1]}]", "3:11: include[0].method: is missing"),
         (
             "include: [{method: bp, seeds: []}]",
-            "3:31: include[0].seeds: must have at least one entry",
+            "3:31: include[0].seeds: must have at least 1 item",
         ),
         (
             "include: [{method: bp, training.epochs: 0}]",

@@ -138,7 +138,6 @@ def resolved(registry: Registry, names: tuple[str, ...]) -> list[dict[str, Any]]
     """Full name and validated parameters of each diagnostic. Raises UsageError with what is wrong."""
     from bench_core.execution import validate
     from bench_core.suite.component import component_option
-    from bench_core.suite.messages import explain_all
 
     wanted = []
     for text in names:
@@ -152,7 +151,7 @@ def resolved(registry: Registry, names: tuple[str, ...]) -> list[dict[str, Any]]
     ):
         if "error" in told:
             raise UsageError(told["error"])
-        for path, what, hint, _ in explain_all(told.get("invalid", ()), told.get("schema", {})):
+        for path, what, hint, _ in told.get("invalid", ()):
             raise UsageError(
                 f"--diagnostic {name}: {'.'.join(map(str, path))}: {what}"
                 + (f"; {hint}" if hint else "")

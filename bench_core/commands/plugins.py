@@ -183,7 +183,6 @@ def _wanted(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
 def _require_taken(item: Installed, options: Mapping[str, Any]) -> None:
     """Raises UsageError with everything that a component says against these options."""
     from bench_core.execution import validate
-    from bench_core.suite.messages import explain_all
 
     asked = {
         "components": [[item.kind, item.full_name, options]],
@@ -194,7 +193,7 @@ def _require_taken(item: Installed, options: Mapping[str, Any]) -> None:
     (told,) = validate.ask(asked)["components"]
     wrong = [
         f"{item.component.name}.{'.'.join(map(str, path))}: {what}" + (f"; {hint}" if hint else "")
-        for path, what, hint, _ in explain_all(told.get("invalid", ()), told.get("schema", {}))
+        for path, what, hint, _ in told.get("invalid", ())
     ]
     if wrong:
         raise UsageError("\n".join(wrong))

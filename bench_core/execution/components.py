@@ -13,7 +13,6 @@ from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.suite.cells import CellSpec, same_name
 from bench_core.suite.claim import KINDS
-from bench_core.suite.messages import explain_all
 from bench_core.suite.model import Suite
 from bench_core.training import NUMERICS
 
@@ -168,9 +167,8 @@ class Components:
             return name
 
     def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:
-        invalid, schema = (self.answers[place].get(name, {}) for name in ("invalid", "schema"))
-        for path, text, hint, at_key in explain_all(invalid, schema):
-            self._problem(key, text, hint, spec, below=path, at_key=at_key)
+        for path, text, hint, at_key in self.answers[place].get("invalid", ()):
+            self._problem(key, text, hint, spec, below=tuple(path), at_key=at_key)
 
     def _problem(
         self, key: str, text: str, hint: str = "", spec: CellSpec | None = None, **place: Any

@@ -8,7 +8,6 @@ torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +18,7 @@ from bench_core.errors import BenchError, PluginError, UsageError
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry.registry import base_class, resolve
+from bench_core.suite.messages import explain
 from bench_core.training.params import resolved
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices),
               "data_dir": …, "devices": […]}
     answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or {"error"} or
-              {"invalid", "schema"}, …], "trios": [{"at": "arch" or "method", "why"} or null, …],
+              {"invalid": faults in plain words}, …], "trios": [{"at": "arch" or "method", "why"} or null, …],
               "absent": {device: why}}
     Raises UsageError if the child hangs or ends early; its text names the component.
     """
@@ -96,24 +96,14 @@ def _component(
         try:
             validated = target.Params.model_validate(params)
         except ValidationError as error:
-            return {
-                "invalid": _faults(error),
-                "schema": target.Params.model_json_schema(),
-            }, None
+            faults = explain(error.errors(include_url=False), target.Params, params)
+            return {"invalid": faults}, None
         return _prepared(item, target, validated, data_dir, files_of), (target, validated)
     except BenchError as error:
         return {"error": str(error)}, None
     except (Exception, SystemExit) as error:
         fault = PluginError(distribution, version, f"{kind} {name}", "preparation", brief(error))
         return {"error": str(fault)}, None
-
-
-def _faults(error: Any) -> list[dict[str, Any]]:
-    """Return pydantic's faults as JSON values, four keys each."""
-    faults = json.loads(
-        json.dumps(error.errors(include_url=False, include_context=False), default=str)
-    )
-    return [{key: fault[key] for key in ("type", "loc", "msg", "input")} for fault in faults]
 
 
 def _prepared(

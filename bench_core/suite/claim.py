@@ -82,20 +82,21 @@ def _known(text: str) -> str:
 
 def _or_text(schema: dict[str, Any]) -> None:
     """A method is written as in `--method` or as in `methods:`."""
-    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
+    plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     text = {
         "type": "string",
         "pattern": rf"^({NAME}/)?{NAME}(\[.+\])?$",
         "description": "name or name[option=value,…]",
     }
-    schema["title"] = "a name, name[option=value,…], or a mapping with name"
     schema["oneOf"] = [text, plain]
 
 
 class ClaimedMethod(ComponentSpec):
     """The method that a claim is about: options of every rule that it does not name have their defaults."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_or_text)
+    model_config = ConfigDict(
+        json_schema_extra=_or_text, title="a name, name[option=value,…], or a mapping with name"
+    )
 
     _from_text = model_validator(mode="before")(from_text)
 

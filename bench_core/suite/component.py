@@ -33,8 +33,7 @@ def named(value: Any) -> Any:
 
 def _or_name(schema: dict[str, Any]) -> None:
     """A component is written as its name or as a mapping with its name."""
-    plain = {key: schema.pop(key) for key in list(schema) if key != "description"}
-    schema["title"] = "a name, or a mapping with name"
+    plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     schema["oneOf"] = [
         {"type": "string", "pattern": f"^({NAME}/)?{NAME}$", "description": "its name alone"},
         plain,
@@ -55,7 +54,9 @@ class Model(BaseModel):
 class ComponentSpec(Model):
     """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_or_name)
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra=_or_name, title="a name, or a mapping with name"
+    )
 
     name: Name = Field(
         description="name of the component, or dist/name where two distributions bring it"

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.suite.cells import frozen, same_name
 from bench_core.suite.component import ComponentSpec, component_option
+from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
     MAX_CELLS,
@@ -30,8 +31,6 @@ from bench_core.suite.model import (
     Seeds,
     Suite,
     Training,
-    problem_of,
-    shown,
     too_many,
 )
 from bench_core.suite.yaml_reader import (
@@ -286,34 +285,20 @@ def _validate(document: Document, problems: list[Problem]) -> Suite:
     try:
         suite = Suite.model_validate(document.value)
     except ValidationError as error:
-        problems += _explained(document, error, (), ())
+        problems += problems_of(document, error, Suite, document.value)
     problems += _check_cells(document)
     places = {(problem.file, problem.line, problem.column) for problem in problems}
     for path, mark in document.values.items():
         value = document.at(path) if (mark.file, mark.line, mark.column) not in places else None
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(
-                document.problem(
-                    path, f"must be a finite number, not {shown(document, path, value)}"
-                )
+                document.problem(path, f"must be a finite number, not {mark.text or value}")
             )
     if suite is not None and not problems:
         suite._document = document
         suite.cells()  # combinations of values that are good one by one
         return suite
     raise SuiteError(sorted(dict.fromkeys(problems), key=lambda p: (p.line == 0, p.line, p.column)))
-
-
-def _explained(
-    document: Document, error: ValidationError, path: KeyPath, within: KeyPath, skip: int = 0
-) -> list[Problem]:
-    """A model's errors. The model describes what is at `within` in the schema; `skip` parts of a loc are in `path`."""
-    items = [(item, path + item["loc"][skip:]) for item in error.errors(include_url=False)]
-    return [
-        problem_of(document, item, at, within + item["loc"])
-        for item, at in items
-        if not document.is_broken(at)
-    ]
 
 
 def _check_cells(document: Document) -> list[Problem]:
@@ -401,21 +386,22 @@ def _check_key(document: Document, path: KeyPath, key: str) -> Problem | None:
 def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> list[Problem]:
     """The value of a dotted key, by the same models as in the body of the suite."""
     root, _, rest = key.partition(".")
+    annotation = _RECIPE.get(root) or _WHOLE.get(key)
+    if annotation is None:  # a component's parameter, which the component checks
+        return []
+    skip = 0
+    if root in _RECIPE:  # a field alone: the cells compare stop_after with epochs
+        most = {"epochs": MAX_EPOCHS} if root == "training" else {}
+        value, skip = {**most, rest: value}, 1
     try:
-        if root in _RECIPE:
-            # A field alone: stop_after is compared with epochs in the cells, where both are known.
-            _RECIPE[root].model_validate(
-                {**({"epochs": MAX_EPOCHS} if root == "training" else {}), rest: value}
-            )
-        elif key == "seeds":
-            _SEEDS.validate_python(value)
-        elif key in ("method", "arch", "dataset"):
-            ComponentSpec.model_validate(value)
+        TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        within: KeyPath = ("methods", 0) if key == "method" else (root,)
-        return _explained(document, error, path, within, skip=root in _RECIPE)
+        return problems_of(document, error, annotation, value, lambda below: path + below[skip:])
     return []
 
 
 _RECIPE: dict[str, type[BaseModel]] = {"training": Training, "data": DataOptions}
-_SEEDS: TypeAdapter[list[int]] = TypeAdapter(Seeds, config=ConfigDict(strict=True))
+_WHOLE: dict[str, Any] = {
+    "seeds": Seeds,
+    **dict.fromkeys(("method", "arch", "dataset"), ComponentSpec),
+}

@@ -1,73 +1,55 @@
-"""Faults that pydantic found, in plain words and under the user's own keys.
+"""Say pydantic's faults in plain words, under the user's own keys.
 
-Contract: `explain_all` turns the faults of one `ValidationError.errors()` into what to tell the user. It needs no more
-than `type`, `loc`, `msg` and `input` of each, which may have gone through JSON, and `Model.model_json_schema()`: the
-faults of components come from another process, without their model. Any schema and any fault will do; where the schema
-does not say what was wanted, pydantic's own message is reworded.
+Contract: `explain` takes the faults of `ValidationError.errors()`, the annotation (a model, as a
+rule) that was validated and the value. Where the annotation does not say what was wanted,
+pydantic's own message is reworded. Results are plain values and may go through JSON.
 
-Unions. pydantic reports every branch of a union and puts the branch's name into `loc`. Here the names are dropped, and
-of the branches only the one that the user meant is reported; where none can be told, one line names the choices.
-An author's title such as "a share of the epochs" stands for a value's type: pydantic's own are "Title Case" or Names.
+Unions. pydantic reports every branch of a union and puts the branch's name into `loc`. `explain`
+drops the names and keeps one branch: the one whose type the value has. Where no branch or several
+fit, one line names the choices. A lower-case title such as "a share of the epochs" stands for the
+value's type; pydantic's own titles are "Title Case" or class names.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from bench_core.errors import did_you_mean
-from bench_core.suite.schema_walk import EXTRA, MISSING, Node, Place, flat, values_of, walk
-from bench_core.suite.yaml_reader import KeyPath, printable
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic.fields import FieldInfo
 
-Shown = Callable[[Any], str]
+from bench_core.errors import Problem, did_you_mean
+from bench_core.suite.yaml_reader import Document, KeyPath, printable
 
-_RANGE = {"greater_than_equal", "less_than_equal", "greater_than", "less_than", "finite_number"}
-_CHOICE = {"literal_error", "enum"}
-_OTHER_TYPE = {"int_from_float", "is_instance_of", "is_subclass_of", "none_required"}
-_SIZES = {
-    "too_short": ("at least", "minItems", "minProperties", "entry", "entries"),
-    "too_long": ("at most", "maxItems", "maxProperties", "entry", "entries"),
-    "string_too_short": ("at least", "minLength", "", "character", "characters"),
-    "string_too_long": ("at most", "maxLength", "", "character", "characters"),
+_EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
+_RANGE = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
+_OTHER_TYPE = ("literal_error", "enum", "is_instance_of", "is_subclass_of", "none_required")
+_TYPES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    **dict.fromkeys((list, tuple, set, frozenset, Sequence), "a list"),
+    **dict.fromkeys((dict, Mapping), "a mapping"),
 }
-_WORDS = {
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "string": "text",
-    "array": "a list",
-    "object": "a mapping",
-    "null": "null",
-}
-_PYTHON = {
-    "int": "integer",
-    "float": "number",
-    "bool": "boolean",
-    "str": "string",
-    "string": "string",
-}
-_PYTHON |= dict.fromkeys(["decimal", "fraction"], "number")
-_PYTHON |= dict.fromkeys(
-    ["list", "tuple", "named_tuple", "set", "frozenset", "frozen_set", "deque"], "array"
-)
-_PYTHON |= dict.fromkeys(
-    ["dict", "mapping", "model", "dataclass", "frozen_dict", "ordered_dict"], "object"
-)
 _PLAIN = (  # pydantic's words for Python types, in its messages
     (r"valid dictionary or (object to extract fields from|instance of .*)", "mapping"),
     (r"valid (\w*dict|\w*Dict|dictionary|Counter)\b", "mapping"),
     (r"(?:^|(?<=an ))instance of ", "object of the type "),
     (r"valid (tuple|set|frozenset|deque)\b", "list"),
     (r"an? valid integer", "a whole number"),
+    (r"an integer, float, string or \w+ object", "a number"),
     (r"valid boolean", "true or false"),
     (r"a valid string", "text"),
     (r"\bNone\b", "null"),
 )
 
 
-class Explained(NamedTuple):
+class Fault(NamedTuple):
     """A fault under the user's own keys; `at_key`: it lies in the key, not in its value."""
 
     path: KeyPath
@@ -76,316 +58,364 @@ class Explained(NamedTuple):
     at_key: bool = False
 
 
-def explain_all(faults: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> list[Explained]:
-    """All faults that one validation found, those of a union's branches as one."""
-    kept = _collapsed([(fault, walk(fault, schema)) for fault in faults], 0)
-    found = [Explained(place.path, *_explain(fault, place, show_value)) for fault, place in kept]
-    return list(dict.fromkeys(found))
+class _Option(NamedTuple):
+    """One alternative of an annotation: its type, the bounds of its numbers, its author's words."""
+
+    type: Any
+    bounds: dict[str, Any]
+    title: str
+
+
+class _Place(NamedTuple):
+    """A fault with the user's path to it and the alternatives that are allowed there.
+
+    options  alternatives of the value; of the mapping if the fault is a missing or unknown key
+    unions   for each branch name in `loc`: its position, and the fault of that union as a whole
+    """
+
+    fault: Mapping[str, Any]
+    path: KeyPath
+    options: list[_Option]
+    unions: tuple[tuple[int, _Place], ...] = ()
 
 
 def explain(
-    fault: Mapping[str, Any], schema: Mapping[str, Any], shown: Shown | None = None
-) -> tuple[str, str, bool]:
-    """(what is wrong, a hint or "", whether the key is at fault and not its value) of one fault.
+    faults: Iterable[Mapping[str, Any]],
+    annotation: Any,
+    value: Any,
+    shown: Callable[[KeyPath, Any], str] = lambda path, value: show_value(value),
+) -> list[Fault]:
+    """Explain all faults of one validation, those of a union's branches as one.
 
-    shown  how the value is shown, by default `show_value`
+    faults  `ValidationError.errors()`
+    shown   how a message shows the value at a path
     """
-    return _explain(fault, walk(fault, schema), shown or show_value)
+    places = [_locate(_without_discriminator(fault), annotation, value) for fault in faults]
+    return list(dict.fromkeys(_explain(place, shown) for place in _meant(places, 0)))
 
 
-def clean_loc(fault: Mapping[str, Any], schema: Mapping[str, Any]) -> KeyPath:
-    """Where a fault lies: `loc` without the names of a union's branches."""
-    return walk(fault, schema).path
+def problems_of(
+    document: Document,
+    error: ValidationError,
+    annotation: Any,
+    value: Any,
+    place: Callable[[KeyPath], KeyPath] = lambda path: path,
+) -> list[Problem]:
+    """Explain the faults of a part of a document; `place` maps a path in the part to the document's."""
+
+    def as_written(path: KeyPath, value: Any) -> str:
+        mark = document.values.get(place(path))
+        if mark is not None and mark.text and not isinstance(value, str | list | dict):
+            return printable(mark.text)
+        return "empty" if value is None else show_value(value)
+
+    return [
+        document.problem(place(path), what, hint, at_key=at_key)
+        for path, what, hint, at_key in explain(
+            error.errors(include_url=False), annotation, value, as_written
+        )
+        if not document.is_broken(place(path))
+    ]
 
 
 def show_value(value: Any) -> str:
-    """A value, or what kind of value it is, as one would write it in YAML."""
+    """Show a value, or which kind of value it is, as one would write it in YAML."""
     if isinstance(value, str):
         return f"the text '{printable(value)}'"
-    if isinstance(value, list | tuple | dict):
-        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, dict):
+        keys = [printable(str(key)) for key in value]
+        return _mapping(keys if len(keys) < 4 else [*keys[:3], "others"])
+    if isinstance(value, list | tuple):
+        return "a list"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    return (
-        "null"
-        if value is None
-        else printable(str(value).lower() if isinstance(value, bool) else str(value))
-    )
+    if value is None:
+        return "null"
+    return printable(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-# --------------------------------------------------------------------------------------------------------------- unions
-
-_Found = tuple[Mapping[str, Any], Place]
+# ---------------------------------------------------------------------------------------------------------- annotations
 
 
-def _collapsed(found: list[_Found], level: int) -> list[_Found]:
-    """Without the faults of branches that the user did not mean; `level` unions of every `loc` are decided already."""
-    unions: dict[KeyPath, dict[str, list[_Found]]] = {}
-    groups: list[dict[str, list[_Found]]] = []
-    for fault, place in found:
-        if len(place.tags) <= level:
-            groups.append({"": [(fault, place)]})
+def _options(annotation: Any, metadata: Sequence[Any] = (), title: str = "") -> list[_Option]:
+    """List the alternatives of an annotation, those of unions within it too."""
+    annotation = getattr(annotation, "__value__", annotation)  # of a type alias
+    if isinstance(annotation, FieldInfo):
+        metadata, title = [*metadata, *annotation.metadata], title or annotation.title or ""
+        return _options(annotation.annotation, metadata, title)
+    inner, *rest = get_args(annotation) or (None,)
+    if get_origin(annotation) is Annotated:
+        for item in rest:
+            field = item if isinstance(item, FieldInfo) else FieldInfo()
+            metadata, title = [*metadata, item, *field.metadata], title or field.title or ""
+        return _options(inner, metadata, title)
+    if get_origin(annotation) in (Union, UnionType):
+        return [option for arg in (inner, *rest) for option in _options(arg, metadata, title)]
+    if _is_model(annotation):
+        if issubclass(annotation, RootModel):
+            return _options(annotation.model_fields["root"], metadata, title)
+        title = title or annotation.model_config.get("title") or ""
+    names = ("ge", "gt", "le", "lt")
+    bounds = {
+        name: bound
+        for item in metadata
+        for name in names
+        if (bound := getattr(item, name, None)) is not None
+    }
+    return [_Option(annotation, bounds, title if " " in title and title[0].islower() else "")]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _fields(options: Iterable[_Option]) -> list[tuple[str, FieldInfo]]:
+    """List the keys of all models among the alternatives, with what they allow."""
+    return [
+        (str(field.validation_alias or name), field)
+        for option in options
+        if _is_model(option.type)
+        for name, field in option.type.model_fields.items()
+    ]
+
+
+def _values(option: _Option) -> list[Any]:
+    """List the values of a literal or an enumeration; none of other types."""
+    if get_origin(option.type) is Literal:
+        return list(get_args(option.type))
+    is_enum = isinstance(option.type, type) and issubclass(option.type, Enum)
+    return [member.value for member in option.type] if is_enum else []
+
+
+def _below(options: Iterable[_Option], part: str | int) -> list[_Option]:
+    """List the alternatives of a key or an item."""
+    below = [inner for key, field in _fields(options) if key == part for inner in _options(field)]
+    for option in options:
+        kind, args = get_origin(option.type), get_args(option.type)
+        if kind not in _TYPES or not args or (_TYPES[kind] == "a list") != isinstance(part, int):
             continue
-        at = place.tags[level]
-        where = tuple(fault["loc"][:at])
-        if where not in unions:
-            unions[where] = {}
-            groups.append(unions[where])
-        unions[where].setdefault(fault["loc"][at], []).append((fault, place))
-    kept: list[_Found] = []
-    for branches in groups:
-        if "" not in branches:
-            branches = {name: _collapsed(inner, level + 1) for name, inner in branches.items()}
-        kept += next(iter(branches.values())) if len(branches) == 1 else _meant(branches, level)
+        if isinstance(part, str):
+            below += _options(args[-1])
+        else:
+            own = kind is tuple and Ellipsis not in args and part < len(args)
+            below += _options(args[part if own else 0])
+    return below
+
+
+def _named(options: list[_Option], tag: str | None) -> list[_Option]:
+    """Choose the alternative that pydantic calls `tag`: a class name, list[int], a discriminator value."""
+
+    def has_name(option: _Option) -> bool:
+        if not _is_model(option.type):
+            return str(option.type).replace(" ", "") == tag
+        fields = [inner for _, field in _fields([option]) for inner in _options(field)]
+        name = rf"(.*\W)?{option.type.__name__}\]*"  # in function-after[check(), Name]
+        return bool(re.fullmatch(name, str(tag))) or any(tag in _values(inner) for inner in fields)
+
+    return [option for option in options if tag is not None and has_name(option)] or options
+
+
+# --------------------------------------------------------------------------------------------------------------- places
+
+
+def _without_discriminator(fault: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Turn a wrong discriminator of a union into a fault of the key that it is read from."""
+    ctx, value = fault.get("ctx") or {}, fault["input"]
+    key = str(ctx.get("discriminator", "")).strip("'")
+    if fault["type"] == "union_tag_not_found" and isinstance(value, dict):
+        return {**fault, "type": "missing", "loc": (*fault["loc"], key)}
+    if fault["type"] == "union_tag_invalid" and isinstance(value, dict) and key in value:
+        loc = (*fault["loc"], ctx.get("tag"), key)
+        return {**fault, "type": "literal_error", "loc": loc, "input": value[key]}
+    return fault
+
+
+def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
+    """Follow a fault's `loc` through annotation and value; tell keys from branch names."""
+    loc, tag = tuple(fault["loc"]), None
+    if loc[-1:] == ("[key]",):  # pydantic's mark for a key of a mapping
+        loc = loc[:-1]
+    options, path, unions = _options(annotation), KeyPath(), list[tuple[int, _Place]]()
+    for i, part in enumerate(loc):
+        branches = _named(options, tag)
+        if i == len(loc) - 1 and fault["type"] in ("missing", *_EXTRA):
+            return _Place(fault, (*path, part), branches, tuple(unions))
+        below = _below(branches, part)
+        is_union = sum(option.type is not NoneType for option in options) > 1
+        exists = isinstance(value, dict | list) and part in (
+            value if isinstance(value, dict) else range(len(value))
+        )
+        if (is_union and tag is None) or not (below or exists):
+            whole = {"type": "union_type", "loc": loc[:i], "input": value, "msg": ""}
+            unions.append((i, _Place(whole, path, options, tuple(unions))))
+            tag = str(part)
+        else:
+            options, path, tag = below, (*path, part), None
+            value = value[part] if exists else None
+    is_key = len(loc) < len(fault["loc"])
+    return _Place(fault, path, [] if is_key else options, tuple(unions))
+
+
+def _meant(places: list[_Place], level: int) -> list[_Place]:
+    """Keep the faults of the branches that the user meant, from union number `level` of a `loc` on."""
+    groups: dict[Any, list[_Place]] = {}
+    for i, place in enumerate(places):
+        in_union = len(place.unions) > level
+        key = tuple(place.fault["loc"][: place.unions[level][0]]) if in_union else i
+        groups.setdefault(key, []).append(place)
+    kept: list[_Place] = []
+    for key, group in groups.items():
+        if isinstance(key, int):
+            kept += group
+            continue
+        branches: dict[Any, list[_Place]] = {}
+        for place in group:
+            branches.setdefault(place.fault["loc"][len(key)], []).append(place)
+        candidates = [_meant(branch, level + 1) for branch in branches.values()]
+        kept += candidates[0] if len(candidates) == 1 else _chosen(candidates, level)
     return kept
 
 
-def _meant(branches: dict[str, list[_Found]], level: int) -> list[_Found]:
-    """The faults of the branch whose type the value has, else one fault of the union as a whole."""
+def _chosen(branches: list[list[_Place]], level: int) -> list[_Place]:
+    """Choose the branch whose type the value has, else one fault of the union as a whole."""
 
-    def whole(
-        fault: Mapping[str, Any], place: Place
-    ) -> bool:  # the union's own value is of another type
-        end = len(fault["loc"]) - place.tags[level] == len(place.tags) - level
-        return end and _is_type(fault["type"])
+    def other_type(place: _Place) -> bool:  # of the union's own value
+        tags = len(place.unions) - level
+        ends_here = len(place.fault["loc"]) - place.unions[level][0] == tags
+        return ends_here and _is_type(place.fault["type"])
 
-    everything = [item for found in branches.values() for item in found]
-    fitting = sorted(
-        (found for found in branches.values() if not any(whole(*item) for item in found)), key=len
-    )
-    vague = all(any(fault["type"] in MISSING | EXTRA for fault, _ in found) for found in fitting)
-    if fitting and (len(fitting) == 1 or len(fitting[0]) < len(fitting[1]) or not vague):
-        return fitting[0]
-    for item in everything:
-        if whole(*item):
-            return [item]
-    # Several mappings could be meant: say what there is to choose from.
-    fault, place = everything[0]
-    end = place.tags[level] + 1
-    value = (
-        {"input": fault["input"]}
-        if fault["type"] in MISSING and len(fault["loc"]) == end + 1
-        else {}
-    )
-    above = {"type": "model_type", "loc": tuple(fault["loc"][:end]), "msg": "", **value}
-    return [(above, walk(above, place.root))]
+    def of_keys(branch: list[_Place]) -> bool:
+        return any(place.fault["type"] in ("missing", *_EXTRA) for place in branch)
+
+    fitting = sorted((b for b in branches if not any(map(other_type, b))), key=len)
+    if fitting:
+        shortest = len(fitting) == 1 or len(fitting[0]) < len(fitting[1])
+        if shortest or not all(map(of_keys, fitting)):
+            return fitting[0]
+    return [branches[0][0].unions[level][1]]
 
 
 def _is_type(kind: str) -> bool:
     """Whether a fault says that a value is of another type altogether."""
-    return kind in _OTHER_TYPE | _CHOICE or kind.endswith("_type") or "_parsing" in kind
+    return kind in _OTHER_TYPE or kind.endswith("_type") or "_parsing" in kind
 
 
 # ---------------------------------------------------------------------------------------------------------------- words
 
 
-def _explain(fault: Mapping[str, Any], place: Place, shown: Shown) -> tuple[str, str, bool]:
-    kind, node, message = fault["type"], place.node, str(fault.get("msg", ""))
-    if kind in MISSING:
-        return "is missing", "", False
-    if kind in EXTRA:
-        known = {key for option in flat(node, place.root) for key in option.get("properties", {})}
-        key = printable(str(place.path[-1])) if place.path else ""
-        closed = any(option.get("type") == "object" for option in flat(node, place.root))
-        hint = did_you_mean(key, known) or ("no keys are allowed here" if closed else "")
-        return "unknown key", hint, True
+def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
+    fault, path, options, _ = place
+    kind, value, ctx = fault["type"], fault["input"], fault.get("ctx") or {}
+    if kind == "missing":
+        return Fault(path, "is missing")
+    if kind in _EXTRA:
+        known = {key for key, _ in _fields(options)}
+        closed = any(_is_model(option.type) for option in options)
+        hint = did_you_mean(printable(str(path[-1])) if path else "", known)
+        return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
-        return "a key must be text", "", True
-    if kind in _SIZES and (size := _size(kind, node)):
-        return size, "", place.at_key
-    what, hint = _requirement(kind, place, fault, shown)
-    value, told = fault.get("input"), "input" in fault
-    if not what:
-        what = _reworded(message)
-        told = told and not isinstance(
-            value, list | dict
-        )  # a rule on the whole says what is wrong in it
-    if told and what.startswith("must "):
-        what += f", not {_against(value, place, shown)}"
-    return what, hint, place.at_key
-
-
-def _requirement(
-    kind: str, place: Place, fault: Mapping[str, Any], shown: Shown
-) -> tuple[str, str]:
-    """("must be …", hint) where the schema tells what was wanted, else ("", "")."""
-    root, value = place.root, fault.get("input")
-    node = place.wider if place.wider is not None and _is_type(kind) else place.node
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    options = list(flat(node, root))
-    values = [value for option in options for value in values_of(option)]
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tags = node.get("discriminator", {})
-        if names := list(tags.get("mapping", {})):
-            return f"its key {tags['propertyName']} must be {_or(names)}", ""
-        return (f"must be {words}", "") if (words := _words(node, root)) else ("", "")
+        return Fault(path, "a key must be text", at_key=True)
+    if kind == "bench" and ctx.get("at") is not None:
+        path = (*path, ctx["at"])
+    what, hint = "", ""
     if kind in _RANGE:
-        return (f"must be {bounds}", "") if (bounds := _bounds(node)) else ("", "")
-    if kind == "multiple_of" and "multipleOf" in node:
-        return f"must be a multiple of {_number(node['multipleOf'])}", ""
-    if kind == "string_pattern_mismatch" and "pattern" in node:
-        return f"must match the pattern {printable(node['pattern'], 120)}", ""
-    if not _is_type(kind):
+        bounds = next((o.bounds for o in options if ctx.items() <= o.bounds.items()), ctx)
+        what = f"must be {_range(bounds)}"
+    elif _is_type(kind):
+        what, hint = _type_wanted(options, value)
+    if not what:
+        what = _reworded(str(fault["msg"]))
+        if isinstance(value, list | dict):  # the rule says what is wrong in it
+            return Fault(path, what, hint)
+    if what.startswith("must "):
+        what += f", not {shown(path, value)}"
+    return Fault(path, what, hint, fault["loc"][-1:] == ("[key]",))
+
+
+def _type_wanted(options: list[_Option], value: Any) -> tuple[str, str]:
+    """("must be …", hint) for a value of another type; ("", "") where the annotation does not tell."""
+    words = [word for option in options for word in _words(option)]
+    if not words or not all(words):
         return "", ""
-    if kind in _CHOICE or values:
-        near = (
-            did_you_mean(value, {str(v) for v in values})
-            if isinstance(value, str) and values
-            else ""
-        )
-        hint = near if near.startswith("did") else ""
-        if value not in values or isinstance(value, bool):
-            words = _words(node, root)
-            return f"must be {words}" if words else "", hint
-    if number and len(options) == 1 and node.get("type") in ("integer", "number"):
-        # 1.5 or .nan where a whole number is due, or an integer that no float can hold
-        bounds = _bounds(node)
-        if node["type"] == "integer":
-            bounds = (
-                "a whole number"
-                + (" of" if bounds.startswith("at") else "")
-                + (bounds and f" {bounds}")
-            )
-        return f"must be {bounds}", ""
-    python = re.sub(r"_(exact_)?(type|parsing(_size)?)$", "", kind)
-    words = _words(node, root) or _WORDS.get(_PYTHON.get(python, ""), "")
-    if not words:
-        return "", ""
-    if place.wider is None and any(_has_type(value, option) for option in options):
-        # A strict tuple or enum: written as it should be, but no value of YAML is of that Python type.
+    wanted = "must be " + _or(sorted(dict.fromkeys(words), key=lambda word: word == "null"))
+    types = {get_origin(option.type) or option.type for option in options} - {NoneType}
+    values = [item for option in options for item in _values(option)]
+    is_bool = isinstance(value, bool)
+    if (isinstance(value, list) and types & {tuple, set, frozenset}) or (
+        isinstance(value, str) and value in values
+    ):
         return (
             "needs a Python type that nothing written in YAML has",
-            f"its author should let it accept {words}",
+            f"its author should let it accept {wanted.removeprefix('must be ')}",
         )
-    return f"must be {words}", _type_hint({str(option.get("type")) for option in options}, value)
+    if types == {float} and isinstance(value, int) and not is_bool:
+        return "must be a smaller number", ""
+    hint = ""
+    if isinstance(value, str) and values:
+        hint = did_you_mean(value, {str(item) for item in values})
+        hint = hint if hint.startswith("did") else ""
+    elif isinstance(value, str) and types & {int, float}:
+        number = re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", value)
+        hint = "write it without quotes" if number else ""
+    elif isinstance(value, str) and types == {bool}:
+        hint = "write true or false, in lower case and without quotes"
+    elif isinstance(value, bool | int | float) and types == {str}:
+        hint = "put it in quotes"
+    return wanted, hint
 
 
-def _words(node: Node, root: Mapping[str, Any]) -> str:
-    """What a schema describes: "a number or a mapping with per_n"; empty where it does not tell."""
-    title = str(node.get("title", ""))
-    if " " in title and title[0].islower():
-        return title + (" or null" if "null" in node else "")
-    parts: list[str] = []
-    if key := node.get("discriminator", {}).get("propertyName"):
-        return f"a mapping with {printable(key)}" + (" or null" if "null" in node else "")
-    for option in flat(node, root):
-        name = str(option.get("title", ""))
-        required = option.get("required", [])
-        if " " in name and name[0].islower():
-            parts.append(name)
-        elif values := values_of(option):
-            parts += [_literal(value) for value in values]
-        elif 0 < len(required) <= 4 and option.get("type") == "object":
-            parts.append("a mapping with " + _list([printable(key) for key in required], "and"))
-        elif isinstance(option.get("type"), str):
-            parts.append(_WORDS.get(option["type"], ""))
-        else:
-            return ""
-    return _or([*dict.fromkeys(parts), *(["null"] if "null" in node else [])]) if all(parts) else ""
+def _words(option: _Option) -> list[str]:
+    """Name one alternative: "a number", "a mapping with per_n"; "" if its type has no plain name."""
+    if option.type in (None, NoneType):
+        return ["null"]
+    if option.title:
+        return [option.title]
+    if values := _values(option):
+        return [
+            printable(value) or "''" if isinstance(value, str) else show_value(value)
+            for value in values
+        ]
+    if _is_model(option.type):
+        required = [printable(key) for key, field in _fields([option]) if field.is_required()]
+        return [_mapping(required if len(required) <= 4 else [])]
+    word, bounds = _TYPES.get(get_origin(option.type) or option.type, ""), _range(option.bounds)
+    if option.type in (int, float) and bounds:
+        word += f" of {bounds}" if bounds.startswith("at ") else f" {bounds}"
+    return [word]
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, str):
-        return printable(value) if value else "''"
-    return show_value(value)
+def _mapping(keys: list[str]) -> str:
+    return f"a mapping with {_or(keys, 'and')}" if keys else "a mapping"
 
 
-def _list(words: Sequence[str], word: str) -> str:
+def _or(words: Sequence[str], word: str = "or") -> str:
     return f" {word} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _or(words: Sequence[str]) -> str:
-    return _list(words, "or")
+def _range(bounds: Mapping[str, Any]) -> str:
+    if "ge" in bounds and "le" in bounds:
+        return f"between {_number(bounds['ge'])} and {_number(bounds['le'])}"
+    names = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " and ".join(f"{names[key]} {_number(bounds[key])}" for key in names if key in bounds)
 
 
-def _against(value: Any, place: Place, shown: Shown) -> str:
-    """The value as shown; a mapping with its keys where the union wants another mapping."""
-    if isinstance(value, dict) and place.wider is not None:
-        keys = [printable(str(key)) for key in value]
-        mappings = any(option.get("type") == "object" for option in flat(place.wider, place.root))
-        if mappings and keys:
-            return "a mapping with " + _list(
-                keys if len(keys) < 4 else [*keys[:3], "others"], "and"
-            )
-    return shown(value)
-
-
-def _has_type(value: Any, node: Node) -> bool:
-    if values := values_of(node):
-        return value in values
-    types = {"string": str, "array": list, "object": dict, "boolean": bool}
-    wanted = types.get(str(node.get("type")))
-    return wanted is not None and isinstance(value, wanted)
-
-
-def _type_hint(wanted: set[str], value: Any) -> str:
-    if wanted & {"integer", "number"} and isinstance(value, str):
-        return (
-            "write it without quotes"
-            if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", value)
-            else ""
-        )
-    if wanted == {"boolean"} and isinstance(value, str):
-        return "write true or false, in lower case and without quotes"
-    return (
-        "put it in quotes" if wanted == {"string"} and isinstance(value, bool | int | float) else ""
-    )
-
-
-def _number(value: float) -> str:
-    return (
-        f"{int(value):,}"
-        if float(value).is_integer() and (isinstance(value, int) or abs(value) < 1e15)
-        else f"{value}"
-    )
-
-
-def _bounds(node: Node) -> str:
-    """The range of a number. Numbers of a suite and of its components are finite."""
-    low, high = node.get("minimum"), node.get("maximum")
-    above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f"between {_number(low)} and {_number(high)}"
-    parts = (
-        [f"at least {_number(low)}"]
-        if low is not None
-        else [f"above {_number(above)}"]
-        if above is not None
-        else []
-    )
-    parts += (
-        [f"at most {_number(high)}"]
-        if high is not None
-        else [f"below {_number(below)}"]
-        if below is not None
-        else []
-    )
-    if len(parts) == 1 and node.get("type") == "number":
-        return f"{parts[0]}, and finite"
-    return " and ".join(parts) or ("a finite number" if node.get("type") == "number" else "")
-
-
-def _size(kind: str, node: Node) -> str:
-    bound, key, other, one, many = _SIZES[kind]
-    n = node.get(key, node.get(other))
-    if n is None:
-        return ""
-    return f"must have {bound} {'one' if n == 1 else f'{n:,}'} {one if n == 1 else many}"
+def _number(value: Any) -> str:
+    if isinstance(value, int) or (isinstance(value, float) and value % 1 == 0 and value < 1e15):
+        return f"{int(value):,}"
+    return printable(str(value))
 
 
 def _reworded(message: str) -> str:
-    """pydantic's own message, or the words of a model's author, as one of our sentences."""
+    """Turn pydantic's own message, or the words of a model's author, into one of our sentences."""
     text = printable(" ".join(message.split()), 300)
-    if said := re.match(r"(Value error|Assertion failed), ?(.*)", text):
-        return said[2] if said[2] not in ("", "None") else "is not allowed"
-    if said := re.match(
-        r"(?:\w+ input|Input|String|List|Set|Tuple|Dictionary|URL|Data|Date|Keys)?\b ?should (.*)",
-        text,
-    ):
+    if author := re.match(r"(Value error|Assertion failed), ?(.*)", text):
+        return author[2] if author[2] not in ("", "None") else "is not allowed"
+    subject = r"(?:\w+ input|Input|String|List|Set|Tuple|Dictionary|URL|Data|Date|Keys)?\b ?should "
+    if own := re.match(f"{subject}(.*)", text):
         text = re.sub(
             r",? (unable to|got|error:|input is|after validation|following the rules)\b.*",
             "",
-            said[1],
+            own[1],
         )
         for pattern, plain in _PLAIN:
             text = re.sub(pattern, plain, text)

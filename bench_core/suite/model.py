@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -32,8 +31,8 @@ from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, with_value
 from bench_core.suite.claim import Expectation
 from bench_core.suite.component import NAME, ComponentSpec, Model, Name, fault, named
-from bench_core.suite.messages import explain, show_value
-from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, printable, show_path
+from bench_core.suite.messages import problems_of
+from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
 from bench_core.training.params import resolved
 
 MAX_CELLS = 100_000
@@ -74,8 +73,8 @@ def _no_twins(values: list[Any]) -> list[Any]:
     return values
 
 
-_Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Seeds = Annotated[list[_Seed], Field(min_length=1), AfterValidator(_no_twins)]
+_Seed = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(_no_twins)]
 
 
 class DiagnosticSpec(ComponentSpec):
@@ -343,11 +342,12 @@ class Suite(Model):
             training = resolved(Training.model_validate(cell.training))
             data = resolved(DataOptions.model_validate(cell.data))
         except ValidationError as error:
-            for item in error.errors(include_url=False):
-                path = cell.origin.get(f"training.{item['loc'][0]}", ("training", *item["loc"]))
-                problem = problem_of(self._document, item, path, ("training", *item["loc"]))
-                if problem not in problems:
-                    problems.append(problem)
+
+            def place(path: KeyPath) -> KeyPath:
+                return cell.origin.get(f"training.{path[0]}", ("training", *path))
+
+            new = problems_of(self._document, error, Training, cell.training, place)
+            problems += [problem for problem in new if problem not in problems]
             return None
         if training["stop_after"] == training["epochs"]:
             training["stop_after"] = None  # the whole schedule, the same cell
@@ -368,32 +368,3 @@ def suite_schema() -> dict[str, Any]:
     schema = Suite.model_json_schema()
     schema["properties"]["diagnostics"]["default"] = list(DIAGNOSTICS)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return suite_schema()
-
-
-# ------------------------------------------------------------------------------------------------------------ messages
-
-
-def problem_of(
-    document: Document, fault: Mapping[str, Any], path: KeyPath, loc: KeyPath
-) -> Problem:
-    """One of pydantic's faults in plain words. `path` is its place in the document, `loc` its place in the schema."""
-    what, hint, at_key = explain(
-        {**fault, "loc": loc}, _schema(), lambda value: shown(document, path, value)
-    )
-    at = fault.get("ctx", {}).get("at") if fault["type"] == "bench" else None
-    return document.problem(path if at is None else (*path, at), what, hint, at_key=at_key)
-
-
-def shown(document: Document, path: KeyPath, value: Any) -> str:
-    """A value as the user wrote it."""
-    if isinstance(value, str | list | dict):
-        return show_value(value)
-    mark = document.values.get(path)
-    if mark is not None and mark.text:
-        return printable(mark.text)
-    return "empty" if value is None else show_value(value)
