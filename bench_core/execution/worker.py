@@ -87,8 +87,6 @@ class CellRun:
         from bench_core.execution.resumption import CannotResume
         from bench_core.training.loop import Diverged
 
-        status: Status = "done"
-        reason = None
         try:
             try:
                 self.train()
@@ -96,19 +94,19 @@ class CellRun:
                 print(f"the saved state cannot be used, training begins anew: {error}")
                 store.remove_resume(self.final)
                 self.train()
-        except Diverged as error:
-            status, reason = "diverged", str(error)
         except StoreError:
             raise
+        except Diverged as error:
+            return self.record("diverged", str(error))
         except NoDevice as error:
-            status, reason = "crashed", str(error)
+            return self.record("crashed", str(error))
         except BenchError as error:
-            status, reason = "failed", str(error)
+            return self.record("failed", str(error))
         except BaseException as error:  # KeyboardInterrupt too: only a plugin raises it here
             traceback.print_exc()
             reason = brief(error)
-            status = "oom" if OUT_OF_MEMORY.search(reason) else "failed"
-        return self.record(status, reason)
+            return self.record("oom" if OUT_OF_MEMORY.search(reason) else "failed", reason)
+        return self.record("done")
 
     def train(self) -> None:
         """Build the cell's network and rule, train, and write the tensors."""
@@ -209,7 +207,7 @@ class CellRun:
         self.fields["resumed"] = [*state["resumed"], state["epoch"]]
         print(f"continues after epoch {state['epoch']}")
 
-    def record(self, status: Status, reason: str | None) -> RunRecord:
+    def record(self, status: Status, reason: str | None = None) -> RunRecord:
         last: dict[str, Any] = self.rows[-1] if self.rows else {}
         seconds = [row["seconds"] for row in self.rows if row["epoch"] > 0]
         return make_record(
