@@ -65,8 +65,11 @@ class StoredRuns:
 
     def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
+        earlier = self.earlier and self.earlier.get(cell_key(cell))  # the key takes a while
+        if not earlier:
+            return ""
         try:
-            record = store.read(self.folder / str(self.earlier.get(cell_key(cell))))
+            record = store.read(self.folder / str(earlier))
         except (store.Unreadable, OSError):
             return ""
         if record.algorithm != ALGORITHM:
