@@ -1,2 +1,4 @@
-"""Complete plugin packages, which `bench new` copies: `bench-drtp` is a learning rule, and
-`parts` holds what another kind of component puts in the place of some of its files."""
+"""Complete plugin packages that `bench new` copies.
+
+`bench-drtp` is a learning rule; `parts` holds the files that another kind of component replaces.
+"""

@@ -16,8 +16,10 @@ DISTURBANCE = 0.1
 
 
 class Step(nn.Module):
-    """A·h + ω. In eval mode ω of row i is row i (modulo 128) of a fixed draw; in training mode
-    it is what `draw` drew last."""
+    """A·h + ω. In eval mode, row i of a batch gets row i (modulo 128) of a fixed ω.
+
+    In training mode it gets the ω of the last `draw`.
+    """
 
     def __init__(self, width: int, noise: float) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class LinearLQ(Net):
 
         λ_L = Wᵀ·e,   λ_l = A_lᵀ·λ_{l+1},   e = ∂loss/∂o at the realised states.
 
-    One realisation per forward pass: `states` draws ω anew in training mode, and whatever
+    One realisation per forward pass: `states` draws a fresh ω in training mode, and code that
     re-runs blocks from a middle layer (`advance`, `resume`, relaxations, gradients) meets the
     same ω again. In eval mode ω is fixed, row i of a batch meeting row i modulo 128: every probe
     batch of 128 meets the same 128 rows, and M copies of such a batch, stacked, do too. With

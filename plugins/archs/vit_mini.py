@@ -31,8 +31,7 @@ class Embed(nn.Module):
 
 
 class Block(nn.Module):
-    """f(h) = u + MLP(LN(h + u)), u = attention(LN(h)): what a pre-norm transformer block adds to
-    its stream."""
+    """f(h) = u + MLP(LN(h + u)), u = attention(LN(h)): the branch of a pre-norm block."""
 
     def __init__(self, width: int, heads: int, ratio: int) -> None:
         super().__init__()

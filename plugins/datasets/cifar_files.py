@@ -1,10 +1,8 @@
-"""The files of the CIFAR data sets: opened only after our own SHA-256 of them agrees, and then
-as plain data.
+"""Download, check and read the files of the CIFAR data sets.
 
-The files are pickles. torchvision checks an MD5 and then unpickles; here each file must first
-match the caller's table of SHA-256 sums, and is then read by an unpickler that knows numpy
-arrays and nothing else, so that a file whose sum was put into a table by mistake cannot run code
-either. Files that are there and right are never downloaded again. The archive is checked the
+The files are pickles. Each file must match its SHA-256 before it is read, by an unpickler that
+knows numpy arrays and nothing else. So a file whose checksum was put into the table by mistake
+cannot run code either. Correct files are never downloaded again. The archive is checked in the
 same way before it is opened, and unpacked with tarfile's `data` filter.
 """
 
@@ -31,7 +29,7 @@ _RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set's files come from.
+    """Origin and checksums of a data set's files.
 
     title        for messages
     url, archive, archive_sum   the original archive, its file name, its SHA-256
@@ -110,8 +108,10 @@ def download(source: Source, root: Path, why: str) -> None:
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Dictionaries, lists, strings, numbers and numpy arrays; whatever else a pickle names is
-    refused by its name."""
+    """Unpickler of plain data: dictionaries, lists, strings, numbers and numpy arrays.
+
+    It refuses every other name in a pickle.
+    """
 
     known: Mapping[tuple[str, str], Callable[..., Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,  # as Python 2 wrote the originals

@@ -53,13 +53,13 @@ class CostateAlignment(Diagnostic):
         return layered(audit, values, reasons, ratio=ratios)
 
     def controls(self) -> list[Control]:
-        def with_costate(what: Literal["exact", "noise", "zero"]) -> Callable[[Audit], None]:
+        def with_costate(credits: Literal["exact", "noise", "zero"]) -> Callable[[Audit], None]:
             """A network that knows its costate, and credits that are it, or noise, or nothing."""
 
             def change(audit: Audit) -> None:
                 net = audit.net
                 net.costate = lambda states, y: exact_gradients(net, states.h[0], y)  # type: ignore[method-assign]
-                credits_become(what)(audit)
+                credits_become(credits)(audit)
 
             return change
 

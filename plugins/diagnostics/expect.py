@@ -1,4 +1,4 @@
-"""Expectations of the controls: predicates of a measurement, and the control that changes nothing."""
+"""Expectations of controls: predicates of a measurement, and the control without a change."""
 
 from __future__ import annotations
 

@@ -13,8 +13,10 @@ from bench_core.training.audit import Audit
 
 
 def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
-    """The credits, on the same states, of the same rule set up anew; the training's optimisers
-    and streams stay as they are."""
+    """Credits of a fresh copy of the rule on the same states.
+
+    The optimisers and streams of the training stay as they are.
+    """
     tools = method.tools
     lent, before = len(tools.updaters), tools.aux_generator.get_state()
     # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of
@@ -26,7 +28,7 @@ def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[
     fresh = type(method)(method.params)
     try:
         fresh.setup(
-            dealt_anew(audit.net, own[0]),
+            permuted(audit.net, own[0]),
             method.task,
             replace(tools, generator=own[1], aux_generator=own[2]),
         )
@@ -45,9 +47,11 @@ def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[
 
 
 @torch.no_grad()
-def dealt_anew(net: Net, draws: torch.Generator) -> Net:
-    """A copy whose parameters have the same entries in another order: what a rule makes of it
-    knows nothing of `net`."""
+def permuted(net: Net, draws: torch.Generator) -> Net:
+    """Copy the network and permute the entries of every parameter.
+
+    Feedback that a rule derives from the copy is independent of `net`.
+    """
     other = copy.deepcopy(net)
     for parameter in other.parameters():
         order = torch.randperm(parameter.numel(), generator=draws).to(parameter.device)

@@ -9,8 +9,7 @@ from bench_core.training.audit import Audit
 
 
 class LossDecrease(Diagnostic):
-    """Mean training loss of the first epoch minus that of the last: large where the rule reduces
-    what it is judged by.
+    """Mean training loss of the first epoch minus that of the last.
 
     Measured at the end of training; not diagnostic before the second epoch.
     Source: arXiv:2606.21126.

@@ -22,19 +22,19 @@ ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
 
 
 class NullCalibration(Diagnostic):
-    """Mean and deviation of Γ_l over fresh draws of the method's feedback (and fresh auxiliary
-    networks), on the trained network.
+    """Mean and deviation of Γ_l over fresh feedback (and auxiliary networks), trained network.
 
     A cosine counts as alignment only outside this null: `flagged` lists the sites whose trained
-    Γ_l lies within 2 deviations. A site whose Γ no draw changes (fa's exact top) has no null: it
-    is `without_null`, and is neither flagged nor in the deep means. value = (Γ_deep −
-    mean)/deviation of the null's deep means: how many deviations the trained feedback stands
-    out. The rule is set up on a copy of the network with its parameters dealt anew, and then
-    asked for the credits of the network itself: feedback that `setup` makes from forward weights
+    Γ_l lies within 2 deviations. A site whose Γ is the same in all draws (fa's exact top) has no
+    null: it is `without_null`, and is neither flagged nor in the deep means. value = (Γ_deep −
+    mean)/deviation of the null's deep means: the distance of the trained feedback from the null
+    in deviations.
+
+    The rule is set up on a copy of the network with permuted parameters, and then gives the
+    credits of the network itself: feedback that `setup` derives from forward weights
     (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
-    feedback (nothing in its `state_dict`), where no draw changes anything, and where the
-    reference is at the floor (diagnostic b).
-    Source: arXiv:2606.21126.
+    feedback (nothing in its `state_dict`), for a credit that is the same in all draws, and with
+    the reference at the floor (diagnostic b). Source: arXiv:2606.21126.
     """
 
     needs_reference = True

@@ -1,4 +1,4 @@
-"""The auxiliary credits of blend: what each branch changes in the fit of vec."""
+"""The auxiliary credits of blend: the variants of vec's fit, by branch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the two bridges share: a network that sees a state, its depth and the output error, and
-how it sees the state."""
+"""The credit networks: a network of state, depth and output error, and its view of the states."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ SEEN = 256
 
 
 def depth_features(t: Tensor) -> Tensor:
-    """The usual sinusoidal features (N, 32) of t = l/L in 0 … 1, (N,): sin and cos of
-    t·10000^(−k/16), k = 0 … 15.
+    """Sinusoidal features (N, 32) of t = l/L in 0 … 1, (N,).
 
-    The source says only "sinusoidal features (32)". The choice shows early (state_bridge with
-    penalty 1e-2 on CIFAR-10: CE of the first epoch 1.99, and 1.96 with frequencies up to 1000,
-    which tell the layers more sharply apart) and not at the end.
+    They are sin and cos of t·10000^(−k/16), k = 0 … 15. The source says only "sinusoidal
+    features (32)". The choice shows early (state_bridge with penalty 1e-2 on CIFAR-10: CE of the
+    first epoch 1.99, and 1.96 with frequencies up to 1000, which separate the layers better) and
+    not at the end.
     """
     steps = torch.arange(FEATURES // 2, device=t.device) / (FEATURES // 2)
     angles = t.unsqueeze(1) * torch.exp(-math.log(10000.0) * steps)
@@ -53,11 +52,11 @@ class BridgeNet(nn.Module):
 
 
 class Lens(nn.Module):
-    """What a bridge sees of the states: the flattened states themselves where all have one size;
-    else z_l = h_l·P with a fixed random P (features, 256), entries N(0, 1/256), so that norms
-    are kept on average. States of one size share one P.
+    """The flattened states, or z_l = h_l·P if the states have several sizes.
 
-    A gradient with respect to what is seen goes back to the state by Pᵀ: ∂/∂h_l = (∂/∂z_l)·Pᵀ.
+    P (features, 256) is fixed and random, entries N(0, 1/256), so that norms are kept on
+    average. States of one size share one P. A gradient at z_l goes back to the state by Pᵀ:
+    ∂/∂h_l = (∂/∂z_l)·Pᵀ.
     """
 
     def __init__(self, task: Task, generator: torch.Generator) -> None:
@@ -76,15 +75,14 @@ class Lens(nn.Module):
         return flat if P is None else flat @ P
 
     def back(self, gradient: Tensor, h: Tensor) -> Tensor:
-        """The gradient (N, width) at what is seen as one at the state, shaped like h."""
+        """Lead a gradient (N, width) at the view back to the state, shaped like h."""
         P = self._buffers.get(f"P_{h[0].numel()}")
         return (gradient if P is None else gradient @ P.T).view_as(h)
 
     def stacked(
         self, hs: Sequence[Tensor], layers: list[int], depth: int, s: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen of several layers as one batch (layers·N, width), with their depths t =
-        l/L and s repeated."""
+        """Views of several layers as one batch (layers·N, width), with t = l/L and s repeated."""
         t = torch.tensor([layer / depth for layer in layers], device=s.device).repeat_interleave(
             len(s)
         )

@@ -1,4 +1,4 @@
-"""ep: equilibrium propagation on a feed-forward energy."""
+"""ep: equilibrium propagation, the nudged relaxation of a feed-forward energy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fa: feedback alignment."""
+"""fa: feedback alignment, the exact top credit through fixed random matrices block by block."""
 
 from __future__ import annotations
 

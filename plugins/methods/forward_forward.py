@@ -1,5 +1,4 @@
-"""forward_forward: every layer learns to tell inputs with the right label from inputs with a
-wrong one."""
+"""forward_forward: every layer separates inputs with right and wrong labels by its goodness."""
 
 from __future__ import annotations
 
@@ -18,8 +17,9 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class ForwardForward(LocalMethod):
-    """Goodness of layer l per sample, G_l = Σ_j u_{lj}², against θ = n_l, its number of units;
-    every layer minimises on its own
+    """Every layer classifies its input by its goodness G_l = Σ_j u_{lj}² per sample.
+
+    With θ = n_l, its number of units, it minimises on its own
 
         softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,   x⁺ = x + P_y,
                                                          x⁻ = x + P_ỹ,

@@ -1,5 +1,4 @@
-"""kolen_pollack: feedback that gets the updates and the decay of the forward weights, and so
-becomes their transpose."""
+"""kolen_pollack: feedback that gets the updates and the decay of the forward weights."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ class MonoForward(LocalMethod):
         ]
 
     def modules(self, task: Task, sizes: list[int]) -> nn.ModuleList:
-        """What layer l's loss needs beside h_l: here M_l."""
+        """Networks of the layers' losses beside h_l: here M_l."""
         return nn.ModuleList(nn.Linear(size, task.classes, bias=False) for size in sizes)
 
     def loss(self, layer: int, h: Tensor, y: Tensor) -> Tensor:
-        """Of layer l on the batch, summed over samples."""
+        """Loss of layer l on the batch, summed over samples."""
         return self.net.loss(self.heads[layer](pooled(h, self.net.tokens)), y, "sum")
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:

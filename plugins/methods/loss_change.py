@@ -129,7 +129,9 @@ class LossChangeFit:
 
     @property
     def begun(self) -> bool:
-        """Whether the network has learned: its optimiser then has a state, in a resumed run too."""
+        """True once the network has learned: its optimiser then has a state, also after a
+        resume.
+        """
         return bool(self.optimiser.optimiser.state)
 
     @property

@@ -1,4 +1,4 @@
-"""node_perturbation: noise on every state, credited with the change of the loss that it made."""
+"""node_perturbation: noise on every state times the change of the loss."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class NodePerturbation(LocalMethod):
         ) / self.params.sigma
 
     def loss(self, states: States, y: Tensor, added: list[Tensor]) -> Tensor:
-        """Of every sample, (N,), with this added to every state on the way up."""
+        """Loss of every sample, (N,), with `added` on every state on the way up."""
         h = states.h[0] + added[0]
         for layer, shift in enumerate(added[1:]):
             h = self.net.advance(h, layer)[0] + shift

@@ -11,9 +11,11 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 
 
 class NoiseCredit(LocalMethod):
-    """a_l = z_l·‖d_l‖/‖z_l‖ per sample, z_l ~ N(0, I) fresh every step, d_l the credit that dfa
-    would give (e·B_l): all of dfa but its direction. Norms are over the flattened state, or over
-    a token where states are tokens.
+    """a_l = z_l·‖d_l‖/‖z_l‖ per sample, z_l ~ N(0, I) fresh every step, d_l = e·B_l dfa's
+    credit.
+
+    It has the norms of dfa's credit without its direction. Norms are over the flattened state,
+    or over a token if states are tokens.
     """
 
     passport = Passport()

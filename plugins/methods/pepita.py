@@ -1,4 +1,4 @@
-"""pepita: the output error presented to the input."""
+"""pepita: a second pass on an input that the output error modulates."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 
 
 class LayerVectors(nn.Module):
-    """(h_l, t_l, s) → w_l, whatever h_l and s are: L + 1 vectors, entries N(0, 1/d) at first."""
+    """(h_l, t_l, s) → w_l, for all h_l and s: L + 1 vectors, entries N(0, 1/d) at first."""
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""predictive_coding: errors of a relaxed energy, at relaxed or at fixed predictions."""
+"""predictive_coding: errors of a relaxed energy, with moving or fixed predictions."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ class PredictiveCoding(LocalMethod):
 
     @property
     def passport(self) -> Passport:
-        """At fixed predictions the credit is backpropagation's chain of Jacobians, whatever
-        carries it."""
+        """With fixed predictions the credit is backpropagation's chain of Jacobians."""
         return Passport(
             exact_hidden_gradients=self.params.fixed_prediction,
             weight_transport=True,

@@ -11,10 +11,11 @@ from bench_core.training.rng import draws_from
 
 
 class RandomCredit(LocalMethod):
-    """a_l = R(h_l, t_l), R an untrained network of the bridges' shape (default init) that sees
-    state and depth, but neither error nor label. A credit that differs between samples, is
-    smooth in the state and knows nothing of the task: what a rule does not gain over it is owed
-    to the mere presence of a credit. Its size means nothing (the option `normalize` sets it).
+    """a_l = R(h_l, t_l), R an untrained network of the bridges' shape (default init).
+
+    R sees state and depth, but neither error nor label. The credit differs between samples, is
+    smooth in the state and is independent of the task: a rule that gains nothing over it gains
+    from the mere presence of a credit. Its size is arbitrary (the option `normalize` sets it).
     States of unequal size are seen through fixed random projections (`Lens`).
     """
 

@@ -1,5 +1,6 @@
-"""Noise that is fresh every step and the same between steps, so that an audit meets the noise in
-use and shifts no stream."""
+"""Noise that is fresh in every step and repeated between steps, so that audits see the noise in
+use.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ MIX = 0x9E3779B97F4A7C15  # odd: seeds of different steps differ
 
 
 class Redrawn:
-    """Generators seeded from that of a run and the number of the step; `next` turns to the next
-    step."""
+    """Generators seeded from a run's generator and the number of the step.
+
+    `next` turns to the next step. The numbers of the stream itself are not used up.
+    """
 
     def __init__(self, generator: torch.Generator, device: str) -> None:
         self.device = device

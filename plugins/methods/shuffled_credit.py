@@ -1,4 +1,4 @@
-"""shuffled_credit: a null method that deals true credit to the wrong samples."""
+"""shuffled_credit: a null method that gives true credit to the wrong samples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from bench_core.training.net import exact_gradients
 
 
 class ShuffledCredit(LocalMethod):
-    """a_l of a sample is the credit of another sample of the batch: of `bp` (c_l = g_{l+1},
-    audited g_l, embedding g_0, per sample) or of `dfa`. One permutation per step, the same for
-    all layers, drawn as a random cycle through the batch, so that no sample keeps its own. The
-    batch mean of the credit, and with it what all samples share, is untouched: that this null
-    leaves in.
+    """a_l of a sample is the credit of another sample of the batch, of `bp` or of `dfa`.
+
+    For bp c_l = g_{l+1}, audited g_l, embedding g_0, per sample. One permutation per step, the
+    same for all layers, drawn as a random cycle through the batch, so that no sample keeps its
+    own credit. The batch mean of the credit, the part that all samples share, is unchanged: the
+    null does not remove it.
     """
 
     class Params(LocalMethod.Params):

@@ -1,5 +1,4 @@
-"""What sign_symmetry, kolen_pollack and weight_mirror share: backpropagation through other
-matrices."""
+"""Backpropagation through other matrices: base of sign_symmetry, kolen_pollack, weight_mirror."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class SyntheticGradients(LocalMethod):
         """Options of synthetic_gradients."""
 
         condition: Literal["label", "none"] = Field(
-            "label", description="what a predictor sees beside the state"
+            "label", description="second input of a predictor, beside the state"
         )
         target: Literal["bootstrapped", "exact"] = Field(
             "bootstrapped", description="exact: g_l itself"

@@ -1,5 +1,4 @@
-"""target_propagation: targets instead of gradients, sent down by learned inverses or transposes
-of the blocks."""
+"""target_propagation: targets sent down by learned inverses or transposes of the blocks."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ class TargetPropagation(LocalMethod):
         """Options of target_propagation."""
 
         feedback_loss: Literal["l_drl", "inverse"] = Field(
-            "l_drl", description="what the feedback minimises"
+            "l_drl", description="loss of the feedback"
         )
         beta: float = Field(
             0.7, gt=0.0, le=100.0, description="β, step of the top target down the gradient"
@@ -98,7 +97,7 @@ class TargetPropagation(LocalMethod):
         return out + y if self.net.residual else out
 
     def loss(self, layer: int, states: States) -> Tensor:
-        """Of D_l on the batch, summed over samples and divided by σ²."""
+        """Loss of D_l on the batch, summed over samples and divided by σ²."""
         sigma, D, h, above = (
             self.params.noise,
             self.feedback[layer],

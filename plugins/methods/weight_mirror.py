@@ -1,5 +1,4 @@
-"""weight_mirror: feedback that is fitted to the forward weights by the response of each layer to
-noise."""
+"""weight_mirror: feedback fitted to the response of each layer to noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that bench asks of a learning rule, and the mathematics of this one."""
+"""The conformance checks of bench, and tests of the rule's mathematics."""
 
 import torch
 from bench_drtp.rule import RandomTargetProjection
@@ -17,10 +17,10 @@ def test_the_credit_of_a_class_is_its_row_of_the_feedback():
     states, y = trial.states()
     for site, a in zip(trial.net.sites, trial.credits(states, y).audited, strict=True):
         for number, label in enumerate(y.tolist()):
-            assert torch.equal(a[number], trial.method.feedback[site][label])
+            assert torch.equal(a[number], trial.method.kept[f"B_{site}"][label])
 
 
 def test_the_feedback_is_bounded_as_kaiming_says():
     trial = MethodSubject(RandomTargetProjection, {}).trial("residual")
-    for B in trial.method.feedback.values():
+    for B in trial.method.kept.values():
         assert B.abs().max() <= (6 / B.shape[1]) ** 0.5

@@ -1,4 +1,4 @@
-"""drtp: an architecture."""
+"""drtp: a residual network with tanh blocks."""
 
 import math
 
@@ -12,7 +12,7 @@ class TanhNet(Net):
     """h_0 = W_e·x, h_{l+1} = h_l + W_l·tanh(h_l), logits = W_h·LN(h_L). W_l ~ N(0, 0.1²/width)."""
 
     class Params(ParamsModel):
-        """Parameters of drtp: part of the identity of a cell, validated where the suite is read."""
+        """Parameters of drtp: part of a cell's identity, validated when the suite is read."""
 
         width: int = Field(64, ge=1, le=65536, description="d, the width of the stream")
         depth: int = Field(3, ge=1, le=1024, description="L, the number of blocks")

@@ -1,4 +1,4 @@
-"""Everything that bench asks of an architecture."""
+"""The conformance checks of bench for an architecture."""
 
 from bench_core.testing import conformance
 

@@ -1,4 +1,4 @@
-"""drtp: a data set."""
+"""drtp: a synthetic data set of Gaussian clouds."""
 
 import torch
 from pydantic import Field
@@ -9,19 +9,19 @@ FEATURES, CLASSES, TRAIN, TEST = 16, 5, 2000, 1280
 
 
 class Blobs(Dataset):
-    """Inputs x = m_y + N(0, I_16) around class means m_c ~ N(0, spread²·I), labels y uniform;
-    2,000 for training and 1,280 for testing.
+    """Inputs x = m_y + N(0, I_16) around class means m_c ~ N(0, spread²·I); labels y uniform.
 
-    Drawn from a seed of its own, so that the data do not depend on the run's. A data set that
-    reads files returns their checksum from `prepare`, and raises `bench_core.errors.DataError`
-    with one line where they are missing or corrupt.
+    2,000 inputs for training and 1,280 for testing. They are drawn from a seed of their own, so
+    that the data do not depend on the run's seed. A data set that reads files returns their
+    checksum from `prepare`. If they are missing or corrupt it raises `bench_core.errors.DataError`
+    with one line.
     """
 
     shape = (FEATURES,)
     classes = CLASSES
 
     class Params(ParamsModel):
-        """Parameters of drtp: part of the identity of a cell."""
+        """Parameters of drtp: part of a cell's identity."""
 
         spread: float = Field(1.0, ge=0.0, le=100.0, description="deviation of the class means")
 

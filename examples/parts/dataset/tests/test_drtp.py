@@ -1,4 +1,4 @@
-"""Everything that bench asks of a data set."""
+"""The conformance checks of bench for a data set."""
 
 from bench_core.testing import conformance
 

@@ -1,9 +1,11 @@
-"""What this package brings: a table of strings. Every `bench` command reads it, so it imports
-nothing heavy."""
+"""The table of components of this package.
+
+Every `bench` command reads it, so it imports nothing heavy.
+"""
 
 from bench_core.api import Component, hookimpl
 
-BENCH_API = (1, 0)  # the plugin interface that this was written for
+BENCH_API = (1, 0)  # the version of the plugin interface
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""drtp: a diagnostic."""
+"""drtp: the largest weight of the head."""
 
 import torch
 
@@ -6,7 +6,7 @@ from bench_core.api import Control, Diagnostic, Measured
 
 
 class HeadNorm(Diagnostic):
-    """max |θ| over the parameters of the readout; fires above 100."""
+    """Largest |θ| over the parameters of the readout. Fires above 100."""
 
     direction, threshold = "above", 100.0
 

@@ -1,4 +1,4 @@
-"""Everything that bench asks of a diagnostic."""
+"""The conformance checks of bench for a diagnostic."""
 
 from bench_core.testing import conformance
 
