@@ -1,4 +1,4 @@
-"""The conformance kit: what every plugin must hold, as small named functions.
+"""The conformance kit: the checks of every plugin, as small named functions.
 
 From a test file:
 

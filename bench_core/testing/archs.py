@@ -1,4 +1,4 @@
-"""Architectures: what the core and every rule rely on in a network."""
+"""Checks of architectures: the properties that the core and every rule rely on."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def built(subject: ArchSubject, shape: tuple[int, ...], seed: int = 0, device: s
 
 
 def tried(subject: ArchSubject) -> tuple[list[tuple[int, ...]], list[str]]:
-    """(the built-in data sets' input shapes that it takes, why not the others)."""
-    found: list[tuple[int, ...]] = []
+    """Return the built-in data sets' input shapes that fit it, and reasons for the others."""
+    fitting: list[tuple[int, ...]] = []
     reasons = []
     for shape in SHAPES:
         try:
             built(subject, shape, device="meta").states(torch.zeros(2, *shape, device="meta"))
-            found.append(shape)
+            fitting.append(shape)
         except Exception as error:
             reasons.append(f"{shape}: {type(error).__name__}: {' '.join(str(error).split())[:80]}")
-    return found, reasons
+    return fitting, reasons
 
 
 def shapes(subject: ArchSubject) -> list[tuple[int, ...]]:
-    """The shapes that it takes. Raises Skipped where it takes none."""
-    found, _ = tried(subject)
-    if not found:
+    """Return the input shapes that fit it. Raises Skipped if none does."""
+    fitting, _ = tried(subject)
+    if not fitting:
         raise Skipped("it takes no built-in data set's inputs")
-    return found
+    return fitting
 
 
 def batches(subject: ArchSubject) -> Iterator[tuple[Net, Tensor, Tensor]]:
-    """(network in eval mode, inputs, labels) for every shape that it takes."""
+    """Yield a network in eval mode, inputs and labels for every shape that fits."""
     for shape in shapes(subject):
         draws = torch.Generator().manual_seed(1)
         x = torch.randn(BATCH, *shape, generator=draws)
@@ -54,15 +54,15 @@ def batches(subject: ArchSubject) -> Iterator[tuple[Net, Tensor, Tensor]]:
 
 
 def trained(net: Net) -> dict[str, Tensor]:
-    """The parameters that are not fixed by the architecture itself."""
+    """The parameters that are trained."""
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
 
 
 @check("arch", "contract")
 def takes_a_built_in_data_set(subject: ArchSubject) -> None:
     """Built on the meta device, it takes the inputs of a built-in data set."""
-    found, reasons = tried(subject)
-    if not found:
+    fitting, reasons = tried(subject)
+    if not fitting:
         raise Failed(f"no built-in data set's inputs pass through it: {'; '.join(reasons)}")
 
 
@@ -146,7 +146,7 @@ def local_states_are_cut_apart(subject: ArchSubject) -> None:
             f"f_{layer}": (f.square().sum(), f"blocks.{layer}.") for layer, f in enumerate(states.f)
         }
         ends["the loss"] = (net.loss(states.logits, y), "readout.")
-        for what, (end, home) in ends.items():
+        for output, (end, home) in ends.items():
             if not end.requires_grad:
                 continue
             found = torch.autograd.grad(
@@ -154,7 +154,7 @@ def local_states_are_cut_apart(subject: ArchSubject) -> None:
             )
             for name, gradient in zip(trained(net), found, strict=True):
                 if gradient is not None and not name.startswith(home):
-                    raise Failed(f"with local=True {what} carries a graph to {name}")
+                    raise Failed(f"with local=True {output} carries a graph to {name}")
 
 
 @check("arch", "contract")
@@ -173,8 +173,7 @@ def samples_do_not_mix_in_eval_mode(subject: ArchSubject) -> None:
 def the_same_seed_draws_the_same_network(subject: ArchSubject) -> None:
     """torch.manual_seed decides every initial weight and buffer; another seed draws others."""
     for shape in shapes(subject):
-        name = equal(built(subject, shape).state_dict(), built(subject, shape).state_dict())
-        if name is not None:
+        if name := equal(built(subject, shape).state_dict(), built(subject, shape).state_dict()):
             raise Failed(f"{name} differs between two networks of the same seed")
         if (
             equal(built(subject, shape).state_dict(), built(subject, shape, seed=1).state_dict())
@@ -192,8 +191,7 @@ def a_pass_gives_the_same_bits_again(subject: ArchSubject) -> None:
             one, other = net.states(x), net.states(x)
         if not torch.equal(one.logits, other.logits):
             raise Failed("two passes of the same inputs in eval mode give other logits")
-        name = equal(before, net.state_dict())
-        if name is not None:
+        if name := equal(before, net.state_dict()):
             raise Failed(f"a pass in eval mode changes {name}")
 
 

@@ -1,4 +1,4 @@
-"""Contract: what the core relies on when it calls a learning rule."""
+"""Contract of a learning rule: the properties that the core relies on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench_core.training.net import States
 def lists(
     credits: Credits, states: States, sites: tuple[int, ...]
 ) -> dict[str, tuple[Sequence[Tensor], list[Tensor]]]:
-    """Name → (credits, the states that they must be like, one by one)."""
+    """Name → (credits, their states, one by one)."""
     at_sites = [states.h[site] for site in sites]
     found = {"audited": (credits.audited, at_sites), "blocks": (credits.for_blocks, list(states.f))}
     found["embed (default: audited[0])"] = ([credits.for_embed], [states.h[0]])
@@ -33,7 +33,7 @@ def lists(
 def pairs(
     credits: Credits, states: States, sites: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(what it is, credit, the state that it must be like) of every credit."""
+    """Yield the name, the credit and the state of the same shape of every credit."""
     for name, (found, like) in lists(credits, states, sites).items():
         yield from (
             (f"credits.{name}[{number}]", a, h)
@@ -101,8 +101,7 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
     other = subject.trial(seed=1)
     other.net.load_state_dict(trial.net.state_dict())
     other.method.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()})
-    lost = equal(state, other.method.state_dict())
-    if lost is not None:
+    if lost := equal(state, other.method.state_dict()):
         raise Failed(f"{lost} of state_dict is another one after load_state_dict")
     states, y = trial.states()
     found = []
@@ -159,9 +158,8 @@ def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
 def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
     """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout
     still train."""
-    for shape, trial in [
-        (name, subject.trial(name, freeze="blocks")) for name in subject.supported()
-    ]:
+    for shape in subject.supported():
+        trial = subject.trial(shape, freeze="blocks")
         changed = {
             name.partition(".")[0]
             for name, change in trial.changes(2).items()
@@ -203,7 +201,7 @@ _METHODS = (
 
 
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every operation whose result the host must wait for."""
+    """Note every operation for whose result the host must wait."""
 
     def __init__(self, seen: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -219,8 +217,10 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _no_reads() -> Iterator[list[str]]:
-    """Collects what reads a value on the host. one_hot with a number of classes reads on a CPU
-    only, and does not count."""
+    """Collect the operations that read a value on the host.
+
+    one_hot with a number of classes reads on a CPU only, and does not count.
+    """
     seen: list[str] = []
     mode = _Reads(seen)
     originals: dict[str, Callable[..., Any]] = {name: getattr(Tensor, name) for name in _METHODS}

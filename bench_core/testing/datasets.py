@@ -1,4 +1,4 @@
-"""Data sets: what the training loop and the identity of a cell rely on."""
+"""Checks of data sets: the properties that the loop and the identity of a cell rely on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAK = 0.01  # share of test inputs that may occur in the training set, bit by b
 
 
 def folder() -> Path | None:
-    """The data directory of the user."""
+    """The data directory of the user, or None."""
     return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
 
 
@@ -43,7 +43,7 @@ def _loaded(target: type, options: str) -> tuple[Dataset, str, Data]:
 
 
 def loaded(subject: DatasetSubject) -> tuple[Dataset, str, Data]:
-    """(data set, checksum, tensors), loaded once. Raises Skipped where the files are missing."""
+    """Return data set, checksum and tensors, loaded once. Raises Skipped if files are missing."""
     import json
 
     return _loaded(subject.target, json.dumps(subject.options, sort_keys=True))
@@ -115,14 +115,13 @@ def labels_are_classes(subject: DatasetSubject) -> None:
 
 @check("dataset", "determinism")
 def loading_again_gives_the_same_bits(subject: DatasetSubject) -> None:
-    """The same tensors and the same checksum every time, whatever the global seeds are."""
+    """The same tensors and checksum every time, for all global seeds."""
     _, checksum, data = loaded(subject)
     torch.manual_seed(12345)
     again = made(subject)
     if again.prepare(folder()) != checksum:
         raise Failed("prepare() returns another checksum the second time")
-    name = equal(tensors(data), tensors(again.load(folder())))
-    if name is not None:
+    if name := equal(tensors(data), tensors(again.load(folder()))):
         raise Failed(
             f"{name} differs when it is loaded again: draw from a generator with a seed of its own"
         )

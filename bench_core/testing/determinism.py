@@ -1,4 +1,4 @@
-"""Determinism: a cell's numbers depend on the cell alone."""
+"""Determinism: the numbers of a cell depend on the cell alone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
         trial = subject.trial(seed=3)
         torch.manual_seed(start)  # the global generator is not the cell's once the network is drawn
         ends.append(trial.steps(4).bits())
-    name = equal(*ends)
-    if name is not None:
+    if name := equal(*ends):
         raise Failed(
             f"{name} differs between two runs of the same seed: draw from tools.generator or "
             "tools.aux_generator"
@@ -32,18 +31,19 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
 
 @check("method", "determinism")
 def resumed_equals_straight(subject: MethodSubject) -> None:
-    """A training that is saved after two steps, built anew and restored, ends as the straight
-    one does: all that a method changes is in its state_dict, in an optimiser that it was lent,
-    or in its two streams."""
+    """A resumed training ends as the uninterrupted one.
+
+    It is saved after two steps, built again and restored. All that a method changes is in its
+    state_dict, in an optimiser that it was lent, or in its two streams.
+    """
     straight = subject.trial(seed=3).steps(4).bits()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         training_of(subject.trial(seed=3).steps(2)).save(path, 1, "trial", {})
         resumed = subject.trial(seed=3)
         if training_of(resumed).load(path, "trial") is None:
-            raise Failed("what was saved cannot be read back")
-    name = equal(straight, resumed.steps(2, first=2).bits())
-    if name is not None:
+            raise Failed("the saved training cannot be read back")
+    if name := equal(straight, resumed.steps(2, first=2).bits()):
         raise Failed(
             f"{name} differs in a resumed training: something that steps change is not in "
             "state_dict"
@@ -51,7 +51,7 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
 
 
 def training_of(trial: Trial) -> Training:
-    """All that is saved of a training, as the core saves it."""
+    """The saved state of a training, as the core saves it."""
     tools = trial.method.tools
     return Training(
         trial.net,
@@ -72,8 +72,7 @@ def other_cells_do_not_matter(subject: MethodSubject) -> None:
             "now: what is kept?"
         )
     other.steps(3)
-    name = equal(alone, subject.trial(seed=3).steps(3).bits())
-    if name is not None:
+    if name := equal(alone, subject.trial(seed=3).steps(3).bits()):
         raise Failed(
             f"{name} differs when another cell ran before: the rule keeps state in its class or "
             "module"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,28 +27,22 @@ WIDTH, FEATURES, CLASSES, TRAIN, TEST = 64, 12, 5, 256, 1280
 
 
 class RandomDirect(LocalMethod):
-    """a_l = e·B_l with a fixed random B_l: something to be measured."""
+    """a_l = e·B_l with a fixed random B_l: a rule to measure."""
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
-        sizes = [task.features(layer) for layer in net.sites]
-        self.feedback = [
-            torch.randn(task.classes, size, generator=tools.generator) for size in sizes
-        ]
+        for site in net.sites:
+            self.kept[f"B_{site}"] = self.draw(task.classes, task.features(site))
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
-        return Credits(audited=[states.output_error @ B for B in self.feedback])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {f"B_{index}": B for index, B in enumerate(self.feedback)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.feedback = [state[f"B_{index}"] for index in range(len(self.feedback))]
+        return Credits(audited=[states.output_error @ B for B in self.kept.values()])
 
 
 def audited(seed: int = 0) -> Audit:
-    """A fresh audit: untrained network of width 64, a random rule, 1,280 Gaussian test inputs
-    labelled by a linear map."""
+    """Return a fresh audit of an untrained network of width 64 under a random rule.
+
+    1,280 Gaussian test inputs are labelled by a linear map.
+    """
     draws = torch.Generator().manual_seed(seed)
     x = torch.randn(TRAIN + TEST, FEATURES, generator=draws)
     y = (x @ torch.randn(FEATURES, CLASSES, generator=draws)).argmax(1)
@@ -68,7 +62,7 @@ def made(subject: DiagnosticSubject) -> Any:
 
 
 def controls(subject: DiagnosticSubject) -> Sequence[Any]:
-    """Its controls. Raises Skipped for one that compares runs, which has none on a network."""
+    """Return its controls. Raises Skipped for a diagnostic across runs, which has none."""
     found = made(subject).controls()
     if not found and subject.target.across:
         raise Skipped("it compares runs (across), so its value is made of stored accuracies")
@@ -148,7 +142,7 @@ def what_it_measures_can_be_stored(subject: DiagnosticSubject) -> None:
 
 @check("diagnostic", "determinism")
 def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
-    """The same network gives the same measurement, whatever the global generator's state is."""
+    """The same network gives the same measurement, for all states of the global generator."""
     found = []
     for start in (0, 1):
         audit = audited()
@@ -172,7 +166,7 @@ def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
         "test_y": audit.data.test_y,
         "train_x": audit.data.train_x,
     }
-    kept |= {f"feedback {index}": B for index, B in enumerate(method.feedback)}
+    kept |= method.state_dict()
     for number, batch in enumerate(audit.batches):
         kept |= {f"g_{layer} of probe batch {number}": g for layer, g in enumerate(batch.g)}
         kept |= {f"h_{layer} of probe batch {number}": h for layer, h in enumerate(batch.states.h)}
@@ -184,8 +178,7 @@ def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
     training = audit.net.training
     with preserved() as changed:
         made(subject).measure(audit)
-    name = equal(before, kept)
-    if name is not None:
+    if name := equal(before, kept):
         raise Failed(f"measuring changes {name}")
     if audit.net.training != training:
         raise Failed("measuring leaves the network in another mode (train or eval)")

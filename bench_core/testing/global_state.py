@@ -1,4 +1,4 @@
-"""What a process shares between all that runs in it: read, compared, and put back."""
+"""State that all code of a process shares: read, compared and restored."""
 
 from __future__ import annotations
 
@@ -77,21 +77,21 @@ STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 @dataclass
 class Changes:
-    """What differs from the moment of `start` at the end of the context."""
+    """Differences between the call of `start` and the end of the context."""
 
     names: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     functions: list[tuple[Any, str, Any]] = field(default_factory=list)
 
     def start(self) -> None:
-        """What is read now is what must be found again."""
+        """Read the state that must be found at the end."""
         self.values = {name: read() for name, (read, _) in STATE.items()}
         self.functions = [
             (owner, n, v) for owner in SHARED for n, v in vars(owner).items() if callable(v)
         ]
 
     def compare(self) -> None:
-        """Note what is another one now, and put it back."""
+        """Note the state that has changed, and restore it."""
         for name, (read, write) in STATE.items():
             if name in self.values and read() != self.values[name]:
                 self.names.append(name)
@@ -104,7 +104,7 @@ class Changes:
 
 @contextmanager
 def preserved() -> Iterator[Changes]:
-    """Compares when it is left, and puts back what was changed, also where an exception ends it."""
+    """Compare at the end of the context and restore every change, also after an exception."""
     changes = Changes()
     changes.start()
     try:

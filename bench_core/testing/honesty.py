@@ -27,16 +27,14 @@ def audited(trial: Trial, shift: int = 0) -> None:
 
 @check("method", "honesty")
 def audits_teach_nothing(subject: MethodSubject) -> None:
-    """What an audit shows the rule, inputs and labels of the test set, has no part in what is
-    trained."""
+    """The inputs and labels of the test set, which an audit shows the rule, train nothing."""
     alone = subject.trial(seed=3).steps(4).bits()
     for shift in (0, 1):
         trial = subject.trial(seed=3)
-        name = equal(
+        if name := equal(
             alone,
             trial.steps(4, after=lambda trial=trial, shift=shift: audited(trial, shift)).bits(),  # type: ignore[misc]
-        )
-        if name is not None:
+        ):
             raise Failed(
                 f"{name} is another one where credit() was called in an audit between the steps, "
                 "with inputs and labels of the "
@@ -63,14 +61,13 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
     audited(trial)
     loaded = toy_data()  # as it was before setup and the first step
     before |= {name: getattr(loaded, name) for name in TENSORS}
-    name = equal(before, own | {name: getattr(trial.data, name) for name in TENSORS})
-    if name is not None:
+    if name := equal(before, own | {name: getattr(trial.data, name) for name in TENSORS}):
         raise Failed(f"{name} is changed in place")
 
 
 @check("method", "honesty")
 def no_batches_are_kept(subject: MethodSubject) -> None:
-    """What the method holds does not grow from step to step."""
+    """The tensors that the method holds do not grow from step to step."""
     trial = subject.trial().steps(3)
     before = _held(trial.method)
     after = _held(trial.steps(3, first=3).method)

@@ -1,8 +1,8 @@
-"""Checks, what a check is about, and what came of it.
+"""Checks, their subjects and their outcomes.
 
-A check is a function of one subject, found by its name, with a docstring that states the law in
-one line. It raises `Failed` with a reason, or `Skipped` with one; whatever else it raises came
-from the plugin and is a failure too.
+A check is a function of one subject, found by its name; its docstring states the law in one
+line. It raises `Failed` or `Skipped` with a reason. Every other exception comes from the plugin
+and is a failure too.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check: passed, failed, skipped, or expected to fail (and failed), with the
-    reason.
+    """Outcome of a check, with the reason: passed, failed, skipped, or failed as expected.
 
     where  the plugin's own line in which it ended, file:line
     trace  the traceback of an unexpected exception
@@ -82,7 +81,7 @@ def check(
 
 @dataclass(frozen=True)
 class BoundCheck:
-    """A check and what it is to be made of; calling it raises `Failed` or `Skipped`."""
+    """A check with its subject; calling it raises `Failed` or `Skipped`."""
 
     check: Check
     subject: str
@@ -98,7 +97,7 @@ class BoundCheck:
         return self.check.category
 
     def __call__(self) -> None:
-        """For test files: fails as pytest fails, skips as pytest skips."""
+        """Run the check in a test file: fail as pytest fails, skip as pytest skips."""
         import pytest
 
         outcome = run(self)
@@ -114,8 +113,7 @@ class BoundCheck:
 
 
 def run(bound: BoundCheck) -> Outcome:
-    """Carry a check out; nothing that the plugin raises escapes, and global state that it
-    changes is put back."""
+    """Run a check. No exception of the plugin escapes, and changed global state is restored."""
     import torch
 
     from bench_core.testing.global_state import preserved
@@ -149,7 +147,7 @@ def run(bound: BoundCheck) -> Outcome:
 
 
 def _where(error: BaseException) -> str:
-    """The last line of the traceback that is neither ours nor torch's: the plugin's own."""
+    """Return the plugin's own line in which the traceback ends: neither ours nor torch's."""
     ours = str(Path(__file__).resolve().parent.parent)
     frames = [
         f
@@ -161,7 +159,7 @@ def _where(error: BaseException) -> str:
 
 
 def kind_of(target: type) -> Kind:
-    """Which kind of component a class is. Raises UsageError where it is none."""
+    """Return the kind of component that a class is. Raises UsageError if it is none."""
     from bench_core.registry.registry import base_class
 
     for kind in KINDS:
@@ -218,8 +216,10 @@ def _base(kind: Kind) -> type | None:
 
 
 def find(name: str, registry: Registry | None = None) -> Installed:
-    """The one component of that name, of whatever kind, `kind:name` where kinds share it. Raises
-    UsageError."""
+    """Find the component of that name among all kinds; `kind:name` if kinds share the name.
+
+    Raises UsageError.
+    """
     from bench_core.registry.plugins import load
 
     kind, _, rest = name.rpartition(":")

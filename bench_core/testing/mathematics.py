@@ -19,6 +19,14 @@ from bench_core.training.loss import Loss
 from bench_core.training.net import exact_gradients
 
 
+def declared(subject: MethodSubject, law: str, example: str) -> Any:
+    """Return the declared value of a law. Raises Skipped if the rule does not declare it."""
+    value = getattr(subject.target.laws, law)
+    if value is None or value is False:
+        raise Skipped(f"not declared: Laws({law}={example})")
+    return value
+
+
 @check("method", "mathematics")
 def no_learning_rate_no_change(subject: MethodSubject) -> None:
     """With learning rate 0 a step leaves every weight of the network as it was."""
@@ -33,8 +41,7 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
 
 @check("method", "mathematics")
 def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
-    """`penalty: λ` adds λ·mean_batch ‖f_l‖² to what every block minimises: it changes what the
-    blocks learn, or is refused."""
+    """`penalty: λ` adds λ·mean_batch ‖f_l‖² to the loss of every block, or is refused."""
     try:
         subject.method(penalty=1.0)
     except ValidationError as error:
@@ -57,8 +64,7 @@ def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
 def renamed_hidden_units_rename_their_updates(subject: MethodSubject) -> None:
     """Permuting the hidden units inside a block permutes the updates of their weights, and
     changes no other."""
-    if not subject.target.laws.permutation:
-        raise Skipped("not declared: Laws(permutation=True)")
+    declared(subject, "permutation", "True")
     order = torch.randperm(16, generator=torch.Generator().manual_seed(5))
 
     def rename(net: ProbeNet) -> None:
@@ -103,8 +109,7 @@ class _Scaled:
 @check("method", "mathematics")
 def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
     """k times the loss, and with it k times the output error, gives k times the credit."""
-    if not subject.target.laws.linear_in_error:
-        raise Skipped("not declared: Laws(linear_in_error=True)")
+    declared(subject, "linear_in_error", "True")
     for shape, trial in subject.trials():
         trial.steps(1)
         states, y = trial.states()
@@ -123,14 +128,12 @@ def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
 @check("method", "mathematics")
 def the_top_credit_is_exact(subject: MethodSubject) -> None:
     """The last block is trained with ∂CE/∂h_L."""
-    if not subject.target.laws.exact_top:
-        raise Skipped("not declared: Laws(exact_top=True)")
+    declared(subject, "exact_top", "True")
     for shape, trial in subject.trials():
         states, y = trial.steps(2).states()
         credits = trial.credits(states, y)
         exact = exact_gradients(trial.net, states.h[0], y, credits.reduction)[-1]
-        miss = distance(credits.for_blocks[-1], exact)
-        if miss > 1e-3:
+        if (miss := distance(credits.for_blocks[-1], exact)) > 1e-3:
             raise Failed(
                 f"the credit of the last block misses ∂CE/∂h_L by {miss:.1%} of its norm "
                 f"({shape} network)"
@@ -141,17 +144,14 @@ def the_top_credit_is_exact(subject: MethodSubject) -> None:
 def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
     """With the options of `Laws.exact_with` the audited credit is the gradient, a_l = g_l, to 1
     % in float64."""
-    options = subject.target.laws.exact_with
-    if options is None:
-        raise Skipped("not declared: Laws(exact_with={…})")
+    options = declared(subject, "exact_with", "{…}")
     for shape in subject.supported():
         trial = subject.trial(shape, dtype=torch.float64, **options)
         states, y = trial.states()
         credits = trial.credits(states, y)
         g = exact_gradients(trial.net, states.h[0], y, credits.reduction)
         for number, (a, site) in enumerate(zip(credits.audited, trial.net.sites, strict=True)):
-            miss = distance(a, g[site])
-            if miss > 0.01:
+            if (miss := distance(a, g[site])) > 0.01:
                 raise Failed(
                     f"the credit of block {number} misses the gradient by {miss:.1%} of its norm "
                     f"({shape} network)"
@@ -159,15 +159,13 @@ def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
 
 
 def _options(subject: MethodSubject) -> dict[str, Any]:
-    """No normalisation, where the rule has one."""
+    """Switch normalisation off, if the rule has one."""
     return {"normalize": "none"} if issubclass(subject.target, LocalMethod) else {}
 
 
 def _feedback(subject: MethodSubject, trial: Trial) -> list[str]:
     """The keys of B_0 … B_{L−1}. Raises Failed if state_dict lacks their names or shapes."""
-    pattern = subject.target.laws.feedback
-    if pattern is None:
-        raise Skipped('not declared: Laws(feedback="B_{layer}")')
+    pattern = declared(subject, "feedback", '"B_{layer}"')
     keys = [pattern.format(layer=layer) for layer in range(trial.net.depth)]
     state = trial.method.state_dict()
     for key, weight in zip(keys, _weights(trial), strict=True):
@@ -193,8 +191,7 @@ def _weights(trial: Trial) -> list[Tensor]:
 def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> None:
     """On a linear network without residuals and normalisation, B_l = W_l gives the gradients of
     backpropagation."""
-    if subject.target.laws.feedback is None:
-        raise Skipped('not declared: Laws(feedback="B_{layer}")')
+    declared(subject, "feedback", '"B_{layer}"')
     trial = subject.trial("linear", **_options(subject))
     keys = _feedback(subject, trial)
     own = {key: weight.detach().clone() for key, weight in zip(keys, _weights(trial), strict=True)}
@@ -207,8 +204,9 @@ def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> No
     )
     found = trial.plain_descent(1.0).changes()
     for (name, change), gradient in zip(found.items(), expected, strict=True):
-        miss = distance(change, -gradient * (1.0 if name.startswith("readout") else factor))
-        if miss > 1e-3:
+        if (
+            miss := distance(change, -gradient * (1.0 if name.startswith("readout") else factor))
+        ) > 1e-3:
             raise Failed(
                 f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of "
                 "its norm"
@@ -218,8 +216,7 @@ def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> No
 @check("method", "mathematics")
 def forward_weights_and_feedback_meet(subject: MethodSubject) -> None:
     """Kolen–Pollack: every step shrinks W_l − B_l by 1 − learning rate · weight decay."""
-    if not subject.target.laws.kolen_pollack:
-        raise Skipped("not declared: Laws(kolen_pollack=True)")
+    declared(subject, "kolen_pollack", "True")
     trial = subject.trial("linear", training={"weight_decay": 5.0})
     keys = _feedback(subject, trial)
     rate = 1 - TRAINING["learning_rate"] * 5.0

@@ -1,11 +1,10 @@
-"""The networks that rules are probed on: small, and built so that it shows what a rule makes of
-their weights.
+"""Probe networks: small, and built to reveal how a rule uses their weights.
 
-Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass goes
-on with the true values. Whatever reads the parameter, and whatever back-propagates through the
-layer, sees the noise; whatever only runs the layer forward (forward-mode derivatives included)
-sees no difference. Every block counts the rows that it runs on, and notes when a gradient leaves
-it downwards into another block.
+Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass uses
+the true values. Code that reads the parameter or back-propagates through the layer sees the
+noise; code that only runs the layer forward (forward-mode derivatives included) sees no
+difference. Every block counts the rows that it runs on, and notes a gradient that leaves it
+downwards into another block.
 """
 
 from __future__ import annotations
@@ -52,16 +51,17 @@ class _Masked(torch.autograd.Function):
 
 
 class Dense(nn.Linear):
-    """A linear layer whose weight can be masked. What is added to the parameter later is added
-    to the true weight too."""
+    """A linear layer whose weight can be masked.
+
+    A later change of the parameter is added to the true weight too.
+    """
 
     true: Tensor | None = None
     shown: Tensor
 
     @torch.no_grad()
     def mask(self, seed: int = 0) -> None:
-        """Noise of the same deviation takes the place of the weight, everywhere but in the
-        forward pass."""
+        """Replace the weight by noise of the same deviation, everywhere but in the forward pass."""
         self.true = self.weight.detach().clone()
         draws = torch.Generator().manual_seed(seed)
         noise = torch.randn(self.weight.shape, generator=draws).to(self.weight)
@@ -81,7 +81,7 @@ class Dense(nn.Linear):
 
 @dataclass
 class Log:
-    """What blocks were seen to do."""
+    """Observed runs and gradient leaks of the blocks."""
 
     rows: list[int] = field(default_factory=list)  # that each block was run on
     # blocks out of which a gradient went down into the block below

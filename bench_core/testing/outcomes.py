@@ -4,9 +4,8 @@ from __future__ import annotations
 
 
 class Failed(AssertionError):  # noqa: N818 - an outcome, not an error
-    """The subject does not hold what the check asks for; the message says what was found."""
+    """The subject breaks the law of a check; the message states the observation."""
 
 
 class Skipped(Exception):  # noqa: N818 - an outcome, not an error
-    """The check does not apply; the message says why and, where there is a way, how to make it
-    apply."""
+    """The check does not apply; the message gives the reason and, if there is one, the remedy."""

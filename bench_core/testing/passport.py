@@ -1,10 +1,10 @@
-"""Passport: what information a rule uses, probed and compared with what it declares.
+"""Passport: the information that a rule uses, probed and compared with its declaration.
 
-Each probe changes one kind of information and holds the rest: noise takes the place of weights
-in everything but the forward pass, labels change while the loss does not, states of other blocks
-become noise. What then changes in a credit or in an update depends on it. A rule fails where it
-uses what it does not declare; what it declares without using it here is its own affair, since
-options and larger networks may use it. The probes catch accident and laziness, not malice.
+Each probe changes one kind of information and holds the rest: noise replaces weights in
+everything but the forward pass, labels change while the loss does not, states of other blocks
+become noise. A credit or an update that then changes depends on that information. A rule fails
+if it uses undeclared information. It may declare more than it uses here, since options and
+larger networks may use it. The probes catch accidents, not malice.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ RATE = 0.05
 
 
 def from_first_to_last(probe: Callable[[MethodSubject], None]) -> Callable[[MethodSubject], None]:
-    """The probe in the last epoch and in the first: a rule may warm up with other credits than
-    it ends with."""
+    """Run the probe in the last and in the first epoch: a rule may warm up with other credits."""
 
     @wraps(probe)
     def both(subject: MethodSubject) -> None:
@@ -58,7 +57,7 @@ def skip_if_declared(subject: MethodSubject, *uses: str) -> None:
 
 
 def below(name: str, block: int) -> bool:
-    """Whether a parameter belongs to the embedding or to a block under `block`."""
+    """Test whether a parameter belongs to the embedding or to a block under `block`."""
     part, _, rest = name.partition(".")
     return part == "embed" or (part == "blocks" and int(rest.partition(".")[0]) < block)
 
@@ -75,9 +74,11 @@ def pair(
     mask: Callable[[ProbeNet], None],
     frozen: Callable[[ProbeNet], nn.Module],
 ) -> list[Trial]:
-    """Two cells that differ in nothing but the mask, trained by plain descent. What is `frozen`
-    keeps its weights in both: masked layers would learn otherwise by themselves, and then the
-    forward passes would differ."""
+    """Train two cells that differ in the mask alone, by plain descent.
+
+    The `frozen` part keeps its weights in both: masked layers would learn differently by
+    themselves, and then the forward passes would differ.
+    """
     trials = []
     for masked in (False, True):
 
@@ -119,13 +120,13 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
 @check("method", "passport")
 @from_first_to_last
 def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> None:
-    """What a block learns does not change when the weights of later blocks are noise in
-    everything but the forward pass."""
+    """The update of a block does not change when the weights of later blocks are noise in
+    everything but the forward pass.
+    """
     skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
     for block in range(3):
         one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
-        name = first_change(other, one, [name for name in one if below(name, block)])
-        if name is not None:
+        if name := first_change(other, one, [name for name in one if below(name, block)]):
             raise Failed(
                 f"the update of {name} depends on the weights of block {block} or above beyond "
                 "the forward pass: "
@@ -152,9 +153,12 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
 
 
 class _Fixed:
-    """⟨logits, E⟩ per sample with a constant E: a loss and an output error of the network in
-    which the labels have no part. Of other logits, those of a local head, it is the
-    cross-entropy that it stands for: there the labels come in."""
+    """⟨logits, E⟩ per sample with a constant E: loss and output error do not depend on the
+    labels.
+
+    For other logits, those of a local head, it is the cross-entropy that it replaces: there the
+    labels count.
+    """
 
     name, classes = "fixed", True
 
@@ -172,7 +176,7 @@ class _Fixed:
         )
 
     def foreign(self, logits: Tensor) -> bool:
-        """Whether logits that have a graph come from elsewhere than the readout."""
+        """Test whether logits with a graph come from another module than the readout."""
         if logits.grad_fn is None:
             return False
         try:
@@ -219,8 +223,9 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
         fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
         trial = subject.trial(labels=shift, loss=fixed, before=fixed.watch).plain_descent(RATE)
         changes.append(trial.changes(STEPS))
-    name = first_change(changes[1], changes[0], [name for name in changes[0] if below(name, 3)])
-    if name is not None:
+    if name := first_change(
+        changes[1], changes[0], [name for name in changes[0] if below(name, 3)]
+    ):
         raise Failed(
             f"the update of {name} depends on the labels beyond the network's own loss (a local "
             "head's counts): declare "
@@ -238,8 +243,7 @@ def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
     # the norm before the head
     two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])
     one, other = (trial.changes(STEPS) for trial in two)
-    name = first_change(other, one, [name for name in one if below(name, 3)])
-    if name is not None:
+    if name := first_change(other, one, [name for name in one if below(name, 3)]):
         raise Failed(
             f"the update of {name} depends on the head's weight: declare "
             "Passport(exact_top_credit=True)"
@@ -284,11 +288,10 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
 
     before = feedback()
     trial.steps(STEPS)
-    name = equal(before, feedback())
-    if name is not None:
+    if name := equal(before, feedback()):
         raise Failed(
             f"{name} changes in training: declare Passport(learned_feedback=True), which stands "
-            "for whatever a rule learns or "
+            "for all that a rule learns or "
             "remembers beside the network's weights, a momentum or a running mean too"
         )
 
@@ -317,10 +320,9 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
                 _one_step(subject.trial(shape), keep)
                 for keep in (None, (block, block + 1, trial.net.depth))
             )
-            name = first_change(
+            if name := first_change(
                 other, one, [name for name in one if name.startswith(f"blocks.{block}.")]
-            )
-            if name is not None:
+            ):
                 raise Failed(
                     f"the update of {name} depends on the states of other blocks ({shape} "
                     "network): "

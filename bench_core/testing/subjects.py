@@ -1,5 +1,6 @@
-"""What checks are made of: a component with its parameters, and for a method the small cells
-that it is tried in."""
+"""Subjects of checks: a component with its parameters, and for a method small cells to try it
+in.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ class Trial:
             raise Failed(str(error)) from None
 
     def tools_drawn(self) -> tuple[bool, bool]:
-        """Whether setup drew from the feedback stream, and from the auxiliary one."""
+        """Return whether setup drew from the feedback stream, and from the auxiliary one."""
         tools = self.method.tools
         feedback, auxiliary = stream(self.seed, "feedback"), stream(self.seed, "auxiliary")
         return (
@@ -105,15 +106,16 @@ class Trial:
         _seed_everything()
 
     def plain_descent(self, rate: float = 1.0) -> Trial:
-        """θ ← θ − rate·gradient instead of clipped AdamW: what a step changes is then the
-        gradient itself."""
+        """Replace clipped AdamW by θ ← θ − rate·gradient, so that a step changes by the
+        gradient.
+        """
         updater = self.method.tools.updater
         updater.clip_norm = None
         updater.optimiser = torch.optim.SGD(updater.optimiser.param_groups[0]["params"], lr=rate)  # type: ignore[assignment]
         return self
 
     def changes(self, count: int = 1) -> dict[str, Tensor]:
-        """What `count` steps add to every parameter."""
+        """Return the change of every parameter in `count` steps."""
         before = {name: value.detach().clone() for name, value in self.net.named_parameters()}
         _seed_everything()
         self.steps(count)
@@ -128,8 +130,7 @@ class Trial:
 
 
 def _seed_everything() -> None:
-    """The global generators too: a rule that draws from them is told so by the check of global
-    state, and by no other."""
+    """Seed the global generators too: only the check of global state shall report their use."""
     torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
@@ -158,10 +159,10 @@ class MethodSubject:
         """A fresh cell: network, data and streams from the seed.
 
         shape   residual, plain or linear; default: the first that the method supports
-        before  what is done to the network before the method is set up on it
+        before  change of the network before the method is set up on it
         labels  by how much every label of the training set is moved on, before the method can
                 see one
-        loss    what is minimised, from setup on
+        loss    the loss of the cell, from setup on
         Raises Skipped where the method does not support the network.
         """
         method = self.method(**options)
@@ -186,8 +187,8 @@ class MethodSubject:
         }
         found = [shape for shape, reason in reasons.items() if reason is None]
         if not found:
-            told = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
-            raise Skipped(f"the method does not support the probe networks ({told})")
+            listed = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
+            raise Skipped(f"the method does not support the probe networks ({listed})")
         return found
 
     def trials(self) -> list[tuple[str, Trial]]:
@@ -253,8 +254,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖, float64; the norm of what was found where nothing is
-    expected."""
+    """‖found − expected‖ / ‖expected‖, float64; ‖found‖ if expected is zero."""
     found, expected = found.detach().double(), expected.detach().double()
     norm = float(expected.norm())
     return float((found - expected).norm()) / norm if norm > 0 else float(found.norm())

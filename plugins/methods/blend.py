@@ -8,19 +8,19 @@ from typing import Literal
 import torch
 from bench_plugins.methods.branches import branch_fit
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
-from bench_plugins.methods.fit_params import FitParams, fitted_passport
+from bench_plugins.methods.fitted import FitParams, FittedMethod
 from bench_plugins.methods.redrawn import Redrawn
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, Net, Passport, States, Task, Tools
 from bench_core.training.credit import normalised
 
 PREFIT = ("prefit_frozen", "prefit_trainable")
 UNFITTED = ("continue_dfa", "gaussian_noise")
 
 
-class Blend(LocalMethod):
+class Blend(FittedMethod):
     """c_l = a_l = α·rms(auxiliary) + (1 − α)·rms(dfa), not renormalised; rms(dfa) before `start`.
 
     rms is the option `normalize`, applied to each part. Normalised per sample, a fitted credit
@@ -77,7 +77,7 @@ class Blend(LocalMethod):
         if self.params.branch in UNFITTED:
             return Passport()
         measures = self.params.branch != "zero_target"
-        return replace(fitted_passport(self.params), extra_forward_passes=measures)
+        return replace(super().passport, extra_forward_passes=measures)
 
     @property
     def forward_passes(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from bench_plugins.methods.fit_params import FitParams
 from bench_plugins.methods.loss_change import LossChangeFit
 from bench_plugins.methods.perlayer_vector import LayerVectors
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from bench_core.api import Net, Task, Tools
 
 
-def branch_fit(branch: str, net: Net, task: Task, tools: Tools, params: FitParams) -> LossChangeFit:
+def branch_fit(branch: str, net: Net, task: Task, tools: Tools, params: Any) -> LossChangeFit:
     """Return vec's fit with the network, inputs and targets of the branch."""
     vectors = branch == "perlayer_vector"
     fit = LossChangeFit(

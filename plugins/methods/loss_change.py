@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from bench_plugins.methods.bridge import BridgeNet, Lens
-from bench_plugins.methods.fit_params import FitParams
 from torch import Tensor, nn
 
 from bench_core.api import Net, States, Task, Tools
@@ -43,7 +43,7 @@ class LossChangeFit:
         net: Net,
         task: Task,
         tools: Tools,
-        params: FitParams,
+        params: Any,
         network: Callable[[int], nn.Module] | None = None,
     ) -> None:
         self.net, self.params, self.draws = net, params, tools.aux_generator

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from bench_plugins.methods.fit_params import FitParams, fitted_passport
+from bench_plugins.methods.fitted import FittedMethod
 from bench_plugins.methods.loss_change import LossChangeFit
 from torch import Tensor, nn
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, Net, States, Task, Tools
 
 
 class LayerVectors(nn.Module):
@@ -22,7 +22,7 @@ class LayerVectors(nn.Module):
         return self.vectors[(t * (len(self.vectors) - 1)).round().long()]
 
 
-class PerLayerVector(LocalMethod):
+class PerLayerVector(FittedMethod):
     """a_l = w_l/rms(h_l) with one vector w_l per state, trained as vec trains its network
     (`LossChangeFit`): the best credit that knows the depth and nothing of the sample; a null
     method. The direction is the same for all samples, so all that a block can learn from it is
@@ -30,26 +30,12 @@ class PerLayerVector(LocalMethod):
     Source: arXiv:2606.21126.
     """
 
-    Params = FitParams
-
-    @property
-    def passport(self) -> Passport:
-        return fitted_passport(self.params)
-
-    @property
-    def forward_passes(self) -> int:
-        """The training's pass and those of the measurements."""
-        return 1 + self.fit.forward_passes
-
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.fit = LossChangeFit(
             net, task, tools, self.params, lambda width: LayerVectors(net.depth, width)
         )
         self.kept |= self.fit.parts
-
-    def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        self.fit.learn(states, y)
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         a = self.fit.credit(states)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
-from bench_plugins.methods.fit_params import FitParams, fitted_passport
+from bench_plugins.methods.fitted import FitParams, FittedMethod
 from bench_plugins.methods.loss_change import LossChangeFit
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, Net, States, Task, Tools
 
 
-class Vec(LocalMethod):
+class Vec(FittedMethod):
     """a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample: the bridges' trunk with a vector
     for its output, trained every step so that ⟨a_l, v⟩ equals the measured change of the loss
     along M = 4 fresh random directions v per sample and state, by central differences
@@ -33,24 +33,12 @@ class Vec(LocalMethod):
             0.0, ge=0.0, le=1.0, description="share of the epochs trained with the credits of dfa"
         )
 
-    @property
-    def passport(self) -> Passport:
-        return fitted_passport(self.params)
-
-    @property
-    def forward_passes(self) -> int:
-        """The training's pass and those of the measurements."""
-        return 1 + self.fit.forward_passes
-
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.dfa = DirectFeedbackAlignment(self.params)
         self.dfa.setup(net, task, tools)
         self.fit = LossChangeFit(net, task, tools, self.params)
         self.kept |= {**self.fit.parts, "dfa": self.dfa}
-
-    def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        self.fit.learn(states, y)
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         a = self.fit.credit(states)
