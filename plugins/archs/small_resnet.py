@@ -16,8 +16,9 @@ def conv3(below: int, above: int, stride: int = 1) -> nn.Conv2d:
 
 
 def shortcut(h: Tensor, below: int, above: int, stride: int) -> Tensor:
-    """The identity; where the shape changes, every second pixel and zeros for the new channels
-    (no weights)."""
+    """Identity; if the shape changes, every second pixel, and zeros for new channels (no
+    weights).
+    """
     return (
         h
         if stride == 1 and below == above
@@ -53,10 +54,12 @@ class LinearBlock(nn.Module):
 
 
 class SmallResNet(Net):
-    """For images (N, c, H, W): h_0 = ReLU(BN(conv3×3(x))) (N, 16, H, W), then three stages of
-    `blocks_per_stage` residual blocks with 16, 32 and 64 channels, the first block of the second
-    and third stage with stride 2; logits = W_h·mean over pixels of h_L + b_h. With three blocks
-    per stage this is ResNet-20 (L = 9; h_9 (N, 64, H/4, W/4)).
+    """A residual CNN for images (N, c, H, W); with three blocks per stage it is ResNet-20.
+
+    h_0 = ReLU(BN(conv3×3(x))) (N, 16, H, W), then three stages of `blocks_per_stage` residual
+    blocks with 16, 32 and 64 channels, the first block of the second and third stage with stride
+    2; logits = W_h·mean over pixels of h_L + b_h. With three blocks per stage L = 9 and h_9 is
+    (N, 64, H/4, W/4).
 
     Every block computes its own skip connection and ends in a ReLU, and two of them change the
     shape: so for the protocol this is no residual stream (`residual` is false), and the credit

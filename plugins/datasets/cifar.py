@@ -17,9 +17,10 @@ HOME = "https://www.cs.toronto.edu/~kriz/"
 
 
 class Cifar10(Dataset):
-    """50,000 training and 10,000 test images (3, 32, 32), uint8, normalised with mean (.4914,
-    .4822, .4465) and std (.2470, .2435, .2616); training augmentation: random crop after padding
-    4, horizontal flip.
+    """50,000 training and 10,000 test images (3, 32, 32), uint8, in 10 classes.
+
+    They are normalised with mean (.4914, .4822, .4465) and std (.2470, .2435, .2616). Training
+    augmentation: random crop after padding 4, horizontal flip.
 
     The crops are padded with the mean colour (zeros after normalisation). The published penalty
     study seems to have padded with black, before normalisation: with `padding: black` bp ends at
@@ -80,9 +81,10 @@ class Cifar10(Dataset):
 
 
 class Cifar100(Cifar10):
-    """The same kind of images in 100 fine classes, 500 + 100 each: 50,000 training and 10,000
-    test images (3, 32, 32), uint8; normalisation and augmentation as for cifar10 (the statistics
-    of CIFAR-10, so that the two data sets share a recipe).
+    """50,000 training and 10,000 test images (3, 32, 32), uint8, in 100 fine classes.
+
+    Normalisation and augmentation are those of cifar10 (with the statistics of CIFAR-10, so that
+    the two data sets share a recipe).
 
     The 20 coarse labels of the files are not used. Files: `DIR/cifar-100-python/`. The SHA-256
     sums were gathered from independent public records, which agree with each other and with the

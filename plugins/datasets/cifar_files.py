@@ -129,8 +129,10 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) uint8 and the labels (N,) int64 under the key `labels` of one batch
-    file. Raises DataError."""
+    """Read the images (N, 3, 32, 32) uint8 and labels (N,) int64 of one batch file.
+
+    `labels` is the key of the labels. Raises DataError.
+    """
     try:
         with path.open("rb") as file:
             batch = PlainUnpickler(file, encoding="latin1").load()  # strings of Python 2

@@ -15,8 +15,10 @@ TRAIN = 1437
 
 
 class Digits(Dataset):
-    """1,797 real images, (1, 8, 8), split 1,437 / 360 by a fixed seed; pixels scaled to mean 0
-    and deviation 1 over the training set (one mean, one deviation); no augmentation.
+    """1,797 real images of handwritten digits, (1, 8, 8), split 1,437 / 360 by a fixed seed.
+
+    Pixels are scaled to mean 0 and deviation 1 over the training set (one mean, one deviation).
+    No augmentation.
 
     Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as in
     sklearn.datasets.load_digits.

@@ -35,11 +35,10 @@ def cosine(a: Tensor, g: Tensor, clamp: float) -> Tensor:
 
 
 def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
-    """Why the cosines of credits with per-sample norms `a` to references with norms `g` mean
-    nothing, or None.
+    """Return the reason why cosines of credits to references mean nothing, or None.
 
-    A tool that zeroes every |g| ≤ 1e-8 and calls the cosine of an empty row 1 reports a perfect
-    alignment here.
+    `a` and `g` are their per-sample norms. A tool that zeroes every |g| ≤ 1e-8 and calls the
+    cosine of an empty row 1 reports a perfect alignment here.
     """
     if not bool(a.isfinite().all() and g.isfinite().all()):
         return "credit or reference is not finite"
@@ -49,8 +48,9 @@ def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
 
 
 class Alignment(Diagnostic):
-    """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits (l = 0 …
-    L−1, or 1 … L without residual).
+    """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits.
+
+    The sites are l = 0 … L−1, or 1 … L without residual.
 
     Per layer, twice: `unclamped` divides each vector by max(norm, 1e-30); `library` clamps each
     norm at 1e-8, as F.cosine_similarity does, applied to the gradient of the batch-mean CE (N =

@@ -13,8 +13,10 @@ from bench_core.training.audit import BATCH, PROBE, Audit
 
 
 class BatchStability(Diagnostic):
-    """u_b = normalised mean over probe batch b of the raw per-sample g at layer L//2; value =
-    mean of ⟨u_b, u_b'⟩ over the pairs of the 10 batches. Fires above 0.30.
+    """Mean cosine between the mean gradients of the probe batches. Fires above 0.30.
+
+    u_b = normalised mean over probe batch b of the raw per-sample g at layer L//2; value = mean
+    of ⟨u_b, u_b'⟩ over the pairs of the 10 batches.
 
     With fewer than 10 full batches of 128 it is not diagnostic. At random init of resmlp on
     CIFAR-10 .177 / .080 / .160 for the seeds 42 / 123 / 456 (measured).
@@ -47,15 +49,15 @@ class BatchStability(Diagnostic):
 
     def controls(self) -> list[Control]:
         def one_class(audit: Audit) -> None:
-            """A head that is sure of class 0: every sample's error, and so every batch's
-            gradient, is nearly the same."""
+            """A head that is sure of class 0: all samples have nearly the same error and
+            gradient.
+            """
             with torch.no_grad():
                 biases = [p for p in audit.net.readout.parameters() if p.dim() == 1]
                 biases[-1][0] += 1e3
 
         def no_preference(audit: Audit) -> None:
-            """A head without preference on balanced labels: the batches' mean errors are
-            sampling noise."""
+            """A head without preference, balanced labels: the batches' mean errors are noise."""
             with torch.no_grad():
                 for parameter in audit.net.readout.parameters():
                     parameter.mul_(1e-2)

@@ -16,9 +16,10 @@ from bench_core.training.net import exact_gradients
 
 
 class CostateAlignment(Diagnostic):
-    """Mean over the probe samples of cos(a_l, λ_l), at the sites of the credits; λ_l the exact
-    costate ∂loss/∂h_l that the network knows in closed form (`Net.costate`: linear_lq, at the
-    realised noise). Not diagnostic on other networks.
+    """Mean over the probe samples of cos(a_l, λ_l), at the sites of the credits.
+
+    λ_l is the exact costate ∂loss/∂h_l that the network knows in closed form (`Net.costate`:
+    linear_lq, at the realised noise). Not diagnostic on other networks.
 
     value = the mean over 1 ≤ l ≤ L−1; `mean` over all sites; `ratio` = median ‖a_l‖/‖λ_l‖ per
     sample. Unlike Γ it needs no backward pass through the network: the truth does not come from

@@ -24,6 +24,7 @@ class DepthUtility(Diagnostic):
         return Measured(None, {"probe_accuracy": audit.accuracy})
 
     def controls(self) -> list[Control]:
-        """Its controls are runs, not networks: tests/test_verdict.py judges a run 1.9 and one
-        2.1 points above its floor."""
+        """No controls on networks: tests/test_verdict.py judges runs 1.9 and 2.1 points above
+        the floor.
+        """
         return []

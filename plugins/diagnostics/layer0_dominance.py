@@ -12,12 +12,11 @@ from bench_core.training.audit import Audit
 
 
 class Layer0Dominance(Diagnostic):
-    """Γ_0 − Γ_deep at the epochs 1 and 2 and at the end, from the alignment that was measured
-    after every epoch.
+    """Γ_0 − Γ_deep at the epochs 1 and 2 and at the end.
 
-    A mean over all layers hides that only the embedding's credit is aligned. value = the
-    difference at the end. Not diagnostic where no credit lives at h_0 or the alignment is not
-    diagnostic itself.
+    It reads the alignment that was measured after every epoch. A mean over all layers hides that
+    only the embedding's credit is aligned. value = the difference at the end. Not diagnostic if
+    no credit lives at h_0 or the alignment is not diagnostic itself.
     Source: arXiv:2606.21126.
     """
 

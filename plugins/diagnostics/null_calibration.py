@@ -34,7 +34,8 @@ class NullCalibration(Diagnostic):
     credits of the network itself: feedback that `setup` derives from forward weights
     (sign_symmetry, weight_mirror) would otherwise be no null. Not diagnostic for a rule without
     feedback (nothing in its `state_dict`), for a credit that is the same in all draws, and with
-    the reference at the floor (diagnostic b). Source: arXiv:2606.21126.
+    the reference at the floor (diagnostic b).
+    Source: arXiv:2606.21126.
     """
 
     needs_reference = True

@@ -1,5 +1,4 @@
-"""ρ, perturbation correlation: does the credit predict how the loss answers to small changes of
-the states?"""
+"""ρ, perturbation correlation: does the credit predict small changes of the loss?"""
 
 from __future__ import annotations
 
@@ -16,9 +15,11 @@ ULPS = 10
 
 
 class PerturbationCorrelation(Diagnostic):
-    """ρ_l = mean over M draws of Pearson's correlation, over the first `samples` probe samples,
-    between the predicted change ⟨a_l, εv⟩ and the measured one CE(h_l + εv) − CE(h_l), per
-    sample; v one random unit direction per sample, drawn anew each time.
+    """ρ_l = correlation between predicted and measured loss changes under small perturbations.
+
+    Predicted: ⟨a_l, εv⟩; measured: CE(h_l + εv) − CE(h_l), per sample; v one random unit
+    direction per sample. ρ_l is the mean over M draws of v of Pearson's correlation over the
+    first `samples` probe samples.
 
     In float64 (copies of the network and the states): in float32 the change of CE is mostly
     rounding where states are large. Not diagnostic at a layer where the mean |ΔCE| is under 10

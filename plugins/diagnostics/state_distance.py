@@ -21,6 +21,7 @@ class StateDistance(Diagnostic):
         return Measured(None)
 
     def controls(self) -> list[Control]:
-        """Its controls are pairs of runs: tests/test_distance.py compares a run with itself, and
-        with one scaled."""
+        """No controls on networks: tests/test_distance.py compares a run with itself and a
+        scaled one.
+        """
         return []

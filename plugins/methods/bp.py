@@ -9,10 +9,11 @@ from bench_core.training.net import exact_gradients
 
 
 class Backprop(Method):
-    """Minimises CE end to end, + λ·Σ_l mean_batch ‖f_l‖² (without stop-gradient) where a penalty
-    is asked for.
+    """Backpropagation: CE is minimised end to end.
 
-    Credit: a_l = g_l = ∂CE/∂h_l per sample, c_l = g_{l+1}, embedding g_0.
+    With a penalty, λ·Σ_l mean_batch ‖f_l‖² is added (without stop-gradient). Credit: a_l = g_l =
+    ∂CE/∂h_l per sample, c_l = g_{l+1}, embedding g_0.
+
     Source: Rumelhart, Hinton, Williams 1986.
     """
 

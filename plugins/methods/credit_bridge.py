@@ -20,18 +20,20 @@ MOMENTUM = 0.995
 
 
 class CreditBridge(LocalMethod):
-    """A scalar value network V(h_l, t_l, s), t_l = l/L, s = e; a_l = ∂V/∂h_l, per sample.
+    """The credit is the gradient of a trained value network: a_l = ∂V/∂h_l, per sample.
+
+    V(h_l, t_l, s) is scalar, t_l = l/L, s = e.
 
     Every step V descends the sum of
       (i)   boundary: (V(h_L, 1, s) − CE)², mean over the batch;
       (ii)  terminal gradient: ‖rms(∂V/∂h_L) − rms(∂CE/∂h_L)‖², mean over batch and features;
       (iii) bridge: (V(h_l, t_l, s) + τ·log mean_k exp(−V̄(h_{l+1} + σ·ξ_k, t_{l+1}, s)/τ))²,
-      mean over the batch and l < L,
+            mean over the batch and l < L,
             ξ_k ~ N(0, I), K = 8, τ = σ = 0.1, V̄ a copy of V that follows it with momentum 0.995;
     AdamW 1e-3, no weight decay, clipped like every group. For the first `warmup` of the epochs
     the blocks are trained with the credits of dfa, while V is trained from the start; the
-    audited credit is V's all along, marked not in use until then. States of unequal size are
-    seen through fixed random projections (`Lens`); ξ_k is then added to what is seen.
+    audited credit is always V's, marked as not in use until then. States of unequal size are
+    projected by fixed random matrices (`Lens`); ξ_k is then added to the projections.
     Source: arXiv:2606.21126.
     """
 

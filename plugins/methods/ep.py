@@ -13,8 +13,10 @@ from bench_core.api import Credits, Laws, Method, Net, Passport, States
 
 
 def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
-    """ε_0 … ε_L at the states h: ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), or
-    − f_l(h_l) without residual."""
+    """Return ε_0 … ε_L at the states h.
+
+    ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l)), or − f_l(h_l) without residual.
+    """
     above = [h[layer + 1] - net.advance(h[layer], layer)[0] for layer in range(net.depth)]
     return [h[0] - embedded, *above]
 
@@ -22,8 +24,10 @@ def errors(net: Net, h: Sequence[Tensor], embedded: Tensor) -> list[Tensor]:
 def relaxed(
     net: Net, states: States, y: Tensor, beta: float, steps: int, step_size: float
 ) -> list[Tensor]:
-    """h_0 … h_L, detached, after synchronous steps down ½ Σ_l ‖ε_l‖² + β·loss (summed over
-    samples) from the forward pass."""
+    """Return h_0 … h_L, detached, after relaxation from the forward pass.
+
+    The steps are synchronous and descend ½ Σ_l ‖ε_l‖² + β·loss (summed over samples).
+    """
     h = list(states.h)
     for _ in range(steps):
         with torch.enable_grad():

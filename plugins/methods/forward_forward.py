@@ -21,8 +21,8 @@ class ForwardForward(LocalMethod):
 
     With θ = n_l, its number of units, it minimises on its own
 
-        softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,   x⁺ = x + P_y,
-                                                         x⁻ = x + P_ỹ,
+        softplus(θ − G_l(x⁺)) + softplus(G_l(x⁻) − θ),   mean over the 2N inputs,
+        x⁺ = x + P_y,   x⁻ = x + P_ỹ,
 
     ỹ a uniformly drawn wrong label, P (C, n_in) fixed patterns, entries N(0, `label_scale`²).
     The layers are the embedding, u = h_0, and the blocks: u = f_l(h_l), with residual u =

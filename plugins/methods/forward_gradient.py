@@ -1,4 +1,4 @@
-"""forward_gradient: the derivative of the loss along noise on every state, by one pass forward."""
+"""forward_gradient: noise on every state times the derivative of the loss along it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from bench_core.api import States
 
 
 class ForwardGradient(NodePerturbation):
-    """The limit σ → 0 of node_perturbation: a_l = mean_k δ_k·ξ_l^k, δ = Σ_l ⟨g_l, ξ_l⟩ exactly,
-    as the tangent of the loss in a pass of forward-mode differentiation with tangents ξ_l at all
-    states. E[a_l] = g_l and E‖a − g‖² = (D + 1)/K·‖g‖². Noise on the states (Ren et al.), not on
-    the weights (Baydin et al.): D is smaller, and there is a credit to audit. `sigma` has no
-    effect.
+    """Node perturbation for σ → 0: a_l = mean_k δ_k·ξ_l^k with δ = Σ_l ⟨g_l, ξ_l⟩ exactly.
+
+    δ is the tangent of the loss in one pass of forward-mode differentiation with tangents ξ_l at
+    all states. E[a_l] = g_l and E‖a − g‖² = (D + 1)/K·‖g‖². The noise is on the states (Ren et
+    al.), not on the weights (Baydin et al.): D is smaller, and there is a credit to audit.
+    `sigma` has no effect.
     Sources: Baydin et al. 2022, arXiv:2202.08587; Ren, Kornblith, Liao, Hinton 2023,
     arXiv:2210.03310.
     """

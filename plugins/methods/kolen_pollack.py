@@ -9,15 +9,14 @@ from bench_core.api import Laws
 
 
 class KolenPollack(LearnedFeedback):
-    """Backpropagation with B in place of every matrix W of the blocks in the backward pass
-    (`SubstituteFeedback`). Both get the same update and the same decay,
+    """Substitute feedback B that gets the same update and the same decay as W:
 
         W ← (1 − λ)·W + ΔW,   B ← (1 − λ)·B + ΔW,   so   W − B ← (1 − λ)·(W − B),
 
-    λ = learning rate · weight decay of the training, ΔW what the optimiser adds to W beside the
-    decay (AdamW's step for W, which depends on the credit and the activity at W alone; with
+    λ = learning rate · weight decay of the training, ΔW the optimiser's step for W beside the
+    decay (AdamW's, which depends on the credit and the activity at W alone; with
     gradients instead of updates the two would drift apart). Weights that are frozen do not
-    decay, nor does their B. λ > 0 is what lets them meet: at weight decay 0 the initial
+    decay, nor does their B. They meet only if λ > 0: at weight decay 0 the initial
     difference remains. B at setup: N(0, 1/(3·fan_in)), independent of W. Shapes of B are those
     of W, (out, in) or (out, in, k, k).
     Sources: Kolen, Pollack 1994; Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019,

@@ -17,8 +17,11 @@ LARGEST = 2048  # features that a decoder of maps sees
 
 
 def pooled(h: Tensor, tokens: bool) -> Tensor:
-    """(N, features): the mean of tokens; maps averaged to the finest grid with at most 2048
-    features; other states flattened."""
+    """Pool a state to (N, features).
+
+    Tokens are averaged, maps averaged to the finest grid with at most 2048 features, other
+    states flattened.
+    """
     if tokens:
         return h.mean(1)
     if h.dim() == 4:
@@ -28,11 +31,12 @@ def pooled(h: Tensor, tokens: bool) -> Tensor:
 
 
 class MonoForward(LocalMethod):
-    """Every state has a linear decoder M_l without bias, G_l = M_l·pool(h_l), (N, C), and its
-    layer's loss is the task's on it:
+    """Every layer minimises the task's loss on its own linear decoder.
 
-        pred_l = CE(softmax(G_l), y),   credit a_l = ∂pred_l/∂h_l = (softmax(G_l) −
-                                        onehot(y))·M_l through pool,   per sample.
+    The decoder M_l has no bias, G_l = M_l·pool(h_l), (N, C), and the layer's loss is
+
+        pred_l = CE(softmax(G_l), y),
+        a_l = ∂pred_l/∂h_l = (softmax(G_l) − onehot(y))·M_l through pool,   per sample.
 
     Block l descends pred_{l+1} by its VJP (c_l = a_{l+1}), the embedding pred_0; nothing passes
     between layers. Credits (N, …) like their states, sum reduction, not normalised by default,

@@ -67,8 +67,10 @@ class LossChangeFit:
 
     @torch.no_grad()
     def relative_credit(self, states: States) -> dict[int, Tensor]:
-        """r_l·a_l by layer: the loss per relative step. It is of order 1 where states explode
-        and a_l sinks below any eps."""
+        """r_l·a_l by layer: the loss per relative step.
+
+        It is of order 1 where states explode and a_l sinks below any eps.
+        """
         return dict(zip(self.layers, self.answer(states, self.layers), strict=True))
 
     def credit(self, states: States) -> dict[int, Tensor]:
@@ -89,8 +91,11 @@ class LossChangeFit:
 
     @torch.no_grad()
     def changes(self, states: States, y: Tensor, directions: list[Tensor]) -> Tensor:
-        """δ, (layers, N). Perturbed copies of h_l join those of the layers below on their way
-        up, so each block runs once."""
+        """Measure δ, (layers, N).
+
+        Perturbed copies of h_l join those of the layers below on their way up, so each block
+        runs once.
+        """
         n, step, central = len(y), self.params.step, self.params.differences == "central"
         shifts = [step, -step] if central else [step]
         waiting = dict(zip(self.layers, directions, strict=True))

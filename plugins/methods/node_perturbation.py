@@ -12,24 +12,26 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 
 
 class NodePerturbation(LocalMethod):
-    """Noise ξ_l ~ N(0, I), fresh per sample and step, on all states of a pass at once, h_0 +
-    σ·ξ_0 first, and
+    """Noise on all states of a pass, times the change of the loss, is the credit.
 
-        a_l = mean_k δ_k·ξ_l^k,   δ = (loss with the noise − loss without) / σ,   per sample, k =
-                                  1 … K = `samples`.
+    ξ_l ~ N(0, I), fresh per sample and step, is added to all states at once, h_0 + σ·ξ_0 first,
+    and
+
+        a_l = mean_k δ_k·ξ_l^k,   δ = (loss with the noise − loss without) / σ,
+
+    per sample, k = 1 … K = `samples`.
 
     To first order δ = Σ_l ⟨g_l, ξ_l⟩, so E[a_l] = g_l, and over all D features of the states
     together
 
         E‖a − g‖² = (D + 1)/K·‖g‖²,   expected cosine about sqrt(K/(K + D)), sqrt(2/(π·D)) at K = 1:
 
-    unbiased, and the worse the larger the network. A calibrator: whatever claims to be credit
-    has to beat it at its cost. A calibrated measure sees its mean tend to the gradient as K
-    grows. σ is absolute; in float32 δ carries an error of about 1e-7·loss/σ. In training mode
-    BatchNorm normalises by the noisy batch, and δ is the change of the sample's own loss alone.
-    Not normalised by default: that would undo the size of δ.
-    Source: Williams 1992, doi:10.1007/BF00992696; Werfel, Xie, Seung 2005,
-    doi:10.1162/089976605774320539.
+    unbiased, and noisier in larger networks. It is a calibrator: every credit has to beat it at
+    its cost, and a calibrated measure sees its mean tend to the gradient as K grows. σ is
+    absolute; in float32 δ carries an error of about 1e-7·loss/σ. In training mode BatchNorm
+    normalises by the noisy batch, and δ is the change of the sample's own loss alone. Not
+    normalised by default: that would undo the size of δ. Source: Williams 1992,
+    doi:10.1007/BF00992696; Werfel, Xie, Seung 2005, doi:10.1162/089976605774320539.
     """
 
     class Params(Unnormalised):

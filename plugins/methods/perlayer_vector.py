@@ -23,10 +23,11 @@ class LayerVectors(nn.Module):
 
 
 class PerLayerVector(FittedMethod):
-    """a_l = w_l/rms(h_l) with one vector w_l per state, trained as vec trains its network
-    (`LossChangeFit`): the best credit that knows the depth and nothing of the sample; a null
-    method. The direction is the same for all samples, so all that a block can learn from it is
-    to push every sample the same way. In the publication it is a branch of `blend`.
+    """A null method: a_l = w_l/rms(h_l) with one trained vector w_l per state for all samples.
+
+    The vectors are trained like vec's network (`LossChangeFit`): the best credit that depends on
+    the depth and not on the sample. The direction is the same for all samples, so a block can
+    only learn to push every sample the same way. In the publication it is a branch of `blend`.
     Source: arXiv:2606.21126.
     """
 

@@ -15,8 +15,7 @@ from bench_core.api import Laws, Net, Passport, States, Task, Tools
 
 
 class SignSymmetry(SubstituteFeedback):
-    """Backpropagation with B = |M| ∘ sign(W) in place of every matrix W of the blocks in the
-    backward pass (`SubstituteFeedback`):
+    """Substitute feedback B = |M| ∘ sign(W): the signs of the weights without their magnitudes.
 
         usf     |M| = s                                        uniform
         frsf    |M| fixed, M ~ N(0, s²) drawn once             fixed random magnitudes

@@ -39,17 +39,19 @@ def at_layer(module: Matrix, x: Tensor, B: Tensor) -> Tensor:
 
 
 class SubstituteFeedback(LocalMethod):
-    """a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with a matrix B in place of
-    every matrix W of block l, in the backward pass alone: y = W·x + b passes δ_x = Bᵀ·δ_y down.
-    All else is the block's own derivative at its own state: activations φ'(z) at the true z,
-    gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained with
-    a_{l+1}, the embedding with a_0; with B = W this is backpropagation.
+    """Backpropagation whose backward pass has a matrix B in place of every W of the blocks.
+
+    a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with the substitution: y = W·x
+    + b passes δ_x = Bᵀ·δ_y down. The rest is the block's own derivative at its own state:
+    activations φ'(z) at the true z, gains of norms, pooling, the residual connection. Per sample
+    ("sum"). Block l is trained with a_{l+1}, the embedding with a_0; with B = W this is
+    backpropagation.
 
     Each block runs a second time for its derivatives; that is the second of the two forward
     passes. φ'(z) makes a credit depend on the states of the blocks above (passport:
-    non_local_state). Credits are not normalised by default, since these rules do not: it costs
-    what a true size says of a sample (weight_mirror on digits, Γ .99: .942 normalised per
-    sample, .977 as it is; bp .981).
+    non_local_state). Credits are not normalised by default, since these rules do not:
+    normalising hides the size of a sample's error (weight_mirror on digits, Γ .99: .942
+    normalised per sample, .977 as it is; bp .981).
     """
 
     class Params(Unnormalised):

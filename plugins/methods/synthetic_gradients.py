@@ -20,13 +20,14 @@ HIDDEN = 256
 
 
 class SyntheticGradients(LocalMethod):
-    """A predictor M_l for every state but the last, a_l = M_l([LN(h_l), y]) per sample, and a_L
-    = ∂loss/∂h_L itself. M_l descends
+    """Every state but the last predicts its own gradient: a_l = M_l([LN(h_l), y]) per sample.
+
+    a_L = ∂loss/∂h_L itself. M_l descends
 
         mean_batch ‖a_l − t_l‖²,   t_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1},
 
     so that a step needs the derivative of one block at a time. `target: exact` fits t_l = g_l by
-    backpropagation: what the predictors can do where nothing is bootstrapped. `condition: label`
+    backpropagation: the upper bound of the bootstrapped predictors. `condition: label`
     shows M_l the one-hot label (the targets of a regression), `none` the state alone. M_l:
     LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a linear layer that
     starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay,

@@ -16,8 +16,9 @@ from bench_core.training.rng import draws_from
 
 
 class TargetPropagation(LocalMethod):
-    """Difference target propagation. Feedback G_l(y) = y + D_l(y) leads from h_{l+1} to h_l, D_l
-    alone without residual:
+    """Difference target propagation: targets instead of gradients lead the blocks.
+
+    Feedback G_l(y) = y + D_l(y) leads from h_{l+1} to h_l, D_l alone without residual:
 
         t_L = h_L − β·∂loss/∂h_L,   t_l = h_l + G_l(t_{l+1}) − G_l(h_{l+1}),   a_l = (h_l −
                                     t_l)/β,   per sample.

@@ -12,17 +12,20 @@ from bench_core.api import Credits, Net, States, Task, Tools
 
 
 class Vec(FittedMethod):
-    """a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample: the bridges' trunk with a vector
-    for its output, trained every step so that ⟨a_l, v⟩ equals the measured change of the loss
-    along M = 4 fresh random directions v per sample and state, by central differences
-    (`LossChangeFit` has the equations, and says what a step ε is).
+    """The credit is a trained network a_l = a(h_l, t_l, s) ∈ R^d, t_l = l/L, s = e, per sample.
 
-    The source is silent about the size of a step and the scale of what is fitted; both are
+    The network is the bridges' trunk with a vector as output. In every step it is fitted so that
+    ⟨a_l, v⟩ equals the measured change of the loss along M = 4 fresh random directions v per
+    sample and state, by central differences. `LossChangeFit` has the equations and defines the
+    step ε.
+
+    The source does not give the size of a step and the scale of the fitted changes; both are
     relative to ‖h_l‖ here. Its variants are options: `directions` 8 and 16, `differences:
     forward`, `terminal` (the weight of the terminal term, tw in its tables) and `warmup` (wr:
-    the share of the epochs that is trained with the credits of dfa while the network learns; the
-    audited credit is its own all along, marked not in use until then). The defaults are the
-    definition: neither of the last two.
+    the share of the epochs that is trained with the credits of dfa while the network learns).
+    The audited credit is always the network's, marked as not in use during the warm-up. By
+    default `terminal` and `warmup` are 0, as in the definition.
+
     Source: arXiv:2606.21126.
     """
 

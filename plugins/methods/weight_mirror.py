@@ -11,9 +11,10 @@ from bench_core.api import Laws, Net, Task, Tools
 
 
 class WeightMirror(LearnedFeedback):
-    """Backpropagation with B in place of every matrix W of the blocks in the backward pass
-    (`SubstituteFeedback`). After every update each layer is given noise of its own and its
-    feedback follows the correlation,
+    """Substitute feedback B that is fitted to the response of each layer to noise.
+
+    After every update each layer is given its own noise, and its feedback follows the
+    correlation
 
         x ~ N(0, I),  y = W·x + b,   B ← (1 − η)·B + η·mean_batch (y − ȳ)·xᵀ,
 
