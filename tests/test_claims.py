@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from records import SICK, audit, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
-from bench_core.analysis.claims import Outcome, holds, judge_claims
+from bench_core.analysis.claims import ClaimResult, holds, judge_claims
 from bench_core.analysis.gather import gather
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
@@ -48,7 +48,7 @@ def claim(figure: str = "accuracy", method: str | None = "dfa", **fields: Any) -
 def outcome(
     records: list[RunRecord], wanted: Expectation, file: dict[str, Any] | None = FILE, settings: Settings | None = None,
     epochs: Any = (),
-) -> Outcome:  # fmt: skip
+) -> ClaimResult:  # fmt: skip
     settings = settings or Settings()
     groups = judge_all(records, settings)
     (found,) = judge_claims([wanted], groups, settings, file, lambda record: epochs)
@@ -61,7 +61,7 @@ def value(records: list[RunRecord], figure: str, method: str = "dfa", **fields: 
     return found.measured.value
 
 
-def not_run(found: Outcome) -> str:
+def not_run(found: ClaimResult) -> str:
     assert (found.status, found.measured) == ("not run", None)
     (reason,) = found.notes
     return reason
@@ -186,7 +186,7 @@ def test_figures_of_epochs() -> None:
     records = [run(seed=i, training={"epochs": 5}) for i in range(2)]
     file = {**FILE, "training": {**FILE["training"], "epochs": 5}}
 
-    def of(figure: str, **fields: Any) -> Outcome:
+    def of(figure: str, **fields: Any) -> ClaimResult:
         return outcome(records, claim(figure, **fields), file, epochs=course)
 
     assert [

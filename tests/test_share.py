@@ -17,6 +17,8 @@ from bench_core.analysis.gather import gather
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
+from bench_core.report.page import page
+from bench_core.report.tables import leaderboards
 from bench_core.results import marks, store
 from bench_core.results.record import SCHEMA, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -516,3 +518,29 @@ def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, k
         k: v for k, v in before.items() if "suite.json" not in k
     }
     assert tree(tmp_path / kind) == before
+
+
+SUITE_2 = """
+name: corpus
+title: A results folder of schema 2
+arch: {name: resmlp, width: 2, depth: 1}
+dataset: digits
+methods: [dfa]
+seeds: [1]
+training: {epochs: 1, batch_size: 32, threads: 1}
+data: {limit: 64}
+floors: false
+"""
+
+
+def test_a_run_of_an_older_schema_is_shown_and_not_reused(tmp_path: Path) -> None:
+    shutil.copytree(CORPUS / "schema-2", tmp_path / "results")
+    (suite,), _ = gather([tmp_path / "results"])
+    assert "undetermined 1/2, timeout 1/2" in leaderboards([suite])
+    assert page([suite]).count("badge timeout") == 2
+    (tmp_path / "tiny.yaml").write_text(SUITE_2)
+    arguments = ["plan", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
+    told = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert "0 reused, 1 to run" in told.stdout
+    assert "33eaac393ed8 of this cell is kept but not reused" in told.stdout
+    assert "algorithm 1" in told.stdout

@@ -105,14 +105,14 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
         "ran until 2026-01-01T00:00:00+00:00: no run of this identity yet",
-        "went on after epoch 3, 7, where earlier attempts had ended",
+        "resumed after epoch 3, 7",
         "reused at 2026-01-02: a run of this identity is done",
-        "nearest: bbbbbbbbbbbb  dfa · seed 7; from it to this one",
+        "nearest run: bbbbbbbbbbbb  dfa · seed 7; changes from it to this run:",
         "  seed: 7 → 42",
     ]
     assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
     other = why.explain(why.find_run("b", [results]), scan([results]).runs)
-    assert "not asked for by the last `bench run`" in other[2]
+    assert "not part of the last `bench run`" in other[2]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""The figures that `bench_core.suite.claim` names, read from one judged run and its epochs.
+"""Read the figure that a claim names from one judged run and its epochs.
 
-Whatever a run does not have raises `NotRun` with the reason, so that nothing is taken for a measurement that is none.
+`bench_core.suite.claim` lists the figures. A figure that the run lacks raises `NotRun` with the
+reason.
 """
 
 from __future__ import annotations
@@ -20,21 +21,20 @@ Epochs = Callable[[RunRecord], Sequence[Epoch]]
 
 
 class NotRun(Exception):  # noqa: N818 - an outcome, not an error
-    """Why a figure is not there."""
+    """The reason why a run has no such figure."""
 
 
 def read(
     figure: Figure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
 ) -> tuple[float, str | None]:
-    """The figure of one run, and why it means nothing, if it does. Raises `NotRun` where the run does not have it."""
+    """Read the figure of one run, and the reason if it is not diagnostic. Raises `NotRun`."""
     record, judgement = run.record, run.judgement
     if figure.kind == "verdict":
         return float(judgement.kind == "walked back"), None
     if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
         margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
-        return _have(
-            margins.get(figure.name, judgement.margin), "its floor has no finished run"
-        ), None
+        margin = margins.get(figure.name, judgement.margin)
+        return _present(margin, "its floor has no finished run"), None
     if figure.kind in ("ever_fires", "first_epoch"):
         return _firing(figure, run, settings, epochs), None
     row = None
@@ -43,47 +43,49 @@ def read(
         if row is None:
             raise NotRun(f"it has no epoch {epoch}")
     if figure.kind == "field":
-        return _have(
-            getattr(record if row is None else row, figure.name), f"it has no {figure.name}"
-        ), None
+        value = getattr(record if row is None else row, figure.name)
+        return _present(value, f"it has no {figure.name}"), None
     measurements = record.measurements if row is None else row.measurements
     if figure.kind == "fires":
         return _fires(figure.name, measurements, run, settings, at_end=row is None), None
     return _measured(figure, measurements, run, at_end=row is None)
 
 
-def _have(value: float | None, reason: str) -> float:
+def _present(value: float | None, reason: str) -> float:
     if value is None:
         raise NotRun(reason)
     return float(value)
 
 
 def _firing(figure: Figure, run: Run, settings: Settings, epochs: Epochs) -> float:
-    """The first epoch, infinite where it never fired; or whether it ever did. Of a run that was ended early, only if it fired."""
-    keys, rows = {}, epochs(run.record)
-    for firing in firings(rows, settings.thresholds, run.judgement):
-        keys[firing.key] = firing
-        keys.setdefault(firing.name, firing)
-    found = keys.get(figure.name.rpartition("/")[2])
-    if found is None:
+    """Return the first firing epoch (infinite: never), or whether the diagnostic ever fired.
+
+    A run that was ended early has the figure only if the diagnostic fired.
+    """
+    by_key, rows = {}, epochs(run.record)
+    for item in firings(rows, settings.thresholds, run.judgement):
+        by_key[item.key] = item
+        by_key.setdefault(item.name, item)
+    firing = by_key.get(figure.name.rpartition("/")[2])
+    if firing is None:
         raise NotRun(f"{figure.name} was not measured after every epoch")
-    if found.not_diagnostic is not None:
-        raise NotRun(f"{figure.name} is not diagnostic: {found.not_diagnostic}")
-    if found.epoch is None and rows[-1].epoch < run.record.cell.training.get("epochs", 0):
-        raise NotRun(
-            f"{figure.name} had not fired when the run ended, after epoch {rows[-1].epoch}"
-        )
+    if firing.not_diagnostic is not None:
+        raise NotRun(f"{figure.name} is not diagnostic: {firing.not_diagnostic}")
+    if firing.epoch is None and (last := rows[-1].epoch) < run.record.cell.training.get(
+        "epochs", 0
+    ):
+        raise NotRun(f"{figure.name} had not fired when the run ended, after epoch {last}")
     if figure.kind == "ever_fires":
-        return float(found.epoch is not None)
-    return math.inf if found.epoch is None else float(found.epoch)
+        return float(firing.epoch is not None)
+    return math.inf if firing.epoch is None else float(firing.epoch)
 
 
 def _fires(
     name: str, measurements: Mapping[str, Measurement], run: Run, settings: Settings, at_end: bool
 ) -> float:
     short = name.rpartition("/")[2]
-    for letter, (known, item) in judged(measurements).items():
-        if short not in (letter, known):
+    for letter, (diagnostic, item) in judged(measurements).items():
+        if short not in (letter, diagnostic):
             continue
         silent = dict(run.judgement.not_diagnostic).get(letter) or item.not_diagnostic
         if silent is not None:
@@ -94,7 +96,7 @@ def _fires(
             return float(letter in run.judgement.fired)
         if item.value is None:
             raise NotRun(f"{name} was not measured")
-        return float(fires(item, threshold_of(known, item, settings.thresholds)))
+        return float(fires(item, threshold_of(diagnostic, item, settings.thresholds)))
     raise NotRun(f"{name} was not measured")
 
 
@@ -114,13 +116,8 @@ def _measured(
     if value in ("inf", "-inf", "nan"):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise NotRun(
-            item.not_diagnostic or f"{figure.name} was not measured"
-            if value is None
-            else "it is no number"
-        )
-    floor = (
-        AT_FLOOR if figure.name == "alignment" and at_end and "b" in run.judgement.fired else None
-    )
+        missing = item.not_diagnostic or f"{figure.name} was not measured"
+        raise NotRun(missing if value is None else "it is no number")
+    at_floor = figure.name == "alignment" and at_end and "b" in run.judgement.fired
     unused = NOT_IN_USE if item.details.get("in_use") is False else None
-    return float(value), floor or item.not_diagnostic or unused
+    return float(value), (AT_FLOOR if at_floor else None) or item.not_diagnostic or unused

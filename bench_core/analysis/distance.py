@@ -1,12 +1,12 @@
-"""State distance to backpropagation: how far a rule's states lie from those that bp reaches from the same start.
+"""Compute the state distance: how far a rule's states lie from those of bp with the same start.
 
     d_l = median over the probe samples of ‖h_l − h_l^BP‖ / ‖h_l^BP‖,  l = 0 … L
 
-against the run of plain bp (the ceiling) of the same recipe and seed, from the states that both runs stored after training
-(probe.safetensors, flattened as norms see them; where two runs stored different numbers of samples, those that both have). In
-float64; a norm of bp's counts as 1e-30 at least. Read by numpy, without torch. The measurement `state_distance` gets its value
-here, when results are read; the stored record holds none.
-Source: arXiv:2606.21126.
+h^BP are the states of the run of plain bp (the ceiling) with the same recipe and seed. Both runs
+stored their flattened states after training (probe.safetensors); samples that only one run
+stored are left out. Computed in float64 with a norm of at least 1e-30 for bp, by numpy, without
+torch. The stored measurement `state_distance` has no value; it gets its value here, when results
+are read. Source: arXiv:2606.21126.
 """
 
 from __future__ import annotations
@@ -29,43 +29,39 @@ PROBE = "probe.safetensors"
 
 
 def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
-    """(d_0 … d_L, number of samples) of two run folders. Raises `ValueError` with the reason where they cannot be compared."""
+    """Compute (d_0 … d_L, number of samples) of two run folders.
+
+    Raises `ValueError` with the reason if they cannot be compared.
+    """
     import numpy as np
 
     own, other = _states(run), _states(ceiling)
-    if len(own) != len(other) or any(
-        a.shape[1:] != b.shape[1:] for a, b in zip(own, other, strict=True)
-    ):
+    if [states.shape[1:] for states in own] != [states.shape[1:] for states in other]:
         raise ValueError("its states have other shapes than those of bp")
-    found, samples = [], 0
+    by_layer, samples = [], 0
     for a, b in zip(own, other, strict=True):
         samples = min(len(a), len(b))
         h, reference = (rows[:samples].astype(np.float64).reshape(samples, -1) for rows in (a, b))
         norms = np.maximum(np.linalg.norm(reference, axis=1), 1e-30)
-        with np.errstate(
-            invalid="ignore", over="ignore"
-        ):  # states that are not finite give a distance that is not
-            found.append(float(np.median(np.linalg.norm(h - reference, axis=1) / norms)))
-    return found, samples
+        with np.errstate(invalid="ignore", over="ignore"):  # states need not be finite
+            by_layer.append(float(np.median(np.linalg.norm(h - reference, axis=1) / norms)))
+    return by_layer, samples
 
 
 def _states(folder: Path) -> list[NDArray[Any]]:
-    """h_0 … h_L of a run folder; the rest of the file is not read."""
+    """Read h_0 … h_L of a run folder, and only them."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(folder / PROBE, framework="numpy") as file:
-            names = sorted(
-                (name for name in file.keys() if name.startswith("h_")),
-                key=lambda name: int(name[2:]),
-            )  # noqa: SIM118
-            return [file.get_tensor(name) for name in names]
+            layers = sorted(int(name[2:]) for name in file.keys() if name.startswith("h_"))  # noqa: SIM118
+            return [file.get_tensor(f"h_{layer}") for layer in layers]
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{PROBE} cannot be read: {type(error).__name__}") from None
 
 
 def attach(results: SuiteResults) -> SuiteResults:
-    """The results with the value of every measurement that is `across: "ceiling"`; unchanged where there is none."""
+    """Return the results with the value of every measurement that is `across: "ceiling"`."""
     ceilings: dict[tuple[str, int], RunRecord] = {}
     for record in results.records:
         if is_ceiling(record) and record.status == "done":
@@ -94,6 +90,6 @@ def _with_distance(
 
 
 def filled(item: Measurement, layers: Sequence[float], samples: int, ceiling: str) -> Measurement:
-    """The stored measurement with d_L as its value and all layers as details."""
+    """Return the stored measurement with d_L as its value and all layers as details."""
     details = {**item.details, "layers": list(layers), "samples": samples, "ceiling": ceiling}
     return item.model_copy(update={"value": layers[-1], "details": details})

@@ -1,7 +1,7 @@
-"""What `stop_when` saved, and what it cost: a pure function of records.
+"""Compute what `stop_when` saved and cost: a pure function of records.
 
-The cost is the accuracy of the run that was ended minus that of the same cell trained to its end, paired by seed; it is known only
-where such runs are among the records.
+The cost is the accuracy of the run that was ended minus that of the same cell trained to its end,
+paired by seed. It is known only if such runs are among the records.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ class Saving:
     """The runs of one method in one recipe that a diagnostic ended.
 
     system   architecture and data set, `resmlp on digits`
-    at       seed → the epoch after which it was ended; `planned` epochs were to be trained
-    seconds  saved, at each run's mean seconds per epoch; None where that is not known
-    cost     accuracy of the ended run minus that of the run to the end, percentage points; None where there is none
+    at       seed → the epoch after which its run was ended
+    planned  epochs of the recipe
+    seconds  saved, at each run's mean seconds per epoch; None if that is unknown
+    cost     accuracy of the ended run minus that of the run to the end, percentage points, or None
     """
 
     method: ComponentRef
@@ -41,14 +42,14 @@ class Saving:
 
 
 def _key(record: RunRecord, seed: bool) -> str:
-    """What a cell is, but for stop_when and, without `seed`, for its seed."""
+    """Compute the digest of a cell without stop_when, with or without its seed."""
     cell: dict[str, Any] = record.cell.model_dump(mode="json")
     cell["training"] = {key: value for key, value in cell["training"].items() if key != "stop_when"}
     return digest(cell if seed else {**cell, "seed": None})
 
 
 def savings(records: Iterable[RunRecord]) -> list[Saving]:
-    """One entry per method, recipe and diagnostic that ended runs."""
+    """Compute the savings per method, recipe and diagnostic that ended runs."""
     records = sorted(records, key=lambda record: (record.cell.seed, record.identity))
     whole = {
         _key(record, True): record.accuracy
@@ -59,7 +60,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
     for record in records:
         if record.stopped_by is not None:
             ended[_key(record, False), record.stopped_by].append(record)
-    found = []
+    result = []
     for (_, diagnostic), runs in ended.items():
         changes = [
             100 * (run.accuracy - full)
@@ -67,8 +68,8 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
             if run.accuracy is not None and (full := whole.get(_key(run, True))) is not None
         ]
         left = [(run.cell.last_epoch - run.epochs, run.seconds_per_epoch) for run in runs]
-        seconds = [epochs * each for epochs, each in left if each is not None]
-        found.append(
+        seconds = [epochs * per_epoch for epochs, per_epoch in left if per_epoch is not None]
+        result.append(
             Saving(
                 method=runs[0].cell.method,
                 system=f"{runs[0].cell.arch.short} on {runs[0].cell.dataset.short}",
@@ -79,4 +80,4 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 cost=estimate(changes) if len(changes) == len(runs) else None,
             )
         )
-    return found
+    return result

@@ -1,12 +1,14 @@
-"""When a diagnostic fired first, and what stopping there would have saved: pure functions of the rows of epochs.jsonl.
+"""Find the first epoch at which a diagnostic fired: pure functions of the rows of epochs.jsonl.
 
-The first firing epoch of a diagnostic is the first t ≥ 1 after which it lies beyond its threshold: `judgement.fires`, by which
-a value that is not finite fires and one that is not diagnostic does not. A diagnostic that fires on the untrained network already
-(t = 0) is not diagnostic, as in a verdict. Had the run stopped at t, it would have saved the epochs after t and their training
-seconds; what that costs is the accuracy after the last epoch less that after t.
+A diagnostic fires first at the first t ≥ 1 after which it lies beyond its threshold
+(`bench_core.results.record.fires`: a value that is not finite fires, one that is not diagnostic
+does not). As in a verdict, a diagnostic that already fires on the untrained network (t = 0) is
+not diagnostic. A run that had stopped at t would have saved the epochs after t and their
+training seconds, at the cost of the accuracy after the last epoch less that after t.
 
-b depends on the batch that the gradient is averaged over: the stored ‖g_L‖ is per sample, its threshold 1e-7·N. It is read at
-N = 128, as every verdict does, and beside it at N = 1024, as the published temporal study did, where it fires earlier.
+b depends on the batch that the gradient is averaged over: the stored ‖g_L‖ is per sample, its
+threshold 1e-7·N. It is read at N = 128, as in every verdict, and also at N = 1024, as in the
+published temporal study, where it fires earlier.
 Source: arXiv:2606.21126.
 """
 
@@ -27,7 +29,7 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.leaderboard import Row
 from bench_core.results.epochs import Epoch
-from bench_core.results.record import Measurement, fires
+from bench_core.results.record import fires
 
 N_TEMPORAL = 1024  # batch size of the published temporal study
 
@@ -43,7 +45,7 @@ class Firing:
     not_diagnostic   why it could not fire, or None
     epochs_saved     epochs after t; seconds_saved their training time
     accuracy         of the test set after t
-    accuracy_change  last accuracy less that after t, in percentage points: what stopping at t costs where positive
+    accuracy_change  last accuracy less that after t, percentage points: the cost of stopping at t
     """
 
     key: str
@@ -61,10 +63,12 @@ class Firing:
 def firings(
     rows: Sequence[Epoch], thresholds: Thresholds | None = None, judgement: Judgement | None = None
 ) -> tuple[Firing, ...]:
-    """The first firing of every diagnostic that was measured after every epoch, b at both batch sizes; in the order of letters.
+    """Find the first firing of every diagnostic measured after every epoch, in the order of
+    letters.
 
-    thresholds  those that replace the stored ones (`Settings.thresholds`)
-    judgement   of the run: what fires on an untrained network of its recipe is not diagnostic here either
+    thresholds  thresholds that replace the stored ones (`Settings.thresholds`)
+    judgement   of the run: a diagnostic that fires on an untrained network of the recipe is not
+                diagnostic here either
     """
     if not rows:
         return ()
@@ -74,22 +78,22 @@ def firings(
         if reason == UNTRAINED
     }
     everywhere = set.intersection(*(set(row.measurements) for row in rows))
-    found = []
-    for letter, (name, item) in sorted(
-        judged(rows[-1].measurements).items(), key=lambda pair: letter_order(pair[0])
-    ):
+    by_letter = judged(rows[-1].measurements)
+    result = []
+    for letter in sorted(by_letter, key=letter_order):
+        name, item = by_letter[letter]
         limit = threshold_of(name, item, thresholds or {})
         if name not in everywhere or item.across or limit is None:
             continue
         batch = item.batch
         if letter in silent:
-            found.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
+            result.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
         else:
-            found.append(_first(rows, letter, name, batch, limit))
+            result.append(_first(rows, letter, name, batch, limit))
         if batch is not None:
             temporal = limit * N_TEMPORAL / batch
-            found.append(_first(rows, f"{letter}@{N_TEMPORAL}", name, N_TEMPORAL, temporal))
-    return tuple(found)
+            result.append(_first(rows, f"{letter}@{N_TEMPORAL}", name, N_TEMPORAL, temporal))
+    return tuple(result)
 
 
 def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit: float) -> Firing:
@@ -105,35 +109,23 @@ def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit:
                 accuracy=row.accuracy,
                 accuracy_change=100.0 * (last.accuracy - row.accuracy),
             )  # fmt: skip
-    return Firing(
-        key,
-        name,
-        batch,
-        limit,
-        not_diagnostic=_silent([row.measurements[name] for row in rows[1:]]),
-    )
-
-
-def _silent(items: Sequence[Measurement]) -> str | None:
-    """The reason where no epoch could be judged at all."""
-    return (
-        items[-1].not_diagnostic
-        if items and all(item.not_diagnostic is not None for item in items)
-        else None
-    )
+    reasons = [row.measurements[name].not_diagnostic for row in rows[1:]]
+    silent = reasons[-1] if reasons and None not in reasons else None  # no epoch could be judged
+    return Firing(key, name, batch, limit, not_diagnostic=silent)
 
 
 def of_row(
     row: Row, epochs: Mapping[str, Sequence[Epoch]], settings: Settings
 ) -> dict[str, dict[int, Firing]]:
-    """key → seed → first firing, for the runs of a leaderboard row; `epochs` maps a run's identity to its rows.
+    """Map key → seed → first firing for the runs of a leaderboard row.
 
-    Runs that did not end well count with the epochs that they have: a diverged run may well have fired before.
+    epochs  a run's identity → its rows of epochs.jsonl
+
+    Runs that are not done count with the epochs that they have: a diverged run may have fired.
     """
-    found: dict[str, dict[int, Firing]] = {}
+    by_key: dict[str, dict[int, Firing]] = {}
     for run in row.runs:
-        for firing in firings(
-            epochs.get(run.record.identity, ()), settings.thresholds, run.judgement
-        ):
-            found.setdefault(firing.key, {})[run.record.cell.seed] = firing
-    return found
+        rows = epochs.get(run.record.identity, ())
+        for firing in firings(rows, settings.thresholds, run.judgement):
+            by_key.setdefault(firing.key, {})[run.record.cell.seed] = firing
+    return by_key

@@ -1,8 +1,9 @@
-"""What results folders hold, suite by suite, ready to be judged.
+"""Gather the runs of results folders by suite, with the settings by which they are judged.
 
-A suite folder has a suite.json, written by `bench run`: title, thresholds, what d is read against, and which identity stands for
-which cell under the code that ran last. Where a folder holds runs of one cell under several identities (the code changed in
-between), the one that suite.json names counts; the others are kept and counted as superseded.
+`bench run` writes suite.json into a suite folder: title, thresholds, the floor of d, and the
+identity of every cell under the code that ran last. If a folder holds runs of one cell under
+several identities (the code has changed), the run that suite.json names counts; the others are
+superseded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bench_core.analysis import distance
-from bench_core.analysis.claims import Outcome, judge_claims
+from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import DepthUtility, Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, marks, remeasured, store
@@ -30,7 +31,11 @@ from bench_core.suite.claim import Expectation
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """The runs of one suite folder and how they are to be judged."""
+    """The runs of one suite folder and the settings by which they are judged.
+
+    further      suite folders of other people that are taken together with this one
+    claimed_for  `Suite.recipe` of the file that contains the claims
+    """
 
     name: str
     settings: Settings
@@ -38,25 +43,27 @@ class SuiteResults:
     superseded: int
     folder: Path = Path()
     description: str = ""
-    further: tuple[
-        Path, ...
-    ] = ()  # suite folders of other people that are taken together with this one
+    further: tuple[Path, ...] = ()
     expect: tuple[Expectation, ...] = ()
-    claimed_for: Mapping[str, Any] | None = (
-        None  # `Suite.recipe` of the file that the claims were written in
-    )
+    claimed_for: Mapping[str, Any] | None = None
 
     def run_folder(self, record: RunRecord) -> Path:
-        """Where a run of this suite lies."""
-        folders = (self.folder, *self.further)
-        return next(
-            (f / record.identity for f in folders if (f / record.identity).is_dir()),
-            self.folder / record.identity,
-        )
+        """Return the folder of a run of this suite."""
+        folders = [folder / record.identity for folder in (self.folder, *self.further)]
+        return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+    def epochs(self, record: RunRecord, troubles: list[str]) -> tuple[Epoch, ...] | None:
+        """Read the epochs of a run; None, and a line in `troubles`, if they are unreadable."""
+        folder = self.run_folder(record)
+        try:
+            return epochs.read(folder)
+        except store.Unreadable as reason:
+            troubles.append(f"{folder}: the epochs are not counted: {reason}")
+            return None
 
 
 class _Described(BaseModel):
-    """What is read of suite.json."""
+    """The part of suite.json that decides how runs are judged."""
 
     name: str = ""
     title: str = ""
@@ -70,21 +77,20 @@ class _Described(BaseModel):
 
 
 def _described(folder: Path) -> tuple[_Described, str | None]:
-    """suite.json of a suite folder, and what is wrong with it; the defaults where it is missing or cannot be read."""
+    """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
     path = folder / store.SUITE
     if not os.path.lexists(path):
         return _Described(name=folder.name), None
+    content = store.read_suite(folder) or {"title": None}
     try:
-        return _Described.model_validate(
-            {"name": folder.name, **(store.read_suite(folder) or {"title": None})}
-        ), None
+        return _Described.model_validate({"name": folder.name, **content}), None
     except ValidationError:
         line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
         return _Described(name=folder.name), line
 
 
 def _claims(folder: Path, entries: Sequence[Any]) -> tuple[tuple[Expectation, ...], list[str]]:
-    """The claims of suite.json, and a line where some cannot be read."""
+    """Parse the claims of suite.json, with a warning if some cannot be read."""
     claims = []
     for entry in entries:
         with contextlib.suppress(ValidationError):
@@ -95,105 +101,102 @@ def _claims(folder: Path, entries: Sequence[Any]) -> tuple[tuple[Expectation, ..
 
 
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
-    """The results under the given folders, by suite, and a line for each folder that could not be read."""
-    found = scan(roots)
+    """Gather the results under folders by suite, and a line for each unreadable folder."""
+    stored = scan(roots)
+    troubles = stored.troubles
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
-    for run in found.runs:
-        record, troubles = remeasured.attach(run.record, run.folder)
-        found.troubles += troubles
+    for run in stored.runs:
+        record, problems = remeasured.attach(run.record, run.folder)
+        troubles += problems
         by_folder[run.folder.parent].append(record)
     results = []
     for folder in sorted(by_folder):
         described, trouble = _described(folder)
-        found.troubles += [trouble] if trouble else []
+        troubles += [trouble] if trouble else []
         counted, superseded = current(by_folder[folder], described.cells)
-        known = marks.states(folder, counted)
         settings = Settings(
             described.thresholds,
             described.depth_utility,
             described.title,
-            known,
+            marks.states(folder, counted),
             described.defaults,
         )
-        claims, wrong = _claims(folder, described.expect)
-        found.troubles += wrong
+        claims, unreadable = _claims(folder, described.expect)
+        troubles += unreadable
         results.append(
             SuiteResults(
-                described.name, settings, counted, superseded, folder, described.description,
-                expect=claims, claimed_for=described.claimed_for,
+                described.name,
+                settings,
+                counted,
+                superseded,
+                folder,
+                described.description,
+                expect=claims,
+                claimed_for=described.claimed_for,
             )
-        )  # fmt: skip
-    return results, found.troubles
+        )
+    return results, troubles
 
 
 def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
-    """Suites of one name, from several people's folders, as one: judged as the first of them says, equal records once."""
+    """Join the suites of one name, from several people's folders.
+
+    The settings of the first suite count. Equal records count once.
+    """
     by_name: dict[str, list[SuiteResults]] = defaultdict(list)
-    for found in suites:
-        by_name[found.name].append(found)
-    merged = []
+    for suite in suites:
+        by_name[suite.name].append(suite)
+    joined = []
     for same in by_name.values():
         records = {
-            (r.identity, r.checksum or r.to_json()): r for found in same for r in found.records
+            (r.identity, r.checksum or r.to_json()): r for part in same for r in part.records
         }
-        ordered = sorted(records.items(), key=lambda pair: pair[0])
-        known = {
-            checksum: state
-            for found in reversed(same)
-            for checksum, state in found.settings.trust.items()
-        }
-        merged.append(
+        trust: dict[str, str] = {}
+        for part in reversed(same):
+            trust |= part.settings.trust
+        joined.append(
             replace(
                 same[0],
-                settings=replace(same[0].settings, trust=known),
-                records=tuple(record for _, record in ordered),
-                superseded=sum(found.superseded for found in same),
-                further=tuple(found.folder for found in same[1:]),
+                settings=replace(same[0].settings, trust=trust),
+                records=tuple(records[key] for key in sorted(records)),
+                superseded=sum(part.superseded for part in same),
+                further=tuple(part.folder for part in same[1:]),
             )
         )
-    return merged
+    return joined
 
 
 def epochs_of(results: SuiteResults) -> tuple[dict[str, tuple[Epoch, ...]], list[str]]:
-    """Identity → rows of epochs.jsonl, of the runs that count, and a line for each file that could not be read."""
-    found: dict[str, tuple[Epoch, ...]] = {}
-    troubles = []
-    for record in results.records:
-        folder = results.run_folder(record)
-        try:
-            found[record.identity] = epochs.read(folder)
-        except store.Unreadable as reason:
-            troubles.append(f"{folder}: the epochs are not counted: {reason}")
-    return found, troubles
-
-
-def claims_of(results: SuiteResults) -> tuple[list[Outcome], list[str]]:
-    """What became of every claim of a suite, and a line for each run whose epochs a claim needs and nobody can read."""
+    """Map identity → epochs for the runs that count, and a line for each unreadable file."""
     troubles: list[str] = []
-    read: dict[str, tuple[Epoch, ...]] = {}
+    rows = {record.identity: results.epochs(record, troubles) for record in results.records}
+    return {identity: epochs for identity, epochs in rows.items() if epochs is not None}, troubles
+
+
+def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
+    """Judge every claim of a suite; also a line for each run whose epochs are unreadable."""
+    troubles: list[str] = []
+    cache: dict[str, tuple[Epoch, ...]] = {}
 
     def rows(record: RunRecord) -> tuple[Epoch, ...]:
-        if record.identity not in read:
-            folder = results.run_folder(record)
-            try:
-                read[record.identity] = epochs.read(folder)
-            except store.Unreadable as reason:
-                read[record.identity] = ()
-                troubles.append(f"{folder}: the epochs are not counted: {reason}")
-        return read[record.identity]
+        if record.identity not in cache:
+            cache[record.identity] = results.epochs(record, troubles) or ()
+        return cache[record.identity]
 
     if any(claim.parsed.name == distance.NAME for claim in results.expect):
         results = distance.attach(results)
-    groups = judge_all(results.records, results.settings)
-    return judge_claims(
-        results.expect, groups, results.settings, results.claimed_for, rows
-    ), troubles
+    settings = results.settings
+    groups = judge_all(results.records, settings)
+    return judge_claims(results.expect, groups, settings, results.claimed_for, rows), troubles
 
 
 def current(
     records: Sequence[RunRecord], cells: dict[str, str]
 ) -> tuple[tuple[RunRecord, ...], int]:
-    """The runs that count: of several runs of one cell, the one that `cells` names, if it is there."""
+    """Return the runs that count and the number of the others.
+
+    Of several runs of one cell the run that `cells` names counts; if it is missing, all count.
+    """
     by_cell: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_cell[cell_key(record.cell)].append(record)

@@ -1,25 +1,27 @@
-"""The judgement of one run, and what makes runs comparable: pure functions of records (docs/protocol.md, section 6).
+"""Judge one run: pure functions of records (docs/protocol.md, section 6).
 
-A measurement carries its letter, direction and threshold, so judging imports no plugin and an old result can be judged
-with new thresholds. Only d, depth utility, needs other runs: the accuracy of a floor under the same recipe.
+A measurement carries its letter, direction and threshold. So judging imports no plugin, and an old
+result can be judged by new thresholds. Only d, depth utility, needs other runs: the accuracy of a
+floor under the same recipe.
 
-The rules, in the order in which they decide about one run:
+The rules, in the order in which they decide:
 
-1. A run that is not done has its status for a verdict.
-2. A floor (`freeze: blocks`) shows `floor`; it is what others are compared with.
-3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. One that already fires on the
-   untrained network of any run of the recipe (chance lies on both sides of the threshold then), or that says so itself, is
-   *not diagnostic*: neither fired nor missing.
-4. Something fired: `walked back (a+b+d)`. Nothing fired, but not all was measured: `undetermined (d not measured)`.
-   a, b, c and d are always asked for, and so is every other diagnostic that some run of the recipe has. Otherwise
-   `trustworthy`.
+1. The verdict of a run that is not done is its status.
+2. The verdict of a floor (`freeze: blocks`) is `floor`; other runs are compared with it.
+3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. A diagnostic
+   is *not diagnostic*, neither fired nor missing, if it declares so itself, or if it already
+   fires on the untrained network of any run of the recipe (then chance lies on both sides of the
+   threshold).
+4. If a diagnostic fired: `walked back (a+b+d)`. If none fired but one was not measured:
+   `undetermined (d not measured)`. Otherwise `trustworthy`. Required are a, b, c, d and every other
+   diagnostic that some run of the recipe has.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -47,19 +49,16 @@ CORE_DEFAULTS: dict[str, Any] = {
     "normalize": "sample",
     "normalize_eps": 1e-6,
 }
-_EVERY_RULE = (
-    "freeze",
-    "train_last",
-    "penalty",
-    "random_targets",
-)  # options of every rule; the other two belong to the local ones
+# the options of every rule; the other two belong to local rules
+_EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
 
 
 @dataclass(frozen=True)
 class DepthUtility:
-    """What d is read against.
+    """The floor of d.
 
-    floor        "matched" (the same method with frozen blocks), "bp", or a method's name: its run with frozen blocks
+    floor        "matched" (the same method with frozen blocks), "bp", or the name of another
+                 method, whose run with frozen blocks is the floor
     floor_value  a literal accuracy, as published; replaces `floor`
     """
 
@@ -69,9 +68,12 @@ class DepthUtility:
 
 @dataclass(frozen=True)
 class Settings:
-    """How records are judged. `thresholds` maps a diagnostic's name to a threshold that replaces the stored one; `trust` the
-    checksum of a run.json to how far it can be relied on, where that is more than *posted* (`bench_core.results.marks`); `defaults` a
-    rule's full name to its own defaults."""
+    """How the records of a suite are judged.
+
+    thresholds  diagnostic's name → the threshold that replaces the stored one
+    trust       checksum of a run.json → its trust (`bench_core.results.marks`), but for *posted*
+    defaults    a rule's full name → its own defaults
+    """
 
     thresholds: Thresholds = field(default_factory=dict)
     depth_utility: DepthUtility = DepthUtility()
@@ -80,11 +82,11 @@ class Settings:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------------------------------------------- identity of rows
+# ---------------------------------------------------------------------------------- identity of rows
 
 
 def recipe(record: RunRecord) -> str:
-    """Everything but method and seed, as canonical text. Runs of different recipes are never averaged or compared."""
+    """Write all but method and seed as canonical text; runs of one recipe are compared."""
     cell = record.cell
     return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
@@ -95,32 +97,34 @@ def recipe_key(record: RunRecord) -> str:
 
 
 def ref_key(ref: ComponentRef, **changes: Any) -> str:
-    return canonical(
-        [ref.name, {name: CORE_DEFAULTS[name] for name in _EVERY_RULE} | ref.params | changes]
-    )
+    """Write name and parameters of a method as canonical text."""
+    defaults = {name: CORE_DEFAULTS[name] for name in _EVERY_RULE}
+    return canonical([ref.name, defaults | ref.params | changes])
 
 
 def method_key(record: RunRecord) -> str:
-    """Name and parameters of the method, as canonical text: what makes a row of the leaderboard."""
+    """Write the method of a run as canonical text: the key of a leaderboard row."""
     return ref_key(record.cell.method)
 
 
 def option(ref: ComponentRef, name: str) -> Any:
+    """Return an option of the core, or its default if the method does not set it."""
     return ref.params.get(name, CORE_DEFAULTS[name])
 
 
 def is_floor(record: RunRecord) -> bool:
-    """A run whose blocks kept their initial weights."""
+    """Decide whether the blocks of a run kept their initial weights."""
     return bool(option(record.cell.method, "freeze") == "blocks")
 
 
 def is_ceiling(record: RunRecord) -> bool:
-    """Plain backpropagation: bp without freeze, penalty or random targets."""
+    """Decide whether a run is plain backpropagation, without freeze, penalty or random targets."""
     ref = record.cell.method
     return ref.name == BP and all(option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
 
 
 def role(record: RunRecord) -> Role:
+    """Return the part of a run in a comparison."""
     return "floor" if is_floor(record) else "ceiling" if is_ceiling(record) else "method"
 
 
@@ -133,70 +137,68 @@ def label(
     peers: Iterable[ComponentRef],
     defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> str:
-    """`dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`: the short name and what sets it apart.
+    """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`.
 
-    A parameter is shown when it differs from the rule's default, or when same-named methods among `peers` differ in it. Where the
-    rule's defaults are not known, an option of the core is held against the core's. Not escaped: each output format does that.
+    An option is shown if it differs from the rule's default, or if methods of this name among
+    `peers` differ in it. Without the rule's defaults, options of the core are compared with the
+    core's. The text is not escaped: each output format does that.
     """
-    known = defaults.get(method.name, {})
-    own = {**CORE_DEFAULTS, **known}
+    own = defaults.get(method.name, {})
+    default = {**CORE_DEFAULTS, **own}
     rivals = [peer for peer in peers if peer.name == method.name]
     shown = []
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
-        value = method.params[name]
-        differs = (
-            canonical(value) != canonical(own[name]) if name in own else bool(known)
-        )  # not in own: without default
+        text = canonical(method.params[name])
+        differs = text != canonical(default[name]) if name in default else bool(own)
         if name not in CORE_DEFAULTS:
             differs |= any(
-                name not in peer.params or canonical(peer.params[name]) != canonical(value)
-                for peer in rivals
+                name not in peer.params or canonical(peer.params[name]) != text for peer in rivals
             )
         if differs:
-            shown.append(f"{name}={_show(value)}")
+            shown.append(f"{name}={_show(method.params[name])}")
     text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
     return f"{text} (frozen)" if method.name == BP and shown == ["freeze=blocks"] else text
 
 
-# -------------------------------------------------------------------------------------------------------- one run
+# ---------------------------------------------------------------------------------- one run
 
 
 def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
-    """The threshold in force for a diagnostic, which may be named with or without our distribution."""
+    """Return the threshold of a diagnostic, named with or without the distribution bench-core."""
     short = name.removeprefix("bench-core/")
-    for known in (name, short, f"bench-core/{short}"):
-        if known in thresholds:
-            return thresholds[known]
+    for spelling in (name, short, f"bench-core/{short}"):
+        if spelling in thresholds:
+            return thresholds[spelling]
     return measurement.threshold
 
 
 def letter_order(letter: str) -> tuple[bool, str]:
+    """Return a sort key: letters first, then the names of diagnostics without a letter."""
     return len(letter) > 1, letter
 
 
 def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
-    """Letter → (diagnostic's name, measurement) for all that take part in verdicts; no letter: the name stands for it.
+    """Map letter → (diagnostic's name, measurement) for all diagnostics that decide verdicts.
 
-    Where two claim one letter the diagnostic of ours (without a distribution in its name) keeps it.
+    The name of a diagnostic without a letter stands for the letter. If two diagnostics claim one
+    letter, that of bench-core keeps it. d needs no measurement, so it is always present.
     """
-    found: dict[str, tuple[str, Measurement]] = {}
+    by_letter: dict[str, tuple[str, Measurement]] = {}
     order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
     for name in order:
         item = described(name, measurements[name])
         if item.direction is not None and item.threshold is not None:
-            found[item.letter if item.letter and item.letter not in found else name] = (name, item)
-    if not any(item.across == "floor" for _, item in found.values()):
-        found["d"] = (
-            "depth_utility",
-            D_DEFAULT,
-        )  # it costs no measurement, so every run is asked for it
-    return found
+            free = item.letter and item.letter not in by_letter
+            by_letter[item.letter if free else name] = (name, item)
+    if not any(item.across == "floor" for _, item in by_letter.values()):
+        by_letter["d"] = ("depth_utility", D_DEFAULT)
+    return by_letter
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Accuracies of a floor by seed, or a literal mean. `mean` None: there is no such floor, `reason` says why."""
+    """A floor: accuracies by seed, or a literal mean; without a mean, the reason why not."""
 
     name: str
     kind: Literal["matched", "named", "literal"] = "named"
@@ -205,19 +207,19 @@ class Floor:
     reason: str = ""
 
     def margin(self, accuracy: float | None) -> float | None:
-        """100 · (accuracy - mean) in percentage points; .36 over .34 is 2, not the 1.9999999999999962 of binary fractions."""
-        return (
-            None
-            if accuracy is None or self.mean is None
-            else round(100.0 * (accuracy - self.mean), 9)
-        )
+        """Compute 100 · (accuracy - mean) in percentage points, rounded: .36 over .34 is 2."""
+        if accuracy is None or self.mean is None:
+            return None
+        return round(100.0 * (accuracy - self.mean), 9)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict of one run. `not_diagnostic` pairs letters with reasons; margins are percentage points.
+    """The verdict of one run.
 
-    `margin` is over the floor that the settings name, the one d is judged by; the other two are always given.
+    not_diagnostic  pairs of letter and reason
+    margin          percentage points over the floor of the settings, by which d is judged; the
+                    margins over the matched floor and over that of bp are always given
     """
 
     status: str
@@ -231,7 +233,8 @@ class Judgement:
 
     @property
     def kind(self) -> str:
-        """walked back · trustworthy · undetermined · floor · or the status of a run that is not done."""
+        """walked back, trustworthy, undetermined, floor, or the status of a run that is not
+        done."""
         if self.status != "done":
             return self.status
         if self.role == "floor":
@@ -240,18 +243,16 @@ class Judgement:
 
     @property
     def text(self) -> str:
-        """`trustworthy`, `walked back (a+b+d)`, `undetermined (d not measured)`, `diverged`, `floor`, …"""
+        """`trustworthy`, `walked back (a+b+d)`, `undetermined (d not measured)`, `diverged`, …"""
         if self.kind == "walked back":
             return f"walked back ({'+'.join(self.fired)})"
-        return (
-            f"undetermined ({'+'.join(self.missing)} not measured)"
-            if self.kind == "undetermined"
-            else self.kind
-        )
+        if self.kind == "undetermined":
+            return f"undetermined ({'+'.join(self.missing)} not measured)"
+        return self.kind
 
     @property
     def three(self) -> str:
-        """The three-diagnostic form D1 = a, D2 = b, D3 = d: `PASS`, `FAIL(D1+D2)`, `UNDETERMINED(D3)`."""
+        """The form with D1 = a, D2 = b, D3 = d: `PASS`, `FAIL(D1+D2)`, `UNDETERMINED(D3)`."""
         if self.status != "done" or self.role == "floor":
             return self.kind.upper()
         for word, letters in (("FAIL", self.fired), ("UNDETERMINED", self.missing)):
@@ -262,15 +263,15 @@ class Judgement:
 
 
 def untrained(records: Iterable[RunRecord]) -> dict[str, Measurement]:
-    """Of every diagnostic the most degenerate measurement among the untrained networks of these runs."""
-    found: dict[str, Measurement] = {}
+    """Return the most degenerate measurement of each diagnostic on the untrained networks."""
+    worst: dict[str, Measurement] = {}
     for record in records:
         for name, item in record.initial.items():
             if item.value is None or item.not_diagnostic is not None:
                 continue
-            if name not in found or fires(item, found[name].value):
-                found[name] = item
-    return found
+            if name not in worst or fires(item, worst[name].value):
+                worst[name] = item
+    return worst
 
 
 def judge(
@@ -282,29 +283,29 @@ def judge(
     expected: Iterable[str] = (),
     initial: Mapping[str, Measurement] | None = None,
 ) -> Judgement:
-    """The judgement of one run against its floors.
+    """Judge one run against its floors.
 
     expected  letters that other runs of the recipe have
-    initial   the untrained networks of the recipe (`untrained`); by default the run's own
+    initial   the untrained networks of the recipe (`untrained`); by default that of the run
     """
     if record.status != "done":
         return Judgement(record.status, role(record))
-    accuracy = record.accuracy
-    margin, over_matched, over_bp = (
-        floor.margin(accuracy),
-        matched.margin(accuracy),
-        bp.margin(accuracy),
+    margin = floor.margin(record.accuracy)
+    judgement = Judgement(
+        record.status,
+        role(record),
+        margin=margin,
+        margin_matched=matched.margin(record.accuracy),
+        margin_bp=bp.margin(record.accuracy),
     )
     if is_floor(record):
-        return Judgement(
-            record.status, "floor", margin=margin, margin_matched=over_matched, margin_bp=over_bp
-        )
+        return judgement
     fired: set[str] = set()
     silent: dict[str, str] = {}
-    found = judged(record.measurements)
-    missing = {"a", "b", "c", *expected} - found.keys()
+    by_letter = judged(record.measurements)
+    missing = {"a", "b", "c", *expected} - by_letter.keys()
     start = record.initial if initial is None else initial
-    for letter, (name, item) in found.items():
+    for letter, (name, item) in by_letter.items():
         limit = threshold_of(name, item, settings.thresholds)
         measured = item.model_copy(update={"value": margin}) if item.across == "floor" else item
         at_start = None if item.across == "floor" else start.get(name)
@@ -316,26 +317,25 @@ def judge(
             missing.add(letter)
         elif fires(measured, limit):
             fired.add(letter)
-    return Judgement(
-        record.status,
-        role(record),
-        tuple(sorted(fired, key=letter_order)),
-        tuple(sorted(missing, key=letter_order)),
-        tuple(sorted(silent.items(), key=lambda pair: letter_order(pair[0]))),
-        margin,
-        over_matched,
-        over_bp,
+    return replace(
+        judgement,
+        fired=tuple(sorted(fired, key=letter_order)),
+        missing=tuple(sorted(missing, key=letter_order)),
+        not_diagnostic=tuple(sorted(silent.items(), key=lambda pair: letter_order(pair[0]))),
     )
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Γ of one run: unclamped per layer, mean over all and over deep layers, ‖a‖/‖g‖ per layer; `library` is Γ per layer with
-    each norm clamped at 1e-8.
+    """Γ of one run.
 
-    With `not_diagnostic` it means nothing: print it struck through with that reason, never alone. Not `in_use`: it is of a
-    credit that nothing was trained with yet, which must be said beside it. `readouts` are the deep means of the rule's
-    further read-outs by name (ep: displacement).
+    deep, mean      unclamped Γ, mean over deep layers and over all layers
+    layers          unclamped Γ per layer
+    ratio           ‖a‖/‖g‖ per layer
+    not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
+    library         Γ per layer with each norm clamped at 1e-8
+    in_use          False: Γ is that of a credit with which no block was trained yet
+    readouts        deep means of the rule's further read-outs by name (ep: displacement)
     """
 
     deep: float | None
@@ -349,29 +349,30 @@ class Alignment:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number or None; details may hold the words that stand for non-finite ones."""
+    """Return a finite number, else None; details may hold names of non-finite numbers."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
-    """The stored alignment, marked where b fires: there the reference direction is rounding."""
+    """Read the stored alignment. If b fires it is not diagnostic: the reference is rounding."""
     item = record.measurements.get("alignment")
     if item is None:
         return None
     details = item.details
+
+    def numbers(key: str) -> tuple[float | None, ...]:
+        return tuple(_number(value) for value in details.get(key, ()))
+
+    names = [
+        key.removesuffix("_unclamped") for key in sorted(details) if key.endswith("_unclamped")
+    ]
     return Alignment(
         _number(details.get("deep")),
         _number(details.get("mean")),
-        tuple(_number(value) for value in details.get("unclamped", ())),
-        tuple(_number(value) for value in details.get("ratio", ())),
+        numbers("unclamped"),
+        numbers("ratio"),
         AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
-        tuple(_number(value) for value in details.get("library", ())),
+        numbers("library"),
         details.get("in_use") is not False,
-        {
-            key.removesuffix("_unclamped"): _number(
-                details.get(f"{key.removesuffix('_unclamped')}_deep")
-            )
-            for key in sorted(details)
-            if key.endswith("_unclamped")
-        },
+        {name: _number(details.get(f"{name}_deep")) for name in names},
     )

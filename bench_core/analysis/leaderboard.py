@@ -1,11 +1,10 @@
-"""From judged runs to the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
+"""Make the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
 
-Runs are compared and averaged within a recipe (arch, dataset, data, training) only. Failed runs stay in the denominator
-of every verdict and never enter a mean. A seed counts once: of several records of one cell (replicates, another version
-of the code) a done one goes before others, then the one finished last; the rest are counted as set aside and never
-averaged in, because n is the number of seeds.
-
-How one run is judged is `bench_core.analysis.judge`, whose names are also exported here.
+Runs are compared and averaged only within a recipe (arch, dataset, data, training). Failed runs
+stay in the denominator of every verdict and have no part in a mean. A seed counts once, because
+n is the number of seeds: of several records of one cell (replicates, another version of the
+code) a done record is preferred, then the record finished last; the others are counted as set
+aside. `bench_core.analysis.judge` judges one run.
 """
 
 from __future__ import annotations
@@ -18,21 +17,12 @@ from functools import cached_property
 from typing import Literal
 
 from bench_core.analysis.judge import (
-    AT_FLOOR,
     BP,
     CORE_DEFAULTS,
-    NOT_IN_USE,
-    THREE,
-    UNTRAINED,
-    Alignment,
-    DepthUtility,
     Floor,
     Judgement,
     Role,
     Settings,
-    Thresholds,
-    alignment,
-    is_ceiling,
     is_floor,
     judge,
     judged,
@@ -43,20 +33,12 @@ from bench_core.analysis.judge import (
     recipe,
     ref_key,
     role,
-    threshold_of,
     untrained,
 )
 from bench_core.analysis.stats import Estimate, estimate, paired_difference, tie_ranks
 from bench_core.results.hashing import canonical
-from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
+from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.results.status import STATUSES
-
-__all__ = [
-    "AT_FLOOR", "BP", "CORE_DEFAULTS", "NOT_IN_USE", "THREE", "UNTRAINED", "Alignment", "DepthUtility", "Floor", "Group",
-    "Judgement", "Role", "Row", "Run", "Settings", "Thresholds", "accuracies", "aggregate", "aggregate_three", "alignment",
-    "fires", "is_ceiling", "is_finished", "is_floor", "judge", "judge_all", "judged", "label", "letter_order", "method_key",
-    "recipe", "role", "threshold_of",
-]  # fmt: skip
 
 DEFAULT = Settings()
 
@@ -76,7 +58,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A method over its seeds. `accuracy` is over finished runs, `verdict` counts all; margins are in points."""
+    """A method over its seeds.
+
+    accuracy  over finished runs; verdict counts all runs; margins are in percentage points
+    """
 
     label: str
     role: Role
@@ -102,7 +87,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one recipe, best mean accuracy first; rows without a finished run come last."""
+    """The rows of one recipe, best mean accuracy first, rows without a finished run last."""
 
     rows: tuple[Row, ...]
     set_aside: int
@@ -117,14 +102,13 @@ class Group:
 
 
 def is_finished(record: RunRecord) -> bool:
-    """Done, with an accuracy that can enter a mean."""
-    return (
-        record.status == "done" and record.accuracy is not None and math.isfinite(record.accuracy)
-    )
+    """Decide whether a run is done, with a finite accuracy."""
+    accuracy = record.accuracy
+    return record.status == "done" and accuracy is not None and math.isfinite(accuracy)
 
 
 def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
-    """Accuracy by seed of the finished runs."""
+    """Return seed → accuracy of the finished runs."""
     return {
         item.cell.seed: item.accuracy
         for item in records
@@ -133,9 +117,11 @@ def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
 
 
 def aggregate(judgements: Sequence[Judgement]) -> str:
-    """`walked back 3/3 (a 3, b 3, c 1, d 3)`, `trustworthy 3/3`, `walked back 2/3 (d 2), diverged 1/3`, `floor`.
+    """Write the verdict of a row.
 
-    Every run is in the denominator. Beside a walked-back count the rest, where not named, is trustworthy.
+    Examples: `walked back 3/3 (a 3, b 3, c 1, d 3)`, `trustworthy 3/3`, `floor`, `walked back
+    2/3 (d 2), diverged 1/3`. Every run is in the denominator. The number of trustworthy runs is
+    left out beside a walked-back count.
     """
     total, kinds = len(judgements), Counter(item.kind for item in judgements)
     if kinds["floor"] == total:
@@ -148,7 +134,8 @@ def aggregate(judgements: Sequence[Judgement]) -> str:
         same = [item for item in judgements if item.kind == kind]
         if kind == "walked back":
             fired = Counter(letter for item in same for letter in item.fired)
-            part += f" ({', '.join(f'{letter} {fired[letter]}' for letter in sorted(fired, key=letter_order))})"
+            counts = [f"{letter} {fired[letter]}" for letter in sorted(fired, key=letter_order)]
+            part += f" ({', '.join(counts)})"
         elif kind == "undetermined":
             missing = sorted({letter for item in same for letter in item.missing}, key=letter_order)
             part += f" ({'+'.join(missing)} not measured)"
@@ -157,7 +144,7 @@ def aggregate(judgements: Sequence[Judgement]) -> str:
 
 
 def aggregate_three(judgements: Sequence[Judgement]) -> str:
-    """The three-diagnostic form of a row: one text where all runs agree, counts where they do not."""
+    """Write the three-diagnostic form of a row, with counts if the runs differ."""
     texts = Counter(item.three for item in judgements)
     if len(texts) == 1:
         return next(iter(texts))
@@ -182,10 +169,10 @@ class _Floors:
     ) -> Floor:
         if len(keys) > 1:
             return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
-        found = accuracies(self.frozen[keys[0]]) if keys else {}
-        if not found:
+        by_seed = accuracies(self.frozen[keys[0]]) if keys else {}
+        if not by_seed:
             return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
-        return Floor(name, kind, found, math.fsum(found.values()) / len(found))
+        return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed))
 
     def matched(self, ref: ComponentRef) -> Floor:
         # floors never carry a penalty
@@ -199,15 +186,14 @@ class _Floors:
         return self.named(BP)
 
     def named(self, name: str) -> Floor:
-        """The frozen runs of a method with otherwise the core's defaults; a full name goes before a short one."""
+        """Return the floor of a method with the core's defaults; a full name precedes a short
+        one."""
+        others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
+        methods = {key: runs[0].cell.method for key, runs in self.frozen.items()}
         plain = {
-            key: runs[0].cell.method
-            for key, runs in self.frozen.items()
-            if all(
-                canonical(option(runs[0].cell.method, field)) == canonical(default)
-                for field, default in CORE_DEFAULTS.items()
-                if field != "freeze"
-            )
+            key: ref
+            for key, ref in methods.items()
+            if all(canonical(option(ref, name)) == canonical(others[name]) for name in others)
         }
         text = f"{name.removeprefix('bench-core/')}[freeze=blocks]"
         spellings: tuple[Callable[[ComponentRef], str], ...] = (
@@ -229,20 +215,23 @@ class _Floors:
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
-def _margin(found: Mapping[int, float], floor: Floor) -> Estimate | None:
-    """Mean margin in points, with the interval of the differences paired by seed where both have the same seeds."""
-    if not found or floor.mean is None:
+def _margin(by_seed: Mapping[int, float], floor: Floor) -> Estimate | None:
+    """Estimate the margin in points; its interval, paired by seed, needs the floor's seeds."""
+    if not by_seed or floor.mean is None:
         return None
     if not floor.accuracies:
-        return estimate(100.0 * (value - floor.mean) for value in found.values())
-    paired = paired_difference(found, floor.accuracies)
-    if paired is not None and found.keys() == floor.accuracies.keys():
+        return estimate(100.0 * (value - floor.mean) for value in by_seed.values())
+    paired = paired_difference(by_seed, floor.accuracies)
+    if paired is not None and by_seed.keys() == floor.accuracies.keys():
         return paired.scaled(100.0)
-    mean = math.fsum(found.values()) / len(found)
-    return Estimate(100.0 * (mean - floor.mean), None, None, len(found))
+    mean = math.fsum(by_seed.values()) / len(by_seed)
+    return Estimate(100.0 * (mean - floor.mean), None, None, len(by_seed))
 
 
-def _representative(records: Iterable[RunRecord]) -> RunRecord:
+def _representative(records: Sequence[RunRecord]) -> RunRecord:
+    """Choose the record of a cell that counts."""
+    if len(records) == 1:
+        return records[0]
     return max(
         records,
         key=lambda item: (item.status == "done", item.finished, item.identity, item.to_json()),
@@ -256,10 +245,7 @@ def _group(
     for record in records:
         cells[method_key(record)][record.cell.seed].append(record)
     by_row = {
-        key: [
-            _representative(seeds[seed]) if len(seeds[seed]) > 1 else seeds[seed][0]
-            for seed in sorted(seeds)
-        ]
+        key: [_representative(seeds[seed]) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
     floors = _Floors(by_row, peers, settings)
@@ -274,20 +260,18 @@ def _group(
     initial = untrained(run for runs in by_row.values() for run in runs)
     rows = []
     for runs in by_row.values():
-        ref, found = runs[0].cell.method, accuracies(runs)
+        ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
         judgements = [judge(run, chosen, matched, bp, settings, expected, initial) for run in runs]
         rows.append(
             Row(
                 label=label(ref, peers[ref.name], settings.defaults),
                 role=role(runs[0]),
-                runs=tuple(
-                    Run(run, judgement) for run, judgement in zip(runs, judgements, strict=True)
-                ),
-                accuracy=estimate(found.values()) if found else None,
-                margin=_margin(found, chosen),
-                margin_matched=_margin(found, matched),
-                margin_bp=_margin(found, bp),
+                runs=tuple(map(Run, runs, judgements)),
+                accuracy=estimate(by_seed.values()) if by_seed else None,
+                margin=_margin(by_seed, chosen),
+                margin_matched=_margin(by_seed, matched),
+                margin_bp=_margin(by_seed, bp),
                 floor=chosen,
                 verdict=aggregate(judgements),
                 three=aggregate_three(judgements),
@@ -304,7 +288,7 @@ def _group(
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """Ranks among the rows that compete: floors are what others are measured by."""
+    """Rank all rows but the floors."""
     competing = [row for row in rows if row.role != "floor"]
     ranks = tie_ranks([accuracies(run.record for run in row.runs) for row in competing])
     shared = Counter(ranks)
@@ -316,15 +300,12 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
-    """All records, grouped by recipe and judged: a function of the set of records, whatever their order."""
+    """Group records by recipe and judge them; the order of the records has no influence."""
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe(record)].append(record)
-    peers: dict[str, list[ComponentRef]] = defaultdict(
-        list
-    )  # by name, so that labelling thousands of rows stays quick
-    for _, method in sorted(
-        {ref_key(item.cell.method): item.cell.method for item in records}.items()
-    ):
+    methods = {ref_key(item.cell.method): item.cell.method for item in records}
+    peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
+    for _, method in sorted(methods.items()):
         peers[method.name].append(method)
     return [_group(group, peers, settings) for _, group in sorted(by_recipe.items())]

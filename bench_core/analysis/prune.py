@@ -1,7 +1,7 @@
-"""What a results folder keeps and no table counts: runs of code that has been replaced since, and what was set in quarantine.
+"""Find and delete what no table counts: superseded runs and folders in quarantine.
 
-Nothing here goes unless `bench clean --yes` asks for it. Rows that failed, replicates, marks and the saved states of trainings that
-can go on are not spare.
+A run is superseded when other code has run its cell since. Only `bench clean --yes` deletes. Failed
+runs, replicates, marks and the saved states of trainings that can be resumed are never spare.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REASON = ".reason.txt"
 
 @dataclass(frozen=True)
 class Spare:
-    """A folder or file that may go."""
+    """A folder or file that may be deleted."""
 
     path: Path
     why: str
@@ -30,7 +30,10 @@ class Spare:
 
 
 def spare(roots: Sequence[Path]) -> Iterator[Spare]:
-    """Everything under the given results or suite folders that no table counts. Raises UsageError where there is no such folder."""
+    """Yield all spare folders and files of results or suite folders.
+
+    Raises UsageError for a missing folder.
+    """
     by_folder: dict[Path, list[Stored]] = defaultdict(list)
     for run in scan(roots).runs:
         by_folder[run.folder.parent].append(run)
@@ -40,32 +43,30 @@ def spare(roots: Sequence[Path]) -> Iterator[Spare]:
         kept = {record.identity for record in counted}
         for run in sorted(runs, key=lambda run: run.folder):
             if run.record.identity not in kept:
-                yield Spare(
-                    run.folder, "its cell has been run by other code since", _size(run.folder)
-                )
+                why = "its cell has been run by other code since"
+                yield Spare(run.folder, why, _size(run.folder))
     for root in roots:
         for home in sorted({*root.glob(store.QUARANTINE), *root.glob(f"*/{store.QUARANTINE}")}):
             for path in sorted(home.iterdir()) if home.is_dir() and not home.is_symlink() else ():
-                of = path.with_name(
-                    path.name.removesuffix(REASON)
-                )  # what a reason belongs to goes with it
-                if of == path or not of.exists():
+                folder = path.with_name(path.name.removesuffix(REASON))
+                if folder == path or not folder.exists():  # a reason is deleted with its folder
                     yield Spare(path, "in quarantine", _size(path))
 
 
-def remove(found: Spare) -> bool:
-    """Whether it is gone: not where another bench is at work on it. Raises StoreError."""
-    if is_run_folder(found.path):
-        return store.remove(found.path)
-    with writing(found.path):
-        if found.path.is_dir() and not found.path.is_symlink():
-            shutil.rmtree(found.path)
+def remove(item: Spare) -> bool:
+    """Delete a spare item. Returns False if another bench is at work on it. Raises StoreError."""
+    path = item.path
+    if is_run_folder(path):
+        return store.remove(path)
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         else:
-            found.path.unlink()
-        found.path.with_name(f"{found.path.name}{REASON}").unlink(missing_ok=True)
+            path.unlink()
+        path.with_name(f"{path.name}{REASON}").unlink(missing_ok=True)
     return True
 
 
 def _size(path: Path) -> int:
     paths = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
-    return sum(each.lstat().st_size for each in paths if not each.is_dir())
+    return sum(file.lstat().st_size for file in paths if not file.is_dir())

@@ -1,19 +1,23 @@
-"""How much the verdicts depend on the thresholds: pure functions of judged runs.
+"""Measure how the verdicts depend on the thresholds: pure functions of judged runs.
 
-For each diagnostic three answers.
+For each diagnostic:
 
-* The *band*: the thresholds around the one in force over which no run changes its verdict, letters included. A run leaves a
-  verdict only where the threshold passes its value; so with direction "above" the band is [lower, upper) and with "below"
-  (lower, upper], between the values that lie nearest on either side.  `outcome_band`: over which no run changes between walked
-  back and not, whatever its letters.
-* The *gap* between the healthiest degenerate and the most degenerate healthy run. Degenerate is a run in which some diagnostic
-  of the network itself (all but d, which compares accuracies) fires at the threshold in force. **This is circular**: the labels
-  come from thresholds that were chosen on such runs, so a gap says that the two groups are far apart, not that they are right.
-* The *grid*: thresholds tried, with the number of runs whose verdict changes, and of those that change between walked back and not.
+* The *band*: the thresholds around the one in force for which no run changes its verdict, letters
+  included. A run changes its verdict only where the threshold passes its value. So the band is
+  [lower, upper) with direction "above" and (lower, upper] with "below", between the nearest values
+  on either side. In the `outcome_band` no run changes between walked back and not walked back.
+* The *gap* between the healthiest degenerate run and the most degenerate healthy run. A run is
+  degenerate if a diagnostic of the network itself (all but d, which compares accuracies) fires at
+  the threshold in force. **This is circular**: the labels come from thresholds that were chosen on
+  such runs. So a gap says that the two groups are far apart, not that the labels are right.
+* The *grid*: thresholds, each with the number of runs that change their verdict, and the number
+that
+  change between walked back and not.
 
-A verdict knows a second use of the threshold: what already fires on the untrained network is not diagnostic. So a run fires at a
-threshold θ ("above") when initial ≤ θ < final, and ("below") when final < θ ≤ initial; all here follows from those intervals.
-Runs that are not done, floors and runs without a value, or with one that is not diagnostic, have no part.
+A verdict uses the threshold twice: a diagnostic that already fires on the untrained network is not
+diagnostic. So a run fires at a threshold θ when initial ≤ θ < final ("above"), or when
+final < θ ≤ initial ("below"). Everything here follows from these intervals.
+Left out are floors, runs that are not done, and runs whose value is missing or not diagnostic.
 Source: arXiv:2606.21126, which gives (a) [12, 693], 63x, and (b) [4.2e-9, 1e-4], 24,338x.
 """
 
@@ -31,16 +35,8 @@ from bench_core.results.record import Measurement
 CIRCULAR = (
     "labels come from the thresholds in force, which were chosen on such runs: the gap is circular"
 )
-FACTORS = (
-    0.1,
-    0.2,
-    0.4,
-    1.0,
-    2.0,
-    10.0,
-    20.0,
-    100.0,
-)  # of the threshold; for a: the published 5, 10, 20, 50, 100, 500, …
+# of the threshold; for a: the published 5, 10, 20, 50, 100, 500, …
+FACTORS = (0.1, 0.2, 0.4, 1.0, 2.0, 10.0, 20.0, 100.0)
 GRIDS = {
     "c": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     "d": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0),
@@ -51,30 +47,30 @@ Direction = Literal["above", "below"]
 
 @dataclass(frozen=True)
 class Point:
-    """A run with its value of one diagnostic, and where it fires: at the thresholds in `fires`, by the direction's rule."""
+    """A run, its value of one diagnostic, and the interval of thresholds at which it fires.
+
+    others  whether another diagnostic walks the run back
+    """
 
     run: Run
     value: float
     fires: tuple[float, float]
-    others: bool  # whether another diagnostic walks the run back
+    others: bool
 
     @property
     def degenerate(self) -> bool:
         """Whether a diagnostic of the network itself fires at the thresholds in force."""
-        across = {
-            letter
-            for letter, (_, item) in judged(self.run.record.measurements).items()
-            if item.across == "floor"
-        }
-        return bool(set(self.run.judgement.fired) - across)
+        by_letter = judged(self.run.record.measurements)
+        return any(by_letter[letter][1].across != "floor" for letter in self.run.judgement.fired)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The two runs between which a threshold has to lie to tell the labels apart.
+    """The two runs between which a threshold must lie to separate the labels.
 
-    ratio       degenerate/healthy for "above", healthy/degenerate for "below"; None where one is not positive
-    difference  the same as a difference; both are > 1 and > 0 exactly where the labels are separated
+    ratio       degenerate/healthy for "above", healthy/degenerate for "below"; None unless both
+                are positive
+    difference  the same as a difference; ratio > 1 and difference > 0 exactly if separated
     """
 
     healthy: Point
@@ -84,12 +80,13 @@ class Gap:
 
     @property
     def separated(self) -> bool:
+        """Whether a threshold can separate the labels."""
         return self.difference > 0
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One threshold of the grid: how many runs change their verdict, and how many between walked back and not."""
+    """A threshold of the grid: runs that change their verdict, and between walked back and not."""
 
     threshold: float
     verdicts: int
@@ -98,7 +95,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one diagnostic's threshold does to the verdicts of `n` runs; an end of a band that nothing limits is infinite."""
+    """The influence of a threshold on `n` runs; a band that no run limits ends at infinity."""
 
     letter: str
     name: str
@@ -114,32 +111,30 @@ class Sensitivity:
 
 
 def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivity]:
-    """One entry for each diagnostic and threshold in force that some run was judged by, in the order of the letters.
+    """Compute the sensitivity to each threshold in force, in the order of the letters.
 
-    groups  the runs of a suite as `judge_all` judged them under `settings`; all recipes together, as a threshold serves all
+    groups  the runs of a suite as `judge_all` judged them under `settings`; all recipes together,
+            because they share the thresholds
     """
-    found: dict[tuple[str, str, Direction, float], list[Point]] = {}
+    points: dict[tuple[str, str, Direction, float], list[Point]] = {}
     for run, initials in _judged_runs(groups):
         for letter, (name, item) in judged(run.record.measurements).items():
             limit, direction = threshold_of(name, item, settings.thresholds), item.direction
             value = run.judgement.margin if item.across == "floor" else item.value
-            if (
-                limit is None
-                or direction is None
-                or value is None
-                or item.not_diagnostic is not None
-            ):
+            if limit is None or direction is None or value is None:
+                continue
+            if item.not_diagnostic is not None:
                 continue
             initial = None if item.across == "floor" else initials.get(name)
             others = bool(set(run.judgement.fired) - {letter})
             point = Point(run, value, _fires(value, initial, direction), others)
-            found.setdefault((letter, name, direction, limit), []).append(point)
-    ordered = sorted(found.items(), key=lambda pair: (letter_order(pair[0][0]), pair[0]))
-    return [_sensitivity(*key, points) for key, points in ordered]
+            points.setdefault((letter, name, direction, limit), []).append(point)
+    ordered = sorted(points, key=lambda key: (letter_order(key[0]), key))
+    return [_sensitivity(*key, points[key]) for key in ordered]
 
 
 def _judged_runs(groups: Iterable[Group]) -> Iterator[tuple[Run, Mapping[str, Measurement]]]:
-    """The runs that have a verdict, each with the untrained networks of its recipe."""
+    """Yield the runs that have a verdict, each with the untrained networks of its recipe."""
     for group in groups:
         initials = untrained(group.records)
         for row in group.rows:
@@ -149,7 +144,7 @@ def _judged_runs(groups: Iterable[Group]) -> Iterator[tuple[Run, Mapping[str, Me
 
 
 def _fires(value: float, initial: Measurement | None, direction: Direction) -> tuple[float, float]:
-    """The ends of the interval of thresholds at which a run fires: [low, high) for "above", (low, high] for "below"."""
+    """Return the interval of thresholds at which a run fires: [low, high) or (low, high]."""
     start = initial.value if initial is not None and initial.not_diagnostic is None else None
     if direction == "above":
         return (-math.inf if start is None else _unbounded(start, 1)), _unbounded(value, 1)
@@ -157,12 +152,12 @@ def _fires(value: float, initial: Measurement | None, direction: Direction) -> t
 
 
 def _unbounded(value: float, sign: int) -> float:
-    """A value that is not finite fires at every threshold."""
+    """Return ±∞ for a value that is not finite: it fires at every threshold."""
     return value if math.isfinite(value) else sign * math.inf
 
 
 def fired(point: Point, direction: Direction, threshold: float) -> bool:
-    """Whether the run fires at this threshold."""
+    """Decide whether the run fires at this threshold."""
     low, high = point.fires
     return low <= threshold < high if direction == "above" else low < threshold <= high
 
@@ -172,27 +167,26 @@ def _sensitivity(
 ) -> Sensitivity:
     tried = sorted({*GRIDS.get(letter, (factor * threshold for factor in FACTORS)), threshold})
     free = [point for point in points if not point.others]
+
+    def changed(among: Sequence[Point], limit: float) -> int:
+        return sum(fired(p, direction, limit) != fired(p, direction, threshold) for p in among)
+
     return Sensitivity(
-        letter, name, direction, threshold, len(points),
+        letter,
+        name,
+        direction,
+        threshold,
+        len(points),
         band=_band(points, direction, threshold),
         outcome_band=_band(free, direction, threshold),
         gap=_gap(points, direction),
-        grid=tuple(
-            Tried(limit, _changed(points, direction, threshold, limit), _changed(free, direction, threshold, limit))
-            for limit in tried
-        ),
+        grid=tuple(Tried(limit, changed(points, limit), changed(free, limit)) for limit in tried),
         points=tuple(points),
-    )  # fmt: skip
-
-
-def _changed(points: Sequence[Point], direction: Direction, threshold: float, limit: float) -> int:
-    return sum(
-        fired(point, direction, limit) != fired(point, direction, threshold) for point in points
     )
 
 
 def _band(points: Sequence[Point], direction: Direction, threshold: float) -> tuple[float, float]:
-    """The ends of the intervals that lie nearest to the threshold on either side; on an end counts to the closed one."""
+    """Return the nearest ends of intervals on either side of the threshold."""
     ends = [end for point in points for end in point.fires if point.fires[0] < point.fires[1]]
     if direction == "above":
         below, above = [e for e in ends if e <= threshold], [e for e in ends if e > threshold]
@@ -202,7 +196,7 @@ def _band(points: Sequence[Point], direction: Direction, threshold: float) -> tu
 
 
 def _gap(points: Sequence[Point], direction: Direction) -> Gap | None:
-    """None where there are not both kinds."""
+    """Compute the gap; None without a healthy or without a degenerate run."""
     sign = 1 if direction == "above" else -1
 
     def badness(point: Point) -> float:

@@ -1,11 +1,13 @@
-"""Intervals, paired differences and ranks with ties: pure functions of numbers.
+"""Compute intervals, paired differences and ranks with ties: pure functions of numbers.
 
-The unit is the seed. At the 3 to 10 seeds of this field intervals are Student's t (bootstrap intervals cover 75 % at
-n=3), and methods are compared on differences paired by seed, because all runs of a seed share initial weights and batch
-order. Ranks are not corrected for multiple comparisons: with many methods some pairs separate by chance.
+The unit is the seed. At the 3 to 10 seeds of this field intervals are Student's t (bootstrap
+intervals cover 75 % at n=3), and methods are compared on differences paired by seed, because all
+runs of a seed share initial weights and batch order. Ranks are not corrected for multiple
+comparisons: with many methods some pairs separate by chance.
 
-Trade-off: ranks by pairwise tests need not be transitive. `tie_ranks` counts who is *significantly better*, so the best
-method always has rank 1 and a method inside everybody's noise shares it.
+Trade-off: ranks by pairwise tests need not be transitive. `tie_ranks` counts the methods that are
+*significantly better*, so the best method always has rank 1, and a method shares rank 1 if no
+method is separated from it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ DRAWS = 100_000  # signs drawn at random beyond that
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds, interval mean ± half_width. At n=1 nothing is known of the noise: no interval, no std."""
+    """A mean over `n` seeds and its interval mean ± half_width; without interval and std at n=1."""
 
     mean: float
     half_width: float | None
@@ -30,7 +32,7 @@ class Estimate:
     n: int
 
     def scaled(self, factor: float) -> Estimate:
-        """The estimate of `factor` times the quantity (factor > 0): a fraction turned into percentage points."""
+        """Return the estimate of `factor` times the quantity (factor > 0), such as percent."""
         return Estimate(
             self.mean * factor,
             None if self.half_width is None else self.half_width * factor,
@@ -41,17 +43,18 @@ class Estimate:
 
 @cache
 def t_critical(n: int) -> float:
-    """The two-sided 95 % point of Student's t with n - 1 degrees of freedom (12.706 at n=2, 4.303 at n=3)."""
+    """Return the two-sided 95 % point of Student's t, n - 1 degrees of freedom (4.303 at n=3)."""
     from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
     return float(stdtrit(n - 1, 0.5 + LEVEL / 2))
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Mean and 95 % interval t_{n-1} · s / √n, s = √(Σ(x - mean)² / (n - 1)).
+    """Compute the mean and its 95 % interval t_{n-1} · s / √n, s = √(Σ(x - mean)² / (n - 1)).
 
     Sums are exact (fsum), so the result does not depend on the order of the values.
-    Raises `ValueError` for no values or a value that is not finite: a failed run must not reach a mean.
+    Raises `ValueError` for no values or a value that is not finite: a failed run has no part in a
+    mean.
     """
     data = list(values)
     if not data or not all(math.isfinite(value) for value in data):
@@ -67,15 +70,16 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
-    """The estimate of a - b over the seeds that both have (values by seed); None where they share none."""
+    """Estimate a - b over the common seeds (values by seed); None without a common seed."""
     common = sorted(a.keys() & b.keys())
     return estimate(a[seed] - b[seed] for seed in common) if common else None
 
 
 def separated(difference: Estimate | None) -> bool:
-    """True when the interval excludes 0. An interval that touches 0 does not; without an interval nothing is separated.
+    """Decide whether the interval excludes 0; an interval that touches 0 does not.
 
-    All differences equal (std 0, half width 0) separate exactly when they are not 0.
+    Without an interval nothing is separated. Equal differences (half width 0) separate exactly if
+    they are not 0.
     """
     return (
         difference is not None
@@ -85,12 +89,14 @@ def separated(difference: Estimate | None) -> bool:
 
 
 def tie_ranks(rows: Sequence[Mapping[int, float]]) -> list[int | None]:
-    """rank_i = 1 + #{j : paired difference j - i is positive, its 95 % interval excludes 0}; higher is better.
+    """Rank methods: rank_i = 1 + #{j : paired difference j - i > 0, its 95 % interval excludes 0}.
 
-    rows  values by seed, one mapping per method
-    None for a method with fewer than two seeds: nothing is known of its noise, and "1=" would be an unearned rank.
-    A pair with fewer than two common seeds cannot be separated. Equal to asking `separated(paired_difference(j, i))` of
-    every pair, with the pairs of one method taken at once, so that thousands of methods rank within seconds.
+    rows  values by seed, one mapping per method; higher is better
+
+    A method with fewer than two seeds has no rank (None), because its noise is unknown. A pair with
+    fewer than two common seeds cannot be separated. The ranks are those of
+    `separated(paired_difference(j, i))` for every pair, but all pairs of a method are computed at
+    once, so that thousands of methods rank within seconds.
     """
     import numpy as np
 
@@ -122,16 +128,18 @@ def tie_ranks(rows: Sequence[Mapping[int, float]]) -> list[int | None]:
 
 
 def smallest_p(n: int) -> float:
-    """The smallest two-sided p that a sign-flip test of n pairs can give: 2 of its 2ⁿ signs are as extreme as any."""
+    """Return the smallest two-sided p of a sign-flip test of n pairs: 2 of its 2ⁿ signs."""
     return min(1.0, 2.0 / 2.0**n) if n <= EXACT else max(2.0 / 2.0**n, 1.0 / (DRAWS + 1))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """The two-sided p of the paired permutation test: how often random signs give a mean at least as far from 0.
+    """Compute the two-sided p of the paired permutation test.
 
-    Under the null hypothesis each difference might as well have had the other sign. Exact over all 2ⁿ signs to n = 16; beyond
-    that 100,000 signs drawn from a fixed seed, p = (k + 1)/(100,000 + 1). Ties count as extreme, within rounding.
-    Raises `ValueError` for no differences or one that is not finite.
+    p is the share of random signs whose mean lies at least as far from 0. Under the null
+    hypothesis each difference is as likely to have the other sign. Exact over all 2ⁿ signs up to
+    n = 16; beyond that over 100,000 signs drawn from a fixed seed, p = (k + 1)/(100,000 + 1).
+    Ties count as extreme, within rounding. Raises `ValueError` for no differences or one that is
+    not finite.
     """
     import numpy as np
 
@@ -149,7 +157,10 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given: the i-th smallest of m times m - i + 1, never falling, at most 1."""
+    """Adjust p-values by Holm's step-down method, in the order given.
+
+    The i-th smallest of m is multiplied by m - i + 1; the results never fall and are at most 1.
+    """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for position, index in enumerate(order):

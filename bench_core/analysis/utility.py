@@ -1,13 +1,14 @@
-"""Decision utility: how many runs each way of reporting would walk back: pure functions of judged runs.
+"""Count the runs that each way of reporting would walk back: pure functions of judged runs.
 
     S0      accuracy only: walks nothing back
     S1      walks back where the headline Γ, the mean of Γ_l over all l, is ≤ 0
     S2 … S5 S1, or a | b | c | d fires
     S_full  S1, or any diagnostic of the verdict fires
 
-S1 takes the Γ that a paper would print, also where the reference lies at the floor and Γ means nothing: that it decides all the
-same is what the table shows. A Γ that is not finite walks back; a run without one is counted in `without_gamma`. The runs are the
-finished ones of methods and ceilings; the others are counted in `not_done`.
+S1 uses the Γ that a paper would print, even if the reference lies at the floor and Γ means nothing:
+the table shows that it decides all the same. A Γ that is not finite walks back; a run without Γ is
+counted in `without_gamma`. Only the finished runs of methods and ceilings are counted; the others
+are counted in `not_done`.
 Source: arXiv:2606.21126 (S1 walks back none of five methods, S_full three).
 """
 
@@ -39,7 +40,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Decisions:
-    """How many of `n` finished runs each strategy walks back; of one method under one recipe, or of all."""
+    """Runs of a row, or of all rows, that each strategy walks back, out of `n` finished runs."""
 
     label: str
     n: int
@@ -49,13 +50,13 @@ class Decisions:
 
 
 def headline(run: Run) -> float | None:
-    """Γ as a paper would print it: the unclamped mean over all layers; None where the run has none."""
+    """Return Γ as a paper would print it, the unclamped mean over all layers; None without Γ."""
     item = run.record.measurements.get("alignment")
     return None if item is None else item.value
 
 
 def walks_back(run: Run, strategy: str) -> bool:
-    """Whether a strategy of `STRATEGIES` takes the claim of a finished run back."""
+    """Decide whether a strategy of `STRATEGIES` walks a finished run back."""
     if strategy == "S0":
         return False
     gamma = headline(run)
@@ -66,9 +67,9 @@ def walks_back(run: Run, strategy: str) -> bool:
 
 
 def decisions(label: str, runs: Iterable[Run]) -> Decisions:
-    """The counts over the runs of one row, or of several."""
-    every = list(runs)
-    done = [run for run in every if run.record.status == "done"]
+    """Count the runs that each strategy walks back."""
+    runs = list(runs)
+    done = [run for run in runs if run.record.status == "done"]
     counts = Counter(dict.fromkeys(STRATEGIES, 0))
     counts.update(name for run in done for name in STRATEGIES if walks_back(run, name))
     return Decisions(
@@ -76,18 +77,18 @@ def decisions(label: str, runs: Iterable[Run]) -> Decisions:
         len(done),
         dict(counts),
         sum(headline(r) is None for r in done),
-        len(every) - len(done),
+        len(runs) - len(done),
     )
 
 
 def of_group(group: Group) -> tuple[list[Decisions], Decisions]:
-    """Per method of one recipe, in the leaderboard's order and without floors, and in total."""
+    """Count per method of one recipe, in the leaderboard's order, without floors, and in total."""
     rows = [row for row in group.rows if row.role != "floor"]
     return [decisions(row.label, row.runs) for row in rows], total([group])
 
 
 def total(groups: Iterable[Group]) -> Decisions:
-    """Over all methods of all recipes."""
+    """Count over all methods of all recipes."""
     return decisions(
         "total",
         (run for group in groups for row in group.rows if row.role != "floor" for run in row.runs),

@@ -1,7 +1,8 @@
-"""Why a run is there: why it was run, what the last plan did with it, and what sets it apart from its nearest neighbour.
+"""Explain a run: why it was run, what the last plan decided, how its nearest neighbour differs.
 
-The distance of two runs is the number of settings in which their cells differ, plus one each where their code or their data do;
-the environment does not count, it is only told. Pure functions of stored records.
+The distance of two runs is the number of settings in which their cells differ, plus one each if
+their code or their data differ. The environment is shown but not counted. Pure functions of
+stored records.
 """
 
 from __future__ import annotations
@@ -15,24 +16,20 @@ from bench_core.results import store
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
 
-UNTOLD = {
-    "commit",
-    "dirty",
-    "threads",
-    "deterministic",
-    "device",
-}  # of an environment: said elsewhere, or no cause
+# of an environment: shown elsewhere, or no cause of a difference
+UNTOLD = {"commit", "dirty", "threads", "deterministic", "device"}
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
-    """The run of an identity, or of its first letters, or in a folder. Raises UsageError."""
+    """Find a run by its identity, by the first letters of it, or by its folder. Raises
+    UsageError."""
     if text and Path(text).is_dir():
         try:
             return Stored(store.read(Path(text), sums=True), Path(text))
         except store.Unreadable as reason:
             raise UsageError(f"{text}: {reason}") from None
-    found = scan(roots)
-    runs = [run for run in found.runs if run.record.identity.startswith(text)]
+    stored = scan(roots)
+    runs = [run for run in stored.runs if run.record.identity.startswith(text)]
     if runs and len({run.record.identity for run in runs}) == 1:
         return runs[0]
     where = ", ".join(map(str, roots))
@@ -40,25 +37,24 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
         raise UsageError(
             f"{len(runs)} runs begin with {text!r} in {where}; give more letters, or the folder"
         )
-    set_aside = "".join(f"; {line}" for line in found.troubles if text in line)
+    set_aside = "".join(f"; {line}" for line in stored.troubles if text in line)
     raise UsageError(
         f"no run begins with {text!r} in {where}{set_aside}; `bench plan SUITE` lists identities"
     )
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Dotted key → value."""
+    """Map dotted key → value for a nested mapping."""
     if not isinstance(value, dict) or not value:
         return {path: value}
-    return {
-        k: v
-        for key, item in value.items()
-        for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()
-    }
+    items: dict[str, Any] = {}
+    for key, item in value.items():
+        items |= flat(item, f"{path}.{key}" if path else str(key))
+    return items
 
 
 def settings(record: RunRecord) -> dict[str, Any]:
-    """All settings of a cell by dotted key, as a suite writes them: `method.penalty`, `arch.width`."""
+    """Map dotted key → setting of a cell, as a suite writes them: `method.penalty`."""
     cell = record.cell.model_dump(mode="json")
     for part in ("method", "arch", "dataset"):
         cell[part] = {"": cell[part]["name"], **cell[part]["params"]}
@@ -66,7 +62,7 @@ def settings(record: RunRecord) -> dict[str, Any]:
 
 
 def differences(one: RunRecord, other: RunRecord) -> list[str]:
-    """What leads from `other` to `one`, a line each; the settings first."""
+    """Write a line per difference from `other` to `one`; the settings come first."""
     lines = _changed(settings(other), settings(one))
     for name in sorted(one.code.keys() | other.code.keys()):
         mine, theirs = one.code.get(name, {}), other.code.get(name, {})
@@ -75,43 +71,37 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
         version = _changed({"version": theirs.get("version")}, {"version": mine.get("version")})
         files, before = mine.get("files"), theirs.get("files")
         if files and before:
-            changed = [
-                module
-                for module in sorted(files | before)
-                if files.get(module) != before.get(module)
-            ]
+            names = sorted(files | before)
+            changed = [module for module in names if files.get(module) != before.get(module)]
             modules = f"changed: {', '.join(changed)}"
         else:
             modules = "changed; which module is not known: one of them is from an older bench"
         lines.append(f"code of {name}: {modules}" + "".join(f"; {line}" for line in version))
     if one.data_checksum != other.data_checksum:
-        lines.append(
-            f"data: checksum {other.data_checksum or 'none'} → {one.data_checksum or 'none'}"
-        )
+        before, now = other.data_checksum or "none", one.data_checksum or "none"
+        lines.append(f"data: checksum {before} → {now}")
     return lines
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    keys = sorted(before.keys() | after.keys())
     return [
-        f"{k}: {before.get(k, 'not set')} → {after.get(k, 'not set')}"
-        for k in keys
-        if before.get(k) != after.get(k)
+        f"{key}: {before.get(key, 'not set')} → {after.get(key, 'not set')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
     ]
 
 
 def elsewhere(one: RunRecord, other: RunRecord) -> list[str]:
-    """How the environments differ; no part of the identity."""
-    return _changed(
-        *(
-            {key: value for key, value in flat(each.environment).items() if key not in UNTOLD}
-            for each in (other, one)
-        )
+    """Write a line per difference of the environments, which are no part of the identity."""
+    before, now = (
+        {key: value for key, value in flat(record.environment).items() if key not in UNTOLD}
+        for record in (other, one)
     )
+    return _changed(before, now)
 
 
 def nearest(run: Stored, others: Sequence[Stored]) -> Stored | None:
-    """The run with the fewest differences; of equally near ones the first by identity."""
+    """Return the run with the fewest differences, and of several the first by identity."""
     rest = [other for other in others if other.record.identity != run.record.identity]
     return min(
         rest,
@@ -121,34 +111,30 @@ def nearest(run: Stored, others: Sequence[Stored]) -> Stored | None:
 
 
 def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
-    """The lines of `bench why`."""
-    record = run.record
-    lines = [f"{record.identity}  {record.cell.method.short} · {record.cell.arch.short} · {record.cell.dataset.short} · "
-             f"seed {record.cell.seed}: {record.status}" + (f" ({record.reason})" if record.reason else "")]  # fmt: skip
-    lines.append(
-        f"ran until {record.finished or 'an unknown time'}: {record.why or 'it does not say why'}"
-    )
+    """Write the lines of `bench why`."""
+    record, cell = run.record, run.record.cell
+    parts = (cell.method.short, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
+    reason = f" ({record.reason})" if record.reason else ""
+    lines = [f"{record.identity}  {' · '.join(parts)}: {record.status}{reason}"]
+    why = record.why or "the reason is not recorded"
+    lines.append(f"ran until {record.finished or 'an unknown time'}: {why}")
     if record.resumed:
-        lines.append(
-            f"went on after epoch {', '.join(map(str, record.resumed))}, where earlier attempts had ended"
-        )
-    decided = (store.read_suite(run.folder.parent) or {}).get("decisions", {})
-    decision = decided.get(record.identity) if isinstance(decided, dict) else None
+        lines.append(f"resumed after epoch {', '.join(map(str, record.resumed))}")
+    decisions = (store.read_suite(run.folder.parent) or {}).get("decisions", {})
+    decisions = decisions if isinstance(decisions, dict) else {}
+    decision = decisions.get(record.identity)
     if isinstance(decision, dict) and decision.get("action") == "reuse":
         lines.append(f"reused at {decision.get('at')}: {decision.get('why')}")
-    elif isinstance(decided, dict) and decided and decision is None:
+    elif decisions and decision is None:
         lines.append(
-            "not asked for by the last `bench run` of its suite: its code, data or settings are others now"
+            "not part of the last `bench run` of its suite: its code, data or settings have changed"
         )
     neighbour = nearest(run, others)
     if neighbour is None:
         return [*lines, "no other run to compare it with"]
     other = neighbour.record
-    lines.append(
-        f"nearest: {other.identity[:12]}  {other.cell.method.short} · seed {other.cell.seed}; from it to this one"
-    )
+    name = f"{other.identity[:12]}  {other.cell.method.short} · seed {other.cell.seed}"
+    lines.append(f"nearest run: {name}; changes from it to this run:")
     lines += [f"  {line}" for line in differences(record, other)]
-    lines += [
-        f"  environment, not part of the identity: {line}" for line in elsewhere(record, other)
-    ]
-    return lines
+    environments = elsewhere(record, other)
+    return [*lines, *(f"  environment, not part of the identity: {line}" for line in environments)]

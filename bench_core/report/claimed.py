@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Literal
 
-from bench_core.analysis.claims import Interval, Outcome, method_text
+from bench_core.analysis.claims import ClaimResult, Interval, method_text
 from bench_core.report import escape
 from bench_core.report.compared import limits, wrapped
 from bench_core.report.numbers import NONE, compact, fraction
@@ -24,7 +24,7 @@ LEGEND = (
 NOTHING = "No claims: a suite states them under `expect:`."
 
 Format = Literal["table", "markdown", "json"]
-Judged = Sequence[tuple[str, Sequence[Outcome]]]  # the suites by name
+Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 
 def claim_text(claim: Expectation, label: str) -> str:
@@ -78,7 +78,7 @@ def measured_text(claim: Expectation, found: Interval | None) -> str:
     return f"{text} [{number(claim, found.low)}, {number(claim, found.high)}]"
 
 
-def summary(outcomes: Iterable[Outcome]) -> str:
+def summary(outcomes: Iterable[ClaimResult]) -> str:
     """`14 claims: 9 hold, 2 fail, 3 not run`."""
     counts = Counter(item.status for item in outcomes)
     total, hold, fail = sum(counts.values()), counts["holds"], counts["fails"]
@@ -106,7 +106,9 @@ def claims_text(judged: Judged, form: Format, width: int | None = None) -> str:
     return "\n\n".join([*blocks, last]) + "\n"
 
 
-def _suite(name: str, outcomes: Sequence[Outcome], form: Format, width: int | None) -> list[str]:
+def _suite(
+    name: str, outcomes: Sequence[ClaimResult], form: Format, width: int | None
+) -> list[str]:
     from tabulate import tabulate
 
     plain = form == "table"

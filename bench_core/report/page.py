@@ -25,7 +25,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench_core import __version__
-from bench_core.analysis.claims import Outcome
+from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import claimed, escape, figures, notes
@@ -180,7 +180,7 @@ class Section:
     firings: dict[int, Table]
     sensitivity: Table | None
     utility: Table | None
-    claims: list[Outcome]
+    claims: list[ClaimResult]
     footer: list[str]
 
 

@@ -1,8 +1,9 @@
 """Keep log.txt, the output of a run's plugins, small and safe to print.
 
-The worker writes to the file itself, so that its last output survives its death. The runner checks
-the size several times a second and cuts the middle out of a log that exceeds the limit. The final log
-has its beginning and its end, as UTF-8 without control characters other than line ends and tabs.
+The worker writes to the file itself, so that its last output survives its death. The runner
+checks the size several times a second and cuts the middle out of a log that exceeds the limit.
+The final log has its beginning and its end, as UTF-8 without control characters other than line
+ends and tabs.
 """
 
 from __future__ import annotations

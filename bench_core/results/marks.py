@@ -3,8 +3,8 @@
 *posted* (stored), *checked* (`bench verify` found no fault), *replicated* (another run of the cell
 agreed), *disputed* (another run of the cell did not agree; `bench_core.sharing.agreement`).
 
-Marks lie in `<suite>/agreement/<identity>.json`, beside the run folders and never in them. A mark names
-the checksum of its run.json and does not count for another run.json of this identity.
+Marks lie in `<suite>/agreement/<identity>.json`, beside the run folders and never in them. A
+mark names the checksum of its run.json and does not count for another run.json of this identity.
 """
 
 from __future__ import annotations
