@@ -82,7 +82,7 @@ class Settings:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------------------------- identity of rows
+# --------------------------------------------------------------------------------- identity of rows
 
 
 def recipe(record: RunRecord) -> str:
