@@ -1,7 +1,7 @@
 """Train a network by a learning rule.
 
-Every module here decides numbers, and is part of the identity of a cell. Code that decides no number
-belongs outside of this package.
+Every module here decides numbers, and is part of the identity of a cell. Code that decides no
+number belongs outside of this package.
 """
 
 NUMERICS = (

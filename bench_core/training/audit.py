@@ -1,9 +1,10 @@
-"""What the diagnostics of one network are measured on: probe batches, states, reference gradients and credits, each computed
-once and shared by all diagnostics.
+"""Compute the inputs of all diagnostics of one network: probe, states, gradients and credits.
 
-The probe is the first 1,280 test samples in file order as 10 batches of 128, the model in eval mode; a smaller test set gives
-what it has. The reference gradients g_l are per sample (sum-reduced CE): where a publication speaks of ‖g‖ under the batch-mean
-CE it is this divided by N. Credits that carry 1/N (`reduction: mean`) are multiplied by N before they are compared.
+Each is computed once and shared by all diagnostics. The probe is the first 1,280 test samples in
+file order, as 10 batches of 128, with the model in eval mode; a smaller test set gives fewer. The
+reference gradients g_l are per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as
+publications print it, is this divided by N. Credits that carry 1/N (`reduction: mean`) are
+multiplied by N before they are compared.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from bench_core.training.net import Net, States, exact_gradients
 
 PROBE = 1280
 BATCH = 128
-FLOOR = 1e-7  # of ‖g_L‖ under a batch mean at N = 128: below it the reference is rounding (diagnostic b)
+FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (diagnostic b)
 
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """One probe batch: its labels, detached states with the output error, per-sample g_0 … g_L and the method's credits."""
+    """Hold one probe batch: labels, detached states with the output error, g_0 … g_L, credits."""
 
     y: Tensor
     states: States
@@ -40,11 +41,11 @@ class ProbeBatch:
 
     @property
     def audited(self) -> list[Tensor]:
-        """a_l at the sites, in the units of g; empty where the method has no credit."""
+        """The credits a_l at the sites, in the units of g; empty where the method has no credit."""
         return [] if self.credits is None else [self.per_sample(a) for a in self.credits.audited]
 
     def per_sample(self, credit: Tensor) -> Tensor:
-        """A credit in the units of g."""
+        """Convert a credit into the units of g."""
         return (
             credit * len(self.y)
             if self.credits is not None and self.credits.reduction == "mean"
@@ -53,13 +54,16 @@ class ProbeBatch:
 
 
 class Audit:
-    """The measurements of one network share this object.
+    """Share the measurements of one network among its diagnostics.
 
-    net, method   the network in eval mode and the method whose credits are audited (None: no credits)
-    epoch         the epoch whose credits are asked for, counted from 0
-    initial       the network's parameters and buffers before training, or None where they are not known
-    history       the rows of epochs.jsonl so far, with this epoch's, whose measurements may not be complete
-    edit_credits  a control's hand on the credits
+    net, method   the network in eval mode, and the method whose credits are audited (None: no
+                  credits)
+    epoch         the epoch of the credits, counted from 0
+    initial       the network's parameters and buffers before training; None where they are not
+                  known
+    history       the rows of epochs.jsonl so far; the measurements of the last row may be
+                  incomplete
+    edit_credits  a function by which a control replaces the credits
     """
 
     def __init__(
@@ -105,34 +109,46 @@ class Audit:
 
     @cached_property
     def double(self) -> Net:
-        """A float64 copy of the network in eval mode: loss changes of 1e-9 drown in float32."""
+        """A float64 copy of the network in eval mode.
+
+        Float32 cannot resolve loss changes of 1e-9.
+        """
         return copy.deepcopy(self.net).double().eval()
 
     @property
     def full_batches(self) -> list[ProbeBatch]:
-        """The probe batches of 128; a test set that is no multiple of 128 leaves a shorter last one out."""
+        """The probe batches of exactly 128 samples, without a shorter last one."""
         return [batch for batch in self.batches if len(batch.y) == BATCH]
 
     def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
-        """Per-sample L2 norms over all probe samples, float64 so that small gradients do not underflow when squared."""
+        """Compute L2 norms per sample over the whole probe.
+
+        In float64, because the squares of small gradients underflow in float32.
+        """
         return torch.cat(
             [self.net.flat(tensors(batch)).double().norm(dim=1) for batch in self.batches]
         )
 
     @cached_property
     def at_floor(self) -> bool:
-        """Whether diagnostic b fires at its default threshold: then no cosine to the reference means anything."""
+        """Whether diagnostic b fires at its default threshold.
+
+        If it fires, no cosine to the reference means anything.
+        """
         return median(self.norms(lambda batch: batch.g[-1])) < FLOOR * BATCH
 
     @cached_property
     def accuracy(self) -> float:
-        """Accuracy on the probe."""
+        """The accuracy on the probe."""
         logits = torch.cat([batch.states.logits for batch in self.batches])
         return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
 
 
 def read_part(net: Net, h: Tensor) -> Tensor:
-    """1 where per-sample figures read a state (`Net.flat`: everywhere, or the CLS token's stream), 0 elsewhere; (1, …)."""
+    """Mark the part of a state that per-sample figures read by 1, the rest by 0; shape (1, …).
+
+    `Net.flat` reads all of a state, or the CLS token of a token stream.
+    """
     one = torch.ones_like(h[:1], requires_grad=True)
     with torch.enable_grad():
         (read,) = torch.autograd.grad(net.flat(one).sum(), one)
@@ -140,7 +156,7 @@ def read_part(net: Net, h: Tensor) -> Tensor:
 
 
 def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Callable[[Audit], None]:
-    """A control: the audited credits are the reference gradients, their opposites, Gaussian noise, or zeros."""
+    """Make a control whose credits are the reference gradients, their opposites, noise or zeros."""
 
     def change(audit: Audit) -> None:
         draws = torch.Generator().manual_seed(0)
@@ -163,7 +179,7 @@ def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Calla
 
 
 def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> float | None:
-    """The mean over the sites 1 ≤ l ≤ L−1, the deep layers; None where there is none."""
+    """Average over the deep layers, the sites 1 ≤ l ≤ L−1; None where there are none."""
     deep = [value for site, value in zip(sites, values, strict=True) if 1 <= site <= depth - 1]
     return sum(deep) / len(deep) if deep else None
 
@@ -171,9 +187,12 @@ def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> floa
 def layered(
     audit: Audit, values: Sequence[float], reasons: Mapping[int, str], **details: Any
 ) -> Measured:
-    """A figure per site with its deep mean as the value (the mean of all sites where there is no deep layer).
+    """Pack a figure per site, with its deep mean as the value.
 
-    reasons  site → why the figure there means nothing; a deep mean with such a site in it means nothing either
+    Without deep layers the value is the mean over all sites.
+
+    reasons  site → why its figure means nothing; a deep mean that contains such a site means
+             nothing
     """
     sites, depth = audit.net.sites, audit.net.depth
     deep, mean = deep_mean(sites, values, depth), sum(values) / len(values)
@@ -185,7 +204,7 @@ def layered(
 
 
 def because(reasons: Mapping[int, str]) -> str | None:
-    """The distinct reasons with the layers that they hold for, or None where there is none."""
+    """Join the distinct reasons, each with its layers; None where there are none."""
     layers: dict[str, list[str]] = {}
     for site, reason in reasons.items():
         layers.setdefault(reason, []).append(str(site))
@@ -195,7 +214,7 @@ def because(reasons: Mapping[int, str]) -> str | None:
 
 
 def median(values: Tensor) -> float:
-    """The median; the mean of the middle two for an even count. NaN where any value is NaN."""
+    """Compute the median, for an even count the mean of the middle two; NaN if any value is NaN."""
     if bool(values.isnan().any()):
         return float("nan")
     return float(values.double().quantile(0.5))

@@ -1,7 +1,7 @@
 """Build the data, the network and the learning rule of a cell, as they are before the first step.
 
-Training and late audits share this function, so that a checkpoint is loaded into the network that was
-trained.
+Training and late audits share this function, so that a checkpoint is loaded into the network that
+was trained.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def build(
 ) -> Built:
     """Load the data, draw the network and set the rule up.
 
-    Sets the threads, the determinism and the matrix library of this process. Raises BenchError where
-    the data do not fill a batch, or the rule keeps values that are no tensors.
+    Sets the threads, the determinism and the matrix library of this process. Raises BenchError
+    where the data do not fill a batch, or the rule keeps values that are no tensors.
 
     training  the cell's settings, with the device
     limit     the number of training samples used; None: all
@@ -69,7 +69,8 @@ def build(
     data = dataset(dataset_params).load(data_dir).limit(limit).to(device)
     if len(data.train_y) < training["batch_size"]:
         raise BenchError(
-            f"{len(data.train_y)} training samples do not fill one batch of {training['batch_size']}; "
+            f"{len(data.train_y)} training samples do not fill one batch of "
+            f"{training['batch_size']}; "
             "use a smaller training.batch_size or a larger data.limit"
         )
     sums = data.sums()

@@ -1,17 +1,19 @@
-"""Where a training is, so that it can go on as if it had never stopped: bit-equal on a CPU in deterministic mode.
+"""Save and restore the state of a training, bit-equal on a CPU in deterministic mode.
 
-One safetensors file per cell beside its run folder (`store.resume_file`), replaced atomically every `checkpoint_every` epochs and
-removed when the cell has ended. Its tensors:
+One safetensors file per cell lies beside its run folder (`store.resume_file`). It is replaced
+atomically every `checkpoint_every` epochs and removed when the cell has ended. Its tensors:
 
-    net.*, method.*            parameters and buffers, frozen ones too; feedback, auxiliary networks and their averages
-    updater.<i>.<p>.<key>      the optimiser of the i-th updater that the method was lent: state of its p-th parameter
-    stream.<name>              the random streams of the loop and of the method (`bench_core.training.rng`)
-    global.cpu, global.cuda, global.numpy    the global generators of torch and numpy
+    net.*, method.*        parameters and buffers, also frozen ones; feedback, auxiliary networks
+    updater.<i>.<p>.<key>  optimiser state of the p-th parameter in the i-th updater of the method
+    stream.<name>          random streams of loop and method (`bench_core.training.rng`)
+    global.cpu, global.cuda, global.numpy    global generators of torch and numpy
 
-and, in its metadata, JSON: the epoch, the rows so far, learning rates, the seconds spent, Python's generator, and a checksum of
-it all. No pickle. A file that cannot be read or whose checksum differs is not used: the cell begins anew.
+Its metadata hold JSON: the epoch, the rows so far, learning rates, the seconds spent, Python's
+generator, and a checksum of everything. The file contains no pickle. A file that cannot be read, or
+whose checksum differs, is not used: the cell starts again from epoch 0.
 
-What a method keeps neither in its `state_dict` nor in an updater's optimiser is lost: see `Method.state_dict`.
+The file does not hold values that a method keeps outside of its `state_dict` and of the optimisers
+of its updaters: see `Method.state_dict`.
 """
 
 from __future__ import annotations
@@ -51,9 +53,9 @@ def header(path: Path) -> dict[str, Any] | None:
 
 
 class Training:
-    """Everything of a running training that changes, by name.
+    """Collect everything of a running training that changes, by name.
 
-    updaters  those that the method was lent, in the order in which it was lent them
+    updaters  the updaters of the method, in the order in which it got them
     streams   generators by name
     """
 
@@ -67,7 +69,10 @@ class Training:
         self.net, self.method, self.updaters, self.streams = net, method, updaters, streams
 
     def save(self, path: Path, epoch: int, identity: str, more: Mapping[str, Any]) -> None:
-        """Write the state after `epoch` epochs; `more` is what the worker wants back. Raises OSError."""
+        """Write the state after `epoch` epochs. Raises OSError.
+
+        more  JSON values that the worker wants back
+        """
         from safetensors.torch import save
 
         tensors, scalars = self._capture()
@@ -82,7 +87,7 @@ class Training:
         new.replace(path)
 
     def load(self, path: Path, identity: str) -> dict[str, Any] | None:
-        """Put the saved state in place and give its JSON; None where there is no file that can be trusted."""
+        """Restore the saved state and return its JSON; None where no file can be trusted."""
         from safetensors import safe_open
 
         if header(path) is None:
@@ -178,7 +183,7 @@ class Training:
 
 
 def _sum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """BLAKE2b of the JSON and of every tensor's name and bytes."""
+    """Return the BLAKE2b of the JSON and of every tensor's name and bytes."""
     hasher = blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
         import torch

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = False) -> Tensor:
-    """a / (sqrt(mean(a²)) + eps); the mean over the features of each sample, over batch and features, or no scaling.
+    """Normalise a credit: a / (sqrt(mean(a²)) + eps).
 
-    tokens  states are (N, tokens, features): a "sample" is then a token
+    mode    the mean is over the features of each sample ("sample"), over batch and features
+            ("batch"), or the credit is returned unchanged ("none")
+    tokens  states are (N, tokens, features), and "sample" means a token
     """
     if mode == "none":
         return credit
@@ -27,7 +29,7 @@ def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = 
 
 
 def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False) -> Tensor:
-    """rms of a credit as the options `normalize` and `normalize_eps` say."""
+    """Normalise a credit by the options `normalize` and `normalize_eps`."""
     eps = options.normalize_eps
     return rms(
         credit, eps.per_n / len(credit) if isinstance(eps, PerN) else eps, options.normalize, tokens
@@ -37,9 +39,11 @@ def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False
 def as_credits(
     credits: Credits | Sequence[Tensor] | None, net: Net, h: Sequence[Tensor], trains: bool = True
 ) -> Credits:
-    """A rule's answer in full form, of the states h_0 … h_L. Raises TypeError or ValueError with what does not fit.
+    """Check a rule's answer against the states h_0 … h_L and return it as `Credits`.
 
-    trains  whether blocks and embedding learn from it, or it is only audited
+    Raises TypeError or ValueError that names the part that does not fit.
+
+    trains  whether blocks and embedding learn from it; False: it is only audited
     """
     if credits is None:
         raise TypeError(
@@ -55,7 +59,8 @@ def as_credits(
         _fit("embed", [found.embed], [(0, h[0])])
     elif trains and net.sites[0] != 0:
         raise ValueError(
-            "credits.embed is missing: without residual connections audited[0] is the credit of h_1, and the embedding learns from "
+            "credits.embed is missing: without residual connections audited[0] is the credit of "
+            "h_1, and the embedding learns from "
             "that of h_0"
         )
     for name, readout in found.readouts.items() if not trains else ():  # they teach nothing
@@ -68,7 +73,8 @@ def _fit(name: str, credits: Sequence[Tensor], states: Sequence[tuple[int, Tenso
         raise TypeError(f"credits.{name} is a {type(credits).__name__}, not a list of tensors")
     if len(credits) != len(states):
         raise ValueError(
-            f"credits.{name} has {len(credits)} entries, and there are {len(states)} states to credit"
+            f"credits.{name} has {len(credits)} entries, and there are {len(states)} states to "
+            "credit"
         )
     for index, (credit, (layer, h)) in enumerate(zip(credits, states, strict=True)):
         one = "credits.embed" if name == "embed" else f"credits.{name}[{index}]"
@@ -76,5 +82,6 @@ def _fit(name: str, credits: Sequence[Tensor], states: Sequence[tuple[int, Tenso
             raise TypeError(f"{one} is a {type(credit).__name__}, not a tensor")
         if credit.shape != h.shape:
             raise ValueError(
-                f"{one} has shape {tuple(credit.shape)}, and its state h_{layer} has {tuple(h.shape)}"
+                f"{one} has shape {tuple(credit.shape)}, and its state h_{layer} has "
+                f"{tuple(h.shape)}"
             )

@@ -1,7 +1,8 @@
-"""A data set as tensors on a device, and the batches made from it.
+"""Hold a data set as tensors on a device and cut batches from it.
 
-No DataLoader: the whole set sits on the device as one uint8 (images) or float tensor, and a batch is cut out of it, normalised
-and augmented there, all images of the batch at once. Order, crops and flips of an epoch are drawn before it starts.
+There is no DataLoader. The whole set lies on the device as one uint8 (images) or float tensor. Each
+batch is cut out, normalised and augmented there, all its images at once. Order, crops and flips of
+an epoch are drawn before the epoch starts.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 @dataclass(frozen=True)
 class Data:
-    """Training and test set.
+    """A training set and a test set.
 
-    train_x, test_x   uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 … 1), or float, ready for use
-    train_y, test_y   int64 (N,), or what the loss takes
-    loss              what is minimised; y are class labels, or float targets (N, C) of a squared error
-    augment           random crop after padding by 4, random horizontal flip, each drawn per image; uint8 images only
-    padding           "mean": with zeros after normalisation, the mean colour; "black": before it, as torchvision's RandomCrop does
+    train_x, test_x  uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 …
+                     1); or float, ready for use
+    train_y, test_y  int64 (N,), or the targets that the loss takes
+    loss             the minimised loss: y are class labels, or float targets (N, C) of a squared
+                     error
+    augment          random crop after padding by 4 and random flip, drawn per image; uint8 only
+    padding          "mean": with zeros after normalisation, the mean colour; "black": before it,
+                     like torchvision's RandomCrop
     """
 
     train_x: Tensor
@@ -45,7 +49,7 @@ class Data:
     loss: Loss = CROSS_ENTROPY
 
     def limit(self, count: int | None) -> Data:
-        """The first `count` training samples only."""
+        """Keep only the first `count` training samples."""
         return (
             self
             if count is None
@@ -58,7 +62,7 @@ class Data:
         )
 
     def sums(self) -> dict[str, str]:
-        """BLAKE2b of each tensor's bytes: 0.15 s for CIFAR-10."""
+        """Return the BLAKE2b of each tensor's bytes; 0.15 s for CIFAR-10."""
         found = {}
         for name in TENSORS:
             held = getattr(self, name).detach().cpu().contiguous().view(-1)
@@ -66,7 +70,7 @@ class Data:
         return found
 
     def normalise(self, x: Tensor) -> Tensor:
-        """(x/255 − mean)/std per channel for uint8 images; floats pass as they are."""
+        """Compute (x/255 − mean)/std per channel of uint8 images; return floats unchanged."""
         if x.dtype != torch.uint8:
             return x
         shape = (1, -1, 1, 1)
@@ -77,7 +81,7 @@ class Data:
         return x.float().mul_(scale).add_(shift)
 
     def test_batches(self, size: int, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `count` test samples (default: all) in file order."""
+        """Yield the first `count` test samples (default: all) in file order."""
         count = len(self.test_y) if count is None else min(count, len(self.test_y))
         for start in range(0, count, size):
             stop = min(start + size, count)
@@ -86,7 +90,7 @@ class Data:
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch in a fresh order; the last partial batch is dropped."""
+        """Yield the batches of one epoch in a fresh order, without a partial last batch."""
         n, device = len(self.train_y), self.train_x.device
         permutation = torch.randperm(n, generator=order).to(device)
         if self.augment:
@@ -111,9 +115,9 @@ class Data:
 
 
 def crop_and_flip(x: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:
-    """Every image shifted and mirrored on its own, in one gather.
+    """Shift and mirror every image by its own draws, in one gather.
 
-    x            (N, C, H, W); the zeros that are padded are the mean colour where it is normalised, black where it is not yet
+    x            (N, C, H, W); the padded zeros are the mean colour if x is normalised, black if not
     down, right  (N, 1) offsets of the window in the image padded by 4 on each side, 0 … 8
     flip         (N, 1) bool, horizontal
     """

@@ -1,4 +1,7 @@
-"""The interface of a data set plugin. Loads no torch: `Data` is imported where tensors are made."""
+"""Define the interface of a data set plugin.
+
+Importing it loads no torch; `load` imports `Data` when it makes tensors.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Dataset(ABC):
-    """A data set: where its files lie, what their checksum is, and how they become tensors.
+    """A data set: the place of its files, their checksum, and the way to load them as tensors.
 
-    `shape` (of one input), `classes` and whether it is a regression (then `classes` counts the outputs) are known before
-    anything is loaded.
+    Known before anything is loaded: `shape` (of one input), `classes`, and whether it is a
+    regression (then `classes` counts the outputs).
     """
 
     shape: tuple[int, ...]
@@ -32,12 +35,14 @@ class Dataset(ABC):
 
     @abstractmethod
     def prepare(self, folder: Path | None) -> str:
-        """Make sure that the data are there and intact, and return their checksum (part of the identity of a cell).
+        """Check that the data are there and intact, and return their checksum.
 
-        folder  the data directory, or None where the user gave none.
-        Raises `DataError` with one line that says what is missing or corrupt and what to do.
+        The checksum is part of the identity of a cell.
+
+        folder  the data directory; None where the user gave none
+        Raises `DataError` with one line that names the missing or corrupt file and the remedy.
         """
 
     @abstractmethod
     def load(self, folder: Path | None) -> Data:
-        """The tensors, on the CPU. Called after `prepare` succeeded."""
+        """Load the tensors to the CPU; called after `prepare` succeeded."""

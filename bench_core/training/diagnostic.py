@@ -1,4 +1,7 @@
-"""The interface of a diagnostic: a measurement on the probe batches and the rule by which it fires."""
+"""Define the interface of a diagnostic.
+
+A measurement on the probe, and the rule by which it fires.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Measured:
-    """What a diagnostic found on one network.
+    """The result of a diagnostic on one network.
 
-    value           the figure compared with the threshold; None where it is not measured or judged across cells
+    value           compared with the threshold; None where nothing is measured, or where the value
+                    compares cells
     details         further numbers and lists of numbers, kept with the run
-    not_diagnostic  why the value means nothing here, or None
+    not_diagnostic  the reason why the value means nothing; None where it means something
     """
 
     value: float | None
@@ -29,10 +33,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Control:
-    """A situation in which a diagnostic's answer is known: the tests and `bench check` run every one.
+    """A situation in which the right result of a diagnostic is known.
+
+    The tests and `bench check` run it.
 
     change   edits the (untrained) network or the audit's credits in place before the measurement
-    expect   receives what was measured; True when the diagnostic behaved
+    expect   gets the result; returns True if it is right
     """
 
     name: str
@@ -56,8 +62,8 @@ class Diagnostic(ABC):
     unit             of the value: "x", "pp", …
     title            the measured quantity, as the title of a figure; its name if empty
     heading          the same in one or two words, as the heading of a column; its name if empty
-    sentence         why a run is walked back. {value}, {limit}, {unit}, {name}, {batch}, {floor} and
-                     {state} (residual stream, or hidden state) are filled in
+    sentence         why a run is walked back. {value}, {limit}, {unit}, {name}, {batch}, {floor}
+                     and {state} (residual stream, or hidden state) are filled in
     axis             the scale of a figure's axis: "linear" or "log"
     batch            N, where the value is per sample and shown divided by N, as a batch mean has it
     needs_reference  the value means nothing where the reference gradient is at the floor (b fires)

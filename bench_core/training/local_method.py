@@ -1,4 +1,4 @@
-"""The interface of a block-local learning rule."""
+"""Define the interface of a block-local learning rule."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 class LocalMethod(Method):
-    """A block-local rule. All that it must write is `credit`: surrogate loss, normalisation, penalty, clipping and optimiser
-    are the core's (`bench_core.training.local_update`), with the equations of docs/protocol.md section 4."""
+    """A block-local rule. A subclass must write only `credit`.
+
+    The core carries out surrogate loss, normalisation, penalty, clipping and optimiser
+    (`bench_core.training.local_update`), by the equations of docs/protocol.md, section 4.
+    """
 
     class Params(Method.Params):
         """Options of every block-local rule; subclass it to add your own."""
@@ -31,10 +34,10 @@ class LocalMethod(Method):
         )
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        """Train auxiliary networks on the detached states of this batch, before the credit is asked for."""
+        """Train auxiliary networks on the detached states of a batch; called before `credit`."""
 
     def after_update(self, epoch: int) -> None:
-        """Called after the network's update: feedback that copies updates."""
+        """Copy updates into the feedback; called after the network's update."""
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         from bench_core.training.local_update import local_step

@@ -1,13 +1,13 @@
-"""The block-local update shared by every local rule, and the optimiser that all methods use.
+"""Update all blocks, the embedding and the readout of a local rule in one backward pass.
 
 Block l sees sg(h_l) and minimises
 
     mean_batch ⟨f_l(sg(h_l)), sg(rms(c_l))⟩ + λ·mean_batch ‖f_l(sg(h_l))‖²,
 
-the embedding mean_batch ⟨embed(x), sg(rms(a_0))⟩, the readout CE on sg(h_L). The graphs are disjoint, and the gradient of the
-surrogate with respect to f_l is known, (rms(c_l) + 2λ·f_l)/N; so one backward pass seeded with these gradients updates all
-groups at once, without hooks and without a pass per layer. The gradient of each group is clipped on its own
-(docs/protocol.md, section 4).
+the embedding mean_batch ⟨embed(x), sg(rms(a_0))⟩, the readout CE on sg(h_L). The graphs are
+disjoint, and the gradient of the surrogate with respect to f_l is known: (rms(c_l) + 2λ·f_l)/N. One
+backward pass seeded with these gradients updates all groups, without hooks and without a pass per
+layer. The gradient of each group is clipped on its own (docs/protocol.md, section 4).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-    """One training step of a block-local rule; returns the CE of the forward pass without reading it.
+    """Carry out one training step of a block-local rule; return the CE of its forward pass, unread.
 
-    Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one backward; clip; AdamW.
+    Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one
+    backward; clip; AdamW.
     """
     net = method.net
     states = net.states(x, local=True)
@@ -40,11 +41,12 @@ def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
 
 
 def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Credits) -> None:
-    """The update of the surrogate and the readout: one backward; clip; AdamW.
+    """Update the surrogate's groups and the readout: one backward; clip; AdamW.
 
-    states   h_0 with a graph to the embedding, f_l with a graph to block l alone (`Net.states(x, local=True)`); the samples
-             may be others than those of the loss, where a rule trains its blocks on states of a second pass
-    loss     what the readout minimises, with a graph to the readout alone
+    states   h_0 with a graph to the embedding, f_l with a graph to block l alone
+             (`Net.states(x, local=True)`). The samples may differ from those of the loss if a rule
+             trains its blocks on states of a second pass
+    loss     the readout's loss, with a graph to the readout alone
     credits  of these states
     """
     net, options = method.net, method.params

@@ -1,9 +1,9 @@
-"""One training run: the loop, and nothing but the loop.
+"""Train one network: the loop, and nothing but the loop.
 
-It is fast because it does little: batches are cut out of a tensor that lies on the device, no value is read from the device
-inside an epoch, and what an epoch's losses were is looked at when it is over. `observe` is called before training and after every
-epoch, and ends the training by returning True; it draws from no stream of the training, so that what is measured cannot change
-what is trained.
+The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch,
+and looks at the losses when the epoch is over. `observe` is called before training and after every
+epoch. It ends the training by returning True. It draws from no stream of the training, so
+measurements cannot change the training.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ AUXILIARY_LR = 1e-3
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not an error
-    """A loss or a weight that is not finite; says where it was seen first."""
+    """A loss or a weight is not finite; the message says where this was seen first."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What one epoch left: epoch 0 is the untrained network."""
+    """The results of one epoch; epoch 0 is the untrained network."""
 
     epoch: int
     learning_rate: float
@@ -44,17 +44,21 @@ class EpochRow:
 
 
 class Resumption(Protocol):
-    """Where a training begins, and who wants to know how far it is."""
+    """The checkpoint interface of the training loop."""
 
     def begin(self, streams: dict[str, torch.Generator]) -> int:
-        """How many epochs are trained already. If any: the network, the method and these streams are as they were then."""
+        """Restore a saved training; return the number of epochs that it has trained.
+
+        If the number is above 0, network, method and these streams are in the state after that
+        epoch.
+        """
 
     def passed(self, epoch: int) -> None:
-        """`epoch` epochs are trained and observed, and there are more to come."""
+        """Save the state after `epoch` epochs; called while further epochs remain."""
 
 
 def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
-    """Freeze what is frozen, and give the method its task, its streams and its optimiser."""
+    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser."""
     if method.params.freeze == "blocks":
         net.freeze_blocks()
     elif method.params.train_last is not None:
@@ -62,7 +66,8 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     net.loss = data.loss
     if method.params.random_targets and not net.loss.classes:
         raise BenchError(
-            f"random_targets draws classes, and this data set has none (its loss is {net.loss.name})"
+            "random_targets draws classes, and this data set has none "
+            f"(its loss is {net.loss.name})"
         )
     device = training["device"]
     x, _ = next(data.test_batches(1))
@@ -103,7 +108,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
 def further_passes(
     method: Method, data: Data, batch_size: int, draws: torch.Generator
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    """Passes over the training data beside the training, each in another order: all that they draw is drawn from `draws`."""
+    """Make passes over the training data beside the training; everything is drawn from `draws`."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in data.epoch(batch_size, draws, draws):
@@ -113,14 +118,16 @@ def further_passes(
 
 
 def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
-    """Uniform random labels instead of y."""
+    """Draw uniform random labels in the place of y."""
     return torch.randint(data.classes, y.shape, generator=draws).to(y.device)
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
-    """Accuracy (the score of the task's loss) and mean loss on the whole test set, in eval mode.
+    """Compute accuracy and mean loss on the whole test set, in eval mode.
 
-    Raises BenchError for a score outside 0 … 1: a plugin's loss that measures something else must not enter a mean.
+    The accuracy is the score of the task's loss.
+
+    Raises BenchError for a score outside 0 … 1, because such a score must not enter a mean.
     """
     was_training = net.training
     net.eval()
@@ -132,7 +139,8 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     score = net.loss.score(logits, data.test_y)
     if not 0.0 <= score <= 1.0:
         raise BenchError(
-            f"the score of the data set's loss ({net.loss.name}) is {score:g}, which is not in 0 … 1"
+            f"the score of the data set's loss ({net.loss.name}) is {score:g}, "
+            "which is not in 0 … 1"
         )
     return score, float(loss)
 
@@ -148,7 +156,8 @@ def train(
 ) -> EpochRow:
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
-    Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the schedule of `epochs` early.
+    Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the
+    schedule of `epochs` early.
     """
     order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
     random_targets = stream(seed, "random_targets")
@@ -192,7 +201,7 @@ def train(
 
 
 def precision(training: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """The autocast context of a step, if one is asked for."""
+    """Return the autocast context of a step, or an empty one."""
     if training["autocast"] == "off":
         return contextlib.nullcontext()
     return torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)

@@ -1,6 +1,7 @@
-"""The loss that a data set asks for: cross-entropy of classes, or squared error of a regression.
+"""Define the losses of data sets: cross-entropy of classes, or squared error of a regression.
 
-A network carries it (`net.loss`), so that rules and audits say `net.loss(logits, y)` and mean the task's own.
+A network carries its loss (`net.loss`), so rules and audits call `net.loss(logits, y)` for any
+task.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ from torch.nn import functional as F
 
 
 class Loss(Protocol):
-    """What a task minimises. `logits` are the network's outputs (N, C), whatever the task."""
+    """The minimised loss of a task.
+
+    `logits` are the outputs (N, C) of the network, for any task.
+    """
 
     name: str
     classes: bool  # whether labels are classes
 
     def __call__(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
-        """The loss; reduction "mean" or "sum" over the samples, or "none" (N,)."""
+        """Compute the loss; reduction "mean" or "sum" over the samples, or "none" (N,)."""
 
     def error(self, logits: Tensor, y: Tensor) -> Tensor:
-        """e = ∂loss/∂logits per sample, (N, C)."""
+        """Compute e = ∂loss/∂logits per sample, (N, C)."""
 
     def score(self, logits: Tensor, y: Tensor) -> float:
-        """How good the outputs for a whole set are, 0 … 1; what `accuracy` means for the task."""
+        """Rate the outputs for a whole set, 0 … 1: the `accuracy` of the task."""
 
 
 class CrossEntropy:
-    """−log softmax(logits)_y; y (N,) int64; e = softmax(logits) − onehot(y); score: share of samples classified right."""
+    """−log softmax(logits)_y.
+
+    Y (N,) int64; e = softmax(logits) − onehot(y); score: share of samples classified right.
+    """
 
     name = "cross_entropy"
     classes = True
@@ -45,7 +52,10 @@ class CrossEntropy:
 
 
 class SquaredError:
-    """½‖logits − y‖²; y (N, C) float; e = logits − y; score: share of the targets' variance that is explained, not below 0."""
+    """½‖logits − y‖²; y (N, C) float; e = logits − y.
+
+    Score: the share of the targets' variance that is explained, at least 0.
+    """
 
     name = "squared_error"
     classes = False

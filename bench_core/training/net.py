@@ -1,9 +1,10 @@
-"""What an architecture returns: a network cut into an embedding, blocks and a readout, and its hidden states.
+"""Define a network as an embedding, blocks and a readout, with its hidden states.
 
     h_0 = embed(x),   h_{l+1} = h_l + f_l(h_l)   (residual)   or   f_l(h_l),   logits = readout(h_L)
 
-The credit of a block lives at the block's input state where the network is residual, and at its output state where it is not
-(`sites`): in a residual stream both have the same shape and nearly the same gradient, elsewhere only the output fits f_l.
+The credit of a block lives at the block's input state in a residual network, and at its output
+state otherwise (`sites`). In a residual stream both states have the same shape and nearly the same
+gradient; elsewhere only the output has the shape of f_l.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class States:
     h       h_0 … h_L, each (N, …)
     f       f_0 … f_{L-1}, the outputs of the blocks' branches
     logits  (N, C)
-    error   e = ∂loss/∂logits per sample, (N, C): softmax(logits) − onehot(y); None where no labels were given
-    loss    of the network that they come from
+    error   e = ∂loss/∂logits per sample, (N, C): softmax(logits) − onehot(y); None without labels
+    loss    the loss of their network
     """
 
     x: Tensor
@@ -41,7 +42,7 @@ class States:
     loss: Loss = CROSS_ENTROPY
 
     def detach(self, y: Tensor | None = None) -> States:
-        """The same numbers without a graph; with labels, the output error beside them."""
+        """Return the same numbers without a graph and, given labels, with the output error."""
         logits = self.logits.detach()
         return States(
             self.x,
@@ -54,7 +55,7 @@ class States:
 
     @property
     def output_error(self) -> Tensor:
-        """e, for rules that need it; raises where the states carry no error."""
+        """The output error e; raises ValueError where the states carry none."""
         if self.error is None:
             raise ValueError(
                 "these states carry no output error: they were computed without labels"
@@ -63,15 +64,18 @@ class States:
 
 
 class Net(nn.Module):
-    """Base of all networks. A subclass sets `embed`, `blocks` and `readout` in this order (the order of the random draws).
-    A constructor that cannot work on the inputs raises ValueError with the reason: the pair is then refused before training.
+    """The base of all networks.
+
+    A subclass sets `embed`, `blocks` and `readout` in this order, which is the order of the random
+    draws. A constructor raises ValueError for inputs that do not suit it; the pair is then refused
+    before training.
 
     embed     h_0 from a batch of inputs as the data set gives them
     blocks    f_0 … f_{L-1}
     readout   logits from h_L: the terminal norm, if there is one, and the head
     residual  whether h_{l+1} = h_l + f_l(h_l)
     tokens    whether states are (N, tokens, features): credits are then normalised per token
-    loss      what the data set asks for; set by the core
+    loss      the loss of the data set; set by the core
     """
 
     embed: nn.Module
@@ -96,22 +100,25 @@ class Net(nn.Module):
 
     @property
     def sites(self) -> tuple[int, ...]:
-        """Indices of the states at which the blocks' credits live: 0 … L-1 with residual blocks, 1 … L without."""
+        """The indices of the states with credits: 0 … L-1 with residual blocks, 1 … L without."""
         first = 0 if self.residual else 1
         return tuple(range(first, first + self.depth))
 
     def advance(self, h: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        """(h_{l+1}, f_l) from h_l."""
+        """Compute (h_{l+1}, f_l) from h_l."""
         f: Tensor = self.blocks[block](h)
         return (h + f if self.residual else f), f
 
     def states(self, x: Tensor, local: bool = False, statistics: bool = True) -> States:
-        """The forward pass. With `local`, every block sees sg(h_l) and the readout sg(h_L), so that f_l carries a graph
-        to block l alone, h_0 to the embedding alone and the logits to the readout alone.
+        """Compute the forward pass.
 
-        In training mode this is the one place where the running statistics of BatchNorm move: `advance`, `resume`,
-        relaxations and gradients normalise by the batch at hand and leave them alone. A rule that makes further forward
-        passes in a step says `statistics=False` there, so that they move once per step.
+        local  every block sees sg(h_l) and the readout sg(h_L): f_l carries a graph to block l
+               alone, h_0 to the embedding alone, the logits to the readout alone
+
+        In training mode only this function moves the running statistics of BatchNorm. `advance`,
+        `resume`, relaxations and gradients normalise by the batch and leave the statistics alone. A
+        rule with further forward passes in a step passes `statistics=False` to them, so that the
+        statistics move once per step.
         """
         with self._running_statistics(statistics):
             h: Tensor = self.embed(x)
@@ -125,7 +132,7 @@ class Net(nn.Module):
 
     @contextmanager
     def _running_statistics(self, moving: bool) -> Iterator[None]:
-        """Inside, BatchNorm's running statistics move (in training mode) or not; afterwards they do not."""
+        """Let BatchNorm's running statistics move inside (in training mode), and not afterwards."""
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
             norm.track_running_stats = moving
@@ -136,32 +143,37 @@ class Net(nn.Module):
                 norm.track_running_stats = False
 
     def resume(self, h: Tensor, layer: int) -> Tensor:
-        """Logits from h_l, forward through blocks l … L-1."""
+        """Compute the logits from h_l, forward through blocks l … L-1."""
         for block in range(layer, self.depth):
             h, _ = self.advance(h, block)
         logits: Tensor = self.readout(h)
         return logits
 
     def flat(self, h: Tensor) -> Tensor:
-        """(N, features): what per-sample norms and cosines are taken over."""
+        """Return the (N, features) over which per-sample norms and cosines are taken."""
         return h.flatten(1)
 
     def feedback(self, block: int) -> nn.Module | None:
-        """A linear module of block l's own kind, without biases, from states shaped like h_l to states shaped like h_{l+1}.
+        """Make a linear module of block l's own kind, without biases.
 
-        `fa` redraws its weights, keeps them fixed, and carries the credit of h_{l+1} down to h_l by its transpose. None: a
-        dense matrix between the two states.
+        It maps states of the shape of h_l to states of the shape of h_{l+1}.
+
+        `fa` redraws its weights, keeps them fixed, and carries the credit of h_{l+1} down to h_l by
+        its transpose. None: a dense matrix between the two states.
         """
         return None
 
     def costate(self, states: States, y: Tensor) -> tuple[Tensor, ...] | None:
-        """λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form, where the architecture has one (else None)."""
+        """Compute λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form.
+
+        None where the architecture has no closed form.
+        """
         return None
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of every block, the embedding and the readout: each group is clipped on its own.
+        """Return the trainable parameters of every block, the embedding and the readout, by name.
 
-        Frozen parameters are left out.
+        Each group is clipped on its own.
         """
         modules = {
             "embed": self.embed,
@@ -176,10 +188,14 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def freeze_blocks(self, train_last: int = 0) -> None:
-        """The blocks keep their initial weights, but for the last `train_last` of them. Raises ValueError if there are fewer."""
+        """Freeze all blocks but the last `train_last`.
+
+        Raises ValueError if there are fewer blocks.
+        """
         if train_last > self.depth:
             raise ValueError(
-                f"train_last: {train_last} asks for more blocks than the {self.depth} that there are"
+                f"train_last: {train_last} asks for more blocks than the {self.depth} that there "
+                "are"
             )
         for block in self.blocks[: self.depth - train_last]:
             for parameter in block.parameters():
@@ -187,7 +203,7 @@ class Net(nn.Module):
 
 
 def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:
-    """g_0 … g_L = ∂loss/∂h_l by backpropagation from h_0, one backward pass for all.
+    """Compute g_0 … g_L = ∂loss/∂h_l by backpropagation from h_0, in one backward pass.
 
     reduction  "sum": per sample; "mean": of the batch-mean loss, 1/N times that
     """
@@ -201,7 +217,7 @@ def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> 
 
 
 def top_gradient(net: Net, h_last: Tensor, y: Tensor, reduction: str = "sum") -> Tensor:
-    """g_L = ∂loss/∂h_L through the readout alone; the same units as `exact_gradients`."""
+    """Compute g_L = ∂loss/∂h_L through the readout alone, in the units of `exact_gradients`."""
     with torch.enable_grad():
         h = h_last.detach().requires_grad_()
         (g,) = torch.autograd.grad(net.loss(net.readout(h), y, reduction), h)

@@ -1,4 +1,7 @@
-"""The optimiser of every rule: AdamW with one gradient clip per group, and the cosine schedule (docs/protocol.md, section 4)."""
+"""Optimise every rule by AdamW with one gradient clip per group, and a cosine schedule.
+
+docs/protocol.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Updater:
-    """AdamW over named groups of parameters, each group's gradient clipped to its own norm before the step.
+    """AdamW over named groups of parameters; each group's gradient is clipped on its own.
 
     groups      every block, the embedding, the readout; or one auxiliary network
     clip_norm   largest L2 norm of a group's gradient; None: no clipping
@@ -37,8 +40,10 @@ class Updater:
     def descend(
         self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
     ) -> None:
-        """One step down the gradient of `tensors` (a loss, or several tensors with the gradients that seed them); nothing
-        where there is no parameter to train."""
+        """Take one step down the gradient of `tensors`, or none if there is no parameter to train.
+
+        tensors    a loss, or several tensors with the gradients that seed them
+        """
         if not self.groups:
             return
         self.optimiser.zero_grad(set_to_none=True)
@@ -50,5 +55,5 @@ class Updater:
 
 
 def cosine(lr: float, epoch: int, epochs: int) -> float:
-    """lr·½(1 + cos(π·epoch/epochs)): the learning rate of the epoch counted from 0."""
+    """Compute lr·½(1 + cos(π·epoch/epochs)), the learning rate of the epoch counted from 0."""
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))

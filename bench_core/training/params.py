@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ParamsModel(BaseModel):
-    """Base of every component's parameter model: unknown keys, coercions and non-finite numbers are refused."""
+    """Base of every component's parameter model.
+
+    Unknown keys, coercions and non-finite numbers are refused.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -26,8 +29,8 @@ class Later:
 
         gain: Annotated[float, LATER] = Field(1.0, description="…")
 
-    Left at its default it is no part of a cell, so that earlier results stay valid. The default must
-    give the numbers that the component gave before.
+    Left at its default it is no part of a cell, so that earlier results stay valid. The default
+    must give the numbers that the component gave before.
     """
 
 
@@ -35,7 +38,7 @@ LATER = Later()
 
 
 def resolved(params: BaseModel) -> dict[str, Any]:
-    """Return the parameters as plain values, without those marked `LATER` that have their default."""
+    """Return the parameters as plain values, without the `LATER` ones that have their default."""
     plain = params.model_dump(mode="json")
     for name, field in type(params).model_fields.items():
         if LATER in field.metadata and getattr(params, name) == field.get_default(

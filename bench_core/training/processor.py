@@ -1,8 +1,9 @@
-"""The processor: its name, and the library that multiplies float32 matrices on it.
+"""Name the processor and choose the library that multiplies float32 matrices on it.
 
-torch's x86 builds hand these products to MKL, which keeps to AVX2 where the processor is not Intel's. oneDNN, part of the same
-builds, uses AVX-512 on any: 2.2 times as fast on an AMD EPYC (benchmarks/RESULTS.md). The sums are float32 all the same, taken in
-another order, as between two machines; which library it was stands in a run's environment.
+torch's x86 builds multiply by MKL, which uses only AVX2 on processors that are not Intel's. oneDNN
+is part of the same builds and uses AVX-512 on any processor: 2.2 times as fast on an AMD EPYC
+(benchmarks/RESULTS.md). Both sum in float32, in another order, as two machines do. The environment
+of a run names the library.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ MULTIPLICATIONS = 1 << 20  # of a product: below, calling oneDNN costs more than
 
 
 def name() -> str:
-    """The model name, as the system gives it."""
+    """Return the model name that the system gives."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def _cpuinfo(field: str) -> str:
-    """A field of Linux' /proc/cpuinfo; "" where there is none."""
+    """Read a field of Linux' /proc/cpuinfo; "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -34,9 +35,9 @@ def _cpuinfo(field: str) -> str:
 
 @cache
 def matmul_library() -> str:
-    """The faster library for this processor, in use from the first call on in this process: "oneDNN" or "torch's own".
+    """Choose the faster library for this processor and use it in this process from now on.
 
-    BENCH_MATMUL=torch in the environment keeps torch's own.
+    Returns "oneDNN" or "torch's own". BENCH_MATMUL=torch in the environment keeps torch's own.
     """
     wanted = (
         os.environ.get("BENCH_MATMUL") != "torch"
@@ -48,9 +49,9 @@ def matmul_library() -> str:
 
 
 def _use_onednn() -> bool:
-    """Put oneDNN behind mm and addmm, below autograd, functorch and autocast, which see no difference.
+    """Put oneDNN behind mm and addmm, below autograd, functorch and autocast.
 
-    False, and nothing is changed, where this torch has not the operator (it is not a documented one).
+    False, with nothing changed, where this torch lacks the operator (it is not a documented one).
     """
     try:
         linear = torch.ops.mkldnn._linear_pointwise.default
@@ -96,5 +97,5 @@ _KERNELS: list[torch.library.Library] = []  # they last as long as this object
 
 
 def _dense(matrix: Tensor) -> Tensor:
-    """Itself where its rows or its columns lie one after another, else a copy."""
+    """Return a matrix with contiguous rows or columns: itself if it has them, else a copy."""
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()

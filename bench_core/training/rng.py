@@ -1,12 +1,13 @@
-"""Named random streams, each derived from the run's seed, so that drawing more from one never shifts another.
+"""Derive named random streams from a run's seed; drawing more from one never shifts another.
 
-    init                    torch's global CPU generator, seeded with the seed itself (docs/protocol.md, section 10)
-    feedback, auxiliary     a method's feedback matrices; its auxiliary networks, the noise and the further passes of their training
-    order, augmentation     the order of the training images; crops and flips
-    random_targets          the control with random labels
-    probe, nulls            draws of diagnostics
+    init                 torch's global CPU generator, seeded with the seed itself
+    feedback, auxiliary  a method's feedback matrices; its auxiliary networks with the noise and the
+                         further passes of their training
+    order, augmentation  the order of the training images; crops and flips
+    random_targets       the control with random labels
+    probe, nulls         draws of diagnostics
 
-All draws are made on the CPU and then moved, so that a cell draws the same numbers on every device.
+All draws are made on the CPU and then moved, so a cell draws the same numbers on every device.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ Name = Literal["feedback", "auxiliary", "order", "augmentation", "random_targets
 
 
 def stream(seed: int, name: Name) -> torch.Generator:
-    """A CPU generator of its own for the stream `name` of a run with this seed."""
+    """Make the CPU generator of the stream `name` of a run with this seed."""
     digest = blake2b(f"{name}:{seed}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 @contextmanager
 def draws_from(generator: torch.Generator) -> Iterator[None]:
-    """Inside, torch's global generator (which modules' default initialisers use) is seeded by a draw from `generator`;
-    afterwards it is as it was."""
+    """Seed torch's global generator by a draw from `generator` inside, and restore it afterwards.
+
+    Modules' default initialisers draw from the global generator.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
         yield
