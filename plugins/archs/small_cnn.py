@@ -21,10 +21,9 @@ def convolution(below: int, above: int, batch_norm: bool, pool: bool) -> nn.Sequ
 
 
 class SmallCNN(Net):
-    """For images (N, c, H, W), H and W multiples of 4:
+    """A small CNN for images (N, c, H, W), H and W multiples of 4:
 
-        h_0 = ReLU(conv(x))                  (N,  32, H,   W)      the embedding: its credit is
-                                             a_0, as everywhere
+        h_0 = ReLU(conv(x))                  (N,  32, H,   W)      the embedding, with credit a_0
         h_1 = maxpool(ReLU(conv(h_0)))       (N,  64, H/2, W/2)    block 0
         h_2 = maxpool(ReLU(conv(h_1)))       (N, 128, H/4, W/4)    block 1
         h_3 = ReLU(W·flatten(h_2) + b)       (N, 256)              block 2;  L = 3

@@ -18,8 +18,9 @@ class PredictiveCoding(LocalMethod):
     """Energy per sample E(z) = ½ Σ_l ‖ε_l‖² + loss(readout(z_L), y) over the values z_0 … z_L of
     the states h_0 … h_L, with
 
-        ε_0 = z_0 − embed(x),   ε_{l+1} = z_{l+1} − (z_l + f_l(z_l)),   z_l + dropped without
-                                residual.
+        ε_0 = z_0 − embed(x),   ε_{l+1} = z_{l+1} − (z_l + f_l(z_l)),
+
+    where z_l + is dropped without residual.
 
     Inference: from the forward pass (where every ε is exactly 0) `steps` synchronous steps of
     size γ = `step_size`,

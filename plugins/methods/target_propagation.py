@@ -20,8 +20,8 @@ class TargetPropagation(LocalMethod):
 
     Feedback G_l(y) = y + D_l(y) leads from h_{l+1} to h_l, D_l alone without residual:
 
-        t_L = h_L − β·∂loss/∂h_L,   t_l = h_l + G_l(t_{l+1}) − G_l(h_{l+1}),   a_l = (h_l −
-                                    t_l)/β,   per sample.
+        t_L = h_L − β·∂loss/∂h_L,   t_l = h_l + G_l(t_{l+1}) − G_l(h_{l+1}),
+        a_l = (h_l − t_l)/β,   per sample.
 
     Block l descends ½‖h_{l+1} − t_{l+1}‖²/β, which is its VJP of c_l = a_{l+1}; the embedding
     a_0. To first order in β a_l = J_{G_l}·a_{l+1}, so the rule is backpropagation where J_G =
