@@ -15,12 +15,10 @@ from typing import Any
 import forged
 import pytest
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's background job ignores it, and tests raise it
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # two test processes on two cores: more threads only wait for each other
+# a shell's background job ignores it, and tests raise it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# two test processes on two cores: more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMMAND = Path(sys.executable).with_name("bench")
 HANG = 240  # seconds after which a test is ended rather than the suite held up

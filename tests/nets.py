@@ -36,9 +36,8 @@ def rule(name: str, **params: Any) -> Method:
     return found(found.Params.model_validate(params))
 
 
-LOCAL = [
-    name for name in METHODS if rule_class(name).step is LocalMethod.step
-]  # their blocks learn on the forward pass
+# their blocks learn on the forward pass
+LOCAL = [name for name in METHODS if rule_class(name).step is LocalMethod.step]
 
 
 def toy_data(

@@ -72,9 +72,8 @@ def test_differences_of_one_sign_reach_the_smallest_p(values: list[float]) -> No
 def test_p_at_known_sizes() -> None:
     assert [smallest_p(n) for n in (1, 2, 3, 5, 6)] == [1.0, 0.5, 0.25, 0.0625, 0.03125]
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
-    assert sign_flip_p([1.0] * 20) == pytest.approx(
-        1e-5, rel=0.01
-    )  # beyond exact enumeration, and never 0
+    # beyond exact enumeration, and never 0
+    assert sign_flip_p([1.0] * 20) == pytest.approx(1e-5, rel=0.01)
     for bad in ([], [math.nan], [math.inf]):
         with pytest.raises(ValueError, match="finite"):
             sign_flip_p(bad)
@@ -362,9 +361,8 @@ def test_colours_keep_the_text_and_the_widths() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == text
     assert "\x1b[32m\x1b[1mtrustworthy 3/3" in painted
     assert "lab/failed_rule" in painted
-    assert not {"yellow", "cyan", "white", "black"} & set(
-        COLOURS.values()
-    )  # unreadable on light or dark
+    # unreadable on light or dark
+    assert not {"yellow", "cyan", "white", "black"} & set(COLOURS.values())
 
 
 @pytest.mark.parametrize(

@@ -190,9 +190,8 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
         assert leftovers(disk / "tiny") == []
         kept = runs(disk / "tiny")
         assert len(kept) == 1
-        libc.mount(
-            b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m"
-        )  # MS_REMOUNT: somebody made room
+        # MS_REMOUNT: somebody made room
+        libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m")
         assert "1 reused, 3 to run" in bench("run", finished.suite, "--results", disk).stdout
         assert figures(bench, disk) == figures(bench, finished.results)
     finally:
@@ -215,9 +214,8 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
         record.write_bytes(
             {"truncated": body[: len(body) // 2], "empty": b"", "zeros": bytes(len(body))}[damage]
         )
-    if (
-        damage != "other file"
-    ):  # sums are checked by `bench run`, sizes and run.json by every reader
+    # sums are checked by `bench run`, sizes and run.json by every reader
+    if damage != "other file":
         told = bench("leaderboard", tmp_path / "r")
         assert told.returncode == 0
         assert f"{victim.name}: not counted" in told.stderr

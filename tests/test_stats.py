@@ -38,9 +38,8 @@ def test_one_value_has_no_interval() -> None:
 
 
 def test_equal_values_have_no_width() -> None:
-    assert estimate([0.1] * 3) == Estimate(
-        0.1, 0.0, 0.0, 3
-    )  # although the sum of three .1 is not .3
+    # although the sum of three .1 is not .3
+    assert estimate([0.1] * 3) == Estimate(0.1, 0.0, 0.0, 3)
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [0.1, math.inf]])

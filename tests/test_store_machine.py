@@ -152,9 +152,8 @@ class Machine(RuleBasedStateMachine):
         if not self.results.is_dir():
             return
         into = self.home / "into"
-        with (
-            pytest.MonkeyPatch.context() as patch
-        ):  # these runs hold nothing that `bench verify` could call plausible
+        # these runs hold nothing that `bench verify` could call plausible
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 merge,
                 "faults",

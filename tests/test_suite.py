@@ -804,9 +804,8 @@ include:
         if not (m == "bp" and p == 0.1) and not (e == 20 and s == 2)
     }
     assert cells == expected | {("fa", None, 5, 9)}
-    assert len(load(text, tmp_path).cells()) == len(
-        cells
-    )  # the second include is in the matrix already
+    # the second include is in the matrix already
+    assert len(load(text, tmp_path).cells()) == len(cells)
 
 
 def test_exclude_takes_null_for_a_key_that_is_not_set(tmp_path: Path) -> None:

@@ -118,9 +118,8 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
     assert unresolved == {}
     for found in outcomes:
         assert found.measured is not None
-        assert found.measured.n in (
-            (1,) if found.claim.seed is not None else (1, 3)
-        )  # one row, its seeds
+        # one row, its seeds
+        assert found.measured.n in ((1,) if found.claim.seed is not None else (1, 3))
         assert found.claim.source.startswith(("arXiv:", "doi:", "independent re-implementation"))
 
 

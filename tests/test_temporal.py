@@ -19,14 +19,8 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement
 from bench_core.results.store import EPOCHS, Unreadable
 
-G = [
-    1.3e-1,
-    1.8e-4,
-    4e-5,
-    1.7e-5,
-    8.6e-6,
-    5e-6,
-]  # per sample; at N = 1024: 1.3e-4, 1.8e-7, 4e-8 …; at N = 128 it fires at 4
+# per sample; at N = 1024: 1.3e-4, 1.8e-7, 4e-8 …; at N = 128 it fires at 4
+G = [1.3e-1, 1.8e-4, 4e-5, 1.7e-5, 8.6e-6, 5e-6]
 GROWTH = [1.0, 20.0, 40.0, 49.0, 50.0, 51.0]
 
 

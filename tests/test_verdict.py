@@ -158,9 +158,8 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
     alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1])], "dfa")
     assert alone.verdict == "walked back 2/2 (c 2)"
     (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
-    assert {point.fires for point in c.points} == {
-        (0.5, 0.6)
-    }  # no threshold under .5 makes any of them fire
+    # no threshold under .5 makes any of them fire
+    assert {point.fires for point in c.points} == {(0.5, 0.6)}
     epochs = [
         Epoch(epoch=t, learning_rate=1e-3, accuracy=0.3, measurements=measured(c=0.1 + 0.3 * t))
         for t in (0, 1)

@@ -63,9 +63,8 @@ def test_the_nearest_run_has_the_fewest_differences() -> None:
     one = stored("a", seed=1)
     far, near = stored("b", seed=2, params={"penalty": 0.1}), stored("c", seed=2)
     assert why.nearest(one, [far, one, near]) == near
-    assert (
-        why.nearest(one, [far, one, near, stored("d", seed=1, code=EDITED)]) == near
-    )  # as near, and first
+    # as near, and first
+    assert why.nearest(one, [far, one, near, stored("d", seed=1, code=EDITED)]) == near
     assert why.nearest(one, [one]) is None
 
 

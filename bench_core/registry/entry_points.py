@@ -59,9 +59,8 @@ class Observer:
 
     hook: str
     door: Door
-    arguments: tuple[
-        str, ...
-    ]  # the subset of the hook's arguments that it takes, as everywhere in pluggy
+    # the subset of the hook's arguments that it takes, as everywhere in pluggy
+    arguments: tuple[str, ...]
 
     def __call__(self, **arguments: Any) -> None:
         function = next(each.function for each in hooks_of(self.door)[self.hook])

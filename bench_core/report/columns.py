@@ -358,12 +358,8 @@ COLUMNS = (
     ),
     Column("passes", "passes", **_median("forward_passes", _over_runs("forward_passes")), drop=2),
 )
-BUILT_IN = (
-    "a",
-    "b",
-    "c",
-    "d",
-)  # c and d have no column: batch stability has no room, d is a margin
+# c and d have no column: batch stability has no room, d is a margin
+BUILT_IN = ("a", "b", "c", "d")
 
 
 def _of_criterion(criterion: Criterion) -> Column:

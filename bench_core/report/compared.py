@@ -114,9 +114,8 @@ def limits(
     found: list[int | None] = [None] * len(heads)
     if width is None:
         return found
-    widths = [
-        max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)
-    ]  # as tabulate does
+    # as tabulate does
+    widths = [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
     excess = sum(widths) + 2 * (len(heads) - 1) - max(width, 40)
     for i, least in narrow:
         if excess > 0:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import unicodedata
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_FORMULA = tuple(
-    "=+-@\t\r\n＝＋－＠"
-)  # OWASP's list, with the full-width forms that spreadsheets accept
+# OWASP's list, with the full-width forms that spreadsheets accept
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 _MARKDOWN = {character: "\\" + character for character in "\\`*_[]~#!"} | {
     "&": "&amp;",

@@ -286,9 +286,8 @@ def policy(scripts: Sequence[str]) -> str:
 
 def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
     """The report of all suites as HTML."""
-    with ThreadPoolExecutor(
-        1
-    ) as beside:  # the bundler works outside Python's lock: build the figures meanwhile
+    # the bundler works outside Python's lock: build the figures meanwhile
+    with ThreadPoolExecutor(1) as beside:
         bundled: Future[str] = beside.submit(library)
         views = [view(found) for found in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)

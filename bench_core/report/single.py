@@ -121,9 +121,8 @@ def _further(run: Run, width: int | None) -> str:
         deep, mean, std = (
             finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std")
         )
-        if (
-            deep is not None and mean is not None and std is not None
-        ):  # the value counts deviations of a null
+        # the value counts deviations of a null
+        if deep is not None and mean is not None and std is not None:
             by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
             inside = item.details.get("flagged")
             by_layer += f"; inside the null: layer {', '.join(map(str, inside))}" if inside else ""

@@ -133,9 +133,8 @@ def carry_out(
     found, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
-        if (
-            record.status not in FINAL
-        ):  # of this machine or its budget, and no word on the posted run
+        # of this machine or its budget, and no word on the posted run
+        if record.status not in FINAL:
             troubles.append(
                 f"{again.posted.folder}: could not be run here: {record.status}: {record.reason}"
             )

@@ -40,9 +40,8 @@ MAX_EPOCHS = 100_000
 DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
 
 _STORE = ("quarantine", "replicates", "agreement", "suite.json", "report.html")
-_RESERVED = re.compile(
-    r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?"
-)  # no folder may have these names on Windows
+# no folder may have these names on Windows
+_RESERVED = re.compile(r"(con|nul|aux|prn|com[0-9]|lpt[0-9])(\..*)?")
 _DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
 AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
 
@@ -220,9 +219,8 @@ class Suite(Model):
     )
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
-    _claimed_for: dict[str, Any] | None = PrivateAttr(
-        default=None
-    )  # `recipe()` of the file without options
+    # `recipe()` of the file without options
+    _claimed_for: dict[str, Any] | None = PrivateAttr(default=None)
 
     @field_validator("diagnostics")
     @classmethod
@@ -291,9 +289,8 @@ class Suite(Model):
 
     def _combinations(self) -> Iterator[CellSpec]:
         """Cells before their recipes are validated; `exclude` is applied, duplicates are not removed."""
-        axes = sorted(
-            self.matrix.items(), key=lambda axis: axis[0].count(".")
-        )  # arch before arch.width
+        # arch before arch.width
+        axes = sorted(self.matrix.items(), key=lambda axis: axis[0].count("."))
         choices = [
             [(key, value, ("matrix", key, i)) for i, value in enumerate(values)]
             for key, values in axes

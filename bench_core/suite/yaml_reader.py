@@ -295,10 +295,11 @@ class _Builder:
             hint = f"{printable(error.context, 120)}" if error.context and error.problem else ""
             if "'\\t'" in what:
                 what, hint = "a tab is not allowed here", "use spaces"
+        # an escape such as "\UFFFFFFFF", a version of 5,000 digits
         except (
             ValueError,
             OverflowError,
-        ):  # an escape such as "\UFFFFFFFF", a version of 5,000 digits
+        ):
             at, what, hint = loader.get_mark(), "cannot be read", ""
         mark = self.mark(at.line, at.column)
         raise _FatalError(mark.problem(mark.path, f"not valid YAML: {what}", hint))

@@ -97,10 +97,11 @@ class Audit:
         if credits is not None:
             try:
                 credits = as_credits(credits, self.net, states.h, trains=False)
+            # what is measured of it would be of other layers, or broadcast
             except (
                 TypeError,
                 ValueError,
-            ) as error:  # what is measured of it would be of other layers, or broadcast
+            ) as error:
                 raise CreditError(str(error)) from None
             credits = replace(credits, audited=[a.detach() for a in credits.audited])
             if self.edit_credits is not None:
