@@ -34,7 +34,7 @@ class _Drafts:
     refs     components with resolved parameters, by their JSON text
     own      the key in `refs` of each component of the suite
     recipes  (data, training), by their JSON text
-    drafts   draft → (places of its components in `Components`, device)
+    cells    draft → (places of its components in `Components`, device)
     """
 
     def __init__(self, components: Components) -> None:
@@ -42,7 +42,7 @@ class _Drafts:
         self.refs: dict[str, ComponentRef] = {}
         self.own = [self._ref(answer["name"], answer["params"]) for answer in components.answers]
         self.recipes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-        self.drafts: dict[_Draft, tuple[Trio, str]] = {}
+        self.cells: dict[_Draft, tuple[Trio, str]] = {}
 
     def _ref(self, name: str, params: dict[str, Any]) -> str:
         ref = ComponentRef(name=name, params=params)
@@ -63,14 +63,14 @@ class _Drafts:
                 self.recipes[keys[dicts]] = recipe
             method, arch, dataset = (self.own[place] for place in trio)
             draft = _Draft(method, arch, dataset, keys[dicts], spec.seed)
-            self.drafts.setdefault(draft, (trio, spec.training["device"]))
+            self.cells.setdefault(draft, (trio, spec.training["device"]))
 
     def add_references(self) -> None:
         """Add matched floors, the bp floor and the ceiling where they are missing."""
         ceiling = self.components.ceiling
         bp = self.own[ceiling]
-        floors = {method: self._floor(method) for method in {d.method for d in self.drafts} | {bp}}
-        drafts = list(self.drafts.items())
+        floors = {method: self._floor(method) for method in {d.method for d in self.cells} | {bp}}
+        drafts = list(self.cells.items())
         with_ceiling = {d._replace(method="") for d, _ in drafts if self._is_ceiling(d.method)}
         for draft, ((method, arch, dataset), device) in drafts:
             references = [(floors[draft.method], method), (floors[bp], ceiling)]
@@ -78,7 +78,7 @@ class _Drafts:
                 references.append((bp, ceiling))
             for key, place in references:
                 trio = (place, arch, dataset)
-                self.drafts.setdefault(draft._replace(method=key), (trio, device))
+                self.cells.setdefault(draft._replace(method=key), (trio, device))
 
     def _floor(self, method: str) -> str:
         ref = self.refs[method]
@@ -104,5 +104,5 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
     drafts.add_own()
     if components.suite.floors:
         drafts.add_references()
-    for draft, (trio, device) in drafts.drafts.items():
+    for draft, (trio, device) in drafts.cells.items():
         yield drafts.cell(draft), trio, device
