@@ -102,7 +102,7 @@ def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
 
     line = chart([{"limit": limit, "text": text}])
     at = alt.Y("limit:Q") if horizontal else alt.X("limit:Q")
-    place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"dy": -5}
+    place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"y": -5}
     return [
         line.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(at),
         line.mark_text(align="left", dx=4, fontSize=10, **place).encode(at, text="text:N"),
