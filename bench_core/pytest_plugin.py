@@ -1,6 +1,7 @@
-"""`pytest --bench-check NAME`: the conformance checks of a component as tests, beside those that are collected.
+"""Add `pytest --bench-check NAME`: the conformance checks of a component, as tests of their own.
 
-Loaded by every pytest of an environment in which bench is installed, so it imports nothing before the option is given.
+Every pytest of an environment with bench loads this module, so it imports bench only if the option
+is given.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="check this component (repeatable)",
+        help="check this component; repeatable",
     )
 
 
@@ -51,6 +52,6 @@ def pytest_collection_modifyitems(
         except BenchError as error:
             raise pytest.UsageError(str(error)) from None
         items += [
-            CheckItem.from_parent(session, name=f"bench[{each.subject}]::{each.name}", bound=each)
-            for each in bound
+            CheckItem.from_parent(session, name=f"bench[{item.subject}]::{item.name}", bound=item)
+            for item in bound
         ]

@@ -1,5 +1,5 @@
-"""Commands of `bench`, a module per subject, registered in `bench_core.cli`.
+"""Commands of `bench`, a module per subject, listed in `bench_core.cli`.
 
-A command module imports click, this package and `bench_core.errors` at its top and everything else when it is called:
-`bench --help` loads all of them.
+A command module imports at its top only what is quick to import, and everything else when it is
+called, because `bench --help` imports all of them.
 """

@@ -1,9 +1,11 @@
-"""Options that several commands share, and the plan that the options of a suite make."""
+"""Options that several commands share, and what most commands do first and last."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -14,68 +16,167 @@ if TYPE_CHECKING:
     from bench_core.execution.plan import Plan
     from bench_core.registry.registry import Registry
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 PATH = click.Path(path_type=Path)
+WORKERS = click.IntRange(1, 1024)
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
+    """A choice between the names that a module lists, imported when the names are needed.
+
+    names  `module:name` of a Literal, of names, or of a function that returns them
+    """
+
+    def __init__(self, names: str) -> None:
+        self.names, self.case_sensitive = names, True
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        from pkgutil import resolve_name
+
+        names = resolve_name(self.names)
+        return get_args(names) or tuple(names() if callable(names) else names)
+
+
 results_argument = click.argument("results", nargs=-1, type=PATH)
+data_dir_option = click.option(
+    "--data-dir",
+    envvar="BENCH_DATA_DIR",
+    show_envvar=True,
+    type=PATH,
+    help="Folder with the data files.  [default: data]",
+)
 
 
-def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
-    """The results under the given folders, by default `results`; what could not be read is a warning line each."""
-    from bench_core.analysis.gather import gather
-
-    suites, troubles = gather(list(roots) or [Path("results")])
-    for line in troubles:
-        click.echo(f"warning: {line}", err=True)
-    return suites, troubles
-
-
-def terminal_width() -> int:
-    """Columns of the terminal (or COLUMNS), 100 where there is none."""
-    import shutil
-
-    return shutil.get_terminal_size((100, 24)).columns
+def output_option(
+    default: str | None = None, help: str = "Write to this file."
+) -> Callable[[Command], Command]:
+    """Return the option -o."""
+    return click.option("-o", "--output", default=default, show_default=True, type=PATH, help=help)
 
 
 def suite_options(command: Any) -> Any:
-    """The options that say which suite, changed how, with which data and results."""
+    """Give a command the argument SUITE and the options that change the suite."""
     options = [
         click.argument("suite"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
-        click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method, or name[option=value]."),
-        click.option("--dataset", metavar="NAME", help="Another data set."),
-        click.option("--arch", metavar="NAME", help="Another architecture."),
-        click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="Only this seed (repeatable)."),
-        click.option("--epochs", type=int, metavar="N", help="Another length of the schedule."),
-        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, …"),
-        click.option("--results", default="results", show_default=True, type=PATH, help="Where run folders are kept."),
-        click.option("--data-dir", envvar="BENCH_DATA_DIR", show_envvar=True, type=PATH, help="Where data files lie [data]."),
-        click.option("--strict-plugins", is_flag=True, help="Stop where a plugin is broken, used or not."),
-        click.option("--retry-failed", is_flag=True, help="Run cells again whose run failed."),
-    ]  # fmt: skip
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set a key of the suite, such as training.epochs=5; repeatable.",
+        ),
+        click.option(
+            "--method",
+            "methods",
+            multiple=True,
+            metavar="NAME",
+            help="Run only this method, NAME or NAME[option=value]; repeatable.",
+        ),
+        click.option("--dataset", metavar="NAME", help="Use this data set."),
+        click.option("--arch", metavar="NAME", help="Use this architecture."),
+        click.option(
+            "--seed",
+            "seeds",
+            multiple=True,
+            type=int,
+            metavar="N",
+            help="Run only this seed; repeatable.",
+        ),
+        click.option("--epochs", type=int, metavar="N", help="Train for N epochs."),
+        click.option("--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …"),
+        click.option(
+            "--results",
+            default="results",
+            show_default=True,
+            type=PATH,
+            help="Keep the run folders in this folder.",
+        ),
+        data_dir_option,
+        click.option(
+            "--strict-plugins", is_flag=True, help="Stop if any plugin is broken, used or not."
+        ),
+        click.option("--retry-failed", is_flag=True, help="Run the cells again that failed."),
+    ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def warn(lines: Iterable[object]) -> None:
+    """Print warnings to standard error, one line each."""
+    for line in lines:
+        click.echo(f"warning: {line}", err=True)
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal (or COLUMNS), 100 if there is no terminal."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
+    """Read the results under the given folders (default: results).
+
+    Also returns what could not be read, a line each; these lines are printed as warnings.
+    """
+    from bench_core.analysis.gather import gather
+
+    suites, troubles = gather(list(roots) or [Path("results")])
+    warn(troubles)
+    return suites, troubles
+
+
 def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
-    """Load the suite and the plugins and make the plan; broken plugins that it does not use are one warning line each."""
+    """Load the suite and the plugins, make the plan, and warn of broken plugins it does not use."""
     from bench_core.execution.plan import make_plan
     from bench_core.registry import plugins
     from bench_core.suite.load import load_suite
 
-    short = {
-        key: options[key] for key in ("methods", "seeds", "dataset", "arch", "epochs", "device")
-    }
-    loaded = load_suite(suite, options["overrides"], **short)
+    keys = ("methods", "seeds", "dataset", "arch", "epochs", "device")
+    loaded = load_suite(suite, options["overrides"], **{key: options[key] for key in keys})
     registry = plugins.load()
-    if options["strict_plugins"] and registry.troubles:
-        raise UsageError(
-            "--strict-plugins: " + "; ".join(f"plugin {trouble}" for trouble in registry.troubles)
-        )
+    broken = [f"plugin {trouble}" for trouble in registry.troubles]
+    if options["strict_plugins"] and broken:
+        raise UsageError(f"--strict-plugins: {'; '.join(broken)}")
     plan = make_plan(
         loaded, registry, options["results"], options["data_dir"], options["retry_failed"]
     )
-    for trouble in registry.troubles:
-        click.echo(f"warning: plugin {trouble}", err=True)
-    for line in plan.troubles:
-        click.echo(f"warning: {line}", err=True)
+    warn([*broken, *plan.troubles])
     return plan, registry
+
+
+def deliver(text: str, output: Path | None, coloured: bool) -> None:
+    """Write the text to the file and print its path; without a file print the text."""
+    from bench_core.report.terminal import say
+    from bench_core.results.files import replace_file
+
+    if output is not None:
+        replace_file(output, text)
+        click.echo(output)
+    elif coloured:
+        say(text)
+    else:
+        click.echo(text, nl=False)
+
+
+def component(option: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of a component given as NAME or NAME[option=value].
+
+    option  the option that holds the text, for error messages
+    """
+    from bench_core.suite.component import component_option
+
+    value = component_option(option, text, ()).value
+    options = dict(value) if isinstance(value, dict) else {"name": value}
+    return options.pop("name"), options
+
+
+def faults(answer: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the options of a component, as `validate.ask` answered."""
+    return [
+        f"{'.'.join(map(str, path))}: {fault}" + (f"; {hint}" if hint else "")
+        for path, fault, hint, _ in answer.get("invalid", ())
+    ]

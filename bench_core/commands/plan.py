@@ -1,78 +1,82 @@
-"""`bench plan`: what `bench run` would do, why, and what it would cost."""
+"""`bench plan`: the cells that `bench run` would run, the reasons, and the cost."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench_core.commands.options import planned, suite_options
 
+if TYPE_CHECKING:
+    from bench_core.execution.cost import Estimate
+    from bench_core.execution.plan import Plan
+
+Costs = dict[str, "Estimate | None"]
+
 
 @click.command()
 @suite_options
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(suite: str, as_json: bool, **options: Any) -> None:
     """Say what `bench run` would do, why, and at what cost.
 
-    The cost is read off finished cells of the same results folder that are like those to run.
+    The cost is estimated from finished cells in the same results folder that are like those to run.
     """
-    import json
-    from dataclasses import asdict
-
-    from bench_core.analysis.judge import label
-    from bench_core.execution.cost import Past, spoken
+    from bench_core.execution.cost import Past
     from bench_core.results.scan import scan
 
     made, _ = planned(suite, options)
     root = made.folder.parent
-    past = Past([run.record for run in scan([root]).runs] if made.to_run and root.is_dir() else [])
+    known = scan([root]).runs if made.to_run and root.is_dir() else []
+    past = Past([run.record for run in known])
     costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
+    click.echo(_as_json(made, costs) if as_json else _as_text(made, costs))
+
+
+def _as_json(made: Plan, costs: Costs) -> str:
+    import json
+    from dataclasses import asdict
+
+    cells = [
+        {
+            "identity": cell.identity,
+            "action": cell.action,
+            "why": cell.why,
+            "cell": cell.cell.model_dump(mode="json"),
+            "estimate": asdict(cost) if (cost := costs.get(cell.identity)) else None,
+        }
+        for cell in made.cells
+    ]
     known = [cost.seconds for cost in costs.values() if cost is not None]
-    if as_json:
-        cells = []
-        for cell in made.cells:
-            cost = costs.get(cell.identity)
-            told: dict[str, Any] = {
-                "identity": cell.identity,
-                "action": cell.action,
-                "why": cell.why,
-            }
-            told |= {
-                "cell": cell.cell.model_dump(mode="json"),
-                "estimate": asdict(cost) if cost else None,
-            }
-            cells.append(told)
-        whole = {"seconds": sum(known), "cells_estimated": len(known), "cells_to_run": len(costs)}
-        click.echo(
-            json.dumps(
-                {
-                    "suite": made.suite.name,
-                    "folder": str(made.folder),
-                    "cells": cells,
-                    "estimate": whole,
-                },
-                indent=1,
-            )
-        )
-        return
+    total = {"seconds": sum(known), "cells_estimated": len(known), "cells_to_run": len(costs)}
+    document = {
+        "suite": made.suite.name,
+        "folder": str(made.folder),
+        "cells": cells,
+        "estimate": total,
+    }
+    return json.dumps(document, indent=1)
+
+
+def _as_text(made: Plan, costs: Costs) -> str:
+    from bench_core.analysis.judge import label
+    from bench_core.execution.cost import spoken
+
     methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in made.cells}
     defaults = {cell.cell.method.name: cell.defaults for cell in made.cells}
-    names = {text: label(method, methods.values(), defaults) for text, method in methods.items()}
+    labels = {key: label(method, methods.values(), defaults) for key, method in methods.items()}
+    lines = []
     for cell in made.cells:
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
-        name = names[cell.cell.method.model_dump_json()]
-        click.echo(
-            f"{cell.action:5}  {cell.identity[:12]}  {name} · seed {cell.cell.seed}  ({cell.why}{about})"
-        )
-    click.echo(f"{made.suite.name}: {made.counts}")
+        name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"
+        lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
+    lines.append(f"{made.suite.name}: {made.counts}")
     if costs:
-        unlike = (
-            f"; {len(costs) - len(known)} of them are like none that ran here"
-            if len(known) < len(costs)
-            else ""
-        )
-        click.echo(
-            f"cost: {f'about {spoken(sum(known))} of one worker' if known else 'unknown'}{unlike}"
-        )
+        known = [cost.seconds for cost in costs.values() if cost is not None]
+        total = f"about {spoken(sum(known))} of one worker" if known else "unknown"
+        unlike = len(costs) - len(known)
+        rest = f"; no finished cell here is like {unlike} of them" if unlike else ""
+        lines.append(f"cost: {total}{rest}")
+    return "\n".join(lines)

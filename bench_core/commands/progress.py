@@ -1,10 +1,11 @@
-"""What `bench run` shows while it works: live bars on a terminal, plain lines elsewhere.
+"""Show the progress of `bench run`: live bars on a terminal, plain lines elsewhere.
 
-Plain output has one line per cell that ended, nothing that moves and no control codes.
+Plain output has one line per ended cell, and no control codes.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from bench_core.report.escape import visible
 
 
 class Progress(Protocol):
-    """Hears of every event of the executor."""
+    """A display that receives every event of the executor."""
 
     def __enter__(self) -> Progress: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -24,14 +25,14 @@ class Progress(Protocol):
 
 
 def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
-    """`dfa[penalty=0.01] · seed 42`, with what else sets the cell apart left to the leaderboard."""
+    """Return `dfa[penalty=0.01] · seed 42`, without the cell's architecture, data and training."""
     method = cell.cell.method
     name = label(method, [peer.cell.method for peer in peers], {method.name: cell.defaults})
     return f"{visible(name)} · seed {cell.cell.seed}"
 
 
 def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
-    """How a cell ended, in words."""
+    """Say how a cell ended."""
     record = event["record"]
     if event["event"] == "reused":
         return f"{record.status} by another runner"
@@ -42,7 +43,7 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
 
 
 class Plain:
-    """One line per cell that ended."""
+    """One line per ended cell."""
 
     def __init__(self, cells: Sequence[PlannedCell]) -> None:
         self.cells, self.done = cells, 0
@@ -64,7 +65,7 @@ class Plain:
 
 
 class Live:
-    """A bar for the suite and one for every cell at work."""
+    """A bar for the suite and a bar for every running cell."""
 
     def __init__(self, cells: Sequence[PlannedCell]) -> None:
         from rich.console import Console
@@ -119,6 +120,7 @@ class Live:
                 )
 
 
-def choose(cells: Sequence[PlannedCell], terminal: bool) -> Progress:
-    """Bars on a terminal, lines elsewhere."""
+def choose(cells: Sequence[PlannedCell]) -> Progress:
+    """Return bars on a terminal, lines elsewhere."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     return Live(cells) if terminal else Plain(cells)

@@ -1,30 +1,31 @@
-"""`bench report` and `bench figure`: results as a page, and as figures for a paper."""
+"""`bench report`, `bench figure` and `bench site`: results as pages, and as figures for a paper."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
-from bench_core.commands.options import PATH, gathered, results_argument
+from bench_core.commands.options import Choice, gathered, output_option, results_argument
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
-
-FORMS = ("svg", "png", "pdf")
 
 
 @click.command()
 @results_argument
-@click.option(
-    "-o", "--output", default="report.html", show_default=True, type=PATH, help="The page to write."
-)
+@output_option("report.html")
 def report(results: tuple[Path, ...], output: Path) -> None:
-    """Write one self-contained HTML page. It has verdicts, figures, tables and provenance, and needs no network."""
+    """Write one self-contained HTML page.
+
+    It has verdicts, figures, tables and provenance, and needs no network. RESULTS are results
+    folders or suite folders  [default: results].
+    """
     write_page(results, output)
 
 
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
-    """Write the report of these results and say where it lies."""
+    """Write the report of these results, and print its path after the word."""
     from bench_core.report.page import page
     from bench_core.results.files import replace_file
 
@@ -33,51 +34,74 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     click.echo(f"{word}{output}")
 
 
-@click.command()
-@click.argument("name", type=click.Choice(NAMES))
+@click.command(
+    help=f"""Write a figure of the report for a paper.
+
+    NAME is one of {", ".join(NAMES)}. The caption is printed. If RESULTS  [default: results]
+    have several suites or recipes, each gets a file of its own, numbered from the second on.
+    """
+)
+@click.argument("name", type=click.Choice(NAMES), metavar="NAME")
 @results_argument
 @click.option(
-    "--format", "form", type=click.Choice(FORMS), help="Default: the ending of -o, or svg."
+    "--format",
+    "form",
+    type=Choice("bench_core.report.figures.paper:Format"),
+    help="Write in this format.  [default: the ending of the file, else svg]",
 )
-@click.option("--suite", metavar="NAME", help="Only of this suite.")
-@click.option("-o", "--output", type=PATH, help="The file to write  [NAME.FORMAT]")
+@click.option("--suite", metavar="NAME", help="Draw only this suite.")
+@output_option(help="Write to this file.  [default: NAME.FORMAT]")
 def figure(
     name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None
 ) -> None:
-    """Write a figure of the report for a paper. Its caption is printed.
-
-    Where the results have several suites or recipes, each gets a file of its own, numbered after the first.
-    """
     from bench_core.report.figures import drawn
-    from bench_core.report.figures.paper import render
+    from bench_core.report.figures.paper import Format, render
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
 
     suites, _ = gathered(results)
-    if suite is not None and suite not in {found.name for found in suites}:
-        known = ", ".join(sorted({found.name for found in suites})) or "none"
-        raise UsageError(f"{suite}: no such suite in these results; there are: {known}")
+    known = sorted({item.name for item in suites})
+    if suite is not None and suite not in known:
+        raise UsageError(
+            f"{suite}: no such suite in these results; they have {', '.join(known) or 'none'}"
+        )
     ending = output.suffix.removeprefix(".").lower() if output else ""
-    if output and ending not in FORMS:
-        raise UsageError(f"-o {output}: must end in {', '.join(f'.{each}' for each in FORMS)}")
+    if output and ending not in get_args(Format):
+        endings = ", ".join(f".{text}" for text in get_args(Format))
+        raise UsageError(f"-o {output}: must end in {endings}")
     if form and ending not in ("", form):
         raise UsageError(f"-o {output}: ends in .{ending}, and --format is {form}")
     form = form or ending or "svg"
     target = output or Path(f"{name}.{form}")
-    count = 0
-    for found in suites:
-        if suite not in (None, found.name):
-            continue
-        seen = view(found)
-        for item in drawn(seen, [name]):
-            count += 1
-            path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
-            replace_file(path, render(item.figure, form))  # type: ignore[arg-type]
-            where = (
-                seen.name if item.recipe is None else f"{seen.name}: {seen.headers[item.recipe]}"
-            )
-            click.echo(f"{path}  ({where})\n  {item.figure.caption}")
-    if not count:
+    views = [view(item) for item in suites if suite in (None, item.name)]
+    items = [(seen, item) for seen in views for item in drawn(seen, [name])]
+    for count, (seen, item) in enumerate(items, 1):
+        path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
+        replace_file(path, render(item.figure, form))  # type: ignore[arg-type]
+        recipe = "" if item.recipe is None else f": {seen.headers[item.recipe]}"
+        click.echo(f"{path}  ({seen.name}{recipe})\n  {item.figure.caption}")
+    if not items:
         raise UsageError(
-            f"these results have nothing for the figure {name}: no finished run, or no suite with such an axis"
+            f"figure {name}: these results have no finished run to draw, or no suite with its axis"
         )
+
+
+@click.command()
+@results_argument
+@output_option("site", "Write to this folder.")
+def site(results: tuple[Path, ...], output: Path) -> None:
+    """Build static pages from the results of several people.
+
+    There is one page per suite and one per method. They need no server. RESULTS are results
+    folders or suite folders  [default: results].
+    """
+    from bench_core.registry import plugins
+    from bench_core.report.site import build
+
+    suites, troubles = gathered(results)
+    known = {
+        item.full_name: (item.component.summary, item.component.cite)
+        for item in plugins.load().of_kind("method")
+    }
+    written = build(suites, known, output, troubles)
+    click.echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

@@ -1,4 +1,4 @@
-"""`bench show`, `bench export`, `bench cite`: one run, all runs as a table, and what they built on."""
+"""`bench show`, `bench export`, `bench cite`: one run, all runs as a table, and their sources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH, gathered, results_argument, terminal_width
+from bench_core.commands.options import (
+    Choice,
+    gathered,
+    output_option,
+    results_argument,
+    terminal_width,
+)
 from bench_core.errors import UsageError
 
 
@@ -17,9 +23,10 @@ from bench_core.errors import UsageError
     "--suite", "as_suite", is_flag=True, help="Print the suite file that makes this run again."
 )
 def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
-    """Show one run. Its measurements, its verdict and why, and where its numbers come from.
+    """Show one run.
 
-    RUN is its folder, or the beginning of its identity, which is looked for in RESULTS.
+    That is its measurements, its verdict and the reasons, and where its numbers come from. RUN is
+    its folder, or the first letters of its identity in RESULTS  [default: results].
     """
     from bench_core.analysis.distance import attach
     from bench_core.report.provenance import suite_of
@@ -27,55 +34,57 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     from bench_core.report.terminal import say
     from bench_core.report.view import view
 
+    remedy = "give the folder of a run, or the first letters of its identity"
     if not run:
-        raise UsageError("RUN is empty: give a run's folder, or the beginning of its identity")
+        raise UsageError(f"RUN is empty: {remedy}")
     folder = Path(run)
     if folder.is_dir() and not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
-        raise UsageError(
-            f"{run}: is a suite's folder; give one of the runs in it, or the beginning of its identity"
-        )
+        raise UsageError(f"{run}: is the folder of a suite; {remedy}")
     roots = results or ((folder.parent,) if folder.is_dir() else ())
-    wanted = folder.resolve().name if folder.is_dir() else run
-    found = [
+    identity = folder.resolve().name if folder.is_dir() else run
+    matches = [
         (seen, row, item)
         for seen in map(view, map(attach, gathered(roots)[0]))
         for _, row, item in seen.runs
-        if item.record.identity.startswith(wanted)
+        if item.record.identity.startswith(identity)
     ]
-    if not found:
+    if not matches:
         raise UsageError(
             f"{run}: no such run that counts; `bench report` and `bench export` list the identities"
         )
-    if len({item.record.identity for _, _, item in found}) > 1:
-        matches = ", ".join(sorted({item.record.identity[:12] for _, _, item in found})[:6])
-        raise UsageError(f"{run}: several runs begin like this: {matches}")
-    seen, row, item = found[0]
+    names = sorted({item.record.identity[:12] for _, _, item in matches})
+    if len({item.record.identity for _, _, item in matches}) > 1:
+        raise UsageError(f"{run}: several runs begin like this: {', '.join(names[:6])}")
+    seen, row, item = matches[0]
     if as_suite:
         click.echo(suite_of(item.record), nl=False)
-        return
-    say(text(seen, row, item, seen.results.run_folder(item.record), terminal_width()))
+    else:
+        say(text(seen, row, item, seen.results.run_folder(item.record), terminal_width()))
 
 
 @click.command()
 @results_argument
 @click.option(
-    "--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Write in this format.",
 )
 @click.option(
     "--table",
-    type=click.Choice(["runs", "epochs"]),
+    type=Choice("bench_core.report.export:TABLES"),
     default="runs",
     show_default=True,
-    help="A row per …",
+    help="Write a row per run, or a row per epoch of a run.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    help="The file to write. Without: CSV is printed, Parquet is TABLE.parquet.",
-)
+@output_option(help="Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]")
 def export(results: tuple[Path, ...], form: str, table: str, output: Path | None) -> None:
-    """Write all runs, or all epochs of all runs, as one flat table."""
+    """Write all runs, or all epochs of all runs, as one flat table.
+
+    RESULTS are results folders or suite folders  [default: results].
+    """
     from bench_core.report.export import TABLES, as_csv, write_parquet
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
@@ -90,16 +99,16 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
         write_parquet(lines, output)
     elif output is not None:
         replace_file(output, as_csv(lines))
-    else:
-        click.echo(as_csv(lines), nl=False)
-        return
-    click.echo(output)
+    click.echo(output if output is not None else as_csv(lines), nl=output is not None)
 
 
 @click.command()
 @results_argument
 def cite(results: tuple[Path, ...]) -> None:
-    """Print BibTeX of what results used. That is the protocol, the rules, the data, the software."""
+    """Print BibTeX of what results used.
+
+    That is the protocol, the rules, the data and the software. RESULTS are results folders or suite folders  [default: results].
+    """
     from bench_core.registry import plugins
     from bench_core.report.cite import bibtex
 
