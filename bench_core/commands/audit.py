@@ -23,7 +23,7 @@ from bench_core.errors import Exit, UsageError
 if TYPE_CHECKING:
     from bench_core.registry.registry import Registry
     from bench_core.results.record import Measurement
-    from bench_core.results.store import Stored
+    from bench_core.results.scan import Stored
 
 
 @click.command()

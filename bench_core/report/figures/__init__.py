@@ -33,7 +33,7 @@ class Chart:
 
 CHARTS = (
     Chart("leaderboard", "Accuracy with intervals", "ranking:ranking"),
-    Chart("audit", "Audit: four diagnostics", "audit:audit"),
+    Chart("audit", "Audit by diagnostic", "audit:audit"),
     Chart("temporal", "Over the epochs", "temporal:temporal"),
     Chart("alignment", "Alignment by layer", "alignment:alignment"),
     Chart("sensitivity", "Sensitivity to the thresholds", "sensitivity:sensitivity", "sensitivity"),
@@ -48,7 +48,7 @@ NAMES = tuple(chart.name for chart in CHARTS)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, its chart, and the number of its recipe (None: the figure shows the whole suite)."""
+    """A figure, its chart, and the number of its recipe (None: it shows the whole suite)."""
 
     chart: Chart
     recipe: int | None

@@ -1,4 +1,4 @@
-"""Draw the alignment by layer as a map: Γ_l by method and layer, struck out where it means nothing."""
+"""Draw the alignment as a map: Γ_l by method and layer, struck out where it means nothing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def alignment(view: View, group: Group) -> list[Figure]:
     out = plural(sum(row.not_diagnostic is not None for row in rows), "row")
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at layer l "
-        "(unclamped), mean over runs. Blue: along the gradient; orange: against it. Grey and struck "
-        "through: Γ means nothing, because the gradient that it is compared with means nothing. "
-        f"n = {runs} per method; {out} struck out. Floors are in the table."
+        "(unclamped), mean over runs. Blue: along the gradient; orange: against it. Grey and "
+        "struck through: Γ means nothing, because the gradient that it is compared with means "
+        f"nothing. n = {runs} per method; {out} struck out. Floors are in the table."
     )
     if (total := len(competing(group))) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."

@@ -29,7 +29,7 @@ SMALLEST = 1e-30  # where a logarithmic axis shows zero
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart of a figure: its title, and its Vega-Lite spec without a width and without a legend."""
+    """A chart of a figure: its title, and its Vega-Lite spec without width and legend."""
 
     title: str
     spec: Spec
@@ -49,7 +49,7 @@ class Key:
 class Figure:
     """A figure of one recipe or one suite.
 
-    Every panel has the signal `pick`, a list of legend names, and fades the marks of all other names.
+    Every panel has the signal `pick`, a list of legend names, and fades all other marks.
     """
 
     caption: str

@@ -1,4 +1,4 @@
-"""Render figures for a paper as SVG, PNG or PDF: the panels side by side with one legend (vl-convert)."""
+"""Render figures for a paper (SVG, PNG, PDF): the panels side by side with one legend."""
 
 from __future__ import annotations
 
@@ -71,10 +71,11 @@ def _still(node: Any, names: set[str]) -> Any:
         return {"value": still["value"]}
     for channel in CHANNELS:
         encoding = still.get(channel)
-        if isinstance(encoding, dict) and "legend" in encoding:
-            if set(encoding.get("scale", {}).get("domain", ())) == names:
-                legend = {"title": None} | ({} if "shape" in node else STROKE)
-                still[channel] = encoding | {"legend": legend}
+        if not isinstance(encoding, dict) or "legend" not in encoding:
+            continue
+        if set(encoding.get("scale", {}).get("domain", ())) == names:
+            legend = {"title": None} | ({} if "shape" in node else STROKE)
+            still[channel] = encoding | {"legend": legend}
     return still
 
 

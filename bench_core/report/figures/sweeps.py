@@ -33,7 +33,7 @@ Point = dict[str, Any]
 
 
 def penalty(view: View, group: Group) -> list[Figure]:
-    """Draw each rule without and with the branch penalty; more values of it are a `lambda_sweep`."""
+    """Draw each rule without and with the branch penalty; of more values see `lambda_sweep`."""
     say = (
         "What a penalty λ on the branches rescues: accuracy, the size of the residual stream and "
         "deep alignment."

@@ -96,10 +96,10 @@ def temporal(view: View, group: Group) -> list[Figure]:
     never = sum(not any(curve.fired.values()) for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
     caption = (
-        "The residual stream, the reference gradient and the test accuracy after every epoch, epoch "
-        "0 before training; a line per run, all seeds. A mark stands where a diagnostic first fired"
-        f"{f' ({marks})' if marks else ''}: from there on the alignment or the depth of that run is "
-        f"in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} over "
+        "The residual stream, the reference gradient and the test accuracy after every epoch, "
+        "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
+        f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth "
+        f"of that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} over "
         f"{plural(longest, 'epoch')}; {never} never fired. Floors are not drawn."
     )
     if left_out:

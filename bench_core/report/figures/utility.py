@@ -36,8 +36,8 @@ def utility(view: View) -> list[Figure]:
     bars = base.mark_bar(color=ORANGE, opacity=0.85, height=14)
     numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text="back:Q")
     caption = (
-        "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 add "
-        "one of a, b, c and d; S_full adds all. "
+        "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 "
+        "add one of a, b, c and d; S_full adds all. "
         f"n = {plural(total.n, 'finished run')} of methods and the ceiling. The runs that S_full "
         "walks back and S1 keeps are those that accuracy and cosine miss."
     )
