@@ -1,11 +1,12 @@
-"""A leaderboard site from several people's results folders: static pages that need no server and no network.
+"""Build a leaderboard site from several people's results: static pages without server or network.
 
     index.html            every suite and every rule
-    suite-<name>.html     the report of one suite, everybody's runs together
-    method-<name>.html    one rule: what it is, where it comes from, its passport, how it did in every suite, its runs
-    site.json             the pages that this site has, so that building it again removes those that are gone
+    suite-<name>.html     the report of a suite with the runs of all people together
+    method-<name>.html    a rule: its source, its passport, its rank in every suite, its runs
+    site.json             the pages of this site; a later build removes those that are gone
 
-Runs of one suite are taken together and judged as one set; a seed of a cell counts once, whoever ran it (`verdict`).
+The runs of a suite are judged as one set; a seed of a cell counts once, however many people ran it
+(`bench_core.analysis.leaderboard`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ Known = Mapping[str, tuple[str, str]]  # full name of a method → summary and c
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a leaderboard in which a rule stands."""
+    """A row of a leaderboard, with the suite and the recipe of the leaderboard."""
 
     suite: str
     link: str
@@ -47,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule and all that the results say of it."""
+    """A rule: its description, its passport, and its rows and runs in the results."""
 
     name: str
     link: str
@@ -58,56 +59,57 @@ class Rule:
     bibtex: str
     flags: tuple[tuple[str, bool], ...]
     other: tuple[str, ...]
-    told: bool
+    declared: bool
     entries: tuple[Entry, ...]
     runs: tuple[tuple[Entry, Run], ...]
 
 
 def slug(kind: str, name: str) -> str:
-    """The file of a page: the name where that is a safe file name, else what is left of it and its hash."""
+    """Return the file of a page: the name if it is safe, else its safe characters and a hash."""
+    short = name.removeprefix("bench-core/")
     safe = re.sub(r"[^a-z0-9_.-]+", "-", name.lower().removeprefix("bench-core/")).strip("-.")[:80]
-    tail = (
-        ""
-        if safe == name.removeprefix("bench-core/")
-        else "-" + digest_bytes(name.encode("utf-8", "surrogatepass"), 4)
-    )
-    return f"{kind}-{safe or 'x'}{tail}.html"
+    digest = digest_bytes(name.encode("utf-8", "surrogatepass"), 4)
+    return f"{kind}-{safe or 'x'}{'' if safe == short else f'-{digest}'}.html"
 
 
 def _rules(views: Sequence[View], known: Known) -> list[Rule]:
     refs: dict[str, ComponentRef] = {}
     entries: dict[str, list[Entry]] = defaultdict(list)
     for seen in views:
+        link = slug("suite", seen.results.name)
         for header, group in zip(seen.headers, seen.groups, strict=True):
             for row in group.rows:
                 refs[row.method.name] = row.method
-                entries[row.method.name].append(
-                    Entry(seen.name, slug("suite", seen.results.name), header, row)
-                )
-    rules = []
-    for name in sorted(refs):
-        runs = tuple((entry, run) for entry in entries[name] for run in entry.row.runs)
-        declared = [run.record.passport for _, run in runs if run.record.passport]
-        used = {flag for passport in declared for flag, on in passport.items() if on}
-        summary, cite = known.get(name, ("", ""))
-        found = fields(refs[name].short, summary, cite)
-        rules.append(
-            Rule(
-                refs[name].short, slug("method", name), summary, cite, found.get("eprint"), found.get("doi"),
-                entry_of("method", name, summary, cite) if cite else "",
-                tuple((words, flag in used) for flag, (_, words) in PASSPORT.items()),
-                tuple(sorted(visible(flag) for flag in used - PASSPORT.keys())),
-                bool(declared), tuple(entries[name]), runs[: page.MOST_RUNS],
-            )
-        )  # fmt: skip
-    return rules
+                entries[row.method.name].append(Entry(seen.name, link, header, row))
+    return [_rule(refs[name], entries[name], *known.get(name, ("", ""))) for name in sorted(refs)]
+
+
+def _rule(ref: ComponentRef, entries: Sequence[Entry], summary: str, cite: str) -> Rule:
+    runs = [(entry, run) for entry in entries for run in entry.row.runs]
+    passports = [run.record.passport for _, run in runs if run.record.passport]
+    used = {flag for passport in passports for flag, on in passport.items() if on}
+    source = fields(ref.short, summary, cite)
+    return Rule(
+        name=ref.short,
+        link=slug("method", ref.name),
+        summary=summary,
+        cite=cite,
+        arxiv=source.get("eprint"),
+        doi=source.get("doi"),
+        bibtex=entry_of("method", ref.name, summary, cite) if cite else "",
+        flags=tuple((words, flag in used) for flag, (_, words) in PASSPORT.items()),
+        other=tuple(sorted(visible(flag) for flag in used - PASSPORT.keys())),
+        declared=bool(passports),
+        entries=tuple(entries),
+        runs=tuple(runs[: page.MOST_RUNS]),
+    )
 
 
 def pages(
     suites: Sequence[SuiteResults], known: Known, troubles: Sequence[str] = ()
 ) -> dict[str, str]:
-    """File name → HTML."""
-    views = [view(found) for found in together(suites)]
+    """Return the HTML of every page by its file name."""
+    views = [view(results) for results in together(suites)]
     script = str(page.asset("page.js"))
     rules = _rules(views, known)
     frame: dict[str, Any] = {
@@ -118,27 +120,24 @@ def pages(
         "index.html": page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
     }
     links = {rule.name: rule.link for rule in rules}
-    for seen in views:
+    for seen, link, _ in frame["suites"]:
         section = page.section(seen, 0)
         scripts = [page.library(), script] if section.figures else [script]
-        name = slug("suite", seen.results.name)
-        made[name] = page.rendered("suite.html.j2", scripts, section=section, links=links, **frame)
+        made[link] = page.rendered("suite.html.j2", scripts, section=section, links=links, **frame)
     for rule in rules:
         made[rule.link] = page.rendered("method.html.j2", [script], rule=rule, **frame)
     return made
 
 
 def tally(seen: View) -> dict[str, int]:
-    counts: dict[str, int] = defaultdict(int)
-    for _, _, run in seen.runs:
-        counts[run.judgement.kind] += 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    """Count the runs of each kind of verdict, the most frequent kind first."""
+    return dict(Counter(run.judgement.kind for _, _, run in seen.runs).most_common())
 
 
 def build(
     suites: Sequence[SuiteResults], known: Known, output: Path, troubles: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the site; pages of an earlier build that it no longer has are removed. Returns the files."""
+    """Write the site, remove the pages of an earlier build that are gone, and return the files."""
     made = pages(suites, known, troubles)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,8 @@ def temporal(view: View, group: Group) -> list[Figure]:
         "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
         f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth "
         f"of that run is in doubt. n = {plural(len(curves), 'run')} of "
-        f"{plural(len(names), 'method')} over {plural(longest, 'epoch')}; {never} never fired. Floors are not drawn."
+        f"{plural(len(names), 'method')} over {plural(longest, 'epoch')}; {never} "
+        "never fired. Floors are not drawn."
     )
     if left_out:
         caption += f" {plural(left_out, 'further run')} not drawn."
