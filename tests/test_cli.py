@@ -1,4 +1,4 @@
-"""The command line: a user's mistake is one line and exit 2, and whatever the terminal is, nothing breaks."""
+"""The command line: a user's mistake is one line and exit 2; no terminal breaks it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
         assert CliRunner().invoke(cli.bench, [name, "--help"]).exit_code == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
+# -------------------------------------------------------------------------------------------- data
 
 
 def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(bench: Bench) -> None:
@@ -149,7 +149,7 @@ def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(bench: Bench) -> No
     assert not (bench.cwd / "results").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ terminals
+# --------------------------------------------------------------------------------------- terminals
 
 
 def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
@@ -242,7 +242,7 @@ def test_a_reader_who_leaves_hears_nothing(
 
 
 def test_a_run_without_standard_streams_does_its_work(bench: Bench, finished: Finished) -> None:
-    """With its streams closed, the lock or a run folder's file would else get descriptor 1 and what is printed."""
+    """Otherwise the lock or a file of a run would get descriptor 1, and all that is printed."""
     done = shell(
         bench, f"{COMMAND} run {finished.suite} --set floors=false --results r >&- 2>&- <&-"
     )

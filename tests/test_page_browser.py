@@ -1,6 +1,6 @@
-"""The page in a real browser: headless Chromium opens it from disk. Skipped, with the reason, where there is none.
+"""The page in a real browser: headless Chromium opens it from disk; skipped without Chromium.
 
-Debian's chromium is used; where the tests run as root and it is missing, it is installed from Debian's packages.
+The tests use Debian's chromium. If it is missing and they run as root, they install it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ from folders import audit_folder
 from bench_core.analysis.gather import gather
 from bench_core.report.page import page
 
-# nothing of the browser's own may ask the network: updates, safe browsing, field trials, component downloads
+# the browser itself may not use the network: updates, safe browsing, field trials, downloads
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync",
-    "--disable-component-update", "--disable-domain-reliability", "--disable-default-apps", "--no-first-run",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-default-apps",
+    "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND",
-]  # fmt: skip
+]
 DRAWN = "() => [...document.querySelectorAll('.panel')].every((panel) => panel.dataset.drawn)"
 
 
@@ -227,7 +234,7 @@ def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     for role in ("banner", "navigation", "main", "contentinfo"):
         assert opened.page.get_by_role(role).count() == 1
     unnamed = opened.page.locator("button, input, select, [role=region]").evaluate_all(
-        "nodes => nodes.filter((n) => !(n.innerText || n.getAttribute('aria-label') || n.labels?.length)).length"
+        "nodes => nodes.filter((n) => !(n.innerText || n.ariaLabel || n.labels?.length)).length"
     )
     assert unnamed == 0
     opened.page.keyboard.press("Tab")

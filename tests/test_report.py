@@ -1,4 +1,4 @@
-"""The page and the figures: self-contained, true to the records, and whatever a name holds, it stays text."""
+"""The page and the figures: self-contained, true to the records, and safe from any name."""
 
 from __future__ import annotations
 
@@ -95,16 +95,17 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> View:
     return view(found)
 
 
-# ------------------------------------------------------------------------------------------------------- what it says
+# ------------------------------------------------------------------------------------ what it says
 
 
 def test_the_page_says_what_the_records_say(miniature: View) -> None:
     parsed = Parsed(page.page([miniature.results]))
     assert parsed.unbalanced == []
     for words in (
-        "A miniature audit", "walked back (a+b+d)", "loss is not finite at step 90", "reference at the floor",
-        "residual stream grows 694x in one block (limit 50x)", ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs",
-        "E1", "torch", "2.11", "makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
+        "A miniature audit", "walked back (a+b+d)", "loss is not finite at step 90",
+        "reference at the floor", "residual stream grows 694x in one block (limit 50x)",
+        ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
+        "makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
         "S_full S1 or any diagnostic", "first fires at epoch",
     ):  # fmt: skip
         assert words in parsed.text, words
@@ -208,7 +209,7 @@ def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
     assert "arch.depth=8" in text
 
 
-# ------------------------------------------------------------------------------------------------------------- figures
+# ----------------------------------------------------------------------------------------- figures
 
 
 def specs(found: View) -> dict[str, list[Figure]]:
@@ -332,7 +333,7 @@ def test_every_figure_can_be_put_on_paper(miniature: View, tmp_path: Path) -> No
             assert "NaN" not in text
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
+# --------------------------------------------------------------------------------------- bad input
 
 
 def clean(text: str) -> None:
@@ -407,11 +408,11 @@ def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows) == 100
 
 
-# ------------------------------------------------------------------------------------------------------------ escaping
+# ---------------------------------------------------------------------------------------- escaping
 
 
 def test_names_bring_no_tag_and_end_no_script() -> None:
-    """Every hostile name at once, wherever a stranger can put text, beside the same pages with harmless names."""
+    """All hostile names, wherever others can put text, beside the pages with harmless names."""
 
     def made(names: list[str]) -> dict[str, str]:
         records = [item for name in names for item in hostile(name)]
@@ -421,9 +422,12 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
             r.model_copy(update={"cell": r.cell.model_copy(update={"arch": arch})}) for r in records
         ]
         found = SuiteResults(
-            " ".join(names), Settings(title=" ".join(names), depth_utility=DepthUtility(first)), tuple(records), 0,
+            " ".join(names),
+            Settings(title=" ".join(names), depth_utility=DepthUtility(first)),
+            tuple(records),
+            0,
             description=" ".join(names),
-        )  # fmt: skip
+        )
         return {
             "report": page.page([found], names),
             **site.pages([found], {n: (n, n) for n in names}, names),
@@ -452,11 +456,11 @@ def test_a_name_reaches_the_reader_as_it_is() -> None:
     assert "<b>\"&'</b>" in shown([run("<b>\"&'</b>")]).text
 
 
-# ---------------------------------------------------------------------------------------------------- LaTeX, CSV, JSON
+# -------------------------------------------------------------------------------- LaTeX, CSV, JSON
 
 
 def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
-    """Every hostile name at once, through a TeX where there is one; else the braces and environments are counted."""
+    """All hostile names, through TeX if it is installed; else braces are counted."""
     records = [item for name in HOSTILE for item in hostile(name)] + audit()
     text = leaderboard(records, Settings(title="A % of_it & $x$"), format="latex")
     document = (
@@ -535,7 +539,7 @@ def test_several_suites_are_one_document() -> None:
     assert {line.split(",")[0] for line in lines[1:]} == {'"made"', '"two"'}
 
 
-# ---------------------------------------------------------------------------------------------------------------- site
+# -------------------------------------------------------------------------------------------- site
 
 
 def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""The report: one self-contained HTML page that opens from disk and asks no network for anything.
+"""Write the report: one self-contained HTML page that opens from disk and uses no network.
 
-Everything that comes from results is data: Jinja2 escapes it, `escape.visible` writes out invisible characters first,
-chart specs are JSON in script elements that no browser executes, and the Content-Security-Policy allows exactly the two
-scripts of this module by their SHA-256, no `eval` (Vega's expressions are interpreted) and no connection.
+Everything that comes from results is data. Jinja2 escapes it, after `escape.visible` has written
+out invisible characters. Chart specs are JSON in script elements that no browser executes. The
+Content-Security-Policy allows the two scripts of this module by their SHA-256, but no `eval`
+(Vega's expressions are interpreted) and no connection.
 
-The page stays readable and small for any number of runs: beyond `MOST_RUNS` rows of the verdict table, and the limits of
-each figure, it says what it leaves out and where all of it is to be had.
+The page stays readable and small for any number of runs: the verdict table has at most `MOST_RUNS`
+rows, every figure has a limit, and the page says what it leaves out and which command prints it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bench_core.report.figures.drawing import Figure
 from bench_core.report.layers import layers
 from bench_core.report.numbers import NONE, compact, fraction, signed
 from bench_core.report.provenance import Provenance, provenance
-from bench_core.report.rows import OTHER, PASSPORT, passport
+from bench_core.report.rows import PASSPORT, passport
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
 from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
 from bench_core.results.record import RunRecord
@@ -52,7 +53,11 @@ EMBED = "window.vegaEmbed=vegaEmbed;"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A row of the verdict table. `cells` are (text, sort key, state) by letter; Γ may be struck out."""
+    """A row of the verdict table.
+
+    cells   (text, sort key, state) of every diagnostic
+    struck  why Γ means nothing, or None
+    """
 
     run: str
     method: str
@@ -113,7 +118,7 @@ def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A figure in the page: the ids of its panels, and their specs as script elements hold them."""
+    """A figure in the page, with the ids and the specs of its panels for script elements."""
 
     chart: Chart
     figure: Figure
@@ -122,7 +127,7 @@ class Embedded:
 
 
 def script_json(data: Any) -> Markup:
-    """JSON for a script element: nothing in it can end the element, and no invisible character survives."""
+    """Write JSON for a script element; it cannot end it, and has no invisible characters."""
     return Markup(
         escape.json_text(json.dumps(data, separators=(",", ":"), allow_nan=False)).replace(
             "<", "\\u003c"
@@ -143,7 +148,7 @@ def _figures(view: View, prefix: str) -> dict[int | str, list[Embedded]]:
 
 
 def _passports(found: View) -> list[dict[str, Any]]:
-    """Method → what information it uses; floors use what their method does."""
+    """Return the passport of every method; a floor has that of its method."""
     shown: dict[str, dict[str, Any]] = {}
     for _, row, _ in found.runs:
         if row.role == "floor":
@@ -213,19 +218,19 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ the page
+# ---------------------------------------------------------------------------------------- the page
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """Templates with autoescape; every string that they print has its invisible characters written out."""
+    """Load the templates; they escape all strings and write out invisible characters."""
 
     def finalize(item: Any) -> Any:
         return (
             escape.visible(item) if isinstance(item, str) and not isinstance(item, Markup) else item
         )
 
-    made = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -233,27 +238,36 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {
-        "key_path": key_path, "claimed": claimed, "shown_accuracy": shown_accuracy,
-        "COLUMNS": COLUMNS, "columns_of": columns_of, "PASSPORT": PASSPORT, "OTHER": OTHER, "LETTERS": LETTERS, "NONE": NONE, "plural": plural,
-        "layers": layers, "of_group": notes.of_group, "signed": signed, "version": __version__, "MOST_RECIPES": MOST_RECIPES,
-        "MOST_ROWS": MOST_ROWS, "STATUSES": STATUSES, "MOST_NOTES": MOST_NOTES,
-        "CITATION": notes.CITATION,
-    }  # fmt: skip
-    return made
+    shared = (claimed, columns_of, layers, notes, plural, shown_accuracy, signed)
+    templates.globals |= {item.__name__.rpartition(".")[2]: item for item in shared}
+    templates.globals |= {
+        "COLUMNS": COLUMNS,
+        "MOST_NOTES": MOST_NOTES,
+        "MOST_RECIPES": MOST_RECIPES,
+        "MOST_ROWS": MOST_ROWS,
+        "NONE": NONE,
+        "PASSPORT": PASSPORT,
+        "SHAPES": SHAPES,
+        "STATUSES": STATUSES,
+        "version": __version__,
+    }
+    return templates
 
 
-def key_path(shape: str) -> str:
-    """The outline of a mark in a legend, as an SVG path within 12 × 12."""
-    return {
-        "circle": "M6 1.5a4.5 4.5 0 1 0 .01 0Z", "square": "M2 2h8v8h-8Z", "diamond": "M6 .5L11 6L6 11.5L1 6Z",
-        "triangle-up": "M6 1L11.5 10.5H.5Z", "triangle-down": "M6 11L.5 1.5H11.5Z", "triangle-right": "M11 6L1.5 .5V11.5Z",
-        "triangle-left": "M1 6L10.5 .5V11.5Z", "cross": "M4 1h4v3h3v4h-3v3h-4v-3h-3v-4h3Z",
-    }[shape]  # fmt: skip
+SHAPES = {  # the marks of a legend, as SVG paths within 12 × 12
+    "circle": "M6 1.5a4.5 4.5 0 1 0 .01 0Z",
+    "square": "M2 2h8v8h-8Z",
+    "diamond": "M6 .5L11 6L6 11.5L1 6Z",
+    "triangle-up": "M6 1L11.5 10.5H.5Z",
+    "triangle-down": "M6 11L.5 1.5H11.5Z",
+    "triangle-right": "M11 6L1.5 .5V11.5Z",
+    "triangle-left": "M1 6L10.5 .5V11.5Z",
+    "cross": "M4 1h4v3h3v4h-3v3h-4v-3h-3v-4h3Z",
+}
 
 
 def asset(name: str) -> Markup:
-    """Our own style sheet or script, as it stands."""
+    """Read a style sheet or script of this package."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
@@ -268,27 +282,30 @@ def _status_style() -> Markup:
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite, vega-embed with the expression interpreter, in one script."""
+    """Bundle Vega, Vega-Lite and vega-embed with the expression interpreter into one script."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle(EMBED)).replace("</script", "<\\/script")
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy: these scripts, inline styles (Vega sets some), images from data, and nothing else."""
+    """Return a Content-Security-Policy: only these scripts, inline styles and inline images.
+
+    Vega sets some styles inline.
+    """
     sums = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{text}'" for text in sums) or "'none'"
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 
 def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
-    """The report of all suites as HTML."""
-    # the bundler works outside Python's lock: build the figures meanwhile
-    with ThreadPoolExecutor(1) as beside:
-        bundled: Future[str] = beside.submit(library)
+    """Return the report of all suites as HTML."""
+    # the bundler releases Python's lock, so the figures are built at the same time
+    with ThreadPoolExecutor(1) as pool:
+        bundled: Future[str] = pool.submit(library)
         views = [view(found) for found in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)
         sections = [section(found, number, most) for number, found in enumerate(views)]
@@ -298,7 +315,7 @@ def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
 
 
 def rendered(name: str, scripts: list[str], **context: Any) -> str:
-    """A template with the frame of every page: style, scripts and the policy that allows just these."""
+    """Render a template with the style, the scripts and the policy that every page has."""
     return (
         environment()
         .get_template(name)
