@@ -975,7 +975,7 @@ def test_the_schema_describes_every_field() -> None:
     component = schema["$defs"]["ComponentSpec"]
     assert [node["type"] for node in component["oneOf"]] == ["string", "object"]
     assert component["oneOf"][1]["required"] == ["name"]
-    assert schema["$defs"]["Training"]["properties"]["epochs"]["maximum"] == 100_000
+    assert schema["$defs"]["TrainingOptions"]["properties"]["epochs"]["maximum"] == 100_000
 
 
 def test_shipped_suites_use_only_keys_of_the_schema() -> None:

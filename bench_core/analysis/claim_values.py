@@ -15,7 +15,7 @@ from bench_core.analysis.judge import AT_FLOOR, NOT_IN_USE, Settings, judged, th
 from bench_core.analysis.leaderboard import Run
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
-from bench_core.suite.claim import Figure
+from bench_core.suite.claim import ClaimedFigure
 
 Epochs = Callable[[RunRecord], Sequence[Epoch]]
 
@@ -25,7 +25,7 @@ class NotRun(Exception):  # noqa: N818 - an outcome, not an error
 
 
 def read(
-    figure: Figure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
+    figure: ClaimedFigure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
 ) -> tuple[float, str | None]:
     """Read the figure of one run, and the reason if it is not diagnostic. Raises `NotRun`."""
     record, judgement = run.record, run.judgement
@@ -57,7 +57,7 @@ def _present(value: float | None, reason: str) -> float:
     return float(value)
 
 
-def _firing(figure: Figure, run: Run, settings: Settings, epochs: Epochs) -> float:
+def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: Epochs) -> float:
     """Return the first firing epoch (infinite: never), or whether the diagnostic ever fired.
 
     A run that was ended early has the figure only if the diagnostic fired.
@@ -101,7 +101,7 @@ def _fires(
 
 
 def _measured(
-    figure: Figure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
+    figure: ClaimedFigure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
 ) -> tuple[float, str | None]:
     item = measurements.get(figure.name.rpartition("/")[2])
     if item is None:

@@ -12,7 +12,7 @@ from bench_core.execution import validate
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.suite.cells import CellSpec, same_name
-from bench_core.suite.claim import KINDS
+from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
 from bench_core.training import NUMERICS
 
@@ -141,7 +141,7 @@ class Components:
         for number, claim in enumerate(self.suite.expect):
             name = claim.parsed.name
             if claim.parsed.kind == "diagnostic" and name not in known:
-                hint = did_you_mean(name, known | set(KINDS))
+                hint = did_you_mean(name, known | set(FIGURES))
                 text = f"no figure or diagnostic '{name}'"
                 self._problem(f"expect[{number}].figure", text, hint)
 

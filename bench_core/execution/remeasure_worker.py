@@ -19,7 +19,7 @@ from bench_core.registry import plugins
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import environment_key
-from bench_core.suite.model import Training
+from bench_core.suite.model import TrainingOptions
 
 
 def measure_run(job: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
         raise BenchError(str(reason)) from None
     cell = record.cell
     device = job["device"] or record.environment.get("device", "cpu")
-    training = {**Training().model_dump(), **cell.training, "device": device}
+    training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
     used = [ref.name for ref in (cell.method, cell.arch, cell.dataset)] + [
         entry["name"] for entry in job["diagnostics"]
     ]

@@ -43,7 +43,7 @@ from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, Measurement, RunRecord, fires
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
-from bench_core.suite.model import Training
+from bench_core.suite.model import TrainingOptions
 
 if TYPE_CHECKING:
     from bench_core.training.audit import Audit
@@ -116,7 +116,7 @@ class CellRun:
         job, cell, device = self.job, self.cell, self.job["device"]
         if missing := absent(device):
             raise NoDevice(missing)
-        training = {**Training().model_dump(), **cell.training, "device": device}
+        training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         names = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))

@@ -15,9 +15,7 @@ from bench_core.registry.component import API_VERSION, Component
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import OBSERVERS, Door, Observer, hooks_of
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry
-
-NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
-
+from bench_core.suite.names import NAME
 
 MOST = 10_000
 
@@ -109,7 +107,7 @@ def _take(
             isinstance(text, str) for text in (item.name, item.target, item.summary, item.cite)
         ):
             trouble(f"{hook}: a component's name, target, summary and cite must be strings")
-        elif not NAME.fullmatch(item.name):
+        elif not re.fullmatch(NAME, item.name):
             trouble(
                 f"{hook}: {item.name[:80]!a} is no component name (lower case letters, digits and inside it _ . -, at most 64)"
             )

@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bench_core.errors import UsageError
-from bench_core.registry.reading import NAME
+from bench_core.suite.names import NAME
 
 EXAMPLES = "bench_examples"
 SOURCE, OWN = "bench-drtp", "drtp"
@@ -40,7 +40,7 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
     taken  names that installed components of this kind have
     Raises UsageError for a name that cannot be used, and where the folder is there already; nothing half-written is left.
     """
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise UsageError(
             f"{name!a} is no component name: lower case letters, digits and inside it _ . -, at most 64 characters"
         )

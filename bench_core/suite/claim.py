@@ -23,43 +23,46 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from bench_core.suite.component import NAME, ComponentSpec, Model, fault, from_text
+from bench_core.suite.component import ComponentSpec, Model, fault, from_text
+from bench_core.suite.names import FULL_NAME
 
-Kind = Literal["field", "margin", "verdict", "fires", "ever_fires", "first_epoch", "diagnostic"]
-KINDS: dict[str, Kind] = {
+FigureKind = Literal[
+    "field", "margin", "verdict", "fires", "ever_fires", "first_epoch", "diagnostic"
+]
+FIGURES: dict[str, FigureKind] = {
     **dict.fromkeys(("accuracy", "train_loss", "seconds", "seconds_per_epoch"), "field"),
     **dict.fromkeys(("margin", "margin.matched", "margin.bp"), "margin"),
     "walked_back": "verdict",
 }
-LETTERED: tuple[Kind, ...] = ("fires", "ever_fires", "first_epoch")
+LETTERED: tuple[FigureKind, ...] = ("fires", "ever_fires", "first_epoch")
 AT_EPOCH = ("accuracy", "train_loss")  # fields that every epoch has
-SHARES: tuple[Kind, ...] = ("verdict", "fires", "ever_fires")
+SHARES: tuple[FigureKind, ...] = ("verdict", "fires", "ever_fires")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]{1,6})\]")
 
 
 @dataclass(frozen=True)
-class Figure:
+class ClaimedFigure:
     """A figure's text taken apart: `name` the field, the letter or the diagnostic; `path` into a diagnostic's details."""
 
-    kind: Kind
+    kind: FigureKind
     name: str
     path: tuple[str | int, ...] = ()
 
 
-def parse_figure(text: str) -> Figure:
+def parse_figure(text: str) -> ClaimedFigure:
     """The parts of a figure's name. Raises `ValueError` with what is wrong; whether a diagnostic exists is not asked here."""
-    if text in KINDS:
-        return Figure(KINDS[text], text)
+    if text in FIGURES:
+        return ClaimedFigure(FIGURES[text], text)
     head, dot, rest = text.partition(".")
     for kind in LETTERED:
         if head == kind:
             at_1024 = kind != "fires" and rest == "b@1024"
-            if not at_1024 and not re.fullmatch(f"({NAME}/)?{NAME}", rest):
+            if not at_1024 and not re.fullmatch(FULL_NAME, rest):
                 raise ValueError(f"needs a diagnostic's letter or name: {kind}.b")
-            return Figure(kind, rest)
+            return ClaimedFigure(kind, rest)
     if head == "margin" and dot:
         raise ValueError(f"unknown margin '{rest}'; known: margin, margin.matched, margin.bp")
-    if head in KINDS:
+    if head in FIGURES:
         raise ValueError(f"{head} has no parts")
     name = re.match(r"[a-z0-9_-]+(/[a-z0-9_-]+)?", text)
     path: list[str | int] = []
@@ -69,7 +72,7 @@ def parse_figure(text: str) -> Figure:
         at = step.end()
     if name is None or at < len(text):
         raise ValueError("must be a figure such as accuracy, fires.b or alignment.unclamped[0]")
-    return Figure("diagnostic", name[0], tuple(path))
+    return ClaimedFigure("diagnostic", name[0], tuple(path))
 
 
 def _known(text: str) -> str:
@@ -85,7 +88,7 @@ def _or_text(schema: dict[str, Any]) -> None:
     plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     text = {
         "type": "string",
-        "pattern": rf"^({NAME}/)?{NAME}(\[.+\])?$",
+        "pattern": rf"^{FULL_NAME}(\[.+\])?$",
         "description": "name or name[option=value,…]",
     }
     schema["oneOf"] = [text, plain]
@@ -172,5 +175,5 @@ class Expectation(Model):
         return self
 
     @property
-    def parsed(self) -> Figure:
+    def parsed(self) -> ClaimedFigure:
         return parse_figure(self.figure)

@@ -9,9 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from bench_core.errors import SuiteError
-from bench_core.suite.yaml_reader import Document, KeyPath, Mark, printable, read_yaml
-
-NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
+from bench_core.suite.names import FULL_NAME, NAME_RULE
+from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable, read_yaml
 
 
 def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
@@ -20,10 +19,8 @@ def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
 
 
 def _component_name(value: str) -> str:
-    if not re.fullmatch(f"({NAME}/)?{NAME}", value):
-        raise fault(
-            "must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends (or dist/name)"
-        )
+    if not re.fullmatch(FULL_NAME, value):
+        raise fault(f"must be {NAME_RULE} (or dist/name)")
     return value
 
 
@@ -35,7 +32,7 @@ def _or_name(schema: dict[str, Any]) -> None:
     """A component is written as its name or as a mapping with its name."""
     plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     schema["oneOf"] = [
-        {"type": "string", "pattern": f"^({NAME}/)?{NAME}$", "description": "its name alone"},
+        {"type": "string", "pattern": f"^{FULL_NAME}$", "description": "its name alone"},
         plain,
     ]
 
@@ -43,7 +40,7 @@ def _or_name(schema: dict[str, Any]) -> None:
 Name = Annotated[
     str,
     AfterValidator(_component_name),
-    WithJsonSchema({"type": "string", "pattern": f"^({NAME}/)?{NAME}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{FULL_NAME}$"}),
 ]
 
 
@@ -88,7 +85,11 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
     if not match:
         raise SuiteError(
-            [Mark(file, 0, 0, base).problem(base, "must have the form name or name[key=value,…]")]
+            [
+                Position(file, 0, 0, base).problem(
+                    base, "must have the form name or name[key=value,…]"
+                )
+            ]
         )
     document = Document.of(match[1], file, base)
     if match[2]:

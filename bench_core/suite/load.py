@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
-from bench_core.suite.cells import frozen, same_name
-from bench_core.suite.component import ComponentSpec, component_option
+from bench_core.suite.cells import frozen
+from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
@@ -30,19 +30,11 @@ from bench_core.suite.model import (
     DataOptions,
     Seeds,
     Suite,
-    Training,
+    TrainingOptions,
     too_many,
 )
-from bench_core.suite.yaml_reader import (
-    MAX_BYTES,
-    Document,
-    KeyPath,
-    Mark,
-    parse_path,
-    printable,
-    read_yaml,
-    show_path,
-)
+from bench_core.suite.options import apply_options, list_at
+from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
 
 # ------------------------------------------------------------------------------------------------------------- loading
 
@@ -99,33 +91,16 @@ def load_suite(
         )
     problems = list(document.problems)
     recipe = _recipe_of(document.value) if "expect" in document.value else None
-    _attempt(problems, _choose_methods, document, methods)
-    if seeds:
-        texts = [Document.of(seed, f"--seed {seed}", ("seeds", i)) for i, seed in enumerate(seeds)]
-        document.put_list(("seeds",), texts, texts[0].values[()])
-        for i, entry in enumerate(_items(document, "include")):
-            if isinstance(entry, dict):
-                document.drop(("include", i, "seeds"))
-    for kind, text in (("arch", arch), ("dataset", dataset)):
-        if text is not None:
-            _attempt(problems, _choose_component, document, kind, text)
-    if epochs is not None:
-        stop_after = document.at(("training", "stop_after"))
-        if isinstance(stop_after, int) and stop_after > epochs:
-            document.drop(("training", "stop_after"))
-        path: KeyPath = ("training", "epochs")
-        _attempt(problems, _set, document, path, Document.of(epochs, f"--epochs {epochs}", path))
-    if device is not None:
-        path = ("training", "device")
-        _attempt(
-            problems,
-            _set,
-            document,
-            path,
-            Document.of(device, f"--device {printable(device)}", path),
-        )
-    for text in overrides:
-        _attempt(problems, _override, document, text)
+    problems += apply_options(
+        document,
+        overrides,
+        methods=methods,
+        seeds=seeds,
+        dataset=dataset,
+        arch=arch,
+        epochs=epochs,
+        device=device,
+    )
     suite = _validate(document, problems)
     suite._claimed_for = recipe
     return suite
@@ -158,121 +133,6 @@ def _read(source: str | Path) -> tuple[str, bytes]:
         ) from None
     hint = did_you_mean(path.stem, names).replace("known:", "installed suites:")
     raise UsageError(f"{shown}: no such file or installed suite" + (f"; {hint}" if hint else ""))
-
-
-def _attempt(problems: list[Problem], edit: Callable[..., None], *args: Any) -> None:
-    try:
-        edit(*args)
-    except SuiteError as error:
-        problems += error.problems
-
-
-def _items(document: Document, key: str) -> list[Any]:
-    value = document.at((key,))
-    return value if isinstance(value, list) else []
-
-
-def _name_of(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else value
-
-
-def _choose_methods(document: Document, texts: Sequence[str]) -> None:
-    if not texts:
-        return
-    entries = [document.subtree(("methods", i)) for i in range(len(_items(document, "methods")))]
-    chosen: list[Document] = []
-    for text in texts:
-        wanted = component_option("--method", text, ("methods", len(chosen)))
-        # none with options
-        kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
-        chosen += kept or [wanted]
-    document.put_list(
-        ("methods",), chosen, Mark(f"--method {printable(texts[0])}", 0, 0, ("methods",))
-    )
-    names = [_name_of(part.value) for part in chosen]
-    if include := _items(document, "include"):
-        wanted_too = [
-            document.subtree(("include", i))
-            for i, entry in enumerate(include)
-            if not isinstance(entry, dict)
-            or any(same_name(_name_of(entry.get("method", names[0])), name) for name in names)
-        ]
-        document.put_list(("include",), wanted_too, document.values[("include",)])
-
-
-def _choose_component(document: Document, kind: str, text: str) -> None:
-    wanted = component_option(f"--{kind}", text, (kind,))
-    axis = ("matrix", kind)
-    choices = document.at(axis)
-    same = [
-        document.subtree((*axis, i))
-        for i, value in enumerate(choices if isinstance(choices, list) else [])
-        if same_name(_name_of(value), wanted.value)
-    ]
-    if same:
-        document.put_list(axis, same, document.values[axis])
-        return
-    document.drop(axis)
-    if not same_name(
-        _name_of(document.at((kind,)) or Suite.model_fields[kind].default.name), wanted.value
-    ):
-        document.put((kind,), wanted)
-
-
-def _override(document: Document, text: str) -> None:
-    """`--set key.path=value`; the value is YAML."""
-    file = f"--set {printable(text, 120)}"
-    key, equals, value = text.partition("=")
-    path = parse_path(key.strip())
-    if not equals or path is None:
-        raise SuiteError([Mark(file, 0, 0, ()).problem((), "must have the form key.path=value")])
-    part = read_yaml(value, file, base=path)
-    _set(document, path, part)
-    if part.problems:
-        raise SuiteError(part.problems)
-
-
-def _set(document: Document, path: KeyPath, part: Document) -> None:
-    """Put an option's value, making the mappings above it; a component written as a bare name becomes a mapping."""
-    mark = part.values[()]
-    for n in range(len(path)):
-        here, step = path[: n + 1], path[n]
-        parent, value = document.at(path[:n]), document.at(here)
-        if not isinstance(parent, list if isinstance(step, int) else dict):
-            raise SuiteError(
-                [
-                    mark.problem(
-                        path[:n], f"is not a {'list' if isinstance(step, int) else 'mapping'}"
-                    )
-                ]
-            )
-        if isinstance(step, int) and step > len(parent) - (n < len(path) - 1):
-            raise SuiteError([mark.problem(here, f"the list has {len(parent)} entries")])
-        if n == len(path) - 1:
-            break
-        component = (n == 0 and step in ("arch", "dataset")) or (
-            n == 1 and path[0] in ("methods", "diagnostics")
-        )
-        if component and isinstance(value, str):
-            document.put(
-                (*_emptied(document, here), "name"),
-                Document(mark.file, value, {(): document.values[here]}),
-            )
-        elif value is None and isinstance(step, str):
-            document.put(here, Document(mark.file, {}, {(): Mark(mark.file, 0, 0, here)}))
-            if component:
-                default = Suite.model_fields[step].default.name
-                document.put((*here, "name"), Document.of(default, mark.file, here))
-    document.put(path, part)
-    if path[0] != "matrix":
-        document.drop(("matrix", show_path(path)))
-
-
-def _emptied(document: Document, path: KeyPath) -> KeyPath:
-    """Make the value at `path` an empty mapping that keeps its marks."""
-    keys: dict[KeyPath, Mark] = {(): document.keys[path]} if path in document.keys else {}
-    document.put(path, Document(document.file, {}, {(): document.values[path]}, keys))
-    return path
 
 
 # ---------------------------------------------------------------------------------------------------------- validation
@@ -319,7 +179,7 @@ def _check_cells(document: Document) -> list[Problem]:
             elif frozen(value) in seen:
                 problems.append(document.problem((*path, i), "is listed twice"))
             seen.add(frozen(value))
-    for i, entry in enumerate(_items(document, "include")):
+    for i, entry in enumerate(list_at(document, "include")):
         for key, value in entry.items() if isinstance(entry, dict) else ():
             path = ("include", i, key)
             wrong = None if key in ("method", "seeds") else _check_key(document, path, key)
@@ -327,9 +187,9 @@ def _check_cells(document: Document) -> list[Problem]:
         if isinstance(entry, dict) and "method" not in entry:
             problems.append(document.problem(("include", i, "method"), "is missing"))
     rules: list[tuple[KeyPath, Any]] = [
-        (("exclude", i), rule) for i, rule in enumerate(_items(document, "exclude"))
+        (("exclude", i), rule) for i, rule in enumerate(list_at(document, "exclude"))
     ]
-    claims = enumerate(_items(document, "expect"))
+    claims = enumerate(list_at(document, "expect"))
     rules += [
         (("expect", i, "cell"), claim.get("cell")) for i, claim in claims if isinstance(claim, dict)
     ]
@@ -347,8 +207,8 @@ def _check_cells(document: Document) -> list[Problem]:
                 wrong = document.problem(path, "must be a name or a list of names")
             problems += [wrong] if wrong else []
     sizes = [
-        len(_items(document, "methods")),
-        len(_items(document, "seeds")) if document.at(("seeds",)) else 3,
+        len(list_at(document, "methods")),
+        len(list_at(document, "seeds")) if document.at(("seeds",)) else 3,
     ]
     sizes += (
         [len(values) for values in matrix.values() if isinstance(values, list)]
@@ -399,7 +259,7 @@ def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> lis
     return []
 
 
-_RECIPE: dict[str, type[BaseModel]] = {"training": Training, "data": DataOptions}
+_RECIPE: dict[str, type[BaseModel]] = {"training": TrainingOptions, "data": DataOptions}
 _WHOLE: dict[str, Any] = {
     "seeds": Seeds,
     **dict.fromkeys(("method", "arch", "dataset"), ComponentSpec),

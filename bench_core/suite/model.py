@@ -30,8 +30,9 @@ from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, with_value
 from bench_core.suite.claim import Expectation
-from bench_core.suite.component import NAME, ComponentSpec, Model, Name, fault, named
+from bench_core.suite.component import ComponentSpec, Model, Name, fault, named
 from bench_core.suite.messages import problems_of
+from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
 from bench_core.training.params import resolved
 
@@ -51,7 +52,7 @@ AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
 
 def _suite_name(value: str) -> str:
     if not re.fullmatch(NAME, value):
-        raise fault("must be 1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends")
+        raise fault(f"must be {NAME_RULE}")
     if _RESERVED.fullmatch(value):
         raise fault("is a device on Windows and cannot name a folder there")
     if re.fullmatch("[0-9a-f]{32}", value) or value in _STORE:
@@ -84,7 +85,7 @@ class DiagnosticSpec(ComponentSpec):
     )
 
 
-class Training(Model):
+class TrainingOptions(Model):
     """The recipe; every value is part of the identity of a cell. Defaults: docs/protocol.md, section 4."""
 
     epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
@@ -172,7 +173,7 @@ class Suite(Model):
     )
     methods: list[ComponentSpec] = Field(min_length=1, description="the learning rules")
     seeds: Seeds = Field(default=[42, 123, 456], description="one run per seed")
-    training: Training = Field(default=Training(), description="the recipe")
+    training: TrainingOptions = Field(default=TrainingOptions(), description="the recipe")
     data: DataOptions = Field(default=DataOptions(), description="what part of the data is used")
     diagnostics: list[DiagnosticSpec] = Field(
         default=[DiagnosticSpec(name=name) for name in DIAGNOSTICS],
@@ -336,14 +337,14 @@ class Suite(Model):
     def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
         """The validated recipe of a cell. Values are known to be good one by one, but perhaps not together."""
         try:
-            training = resolved(Training.model_validate(cell.training))
+            training = resolved(TrainingOptions.model_validate(cell.training))
             data = resolved(DataOptions.model_validate(cell.data))
         except ValidationError as error:
 
             def place(path: KeyPath) -> KeyPath:
                 return cell.origin.get(f"training.{path[0]}", ("training", *path))
 
-            new = problems_of(self._document, error, Training, cell.training, place)
+            new = problems_of(self._document, error, TrainingOptions, cell.training, place)
             problems += [problem for problem in new if problem not in problems]
             return None
         if training["stop_after"] == training["epochs"]:

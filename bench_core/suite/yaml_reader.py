@@ -84,7 +84,7 @@ class OptionProblem(Problem):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Position:
     """Where a key or value was written.
 
     line, column  counted from 1, in characters; line 0 for a command-line option, whose text is then `file`
@@ -109,15 +109,15 @@ class Document:
 
     file: str
     value: Any = None
-    values: dict[KeyPath, Mark] = field(default_factory=dict)
-    keys: dict[KeyPath, Mark] = field(default_factory=dict)
+    values: dict[KeyPath, Position] = field(default_factory=dict)
+    keys: dict[KeyPath, Position] = field(default_factory=dict)
     broken: set[KeyPath] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
     @classmethod
     def of(cls, value: Any, file: str, base: KeyPath) -> Document:
         """A command-line value that needs no parsing; `base` is where it will be put."""
-        return cls(file, value, {(): Mark(file, 0, 0, base, str(value))})
+        return cls(file, value, {(): Position(file, 0, 0, base, str(value))})
 
     def at(self, path: KeyPath) -> Any:
         """The value at `path`, or None."""
@@ -179,7 +179,7 @@ class Document:
         if () in part.values:
             self.keys.setdefault(path, part.values[()])
 
-    def put_list(self, path: KeyPath, parts: Sequence[Document], mark: Mark) -> None:
+    def put_list(self, path: KeyPath, parts: Sequence[Document], mark: Position) -> None:
         """Set a list made of parts that keep their marks."""
         self.put(path, Document(self.file, [], {(): mark}))
         for i, part in enumerate(parts):
@@ -201,8 +201,8 @@ def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> D
     """
     option, base = base is not None, base or ()
 
-    def mark(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Mark:
-        return Mark(
+    def mark(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Position:
+        return Position(
             file, 0 if option else line + 1, 0 if option else column + 1, base + (path or ()), text
         )
 

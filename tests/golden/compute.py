@@ -53,7 +53,7 @@ from bench_core.registry import plugins
 from bench_core.registry.registry import Installed, Kind, Registry
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, ComponentRef
-from bench_core.suite.model import Training
+from bench_core.suite.model import TrainingOptions
 from bench_core.training import NUMERICS
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
@@ -258,7 +258,7 @@ def cell_of(rule: str, arch: str, threads: int) -> Cell:
     """Makes the cell of a pair. Its recipe is written out; defaults are those of the rule alone."""
     size, dataset, picture = ARCHS[arch]
     epochs = 2 if rule in PHASES else 1
-    training = Training(
+    training = TrainingOptions(
         epochs=epochs, batch_size=BATCH, learning_rate=1e-3, weight_decay=0.01, clip_norm=1.0,
         schedule="cosine", threads=threads, device="cpu", deterministic=True, autocast="off",
         compile=False,

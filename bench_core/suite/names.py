@@ -1,0 +1,5 @@
+"""Define how suites, components and diagnostics may be named."""
+
+NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
+FULL_NAME = f"({NAME}/)?{NAME}"  # with the distribution, if two of them bring the name
+NAME_RULE = "1 to 64 of a-z, 0-9, _ . - with a letter or digit at both ends"
