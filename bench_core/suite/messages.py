@@ -26,8 +26,10 @@ from bench_core.errors import Problem, did_you_mean
 from bench_core.suite.yaml_reader import Document, KeyPath, printable
 
 _EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
+_OF_A_KEY = ("missing", *_EXTRA)
 _RANGE = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
-_OTHER_TYPE = ("literal_error", "enum", "is_instance_of", "is_subclass_of", "none_required")
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+_OTHER_TYPE = re.compile(r"literal_error|enum|is_\w+_of|none_required|\w+_type|\w+_parsing\w*")
 _TYPES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -37,8 +39,7 @@ _TYPES: dict[Any, str] = {
     **dict.fromkeys((dict, Mapping), "a mapping"),
 }
 _PLAIN = (  # pydantic's words for Python types, in its messages
-    (r"valid dictionary or (object to extract fields from|instance of .*)", "mapping"),
-    (r"valid (\w*dict|\w*Dict|dictionary|Counter)\b", "mapping"),
+    (r"valid (dictionary or .*|\w*[dD]ict(ionary)?\b|Counter)", "mapping"),
     (r"(?:^|(?<=an ))instance of ", "object of the type "),
     (r"valid (tuple|set|frozenset|deque)\b", "list"),
     (r"an? valid integer", "a whole number"),
@@ -90,7 +91,7 @@ def explain(
     faults  `ValidationError.errors()`
     shown   how a message shows the value at a path
     """
-    places = [_locate(_without_discriminator(fault), annotation, value) for fault in faults]
+    places = [_locate(fault, annotation, value) for fault in faults]
     return list(dict.fromkeys(_explain(place, shown) for place in _meant(places, 0)))
 
 
@@ -101,7 +102,7 @@ def problems_of(
     value: Any,
     place: Callable[[KeyPath], KeyPath] = lambda path: path,
 ) -> list[Problem]:
-    """Explain the faults of a part of a document; `place` maps a path in the part to the document's."""
+    """Explain the faults of a part of a document, which lies at `place` of the document."""
 
     def as_written(path: KeyPath, value: Any) -> str:
         mark = document.values.get(place(path))
@@ -109,11 +110,10 @@ def problems_of(
             return printable(mark.text)
         return "empty" if value is None else show_value(value)
 
+    faults = explain(error.errors(include_url=False), annotation, value, as_written)
     return [
         document.problem(place(path), what, hint, at_key=at_key)
-        for path, what, hint, at_key in explain(
-            error.errors(include_url=False), annotation, value, as_written
-        )
+        for path, what, hint, at_key in faults
         if not document.is_broken(place(path))
     ]
 
@@ -134,9 +134,6 @@ def show_value(value: Any) -> str:
     return printable(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-# ---------------------------------------------------------------------------------------------------------- annotations
-
-
 def _options(annotation: Any, metadata: Sequence[Any] = (), title: str = "") -> list[_Option]:
     """List the alternatives of an annotation, those of unions within it too."""
     annotation = getattr(annotation, "__value__", annotation)  # of a type alias
@@ -155,11 +152,10 @@ def _options(annotation: Any, metadata: Sequence[Any] = (), title: str = "") -> 
         if issubclass(annotation, RootModel):
             return _options(annotation.model_fields["root"], metadata, title)
         title = title or annotation.model_config.get("title") or ""
-    names = ("ge", "gt", "le", "lt")
     bounds = {
         name: bound
         for item in metadata
-        for name in names
+        for name in _BOUNDS
         if (bound := getattr(item, name, None)) is not None
     }
     return [_Option(annotation, bounds, title if " " in title and title[0].islower() else "")]
@@ -192,18 +188,17 @@ def _below(options: Iterable[_Option], part: str | int) -> list[_Option]:
     below = [inner for key, field in _fields(options) if key == part for inner in _options(field)]
     for option in options:
         kind, args = get_origin(option.type), get_args(option.type)
-        if kind not in _TYPES or not args or (_TYPES[kind] == "a list") != isinstance(part, int):
-            continue
-        if isinstance(part, str):
+        words = _TYPES.get(kind)
+        if words == "a mapping" and isinstance(part, str):
             below += _options(args[-1])
-        else:
-            own = kind is tuple and Ellipsis not in args and part < len(args)
-            below += _options(args[part if own else 0])
+        elif words == "a list" and isinstance(part, int):
+            one_by_one = kind is tuple and Ellipsis not in args and part < len(args)
+            below += _options(args[part if one_by_one else 0])
     return below
 
 
 def _named(options: list[_Option], tag: str | None) -> list[_Option]:
-    """Choose the alternative that pydantic calls `tag`: a class name, list[int], a discriminator value."""
+    """Choose the alternative that pydantic calls `tag`: its class, list[int], its discriminator."""
 
     def has_name(option: _Option) -> bool:
         if not _is_model(option.type):
@@ -215,21 +210,6 @@ def _named(options: list[_Option], tag: str | None) -> list[_Option]:
     return [option for option in options if tag is not None and has_name(option)] or options
 
 
-# --------------------------------------------------------------------------------------------------------------- places
-
-
-def _without_discriminator(fault: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Turn a wrong discriminator of a union into a fault of the key that it is read from."""
-    ctx, value = fault.get("ctx") or {}, fault["input"]
-    key = str(ctx.get("discriminator", "")).strip("'")
-    if fault["type"] == "union_tag_not_found" and isinstance(value, dict):
-        return {**fault, "type": "missing", "loc": (*fault["loc"], key)}
-    if fault["type"] == "union_tag_invalid" and isinstance(value, dict) and key in value:
-        loc = (*fault["loc"], ctx.get("tag"), key)
-        return {**fault, "type": "literal_error", "loc": loc, "input": value[key]}
-    return fault
-
-
 def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
     """Follow a fault's `loc` through annotation and value; tell keys from branch names."""
     loc, tag = tuple(fault["loc"]), None
@@ -238,7 +218,7 @@ def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
     options, path, unions = _options(annotation), KeyPath(), list[tuple[int, _Place]]()
     for i, part in enumerate(loc):
         branches = _named(options, tag)
-        if i == len(loc) - 1 and fault["type"] in ("missing", *_EXTRA):
+        if i == len(loc) - 1 and fault["type"] in _OF_A_KEY:
             return _Place(fault, (*path, part), branches, tuple(unions))
         below = _below(branches, part)
         is_union = sum(option.type is not NoneType for option in options) > 1
@@ -257,7 +237,7 @@ def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
 
 
 def _meant(places: list[_Place], level: int) -> list[_Place]:
-    """Keep the faults of the branches that the user meant, from union number `level` of a `loc` on."""
+    """Keep the faults of the branches that the user meant, from the union `level` of a `loc` on."""
     groups: dict[Any, list[_Place]] = {}
     for i, place in enumerate(places):
         in_union = len(place.unions) > level
@@ -282,25 +262,13 @@ def _chosen(branches: list[list[_Place]], level: int) -> list[_Place]:
     def other_type(place: _Place) -> bool:  # of the union's own value
         tags = len(place.unions) - level
         ends_here = len(place.fault["loc"]) - place.unions[level][0] == tags
-        return ends_here and _is_type(place.fault["type"])
-
-    def of_keys(branch: list[_Place]) -> bool:
-        return any(place.fault["type"] in ("missing", *_EXTRA) for place in branch)
+        return ends_here and bool(_OTHER_TYPE.fullmatch(place.fault["type"]))
 
     fitting = sorted((b for b in branches if not any(map(other_type, b))), key=len)
-    if fitting:
-        shortest = len(fitting) == 1 or len(fitting[0]) < len(fitting[1])
-        if shortest or not all(map(of_keys, fitting)):
-            return fitting[0]
-    return [branches[0][0].unions[level][1]]
-
-
-def _is_type(kind: str) -> bool:
-    """Whether a fault says that a value is of another type altogether."""
-    return kind in _OTHER_TYPE or kind.endswith("_type") or "_parsing" in kind
-
-
-# ---------------------------------------------------------------------------------------------------------------- words
+    of_keys = [any(place.fault["type"] in _OF_A_KEY for place in branch) for branch in fitting]
+    if len(fitting) > 1 and len(fitting[0]) == len(fitting[1]) and all(of_keys):
+        fitting = []
+    return fitting[0] if fitting else [branches[0][0].unions[level][1]]
 
 
 def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
@@ -317,11 +285,15 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
         return Fault(path, "a key must be text", at_key=True)
     if kind == "bench" and ctx.get("at") is not None:
         path = (*path, ctx["at"])
+    if kind.startswith("union_tag"):  # the key that tells the branches of a union apart
+        key, tags = str(ctx.get("discriminator", "")).strip("'"), ctx.get("expected_tags")
+        what = f"must be one of {tags}".replace("'", "") if tags else "is missing"
+        return Fault((*path, key), printable(what, 300))
     what, hint = "", ""
     if kind in _RANGE:
         bounds = next((o.bounds for o in options if ctx.items() <= o.bounds.items()), ctx)
         what = f"must be {_range(bounds)}"
-    elif _is_type(kind):
+    elif _OTHER_TYPE.fullmatch(kind):
         what, hint = _type_wanted(options, value)
     if not what:
         what = _reworded(str(fault["msg"]))
@@ -333,30 +305,26 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
 
 
 def _type_wanted(options: list[_Option], value: Any) -> tuple[str, str]:
-    """("must be …", hint) for a value of another type; ("", "") where the annotation does not tell."""
+    """Return ("must be …", hint) for a value of another type, ("", "") if no annotation tells."""
     words = [word for option in options for word in _words(option)]
     if not words or not all(words):
         return "", ""
     wanted = "must be " + _or(sorted(dict.fromkeys(words), key=lambda word: word == "null"))
     types = {get_origin(option.type) or option.type for option in options} - {NoneType}
     values = [item for option in options for item in _values(option)]
-    is_bool = isinstance(value, bool)
-    if (isinstance(value, list) and types & {tuple, set, frozenset}) or (
-        isinstance(value, str) and value in values
-    ):
-        return (
-            "needs a Python type that nothing written in YAML has",
-            f"its author should let it accept {wanted.removeprefix('must be ')}",
-        )
-    if types == {float} and isinstance(value, int) and not is_bool:
+    listed = isinstance(value, list) and types & {tuple, set, frozenset}
+    if listed or (isinstance(value, str) and value in values):
+        hint = f"its author should let it accept {wanted.removeprefix('must be ')}"
+        return "needs a Python type that nothing written in YAML has", hint
+    if types == {float} and isinstance(value, int) and not isinstance(value, bool):
         return "must be a smaller number", ""
     hint = ""
     if isinstance(value, str) and values:
-        hint = did_you_mean(value, {str(item) for item in values})
-        hint = hint if hint.startswith("did") else ""
+        near = did_you_mean(value, {str(item) for item in values})
+        hint = near if near.startswith("did") else ""
     elif isinstance(value, str) and types & {int, float}:
-        number = re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", value)
-        hint = "write it without quotes" if number else ""
+        is_number = re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", value)
+        hint = "write it without quotes" if is_number else ""
     elif isinstance(value, str) and types == {bool}:
         hint = "write true or false, in lower case and without quotes"
     elif isinstance(value, bool | int | float) and types == {str}:
@@ -365,7 +333,7 @@ def _type_wanted(options: list[_Option], value: Any) -> tuple[str, str]:
 
 
 def _words(option: _Option) -> list[str]:
-    """Name one alternative: "a number", "a mapping with per_n"; "" if its type has no plain name."""
+    """Name one alternative, such as "a mapping with per_n"; "" if its type has no plain name."""
     if option.type in (None, NoneType):
         return ["null"]
     if option.title:
@@ -395,8 +363,10 @@ def _or(words: Sequence[str], word: str = "or") -> str:
 def _range(bounds: Mapping[str, Any]) -> str:
     if "ge" in bounds and "le" in bounds:
         return f"between {_number(bounds['ge'])} and {_number(bounds['le'])}"
-    names = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{names[key]} {_number(bounds[key])}" for key in names if key in bounds)
+    parts = [
+        f"{words} {_number(bounds[name])}" for name, words in _BOUNDS.items() if name in bounds
+    ]
+    return " and ".join(parts)
 
 
 def _number(value: Any) -> str:
