@@ -1,9 +1,10 @@
-"""What a cell may use, and what a cell that used more is told.
+"""Limit what a cell may use.
 
-A budget is a setting of a suite and no part of the identity of its cells: it decides whether a cell ends, never what its
-numbers are. `seconds` counts the whole cell, earlier attempts that it was resumed from included; `memory_mb` is the resident
-memory of its worker with everything that the worker started (pages that they share count once), looked at several times a
-second: a cell may be above it for a moment.
+A budget is a setting of a suite and no part of the identity of its cells: it decides whether a
+cell ends, never its numbers. `seconds` counts the whole cell, with the earlier attempts that it
+was resumed from. `memory_mb` is the resident memory of the worker and of all processes that it
+started; shared pages count once. The memory is sampled several times a second, so a cell may
+exceed the limit for a moment.
 """
 
 from __future__ import annotations

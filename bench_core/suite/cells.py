@@ -1,4 +1,4 @@
-"""The cell of a suite, and how cells are changed, compared and matched. Cells share plain dicts: read only."""
+"""Change, compare and match the cells of a suite. Cells share plain dicts: read only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench_core.suite.yaml_reader import KeyPath
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One training run, resolved to plain values, except for what its components' own parameter models add.
+    """One training run as plain values; its components' parameter models may add defaults later.
 
     method, arch, dataset  `{"name": …, parameters as written…}`
     training, data         all values of `Training` and `DataOptions`
@@ -27,12 +27,12 @@ class CellSpec:
     origin: dict[str, KeyPath] = field(default_factory=dict, compare=False, repr=False)
 
     def with_seed(self, seed: int, place: KeyPath) -> CellSpec:
-        """The same cell with another seed, written at `place`."""
+        """Return the same cell with another seed, which the suite gives at `place`."""
         return CellSpec(**{**vars(self), "seed": seed, "origin": {**self.origin, "seed": place}})
 
 
 def with_value(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """`tree` with one value changed; what is shared with other cells is not touched."""
+    """Return `tree` with one value changed; dicts that other cells share stay as they are."""
     head, *rest = keys
     if not rest:
         return {**tree, head: value}
@@ -41,7 +41,7 @@ def with_value(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[st
 
 
 def frozen(value: Any) -> Any:
-    """A hashable stand-in in which 1 equals 1.0 but not true."""
+    """Return a hashable stand-in in which 1 equals 1.0 but not true."""
     if isinstance(value, dict):
         return tuple(sorted((key, frozen(item)) for key, item in value.items()))
     if isinstance(value, list):
@@ -50,7 +50,7 @@ def frozen(value: Any) -> Any:
 
 
 def same_name(name: Any, wanted: Any) -> bool:
-    """`dfa` stands for `bench-core/dfa` too."""
+    """Whether two names mean one component; `dfa` stands for `bench-core/dfa` too."""
     if not (isinstance(name, str) and isinstance(wanted, str)):
         return False
     if ("/" in name) == ("/" in wanted):

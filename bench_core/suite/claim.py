@@ -1,18 +1,19 @@
-"""A published figure that a suite is compared with: an entry of `expect:`, and what its `figure:` may name.
+"""Read a published figure that a suite is compared with: an entry of `expect:`.
 
-    figure                       of one run
-    accuracy, train_loss         after the last epoch
-    seconds, seconds_per_epoch   of the run, of its training
-    margin, .matched, .bp        percentage points over the floor of the suite, over the matched floor, over bp with frozen blocks
-    walked_back                  1 where the verdict is walked back, else 0: the mean over runs is their share
-    fires.L                      1 where the diagnostic with letter (or name) L fires at the end, else 0
-    ever_fires.L                 1 where it fires after any epoch, else 0
-    first_epoch.L                the first epoch after which it fires
-    DIAGNOSTIC                   the value of a diagnostic; of depth_utility the margin
-    DIAGNOSTIC.path[i]           one of its details: `alignment.deep`, `alignment.unclamped[0]`, `scale_growth.h[-1]`
+    figure                      of one run
+    accuracy, train_loss        after the last epoch
+    seconds, seconds_per_epoch  of the run, of its training
+    margin, .matched, .bp       points over the suite's floor, the matched floor, frozen bp
+    walked_back                 1 if the verdict is walked back, else 0
+    fires.L                     1 if the diagnostic L (letter or name) fires at the end, else 0
+    ever_fires.L                1 if it fires after any epoch, else 0
+    first_epoch.L               the first epoch after which it fires
+    DIAGNOSTIC                  the value of a diagnostic; of depth_utility the margin
+    DIAGNOSTIC.path[i]          a detail of it: `alignment.deep`, `alignment.unclamped[0]`
 
-`first_epoch.b@1024` and `ever_fires.b@1024` read b at N = 1024.
-With `epoch: N` accuracy, train_loss, fires and the diagnostics are those after epoch N. The claim is about the mean over seeds.
+`first_epoch.b@1024` and `ever_fires.b@1024` read b at N = 1024. With `epoch: N`, accuracy,
+train_loss, fires and the diagnostics are those after epoch N. The claim is about the mean over
+seeds.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]{1,6})\]")
 
 @dataclass(frozen=True)
 class ClaimedFigure:
-    """A figure's text taken apart: `name` the field, the letter or the diagnostic; `path` into a diagnostic's details."""
+    """The parts of a claimed figure: what is read, and of which field, letter or diagnostic.
+
+    path  keys and indices into a diagnostic's details
+    """
 
     kind: FigureKind
     name: str
@@ -50,7 +54,7 @@ class ClaimedFigure:
 
 
 def parse_figure(text: str) -> ClaimedFigure:
-    """The parts of a figure's name. Raises `ValueError` with what is wrong; whether a diagnostic exists is not asked here."""
+    """Take a figure's name apart. Raises `ValueError`, but not for an unknown diagnostic."""
     if text in FIGURES:
         return ClaimedFigure(FIGURES[text], text)
     head, dot, rest = text.partition(".")
@@ -84,7 +88,7 @@ def _known(text: str) -> str:
 
 
 def _or_text(schema: dict[str, Any]) -> None:
-    """A method is written as in `--method` or as in `methods:`."""
+    """Let a method be written as in `--method` or as in `methods:`."""
     plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     text = {
         "type": "string",
@@ -95,7 +99,7 @@ def _or_text(schema: dict[str, Any]) -> None:
 
 
 class ClaimedMethod(ComponentSpec):
-    """The method that a claim is about: options of every rule that it does not name have their defaults."""
+    """The method that a claim is about; options that it does not name have their defaults."""
 
     model_config = ConfigDict(
         json_schema_extra=_or_text, title="a name, name[option=value,…], or a mapping with name"
@@ -105,7 +109,7 @@ class ClaimedMethod(ComponentSpec):
 
 
 class Expectation(Model):
-    """A published figure: value with tolerance or factor, or a bound. It is made for the recipe of the suite's file."""
+    """A published figure: a value with tolerance or factor, or a bound, for the suite's recipe."""
 
     figure: Annotated[str, AfterValidator(_known)] = Field(
         min_length=1,
@@ -117,7 +121,8 @@ class Expectation(Model):
     )
     cell: dict[str, Any] = Field(
         default={},
-        description="the cells it is claimed for: dotted key to value, as in `exclude`; wins over the suite's recipe",
+        description="the cells it is claimed for: dotted key to value, as in `exclude`; "
+        "wins over the suite's recipe",
     )
     seed: int | None = Field(
         default=None, ge=0, le=2**63 - 1, description="the only seed it is claimed for"
@@ -129,7 +134,7 @@ class Expectation(Model):
         default=None, description="the figure less that of this method, by seed"
     )
     divide_by: float = Field(
-        default=1.0, gt=0, le=1e12, description="divide the figure by this, such as N = 128 of ‖g‖"
+        default=1.0, gt=0, le=1e12, description="number that divides the figure, such as N = 128"
     )
     value: float | None = Field(default=None, description="the published value")
     tolerance: float | None = Field(
@@ -158,19 +163,20 @@ class Expectation(Model):
             )
         if self.value is not None and any(bound is not None for bound in bounds):
             raise fault(
-                "has a value and a bound: give value with tolerance or factor, or at_least and at_most"
+                "has a value and a bound: "
+                "give value with tolerance or factor, or at_least and at_most"
             )
         if self.value is not None and sum(margin is not None for margin in margins) != 1:
             raise fault("needs tolerance or factor beside value, and not both")
         if self.factor is not None and self.value == 0:
-            raise fault("no factor of 0 is anything but 0: give a tolerance")
+            raise fault("`factor` needs a non-zero `value`; use `tolerance`")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise fault("has at_least above at_most")
         if self.method is None and "method" not in self.cell:
             raise fault("names no method: add method, or method under cell")
-        found = self.parsed
-        stored = found.kind in ("fires", "diagnostic") and found.name != "depth_utility"
-        if self.epoch is not None and not (stored or found.name in AT_EPOCH):
+        parsed = self.parsed
+        stored = parsed.kind in ("fires", "diagnostic") and parsed.name != "depth_utility"
+        if self.epoch is not None and not (stored or parsed.name in AT_EPOCH):
             raise fault(f"{self.figure} has no value after an epoch: leave epoch out")
         return self
 

@@ -1,4 +1,4 @@
-"""A component as a suite names it: by its name, as a mapping with parameters, or on the command line as `name[key=value,…]`."""
+"""Read a component as a suite names it: a name, a mapping, or `name[key=value,…]` as an option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable,
 
 
 def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
-    """A fault in our own words; to "must …" the value is added. `at` points to an item of a list."""
+    """Make a fault with our own words; a message "must …" gets the value. `at` is a list index."""
     return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
 
 
@@ -29,7 +29,7 @@ def named(value: Any) -> Any:
 
 
 def _or_name(schema: dict[str, Any]) -> None:
-    """A component is written as its name or as a mapping with its name."""
+    """Let a component be written as its name or as a mapping with its name."""
     plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
     schema["oneOf"] = [
         {"type": "string", "pattern": f"^{FULL_NAME}$", "description": "its name alone"},
@@ -67,7 +67,7 @@ class ComponentSpec(Model):
 
 
 def from_text(value: Any) -> Any:
-    """`dfa[penalty=0.01]` as a mapping; anything else as it is. Raises a fault where it has no such form."""
+    """Turn `dfa[penalty=0.01]` into a mapping; keep other values. Raises a fault for other text."""
     if not isinstance(value, str) or "[" not in value:
         return named(value)
     try:
@@ -80,7 +80,7 @@ def from_text(value: Any) -> Any:
 
 
 def component_option(flag: str, text: str, base: KeyPath) -> Document:
-    """`dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; a value is YAML."""
+    """Read `dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; each value is YAML."""
     file = f"{flag} {printable(text)}"
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
     if not match:

@@ -1,10 +1,8 @@
-"""From a YAML file and command-line options to a validated `Suite`.
+"""Load a YAML file, with command-line options, as a validated `Suite`.
 
-Contract: `load_suite` returns a `Suite` in which every value has its type and range and whose cells can be listed, or
-raises one `SuiteError` with all faults, each `file:line:col: key.path: what; hint`.
-
-Trade-off. Options (`--set`, `--method`, …) are edits of the document before validation, so that they pass the same
-checks and their faults are named like those of the file.
+Contract: `load_suite` returns a `Suite` in which every value has its type and range and whose
+cells can be listed, or raises one `SuiteError` with all faults, each `file:line:col: key.path:
+what; hint`.
 """
 
 from __future__ import annotations
@@ -36,11 +34,9 @@ from bench_core.suite.model import (
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
 
-# ------------------------------------------------------------------------------------------------------------- loading
-
 
 def installed_suites() -> list[str]:
-    """The names of the suites that are installed with the package `bench_suites`."""
+    """List the names of the suites in the package `bench_suites`."""
     try:
         files = resources.files("bench_suites").iterdir()
     except ModuleNotFoundError:
@@ -49,7 +45,7 @@ def installed_suites() -> list[str]:
 
 
 def title_of(name: str) -> str:
-    """The title of an installed suite, from the line that gives it; "" where it has none."""
+    """Read the title of an installed suite; "" if it has none."""
     text = (resources.files("bench_suites") / f"{name}.yaml").read_text(encoding="utf-8")
     line = next((line for line in text.splitlines() if line.startswith("title:")), "title: ''")
     return str(yaml.safe_load(line)["title"])
@@ -66,17 +62,17 @@ def load_suite(
     epochs: int | None = None,
     device: str | None = None,
 ) -> Suite:
-    """Load a suite file, or an installed suite by its bare name, with the command line's options applied.
+    """Load a suite file, or an installed suite by its bare name, and apply command-line options.
 
     overrides      texts `key.path=value`, applied last; list items as in `methods[0].penalty=0.01`
-    methods        replace the suite's list: a name keeps the parameters of the suite's entries of that name,
-                   `name[key=value,…]` is taken as it stands. Entries of `include` for other methods are dropped
+    methods        replace the suite's list: a name keeps the parameters of the suite's entries of
+                   that name, `name[key=value,…]` is taken as it stands. Entries of `include` for
+                   other methods are dropped
     seeds          replace the suite's, in `include` too
     dataset, arch  replace the component, in the same two forms
-    epochs         sets `training.epochs`, and clears a `stop_after` that is larger
+    epochs         sets `training.epochs` and drops a larger `stop_after`
 
-    What an option sets is no axis of `matrix` any more.
-    Raises `SuiteError` with all faults, `UsageError` where there is no such file.
+    Raises `SuiteError` with all faults, `UsageError` for a missing file.
     """
     file, data = _read(source)
     document = read_yaml(data, file)
@@ -107,7 +103,7 @@ def load_suite(
 
 
 def _recipe_of(value: dict[str, Any]) -> dict[str, Any] | None:
-    """The recipe of the file as it is written, which its claims are made for; None where only options make it valid."""
+    """Return the recipe that the file's claims are made for; None if only options make it valid."""
     try:
         return Suite.model_validate(copy.deepcopy(value)).recipe()
     except ValidationError:
@@ -115,7 +111,7 @@ def _recipe_of(value: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
-    """What messages call the file, and at most one byte more of it than is allowed."""
+    """Return the file's name for messages and its bytes, at most one more than allowed."""
     path, shown = Path(source), printable(str(source), 300)
     try:
         if path.exists() and not path.is_dir():
@@ -135,11 +131,8 @@ def _read(source: str | Path) -> tuple[str, bytes]:
     raise UsageError(f"{shown}: no such file or installed suite" + (f"; {hint}" if hint else ""))
 
 
-# ---------------------------------------------------------------------------------------------------------- validation
-
-
 def _validate(document: Document, problems: list[Problem]) -> Suite:
-    """All checks together; `problems` are those known already."""
+    """Make all checks; `problems` are the faults known so far."""
     suite = None
     try:
         suite = Suite.model_validate(document.value)
@@ -161,7 +154,7 @@ def _validate(document: Document, problems: list[Problem]) -> Suite:
 
 
 def _check_cells(document: Document) -> list[Problem]:
-    """What the models leave open: the dotted keys of matrix, include and exclude, their values, the number of cells."""
+    """Check dotted keys and their values, which the models leave open, and the number of cells."""
     problems: list[Problem] = []
     matrix = document.at(("matrix",))
     for key, values in matrix.items() if isinstance(matrix, dict) else ():
@@ -221,7 +214,7 @@ def _check_cells(document: Document) -> list[Problem]:
 
 
 def _check_key(document: Document, path: KeyPath, key: str) -> Problem | None:
-    """A dotted key names a parameter of a component or a field of the recipe."""
+    """Check that a dotted key names a parameter of a component or a field of the recipe."""
     root, dot, rest = key.partition(".")
     hint = AXES
     if root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
@@ -243,7 +236,7 @@ def _check_key(document: Document, path: KeyPath, key: str) -> Problem | None:
 
 
 def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> list[Problem]:
-    """The value of a dotted key, by the same models as in the body of the suite."""
+    """Check the value of a dotted key by the same models as the body of the suite."""
     root, _, rest = key.partition(".")
     annotation = _RECIPE.get(root) or _WHOLE.get(key)
     if annotation is None:  # a component's parameter, which the component checks

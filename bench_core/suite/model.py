@@ -1,11 +1,10 @@
-"""What a suite is: the models of a suite file, and the cells that its methods, matrix and seeds make.
+"""Define the models of a suite file and list the cells of a suite.
 
-Contract: in a `Suite` that `bench_core.suite.load` returned, every value has its type and range and the cells can be
-listed. Nothing is imported or executed: whether a method exists and has such a parameter is asked later
-(`bench_core.execution.plan`), which finds positions by `Suite.problem`.
+Contract: in a `Suite` from `bench_core.suite.load` every value has its type and range, and the
+cells can be listed. Nothing is imported or executed: `bench_core.execution.plan` checks later
+whether a method exists and has a parameter, and finds positions by `Suite.problem`.
 
-Trade-offs. Messages are made from the JSON Schema of the models, which is what editors get: one source for ranges and
-known keys. Cells share the plain dicts that they have in common: read only.
+Trade-off. Cells share the plain dicts that they have in common: read only.
 """
 
 from __future__ import annotations
@@ -47,9 +46,6 @@ _DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
 AXES = "axes are method.*, arch, arch.*, dataset, dataset.*, training.*, data.*"
 
 
-# ------------------------------------------------------------------------------------------------------------- models
-
-
 def _suite_name(value: str) -> str:
     if not re.fullmatch(NAME, value):
         raise fault(f"must be {NAME_RULE}")
@@ -86,7 +82,7 @@ class DiagnosticSpec(ComponentSpec):
 
 
 class TrainingOptions(Model):
-    """The recipe; every value is part of the identity of a cell. Defaults: docs/protocol.md, section 4."""
+    """The recipe; all values are part of a cell's identity. Defaults: docs/protocol.md, section 4."""
 
     epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
     stop_after: int | None = Field(
@@ -160,7 +156,7 @@ class DepthUtility(Model):
 
 
 class Suite(Model):
-    """A suite file for the `bench` command: what is trained, under which recipe, and what is measured."""
+    """A suite file for the `bench` command: methods, networks, data, recipe and measurements."""
 
     name: Annotated[
         str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})
@@ -201,7 +197,8 @@ class Suite(Model):
     )
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default={},
-        description=f"further axes: dotted key to a list of values; {AXES}. An axis wins over a method's own value",
+        description=f"further axes: dotted key to a list of values; {AXES}. "
+        "An axis wins over a method's own value",
         json_schema_extra={
             "propertyNames": {
                 "pattern": r"^(method|arch|dataset|training|data)\..|^(arch|dataset)$"
@@ -210,12 +207,13 @@ class Suite(Model):
     )
     include: list[dict[str, Any]] = Field(
         default=[],
-        description="cells to add: `method` (name or mapping), optional dotted keys, optional `seeds`",
+        description="cells to add: `method` (name or mapping), "
+        "optional dotted keys, optional `seeds`",
         json_schema_extra={"items": {"type": "object", "required": ["method"]}},
     )
     exclude: list[dict[str, Any]] = Field(
         default=[],
-        description="cells to leave out: those that match every dotted key; also `method` and `seed`. "
+        description="cells to leave out: those that match every dotted key, `method` and `seed`. "
         "A list of values matches any of them, null a key that is not set",
     )
 
@@ -230,20 +228,20 @@ class Suite(Model):
         return value
 
     def recipe(self) -> dict[str, Any]:
-        """What all cells have in common but for the axes, plain values: the recipe that claims are made for."""
+        """Return the recipe that claims are made for: all that the cells share, as plain values."""
         plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
         return {**plain, "axes": sorted(self.matrix)}
 
     def count(self) -> int:
-        """The number of cells before exclusion and removal of duplicates, without making any."""
+        """Count the cells before exclusion and removal of duplicates, without making them."""
         matrix = math.prod(len(values) for values in self.matrix.values())
         extra = sum(len(entry.get("seeds", self.seeds)) for entry in self.include)
         return len(self.methods) * len(self.seeds) * matrix + extra
 
     def cells(self) -> list[CellSpec]:
-        """methods × matrix × seeds, less what `exclude` matches, then `include`; each cell once.
+        """List methods × matrix × seeds without `exclude`, then `include`; each cell once.
 
-        Raises `SuiteError` where a combination of values is not allowed or there are more than 100,000.
+        Raises `SuiteError` for values that do not go together and for more than 100,000 cells.
         """
         if (total := self.count()) > MAX_CELLS:
             raise SuiteError([too_many(self._document, total)])
@@ -274,11 +272,11 @@ class Suite(Model):
         below: KeyPath = (),
         at_key: bool = False,
     ) -> Problem:
-        """A fault found later, at the place of the suite that a dotted key of a cell came from.
+        """Make a problem at the place of the suite that gave a cell its value of a dotted key.
 
-        key     such as "method.penalty", "arch", "training.device"; without a cell a path such as "diagnostics[0]"
-        below   the rest of the path, where it is known as one: its keys may hold any character
-        at_key  point to the key, not to its value: for keys that are not known
+        key     such as "method.penalty" or "arch"; without a cell a path such as "diagnostics[0]"
+        below   the rest of the path as a tuple: its keys may hold any character
+        at_key  point to the key instead of its value, for unknown keys
         """
         path = (*(parse_path(key) or ()), *below)
         for n in range(len(path), 0, -1):
@@ -289,7 +287,7 @@ class Suite(Model):
         return self._document.problem(path, what, hint, at_key=at_key)
 
     def _combinations(self) -> Iterator[CellSpec]:
-        """Cells before their recipes are validated; `exclude` is applied, duplicates are not removed."""
+        """List the cells without those of `exclude`; recipes are unchecked, duplicates remain."""
         # arch before arch.width
         axes = sorted(self.matrix.items(), key=lambda axis: axis[0].count("."))
         choices = [
@@ -300,9 +298,9 @@ class Suite(Model):
             for changes in product(*choices):
                 cell = self._cell(method.as_dict(), ("methods", i), changes)
                 for j, seed in enumerate(self.seeds):
-                    found = cell.with_seed(seed, ("seeds", j))
-                    if not any(matches(found, rule) for rule in self.exclude):
-                        yield found
+                    seeded = cell.with_seed(seed, ("seeds", j))
+                    if not any(matches(seeded, rule) for rule in self.exclude):
+                        yield seeded
         for i, entry in enumerate(self.include):
             own = [
                 (key, value, ("include", i, key))
@@ -335,7 +333,7 @@ class Suite(Model):
         return CellSpec(**parts, seed=0, origin=origin)
 
     def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
-        """The validated recipe of a cell. Values are known to be good one by one, but perhaps not together."""
+        """Validate the recipe of a cell: good values may not go together."""
         try:
             training = resolved(TrainingOptions.model_validate(cell.training))
             data = resolved(DataOptions.model_validate(cell.data))
@@ -358,11 +356,8 @@ def too_many(document: Document, total: int) -> Problem:
     return document.problem(path, what, at_key=True)
 
 
-# ------------------------------------------------------------------------------------------------------------- schema
-
-
 def suite_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a suite file, for editors (`bench schema`)."""
+    """Return the JSON Schema (draft 2020-12) of a suite file, for editors (`bench schema`)."""
     schema = Suite.model_json_schema()
     schema["properties"]["diagnostics"]["default"] = list(DIAGNOSTICS)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,7 +1,7 @@
 """Apply the options of the command line to the document of a suite.
 
-Contract: `apply_options` edits the document before its validation. So the values of options pass the
-same checks as those of the file, and their faults name the option as it was written. What an option
+Contract: `apply_options` edits the document before its validation. So options pass the same
+checks as the file, and their faults name the option as it was written. A key that an option
 sets is no longer an axis of `matrix`.
 """
 
@@ -148,7 +148,7 @@ def _override(document: Document, text: str) -> None:
 
 
 def _set(document: Document, path: KeyPath, part: Document) -> None:
-    """Put an option's value, making the mappings above it; a component written as a bare name becomes a mapping."""
+    """Set an option's value; missing mappings are made, a component's bare name becomes one."""
     mark = part.values[()]
     for n in range(len(path)):
         here, step = path[: n + 1], path[n]
@@ -184,7 +184,7 @@ def _set(document: Document, path: KeyPath, part: Document) -> None:
 
 
 def _emptied(document: Document, path: KeyPath) -> KeyPath:
-    """Make the value at `path` an empty mapping that keeps its marks."""
+    """Make the value at `path` an empty mapping that keeps its position."""
     keys: dict[KeyPath, Position] = {(): document.keys[path]} if path in document.keys else {}
     document.put(path, Document(document.file, {}, {(): document.values[path]}, keys))
     return path

@@ -1,16 +1,20 @@
-"""A YAML reader for files written by strangers: positions for everything, nothing executed, bounded time and memory.
+"""Read YAML files of strangers: a position for every value, no execution, bounded time and memory.
 
-Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of every key and value, or
-raises `SuiteError`. Faults that leave the rest readable (duplicate keys, anchors, aliases, merge keys, tags, keys that
-are not text) are kept in `Document.problems`, so that the caller can report them together with its own; faults after
-which nothing can be trusted (syntax, depth, size) are raised at once together with those found before.
+Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of
+every key and value, or raises `SuiteError`. Faults that leave the rest readable (duplicate
+keys, anchors, aliases, merge keys, tags, keys that are not text) are kept in
+`Document.problems`, so that the caller can report them together with its own. Faults after
+which nothing can be trusted (syntax, depth, size) are raised at once, together with those found
+before.
 
-How and why: PyYAML's parser is an event machine without recursion, while its composer recurses and expands what an
-alias bomb points to. So the tree is built here from events, and a refusal comes before anything is built. The trade-off
-is a second, small resolver for scalars: YAML 1.2 booleans and decimal numbers only, `1e-3` is a float, `on`, `off`,
-`yes`, `no`, `0x10`, `1_000` and `010` are text.
+Reasons: PyYAML's parser is an event machine without recursion. Its composer recurses and
+expands the targets of an alias bomb. So the tree is built here from events, and a refusal comes
+before anything is built. The trade-off is a second, small resolver for scalars: YAML 1.2
+booleans and decimal numbers only. `1e-3` is a float; `on`, `off`, `yes`, `no`, `0x10`, `1_000`
+and `010` are text.
 
-A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it, with marks of their own.
+A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it,
+with positions of their own.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ MAX_VALUES = 20_000  # pure Python reads some 20,000 values a second
 MAX_PROBLEMS = 50
 MAX_NUMBER = 400  # characters; int() refuses more than 4,300 digits with an error of its own
 
-# YAML's own list plus the line breaks that editors do not count as such: line numbers would be wrong after them.
+# YAML's own list, and line breaks that editors do not count: later line numbers would be wrong
 _FORBIDDEN = re.compile(f"{Reader.NON_PRINTABLE.pattern}|[\x85\u2028\u2029]")
 _BREAK = re.compile(r"\r\n|\r|\n")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -43,7 +47,7 @@ _NAN = re.compile(r"\.(nan|NaN|NAN)")
 
 
 def printable(text: str, limit: int = 60) -> str:
-    """User text fit for one line of a terminal: control, bidi and other invisible characters escaped, long text cut."""
+    """Fit user text into one line of a terminal: escape invisible characters, cut long text."""
     shown = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown
@@ -51,7 +55,7 @@ def printable(text: str, limit: int = 60) -> str:
 
 
 def show_path(path: KeyPath) -> str:
-    """`("methods", 2, "penalty")` as `methods[2].penalty`."""
+    """Write `("methods", 2, "penalty")` as `methods[2].penalty`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + printable(part)
@@ -59,7 +63,7 @@ def show_path(path: KeyPath) -> str:
 
 
 def parse_path(text: str) -> KeyPath | None:
-    """The inverse of `show_path`; the keys of `matrix` contain dots. None where the text is no path."""
+    """Invert `show_path`; keys of `matrix` contain dots. Return None if the text is no path."""
     prefix: KeyPath = ()
     names = text.split(".")
     if names[0] == "matrix" and len(names) > 1:
@@ -75,7 +79,7 @@ def parse_path(text: str) -> KeyPath | None:
 
 @dataclass(frozen=True)
 class OptionProblem(Problem):
-    """A fault of a command-line option: `file` is the option as written, and there is no line to name."""
+    """A fault of a command-line option: `file` is the option as written; it has no line."""
 
     def __str__(self) -> str:
         return f"{self.file}: " + super().__str__().removeprefix(
@@ -85,10 +89,10 @@ class OptionProblem(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a key or value was written.
+    """The place at which a key or value was written.
 
-    line, column  counted from 1, in characters; line 0 for a command-line option, whose text is then `file`
-    path          its path where it was written; an edit may have moved it since
+    line, column  counted from 1, in characters; line 0 for an option, whose text is then `file`
+    path          its path at that place; an edit may have moved it since
     text          a number as written, for messages
     """
 
@@ -105,7 +109,10 @@ class Position:
 
 @dataclass
 class Document:
-    """Plain values, and the marks of keys and values by path; `broken` holds paths whose fault is already reported."""
+    """Plain values with the positions of keys and values by path.
+
+    broken  paths whose fault is reported already
+    """
 
     file: str
     value: Any = None
@@ -116,11 +123,11 @@ class Document:
 
     @classmethod
     def of(cls, value: Any, file: str, base: KeyPath) -> Document:
-        """A command-line value that needs no parsing; `base` is where it will be put."""
+        """Make a document of a command-line value that needs no parsing, to be put at `base`."""
         return cls(file, value, {(): Position(file, 0, 0, base, str(value))})
 
     def at(self, path: KeyPath) -> Any:
-        """The value at `path`, or None."""
+        """Return the value at `path`, or None."""
         node = self.value
         for part in path:
             if not isinstance(node, dict | list):
@@ -135,7 +142,7 @@ class Document:
         return any(path[:n] in self.broken for n in range(len(path) + 1))
 
     def problem(self, path: KeyPath, what: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """A fault at `path`, located at its value (or key), else at the nearest parent that was written."""
+        """Make a problem at the value (or key) of `path`, else at its nearest written parent."""
         if at_key and path in self.keys:
             return self.keys[path].problem(self.keys[path].path, what, hint)
         for n in range(len(path), -1, -1):
@@ -148,7 +155,7 @@ class Document:
         return Problem(self.file, 1, 1, show_path(path), what, hint)
 
     def subtree(self, path: KeyPath) -> Document:
-        """The part under `path`, with paths relative to it; the marks still say where it was written."""
+        """Return the part under `path`, with relative paths and the positions of the file."""
         n = len(path)
         return Document(
             self.file,
@@ -166,7 +173,7 @@ class Document:
             parent.pop(path[-1], None)
 
     def put(self, path: KeyPath, part: Document) -> None:
-        """Set the value at `path`, whose parent must exist; an index may be one past the end of its list."""
+        """Set the value at `path`, whose parent must exist; an index may be the list's length."""
         self._forget(path)
         parent, last = self.at(path[:-1]), path[-1]
         if isinstance(parent, list) and last == len(parent):
@@ -180,7 +187,7 @@ class Document:
             self.keys.setdefault(path, part.values[()])
 
     def put_list(self, path: KeyPath, parts: Sequence[Document], mark: Position) -> None:
-        """Set a list made of parts that keep their marks."""
+        """Set a list of parts that keep their positions."""
         self.put(path, Document(self.file, [], {(): mark}))
         for i, part in enumerate(parts):
             self.put((*path, i), part)
@@ -196,8 +203,8 @@ class Document:
 def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> Document:
     """Read one YAML document.
 
-    file  what messages call it
-    base  given for the text of a command-line option: the path it will be put at. Its marks then have no line
+    file  name of the file in messages
+    base  the path at which the text of an option will be put; its positions have no line
     """
     option, base = base is not None, base or ()
 
@@ -220,7 +227,7 @@ class _FatalError(Exception):
 
 
 def _decode(data: bytes | str, mark: Any) -> str:
-    """UTF-8 to text without a byte order mark; refuses what is too long, not UTF-8 or contains control characters."""
+    """Decode UTF-8 without a byte order mark; refuse long data, other bytes, control characters."""
 
     def fail(before: str, what: str, hint: str = "") -> _FatalError:
         breaks = list(_BREAK.finditer(before))
@@ -247,7 +254,7 @@ def _decode(data: bytes | str, mark: Any) -> str:
 
 @dataclass
 class _Frame:
-    """An open mapping or list. `path` is None under a key that was refused: it is read and thrown away."""
+    """An open mapping or list. Under a refused key `path` is None, and the values are dropped."""
 
     container: Any
     path: KeyPath | None
@@ -340,7 +347,7 @@ class _Builder:
             self.stack.append(_Frame(value, path))
 
     def _key(self, event: Any, frame: _Frame) -> str | None:
-        """The key, or None where it is refused."""
+        """Read a key; return None if it is refused."""
         if isinstance(event, yaml.CollectionStartEvent):
             raise self._fatal(event, frame.path, "a key must be text, not a list or mapping")
         if not self._refuse(event, frame.path):
@@ -379,7 +386,7 @@ class _Builder:
         return [] if isinstance(event, yaml.SequenceStartEvent) else {}
 
     def _refuse(self, event: Any, path: KeyPath | None) -> bool:
-        """Report anchors, aliases and tags; they are data for a machine that this reader is not."""
+        """Report anchors, aliases and tags, which this reader does not support."""
         if event.anchor is not None:
             self._report(
                 event, path, "anchors and aliases (& and *) are not allowed", "write the value out"
