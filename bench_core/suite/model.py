@@ -82,7 +82,7 @@ class DiagnosticSpec(ComponentSpec):
 
 
 class TrainingOptions(Model):
-    """The recipe; all values are part of a cell's identity. Defaults: docs/protocol.md, section 4."""
+    """The recipe; all values are part of a cell's identity. Defaults: docs/protocol.md (4)."""
 
     epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
     stop_after: int | None = Field(
