@@ -17,13 +17,14 @@ from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import DepthUtility, Settings
+from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.report import escape, schema
 from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, leaderboard, leaderboards
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.model import DepthUtility
 
 SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "leaderboard.schema.json"
 DFA, BP = "bench-core/dfa", "bench-core/bp"
@@ -200,7 +201,7 @@ def test_ties_share_a_rank() -> None:
 def test_floor_of_the_settings_is_named_in_the_reason() -> None:
     records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
     for depth, words in (
-        (DepthUtility("bp"), "blocks help -12.0 pp over bp[freeze=blocks] (needs 2.0)"),
+        (DepthUtility(floor="bp"), "blocks help -12.0 pp over bp[freeze=blocks] (needs 2.0)"),
         (
             DepthUtility(floor_value=0.349),
             "blocks help -4.9 pp over the given floor of .349 (needs 2.0)",
@@ -476,7 +477,9 @@ def forbidden(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_shown_and_never_obeyed(name: str) -> None:
-    texts = everything(hostile(name), Settings(title=name, depth_utility=DepthUtility(name)))
+    texts = everything(
+        hostile(name), Settings(title=name, depth_utility=DepthUtility.model_construct(floor=name))
+    )
     for text in texts.values():
         assert forbidden(text) == []
         text.encode()

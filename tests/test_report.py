@@ -18,13 +18,14 @@ from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.judge import DepthUtility, Settings
+from bench_core.analysis.judge import Settings
 from bench_core.report import figures, page, site
 from bench_core.report.figures.drawing import Figure, Panel
 from bench_core.report.figures.paper import paper, render
 from bench_core.report.tables import leaderboard, leaderboards
 from bench_core.report.view import View, view
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.model import DepthUtility
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 LIBRARY = "/* the library */ var vegaEmbed;"
@@ -423,7 +424,9 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
         ]
         found = SuiteResults(
             " ".join(names),
-            Settings(title=" ".join(names), depth_utility=DepthUtility(first)),
+            Settings(
+                title=" ".join(names), depth_utility=DepthUtility.model_construct(floor=first)
+            ),
             tuple(records),
             0,
             description=" ".join(names),

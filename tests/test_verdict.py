@@ -11,7 +11,6 @@ from records import SICK, audit, frozen, measured, run, seeds
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import (
     UNTRAINED,
-    DepthUtility,
     Floor,
     Judgement,
     Settings,
@@ -27,6 +26,7 @@ from bench_core.analysis.sensitivity import sensitivities
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
+from bench_core.suite.model import DepthUtility
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 
@@ -267,9 +267,9 @@ def test_bp_named_and_literal_floors() -> None:
         *frozen(BP, [0.42]),
     ]
     for floor, margin in (
-        (DepthUtility("bp"), 8.0),
-        (DepthUtility("dfa"), 20.0),
-        (DepthUtility("dfa", 0.1), 40.0),
+        (DepthUtility(floor="bp"), 8.0),
+        (DepthUtility(floor="dfa"), 20.0),
+        (DepthUtility(floor="dfa", floor_value=0.1), 40.0),
     ):
         judgement = row_of(records, "dfa", Settings(depth_utility=floor)).runs[0].judgement
         assert judgement.margin == pytest.approx(margin)
@@ -283,7 +283,7 @@ def test_bp_named_and_literal_floors() -> None:
         None,
         pytest.approx(3.0),
     )
-    assert row_of(records, "fa", Settings(depth_utility=DepthUtility("nobody"))).floor.reason
+    assert row_of(records, "fa", Settings(depth_utility=DepthUtility(floor="nobody"))).floor.reason
 
 
 def test_a_floor_of_another_recipe_is_no_floor() -> None:

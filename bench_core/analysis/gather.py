@@ -20,13 +20,14 @@ from pydantic import BaseModel, ValidationError
 
 from bench_core.analysis import distance
 from bench_core.analysis.claims import ClaimResult, judge_claims
-from bench_core.analysis.judge import DepthUtility, Settings
+from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, marks, remeasured, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import scan
 from bench_core.suite.claim import Expectation
+from bench_core.suite.model import DepthUtility
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any, Literal
 from bench_core.results.hashing import canonical, digest_bytes, line_text
 from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
+from bench_core.suite.model import DepthUtility
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
@@ -51,19 +52,6 @@ CORE_DEFAULTS: dict[str, Any] = {
 }
 # the options of every rule; the other two belong to local rules
 _EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
-
-
-@dataclass(frozen=True)
-class DepthUtility:
-    """The floor of d.
-
-    floor        "matched" (the same method with frozen blocks), "bp", or the name of another
-                 method, whose run with frozen blocks is the floor
-    floor_value  a literal accuracy, as published; replaces `floor`
-    """
-
-    floor: str = "matched"
-    floor_value: float | None = None
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,7 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
     chosen: list[Document] = []
     for text in texts:
         wanted = component_option("--method", text, ("methods", len(chosen)))
-        kept = [
-            entry for entry in entries if same_name(_name_of(entry.value), wanted.value)
-        ]  # none with options
+        kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
         chosen += kept or [wanted]
     document.put_list(
         ("methods",), chosen, Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
