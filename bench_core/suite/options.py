@@ -83,6 +83,7 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
     chosen: list[Document] = []
     for text in texts:
         wanted = component_option("--method", text, ("methods", len(chosen)))
+        # an option with parameters is a mapping, which keeps no entry
         kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
         chosen += kept or [wanted]
     document.put_list(
