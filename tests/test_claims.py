@@ -1,4 +1,4 @@
-"""Claims: what holds, what fails, what was not run and why; figures against their plain definitions."""
+"""Check claims: held, failed or not run with a reason; figures against their definitions."""
 
 from __future__ import annotations
 
@@ -46,9 +46,12 @@ def claim(figure: str = "accuracy", method: str | None = "dfa", **fields: Any) -
 
 
 def outcome(
-    records: list[RunRecord], wanted: Expectation, file: dict[str, Any] | None = FILE, settings: Settings | None = None,
+    records: list[RunRecord],
+    wanted: Expectation,
+    file: dict[str, Any] | None = FILE,
+    settings: Settings | None = None,
     epochs: Any = (),
-) -> ClaimResult:  # fmt: skip
+) -> ClaimResult:
     settings = settings or Settings()
     groups = judge_all(records, settings)
     (found,) = judge_claims([wanted], groups, settings, file, lambda record: epochs)
@@ -67,7 +70,7 @@ def not_run(found: ClaimResult) -> str:
     return reason
 
 
-# ------------------------------------------------------------------------------------------------- what holds and fails
+# ----------------------------------------------------------------------------- what holds and fails
 
 
 def test_a_mean_over_seeds_with_its_interval() -> None:
@@ -145,7 +148,7 @@ def test_a_difference_is_paired_by_seed() -> None:
     assert "no rows of ep" in not_run(outcome(records, claim(minus="ep", at_least=0)))
 
 
-# -------------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def test_figures_of_a_run() -> None:
@@ -215,7 +218,7 @@ def test_never_is_no_number() -> None:
     assert "already fires on the untrained network" in not_run(silent)
 
 
-# ---------------------------------------------------------------------------------------------------- never a silent pass
+# ------------------------------------------------------------------------------ never a silent pass
 
 
 def test_a_shortened_recipe_is_not_run_unless_the_claim_says_so() -> None:
@@ -265,7 +268,7 @@ def test_another_network_or_less_data_is_another_recipe() -> None:
 
 
 def test_the_first_epochs_may_be_read_from_a_run_that_was_ended_later() -> None:
-    """The same schedule, ended after epoch 5: what came before is the same, what would have come is not known."""
+    """Ended after epoch 5 of the same schedule: earlier figures hold, later ones are unknown."""
     course = rows(GROWTH, G)
     cut = [run(training={"stop_after": 5})]
     found = outcome(cut, claim("scale_growth", epoch=2, value=40, tolerance=0), epochs=course)
@@ -371,7 +374,7 @@ def test_claims_are_what_a_plain_mean_says(trial: int) -> None:
     assert found.measured.n == len(accuracies)
 
 
-# ------------------------------------------------------------------------------------------------------------- in words
+# ----------------------------------------------------------------------------------------- in words
 
 
 def test_words() -> None:
@@ -419,7 +422,7 @@ def test_every_format_says_why_a_claim_was_not_run() -> None:
     assert claims_text([("s", [])], "table").startswith("No claims")
 
 
-# ------------------------------------------------------------------------------------------------------ from suite to page
+# ------------------------------------------------------------------------------- from suite to page
 
 SUITE = """\
 name: s

@@ -1,4 +1,4 @@
-"""Faults of parameter models in plain words: under the user's keys, one line per union, no word of pydantic's own."""
+"""Check messages of parameter models: the user's keys, one line per union, no pydantic words."""
 
 from __future__ import annotations
 
@@ -203,7 +203,8 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"mixed": "aut"},
         "mixed",
-        "must be a whole number of at least 1, auto, off, a list, a mapping or null, not the text 'aut'",
+        "must be a whole number of at least 1, auto, off, a list, a mapping or null, "
+        "not the text 'aut'",
     ),
     ({"mixed": [1, "x"]}, "mixed.1", "must be a whole number, not the text 'x'"),
     (
@@ -365,7 +366,8 @@ def test_the_plan_names_the_place_in_the_suite(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(
-        'name: s\nfloors: false\nseeds: [1]\nmethods:\n- name: dfa\n  "a[b.c": 1\n  normalize_eps: {per_n: 0}\n'
+        'name: s\nfloors: false\nseeds: [1]\nmethods:\n- name: dfa\n  "a[b.c": 1\n  '
+        "normalize_eps: {per_n: 0}\n"
         "  penalty: 1e9\nmatrix: {method.normalize: [sample, btch]}\n"
     )
     suite = load_suite("s.yaml")
@@ -382,9 +384,11 @@ def test_the_plan_names_the_place_in_the_suite(
     with pytest.raises(SuiteError) as caught:
         make_plan(suite, plugins.load(only=["bench-core"]), tmp_path)
     assert sorted(str(caught.value).split("\n")) == [
-        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, normalize_eps, penalty, random_targets, train_last",
+        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, "
+        "normalize_eps, penalty, random_targets, train_last",
         "s.yaml:7:26: methods[0].normalize_eps.per_n: must be above 0, not 0",
         "s.yaml:8:12: methods[0].penalty: must be between 0 and 1,000,000, not 1000000000.0",
-        "s.yaml:9:37: matrix.method.normalize[1]: must be sample, batch or none, not the text 'btch'; "
+        "s.yaml:9:37: matrix.method.normalize[1]: must be sample, batch or none, not "
+        "the text 'btch'; "
         "did you mean batch?",
     ]

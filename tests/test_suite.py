@@ -1,4 +1,4 @@
-"""Suite files: faults are named with their place, options obey the same checks, and the matrix keeps its laws."""
+"""Check suite files: faults have their place, options pass the same checks, cells their laws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MINIMAL = "name: s\nmethods: [bp]\n"
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write `s.yaml` into the working folder, so that messages show it as the user would type it."""
+    """Write `s.yaml` into the working folder, so that messages show its bare name."""
     monkeypatch.chdir(tmp_path)
 
     def write(text: str | bytes) -> str:
@@ -36,7 +36,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def problems_of(data: bytes | str) -> list[Problem]:
-    """The faults of a suite given as text; any other exception than `SuiteError` escapes and fails the test."""
+    """List the faults of a suite's text; other exceptions than `SuiteError` fail the test."""
     try:
         document = read_yaml(data, "f")
         if isinstance(document.value, dict):
@@ -52,7 +52,7 @@ def faults(source: str, *args: Any, **kwargs: Any) -> list[str]:
     return str(caught.value).split("\n")
 
 
-# ------------------------------------------------------------------------------------------------- defaults and types
+# ------------------------------------------------------------------------------- defaults and types
 
 
 def test_defaults_are_those_of_the_protocol(write: Any) -> None:
@@ -87,7 +87,10 @@ def test_defaults_are_those_of_the_protocol(write: Any) -> None:
 
 
 def test_scalars_are_yaml_1_2(write: Any) -> None:
-    text = "a: [1e-3, -2E+5, .5, 1., 7, -0, on, off, yes, no, true, false, null, ~, 0x10, 0o7, 010, 1_000, True, 1:30]"
+    text = (
+        "a: [1e-3, -2E+5, .5, 1., 7, -0, on, off, yes, no, true, false, null, ~, "
+        "0x10, 0o7, 010, 1_000, True, 1:30]"
+    )
     assert read_yaml(text, "f").value["a"] == [
         *(1e-3, -2e5, 0.5, 1.0, 7, 0, "on", "off", "yes", "no", True, False, None, None),
         *("0x10", "0o7", "010", "1_000", "True", "1:30"),
@@ -132,7 +135,7 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
     assert suite.expect[0].value == 0.615
 
 
-# ----------------------------------------------------------------------------------------------------- faults 1, 2, 7
+# ----------------------------------------------------------------------------------- faults 1, 2, 7
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,8 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ),
         (
             'learning_rate: "0.1"',
-            "3:27: training.learning_rate: must be a number between 0 and 1,000, not the text '0.1'; write it without quotes",
+            "3:27: training.learning_rate: must be a number between 0 and 1,000, not "
+            "the text '0.1'; write it without quotes",
         ),
         (
             "learning_rate: on",
@@ -189,7 +193,8 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ("clip_norm: 0", "3:23: training.clip_norm: must be above 0 and at most 1,000,000, not 0"),
         (
             "clip_norm: x",
-            "3:23: training.clip_norm: must be a number above 0 and at most 1,000,000 or null, not the text 'x'",
+            "3:23: training.clip_norm: must be a number above 0 and at most "
+            "1,000,000 or null, not the text 'x'",
         ),
         (
             "deterministic: on",
@@ -199,7 +204,8 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ("autocast: false", "3:22: training.autocast: must be off or bfloat16, not false"),
         (
             "schedule: cosin",
-            "3:22: training.schedule: must be cosine or constant, not the text 'cosin'; did you mean cosine?",
+            "3:22: training.schedule: must be cosine or constant, not the text "
+            "'cosin'; did you mean cosine?",
         ),
         (
             "epochs: 5, stop_after: 6",
@@ -207,7 +213,8 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ),
         (
             "device: gpu",
-            "3:20: training.device: must be cpu, cuda, mps or xpu, or one with an index such as cuda:0, "
+            "3:20: training.device: must be cpu, cuda, mps or xpu, or one with an "
+            "index such as cuda:0, "
             "not the text 'gpu'",
         ),
     ],
@@ -224,11 +231,13 @@ def test_training_faults(write: Any, line: str, expected: str) -> None:
         ("seeds: []", "3:8: seeds: must have at least 1 item"),
         (
             "seeds: [1, 1.5]",
-            "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not 1.5",
+            "3:12: seeds[1]: must be a whole number between 0 and "
+            "9,223,372,036,854,775,807, not 1.5",
         ),
         (
             "seeds: [1, true]",
-            "3:12: seeds[1]: must be a whole number between 0 and 9,223,372,036,854,775,807, not true",
+            "3:12: seeds[1]: must be a whole number between 0 and "
+            "9,223,372,036,854,775,807, not true",
         ),
         ("seeds: [-1]", "3:9: seeds[0]: must be between 0 and 9,223,372,036,854,775,807, not -1"),
         (
@@ -287,13 +296,14 @@ matrix:
         "s.yaml:3:1: name: duplicate key; first on line 1",
         "s.yaml:5:3: training.lerning_rate: unknown key; did you mean learning_rate?",
         "s.yaml:6:11: training.epochs: must be between 1 and 100,000, not 0",
-        "s.yaml:7:15: training.batch_size: anchors and aliases (& and *) are not allowed; write the value out",
+        "s.yaml:7:15: training.batch_size: anchors and aliases (& and *) are not "
+        "allowed; write the value out",
         "s.yaml:9:22: matrix.training.threads[0]: must be between 1 and 1,024, not 0",
         f"s.yaml:10:3: matrix.wrong: unknown key; {suites.AXES}",
     ]
 
 
-# ----------------------------------------------------------------------------------------------------- faults 3, 4, 5
+# ----------------------------------------------------------------------------------- faults 3, 4, 5
 
 
 @pytest.mark.parametrize(
@@ -336,7 +346,8 @@ matrix:
         (b"name: s\nmethods: [bp]\n? [a]\n: x\n", "3:3: a key must be text, not a list or mapping"),
         (
             b"name: s\nmethods: [bp\n",
-            "3:1: not valid YAML: expected ',' or ']', but got '<stream end>'; while parsing a flow sequence",
+            "3:1: not valid YAML: expected ',' or ']', but got '<stream end>'; while "
+            "parsing a flow sequence",
         ),
     ],
 )
@@ -445,7 +456,7 @@ def test_resources_are_bounded(write: Any, tmp_path: Path, kind: str, expected: 
     assert torch == "False"
 
 
-# ---------------------------------------------------------------------------------------------------------- fault 6, 9
+# --------------------------------------------------------------------------------------- fault 6, 9
 
 
 def test_cells_are_counted_before_they_are_expanded(write: Any) -> None:
@@ -513,7 +524,7 @@ def test_user_text_is_shown_safely(write: Any) -> None:
     assert "\u202e" not in message
 
 
-# --------------------------------------------------------------------------------------------------------------- fuzz
+# --------------------------------------------------------------------------------------------- fuzz
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
@@ -628,17 +639,19 @@ def test_paths_are_written_as_they_are_read(text: str) -> None:
     assert show_path(path) == text
 
 
-# ------------------------------------------------------------------------------------------------------------- options
+# ------------------------------------------------------------------------------------------ options
 
 
 def test_set_is_checked_like_the_file(write: Any) -> None:
     source = write(MINIMAL)
     assert load_suite(source, ["training.epochs=5", "title=x"]).training.epochs == 5
     assert faults(source, ["training.lerning_rate=1"]) == [
-        "--set training.lerning_rate=1: training.lerning_rate: unknown key; did you mean learning_rate?"
+        "--set training.lerning_rate=1: training.lerning_rate: unknown key; did you "
+        "mean learning_rate?"
     ]
     assert faults(source, ["training.epochs='5'"]) == [
-        "--set training.epochs='5': training.epochs: must be a whole number between 1 and 100,000, not the text '5'; write it without quotes"
+        "--set training.epochs='5': training.epochs: must be a whole number between "
+        "1 and 100,000, not the text '5'; write it without quotes"
     ]
     assert faults(source, ["nonsense"]) == ["--set nonsense: must have the form key.path=value"]
     assert faults(source, ["name.x=1"]) == ["--set name.x=1: name: is not a mapping"]
@@ -722,7 +735,7 @@ def test_arch_selects_from_its_axis(write: Any) -> None:
     assert {c.arch["name"] for c in load_suite(source, arch="small_cnn").cells()} == {"small_cnn"}
 
 
-# -------------------------------------------------------------------------------------------------------------- matrix
+# ------------------------------------------------------------------------------------------- matrix
 
 
 def load(text: str, tmp_path: Path) -> Suite:
@@ -814,7 +827,10 @@ def test_exclude_takes_null_for_a_key_that_is_not_set(tmp_path: Path) -> None:
 
 
 def test_true_is_not_one(tmp_path: Path) -> None:
-    text = "name: s\nmethods: [bp]\nseeds: [1]\nmatrix: {method.x: [1, true, 0, false]}\nexclude: [{method.x: true}]\n"
+    text = (
+        "name: s\nmethods: [bp]\nseeds: [1]\nmatrix: {method.x: [1, true, 0, false]}\n"
+        "exclude: [{method.x: true}]\n"
+    )
     assert [c.method["x"] for c in load(text, tmp_path).cells()] == [1, 0, False]
 
 
@@ -823,7 +839,8 @@ def test_true_is_not_one(tmp_path: Path) -> None:
     [
         (
             "matrix: {training.epochs: [5, '6']}",
-            "3:31: matrix.training.epochs[1]: must be a whole number between 1 and 100,000, not the text '6'; write it without quotes",
+            "3:31: matrix.training.epochs[1]: must be a whole number between 1 and "
+            "100,000, not the text '6'; write it without quotes",
         ),
         (
             "matrix: {training.lerning_rate: [1]}",
@@ -919,7 +936,7 @@ include:
     assert suite.problem(bp, "method", "x", "y").hint == "y"
 
 
-# ------------------------------------------------------------------------------------------------ files and the schema
+# ----------------------------------------------------------------------------- files and the schema
 
 
 def test_a_missing_file_names_what_is_near(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every shipped suite plans, and every claim that it makes finds its row and its figure among the runs of that plan."""
+"""Plan every shipped suite; each of its claims must find its row and figure in the plan."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIGESTS: dict[Any, str] = {}
 
 @pytest.fixture(autouse=True)
 def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Components answer in this process; no data file is asked for; a module's code is digested once."""
+    """Let components answer in this process, without data files; digest each module once."""
     from bench_plugins.datasets.cifar import Cifar10
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def measurements() -> dict[str, Measurement]:
-    """What every diagnostic really measures on a small network, so that a claim about a detail that nobody stores is found out."""
+    """Measure every diagnostic on a small network: a claim about an unknown detail must fail."""
     data = toy_data(test=1280)
     method, net = ready(rule("dfa"), resmlp(depth=4), data)
     initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
@@ -124,17 +124,19 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
 
 
 def test_the_suites_that_have_been_published_make_claims() -> None:
-    published = {"depth_ladder", "structured_aux"} | {
-        "audit5", "audit6", "penalty", "lambda_sweep", "depth_sweep", "width", "temporal", "cnn", "vit", "synthetic_ladder",
-        "random_targets", "no_terminal_norm", "no_residual", "normalization", "lq_toy",
-    }  # fmt: skip
+    names = (
+        "audit5 audit6 penalty lambda_sweep depth_sweep depth_ladder width temporal cnn vit "
+        "synthetic_ladder random_targets no_terminal_norm no_residual normalization lq_toy "
+        "structured_aux"
+    )
+    published = set(names.split())
     assert published <= {name for name in installed_suites() if load_suite(name).expect}
 
 
 def test_a_claim_that_is_spoilt_does_not_resolve(
     tmp_path: Path, measurements: dict[str, Measurement]
 ) -> None:
-    """The test above can fail: a detail that is not stored, a method that is not there, a shortened recipe."""
+    """The test above can fail: an unknown detail, a missing method, a shortened recipe."""
     plan = planned("width", tmp_path)
     records, rows = runs(plan, measurements)
     groups = judge_all(records)
