@@ -140,11 +140,15 @@ def _validate(document: Document, problems: list[Problem]) -> Suite:
         problems += problems_of(document, error, Suite, document.value)
     problems += _check_cells(document)
     places = {(problem.file, problem.line, problem.column) for problem in problems}
-    for path, mark in document.values.items():
-        value = document.at(path) if (mark.file, mark.line, mark.column) not in places else None
+    for path, position in document.values.items():
+        value = (
+            document.at(path)
+            if (position.file, position.line, position.column) not in places
+            else None
+        )
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(
-                document.problem(path, f"must be a finite number, not {mark.text or value}")
+                document.problem(path, f"must be a finite number, not {position.text or value}")
             )
     if suite is not None and not problems:
         suite._document = document

@@ -105,9 +105,9 @@ def problems_of(
     """Explain the faults of a part of a document, which lies at `place` of the document."""
 
     def as_written(path: KeyPath, value: Any) -> str:
-        mark = document.values.get(place(path))
-        if mark is not None and mark.text and not isinstance(value, str | list | dict):
-            return printable(mark.text)
+        position = document.values.get(place(path))
+        if position is not None and position.text and not isinstance(value, str | list | dict):
+            return printable(position.text)
         return "empty" if value is None else show_value(value)
 
     faults = explain(error.errors(include_url=False), annotation, value, as_written)
@@ -213,7 +213,7 @@ def _named(options: list[_Option], tag: str | None) -> list[_Option]:
 def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
     """Follow a fault's `loc` through annotation and value; tell keys from branch names."""
     loc, tag = tuple(fault["loc"]), None
-    if loc[-1:] == ("[key]",):  # pydantic's mark for a key of a mapping
+    if loc[-1:] == ("[key]",):  # pydantic's position for a key of a mapping
         loc = loc[:-1]
     options, path, unions = _options(annotation), KeyPath(), list[tuple[int, _Place]]()
     for i, part in enumerate(loc):

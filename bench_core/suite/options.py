@@ -148,20 +148,20 @@ def _override(document: Document, text: str) -> None:
 
 def _set(document: Document, path: KeyPath, part: Document) -> None:
     """Set an option's value; missing mappings are made, a component's bare name becomes one."""
-    mark = part.values[()]
+    position = part.values[()]
     for n in range(len(path)):
         here, step = path[: n + 1], path[n]
         parent, value = document.at(path[:n]), document.at(here)
         if not isinstance(parent, list if isinstance(step, int) else dict):
             raise SuiteError(
                 [
-                    mark.problem(
+                    position.problem(
                         path[:n], f"is not a {'list' if isinstance(step, int) else 'mapping'}"
                     )
                 ]
             )
         if isinstance(step, int) and step > len(parent) - (n < len(path) - 1):
-            raise SuiteError([mark.problem(here, f"the list has {len(parent)} entries")])
+            raise SuiteError([position.problem(here, f"the list has {len(parent)} entries")])
         if n == len(path) - 1:
             break
         component = (n == 0 and step in ("arch", "dataset")) or (
@@ -170,13 +170,15 @@ def _set(document: Document, path: KeyPath, part: Document) -> None:
         if component and isinstance(value, str):
             document.put(
                 (*_emptied(document, here), "name"),
-                Document(mark.file, value, {(): document.values[here]}),
+                Document(position.file, value, {(): document.values[here]}),
             )
         elif value is None and isinstance(step, str):
-            document.put(here, Document(mark.file, {}, {(): Position(mark.file, 0, 0, here)}))
+            document.put(
+                here, Document(position.file, {}, {(): Position(position.file, 0, 0, here)})
+            )
             if component:
                 default = Suite.model_fields[step].default.name
-                document.put((*here, "name"), Document.of(default, mark.file, here))
+                document.put((*here, "name"), Document.of(default, position.file, here))
     document.put(path, part)
     if path[0] != "matrix":
         document.drop(("matrix", show_path(path)))

@@ -146,12 +146,12 @@ class Document:
         if at_key and path in self.keys:
             return self.keys[path].problem(self.keys[path].path, what, hint)
         for n in range(len(path), -1, -1):
-            mark = self.values.get(path[:n])
-            if mark is not None:
+            position = self.values.get(path[:n])
+            if position is not None:
                 rest = path[n:]
                 if rest == ("name",) and not isinstance(self.at(path[:n]), dict):
                     rest = ()  # a component written as a bare name
-                return mark.problem(mark.path + rest, what, hint)
+                return position.problem(position.path + rest, what, hint)
         return Problem(self.file, 1, 1, show_path(path), what, hint)
 
     def subtree(self, path: KeyPath) -> Document:
@@ -160,8 +160,8 @@ class Document:
         return Document(
             self.file,
             self.at(path),
-            {p[n:]: mark for p, mark in self.values.items() if p[:n] == path},
-            {p[n:]: mark for p, mark in self.keys.items() if p[:n] == path},
+            {p[n:]: position for p, position in self.values.items() if p[:n] == path},
+            {p[n:]: position for p, position in self.keys.items() if p[:n] == path},
             {p[n:] for p in self.broken if p[:n] == path},
         )
 
@@ -180,23 +180,23 @@ class Document:
             parent.append(part.value)
         else:
             parent[last] = part.value
-        self.values.update({path + p: mark for p, mark in part.values.items()})
-        self.keys.update({path + p: mark for p, mark in part.keys.items()})
+        self.values.update({path + p: position for p, position in part.values.items()})
+        self.keys.update({path + p: position for p, position in part.keys.items()})
         self.broken.update(path + p for p in part.broken)
         if () in part.values:
             self.keys.setdefault(path, part.values[()])
 
-    def put_list(self, path: KeyPath, parts: Sequence[Document], mark: Position) -> None:
+    def put_list(self, path: KeyPath, parts: Sequence[Document], position: Position) -> None:
         """Set a list of parts that keep their positions."""
-        self.put(path, Document(self.file, [], {(): mark}))
+        self.put(path, Document(self.file, [], {(): position}))
         for i, part in enumerate(parts):
             self.put((*path, i), part)
 
     def _forget(self, path: KeyPath) -> None:
         n = len(path)
-        for marks in (self.values, self.keys):
-            for p in [p for p in marks if p[:n] == path]:
-                del marks[p]
+        for positions in (self.values, self.keys):
+            for p in [p for p in positions if p[:n] == path]:
+                del positions[p]
         self.broken = {p for p in self.broken if p[:n] != path}
 
 
@@ -208,14 +208,14 @@ def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> D
     """
     option, base = base is not None, base or ()
 
-    def mark(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Position:
+    def position(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Position:
         return Position(
             file, 0 if option else line + 1, 0 if option else column + 1, base + (path or ()), text
         )
 
     document = Document(file)
     try:
-        _Builder(document, _decode(data, mark), mark).build()
+        _Builder(document, _decode(data, position), position).build()
     except _FatalError as fatal:
         raise SuiteError([*document.problems, fatal.problem]) from None
     return document
@@ -226,13 +226,13 @@ class _FatalError(Exception):
         self.problem = problem
 
 
-def _decode(data: bytes | str, mark: Any) -> str:
+def _decode(data: bytes | str, position: Any) -> str:
     """Decode UTF-8 without a byte order mark; refuse long data, other bytes, control characters."""
 
     def fail(before: str, what: str, hint: str = "") -> _FatalError:
         breaks = list(_BREAK.finditer(before))
         column = len(before) - (breaks[-1].end() if breaks else 0)
-        place = mark(len(breaks), column)
+        place = position(len(breaks), column)
         return _FatalError(place.problem(place.path, what, hint))
 
     if len(data) > MAX_BYTES:
@@ -265,8 +265,8 @@ class _Frame:
 class _Builder:
     """Builds the tree of a document from PyYAML's events."""
 
-    def __init__(self, document: Document, text: str, mark: Any) -> None:
-        self.document, self.mark, self.text = document, mark, text
+    def __init__(self, document: Document, text: str, position: Any) -> None:
+        self.document, self.position, self.text = document, position, text
         self.stack: list[_Frame] = []
         self.count = 0
 
@@ -291,7 +291,7 @@ class _Builder:
         finally:
             loader.dispose()
         if not documents:
-            self.document.values[()] = self.mark(0, 0)
+            self.document.values[()] = self.position(0, 0)
 
     def _event(self, loader: yaml.SafeLoader) -> Any:
         try:
@@ -308,8 +308,8 @@ class _Builder:
             OverflowError,
         ):
             at, what, hint = loader.get_mark(), "cannot be read", ""
-        mark = self.mark(at.line, at.column)
-        raise _FatalError(mark.problem(mark.path, f"not valid YAML: {what}", hint))
+        position = self.position(at.line, at.column)
+        raise _FatalError(position.problem(position.path, f"not valid YAML: {what}", hint))
 
     def _node(self, event: Any) -> None:
         self.count += 1
@@ -338,7 +338,7 @@ class _Builder:
                 if isinstance(event, yaml.ScalarEvent) and not isinstance(value, str)
                 else ""
             )
-            self.document.values[path] = self.mark(
+            self.document.values[path] = self.position(
                 event.start_mark.line, event.start_mark.column, path, number
             )
         if isinstance(event, yaml.CollectionStartEvent):
@@ -366,7 +366,7 @@ class _Builder:
             elif frame.path is not None:
                 path = (*frame.path, key)
                 if key not in frame.container:
-                    self.document.keys[path] = self.mark(
+                    self.document.keys[path] = self.position(
                         event.start_mark.line, event.start_mark.column, path
                     )
                     return key
@@ -423,8 +423,8 @@ class _Builder:
         return float("nan") if _NAN.fullmatch(text) else text
 
     def _fatal(self, event: Any, path: KeyPath | None, what: str, hint: str = "") -> _FatalError:
-        mark = self.mark(event.start_mark.line, event.start_mark.column, path)
-        return _FatalError(mark.problem(mark.path, what, hint))
+        position = self.position(event.start_mark.line, event.start_mark.column, path)
+        return _FatalError(position.problem(position.path, what, hint))
 
     def _report(self, event: Any, path: KeyPath | None, what: str, hint: str) -> None:
         if len(self.document.problems) == MAX_PROBLEMS:
