@@ -213,7 +213,7 @@ def _named(options: list[_Option], tag: str | None) -> list[_Option]:
 def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
     """Follow a fault's `loc` through annotation and value; tell keys from branch names."""
     loc, tag = tuple(fault["loc"]), None
-    if loc[-1:] == ("[key]",):  # pydantic's position for a key of a mapping
+    if loc[-1:] == ("[key]",):  # so pydantic marks a key of a mapping
         loc = loc[:-1]
     options, path, unions = _options(annotation), KeyPath(), list[tuple[int, _Place]]()
     for i, part in enumerate(loc):
