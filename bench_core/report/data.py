@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench_core.analysis.judge import Settings, recipe_key
@@ -64,7 +64,7 @@ def _suite(suite: JudgedSuite) -> dict[str, Any]:
     return {
         "name": suite.name,
         "title": settings.title,
-        "depth_utility": asdict(settings.depth_utility),
+        "depth_utility": settings.depth_utility.model_dump(),
         "thresholds": dict(sorted(settings.thresholds.items())),
         "groups": [
             _group(header, group, settings)
