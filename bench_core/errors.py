@@ -1,8 +1,8 @@
 """The three kinds of error and the exit codes.
 
-* A user's mistake (`UsageError`, `SuiteError`, `DataError`, `StoreError`): one line each, exit 2, no traceback.
-* A plugin's fault (`PluginError`): names the distribution, its version, the component and the phase.
-* Anything else that escapes is our bug: a traceback, exit 3.
+* A user's mistake (`UsageError`, `SuiteError`, `DataError`, `StoreError`): one line each, exit 2.
+* A plugin's fault (`PluginError`): distribution, version, component and phase, exit 2.
+* Any other exception is a bug of bench: a traceback, exit 3.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ class Exit(IntEnum):
 
 
 class BenchError(Exception):
-    """An error that is printed as it stands, without a traceback."""
+    """An error that is printed as one message, without a traceback."""
 
     exit_code: Exit = Exit.USAGE
 
 
 class UsageError(BenchError):
-    """The request cannot be carried out as it was written."""
+    """A request that cannot be carried out as it was written."""
 
 
 class DataError(UsageError):
-    """A data file is missing, corrupt or out of reach."""
+    """A data file that is missing, corrupt or out of reach."""
 
 
 class CreditError(BenchError):
-    """What a rule's `credit` returned does not fit the network's states; no diagnostic can measure it."""
+    """A rule's credit that does not fit the network's states; no diagnostic can measure it."""
 
 
 class NoDevice(BenchError):  # noqa: N818
-    """A cell's device is not on this machine; on another it may be."""
+    """A device that this machine lacks; another machine may have it."""
 
 
 class StoreError(BenchError):
-    """The results folder cannot be read or written (disk full, read-only, not a folder)."""
+    """A results folder that cannot be read or written (disk full, read-only, not a folder)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SuiteError(UsageError):
 
 
 class PluginError(BenchError):
-    """A component of a distribution failed outside a cell: at import, at validation, at a capability check."""
+    """A fault of a component outside a cell: at import, at validation, at a capability check."""
 
     def __init__(
         self, distribution: str, version: str, component: str, phase: str, reason: str
@@ -85,7 +85,7 @@ class PluginError(BenchError):
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...] | set[str]) -> str:
-    """A hint for a misspelt name, or the list of known names when none is near."""
+    """Return a hint for a misspelt name, or the list of known names if no name is similar."""
     near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(near) + "?"

@@ -6,14 +6,14 @@ import io
 import re
 from typing import TextIO
 
-LARGEST = 2 << 20  # bytes; of a longer one the beginning and the end are kept
+LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]"
 )
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one printable line, safe even where its own text raises."""
+    """Return an exception as one printable line, even if its own `__str__` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception:
@@ -22,13 +22,13 @@ def brief(error: BaseException) -> str:
 
 
 def last_line(output: bytes) -> str:
-    """The last line of an output, where Python puts what went wrong, in printable characters."""
+    """Return the last line of an output, where Python names an exception, as printable text."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200] if lines else ""
 
 
 class Harmless(io.TextIOBase):
-    """A text stream that hands on what can be looked at, up to LARGEST characters."""
+    """A text stream that passes on printable text, up to LARGEST characters."""
 
     def __init__(self, out: TextIO) -> None:
         self.out, self.left = out, LARGEST

@@ -283,14 +283,14 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     """Those of the same rule pass, those of a rule that forgot something do not; what the
     streams draw is not compared."""
     from bench_core.errors import BenchError
-    from bench_core.execution import remeasure_worker
+    from bench_core.execution import remeasure
     from bench_core.execution.tensors import save_tensors
 
     made, net, x, y = setting("relu_mlp", method)
     for _ in range(2):
         made.step(x, y, 0)
     save_tensors(tmp_path, net, made, Audit(net, made, data_for("relu_mlp"), 0, 0))
-    remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    remeasure.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
     credit = made.credit
     made.credit = lambda *given: replace(
         credit(*given), audited=[-a for a in credit(*given).audited]
@@ -298,14 +298,14 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     with pytest.raises(
         BenchError, match="gives another credit a_1 on the probe than the run stored"
     ):
-        remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+        remeasure.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
 
     def noisy(*given):
         draw = torch.randn((), generator=made.tools.generator)
         return replace(credit(*given), audited=[draw * a for a in credit(*given).audited])
 
     made.credit = noisy
-    remeasure_worker.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
+    remeasure.check_credits(tmp_path, Audit(net, made, data_for("relu_mlp"), 0, 0))
 
 
 @pytest.mark.parametrize(

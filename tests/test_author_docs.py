@@ -14,7 +14,7 @@ from conftest import environment
 
 from bench_core import api
 from bench_core.registry import hookspecs, scaffold
-from bench_core.registry.entry_points import OBSERVERS
+from bench_core.registry.loading import OBSERVERS
 from bench_core.registry.registry import KINDS
 from bench_core.testing import checks, run
 

@@ -15,7 +15,7 @@ from conftest import TINY, fake_dist, plugin
 
 from bench_core import cli
 from bench_core.errors import UsageError
-from bench_core.registry import discovery, plugins
+from bench_core.registry import loading, plugins
 from bench_core.testing import Outcome, session
 
 NUMBERS = count()
@@ -226,10 +226,10 @@ def test_the_check_waits_as_long_as_it_is_told(
 ) -> None:
     waits = []
     monkeypatch.setattr(
-        discovery, "examine", lambda doors, seconds, targets: waits.append(seconds) or []
+        loading, "examine", lambda doors, seconds, targets: waits.append(seconds) or []
     )
-    monkeypatch.setenv(discovery.SECONDS, told) if told else monkeypatch.delenv(
-        discovery.SECONDS, raising=False
+    monkeypatch.setenv(loading.SECONDS, told) if told else monkeypatch.delenv(
+        loading.SECONDS, raising=False
     )
     assert invoke("plugins", "--check", *given)[0] == 0
     assert waits

@@ -1,4 +1,4 @@
-"""The plugin door: what is broken is a row that names distribution and reason, and nobody else notices."""
+"""Plugins: each fault is a row with distribution and reason, and disturbs no other plugin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import TINY, Bench, environment, fake_dist, plugin
 
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
-from bench_core.registry import discovery, plugins
+from bench_core.registry import loading, plugins
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry, resolve
 
@@ -23,13 +23,13 @@ GOOD = plugin("bench_methods()", 'return [Component("fine", "somewhere.over:Rain
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Install sources as distributions and load: `door(stranger=source)` gives the registry."""
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install sources as distributions and load: `install(stranger=source)` gives the registry."""
 
     def load(**sources: str) -> Registry:
         monkeypatch.syspath_prepend(str(tmp_path))
         for name, source in sources.items():
-            fake_dist(tmp_path, f"x-{name}", f"door_{name}_{next(NUMBERS)}", source, entry=name)
+            fake_dist(tmp_path, f"x-{name}", f"module_{name}_{next(NUMBERS)}", source, entry=name)
         return plugins.load(isolated=False)
 
     return load
@@ -74,10 +74,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_plugin_is_a_row_with_its_name_and_reason(door, fault: str) -> None:
+def test_a_broken_plugin_is_a_row_with_its_name_and_reason(install, fault: str) -> None:
     source, reason = BROKEN[fault]
     before = builtins(plugins.load(isolated=False))
-    registry = door(broken=source, fine=GOOD)
+    registry = install(broken=source, fine=GOOD)
     (trouble,) = registry.troubles
     assert trouble.distribution == "x-broken"
     assert reason in str(trouble)
@@ -96,20 +96,20 @@ def test_a_broken_plugin_is_a_row_with_its_name_and_reason(door, fault: str) -> 
     ],
 )
 def test_another_interface_is_refused_with_both_versions_and_what_to_do(
-    door, asked: object, reason: str
+    install, asked: object, reason: str
 ) -> None:
-    registry = door(other=f"BENCH_API = {asked!r}\n{GOOD}")
+    registry = install(other=f"BENCH_API = {asked!r}\n{GOOD}")
     (trouble,) = registry.troubles
-    assert reason in trouble.what
+    assert reason in trouble.reason
     if isinstance(asked, tuple):
-        assert "{}.{}".format(*asked) in trouble.what
-        assert "{}.{}".format(*API_VERSION) in trouble.what
+        assert "{}.{}".format(*asked) in trouble.reason
+        assert "{}.{}".format(*API_VERSION) in trouble.reason
     with pytest.raises(UsageError, match="x-other"):
         registry.find("method", "fine")
 
 
-def test_our_own_interface_is_accepted(door) -> None:
-    registry = door(same=f"BENCH_API = {API_VERSION}\n{GOOD}")
+def test_our_own_interface_is_accepted(install) -> None:
+    registry = install(same=f"BENCH_API = {API_VERSION}\n{GOOD}")
     assert registry.troubles == []
     assert registry.find("method", "fine").full_name == "x-same/fine"
 
@@ -158,12 +158,12 @@ def test_a_builtin_is_never_replaced(
     assert registry.find("method", "bp").component.target == "bench_plugins.methods.bp:Backprop"
 
 
-def test_a_diagnostic_with_the_name_of_a_built_in_is_not_taken(door) -> None:
+def test_a_diagnostic_with_the_name_of_a_built_in_is_not_taken(install) -> None:
     table = 'return [Component("scale_growth", "x:Y"), Component("own", "x:Y")]'
-    registry = door(vain=plugin("bench_diagnostics()", table))
+    registry = install(vain=plugin("bench_diagnostics()", table))
     (trouble,) = registry.troubles
     assert (
-        trouble.what
+        trouble.reason
         == "diagnostic 'scale_growth' has the name of a built-in and is not taken: rename it"
     )
     assert registry.find("diagnostic", "own").distribution == "x-vain"
@@ -172,7 +172,7 @@ def test_a_diagnostic_with_the_name_of_a_built_in_is_not_taken(door) -> None:
         registry.find("diagnostic", "x-vain/scale_growth")
 
 
-def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
+def test_unreadable_metadata_stop_nobody(install, tmp_path: Path) -> None:
     (tmp_path / "torn-1.0.dist-info").mkdir()
     (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_bytes(
         b"[bench_core.plugins]\nx = \xff\xfe\n"
@@ -180,16 +180,16 @@ def test_unreadable_metadata_stop_nobody(door, tmp_path: Path) -> None:
     nameless = tmp_path / "nameless-1.0.dist-info"
     nameless.mkdir()
     (nameless / "entry_points.txt").write_text("[bench_core.plugins]\nx = no_such_module\n")
-    registry = door(fine=GOOD)
+    registry = install(fine=GOOD)
     assert sorted("torn" in trouble.distribution for trouble in registry.troubles) == [False, True]
     assert registry.find("method", "fine")
     assert registry.find("method", "bp")
 
 
-def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path: Path) -> None:
+def test_observers_get_the_arguments_they_name_and_cannot_disturb(install, tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     write = f"open({str(heard)!r}, 'a').write"
-    registry = door(
+    registry = install(
         none=plugin("bench_epoch_end()", f"{write}('none ')"),
         some=plugin("bench_epoch_end(row)", f"{write}(f'row={{row}} ')"),
         all=plugin(
@@ -203,7 +203,7 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path
     )
     troubles = registry.notify("bench_epoch_end", identity="i", cell="c", row=3)
     assert sorted(heard.read_text().split()) == ["c3i", "none", "renamed", "row=3"]
-    assert [(t.distribution, t.what) for t in troubles] == [
+    assert [(t.distribution, t.reason) for t in troubles] == [
         ("x-bad", "bench_epoch_end raised ZeroDivisionError: division by zero"),
         ("x-quits", "bench_epoch_end raised SystemExit: "),
     ]
@@ -221,11 +221,11 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(door, tmp_path
     ],
 )
 def test_a_target_is_imported_when_it_is_used_and_not_before(
-    door, tmp_path: Path, target: str, source: str, reason: str
+    install, tmp_path: Path, target: str, source: str, reason: str
 ) -> None:
     module = f"target_{next(NUMBERS)}"
     (tmp_path / f"{module}.py").write_text(source)
-    registry = door(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))
+    registry = install(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))
     assert registry.troubles == []
     with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: import: ") as caught:
         resolve(registry.find("method", "fine"), Method)
@@ -273,13 +273,13 @@ def test_modules_that_hang_or_end_their_process_cost_a_line_each(
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGIN_SECONDS", "0.5")
     registry = plugins.load()
-    said = {trouble.distribution: trouble.what for trouble in registry.troubles}
+    said = {trouble.distribution: trouble.reason for trouble in registry.troubles}
     assert said.keys() == hostile.keys()
     for name, reason in hostile.items():
         assert reason in said[name]
         assert said[name].isprintable()
     assert registry.find("method", "fine").full_name == "x-a-good/fine"
-    assert [observer.door.distribution for observer in registry.observers] == ["x-z-good"]
+    assert [observer.entry_point.distribution for observer in registry.observers] == ["x-z-good"]
     assert builtins(registry) == builtins(plugins.load(only={OURS}))
 
 
@@ -308,11 +308,11 @@ def test_the_patience_with_imports_is_a_positive_number(
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGIN_SECONDS", told)
     with pytest.raises(UsageError, match="is no positive number of seconds"):
-        discovery.limit()
+        loading.limit()
 
 
-def test_what_a_stranger_brings_is_the_same_heard_from_a_child(door, tmp_path: Path) -> None:
-    here = door(
+def test_what_a_stranger_brings_is_the_same_heard_from_a_child(install, tmp_path: Path) -> None:
+    here = install(
         rule=GOOD,
         loud=plugin("bench_epoch_end(row)", "print(row)"),
         bad=plugin("bench_archs()", "return 1 / 0"),

@@ -103,19 +103,17 @@ def audit(
 
 def _chosen(roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int]) -> list[Stored]:
     """Return the finished runs of these methods and seeds (empty: of all)."""
-    from bench_core.execution.remeasure import choose
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 
     found = scan(roots)
     warn(found.troubles)
-    chosen = choose(
-        found.runs,
-        lambda record: (
-            (not methods or any(same_name(record.cell.method.name, name) for name in methods))
-            and (not seeds or record.cell.seed in seeds)
-        ),
-    )
+    chosen = [
+        run
+        for run in sorted(found.runs, key=lambda run: str(run.folder))
+        if (not seeds or run.record.cell.seed in seeds)
+        and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
+    ]
     if not chosen:
         done = {run.record.cell.method.short for run in found.runs if run.record.status == "done"}
         asked = f" of {', '.join(methods)}" if methods else ""

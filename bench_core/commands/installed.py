@@ -12,7 +12,7 @@ from bench_core.commands.options import Choice, terminal_width, warn
 from bench_core.errors import Exit
 
 if TYPE_CHECKING:
-    from bench_core.registry.discovery import Heard
+    from bench_core.registry.loading import ImportResult
     from bench_core.registry.registry import Installed, Registry
 
 
@@ -85,7 +85,7 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     counts: dict[tuple[str, str], Counter[str]] = {}
     for item in registry.components:
         counts.setdefault((item.distribution, item.version), Counter())[item.kind] += 1
-    observing = {(o.door.distribution, o.door.version) for o in registry.observers}
+    observing = {(o.entry_point.distribution, o.entry_point.version) for o in registry.observers}
     broken = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
     rows = []
     for distribution in sorted(counts.keys() | observing | broken):
@@ -110,35 +110,36 @@ def _brings(counts: Counter[str], observes: bool) -> str:
 
 def _check_all(timeout: float | None) -> bool:
     """Import every plugin, print how that went, and return whether any of them is broken."""
+    from bench_core.registry import entry_points, loading
     from bench_core.registry import plugins as installed
-    from bench_core.registry.discovery import examine, limit
     from bench_core.registry.registry import Registry
 
-    seconds = limit(60.0) if timeout is None else timeout
+    seconds = loading.limit(60.0) if timeout is None else timeout
     registry = Registry()
-    doors = installed.doors(registry)
-    answers: list[Heard] = [
-        answer for door in doors for answer in examine([door], seconds, targets=True)
+    points, registry.troubles = entry_points.installed()
+    answers: list[ImportResult] = [
+        answer for point in points for answer in loading.examine([point], seconds, targets=True)
     ]
     for answer in answers:
         registry.components += answer.components
         registry.troubles += answer.troubles
-    installed.find_clashes(registry, doors)
+    installed.find_clashes(registry, points)
     broken = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
     rows = []
     for answer in answers:
-        door = answer.door
+        point = answer.entry_point
         brings = _brings(Counter(item.kind for item in answer.components), bool(answer.observers))
         took = "–" if answer.seconds is None else f"{answer.seconds:.2f} s"
         state = "loads torch" if answer.torch else "ok"
-        if (door.distribution, door.version) in broken:
+        if (point.distribution, point.version) in broken:
             state = "trouble"
-        rows.append([door.distribution, door.version, door.name, brings, took, state])
+        rows.append([point.distribution, point.version, point.name, brings, took, state])
     heads = ["distribution", "version", "entry point", "brings", "import", "state"]
     _print_table(rows, heads, "brings", 16)
     _print_troubles(registry)
-    for door in (answer.door for answer in answers if answer.torch):
+    for point in (answer.entry_point for answer in answers if answer.torch):
         click.echo(
-            f"note: {door.distribution}: importing {door.value} loads torch in every bench command"
+            f"note: {point.distribution}: importing {point.value} loads torch "
+            "in every bench command"
         )
     return bool(registry.troubles)

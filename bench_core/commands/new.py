@@ -29,10 +29,10 @@ def new(kind: str, name: str, into: Path) -> None:
     registry = plugins.load()
     taken = {item.component.name for item in registry.components if item.kind == kind}
     place = scaffold.new(kind, name, into, taken)
-    _, words, command = scaffold.KINDS[kind]
+    words = scaffold.KINDS[kind][0]
     article = "an" if words[0] == "a" else "a"
     module = scaffold.module(kind, name)
     click.echo(f"{place}: {article} {words} that works; make it yours in {module}")
     click.echo(f"  pip install -e '{place}[test]'")
     click.echo(f"  bench check {place.name}")
-    click.echo(f"  {command.format(name=name)}")
+    click.echo(f"  {scaffold.command(kind, name)}")

@@ -1,19 +1,30 @@
-"""Measure diagnostics on the checkpoints of finished runs, each run in a child process."""
+"""Measure diagnostics on the checkpoints of finished runs, each run in a child process.
+
+The child rebuilds network and rule from the cell and loads the checkpoint. The states on the probe,
+and the credits if the environment is the same, must equal those that the run stored. Otherwise
+code, data or versions have changed since, and the audit is refused.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_core.errors import UsageError
+from bench_core.errors import BenchError, UsageError
+from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.processes import child
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.registry import plugins
+from bench_core.results import remeasured, store
+from bench_core.results.hashing import jsonable
+from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored
+from bench_core.suite.model import TrainingOptions
 
-WORKER = "bench_core.execution.remeasure_worker"
 TIMEOUT = 3600.0  # seconds for one run
 
 
@@ -29,25 +40,29 @@ class Outcome:
 
 def audit_runs(
     runs: Sequence[Stored],
-    diagnostics: Sequence[Mapping[str, Any]],
+    wanted: Sequence[Mapping[str, Any]],
     data_dir: Path | None,
     device: str | None,
     workers: int,
 ) -> Iterator[Outcome]:
-    """Measure diagnostics on the checkpoints of runs, several runs at once, and keep the measurements.
+    """Measure diagnostics on the checkpoints of several runs at once, and keep the measurements.
 
-    diagnostics  `{"name": full name, "params": …}` of each
-    device       None: the device that the run was trained on
+    wanted  `{"name": full name, "params": …}` of each
+    device  None: the device that the run was trained on
     """
 
     def audit(run: Stored) -> Outcome:
         if "checkpoint.safetensors" not in run.record.files:
             problem = f"it is {run.record.status} and left no checkpoint"
             return Outcome(run.folder, run.record, problem=problem)
-        job = {"folder": str(run.folder.absolute()), "diagnostics": list(diagnostics), "device": device,
-               "data_dir": str(data_dir) if data_dir else None}  # fmt: skip
+        job = {
+            "folder": str(run.folder.absolute()),
+            "diagnostics": list(wanted),
+            "device": device,
+            "data_dir": str(data_dir) if data_dir else None,
+        }
         try:
-            (answer,) = child.answers(WORKER, job, TIMEOUT)
+            (answer,) = child.answers(__name__, job, TIMEOUT)
         except child.ChildError as error:
             return Outcome(run.folder, run.record, problem=f"the measurement {error}")
         except UsageError as error:
@@ -59,8 +74,144 @@ def audit_runs(
         yield from pool.map(audit, runs)
 
 
-def choose(
-    runs: Sequence[Stored], keep: Callable[[RunRecord], bool] = lambda record: True
-) -> list[Stored]:
-    """Return the runs that `keep` accepts, in a stable order."""
-    return sorted((run for run in runs if keep(run.record)), key=lambda run: str(run.folder))
+# ------------------------------------------------------------------------------ the child's side
+
+
+def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Send the measurements of the job by short name."""
+    say(jsonable(measure_run(job)))
+
+
+def measure_run(job: dict[str, Any]) -> dict[str, Any]:
+    """Measure and keep the job's diagnostics; return the measurements by short name.
+
+    Raises BenchError if the run cannot be rebuilt.
+    """
+    from bench_core.training.audit import Audit
+
+    folder = Path(job["folder"])
+    try:
+        record = store.read(folder, sums=True)
+    except store.Unreadable as reason:
+        raise BenchError(str(reason)) from None
+    cell = record.cell
+    device = job["device"] or record.environment.get("device", "cpu")
+    training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
+    parts = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
+    registry = plugins.load_for([*parts, *(entry["name"] for entry in job["diagnostics"])])
+    listed = diagnostics(registry, job["diagnostics"])
+    built = build_cell(registry, cell, training, job["data_dir"])
+    load_checkpoint(folder, built, device)
+    epoch = max(record.epochs - 1, 0)
+    audit = Audit(built.net, built.method, built.data, cell.seed, epoch, initial=built.initial)
+    rows = (folder / store.EPOCHS).read_text(encoding="utf-8")
+    audit.history = [json.loads(line) for line in rows.splitlines()]
+    check_states(folder, audit)
+    versions = environment(device, training)
+    here = record.model_copy(update={"environment": record.environment | versions})
+    if environment_key(here) == environment_key(record):  # other environments round differently
+        check_credits(folder, audit)
+
+    measurements = {}
+    for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
+        measurement = attempt(name, diagnostic, audit)
+        measurements[name] = measurement.model_dump(mode="json")
+        if "error" not in measurement.details:
+            late = remeasured.Late(
+                late_schema=remeasured.SCHEMA,
+                checkpoint=remeasured.checkpoint_sum(record),
+                diagnostic=entry["name"],
+                params=diagnostic.params.model_dump(mode="json"),
+                measurement=measurement,
+                versions=versions,
+                measured=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            remeasured.write(folder, late)
+    return measurements
+
+
+def load_checkpoint(folder: Path, built: Any, device: str) -> None:
+    """Load the network's and the method's tensors from the end of the training."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "checkpoint.safetensors", device=device)
+    try:
+        for prefix, part in (("net.", built.net), ("method.", built.method)):
+            own = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+            part.load_state_dict({name.removeprefix(prefix): own[name] for name in own})
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BenchError(
+            f"its checkpoint does not fit the installed code, which has changed since: {reason}"
+        ) from None
+
+
+def check_states(folder: Path, audit: Any) -> None:
+    """Raise BenchError if the rebuilt network gives other states than the run stored."""
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "probe.safetensors")
+    for layer in range(audit.net.depth + 1):
+        states = [batch.states.h[layer] for batch in audit.batches]
+        if not same(audit, stored[f"h_{layer}"], states, rtol=1e-3, atol=1e-5):
+            raise BenchError(
+                f"the network rebuilt from its checkpoint gives other states h_{layer} on the "
+                "probe than the run stored: code, data or versions have changed; see `bench why`"
+            )
+
+
+def check_credits(folder: Path, audit: Any) -> None:
+    """Raise BenchError if the rebuilt rule gives other credits than the run stored.
+
+    A credit that depends on random draws is not compared.
+    """
+    from safetensors.torch import load_file
+
+    stored, sites = load_file(folder / "probe.safetensors"), audit.net.sites
+    comparable = audit.batches[0].credits is not None and all(f"a_{s}" in stored for s in sites)
+    if not comparable or drawn(audit):
+        return
+    for index, site in enumerate(sites):
+        credits = [batch.audited[index] for batch in audit.batches]
+        if not same(audit, stored[f"a_{site}"], credits, rtol=1e-2, atol=1e-3):
+            raise BenchError(
+                f"the rule rebuilt from its checkpoint gives another credit a_{site} on the probe "
+                "than the run stored: its state_dict lacks a tensor that its credit needs "
+                "(`bench check` tests this), or its code has changed since"
+            )
+
+
+def same(audit: Any, stored: Any, batches: Sequence[Any], rtol: float, atol: float) -> bool:
+    """Whether the tensors of all batches equal the stored ones, which may lack the last samples.
+
+    atol  relative to the largest stored value
+    """
+    import torch
+
+    now = torch.cat([audit.net.flat(tensor).cpu() for tensor in batches])[: len(stored)]
+    atol *= float(stored.abs().max())
+    return now.shape == stored.shape and torch.allclose(now, stored, rtol, atol, equal_nan=True)
+
+
+def drawn(audit: Any) -> bool:
+    """Whether the credit depends on the state of the random streams, which no checkpoint holds."""
+    import torch
+
+    method, first = audit.method, audit.batches[0]
+    was_training = audit.net.training
+    audit.net.eval()
+    streams = [torch.default_generator, method.tools.generator, method.tools.aux_generator]
+    before = [generator.get_state() for generator in streams]
+    for generator in streams:
+        generator.manual_seed(1)
+    try:
+        again = audit._batch(next(audit.data.test_batches(len(first.y)))[0], first.y)
+    finally:
+        audit.net.train(was_training)
+        for generator, state in zip(streams, before, strict=True):
+            generator.set_state(state)
+    return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))
+
+
+if __name__ == "__main__":
+    child.serve(serve)

@@ -1,9 +1,9 @@
 """Validate the components of a suite in a child process, before any training.
 
-Validation imports the components' code, and with it torch, and runs plugin code. The child (`answer`) validates the
-parameters by the components' own models, prepares the data, checks that each method can train each network, and digests
-the code. A component that raises, exits, crashes or hangs is an error of one line, and the parent (`ask`) stays free of
-torch.
+Validation imports the components' code, and with it torch, and runs plugin code. The child
+(`answer`) validates the parameters by the components' own models, prepares the data, checks
+that each method can train each network, and digests the code. A component that raises, exits,
+crashes or hangs is an error of one line, and the parent (`ask`) stays free of torch.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Files = Callable[[str, str], dict[str, str]]  # module, distribution → its mod
 def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     """Validate the components of `request` in a child process.
 
-    request  {"components": [[kind, full name, params], …], "trios": [[method, arch, dataset], …] (indices),
-              "data_dir": …, "devices": […]}
-    answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or {"error"} or
-              {"invalid": faults in plain words}, …], "trios": [{"at": "arch" or "method", "why"} or null, …],
-              "absent": {device: why}}
+    request  {"components": [[kind, full name, params], …], "data_dir": …, "devices": […],
+              "trios": [[method, arch, dataset], …] (indices of components)}
+    answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or
+              {"error"} or {"invalid": faults}, …], "absent": {device: why},
+              "trios": [{"at": "arch" or "method", "why"} or null, …]}
     Raises UsageError if the child hangs or ends early; its text names the component.
     """
     phase = "loading the plugins"
@@ -157,9 +157,10 @@ def _misfit(target: Any) -> str | None:
 
 @contextmanager
 def _without_draws() -> Iterator[None]:
-    """Skip `normal_` and `uniform_` while a network is built on the meta device, which has no values.
+    """Skip `normal_` and `uniform_` while a network is built on the meta device.
 
-    Drawing there loads torch's compiler, which takes longer than the rest of a plan.
+    Tensors have no values there, and drawing would load torch's compiler, which takes longer than
+    the rest of a plan.
     """
     import torch
 
@@ -173,9 +174,10 @@ def _without_draws() -> Iterator[None]:
 
 
 def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
-    """Say why a method cannot train a network on this data, and which of them ("arch", "method") is the cause.
+    """Say why a method cannot train a network on this data, and which of them is the cause.
 
-    The network is built on the meta device. None: it can, or a part of the trio is already known to be broken.
+    The network is built on the meta device. None: the method can train it, or a part of the trio is
+    already known to be broken.
     """
     if method is None or arch is None or dataset is None:
         return None
@@ -201,7 +203,10 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     if data.regression and getattr(rule_params, "random_targets", False):
         reason = "random_targets draws classes, and this data set has none"
     elif (rule_params.train_last or 0) > net.depth:
-        reason = f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that there are"
+        reason = (
+            f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that "
+            "there are"
+        )
     else:
         try:
             reason = rule(rule_params).unsupported(net)

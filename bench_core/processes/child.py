@@ -1,9 +1,10 @@
 """Run a Python module as a child process: one JSON request in, JSON lines of answers out.
 
-The parent starts `python -P -m MODULE` in a session of its own, writes the request to standard input and reads answers
-with a deadline (`answers`). The child's side is `serve`. The channel is a duplicate of the child's standard output; its
-prints go to standard error, of which the parent keeps the end. The last line of a child is either "end" or "problem", a
-user's mistake. A child that hangs or ends without such a line is a `ChildError`. A child is always ended together with
+The parent starts `python -P -m MODULE` in a session of its own, writes the request to standard
+input and reads answers with a deadline (`answers`). The child's side is `serve`. The channel is
+a duplicate of the child's standard output; its prints go to standard error, of which the parent
+keeps the end. The last line of a child is either "end" or "problem", a user's mistake. A child
+that hangs or ends without such a line is a `ChildError`. A child is always ended together with
 the processes that it started.
 """
 
@@ -29,11 +30,11 @@ KEPT = 4096  # bytes of standard error, for the last line
 
 
 class ChildError(Exception):
-    """A child that hung or ended too early. The text is a predicate: "ended the process (exit code 3): last line"."""
+    """A child that hung or ended too early; the text reads "ended the process (exit code 3): …"."""
 
 
 def start(module: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a module as a child process in a session of its own; `options` are those of `subprocess.Popen`."""
+    """Start a module as a child in a session of its own; `options` go to `subprocess.Popen`."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options,
@@ -41,7 +42,7 @@ def start(module: str, **options: Any) -> subprocess.Popen[bytes]:
 
 
 def send(process: subprocess.Popen[bytes], request: Any) -> None:
-    """Write the request to the child's standard input. A child that has ended already is no error here."""
+    """Write the request to the child's standard input; a child that has ended is no error here."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
         stdin.write(json.dumps(request).encode())
@@ -50,8 +51,9 @@ def send(process: subprocess.Popen[bytes], request: Any) -> None:
 def answers(module: str, request: Any, seconds: float, *, each: bool = False) -> Iterator[Any]:
     """Run a module on a request and yield its answers.
 
-    seconds  limit for the whole run; with `each`, for each answer, counted from the answer before it
-    Raises ChildError if the child hangs or ends before its last line, UsageError if it reports a problem.
+    seconds  limit for the whole run; with `each`, for each answer after the one before it
+    Raises ChildError if the child hangs or ends before its last line, UsageError if it sends a
+    problem.
     """
     errors = bytearray()
     with start(module, stderr=subprocess.PIPE) as process:
@@ -60,7 +62,7 @@ def answers(module: str, request: Any, seconds: float, *, each: bool = False) ->
             for line in _lines(process, errors, seconds, each):
                 try:
                     kind, content = json.loads(line)
-                except ValueError:
+                except (ValueError, TypeError):
                     continue  # written by a plugin that guessed the descriptor
                 if kind == "answer":
                     yield content
@@ -83,7 +85,7 @@ def answers(module: str, request: Any, seconds: float, *, each: bool = False) ->
 def _lines(
     process: subprocess.Popen[bytes], errors: bytearray, seconds: float, each: bool
 ) -> Iterator[bytes]:
-    """Yield lines of standard output until it is closed; keep the end of standard error in `errors`.
+    """Yield the lines of standard output; keep the end of standard error in `errors`.
 
     Raises TimeoutError at the deadline. With `each`, every line moves the deadline.
     """
@@ -120,7 +122,7 @@ def how_it_ended(code: int) -> str:
 
 
 def channel() -> Callable[[Any], None]:
-    """Return a function that writes a value as a line of JSON to the parent; send prints to standard error from now on."""
+    """Return a function that sends the parent a line of JSON; redirect prints to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -134,7 +136,8 @@ def channel() -> Callable[[Any], None]:
 def serve(work: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
     """Carry out the parent's request in this child process, then exit.
 
-    work  called with the request and a function that sends one answer; a BenchError from it becomes the parent's UsageError
+    work  called with the request and a function that sends one answer; its BenchError becomes the
+          parent's UsageError
     """
     say = channel()
     say(("ready", None))

@@ -1,4 +1,4 @@
-"""Describe a component that an installed distribution brings; loads neither torch nor the component's code."""
+"""Describe a component of an installed distribution, without torch and without its code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ hookimpl = pluggy.HookimplMarker("bench_core")
 
 @dataclass(frozen=True)
 class Component:
-    """A component that a distribution brings: strings only, so that listing it costs no import of its code.
+    """A component of a distribution: strings only, so that listing it imports none of its code.
 
-    name     snake_case, unique in its kind within the distribution; the full name is `distribution/name`
+    name     snake_case, unique in its kind and distribution; the full name is `distribution/name`
     target   "package.module:Class"
     summary  one line for `bench list`
-    cite     where the definition comes from (free text, DOI or arXiv number)
+    cite     the source of the definition (free text, DOI or arXiv number)
     """
 
     name: str

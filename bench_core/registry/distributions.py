@@ -11,31 +11,30 @@ OURS = "bench-core"
 
 
 def packages_of(distribution: metadata.Distribution) -> set[str]:
-    """The top-level packages and modules that a distribution installed."""
-    tops = (distribution.read_text("top_level.txt") or "").split() or [
-        f.parts[0] for f in distribution.files or ()
-    ]
+    """Return the top-level packages and modules that a distribution installed."""
+    tops = (distribution.read_text("top_level.txt") or "").split()
+    tops = tops or [file.parts[0] for file in distribution.files or ()]
     return {top.removesuffix(".py") for top in tops}
 
 
 def is_ours(distribution: metadata.Distribution) -> bool:
-    """Whether a distribution of our name is the one that this code came with."""
+    """Whether a distribution named bench-core installed this module."""
     return __name__.partition(".")[0] in packages_of(distribution)
 
 
 @cache
 def our_packages() -> frozenset[str]:
-    """The packages of our own distribution, the built-in plugins' among them."""
-    found = {__name__.partition(".")[0]}
+    """Return the packages of our own distribution, with those of the built-in plugins."""
+    packages = {__name__.partition(".")[0]}
     for distribution in metadata.distributions(name=OURS):
         with contextlib.suppress(Exception):
             if is_ours(distribution):
-                found |= packages_of(distribution)
-    return frozenset(found)
+                packages |= packages_of(distribution)
+    return frozenset(packages)
 
 
 def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
-    """Normalised name and version of the distribution behind an entry point."""
+    """Return the normalised name and the version of an entry point's distribution."""
     if point.dist is None:
         return "unknown", "0"
     about = point.dist.metadata
@@ -44,5 +43,5 @@ def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
 
 
 def normalised(distribution: str) -> str:
-    """The one spelling of a distribution's name."""
+    """Return the normal spelling of a distribution's name."""
     return re.sub(r"[^a-z0-9]+", "-", distribution.lower())

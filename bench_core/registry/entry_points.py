@@ -1,7 +1,9 @@
-"""Describe the entry points of plugins and the hooks that their modules implement."""
+"""List the entry points of installed plugins, and the hooks that their modules implement."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -9,36 +11,30 @@ from typing import Any
 
 import pluggy
 
+from bench_core.printable import brief
 from bench_core.registry import hookspecs
+from bench_core.registry.distributions import OURS, distribution_of, is_ours, normalised
 
 GROUP = "bench_core.plugins"
-
-
-OBSERVERS = (
-    "bench_suite_start",
-    "bench_cell_start",
-    "bench_epoch_end",
-    "bench_cell_end",
-    "bench_suite_end",
-)
+ALLOWED = "BENCH_PLUGINS"
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with a plugin; it does not stop the others."""
+    """A fault of one plugin; the other plugins still work."""
 
     distribution: str
     version: str
     entry_point: str
-    what: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.distribution} {self.version} ({self.entry_point}): {self.what}"
+        return f"{self.distribution} {self.version} ({self.entry_point}): {self.reason}"
 
 
 @dataclass(frozen=True)
-class Door:
-    """An entry point and the distribution that brought it."""
+class EntryPoint:
+    """An entry point of the group `bench_core.plugins`, and the distribution that brought it."""
 
     distribution: str
     version: str
@@ -46,33 +42,85 @@ class Door:
     value: str
 
     def module(self) -> Any:
-        """Import it. Raises whatever its code raises."""
+        """Import the plugin module. Raises whatever its code raises."""
         return metadata.EntryPoint(self.name, self.value, GROUP).load()
 
-    def trouble(self, what: str) -> Trouble:
-        return Trouble(self.distribution, self.version, self.name, what)
+    def trouble(self, reason: str) -> Trouble:
+        return Trouble(self.distribution, self.version, self.name, reason)
 
 
 @dataclass(frozen=True)
 class Observer:
-    """One implementation of an observer hook; its module is imported when it is first called."""
+    """One implementation of an observer hook; its module is imported at the first call.
+
+    arguments  the hook's arguments that it takes; as everywhere in pluggy, it may leave out some
+    """
 
     hook: str
-    door: Door
-    # the subset of the hook's arguments that it takes, as everywhere in pluggy
+    entry_point: EntryPoint
     arguments: tuple[str, ...]
 
     def __call__(self, **arguments: Any) -> None:
-        function = next(each.function for each in hooks_of(self.door)[self.hook])
-        function(*(arguments[name] for name in self.arguments))
+        implementation = hooks_of(self.entry_point)[self.hook][0]
+        implementation.function(*(arguments[name] for name in self.arguments))
 
 
 @cache
-def hooks_of(door: Door) -> dict[str, list[pluggy.HookImpl]]:
-    """Hook → its implementations in the plugin's module. Raises PluginValidationError where one is misspelt."""
+def hooks_of(point: EntryPoint) -> dict[str, list[pluggy.HookImpl]]:
+    """Import a plugin module and return hook → implementations.
+
+    Raises pluggy's PluginValidationError if an implementation fits no hook.
+    """
     manager = pluggy.PluginManager("bench_core")
     manager.add_hookspecs(hookspecs)
-    module = door.module()
-    manager.register(module, name=door.name)
+    module = point.module()
+    manager.register(module, name=point.name)
     manager.check_pending()
     return {caller.name: caller.get_hookimpls() for caller in manager.get_hookcallers(module) or ()}
+
+
+def installed(only: Iterable[str] | None = None) -> tuple[list[EntryPoint], list[Trouble]]:
+    """Return the entry points of allowed distributions, ours first, and the faults of metadata.
+
+    only  normalised names of distributions; None: all that BENCH_PLUGINS allows
+    A distribution that stands on the path twice counts once, at its first place, as for imports.
+    """
+    points: dict[str, list[EntryPoint]] = {}
+    troubles = []
+    for distribution in metadata.distributions():
+        try:
+            own = [
+                EntryPoint(*distribution_of(point), point.name, point.value)
+                for point in distribution.entry_points.select(group=GROUP)
+            ]
+        except Exception as error:
+            place = str(getattr(distribution, "_path", "unknown"))
+            reason = f"its metadata cannot be read: {brief(error)}"
+            troubles.append(Trouble(place, "?", "?", reason))
+            continue
+        if not own:
+            continue
+        name = own[0].distribution
+        if name == OURS and not is_ours(distribution):
+            value = own[0].value[:80]
+            reason = f"calls itself {OURS}, but its entry point is {value!r}; not loaded"
+            troubles.append(own[0].trouble(reason))
+        elif only is None or name in only:
+            points.setdefault(name, own)
+    allowed = _allowed()
+    if allowed is not None:
+        reason = f"{ALLOWED} names it, but it brings no plugin here"
+        missing = sorted(allowed - points.keys()) if only is None else []
+        troubles += [Trouble(name, "?", "?", reason) for name in missing]
+        points = {name: own for name, own in points.items() if name in allowed | {OURS}}
+    listed = [point for own in points.values() for point in own]
+    listed.sort(key=lambda p: (p.distribution != OURS, p.distribution, p.version, p.name, p.value))
+    return listed, troubles
+
+
+def _allowed() -> set[str] | None:
+    """Return the distributions that BENCH_PLUGINS names; None if it is not set."""
+    names = os.environ.get(ALLOWED)
+    if names is None:
+        return None
+    return {normalised(name.strip()) for name in names.split(",") if name.strip()}

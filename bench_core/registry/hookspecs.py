@@ -1,4 +1,4 @@
-"""The hooks of bench. This file is the plugin manual: every hook, when it is called, and what it gets.
+"""The hooks of bench. This file is the plugin manual: each hook, its call and its parameters.
 
 A plugin is an installed distribution with an entry point
 
@@ -13,11 +13,15 @@ whose module implements any of these hooks:
     def bench_methods():
         return [Component("my_rule", "bench_my_rule.rule:MyRule", "what it does in one line")]
 
-The module is imported by every `bench` command that needs to know what is installed: keep it free of torch and of work; the
-targets are imported only where a suite uses them. Installing a plugin is running its code: install only what you trust.
-The module may say which interface it was made for, `BENCH_API = (major, minor)` as in `bench_core.api.API_VERSION`: a bench of
-another major version, or of an older minor one, refuses it and says what to upgrade.
-There is no hook inside the training step; a method has that to itself.
+Most `bench` commands import the module, so it must not import torch or do work. The targets are
+imported only where a suite uses them. Installing a plugin is running its code: install only what
+you trust.
+
+The module may name the version of the interface that it was written for,
+`BENCH_API = (major, minor)`, as in `bench_core.api.API_VERSION`. A bench with another major
+version, or with an older minor version, refuses the plugin and names the upgrade.
+
+An implementation may leave out parameters of its hook. No hook runs inside a training step.
 """
 
 from __future__ import annotations
@@ -35,57 +39,98 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("bench_core")
 
 
-# ----------------------------------------------------------------------------------------- components: asked for once
+# -------------------------------------------------------------------------
+# Components: called once per command, each returns a list of components
+# -------------------------------------------------------------------------
 
 
 @hookspec
 def bench_methods() -> list[Component]:  # type: ignore[empty-body]
-    """Learning rules: targets are subclasses of `bench_core.api.Method` or `LocalMethod`."""
+    """Return learning rules.
+
+    :returns: components whose targets are subclasses of `bench_core.api.Method` or `LocalMethod`.
+    """
 
 
 @hookspec
 def bench_archs() -> list[Component]:  # type: ignore[empty-body]
-    """Architectures: targets are subclasses of `bench_core.api.Net`."""
+    """Return architectures.
+
+    :returns: components whose targets are subclasses of `bench_core.api.Net`.
+    """
 
 
 @hookspec
 def bench_datasets() -> list[Component]:  # type: ignore[empty-body]
-    """Data sets: targets are subclasses of `bench_core.api.Dataset`."""
+    """Return data sets.
+
+    :returns: components whose targets are subclasses of `bench_core.api.Dataset`.
+    """
 
 
 @hookspec
 def bench_diagnostics() -> list[Component]:  # type: ignore[empty-body]
-    """Diagnostics: targets are subclasses of `bench_core.api.Diagnostic`."""
+    """Return diagnostics.
+
+    :returns: components whose targets are subclasses of `bench_core.api.Diagnostic`. A component
+        with the name of a built-in diagnostic is refused.
+    """
 
 
 @hookspec
 def bench_executors() -> list[Component]:  # type: ignore[empty-body]
-    """Executors: targets are callables as `bench_core.execution.executors` describes them."""
+    """Return executors.
+
+    :returns: components whose targets are callables as `bench_core.execution.executors` describes.
+    """
 
 
-# ------------------------------------------------- observers: called in the process of `bench run`, never in a worker
+# -------------------------------------------------------------------------
+# Observers: called in the process of `bench run`, never in a worker.
+# An observer that raises is a warning; the other observers are still called.
+# -------------------------------------------------------------------------
 
 
 @hookspec
 def bench_suite_start(plan: Plan) -> None:
-    """A suite is about to run. `plan` says which cells run and which are reused."""
+    """Observe the start of a suite, after planning and before the first cell.
+
+    :param plan: all cells of the suite; each says whether it runs or is reused, and why.
+    """
 
 
 @hookspec
 def bench_cell_start(identity: str, cell: Cell) -> None:
-    """A worker was started for a cell."""
+    """Observe the start of a cell's worker.
+
+    :param identity: the cell's digest, which names its run folder.
+    :param cell: method, architecture, data set, training and seed.
+    """
 
 
 @hookspec
 def bench_epoch_end(identity: str, cell: Cell, row: dict[str, Any]) -> None:
-    """A cell finished an epoch; `row` is the line of its epochs.jsonl (epoch 0: the untrained network)."""
+    """Observe the end of an epoch, and the untrained network as epoch 0.
+
+    :param identity: the cell's digest, which names its run folder.
+    :param cell: method, architecture, data set, training and seed.
+    :param row: the line of the cell's epochs.jsonl: epoch, losses, accuracy, measurements.
+    """
 
 
 @hookspec
 def bench_cell_end(identity: str, record: RunRecord) -> None:
-    """A cell ended, in whatever status; `record` is its run.json."""
+    """Observe the end of a cell, with any status.
+
+    :param identity: the cell's digest, which names its run folder.
+    :param record: the cell's run.json.
+    """
 
 
 @hookspec
 def bench_suite_end(plan: Plan, records: list[RunRecord]) -> None:
-    """The suite ended; `records` are those of its cells that have a run folder."""
+    """Observe the end of a suite.
+
+    :param plan: all cells of the suite, as in `bench_suite_start`.
+    :param records: the run.json of each cell that has a run folder.
+    """

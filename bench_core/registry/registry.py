@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, get_args
@@ -12,11 +13,9 @@ from bench_core.errors import PluginError, UsageError, did_you_mean
 from bench_core.printable import Harmless, brief
 from bench_core.registry.component import Component
 from bench_core.registry.distributions import OURS
-from bench_core.registry.entry_points import Observer, Trouble
+from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 
 Kind = Literal["method", "arch", "dataset", "diagnostic", "executor"]
-
-
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -40,24 +39,31 @@ class Installed:
 
 @dataclass
 class Registry:
-    """Everything that the installed plugins bring."""
+    """The components, observers and faults of the installed plugins."""
 
     components: list[Installed] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
 
+    def fault(self, point: EntryPoint, reason: str) -> None:
+        """Keep a fault of the plugin behind an entry point."""
+        self.troubles.append(point.trouble(reason))
+
     def of_kind(self, kind: Kind) -> list[Installed]:
-        """The components of a kind, ours first, then by full name."""
+        """Return the components of a kind, ours first, then by full name."""
         chosen = [item for item in self.components if item.kind == kind]
         return sorted(chosen, key=lambda item: (item.distribution != OURS, item.full_name))
 
     def find(self, kind: Kind, name: str) -> Installed:
-        """The component of that name, short or full. Raises UsageError with near names, or with the plugin that broke."""
+        """Return the component of that name, short or full.
+
+        Raises UsageError with similar names and the faults of broken plugins.
+        """
         items = self.of_kind(kind)
-        full = [item for item in items if item.full_name == name]
+        for item in items:
+            if item.full_name == name:
+                return item
         short = [item for item in items if item.component.name == name]
-        if full:
-            return full[0]
         if short and (len(short) == 1 or short[0].distribution == OURS):
             return short[0]
         if short:
@@ -65,15 +71,19 @@ class Registry:
             raise UsageError(
                 f"{kind} {name!r} is brought by several distributions; name one of {choices}"
             )
-        broken = "; ".join(f"broken plugin {trouble}" for trouble in self.troubles)
-        known = {item.short_name for item in items} | {item.component.name for item in items}
-        raise UsageError(
-            f"unknown {kind} {name!r}; {did_you_mean(name, known)}"
-            + (f"; {broken}" if broken else "")
-        )
+        raise self.unknown(f"unknown {kind} {name!r}", name, items)
+
+    def unknown(self, fault: str, name: str, items: Iterable[Installed]) -> UsageError:
+        """Return an error with names of `items` like `name` and the faults of broken plugins."""
+        known = {text for item in items for text in (item.short_name, item.component.name)}
+        broken = [f"broken plugin {trouble}" for trouble in self.troubles]
+        return UsageError("; ".join([fault, did_you_mean(name, known), *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
-        """Call an observer hook on every plugin; a raising one is reported and the others still hear. What it prints is cleaned."""
+        """Call an observer hook on every plugin and return the faults of the observers that raised.
+
+        Control characters are removed from their prints.
+        """
         troubles = []
         for observer in self.observers:
             if observer.hook != hook:
@@ -85,30 +95,29 @@ class Registry:
                 ):
                     observer(**arguments)
             except (Exception, SystemExit) as error:
-                troubles.append(observer.door.trouble(f"{hook} raised {brief(error)}"))
+                troubles.append(observer.entry_point.trouble(f"{hook} raised {brief(error)}"))
         return troubles
 
 
 def resolve(item: Installed, base: type | None = None) -> Any:
-    """Import a component's target. Raises PluginError that names distribution, version, component and phase."""
+    """Import a component's target. Raises PluginError if it is missing, raises or is no `base`."""
 
-    def broken(phase: str, reason: str) -> PluginError:
-        return PluginError(
-            item.distribution, item.version, f"{item.kind} {item.component.name}", phase, reason
-        )
+    def broken(reason: str) -> PluginError:
+        component = f"{item.kind} {item.component.name}"
+        return PluginError(item.distribution, item.version, component, "import", reason)
 
     module, _, attribute = item.component.target.partition(":")
     try:
         target = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise broken("import", brief(error)) from error
+        raise broken(brief(error)) from error
     if base is not None and not (isinstance(target, type) and issubclass(target, base)):
-        raise broken("import", f"{item.component.target} is not a subclass of {base.__name__}")
+        raise broken(f"{item.component.target} is not a subclass of {base.__name__}")
     return target
 
 
 def base_class(kind: str) -> type | None:
-    """What a component of this kind must be a subclass of."""
+    """Return the class from which components of this kind must derive; None: any callable."""
     from bench_core.training.dataset import Dataset
     from bench_core.training.diagnostic import Diagnostic
     from bench_core.training.method import Method

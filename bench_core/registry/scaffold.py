@@ -1,7 +1,8 @@
-"""`bench new`: a complete plugin package, copied from the examples under another name.
+"""Write a complete plugin package (`bench new`): a copy of an example under another name.
 
-`bench_examples` holds `bench-drtp`, a learning rule in a package of its own, and in `parts` what another kind of component puts
-in the place of some of its files. A copy differs in its names alone, so what the tests hold of the examples holds of it.
+`bench_examples` holds `bench-drtp`, the package of a learning rule. Its folder `parts` holds the
+files that an architecture, a data set or a diagnostic has instead. A copy differs from the tested
+example in its names only.
 """
 
 from __future__ import annotations
@@ -16,39 +17,33 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bench_core.errors import UsageError
-from bench_core.suite.names import NAME
+from bench_core.suite.names import NAME, NAME_RULE
 
 EXAMPLES = "bench_examples"
 SOURCE, OWN = "bench-drtp", "drtp"
-# kind → (its class in the example, what it is in words, the command that tries it)
+BUILT = ("__pycache__", "build", ".pytest_cache")
+# kind → (description, module and class in the example)
 KINDS = {
-    "method": (
-        "RandomTargetProjection",
-        "learning rule",
-        "bench run quickstart --method {name} --seed 42",
-    ),
-    "arch": ("TanhNet", "architecture", "bench run quickstart --arch {name} --seed 42"),
-    "dataset": ("Blobs", "data set", "bench run quickstart --dataset {name} --seed 42"),
-    "diagnostic": ("HeadNorm", "diagnostic", "bench audit results/quickstart --diagnostic {name}"),
+    "method": ("learning rule", "rule", "RandomTargetProjection"),
+    "arch": ("architecture", "net", "TanhNet"),
+    "dataset": ("data set", "data", "Blobs"),
+    "diagnostic": ("diagnostic", "measure", "HeadNorm"),
 }
-MODULES = {"method": "rule", "arch": "net", "dataset": "data", "diagnostic": "measure"}
 
 
 def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
     """Write the package `bench-NAME` into the folder `home` and return its path.
 
-    taken  names that installed components of this kind have
-    Raises UsageError for a name that cannot be used, and where the folder is there already; nothing half-written is left.
+    taken  names of the installed components of this kind
+    Raises UsageError for an unusable name or an existing folder; then nothing is written.
     """
     if not re.fullmatch(NAME, name):
-        raise UsageError(
-            f"{name!a} is no component name: lower case letters, digits and inside it _ . -, at most 64 characters"
-        )
+        raise UsageError(f"{name!a} is no component name ({NAME_RULE})")
     if name in taken:
         raise UsageError(f"a {kind} {name!r} is installed already; choose another name")
     word = re.sub(r"[^a-z0-9]", "_", name)
     if keyword.iskeyword(word):
-        raise UsageError(f"{name!r} is a word of Python's own; choose another name")
+        raise UsageError(f"{name!r} is a keyword of Python; choose another name")
     if not word[0].isalpha():
         raise UsageError(f"{name!r} makes no name of a Python class; begin with a letter")
     place = home / f"bench-{word.replace('_', '-')}"
@@ -60,38 +55,45 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
         raise UsageError(f"{home} is no folder; make it first")
     try:
         with tempfile.TemporaryDirectory(dir=home, prefix=".bench-new-") as temporary:
-            made = Path(temporary) / place.name
+            package = Path(temporary) / place.name
             for path, text in files(kind, name, word).items():
-                (made / path).parent.mkdir(parents=True, exist_ok=True)
-                (made / path).write_text(text, encoding="utf-8")
-            shutil.move(made, place)
+                (package / path).parent.mkdir(parents=True, exist_ok=True)
+                (package / path).write_text(text, encoding="utf-8")
+            shutil.move(package, place)
     except OSError as error:
         raise UsageError(f"{place} cannot be written: {error.strerror or error}") from None
     return place
 
 
 def module(kind: str, name: str) -> str:
-    """Path inside the package of the file that its author writes."""
-    return f"bench_{re.sub(r'[^a-z0-9]', '_', name)}/{MODULES[kind]}.py"
+    """Return the path, inside the package, of the file that its author edits."""
+    return f"bench_{re.sub(r'[^a-z0-9]', '_', name)}/{KINDS[kind][1]}.py"
+
+
+def command(kind: str, name: str) -> str:
+    """Return the command that tries a component."""
+    if kind == "diagnostic":
+        return f"bench audit results/quickstart --diagnostic {name}"
+    return f"bench run quickstart --{kind} {name} --seed 42"
 
 
 def files(kind: str, name: str, word: str) -> dict[str, str]:
-    """Path inside the package → text. Raises UsageError where the examples are not installed."""
+    """Return path inside the package → text. Raises UsageError without the examples."""
     try:
         root = resources.files(EXAMPLES)
-        found = dict(_walk(root / SOURCE))
+        texts = _read(root / SOURCE)
     except (ModuleNotFoundError, FileNotFoundError):
         raise UsageError(
             f"the examples are missing from this installation ({EXAMPLES}): install bench-core anew"
         ) from None
     if kind != "method":
-        found.pop("bench_drtp/rule.py")
-        found |= dict(_walk(root / "parts" / kind))
-    class_name, words, command = KINDS[kind]
+        texts.pop("bench_drtp/rule.py")
+        texts |= _read(root / "parts" / kind)
+    description, file, class_name = KINDS[kind]
     renamed = "".join(part.capitalize() for part in word.split("_") if part)
     changes = {
-        KINDS["method"][2].format(name=OWN): command.format(name=OWN),
-        KINDS["method"][1]: words,
+        command("method", OWN): command(kind, OWN),
+        KINDS["method"][0]: description,
         class_name: renamed,
         "bench-drtp": f"bench-{word.replace('_', '-')}",
         "bench_drtp": f"bench_{word}",
@@ -105,23 +107,20 @@ def files(kind: str, name: str, word: str) -> dict[str, str]:
             text = text.replace(old, new)
         return re.sub(r"\bdrtp\b", name, text)
 
-    found = {change(path): change(text) for path, text in found.items()}
-    found["README.md"] = found["README.md"].replace("/rule.py", f"/{MODULES[kind]}.py")
-    return found
+    texts = {change(path): change(text) for path, text in texts.items()}
+    texts["README.md"] = texts["README.md"].replace("/rule.py", f"/{file}.py")
+    return texts
 
 
-def _walk(folder: Traversable, before: str = "") -> list[tuple[str, str]]:
-    """(path, text) of every file under a folder of the examples, built files left out."""
-    found = []
+def _read(folder: Traversable, prefix: str = "") -> dict[str, str]:
+    """Return path → text of every file in a folder of the examples, except built files."""
+    texts: dict[str, str] = {}
     for entry in folder.iterdir():
-        if entry.name in ("__pycache__", "build", ".pytest_cache") or entry.name.endswith(
-            (".egg-info", ".pyc")
-        ):
+        path = f"{prefix}{entry.name}"
+        if entry.name in BUILT or entry.name.endswith((".egg-info", ".pyc")):
             continue
-        path = f"{before}{entry.name}"
-        found += (
-            _walk(entry, f"{path}/")
-            if entry.is_dir()
-            else [(path, entry.read_text(encoding="utf-8"))]
-        )
-    return found
+        if entry.is_dir():
+            texts |= _read(entry, f"{path}/")
+        else:
+            texts[path] = entry.read_text(encoding="utf-8")
+    return texts

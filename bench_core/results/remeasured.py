@@ -1,12 +1,11 @@
-"""Late audits: a diagnostic measured on the checkpoint of a finished run, without training.
+"""Read and write late audits: diagnostics measured on the checkpoint of a finished run.
 
-    results/<suite>/<identity>/late.<diagnostic>.json     what was measured, when, with which version; beside what the run left
+    results/<suite>/<identity>/late.<diagnostic>.json     measurement, time and versions
 
-A run folder itself is never changed: a late measurement is a file of its own, sealed with a checksum and tied to the checkpoint
-that it was measured on. Readers (`bench_core.analysis.gather`) put it among the run's measurements; where the run had measured the same
-diagnostic, the later one counts. Each run is measured in a child process (`bench_core.execution.remeasure_worker`), which rebuilds network,
-method and data from the cell, loads the checkpoint, and refuses where the states on the probe are not those that the run stored:
-then the code has changed since.
+The files of the run itself do not change. A late measurement is a file of its own, sealed with a
+checksum and tied to its checkpoint. Readers (`bench_core.analysis.gather`) add it to the run's
+measurements and prefer it to an earlier measurement of the same diagnostic.
+`bench_core.execution.remeasure` makes the measurement.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ class Late(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     late_schema: int
-    checkpoint: str  # the sum of the checkpoint that was measured
+    checkpoint: str  # checksum of the measured checkpoint
     diagnostic: str  # full name
     params: dict[str, Any]
     measurement: Measurement
     versions: dict[str, Any]
-    measured: str  # when
+    measured: str  # time
     checksum: str = ""
 
     def sealed(self) -> Late:
@@ -45,42 +44,38 @@ class Late(BaseModel):
 
 
 def checkpoint_sum(record: RunRecord) -> str:
-    """BLAKE2b of the run's checkpoint; empty where it has none."""
-    found = record.files.get("checkpoint.safetensors")
-    return "" if found is None else found.blake2b
+    """Return the BLAKE2b of the run's checkpoint; empty if the run has no checkpoint."""
+    entry = record.files.get("checkpoint.safetensors")
+    return "" if entry is None else entry.blake2b
 
 
 def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
-    """The record with the late measurements that lie in its folder, and a line for each that cannot be read."""
-    found, troubles = dict(record.measurements), []
+    """Return the record with the late measurements of its folder, and the faults of their files."""
+    measurements, troubles = dict(record.measurements), []
     for path in sorted(folder.glob("late.*.json")):
         try:
             late = Late.model_validate_json(path.read_bytes())
             if late.late_schema > SCHEMA:
                 raise ValueError(
-                    f"schema {late.late_schema} is newer than this bench reads ({SCHEMA}): update bench-core"
+                    f"schema {late.late_schema} is newer than this bench reads ({SCHEMA}): "
+                    "update bench-core"
                 )
             if late.digest() != late.checksum:
                 raise ValueError("it was changed: its checksum differs")
             if late.checkpoint != checkpoint_sum(record):
                 raise ValueError("it belongs to another run")
         except (OSError, ValueError) as error:
-            reason = (
-                "it does not follow its schema"
-                if isinstance(error, ValidationError)
-                else str(error)
-            )
+            invalid = isinstance(error, ValidationError)
+            reason = "it does not follow its schema" if invalid else str(error)
             troubles.append(f"{path}: late measurement not counted: {reason}")
         else:
-            found[late.diagnostic.rpartition("/")[2]] = late.measurement
-    return (
-        record
-        if found == record.measurements
-        else record.model_copy(update={"measurements": found})
-    ), troubles
+            measurements[late.diagnostic.rpartition("/")[2]] = late.measurement
+    if measurements != record.measurements:
+        record = record.model_copy(update={"measurements": measurements})
+    return record, troubles
 
 
 def write(folder: Path, late: Late) -> None:
-    """Keep a late measurement beside its run; an older one of the same diagnostic is replaced."""
+    """Keep a late measurement beside its run, in place of an older one of the same diagnostic."""
     name = late.diagnostic.rpartition("/")[2]
     replace_file(folder / f"late.{name}.json", late.sealed().model_dump_json(indent=1) + "\n")

@@ -240,14 +240,7 @@ def find(name: str, registry: Registry | None = None) -> Installed:
     several = next((error for error in failures if "several distributions" in str(error)), None)
     if several is not None:
         raise several
-    known = {item.short_name for item in registry.components} | {
-        item.component.name for item in registry.components
-    }
-    broken = "; ".join(f"broken plugin {trouble}" for trouble in registry.troubles)
-    raise UsageError(
-        f"no component is called {rest!r}; {did_you_mean(rest, known)}"
-        + (f"; {broken}" if broken else "")
-    )
+    raise registry.unknown(f"no component is called {rest!r}", rest, registry.components)
 
 
 def conformance(

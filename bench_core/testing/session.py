@@ -1,7 +1,7 @@
 """Carry out the checks of a component in a child process (`bench check`).
 
-A plugin that hangs or ends the child fails the check that was running; another child carries out the remaining checks.
-Each check has its own time limit.
+A plugin that hangs or ends the child fails the check that was running; another child carries
+out the remaining checks. Each check has its own time limit.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.processes import child
-from bench_core.registry.discovery import examine
-from bench_core.registry.entry_points import Door
-from bench_core.registry.plugins import doors
-from bench_core.registry.registry import Installed, Registry
+from bench_core.registry import entry_points
+from bench_core.registry.entry_points import EntryPoint
+from bench_core.registry.loading import examine
+from bench_core.registry.registry import Installed
 from bench_core.testing.kit import Outcome
 
 SECONDS = 120.0
@@ -23,7 +23,7 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Request:
-    """A component (full name and parameters) and the checks to carry out: a category, or only one."""
+    """A component (full name and parameters) and its checks: all, a category, or only one."""
 
     kind: str
     name: str
@@ -33,39 +33,37 @@ class Request:
 
 
 def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
-    """The checks of the module that brings a component, imported by itself in a fresh process."""
-    found = [
-        door
-        for door in doors(Registry(), only={item.distribution})
-        if door.distribution == item.distribution
-    ]
-    for heard in examine(found, seconds):
-        if (
-            all(each.component.name != item.component.name for each in heard.components)
-            and not heard.troubles
-        ):
-            continue  # another module of the distribution, with nothing to say
-        yield from of_door(heard.door, [str(t.what) for t in heard.troubles], heard.torch)
+    """Check the plugin module that brings a component, imported alone in a fresh process."""
+    points, _ = entry_points.installed({item.distribution})
+    own = [point for point in points if point.distribution == item.distribution]
+    for result in examine(own, seconds):
+        names = {brought.component.name for brought in result.components}
+        if item.component.name in names or result.troubles:
+            reasons = [trouble.reason for trouble in result.troubles]
+            yield from of_module(result.entry_point, reasons, result.torch)
 
 
-def of_door(door: Door, troubles: list[str], torch: bool) -> Iterator[Outcome]:
-    """The two checks of one plugin module."""
-    broken = "; ".join(troubles)
-    yield Outcome(
-        "the_plugin_module_is_taken_without_trouble", "contract", "failed" if troubles else "passed",
-        "The module behind the entry point imports, and its hooks and components are well-formed.",
-        f"{door.name} = {door.value}: {broken}" if troubles else "",
-    )  # fmt: skip
-    yield Outcome(
-        "the_plugin_module_imports_no_torch", "contract", "failed" if torch else "passed",
-        "Importing the module behind the entry point loads no torch: every `bench` command does it.",
-        f"{door.name} = {door.value} loads torch: import it in the module that a target names, or inside a function"
-        if torch else "",
-    )  # fmt: skip
+def of_module(point: EntryPoint, troubles: list[str], torch: bool) -> Iterator[Outcome]:
+    """Yield the outcomes of the two checks of one plugin module."""
+    heavy = "it loads torch: import torch in the module that a target names, or inside a function"
+    for check, law, reason in (
+        (
+            "the_plugin_module_is_taken_without_trouble",
+            "The module of the entry point imports, and its hooks and components are well-formed.",
+            "; ".join(troubles),
+        ),
+        (
+            "the_plugin_module_imports_no_torch",
+            "The module of the entry point loads no torch: every `bench` command imports it.",
+            heavy if torch else "",
+        ),
+    ):
+        reason = f"{point.name} = {point.value}: {reason}" if reason else ""
+        yield Outcome(check, "contract", "failed" if reason else "passed", law, reason)
 
 
 def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
-    """Yield the outcomes of all checks. Raises UsageError if the component cannot be checked at all."""
+    """Yield the outcomes of all checks. Raises UsageError if the component cannot be checked."""
     done, ended = 0, False
     while not ended:
         check: dict[str, Any] | None = None
@@ -86,9 +84,9 @@ def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
 
 
 def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
-    """The outcome, or a skip where it is an exception that an earlier check met at the same line: one fault, one failure.
+    """Return the outcome, or a skip if an earlier check failed with the same exception there.
 
-    first  where an exception was raised, and its type → the check that met it; added to
+    first  (line, type) of an exception → the check that met it first; extended here
     """
     if outcome.status != "failed" or not outcome.trace:
         return outcome
@@ -107,14 +105,15 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
 
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
-    """Carry out the checks from the `skip`-th on; send each check before it runs and its outcome after it."""
+    """Carry out the checks from the `skip`-th on; send each check, then its outcome."""
     from bench_core.registry.plugins import load_for
     from bench_core.testing.kit import checks, run
 
     bound = checks(
-        f"{request['kind']}:{request['name']}", options=request["options"], category=request["category"],
-        only=request["only"], registry=load_for([request["name"]]),
-    )  # fmt: skip
+        f"{request['kind']}:{request['name']}",
+        registry=load_for([request["name"]]),
+        **{key: request[key] for key in ("options", "category", "only")},
+    )
     met: dict[tuple[str, str], str] = {}
     for check in list(bound)[request["skip"] :]:
         say({"check": check.name, "category": check.category, "law": check.check.law})
