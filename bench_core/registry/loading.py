@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
-from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry import hookspecs
@@ -31,6 +30,7 @@ from bench_core.registry.component import API_VERSION, Component
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble, hooks_of
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
+from bench_core.suite.names import NAME, NAME_RULE
 
 SECONDS = "BENCH_PLUGIN_SECONDS"
 MOST = 10_000  # components of one hook
