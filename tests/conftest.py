@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMMAND = Path(sys.executable).with_name("bench")
 HANG = 240  # seconds after which a test is ended rather than the suite held up
+REAL_CLOCK = time.monotonic
 
 TINY = """\
 name: tiny
@@ -131,17 +133,80 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(suite, home / "results", done.stdout)
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """The first true answer while `process` runs."""
-    deadline = time.monotonic() + HANG
-    while not (found := what()):
-        if process.poll() is not None:
+def wait_until(
+    condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, guard: float = HANG
+) -> Any:
+    """Return the first true value of `condition()`.
+
+    Fail when `process` has ended before, or after `guard` seconds: a guard against a hang only.
+    """
+    deadline = REAL_CLOCK() + guard
+    while not (value := condition()):
+        if process is not None and process.poll() is not None:
             pytest.fail(f"it ended with {process.returncode}: {process.communicate()}")
-        if time.monotonic() > deadline:
-            process.kill()
-            pytest.fail("it hangs")
+        if REAL_CLOCK() > deadline:
+            if process is not None:
+                process.kill()
+            pytest.fail(f"not true after {guard} s")
         time.sleep(0.02)
-    return found
+    return value
+
+
+@pytest.fixture
+def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]:
+    """Let time.monotonic go an hour forward once a condition is true, or as often as it counts.
+
+    With a budget of some minutes a process runs out of time exactly then, on a busy machine too.
+    """
+
+    def install(condition: Callable[[], int]) -> None:
+        hours = 0
+
+        def clock() -> float:
+            nonlocal hours
+            hours = max(hours, int(condition()))
+            return REAL_CLOCK() + 3600.0 * hours
+
+        monkeypatch.setattr(time, "monotonic", clock)
+
+    return install
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the worker processes among the children of a process.
+
+    A worker is known by its command line: a runner starts other short processes too, git for one.
+    """
+    workers = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(word) for word in task.read_text().split()]
+            workers += [
+                child
+                for child in children
+                if b"bench_core.execution.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+            ]
+        except OSError:  # it ended while we looked
+            continue
+    return workers
+
+
+def runs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records of a suite folder by identity."""
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/run.json")}
+
+
+def lines(file: Path) -> list[str]:
+    """The lines that processes have written to a file so far; none where it does not exist yet."""
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def leftovers(folder: Path) -> list[str]:

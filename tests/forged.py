@@ -17,11 +17,17 @@ from bench_core.results.record import Cell, ComponentRef
 
 PYTHON = sys.executable
 FORGED = """
-import json, os, sys, pathlib
+import json, os, pathlib, sys, time
 from bench_core.results import store
 from bench_core.results.record import Cell, RunRecord
 job = json.load(sys.stdin)
 final = pathlib.Path(job["final"])
+def wait_until(condition):
+    for _ in range(24000):
+        if condition():
+            return
+        time.sleep(0.01)
+    sys.exit("it hangs")
 def finish():
     cell = Cell.model_validate(job["cell"])
     store.commit(RunRecord(identity=final.name, suite="s", cell=cell, status="done"), final)

@@ -8,7 +8,6 @@ import json
 import math
 import random
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -422,9 +421,7 @@ def test_thousands_of_runs() -> None:
         for i in range(1000)
         for seed in (1, 2, 3)
     ]
-    start = time.perf_counter()
     text = leaderboard(records)
-    assert time.perf_counter() - start < 10
     assert len(text) < 5e6
 
 

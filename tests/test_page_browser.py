@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from folders import audit_folder
 
 from bench_core.analysis.gather import gather
@@ -172,11 +173,9 @@ def test_a_point_tells_its_run_and_the_legend_chooses(opened: Opened) -> None:
     key = figure.locator(".legend button", has_text="fired")
     key.click()
     assert key.get_attribute("aria-pressed") == "true"
-    opened.page.wait_for_timeout(200)
-    assert faded() == 5  # three dfa runs stay
+    wait_until(lambda: faded() == 5)  # three dfa runs stay
     key.click()
-    opened.page.wait_for_timeout(200)
-    assert faded() == 0
+    wait_until(lambda: faded() == 0)
     assert opened.complaints == []
 
 

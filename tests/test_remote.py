@@ -13,7 +13,6 @@ import signal
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from typing import Any
 
 import forged
 import pytest
-from conftest import TINY, leftovers
+from conftest import TINY, alive, leftovers, lines, wait_until
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import executors, validate
@@ -75,15 +74,23 @@ def cells(tmp_path: Path, count: int) -> list[Any]:
 
 
 ATTEMPT = """
-import signal, time
+import signal
+from bench_core.execution.worker import die_with
+die_with(job["runner"])
 log = final.parent.parent / "attempts"
 with open(log, "a") as out:
-    out.write(final.name + chr(10))
+    out.write(f"{final.name} {os.getpid()}" + chr(10))
 """
 
 
 def attempts(tmp_path: Path) -> Counter[str]:
-    return Counter((tmp_path / "attempts").read_text().split())
+    """How often each cell was begun."""
+    return Counter(line.split()[0] for line in lines(tmp_path / "attempts"))
+
+
+def at_work(tmp_path: Path) -> list[int]:
+    """The processes of the workers that began a cell."""
+    return [int(line.split()[1]) for line in lines(tmp_path / "attempts")]
 
 
 # ------------------------------------------------------------------------------------ the same bits
@@ -136,7 +143,7 @@ def test_a_dead_ray_node_costs_only_its_own_cells_time(
     """The second of two nodes is killed at work; its cell alone starts again, on the first."""
     from ray.cluster_utils import Cluster
 
-    site(ATTEMPT + "time.sleep(1.0)\nfinish()")
+    site(ATTEMPT + "wait_until((log.parent / 'killed').exists)\nfinish()")
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
@@ -144,12 +151,15 @@ def test_a_dead_ray_node_costs_only_its_own_cells_time(
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         quiet_ray.init(address=cluster.address, log_to_driver=False)
-        log = tmp_path / "attempts"
 
         def kill() -> None:
-            while not log.exists() or len(log.read_text().split()) < 2:
-                time.sleep(0.02)
-            cluster.remove_node(second, allow_graceful=False)
+            """Both nodes are at work until one of them is gone, and its worker with it."""
+            try:
+                wait_until(lambda: len(at_work(tmp_path)) == 2)
+                cluster.remove_node(second, allow_graceful=False)
+                wait_until(lambda: not all(map(alive, at_work(tmp_path)[:2])))
+            finally:
+                (tmp_path / "killed").touch()
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -192,8 +202,8 @@ LOCAL = Options(2, settings={"cluster": "local"})
 def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any) -> None:
     """The first attempt at each cell is told to go, as Slurm does it: by SIGUSR2 to the job."""
     site(
-        ATTEMPT + "first = log.read_text().split().count(final.name) == 1\n"
-        "if first:\n    os.kill(os.getppid(), signal.SIGUSR2)\n    time.sleep(600)\nfinish()"
+        ATTEMPT
+        + "if log.read_text().count(final.name) == 1:\n    os.kill(os.getppid(), signal.SIGUSR2)\n    time.sleep(600)\nfinish()"
     )
     planned = cells(tmp_path, 2)
     events: list[str] = []
@@ -206,8 +216,7 @@ def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any
 
 def test_a_job_that_is_lost_is_a_row(tmp_path: Path, site: Any) -> None:
     site(
-        "from bench_core.execution.worker import die_with\ndie_with(job['runner'])\n"
-        + ATTEMPT + "if final.name.endswith('0'):\n"
+        ATTEMPT + "if final.name.endswith('0'):\n"
         "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(600)\nfinish()"
     )  # fmt: skip
     planned = cells(tmp_path, 2)
@@ -331,47 +340,53 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
 
 
 class Idle:
-    """A handle that never answers."""
+    """A handle that does nothing but `answering`."""
 
-    cancelled = 0
+    def __init__(self, answering: Callable[[], None] = lambda: None) -> None:
+        self.answering, self.cancelled = answering, False
 
     def answer(self) -> str | None:
+        self.answering()
         return None
 
     def cancel(self) -> None:
-        Idle.cancelled += 1
+        self.cancelled = True
 
 
-def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(tmp_path: Path) -> None:
+def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(
+    tmp_path: Path, leap: Any
+) -> None:
+    """The time is up once two of three were handed over."""
     events: list[dict[str, Any]] = []
+    handles: list[Idle] = []
+
+    def submit(texts: Any) -> list[Idle]:
+        handles.extend(Idle() for _ in texts)
+        return handles
+
+    leap(lambda: bool(handles))
     remote.drive(
         cells(tmp_path, 3),
         forged.job,
         lambda c, event: events.append(event),
-        Options(sweep_seconds=0.3),
-        lambda texts: [Idle() for _ in texts],
+        Options(sweep_seconds=600),
+        submit,
         at_once=2,
     )
     assert [event["record"].status for event in events if event["event"] == "end"] == [
         "skipped"
     ] * 3
-    assert Idle.cancelled == 2
+    assert [handle.cancelled for handle in handles] == [True, True]
     assert leftovers(tmp_path / "s") == []
 
 
 def test_an_interrupt_cancels_what_was_handed_over(tmp_path: Path) -> None:
-    Idle.cancelled = 0
-    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
+    handles = [Idle(lambda: signal.raise_signal(signal.SIGINT)), Idle()]
     with pytest.raises(KeyboardInterrupt):
         remote.drive(
-            cells(tmp_path, 2),
-            forged.job,
-            lambda c, e: None,
-            Options(),
-            lambda t: [Idle() for _ in t],
-            None,
+            cells(tmp_path, 2), forged.job, lambda c, e: None, Options(), lambda t: handles, None
         )
-    assert Idle.cancelled == 2
+    assert [handle.cancelled for handle in handles] == [True, True]
     assert leftovers(tmp_path / "s") == []
 
 

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import forged
 import pytest
-from conftest import COMMAND, Bench, environment, leftovers
+from conftest import COMMAND, HANG, Bench, environment, leftovers, wait_until, workers_of
 
 from bench_core.report.tables import leaderboard
 from bench_core.results.scan import scan
@@ -37,7 +38,6 @@ todo = [c for c in cells if store.stamp(c.folder) is None or store.read(c.folder
 local.execute(todo, forged.job, lambda c, event: None, Options(2))
 """
 WORKER = """
-import time
 from bench_core.execution.worker import die_with
 die_with(job["runner"])
 for row in range(5):
@@ -68,17 +68,22 @@ def table(home: Path) -> str:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
     home = tmp_path_factory.mktemp("straight")
-    subprocess.run(runner(home), check=True, timeout=60)
+    subprocess.run(runner(home), check=True, timeout=HANG)
     return table(home)
 
 
-def victims(process: subprocess.Popen[Any], draw: random.Random) -> list[int]:
-    """The runner, one of its workers, or both."""
-    children = [
-        int(word)
-        for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ]
-    return draw.choice([[process.pid], children[:1] or [process.pid], [process.pid, *children]])
+def kill_some(process: subprocess.Popen[Any], draw: random.Random) -> str:
+    """SIGKILL the runner, one of its workers, or all; return which. They may have ended by now."""
+    which = draw.choice(["runner", "worker", "both"])
+    workers = workers_of(process.pid)
+    chosen = {"runner": [], "worker": workers[:1], "both": workers}[which]
+    if which != "worker" or not workers:
+        which = "both" if chosen else "runner"
+        process.kill()
+    for pid in chosen:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return which
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -87,22 +92,19 @@ def test_killed_at_a_random_moment_and_run_again_the_table_is_the_same(
 ) -> None:
     draw = random.Random(seed)
     process = subprocess.Popen(runner(tmp_path), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "s").glob("*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob("s/*")), process)
     time.sleep(draw.uniform(0, 1.0))
     if process.poll() is None:
-        for pid in victims(process, draw):
-            os.kill(pid, signal.SIGKILL)
-    process.wait(timeout=60)
-    subprocess.run(runner(tmp_path), check=True, timeout=60)
+        kill_some(process, draw)
+    process.wait(timeout=HANG)
+    subprocess.run(runner(tmp_path), check=True, timeout=HANG)
     assert table(tmp_path) == straight
     assert leftovers(tmp_path / "s") == []
 
 
 def test_two_runners_on_one_folder_do_each_cell_once(tmp_path: Path, straight: str) -> None:
     both = [subprocess.Popen(runner(tmp_path)) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert [process.wait(timeout=HANG) for process in both] == [0, 0]
     assert table(tmp_path) == straight
     assert leftovers(tmp_path / "s") == []
 
@@ -148,12 +150,7 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
         process = bench.start("run", "soak.yaml", "--results", results, "--workers", "2")
         time.sleep(draw.uniform(0.2, 0.9) * length)
         if process.poll() is None:
-            killed = victims(process, draw)
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-            told[
-                "both" if len(killed) > 1 else "runner" if killed == [process.pid] else "worker"
-            ] += 1
+            told[kill_some(process, draw)] += 1
         else:
             told["too late"] += 1
         process.communicate(timeout=600)

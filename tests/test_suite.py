@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HANG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -399,15 +400,13 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 CHILD = """
-import re, sys, time
+import re, sys
 from bench_core.errors import Problem, SuiteError
 from bench_core.suite.load import load_suite
-start = time.perf_counter()
 try:
     load_suite(sys.argv[1])
 except SuiteError as error:
     print(str(error).split(chr(10))[0])
-    print(time.perf_counter() - start)
     # the peak of this program: ru_maxrss would count the parent's pages, which a fork starts with
     status = open("/proc/self/status").read() if sys.platform == "linux" else ""
     peak = re.search(r"VmHWM:\\s+([0-9]+)", status)
@@ -429,7 +428,7 @@ except SuiteError as error:
     ],
 )
 def test_resources_are_bounded(write: Any, tmp_path: Path, kind: str, expected: str) -> None:
-    """Less than 100 MB in all. Time is guarded generously: the machine may be busy."""
+    """Less than 100 MB in all."""
     text = {"bomb": BOMB, "depth": "title: " + "[" * 5000, "dense": "[" + "a,\n" * 300_000}.get(
         kind, "name: s\n"
     )
@@ -443,15 +442,14 @@ def test_resources_are_bounded(write: Any, tmp_path: Path, kind: str, expected: 
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(root)},
-        timeout=60,
+        timeout=HANG,
     )
     assert child.stderr == ""
-    first, seconds, megabytes, torch = child.stdout.splitlines()
+    first, megabytes, torch = child.stdout.splitlines()
     if kind == "dense":
         assert first.endswith("more than 20,000 values in one file")
     else:
         assert first == expected
-    assert float(seconds) < 15
     assert float(megabytes) < 100
     assert torch == "False"
 
