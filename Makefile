@@ -4,13 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test soak lint check install clean benchmark release-check
+.PHONY: demo test suite test-stress soak lint check install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml
 
-test: $(VENV)/.test lint  ## everything that CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(VENV)/.test  ## everything that CI runs; mypy beside the tests
+	$(MAKE) --keep-going --jobs 2 suite lint
+
+suite: $(VENV)/.test  # worksteal: each process takes half of the files, and the first to finish takes from the other's rest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# the tests that kill, interrupt and race processes
+PROCESSES := $(addprefix tests/test_,budget.py plan.py plugins.py recovery.py remote.py resume.py run.py share.py soak.py store.py store_machine.py)
+BUSY := import os, sys; all(os.getppid() == int(sys.argv[1]) for _ in iter(int, 1))
+
+test-stress: $(VENV)/.test  ## the tests of processes beside four busy loops, on a machine that has two cores
+	@for _ in 1 2 3 4; do $(BIN)/python -c '$(BUSY)' $$$$ & done; $(BIN)/python -m pytest $(PROCESSES)
 
 soak: $(VENV)/.test  ## kills, faults and races, tens of each: docs/reliability.md
 	$(BIN)/python -m pytest -m soak -s tests/test_soak.py

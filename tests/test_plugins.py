@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY, Bench, environment, fake_dist, plugin
