@@ -1,4 +1,4 @@
-"""Shared by the tests that run the installed command: fake distributions, the command itself, and one finished run."""
+"""Share what many tests need: fake distributions, the command, a finished run, waiting."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class Bench:
         **options: Any,
     ) -> Any:
         return subprocess.run(
-            [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})), timeout=HANG,
-            capture_output=True, text=True, check=False, **options,
+            [COMMAND, *map(str, arguments)], cwd=self.cwd, env=environment(path, **(env or {})),
+            timeout=HANG, capture_output=True, text=True, check=False, **options,
         )  # fmt: skip
 
     def start(
@@ -150,6 +150,19 @@ def wait_until(
             pytest.fail(f"not true after {guard} s")
         time.sleep(0.02)
     return value
+
+
+@pytest.fixture
+def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate components in this process, over the same JSON, instead of in a child process."""
+    from bench_core.execution import validate
+    from bench_core.registry import plugins
+
+    def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
+        answer = validate.answer(json.loads(json.dumps(request)), plugins.load())
+        return json.loads(json.dumps(answer))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(validate, "ask", ask)
 
 
 @pytest.fixture

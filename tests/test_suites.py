@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from bench_core.analysis.distance import NAME as DISTANCE
 from bench_core.analysis.distance import filled
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
-from bench_core.execution import validate
 from bench_core.execution.cell import measure
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.plan import Plan, make_plan
@@ -29,13 +27,9 @@ DIGESTS: dict[Any, str] = {}
 
 
 @pytest.fixture(autouse=True)
-def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _answers_here(asked_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let components answer in this process, without data files; digest each module once."""
     from bench_plugins.datasets.cifar import Cifar10
-
-    def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
-        told: dict[str, Any] = validate.answer(json.loads(json.dumps(request)), plugins.load())
-        return json.loads(json.dumps(told))  # type: ignore[no-any-return]
 
     def digest(modules: list[str], distribution: str) -> dict[str, str]:
         key = (*modules, distribution)
@@ -43,7 +37,6 @@ def _answers_here(monkeypatch: pytest.MonkeyPatch) -> None:
             DIGESTS[key] = code_files(modules, distribution)
         return DIGESTS[key]
 
-    monkeypatch.setattr(validate, "ask", ask)
     monkeypatch.setattr("bench_core.execution.fingerprint.code_files", digest)
     monkeypatch.setattr(Cifar10, "prepare", lambda self, folder: "0")
 
