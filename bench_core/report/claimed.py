@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -10,9 +9,10 @@ from typing import Literal
 
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
 from bench_core.report import escape
-from bench_core.report.compared import limits, wrapped
+from bench_core.report.compared import limits
+from bench_core.report.data import document
 from bench_core.report.numbers import NONE, compact, fraction
-from bench_core.results.hashing import jsonable
+from bench_core.report.tables import wrapped
 from bench_core.suite.claim import SHARES, Expectation
 
 SCHEMA = "bench-claims/1"
@@ -171,9 +171,4 @@ def _json(judged: Judged) -> str:
         }
         for name, outcomes in judged
     ]
-    return (
-        escape.json_text(
-            json.dumps(jsonable({"schema": SCHEMA, "suites": suites}), indent=1, allow_nan=False)
-        )
-        + "\n"
-    )
+    return document({"schema": SCHEMA, "suites": suites})

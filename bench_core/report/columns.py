@@ -365,9 +365,8 @@ BUILT_IN = ("a", "b", "c", "d")
 def _of_criterion(criterion: Criterion) -> Column:
     letter = criterion.letter
     own = letter != criterion.name
-    name = f"{letter}_{criterion.short}" if own else letter
     header = f"{letter} {criterion.heading}" if own else criterion.heading
-    shown = _median(name, partial(value_of, letter=letter), criterion.text)
+    shown = _median(criterion.field, partial(value_of, letter=letter), criterion.text)
     return Column(letter, header, **shown, letter=letter, drop=0)
 
 

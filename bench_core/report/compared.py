@@ -1,17 +1,16 @@
-"""Comparisons as a table for people and as JSON."""
+"""Write comparisons as a table for people and as JSON."""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 
-from bench_core.report.comparison import Comparison, Side
-from bench_core.report.escape import json_text, plain
-from bench_core.report.numbers import NONE, fraction, signed
-from bench_core.results.hashing import jsonable
+from bench_core.report.comparison import Comparison
+from bench_core.report.data import document
+from bench_core.report.escape import plain
+from bench_core.report.numbers import NONE, fraction, optional, signed
+from bench_core.report.tables import wrapped
 
 SCHEMA = "bench-compare/1"
 
@@ -20,10 +19,6 @@ def _p(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value:.3f}".removeprefix("0") if value >= 0.001 else f"{value:.0e}"
-
-
-def _mean(side: Side) -> str:
-    return NONE if side.mean is None else fraction(side.mean)
 
 
 def _effect(item: Comparison) -> str:
@@ -46,8 +41,8 @@ def as_table(
             same = item.a.label == item.b.label
             label = item.a.label if same else f"{item.a.label} → {item.b.label}"
             numbers = [
-                _mean(item.a),
-                _mean(item.b),
+                optional(item.a.mean, fraction),
+                optional(item.b.mean, fraction),
                 _effect(item),
                 item.n,
                 _p(item.p),
@@ -92,15 +87,6 @@ def as_table(
     return "\n\n".join(blocks) + "\n"
 
 
-def wrapped(line: str, width: int | None) -> str:
-    """A line for people, broken at words."""
-    if width is None:
-        return line
-    return "\n".join(
-        textwrap.wrap(line, max(width, 40), subsequent_indent="  ", break_on_hyphens=False)
-    )
-
-
 def limits(
     rows: Sequence[Sequence[str]],
     heads: Sequence[str],
@@ -126,9 +112,6 @@ def limits(
 
 
 def as_json(found: Sequence[Comparison], alone: Sequence[str] = ()) -> str:
-    document = {
-        "schema": SCHEMA,
-        "comparisons": [asdict(item) for item in found],
-        "alone": list(alone),
-    }
-    return json_text(json.dumps(jsonable(document), indent=1, allow_nan=False)) + "\n"
+    """Return the comparisons as a JSON document."""
+    comparisons = [asdict(item) for item in found]
+    return document({"schema": SCHEMA, "comparisons": comparisons, "alone": list(alone)})

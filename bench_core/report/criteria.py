@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bench_core.analysis.judge import letter_order
 from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
@@ -46,6 +47,11 @@ class Criterion:
         unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""
         text = (item.title or self.short) + unit
         return f"{self.letter} · {text}" if self.letter != self.name else text
+
+    @property
+    def field(self) -> str:
+        """The name of the value in data: `e_rank`."""
+        return f"{self.letter}_{self.short}" if self.letter != self.name else self.name
 
     @property
     def log(self) -> bool:
@@ -99,3 +105,8 @@ def criteria(rows: Iterable[Row]) -> list[Criterion]:
                 for letter, (name, item) in run.judged.items():
                     by_letter.setdefault(letter, Criterion(letter, name, item))
     return [by_letter[letter] for letter in sorted(by_letter, key=letter_order)]
+
+
+def criterion_of(item: Sensitivity) -> Criterion:
+    """Return the diagnostic whose threshold was varied."""
+    return Criterion(item.letter, *item.points[0].run.judged[item.letter])

@@ -6,7 +6,6 @@ Numbers are in full precision and in columns of their own; what is not finite is
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,18 +15,21 @@ from typing import Any
 from bench_core.analysis.judge import recipe_key
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.errors import UsageError
-from bench_core.report import escape
+from bench_core.report.criteria import Criterion
 from bench_core.report.curves import curve, read_rows
+from bench_core.report.data import csv_text
 from bench_core.report.provenance import flat
 from bench_core.report.view import View, gamma_deep, state_norm, value
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
-
-
-def _text(item: Any) -> str:
-    return line_text(item)
+BUILT_IN = {
+    "a": "a_growth",
+    "b": "b_reference_n128",
+    "c": "c_batch_stability",
+    "d": "d_margin_pp",
+}
 
 
 def _clean(line: Line) -> Line:
@@ -48,13 +50,13 @@ def _cell(found: View, row: Row, record: RunRecord) -> Line:
         "label": row.label,
         "role": row.role,
         "method": cell.method.name,
-        "method_params": _text(cell.method.params),
+        "method_params": line_text(cell.method.params),
         "arch": cell.arch.name,
-        "arch_params": _text(cell.arch.params),
+        "arch_params": line_text(cell.arch.params),
         "dataset": cell.dataset.name,
-        "dataset_params": _text(cell.dataset.params),
-        "data": _text(cell.data),
-        "training": _text(cell.training),
+        "dataset_params": line_text(cell.dataset.params),
+        "data": line_text(cell.data),
+        "training": line_text(cell.training),
         "seed": cell.seed,
     }
 
@@ -73,10 +75,7 @@ def _run(found: View, row: Row, run: Run) -> Line:
             "verdict": judgement.text,
             "fired": "+".join(judgement.fired),
             "not_measured": "+".join(judgement.missing),
-            "a_growth": value(run, "a"),
-            "b_reference_n128": value(run, "b"),
-            "c_batch_stability": value(run, "c"),
-            "d_margin_pp": judgement.margin,
+            **{name: value(run, letter) for letter, name in BUILT_IN.items()},
             "margin_matched_pp": judgement.margin_matched,
             "margin_bp_pp": judgement.margin_bp,
             "state_norm": state_norm(record),
@@ -88,9 +87,14 @@ def _run(found: View, row: Row, run: Run) -> Line:
             "peak_memory_bytes": record.peak_memory_bytes,
             "finished": record.finished,
             "data_checksum": record.data_checksum,
-            "code": _text(record.code),
+            "code": line_text(record.code),
         }
         | {f"environment_{key}": item for key, item in flat(record.environment).items()}
+        | {
+            Criterion(letter, *named).field: value(run, letter)
+            for letter, named in run.judged.items()
+            if letter not in BUILT_IN
+        }
     )
 
 
@@ -135,13 +139,7 @@ def _columns(lines: Iterable[Line]) -> list[str]:
 def as_csv(lines: Sequence[Line]) -> str:
     """One header, every text quoted, no cell that a spreadsheet would take for a formula."""
     columns = _columns(lines)
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow([escape.csv_text(column) for column in columns])
-    for line in lines:
-        cells = (line.get(column) for column in columns)
-        writer.writerow([_csv(cell) for cell in cells])
-    return text.getvalue()
+    return csv_text(columns, ([_csv(line.get(column)) for column in columns] for line in lines))
 
 
 def _csv(cell: Any) -> Any:
@@ -149,7 +147,7 @@ def _csv(cell: Any) -> Any:
         return "true" if cell else "false"
     if cell is None or isinstance(cell, (int, float)):
         return cell
-    return escape.csv_text(cell if isinstance(cell, str) else _text(cell))
+    return cell if isinstance(cell, str) else line_text(cell)
 
 
 def write_parquet(lines: Sequence[Line], path: Path) -> None:
@@ -179,4 +177,4 @@ def _typed(cells: list[Any]) -> list[Any]:
         )
     if len(kinds) <= 1 and kinds <= {str, bool}:
         return cells
-    return [cell if cell is None or isinstance(cell, str) else _text(cell) for cell in cells]
+    return [cell if cell is None or isinstance(cell, str) else line_text(cell) for cell in cells]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,10 +30,11 @@ from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report import claimed, escape, figures, notes
 from bench_core.report.columns import COLUMNS, columns_of
+from bench_core.report.criteria import Criterion, criteria
 from bench_core.report.figures import Chart
 from bench_core.report.figures.drawing import Figure
 from bench_core.report.layers import layers
-from bench_core.report.numbers import NONE, compact, fraction, signed
+from bench_core.report.numbers import NONE, fraction, optional, signed
 from bench_core.report.provenance import Provenance, provenance
 from bench_core.report.rows import PASSPORT, passport
 from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
@@ -47,7 +47,6 @@ MOST_RUNS = 2000  # rows of the verdict table of one page
 MOST_ROWS = 400  # rows of one leaderboard, of the passports and of the tables beside figures
 MOST_NOTES = 100  # lines below a leaderboard
 MOST_RECIPES = 24  # recipes of a suite with figures and tables of their own
-LETTERS = ("a", "b", "c", "d")
 EMBED = "window.vegaEmbed=vegaEmbed;"
 
 
@@ -76,26 +75,15 @@ class Verdict:
     reason: str
 
 
-def _read(letter: str, number: float | None) -> str:
-    if number is None:
-        return NONE
-    if not math.isfinite(number):
-        return "not finite"
-    return (
-        signed(number) if letter == "d" else compact(number) if letter != "c" else f"{number:.3f}"
-    )
-
-
 def shown_accuracy(record: RunRecord) -> str:
-    if record.status != "done" or record.accuracy is None:
-        return NONE
-    return fraction(record.accuracy) if math.isfinite(record.accuracy) else "not finite"
+    """Write the accuracy of a run that is done."""
+    return optional(record.accuracy if record.status == "done" else None, fraction)
 
 
-def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
+def _verdict(recipe: str, row: Row, run: Run, judged_by: Sequence[Criterion]) -> Verdict:
     record, judgement = run.record, run.judgement
     deep, struck = gamma_deep(run)
-    values = {letter: value(run, letter) for letter in LETTERS}
+    values = [(criterion, value(run, criterion.letter)) for criterion in judged_by]
     accuracy = record.accuracy if record.status == "done" else None
     return Verdict(
         run=record.identity,
@@ -106,11 +94,14 @@ def _verdict(recipe: str, row: Row, run: Run) -> Verdict:
         sort_accuracy=accuracy,
         kind=judgement.kind,
         verdict=judgement.text,
-        cells=tuple((_read(k, number), number, state(run, k)) for k, number in values.items()),
+        cells=tuple(
+            (criterion.text(number), number, state(run, criterion.letter))
+            for criterion, number in values
+        ),
         gamma=NONE if deep is None else signed(deep, 3),
         sort_gamma=deep,
         struck=struck,
-        margin_bp=_read("d", judgement.margin_bp) if record.status == "done" else NONE,
+        margin_bp=optional(judgement.margin_bp, signed) if record.status == "done" else NONE,
         sort_margin_bp=judgement.margin_bp if record.status == "done" else None,
         reason=record.reason or "",
     )
@@ -179,6 +170,7 @@ class Section:
     verdicts: tuple[Verdict, ...]
     hidden: int
     counts: dict[str, int]
+    judged_by: list[Criterion]
     figures: dict[int | str, list[Embedded]]
     provenance: Provenance
     passports: list[dict[str, Any]]
@@ -191,8 +183,10 @@ class Section:
 
 def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
     many = len(found.groups) > 1
+    judged_by = criteria(row for group in found.groups for row in group.rows)
     verdicts = [
-        _verdict(found.headers[k] if many else "", row, run) for k, row, run in found.runs[:most]
+        _verdict(found.headers[k] if many else "", row, run, judged_by)
+        for k, row, run in found.runs[:most]
     ]
     counts: dict[str, int] = {}
     for _, _, run in found.runs:
@@ -202,6 +196,7 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
         view=found,
         verdicts=tuple(verdicts),
         hidden=len(found.runs) - len(verdicts),
+        judged_by=judged_by,
         counts=dict(sorted(counts.items(), key=lambda item: -item[1])),
         figures=_figures(found, f"s{number}"),
         provenance=provenance(found, most),
@@ -214,7 +209,11 @@ def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
         sensitivity=sensitivity_table(found),
         utility=utility_table(found),
         claims=claims_of(found.results)[0] if found.results.expect else [],
-        footer=notes.of_all(found.groups, found.settings, (column.key for column in COLUMNS)),
+        footer=notes.of_all(
+            found.groups,
+            found.settings,
+            {column.key for group in found.groups for column in columns_of(group)},
+        ),
     )
 
 

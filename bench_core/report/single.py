@@ -16,12 +16,14 @@ from bench_core.analysis.judge import (
     threshold_of,
 )
 from bench_core.analysis.leaderboard import Row, Run
-from bench_core.report.compared import limits, wrapped
+from bench_core.report.compared import limits
+from bench_core.report.criteria import Criterion
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.escape import plain
 from bench_core.report.numbers import NONE, compact, fraction, signed
 from bench_core.report.provenance import flat
 from bench_core.report.rows import PASSPORT, N
+from bench_core.report.tables import wrapped
 from bench_core.report.view import View, finite, plural, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
@@ -41,27 +43,18 @@ def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
 def _diagnostics(found: View, run: Run, width: int | None) -> str:
     rows = []
     for letter, (name, item) in sorted(run.judged.items(), key=lambda pair: letter_order(pair[0])):
-        limit = threshold_of(name, item, found.settings.thresholds)
+        criterion = Criterion(letter, name, item)
         number = value(run, letter)
-        if letter == "d":
-            shown = NONE if number is None else f"{signed(number, 2)} pp"
-        else:
-            shown = (
-                NONE
-                if number is None
-                else compact(number)
-                if abs(number) < float("inf")
-                else "not finite"
-            )
-        bound = (
-            NONE
-            if limit is None
-            else f"{'>' if item.direction == 'above' else '<'} {limit / (N if letter == 'b' else 1):g}"
-            + (f" (N={N})" if letter == "b" else "")
-        )
+        shown = criterion.text(number, 2)
+        limit = threshold_of(name, item, found.settings.thresholds)
+        bound = NONE
+        if limit is not None:
+            bound = f"{'>' if item.direction == 'above' else '<'} {criterion.shown(limit):g}"
+            bound += f" (N={item.batch})" if item.batch else ""
         quiet = dict(run.judgement.not_diagnostic).get(letter)
         said = f"not diagnostic: {quiet}" if quiet else state(run, letter)
-        rows.append([letter, name, shown, bound, said])
+        unit = " pp" if criterion.margin and number is not None else ""
+        rows.append([letter, name, shown + unit, bound, said])
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 

@@ -24,14 +24,12 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.report import escape, notes
-from bench_core.report.columns import COLUMNS, Column, Text, columns_of
+from bench_core.report.columns import Column, Text, columns_of
 from bench_core.report.data import JudgedSuite, as_csv, as_json
 from bench_core.report.fit import NARROWEST, fit
 from bench_core.report.numbers import NONE
 from bench_core.report.rows import by_passport
 from bench_core.results.record import RunRecord
-
-__all__ = ["COLUMNS", "FORMATS", "NONE", "Format", "leaderboard", "leaderboards", "wrapped"]
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv", "json")
@@ -151,7 +149,8 @@ def _markdown(suite: JudgedSuite) -> str:
         heads = [escape.markdown(column.header) for column in columns]
         table = tabulated(columns, cells, "pipe", heads)
         blocks += [f"**{escape.markdown(header)}**", table, _items(notes.of_group(group, settings))]
-    last = notes.of_all(groups, settings, [column.key for column in COLUMNS])
+    keys = {column.key for group in groups for column in columns_of(group)}
+    last = notes.of_all(groups, settings, keys)
     return "\n\n".join([*blocks, _items(last)]) + "\n"
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from bench_core.analysis import first_firing, utility
 from bench_core.analysis.leaderboard import Group
 from bench_core.analysis.sensitivity import Sensitivity
+from bench_core.report.criteria import criterion_of
 from bench_core.report.curves import read_rows
-from bench_core.report.figures.sensitivity import in_words, unit
+from bench_core.report.figures.sensitivity import in_words
 from bench_core.report.numbers import NONE, compact, signed
 from bench_core.report.view import View, competing, name_of
 
@@ -90,13 +91,12 @@ def _gap(item: Sensitivity) -> str:
         return "only one kind"
     if not item.gap.separated:
         return "they overlap"
-    if item.gap.ratio is not None and item.letter in ("a", "b"):
+    criterion = criterion_of(item)
+    if item.gap.ratio is not None and criterion.log:
         return f"{item.gap.ratio:.3g}x"
-    return (
-        "without bound"
-        if math.isinf(item.gap.difference)
-        else f"{item.gap.difference / unit(item.letter):.3g}"
-    )
+    if math.isinf(item.gap.difference):
+        return "without bound"
+    return f"{criterion.shown(item.gap.difference):.3g}"
 
 
 def sensitivity_table(found: View) -> Table | None:
@@ -107,7 +107,7 @@ def sensitivity_table(found: View) -> Table | None:
     rows = tuple(
         (
             item.name if item.letter == item.name else f"{item.letter} · {item.name}",
-            f"{'>' if item.direction == 'above' else '<'} {compact(item.threshold / unit(item.letter))}",
+            f"{'>' if item.direction == 'above' else '<'} {compact(criterion_of(item).shown(item.threshold))}",
             in_words(item),
             _gap(item),
             str(item.n),

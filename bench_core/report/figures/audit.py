@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench_core.analysis.leaderboard import Group, Row
+from bench_core.report.criteria import Criterion, criteria
 from bench_core.report.figures.drawing import (
     SMALLEST,
     STATE_KEYS,
@@ -18,7 +19,7 @@ from bench_core.report.figures.drawing import (
     panel,
     picked,
 )
-from bench_core.report.numbers import compact, signed
+from bench_core.report.numbers import compact
 from bench_core.report.view import (
     View,
     competing,
@@ -31,13 +32,6 @@ from bench_core.report.view import (
     value,
 )
 
-PANELS = {
-    "a": ("a · largest growth of ‖h‖ in one block (×)", "growth"),
-    "b": ("b · ‖g_L‖, batch-mean CE at N = 128", "‖g_L‖"),
-    "c": ("c · cosine between the gradients of batches", "cosine"),
-    "d": ("d · accuracy over the floor (percentage points)", "margin"),
-}
-LOG = ("a", "b")
 MOST = 600  # runs drawn per recipe: more dots hide each other and make the page large
 
 
@@ -46,17 +40,18 @@ def audit(view: View, group: Group) -> list[Figure]:
     rows = [row for row in competing(group) if row.finished]
     limits = thresholds(group, view.settings)
     panels, remarks = [], []
-    for letter in PANELS:
-        points, remark = _points(rows, letter)
+    judged_by = criteria(rows)
+    for criterion in judged_by:
+        points, remark = _points(rows, criterion)
         if points:
-            panels.append(_panel(rows, points, letter, limits.get(letter, ())))
+            panels.append(_panel(rows, points, criterion, limits.get(criterion.letter, ())))
         remarks += remark
     if not panels:
         return []
     kinds = [run.judgement.kind for row in rows for run in row.finished]
+    names = ", ".join(f"{item.letter} ({item.heading})" for item in judged_by)
     caption = (
-        "What a (growth), b (reference gradient), c (batch stability) and d (depth utility) "
-        "measured after the last epoch. A triangle beyond the dashed line has fired; a diamond is "
+        f"What the diagnostics {names} measured after the last epoch. A triangle beyond the dashed line has fired; a diamond is "
         f"not judged (not diagnostic or not measured). n = {plural(len(kinds), 'finished run')} of "
         f"{plural(len(rows), 'method')}, one dot each; {kinds.count('trustworthy')} trustworthy, "
         f"{kinds.count('walked back')} walked back. Floors are not judged and not drawn."
@@ -64,8 +59,9 @@ def audit(view: View, group: Group) -> list[Figure]:
     return [Figure(" ".join([caption, *remarks]), tuple(panels), STATE_KEYS)]
 
 
-def _points(rows: Sequence[Row], letter: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the dots of a panel, and remarks on the values that are not drawn as they are."""
+    letter = criterion.letter
     runs = [(row, run, value(run, letter)) for row in rows for run in row.finished]
     numbers = [
         (row, run, number) for row, run, found in runs if (number := finite(found)) is not None
@@ -75,8 +71,8 @@ def _points(rows: Sequence[Row], letter: str) -> tuple[list[dict[str, Any]], lis
             "method": name_of(row),
             "seed": run.record.cell.seed,
             "state": state(run, letter),
-            "value": rounded(max(number, SMALLEST) if letter in LOG else number),
-            "read": f"{signed(number, 2)} pp" if letter == "d" else compact(number),
+            "value": rounded(max(number, SMALLEST) if criterion.log else number),
+            "read": criterion.text(number, 2) + (" pp" if criterion.margin else ""),
             "verdict": run.judgement.text,
         }
         for row, run, number in numbers[:MOST]
@@ -96,13 +92,12 @@ def _points(rows: Sequence[Row], letter: str) -> tuple[list[dict[str, Any]], lis
 
 
 def _panel(
-    rows: Sequence[Row], points: list[dict[str, Any]], letter: str, limits: Sequence[float]
+    rows: Sequence[Row], points: list[dict[str, Any]], criterion: Criterion, limits: Sequence[float]
 ) -> Panel:
     import altair as alt
 
-    title, word = PANELS[letter]
     names = [name_of(row) for row in rows]
-    log = letter in LOG
+    log = criterion.log
     limits = [limit for limit in limits if limit > 0 or not log]
     dots = (
         chart(points)
@@ -114,12 +109,12 @@ def _panel(
             tooltip=[
                 "method:N",
                 alt.Tooltip("seed:Q", format="d"),
-                alt.Tooltip("read:N", title=word),
-                alt.Tooltip("state:N", title=f"diagnostic {letter}"),
+                alt.Tooltip("read:N", title=criterion.heading),
+                alt.Tooltip("state:N", title=f"diagnostic {criterion.letter}"),
                 "verdict:N",
             ],
             **by_key(STATE_KEYS, "state", "color", "shape"),
         )
     )
     lines = [part for limit in limits for part in limit_line(limit, f"limit {compact(limit)}")]
-    return panel(title, [dots, *lines], 26 * len(names))
+    return panel(criterion.title, [dots, *lines], 26 * len(names))

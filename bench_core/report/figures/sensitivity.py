@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from bench_core.analysis.sensitivity import CIRCULAR, Sensitivity
-from bench_core.report.figures.audit import LOG, MOST, PANELS
+from bench_core.report.criteria import criterion_of
+from bench_core.report.figures.audit import MOST
 from bench_core.report.figures.drawing import (
     BLUE,
     GREEN,
@@ -23,7 +24,6 @@ from bench_core.report.figures.drawing import (
     picked,
 )
 from bench_core.report.numbers import compact
-from bench_core.report.rows import N
 from bench_core.report.view import View, finite, name_of, plural, rounded
 
 KEYS = (Key("healthy", BLUE, "circle"), Key("degenerate", ORANGE, "triangle-up"))
@@ -46,14 +46,9 @@ def sensitivity(view: View) -> list[Figure]:
     return [Figure(caption, tuple(panels), KEYS)]
 
 
-def unit(letter: str) -> float:
-    """Return the number that a stored value is divided by to be shown: b is stored per sample."""
-    return float(N) if letter == "b" else 1.0
-
-
 def in_words(item: Sensitivity) -> str:
     """Return the band as an interval, such as `[12, 693)`: open at the end where a run lies."""
-    low, high = (end / unit(item.letter) for end in item.band)
+    low, high = (criterion_of(item).shown(end) for end in item.band)
     left, right = ("[", ")") if item.direction == "above" else ("(", "]")
     lower = "(−∞" if low == -math.inf else left + compact(low)
     return f"{lower}, " + ("∞)" if high == math.inf else compact(high) + right)
@@ -76,18 +71,20 @@ def _points(view: View, item: Sensitivity) -> list[dict[str, Any]]:
 
 def _shown(item: Sensitivity, number: float) -> float:
     """Return a stored number as the axis shows it."""
-    number /= unit(item.letter)
-    return max(number, SMALLEST) if item.letter in LOG else number
+    criterion = criterion_of(item)
+    number = criterion.shown(number)
+    return max(number, SMALLEST) if criterion.log else number
 
 
 def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
     import altair as alt
 
+    criterion = criterion_of(item)
     limit = _shown(item, item.threshold)
     ends = [_shown(item, end) if math.isfinite(end) else end for end in item.band]
     values = [*(point["value"] for point in points), limit, *filter(math.isfinite, ends)]
     low, high = min(values), max(values)
-    if item.letter in LOG:
+    if criterion.log:
         low, high = low / 2, high * 2
         scale, axis = alt.Scale(type="log", domain=[low, high], nice=False), log_axis(values)
     else:
@@ -126,5 +123,4 @@ def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
         )
     )
     rule = limit_line(limit, f"limit {compact(limit)}")[0]
-    title = PANELS.get(item.letter, (f"{item.letter} · {item.name}", ""))[0]
-    return panel(title, [shaded, rule, dots], 62)
+    return panel(criterion.title, [shaded, rule, dots], 62)

@@ -1,0 +1,95 @@
+"""A diagnostic of another package with the letter e: in the verdict, every format and every figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Bench, fake_dist
+
+from bench_core.analysis.gather import gather
+from bench_core.report import export, figures
+from bench_core.report.page import page
+from bench_core.report.tables import FORMATS, leaderboards
+from bench_core.report.tallies import sensitivity_table
+from bench_core.report.view import view
+
+SOURCE = '''
+from bench_core.api import Component, Diagnostic, Measured, hookimpl
+
+
+class Rank(Diagnostic):
+    """7 at the end of the training, 0 before."""
+
+    letter, direction, threshold, unit = "e", "above", 3.5, "samples"
+    title, heading, axis = "rank of the states", "rank", "log"
+    sentence = "the states have rank {value} (limit {limit} {unit})"
+
+    def measure(self, audit):
+        return Measured(7.0 if len(audit.history) > 1 else 0.0)
+
+
+@hookimpl
+def bench_diagnostics():
+    return [Component("rank", "rank_plugin:Rank", "rank of the states")]
+'''
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("further")
+    fake_dist(home / "site", "x-rank", "rank_plugin", SOURCE)
+    suite = home / "tiny.yaml"
+    suite.write_text(TINY + "diagnostics: [scale_growth, x-rank/rank]\n")
+    done = Bench(home)("run", suite, "--results", home / "results", path=[home / "site"])
+    assert done.returncode == 0, done.stderr
+    assert "the states have rank 7" in " ".join(done.stdout.split())
+    return home / "results"
+
+
+def test_it_is_judged_and_shown_without_its_package(results: Path) -> None:
+    """The verdict, the sentence and the column, in every format."""
+    suites, troubles = gather([results])
+    assert troubles == []
+    texts = {name: leaderboards(suites, format=name, width=None) for name in FORMATS}
+    for name in ("table", "markdown", "latex"):
+        assert "e rank" in texts[name]
+        assert "the states have rank 7 (limit 3.5 samples)" in texts[name]
+        assert "rank (e): median over finished runs" in texts[name]
+    document = json.loads(texts["json"])["suites"][0]["groups"][0]
+    row = next(row for row in document["rows"] if row["role"] == "method")
+    assert row["diagnostics"] == {"e": {"value": 7.0}}
+    assert "e" in row["runs"][0]["letters"]
+    assert row["runs"][0]["verdict"].startswith("walked back (")
+    line = next(
+        line
+        for line in csv.DictReader(io.StringIO(texts["csv"], newline=""))
+        if line["role"] == "method"
+    )
+    assert (float(line["e_rank"]), line["e_rank_note"]) == (7.0, "")
+    narrow = leaderboards(suites, width=60)
+    assert "e rank" not in narrow.split("\n\n")[1]
+    assert "e rank" in narrow.partition("No room at this width for")[2]
+    (exported, *_) = export.runs([view(suites[0])])
+    assert exported["e_rank"] == 7.0
+
+
+def test_it_has_a_panel_a_row_and_a_column_of_the_page(results: Path) -> None:
+    (suite,), _ = gather([results])
+    shown = view(suite)
+    panels = [
+        panel.title
+        for drawn in figures.drawn(shown)
+        if drawn.chart.name == "audit"
+        for panel in drawn.figure.panels
+    ]
+    assert "e · rank of the states (samples)" in panels
+    table = sensitivity_table(shown)
+    assert table is not None
+    assert ("e · rank", "> 3.5") in {row[:2] for row in table.rows}
+    html = page([suite])
+    assert '<abbr title="e · rank of the states (samples)">e</abbr>' in html
+    assert "the states have rank 7 (limit 3.5 samples)" in html
