@@ -1,4 +1,4 @@
-"""The rows of epochs.jsonl as curves: ‖h_L‖, ‖g_L‖ and accuracy by epoch."""
+"""Turn the rows of epochs.jsonl into curves: ‖h_L‖, ‖g_L‖ and accuracy by epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench_core.results.store import Unreadable
 
 @dataclass(frozen=True)
 class Point:
-    """One epoch of one run: ‖h_L‖, ‖g_L‖ at N = 128, accuracy; None where it was not measured or is not finite."""
+    """One epoch of a run: ‖h_L‖, ‖g_L‖ at N = 128, accuracy; None: not measured or not finite."""
 
     epoch: int
     h: float | None

@@ -1,4 +1,4 @@
-"""Γ layer by layer over the seeds of a method, marked where it means nothing: for the table and the figure alike."""
+"""Compute Γ by layer over the seeds of a method, for the table and the figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """A method's alignment. With `not_diagnostic` every number of it must be shown struck out, with that reason."""
+    """The alignment of a method. With `not_diagnostic`, show every number struck out, with it."""
 
     label: str
     layers: tuple[Layer, ...]
@@ -33,7 +33,7 @@ class Layers:
 
 
 def layers(group: Group, most: int) -> list[Layers]:
-    """Of the first `most` rows of a recipe those whose credit was audited: what competes first, then the floors."""
+    """Return the audited rows among the first `most` of a recipe: methods first, then floors."""
     rows = sorted(group.rows, key=lambda row: row.role == "floor")[:most]
     return [made for row in rows if (made := _row(row)) is not None]
 

@@ -1,4 +1,4 @@
-"""Where each number comes from: run, code, data, environment and the suite file that makes it again."""
+"""Trace numbers to their run, code, data, environment, and the suite file that repeats them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def provenance(found: View, most: int) -> Provenance:
 
 
 def suite_of(record: RunRecord) -> str:
-    """The suite file of one run, every parameter of its cell written out: `bench run` on it makes this cell and no other."""
+    """Return the suite file of one run with every parameter; `bench run` repeats exactly its cell."""
     cell = record.cell.model_dump(mode="json")
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})

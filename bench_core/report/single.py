@@ -1,4 +1,4 @@
-"""One run as text: what it is, what was measured, what the verdict says and why, and where the numbers come from."""
+"""Write one run as text: its cell, measurements, verdict with reasons, and provenance."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _distance(run: Run) -> list[str]:
 
 
 def _further(run: Run, width: int | None) -> str:
-    """What was measured beside verdicts, Γ and d_BP: a number that means nothing never stands alone."""
+    """Write the measurements beside verdicts, Γ and d_BP, with the reason if one means nothing."""
     told = {name for name, _ in run.judged.values()} | {
         "alignment",
         "state_distance",

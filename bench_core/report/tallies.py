@@ -1,4 +1,4 @@
-"""Small tables of the page beside its figures: first firings, threshold bands, ways of reporting; as text, cell by cell."""
+"""Make the small tables of the page: first firings, bands of thresholds, ways of reporting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Table:
 
 
 def _epochs(found: dict[int, first_firing.Firing], seeds: Sequence[int]) -> str:
-    """First firing by seed: `8 / 11 / never`; once where all seeds agree."""
+    """Write the first firings by seed, `8 / 11 / never`, or once if all seeds agree."""
     words = []
     for seed in seeds:
         item = found.get(seed)
@@ -43,7 +43,7 @@ def _epochs(found: dict[int, first_firing.Firing], seeds: Sequence[int]) -> str:
 
 
 def firing_table(found: View, group: Group) -> Table | None:
-    """When each diagnostic fired first, by seed, and what stopping there would have saved."""
+    """Make the table of first firings, and of the epochs that stopping there would have saved."""
     rows = []
     for row in competing(group)[:MOST_ROWS]:
         epochs = {
@@ -100,7 +100,7 @@ def _gap(item: Sensitivity) -> str:
 
 
 def sensitivity_table(found: View) -> Table | None:
-    """The band over which no verdict changes, and the gap between healthy and degenerate runs."""
+    """Make the table of bands without a changed verdict, and of gaps between the kinds of runs."""
     made = found.sensitivities
     if not made:
         return None
@@ -119,7 +119,7 @@ def sensitivity_table(found: View) -> Table | None:
 
 
 def utility_table(found: View) -> Table | None:
-    """Runs that each strategy walks back, per method."""
+    """Make the table of runs that each strategy walks back, per method."""
     many = len(found.groups) > 1
     rows = []
     for number, group in enumerate(found.groups):

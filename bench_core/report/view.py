@@ -72,17 +72,17 @@ def plural(count: int, noun: str) -> str:
 
 
 def finite(value: Any) -> float | None:
-    """A finite number or None; stored details may hold the words that stand for others."""
+    """Return a finite number or None; stored details may hold words such as "nan"."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:
-    """Significant digits: more than anybody can see, fewer bytes in the page."""
+    """Round to significant digits, which saves bytes in the page."""
     return None if value is None else float(f"{value:.{digits}g}")
 
 
 def state(run: Run, letter: str) -> State:
-    """What a diagnostic says of one run. Floors and failed runs are not judged."""
+    """Return the state of a diagnostic in one run. Floors and failed runs are not judged."""
     judgement = run.judgement
     if letter in judgement.fired:
         return "fired"
@@ -134,6 +134,6 @@ def state_norm(record: RunRecord) -> float | None:
 
 
 def gamma_deep(run: Run) -> tuple[float | None, str | None]:
-    """Γ deep of one run, and why it means nothing where it does."""
+    """Return Γ deep of one run, and the reason if it means nothing."""
     found = alignment(run.record, run.judgement)
     return (None, None) if found is None else (found.deep, found.not_diagnostic)
