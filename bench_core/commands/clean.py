@@ -1,4 +1,4 @@
-"""bench clean."""
+"""Define `bench clean`."""
 
 from __future__ import annotations
 
@@ -7,38 +7,30 @@ from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH
+from bench_core.commands.options import results_argument
 from bench_core.errors import Exit
 
 
 @click.command()
-@click.argument("results", nargs=-1, type=PATH)
-@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@results_argument
+@click.option("--yes", is_flag=True, help="Remove the items; without it they are only listed.")
 def clean(results: tuple[Path, ...], yes: bool) -> None:
-    """List, or remove, what no table counts. Default: results.
+    """List or remove runs that no table counts. Default: results.
 
-    That is runs of cells that other code has run since, and what was set in quarantine.
+    No table counts runs of cells that other code has run since, and folders in quarantine.
     """
     from bench_core.analysis.prune import remove, spare
     from bench_core.report.escape import visible
 
-    found = list(spare(list(results) or [Path("results")]))
+    items = list(spare(list(results) or [Path("results")]))
     kept = 0
-    for each in found:
-        gone = yes and remove(each)
-        kept += yes and not gone
-        word = "removed" if gone else "in use" if yes else "spare"
-        click.echo(f"{word}  {visible(str(each.path))}  {each.size / 1e6:.1f} MB  ({each.why})")
-    total = sum(each.size for each in found) / 1e6
-    told = f"{len(found)} spare, {total:.1f} MB"
-    click.echo(
-        told
-        + (
-            f"; {kept} in use and left"
-            if kept
-            else ""
-            if yes or not found
-            else "; --yes removes them"
-        )
-    )
+    for item in items:
+        removed = yes and remove(item)
+        kept += yes and not removed
+        word = "removed" if removed else "in use" if yes else "spare"
+        click.echo(f"{word}  {visible(str(item.path))}  {item.size / 1e6:.1f} MB  ({item.why})")
+    total = sum(item.size for item in items) / 1e6
+    hint = "; --yes removes them" if items and not yes else ""
+    more = f"; {kept} in use and left" if kept else hint
+    click.echo(f"{len(items)} spare, {total:.1f} MB{more}")
     sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)

@@ -1,59 +1,56 @@
-"""`bench merge`, `bench verify`, `bench replicate`: results of several people."""
+"""Define `bench merge`, `bench verify` and `bench replicate`, for results of several people."""
 
 from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH
+from bench_core.commands.options import PATH, results_argument
 from bench_core.errors import Exit, StoreError, UsageError
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print a warning per line."""
+    for line in lines:
+        click.echo(f"warning: {line}", err=True)
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--into",
-    default="results",
-    show_default=True,
-    type=PATH,
-    help="The results folder that they go to.",
+    "--into", default="results", show_default=True, type=PATH, help="The target results folder."
 )
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the runs of other results folders into one.
 
-    Different numbers for the same identity from the same environment are a conflict: then nothing is written. From another
-    environment they are a replicate and kept beside.
+    Different numbers for the same identity from the same environment are a conflict: then nothing
+    is written. Numbers from another environment are a replicate and kept beside.
     """
-    from bench_core.sharing.merge import merge as do
+    from bench_core.sharing.merge import WORDS
+    from bench_core.sharing.merge import merge as merge_folders
 
-    done = do(sources, into)
-    for line in done.troubles:
-        click.echo(f"warning: {line}", err=True)
-    for line in done.conflicts:
+    result = merge_folders(sources, into)
+    warn(result.troubles)
+    for line in result.conflicts:
         click.echo(f"conflict: {line}", err=True)
-    if done.conflicts:
-        click.echo(
-            f"error: {len(done.conflicts)} conflicts; nothing was written to {into}", err=True
-        )
+    if result.conflicts:
+        count = len(result.conflicts)
+        click.echo(f"error: {count} conflicts; nothing was written to {into}", err=True)
         sys.exit(Exit.SOME_FAILED)
-    counts = {word: done.count(fate) for word, fate in (  # type: ignore[arg-type]
-        ("copied", "copy"), ("replaced what had not ended", "replace"), ("there already", "same"),
-        ("not better than what is there", "stays"), ("kept as replicates", "replicate"))}  # fmt: skip
-    told = (
-        ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to copy"
-    )
-    click.echo(f"{into}: {len(done.fates)} runs: {told}")
-    sys.exit(Exit.SOME_FAILED if done.troubles else Exit.DONE)
+    counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
+    click.echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")
+    sys.exit(Exit.SOME_FAILED if result.troubles else Exit.DONE)
 
 
 @click.command()
-@click.argument("results", nargs=-1, type=PATH)
-@click.option("--quarantine", is_flag=True, help="Set aside the runs whose folders cannot be read.")
+@results_argument
+@click.option("--quarantine", is_flag=True, help="Move unreadable run folders to the quarantine.")
 def verify(results: tuple[Path, ...], quarantine: bool) -> None:
-    """Check runs: sums, schema, identity, plausibility. Default: results.
+    """Check runs: checksums, schema, identity, plausibility. Default: results.
 
     A run without a fault is marked as checked, which the leaderboard shows.
     """
@@ -64,40 +61,36 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     from bench_core.sharing.verify import between, faults, set_aside, unreadable
 
     roots = list(results) or [Path("results")]
-    found = scan(roots)
+    stored = scan(roots)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    wrong = 0
+    faulty = 0
     unmarked: dict[Path, str] = {}
-    for run in found.runs:
-        told = faults(run)
-        wrong += bool(told)
-        for line in told:
+    for run in stored.runs:
+        lines = faults(run)
+        faulty += bool(lines)
+        for line in lines:
             click.echo(f"{run.folder}: {line}", err=True)
-        mark = marks.read(run.folder.parent, run.record)
-        if told and not mark.checked:
+        suite = run.folder.parent
+        mark = marks.read(suite, run.record)
+        if lines and not mark.checked:
             continue
-        try:  # a mark of an earlier day does not stand for what was found today
-            marks.write(
-                run.folder.parent, mark.model_copy(update={"checked": None if told else now})
-            )
+        try:  # a new fault removes the mark of an earlier check
+            marks.write(suite, mark.model_copy(update={"checked": None if lines else now}))
         except StoreError as error:
-            unmarked[run.folder.parent] = str(error)
-    for line in found.troubles:
-        click.echo(line, err=True)
-    among = list(between(found.runs))
-    for line in among:
+            unmarked[suite] = str(error)
+    among = list(between(stored.runs))
+    for line in [*stored.troubles, *among]:
         click.echo(line, err=True)
     if quarantine:
         for folder in unreadable(roots):
             place = set_aside(folder)
             stays = "left where it is: a newer bench wrote it, or one is at work on it"
             click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
-    for folder, why in unmarked.items():
-        click.echo(f"warning: {folder}: its marks cannot be written: {why}", err=True)
-    total = len(found.runs) + len(found.troubles)
-    click.echo(f"{total} runs: {len(found.runs) - wrong} without fault, {wrong + len(found.troubles)} with"
-               + (f"; {len(among)} faults among them" if among else ""))  # fmt: skip
-    sys.exit(Exit.SOME_FAILED if wrong or found.troubles or among else Exit.DONE)
+    warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())
+    sound, faulty = len(stored.runs) - faulty, faulty + len(stored.troubles)
+    more = f"; {len(among)} faults among them" if among else ""
+    click.echo(f"{sound + faulty} runs: {sound} without fault, {faulty} with{more}")
+    sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
 
 
 @click.command()
@@ -109,8 +102,8 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     metavar="SHARE",
     help="A share such as 10%, or a number of runs.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the draw [random, and said].")
-@click.option("--into", type=PATH, help="Where the new runs are kept [RESULTS-replicas].")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the draw [random].")
+@click.option("--into", type=PATH, help="Folder of the new runs [RESULTS-replicas].")
 @click.option(
     "--data-dir",
     envvar="BENCH_DATA_DIR",
@@ -128,20 +121,27 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     help="local, ray, slurm, or a plugin's.",
 )
 def replicate(
-    results: Path, sample: str, seed: int | None, into: Path | None, data_dir: Path | None, device: str,
-    workers: int | None, executor: str,
-) -> None:  # fmt: skip
-    """Run a sample of somebody's runs again. Whether they agree is recorded.
+    results: Path,
+    sample: str,
+    seed: int | None,
+    into: Path | None,
+    data_dir: Path | None,
+    device: str,
+    workers: int | None,
+    executor: str,
+) -> None:
+    """Run a sample of runs again and record whether they agree.
 
-    In the same environment and with the same code they must be equal bit by bit; elsewhere accuracies within 2 points and the same
-    diagnostics. The leaderboard of RESULTS shows what came out.
+    In the same environment and with the same code runs must be equal bit by bit. Elsewhere their
+    accuracies must lie within 2 points and the same diagnostics must fire. The leaderboard of
+    RESULTS shows the outcome.
     """
-    from bench_core.execution.executors import Options
+    from bench_core.execution.executors import Job, Options
     from bench_core.execution.job import make_job
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins
     from bench_core.results.scan import scan
-    from bench_core.sharing.replicate import carry_out, plan_again, share
+    from bench_core.sharing.replicate import Again, carry_out, plan_again, share
     from bench_core.sharing.replicate import sample as draw
 
     size = share(sample)
@@ -154,22 +154,19 @@ def replicate(
     drawn = draw(scan([results]).runs, size, seed)
     click.echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = plan_again(drawn, registry, into, data_dir, device)
-    for line in troubles:
-        click.echo(f"warning: {line}", err=True)
-    found, wrong = carry_out(
-        planned, execute,
-        lambda again: make_job(again.cell, again.posted.record.suite, again.diagnostics, data_dir, {}, None), Options(workers),
-    )  # fmt: skip
-    for posted, replica in found:
-        cell = posted.record.cell
-        word = "agrees" if replica.agrees else "DISAGREES"
-        click.echo(
-            f"{posted.record.identity[:12]}  {cell.method.short} · seed {cell.seed}: {word}: {replica.said}"
-        )
-    for line in wrong:
-        click.echo(f"warning: {line}", err=True)
-    agreed, missing = sum(replica.agrees for _, replica in found), len(drawn) - len(found)
-    click.echo(
-        f"{agreed} of {len(drawn)} agree" + (f", {missing} could not be run" if missing else "")
-    )
-    sys.exit(Exit.DONE if agreed == len(drawn) and not wrong else Exit.SOME_FAILED)
+    warn(troubles)
+
+    def job_of(again: Again) -> Job:
+        suite = again.posted.record.suite
+        return make_job(again.cell, suite, again.diagnostics, data_dir, {}, None)
+
+    replicas, problems = carry_out(planned, execute, job_of, Options(workers))
+    for posted, replica in replicas:
+        record, cell = posted.record, posted.record.cell
+        name = f"{record.identity[:12]}  {cell.method.short} · seed {cell.seed}"
+        click.echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}")
+    warn(problems)
+    agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
+    more = f", {missing} could not be run" if missing else ""
+    click.echo(f"{agreed} of {len(drawn)} agree{more}")
+    sys.exit(Exit.DONE if agreed == len(drawn) and not problems else Exit.SOME_FAILED)

@@ -1,4 +1,4 @@
-"""`bench why`: why a run is there."""
+"""Define `bench why`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from bench_core.commands.options import PATH
 @click.command()
 @click.argument("run")
 @click.option(
-    "--results", multiple=True, type=PATH, help="Where to look for it and its neighbours [results]."
+    "--results",
+    multiple=True,
+    type=PATH,
+    help="Where to look for the run and its neighbours [results].",
 )
 def why(run: str, results: tuple[Path, ...]) -> None:
-    """Say why a run ran or was reused. RUN is an identity, its first letters, or a folder. Also: what
-    sets it apart from its nearest neighbour."""
+    """Say why a run was run or reused, and how its nearest neighbour differs.
+
+    RUN is an identity, its first letters, or a folder.
+    """
     from bench_core.analysis.why import explain, find_run
     from bench_core.report.escape import visible
     from bench_core.results.scan import scan
@@ -25,6 +30,5 @@ def why(run: str, results: tuple[Path, ...]) -> None:
     roots = list(results) or (
         [folder.absolute().parent] if run and folder.is_dir() else [Path("results")]
     )
-    found = find_run(run, roots)
-    for line in explain(found, scan(roots).runs):
+    for line in explain(find_run(run, roots), scan(roots).runs):
         click.echo(visible(line))

@@ -1,7 +1,8 @@
 """Decide whether two runs of one cell agree.
 
-Two runs agree when they are equal bit by bit, where their environments and code are; else when their accuracies lie within
-2 points and the same diagnostics fire: training amplifies rounding, and more than that cannot be asked of another machine.
+With the same environment and code, two runs agree if they are equal bit by bit. Otherwise they
+agree if their accuracies lie within 2 points and the same diagnostics fire, because training
+amplifies the rounding of another machine.
 """
 
 from __future__ import annotations
@@ -15,52 +16,55 @@ POINTS = 0.02  # of accuracy, between environments
 
 
 def differing(one: RunRecord, other: RunRecord) -> list[str]:
-    """The numbers in which two runs of one identity differ, of those that both have."""
-    found = [
+    """Name the numbers that two runs of one identity both have and in which they differ."""
+    parts = [
         f"{name} {getattr(one, name)} and {getattr(other, name)}"
         for name in ("status", "epochs", "accuracy", "train_loss", "data_checksum")
         if repr(getattr(one, name)) != repr(getattr(other, name))  # NaN equals NaN here
     ]
     for when in ("initial", "measurements"):
         mine, theirs = getattr(one, when), getattr(other, when)
-        found += [
+        parts += [
             f"{when}.{name} {mine[name].value} and {theirs[name].value}"
             for name in sorted(mine.keys() & theirs.keys())
             if repr(mine[name].value) != repr(theirs[name].value)
         ]
     name = "checkpoint.safetensors"
     if name in one.files and name in other.files and one.files[name] != other.files[name]:
-        found.append("other weights")
-    return found
+        parts.append("other weights")
+    return parts
 
 
 def compare(posted: RunRecord, again: RunRecord) -> Replica:
-    """Whether a run that was made again agrees with the posted one."""
-    told = differing(again, posted)
-    accuracy = again.accuracy
+    """Compare a reproduced run with the posted one."""
+    how: Literal["bits", "figures"] = "figures"
     if again.identity == posted.identity and environment_key(again) == environment_key(posted):
-        how: Literal["bits", "figures"] = "bits"
-        agrees, said = not told, "equal bit by bit" if not told else "; ".join(told)
+        how, agreement = "bits", "equal bit by bit"
+        parts = differing(again, posted)
     else:
-        how, parts = "figures", list[str]()
-        if again.status != posted.status:
-            parts.append(f"status {again.status} ({again.reason}), posted {posted.status}")
-        if (
-            accuracy is not None
-            and posted.accuracy is not None
-            and not abs(accuracy - posted.accuracy) <= POINTS
-        ):
-            parts.append(f"accuracy {accuracy:.3f}, posted {posted.accuracy:.3f}")
-        shared = again.measurements.keys() & posted.measurements.keys()
-        odd = sorted(
-            n for n in shared if fires(again.measurements[n]) != fires(posted.measurements[n])
-        )
-        parts += [f"{name} fires in one of them only" for name in odd]
-        agrees, said = (
-            not parts,
-            "; ".join(parts) or "accuracy within 2 points, the same diagnostics fire",
-        )
+        agreement = "accuracy within 2 points, the same diagnostics fire"
+        parts = _far(again, posted)
     return Replica(
-        agrees=agrees, how=how, said=said, identity=again.identity, accuracy=accuracy,
-        environment=again.environment, finished=again.finished,
-    )  # fmt: skip
+        agrees=not parts,
+        how=how,
+        said="; ".join(parts) or agreement,
+        identity=again.identity,
+        accuracy=again.accuracy,
+        environment=again.environment,
+        finished=again.finished,
+    )
+
+
+def _far(again: RunRecord, posted: RunRecord) -> list[str]:
+    """Name the differences that rounding does not explain."""
+    parts = []
+    if again.status != posted.status:
+        parts.append(f"status {again.status} ({again.reason}), posted {posted.status}")
+    one, other = again.accuracy, posted.accuracy
+    if one is not None and other is not None and not abs(one - other) <= POINTS:
+        parts.append(f"accuracy {one:.3f}, posted {other:.3f}")
+    mine, theirs = again.measurements, posted.measurements
+    for name in sorted(mine.keys() & theirs.keys()):
+        if fires(mine[name]) != fires(theirs[name]):
+            parts.append(f"{name} fires in one of them only")
+    return parts

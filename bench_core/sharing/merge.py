@@ -1,11 +1,12 @@
-"""Results of several people in one folder.
+"""Merge results folders of several people.
 
-The same identity from the same environment must have the same numbers: where it has not, somebody's numbers are wrong, the merge is
-refused with all such conflicts, and nothing is written. From another environment, or where the recipe is not deterministic, it
-is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>`, not counted. A run that ended takes the place of one
-that did not (crashed, timeout, …); otherwise what is there stays. Folders are copied as they are, checksums and all, and what is
-known about a run (`bench_core.results.marks`) goes with it; a run in which `bench verify` finds a
-fault is left out and said.
+Runs of one identity and one environment must have the same numbers. If they differ, some of the
+numbers are wrong: the merge lists all such conflicts and writes nothing. A run from another
+environment, or of a recipe that is not deterministic, is a *replicate*: kept under
+`<suite>/replicates/<environment>/<identity>` and not counted. A run with a final status replaces
+a run without (crashed, timeout, …); otherwise the run in the target stays. Folders are copied
+unchanged, together with their marks (`bench_core.results.marks`). A run in which `bench verify`
+finds a fault is left out and reported.
 """
 
 from __future__ import annotations
@@ -28,120 +29,131 @@ from bench_core.sharing.verify import faults
 REPLICATES = "replicates"
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
 
+WORDS: dict[Fate, str] = {
+    "copy": "copied",
+    "replace": "replaced what had not ended",
+    "same": "there already",
+    "stays": "not better than what is there",
+    "replicate": "kept as replicates",
+}
+
 
 @dataclass
 class Merge:
-    """What a merge would do, and did."""
+    """The fate of every run folder of the sources, and what the user must know."""
 
     fates: dict[Path, Fate] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
     def count(self, fate: Fate) -> int:
-        return sum(each == fate for each in self.fates.values())
+        """Count the run folders with this fate."""
+        return list(self.fates.values()).count(fate)
 
 
-def fate(new: RunRecord, there: RunRecord) -> Fate:
-    """What becomes of a run whose identity is in the target already."""
+def fate(new: RunRecord, old: RunRecord | None) -> Fate:
+    """Decide what becomes of a run; `old` is the run of its identity in the target."""
+    if old is None:
+        return "copy"
     if new.status not in FINAL:
         return "stays"
-    if there.status not in FINAL:
+    if old.status not in FINAL:
         return "replace"
-    deterministic = bool(new.cell.training.get("deterministic", True))
-    if not differing(new, there):
+    if not differing(new, old):
         return "same"
-    return (
-        "conflict"
-        if deterministic and environment_key(new) == environment_key(there)
-        else "replicate"
-    )
+    if not new.cell.training.get("deterministic", True):
+        return "replicate"
+    return "conflict" if environment_key(new) == environment_key(old) else "replicate"
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merge:
-    """Copy the runs of `sources` into `target`. Raises UsageError, StoreError; with conflicts nothing is written."""
+    """Copy the runs of `sources` into `target`, unless there are conflicts.
+
+    Raises UsageError, StoreError.
+    """
     if any(source.resolve() == target.resolve() for source in sources):
         raise UsageError(
             f"{target}: is merged into itself; name the folders to take from, and --into another"
         )
-    done = Merge()
-    plans: dict[Path, tuple[Stored, Fate]] = {}
-    marked: list[tuple[Stored, Fate]] = []
-    for run in _readable(sources, done):
+    result = Merge()
+    plans: dict[Path, Stored] = {}
+    runs = _sound(sources, result)
+    for run in runs:
         final = target / run.folder.parent.name / run.record.identity
         planned = plans.get(final)
-        there = planned[0].record if planned is not None else _there(final, done)
-        what: Fate = "copy" if there is None else fate(run.record, there)
-        if what == "conflict":
-            where = planned[0].folder if planned is not None else final
-            told = "; ".join(differing(run.record, there))  # type: ignore[arg-type]
-            done.conflicts.append(f"{run.folder} and {where}: {told}")
-        if what == "replicate":
+        old = planned.record if planned is not None else _old(final, result)
+        decision = result.fates[run.folder] = fate(run.record, old)
+        if decision == "conflict" and old is not None:
+            where = planned.folder if planned is not None else final
+            parts = "; ".join(differing(run.record, old))
+            result.conflicts.append(f"{run.folder} and {where}: {parts}")
+        if decision == "replicate":
             final = final.parent / REPLICATES / environment_key(run.record) / run.record.identity
-        done.fates[run.folder] = what
-        marked.append((run, what))
-        if (what in ("copy", "replace", "replicate") and final not in plans) or what in (
-            "replace",
-            "replicate",
-        ):
-            plans[final] = (run, what)
-    if not done.conflicts:
-        for final, (run, _) in plans.items():
-            install(run.folder, final)
-        for folder in {run.folder.parent for run, _ in plans.values()}:
-            _merge_suite(folder, target / folder.name, done)
-        for run, what in marked:
-            if what in ("copy", "replace", "same"):
-                marks.add(run.record, run.folder.parent, target / run.folder.parent.name)
-    return done
+        if decision in ("copy", "replace", "replicate"):
+            plans[final] = run
+    if result.conflicts:
+        return result
+    for final, run in plans.items():
+        install(run.folder, final)
+    for folder in {run.folder.parent for run in plans.values()}:
+        _merge_suite(folder, target / folder.name, result)
+    for run in runs:
+        if result.fates[run.folder] in ("copy", "replace", "same"):
+            marks.add(run.record, run.folder.parent, target / run.folder.parent.name)
+    return result
 
 
-def _readable(sources: Sequence[Path], done: Merge) -> list[Stored]:
-    """The runs of the sources that `bench verify` finds no fault with."""
-    found = scan(sources)
-    done.troubles += [line.replace("not counted", "left out") for line in found.troubles]
-    good = []
-    for run in found.runs:
-        told = faults(run)
-        done.troubles += [f"{run.folder}: left out: {'; '.join(told)}"] if told else []
-        good += [] if told else [run]
-    return good
+def _sound(sources: Sequence[Path], result: Merge) -> list[Stored]:
+    """Return the runs of the sources without a fault."""
+    stored = scan(sources)
+    result.troubles += [line.replace("not counted", "left out") for line in stored.troubles]
+    sound = []
+    for run in stored.runs:
+        if parts := faults(run):
+            result.troubles.append(f"{run.folder}: left out: {'; '.join(parts)}")
+        else:
+            sound.append(run)
+    return sound
 
 
-def _there(final: Path, done: Merge) -> RunRecord | None:
+def _old(final: Path, result: Merge) -> RunRecord | None:
+    """Read the run in the target; None if it is missing or unreadable."""
     try:
         return store.read(final, sums=True)
     except store.Newer as reason:
         raise StoreError(f"{final}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
         if final.exists():
-            done.troubles.append(f"{final}: unreadable, to be replaced: {reason}")
+            result.troubles.append(f"{final}: unreadable, to be replaced: {reason}")
         return None
 
 
 def install(source: Path, final: Path) -> None:
-    """Copy a run folder to its place, complete or not at all. Raises StoreError, also where a runner is at work on it."""
+    """Copy a run folder to its place, complete or not at all.
+
+    Raises StoreError, also if another process holds the lock of the run.
+    """
     with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-    lock = store.lock(final)
-    if lock is None:
-        raise StoreError(
-            f"{final}: another bench is at work on this run; try again when it is done"
-        )
-    try:
-        store.remove_temporary(final)
-        with writing(final):
-            shutil.copytree(source, store.temporary(final), symlinks=True)
-            for path in store.temporary(final).iterdir():
-                fsync(path)
-        store.put(final)
-        store.remove_resume(final)
-    finally:
-        store.remove_temporary(final)
-        store.unlock(final, lock)
+    with store.locked(final) as lock:
+        if lock is None:
+            raise StoreError(
+                f"{final}: another bench is at work on this run; try again when it is done"
+            )
+        try:
+            store.remove_temporary(final)
+            with writing(final):
+                shutil.copytree(source, store.temporary(final), symlinks=True)
+                for path in store.temporary(final).iterdir():
+                    fsync(path)
+            store.put(final)
+            store.remove_resume(final)
+        finally:
+            store.remove_temporary(final)
 
 
-def _merge_suite(source: Path, target: Path, done: Merge) -> None:
-    """suite.json: the target's word on how to judge stays; cells that only the source knows are added."""
+def _merge_suite(source: Path, target: Path, result: Merge) -> None:
+    """Merge suite.json: the target's settings stay, cells that only the source has are added."""
     theirs, ours = store.read_suite(source), store.read_suite(target)
     if theirs is None:
         return
@@ -150,13 +162,12 @@ def _merge_suite(source: Path, target: Path, done: Merge) -> None:
         return
     differ = [key for key in ("thresholds", "depth_utility") if theirs.get(key) != ours.get(key)]
     if differ:
-        done.troubles.append(
+        result.troubles.append(
             f"{source}: its suite is judged by other {' and '.join(differ)}; those of {target} stay"
         )
-    known = {
-        key: {**_dict(theirs.get(key)), **_dict(ours.get(key))} for key in ("cells", "defaults")
-    }
-    if new := {key: value for key, value in known.items() if value != _dict(ours.get(key))}:
+    keys = ("cells", "defaults")
+    joined = {key: {**_dict(theirs.get(key)), **_dict(ours.get(key))} for key in keys}
+    if new := {key: value for key, value in joined.items() if value != _dict(ours.get(key))}:
         store.write_suite(target, {**ours, **new})
 
 

@@ -1,8 +1,8 @@
-"""Somebody else's runs made again: a random sample of them, trained here by the code that is installed here.
+"""Reproduce a random sample of other people's runs with the installed code.
 
-The sample is drawn from the runs that are done, each equally likely, from a seed that is said, so that the draw can be checked
-too. The new runs are kept in a results folder of their own; what each comparison found is a `trust.Replica` in the mark of the
-posted run.
+The sample is drawn from the done runs, each equally likely, from a printed seed, so that the
+draw can be checked. The new runs are kept in a results folder of their own. Each comparison is a
+`bench_core.results.marks.Replica` in the mark of the posted run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench_core.sharing.agreement import compare
 
 @dataclass(frozen=True)
 class Again:
-    """A posted run and the cell that makes it again."""
+    """A posted run and the cell that reproduces it."""
 
     posted: Stored
     cell: PlannedCell
@@ -38,7 +38,7 @@ class Again:
 
 
 def share(text: str) -> float | int:
-    """`10%` → 0.1, `3` → 3 runs. Raises UsageError."""
+    """Parse `10%` as 0.1 and `3` as 3 runs. Raises UsageError."""
     number = text.removesuffix("%")
     try:
         value = float(number)
@@ -52,7 +52,7 @@ def share(text: str) -> float | int:
 
 
 def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]:
-    """A random sample, without replacement, of at least one of the runs that are done. Raises UsageError where there is none."""
+    """Draw at least one of the done runs, without replacement. Raises UsageError without any."""
     done = sorted(
         (run for run in runs if run.record.status == "done"),
         key=lambda run: (run.record.identity, str(run.folder)),
@@ -66,52 +66,65 @@ def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]
 def plan_again(
     runs: Sequence[Stored], registry: Registry, into: Path, data_dir: Path | None, device: str
 ) -> tuple[list[Again], list[str]]:
-    """Cells for the runs, and a line for each that cannot be made again here, because a component is not installed, say."""
+    """Plan cells that reproduce the runs, and a line for each run that cannot be reproduced
+    here."""
     planned, troubles = [], []
     for run in runs:
         record = run.record
         try:
-            parts = [
-                (
-                    kind,
-                    registry.find(kind, getattr(record.cell, kind).name).full_name,
-                    getattr(record.cell, kind).params,
-                )
-                for kind in PARTS
-            ]
-            wanted: list[tuple[Any, str, dict[str, Any]]] = []
-            for name in record.measurements:
-                if any(item.component.name == name for item in registry.of_kind("diagnostic")):
-                    wanted.append(("diagnostic", registry.find("diagnostic", name).full_name, {}))
-            request = {
-                "components": parts + wanted,
-                "trios": [(0, 1, 2)],
-                "data_dir": str(data_dir) if data_dir else None,
-            }
-            answer = validate.ask(request)
-            told = answer["components"]
-            wrong = [each for each in told if "error" in each or "invalid" in each]
-            if wrong or answer["trios"][0]:
-                why = (
-                    answer["trios"][0]
-                    or wrong[0].get("error")
-                    or "its parameters are not known to the installed version"
-                )
-                raise UsageError(why)
+            described = _describe(record, registry, data_dir)
         except UsageError as error:
             troubles.append(f"{run.folder}: cannot be run again here: {error}")
             continue
-        code, checksum = code_of(told[:3]), told[2]["checksum"]
+        parts, measured = described[:3], described[3:]
+        code, checksum = code_of(parts), parts[2]["checksum"]
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(record.cell.model_dump(mode="json"), digests, checksum)
         folder = into / run.folder.parent.name / identity
         cell = PlannedCell(
-            record.cell, identity, folder, device, code, checksum, told[0]["passport"], "run",
-            f"replicates {record.identity}", store.stamp(folder), numerics_of(told[:3], told[3:]),
-        )  # fmt: skip
-        diagnostics = tuple({"name": each["name"], "params": each["params"]} for each in told[3:])
+            record.cell,
+            identity,
+            folder,
+            device,
+            code,
+            checksum,
+            parts[0]["passport"],
+            "run",
+            f"replicates {record.identity}",
+            store.stamp(folder),
+            numerics_of(parts, measured),
+        )
+        diagnostics = tuple({"name": item["name"], "params": item["params"]} for item in measured)
         planned.append(Again(run, cell, diagnostics))
     return planned, troubles
+
+
+def _describe(record: RunRecord, registry: Registry, data_dir: Path | None) -> list[dict[str, Any]]:
+    """Describe method, arch, dataset and diagnostics of a run as installed here.
+
+    Raises UsageError if a component is missing or does not take the parameters of the run.
+    """
+    components: list[tuple[Any, str, dict[str, Any]]] = []
+    for kind in PARTS:
+        ref = getattr(record.cell, kind)
+        components.append((kind, registry.find(kind, ref.name).full_name, ref.params))
+    installed = {item.component.name for item in registry.of_kind("diagnostic")}
+    for name in record.measurements:
+        if name in installed:
+            components.append(("diagnostic", registry.find("diagnostic", name).full_name, {}))
+    request = {
+        "components": components,
+        "trios": [(0, 1, 2)],
+        "data_dir": str(data_dir) if data_dir else None,
+    }
+    answer = validate.ask(request)
+    described: list[dict[str, Any]] = answer["components"]
+    unfit = answer["trios"][0]
+    invalid = [item for item in described if "error" in item or "invalid" in item]
+    if unfit or invalid:
+        unknown = "its parameters are not known to the installed version"
+        raise UsageError(unfit or invalid[0].get("error") or unknown)
+    return described
 
 
 def carry_out(
@@ -121,8 +134,11 @@ def carry_out(
     options: Options,
     on_event: Event = lambda cell, event: None,
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
-    """Run the cells that are not there yet, compare, and write the marks; a line for each that could not be run to its end here, or
-    whose mark cannot be written. Raises StoreError where the new runs cannot be kept."""
+    """Run the cells that have no finished run yet, compare, and write the marks.
+
+    Returns the comparisons, and a line for each run that did not end here or whose mark cannot be
+    written. Raises StoreError if the new runs cannot be written.
+    """
     by_folder = {again.cell.folder: again for again in planned}
     for again in planned:
         store.open_suite_folder(again.cell.folder.parent.parent, again.cell.folder.parent.name)
@@ -130,25 +146,22 @@ def carry_out(
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
         execute(own, lambda cell: job_of(by_folder[cell.folder]), on_event, options)
-    found, troubles = [], []
+    replicas, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
-        # of this machine or its budget, and no word on the posted run
-        if record.status not in FINAL:
-            troubles.append(
-                f"{again.posted.folder}: could not be run here: {record.status}: {record.reason}"
-            )
+        folder, suite = again.posted.folder, again.posted.folder.parent
+        if record.status not in FINAL:  # says nothing about the posted run
+            troubles.append(f"{folder}: could not be run here: {record.status}: {record.reason}")
             continue
         replica = compare(again.posted.record, record)
-        suite = again.posted.folder.parent
         mark = marks.read(suite, again.posted.record)
-        others = [each for each in mark.replicas if each != replica]
-        found.append((again.posted, replica))
+        others = [other for other in mark.replicas if other != replica]
+        replicas.append((again.posted, replica))
         try:
             marks.write(suite, mark.model_copy(update={"replicas": [*others, replica]}))
         except StoreError as error:
-            troubles.append(f"{again.posted.folder}: what was found cannot be kept there: {error}")
-    return found, troubles
+            troubles.append(f"{folder}: the result cannot be stored: {error}")
+    return replicas, troubles
 
 
 def _finished(folder: Path) -> RunRecord | None:

@@ -1,7 +1,8 @@
-"""Whether stored runs can be what they say: sums, schema, identity, and figures that belong together.
+"""Check stored runs: checksums, schema, identity, and figures that must fit together.
 
-Every check says what is wrong in words; a run without a fault gets a *checked* mark (`bench_core.results.marks`). What this finds is
-damage, mistakes and careless edits. It cannot find a forger, who can recompute every checksum: `bench replicate` is for that.
+Every fault is a sentence. A run without a fault gets a *checked* mark
+(`bench_core.results.marks`). The checks find damage, mistakes and careless edits. They cannot
+find a forgery, because a forger can recompute every checksum; `bench replicate` can.
 """
 
 from __future__ import annotations
@@ -21,27 +22,25 @@ from bench_core.sharing.agreement import differing
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
+KEPT = ("epochs.jsonl", "checkpoint.safetensors", "probe.safetensors")  # files of a done run
 
 
 def faults(run: Stored) -> list[str]:
-    """What is wrong with one run, on its own."""
+    """List the faults of one run by itself."""
     try:
         record = store.read(run.folder, sums=True)
     except store.Unreadable as reason:
         return [str(reason)]
-    found = [*_identity(run.folder, record), *_figures(record)]
-    return found + _curve(run.folder, record) if record.status == "done" else found
+    curve = _curve(run.folder, record) if record.status == "done" else []
+    return [*_identity(run.folder, record), *_figures(record), *curve]
 
 
 def _identity(folder: Path, record: RunRecord) -> Iterator[str]:
     raw = json.loads((folder / store.RUN).read_text(encoding="utf-8"))
-    code = {
-        name: entry.get("digest", "")
-        for name, entry in record.code.items()
-        if isinstance(entry, dict)
-    }
-    made_of = (raw["cell"], code, record.data_checksum, record.algorithm)
-    if cell_identity(*made_of) != record.identity:
+    parts = {name: entry for name, entry in record.code.items() if isinstance(entry, dict)}
+    code = {name: entry.get("digest", "") for name, entry in parts.items()}
+    identity = cell_identity(raw["cell"], code, record.data_checksum, record.algorithm)
+    if identity != record.identity:
         yield "its identity is not that of its cell, code and data"
 
 
@@ -52,12 +51,7 @@ def _figures(record: RunRecord) -> Iterator[str]:
             yield "done, but without an accuracy"
         if record.stopped_by is None and planned and record.epochs != planned:
             yield f"done after {record.epochs} epochs, but its recipe has {planned}"
-        missing = {
-            "epochs.jsonl",
-            "checkpoint.safetensors",
-            "probe.safetensors",
-        } - record.files.keys()
-        if missing:
+        if missing := set(KEPT) - record.files.keys():
             yield f"done, but without {', '.join(sorted(missing))}"
     elif record.reason is None:
         yield f"{record.status}, but without a reason"
@@ -73,62 +67,56 @@ def _figures(record: RunRecord) -> Iterator[str]:
 
 
 def _curve(folder: Path, record: RunRecord) -> list[str]:
-    """epochs.jsonl against run.json."""
+    """Compare epochs.jsonl with run.json."""
     try:
         lines = (folder / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         epochs = [row["epoch"] for row in rows]
         last = rows[-1]
-        found = []
-        if epochs != list(range(record.epochs + 1)):
-            found.append(f"epochs.jsonl has not the epochs 0 … {record.epochs}, each once")
-        for name in ("accuracy", "train_loss"):
-            if repr(last[name]) != repr(getattr(record, name)):
-                found.append(
-                    f"{name} is {getattr(record, name)} in run.json and {last[name]} at the end of epochs.jsonl"
-                )
+        pairs = {name: (getattr(record, name), last[name]) for name in ("accuracy", "train_loss")}
         for name, item in record.measurements.items():
-            told = last["measurements"].get(name)
-            if told is not None and repr(Measurement.model_validate(told).value) != repr(
-                item.value
-            ):
-                found.append(
-                    f"{name} is {item.value} in run.json and {told['value']} at the end of epochs.jsonl"
-                )
+            if last["measurements"].get(name) is not None:
+                final = Measurement.model_validate(last["measurements"][name])
+                pairs[name] = (item.value, final.value)
+        result = []
+        if epochs != list(range(record.epochs + 1)):
+            result.append(f"epochs.jsonl has not the epochs 0 … {record.epochs}, each once")
+        for name, (one, other) in pairs.items():
+            if repr(one) != repr(other):  # NaN equals NaN here
+                result.append(f"{name} is {one} in run.json and {other} at the end of epochs.jsonl")
         trained = sum(row["seconds"] for row in rows)
         if trained > record.seconds + 0.01 * len(rows) + 0.01:
-            found.append(f"{trained:.1f} s of training in a run of {record.seconds:.1f} s")
-        return found
+            result.append(f"{trained:.1f} s of training in a run of {record.seconds:.1f} s")
+        return result
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         return [f"epochs.jsonl cannot be read: {type(error).__name__}"]
 
 
 def between(runs: Sequence[Stored]) -> Iterator[str]:
-    """What is wrong among runs: one data set with two checksums, one identity with two sets of numbers in one environment."""
+    """Yield the faults among runs.
+
+    A data set has two checksums, or an identity has two sets of numbers in one environment.
+    """
     sums: dict[str, dict[str, Path]] = defaultdict(dict)
-    seen: dict[tuple[str, str], Stored] = {}
+    first: dict[tuple[str, str], Stored] = {}
     for run in runs:
         record = run.record
         dataset = f"{record.cell.dataset.short} {canonical(record.cell.dataset.params)}"
         if record.data_checksum:
             sums[dataset].setdefault(record.data_checksum, run.folder)
-        key = (record.identity, environment_key(record))
-        other = seen.setdefault(key, run)
-        if record.cell.training.get("deterministic", True) and (
-            told := differing(record, other.record)
-        ):
-            yield f"{run.folder} and {other.folder}: one identity, one environment, other numbers: {'; '.join(told)}"
-    for dataset, found in sums.items():
-        if len(found) > 1:
-            where = ", ".join(
-                f"{checksum[:12]} ({folder.name[:12]})"
-                for checksum, folder in sorted(found.items())
-            )
-            yield f"{dataset}: runs read {len(found)} different data: {where}"
+        other = first.setdefault((record.identity, environment_key(record)), run)
+        parts = differing(record, other.record)
+        if parts and record.cell.training.get("deterministic", True):
+            where = f"{run.folder} and {other.folder}"
+            yield f"{where}: one identity, one environment, other numbers: {'; '.join(parts)}"
+    for dataset, folders in sums.items():
+        if len(folders) > 1:
+            places = (f"{sum_[:12]} ({folders[sum_].name[:12]})" for sum_ in sorted(folders))
+            yield f"{dataset}: runs read {len(folders)} different data: {', '.join(places)}"
 
 
 def unreadable(roots: Sequence[Path]) -> Iterator[Path]:
-    """Run folders under the given ones that cannot be read."""
+    """Yield the run folders under the given folders that cannot be read."""
     for root in roots:
         for folder in sorted(run_folders(root)):
             try:
@@ -138,17 +126,16 @@ def unreadable(roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Quarantine a folder that cannot be read; None where somebody is at work on it, where it can be read
-    by now, or where a newer bench wrote it."""
-    descriptor = store.lock(folder)
-    if descriptor is None:
-        return None
-    try:
-        store.read(folder, sums=True)
-    except store.Newer:
-        return None
-    except store.Unreadable as reason:
-        return store.quarantine(folder, str(reason))
-    finally:
-        store.unlock(folder, descriptor)
+    """Quarantine an unreadable folder and return its new place.
+
+    Returns None if its lock is held, if it is readable by now, or if a newer bench wrote it.
+    """
+    with store.locked(folder) as descriptor:
+        if descriptor is not None:
+            try:
+                store.read(folder, sums=True)
+            except store.Newer:
+                return None
+            except store.Unreadable as reason:
+                return store.quarantine(folder, str(reason))
     return None
