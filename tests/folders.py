@@ -1,4 +1,5 @@
-"""Run folders as `bench run` leaves them, made of records without any training: for what reads results."""
+"""Run folders as `bench run` leaves them, made of records without any training: for what reads
+results."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from bench_core.results.record import FileSum, RunRecord
 
 
 def rows(record: RunRecord, epochs: int) -> list[dict[str, Any]]:
-    """Epochs 0 … n: the last measurements are the record's; growth and the reference run to them from a healthy start."""
+    """Epochs 0 … n: the last measurements are the record's; growth and the reference run to them
+    from a healthy start."""
     made = []
     a = record.measurements["scale_growth"].value or 1.0
     b = record.measurements["reference_floor"].value or 1.0
@@ -38,9 +40,16 @@ def rows(record: RunRecord, epochs: int) -> list[dict[str, Any]]:
         }
         accuracy = 0.1 + part * ((record.accuracy or 0.1) - 0.1)
         made.append(
-            {"epoch": epoch, "learning_rate": 1e-3, "accuracy": accuracy, "train_loss": 2.3 - part, "test_loss": 2.3 - part,
-             "seconds": 1.0 if epoch else 0.0, "measurements": measurements}
-        )  # fmt: skip
+            {
+                "epoch": epoch,
+                "learning_rate": 1e-3,
+                "accuracy": accuracy,
+                "train_loss": 2.3 - part,
+                "test_loss": 2.3 - part,
+                "seconds": 1.0 if epoch else 0.0,
+                "measurements": measurements,
+            }
+        )
     return made
 
 
@@ -51,7 +60,8 @@ def write(
     suite: str = "audit5",
     **suite_json: Any,
 ) -> Path:
-    """results/<suite>/<identity>/ for each record (identities are made up); `epochs` None: without epochs.jsonl."""
+    """results/<suite>/<identity>/ for each record (identities are made up); `epochs` None:
+    without epochs.jsonl."""
     folder = root / suite
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
@@ -79,10 +89,16 @@ def audit_folder(root: Path, epochs: int = 6) -> Path:
     """The miniature audit of `records`, with what makes its numbers traceable."""
     found = {"torch": "2.11", "device": "cpu", "commit": "0" * 40, "dirty": False}
     records = [
-        item.model_copy(update={"environment": found, "code": {"bench-core": {"digest": "ab", "version": "1"}},
-                                "data_checksum": "cd" * 16, "finished": "2026-01-02T03:04:05+00:00"})
+        item.model_copy(
+            update={
+                "environment": found,
+                "code": {"bench-core": {"digest": "ab", "version": "1"}},
+                "data_checksum": "cd" * 16,
+                "finished": "2026-01-02T03:04:05+00:00",
+            }
+        )
         for item in audit()
-    ]  # fmt: skip
+    ]
     return write(root, records, epochs, title="A miniature audit", description="bp, dfa and ep.")
 
 

@@ -103,7 +103,8 @@ SICK = measured(a=694.0, b=4.2e-9 * 128, c=0.2, gamma=0.004)
 
 
 def audit() -> list[RunRecord]:
-    """A miniature of the published audit: bp, dfa and ep with their floors, one ep seed diverged."""
+    """A miniature of the published audit: bp, dfa and ep with their floors, one ep seed
+    diverged."""
     return [
         *seeds(
             "bench-core/bp",

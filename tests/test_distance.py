@@ -1,4 +1,5 @@
-"""State distance to bp: laws of the distance, the pairing of runs, and what is said where there is no pair."""
+"""State distance to bp: laws of the distance, the pairing of runs, and what is said where there
+is no pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Threshold sensitivity: against judging everything anew, on random runs; and the published calibration."""
+"""Threshold sensitivity: against judging everything anew, on random runs; and the published
+calibration."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def verdicts(records: list[RunRecord], settings: Settings) -> dict[str, tuple[st
 
 
 def published() -> list[RunRecord]:
-    """The audit's extremes: EP's seed 123 is the sickest healthy run, CB's the healthiest degenerate one."""
+    """The audit's extremes: EP's seed 123 is the sickest healthy run, CB's the healthiest
+    degenerate one."""
     return [
         *seeds("bench-core/bp", [0.61, 0.62], measurements=measured(a=5.0, b=3e-4 * 128, c=0.1)),
         run("bench-core/ep", 123, 0.36, measurements=measured(a=11.0, b=1.02e-4 * 128, c=-0.04)),

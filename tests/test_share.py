@@ -94,7 +94,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-# --------------------------------------------------------------------------------------------------------------- merge
+# ---------------------------------------------------------------------------------------- merge
 
 
 def test_runs_are_copied_as_they_are_and_twice_is_once(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
     assert "judged by other thresholds" in done.troubles[0]
 
 
-# -------------------------------------------------------------------------------------------------------------- verify
+# --------------------------------------------------------------------------------------- verify
 
 
 def test_a_sound_run_has_no_fault(tmp_path: Path) -> None:
@@ -278,8 +278,9 @@ def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -
     found = scan([tmp_path])
     assert found.runs == []
     assert sorted(line.rpartition(": ")[2] for line in found.troubles) == [
-        "accuracy 1.7 is not between 0 and 1", "run.json has no checksum"
-    ]  # fmt: skip
+        "accuracy 1.7 is not between 0 and 1",
+        "run.json has no checksum",
+    ]
     assert all(str(folder) in "".join(found.troubles) for folder in (over, bare))
 
 
@@ -331,7 +332,7 @@ def test_what_cannot_be_read_is_set_aside_when_asked(tmp_path: Path) -> None:
     assert list(verify.unreadable([tmp_path])) == []
 
 
-# ----------------------------------------------------------------------------------------------------------- agreement
+# ------------------------------------------------------------------------------------ agreement
 
 
 def test_equal_bits_agree_and_another_bit_does_not() -> None:
@@ -497,12 +498,13 @@ def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:
         replicate.sample(runs[-1:], 0.1, 7)
 
 
-# -------------------------------------------------------------------------------------------------- formats that last
+# ---------------------------------------------------------------------------- formats that last
 
 
 @pytest.mark.parametrize("kind", sorted(path.name for path in CORPUS.iterdir()))
 def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, kind: str) -> None:
-    """Frozen folders as older versions wrote them: nothing is unreadable, nothing has a fault, nothing is rewritten."""
+    """Frozen folders as older versions wrote them: nothing is unreadable, nothing has a fault,
+    nothing is rewritten."""
     shutil.copytree(CORPUS / kind, tmp_path / kind)
     before = tree(tmp_path / kind)
     (results,), troubles = gather([tmp_path / kind])

@@ -21,7 +21,8 @@ def records(results):
 
 
 def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):
-    """dfa's stream grows from the first epoch on; what is measured at the end is measured where it ended."""
+    """dfa's stream grows from the first epoch on; what is measured at the end is measured where
+    it ended."""
     suite = bench.cwd / "tiny.yaml"
     suite.write_text(STOP + "stop_when: [scale_growth]\n")
     done = bench("run", suite)
@@ -114,7 +115,7 @@ def test_without_a_run_to_the_end_the_cost_is_not_known():
 def test_the_leaderboard_says_so():
     text = leaderboard([ended(42, 0.308, 4, seconds_per_epoch=5.0), whole(42, 0.306)], width=400)
     assert (
-        "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; accuracy +0.2 pp"
-        in text
+        "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; "
+        "accuracy +0.2 pp" in text
     )
     assert "is not known" in leaderboard([ended(42, 0.308, 4)], width=400)

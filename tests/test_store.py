@@ -1,4 +1,5 @@
-"""The store: a run folder is complete or absent, and what cannot be trusted is never a crash and never a silent row."""
+"""The store: a run folder is complete or absent, and what cannot be trusted is never a crash and
+never a silent row."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def final(tmp_path: Path) -> Path:
     return tmp_path / "results" / "s" / IDENTITY
 
 
-# -------------------------------------------------------------------------------------------------------------- write
+# ---------------------------------------------------------------------------------------- write
 
 
 def test_what_was_committed_is_read_and_nothing_else_is_left(final: Path) -> None:
@@ -89,7 +90,8 @@ def test_what_is_no_folder_is_replaced_too(final: Path, kind: str) -> None:
 def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
     final: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
 ) -> None:
-    """The n-th of all writes, fsyncs and renames of a commit fails, for every n until the commit gets through."""
+    """The n-th of all writes, fsyncs and renames of a commit fails, for every n until the commit
+    gets through."""
     other = final.with_name("f" * 32)
     shutil.copytree(_other(final), other)
     failures = 0
@@ -137,7 +139,8 @@ def _other(final: Path) -> Path:
 
 
 def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
-    """Let the n-th system call that writes fail as on a full disk; the list of the calls that were made."""
+    """Let the n-th system call that writes fail as on a full disk; the list of the calls that
+    were made."""
     calls: list[str] = []
 
     def failing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,7 +186,7 @@ def test_a_log_without_end_keeps_its_beginning_and_its_end(
     assert store.read(final, sums=True)
 
 
-# -------------------------------------------------------------------------------------------------------------- locks
+# ---------------------------------------------------------------------------------------- locks
 
 
 def test_a_lock_has_one_holder(final: Path) -> None:
@@ -242,11 +245,12 @@ def test_what_killed_runners_left_is_thrown_away_and_what_is_locked_is_not(final
     os.close(descriptor)
 
 
-# --------------------------------------------------------------------------------------------------------------- read
+# ----------------------------------------------------------------------------------------- read
 
 
 def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    """Change the JSON of run.json and seal it again: what a program with another idea of the schema writes."""
+    """Change the JSON of run.json and seal it again: what a program with another idea of the
+    schema writes."""
 
     def act(final: Path) -> None:
         raw = json.loads((final / "run.json").read_text())
@@ -304,31 +308,63 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "zeros": (lambda f: (f / "run.json").write_bytes(bytes(4000)), "run.json is no JSON"),
     "no UTF-8": (lambda f: (f / "run.json").write_bytes(b"\xff\xfe{}"), "run.json is no JSON"),
     "not a number": (retext('"accuracy": 0.4', '"accuracy": NaN'), "run.json is no JSON"),
-    "endless nesting": (lambda f: (f / "run.json").write_text("[" * 100_000), "run.json is no JSON: RecursionError"),
+    "endless nesting": (
+        lambda f: (f / "run.json").write_text("[" * 100_000),
+        "run.json is no JSON: RecursionError",
+    ),
     "lone surrogate": (retext('"reason": null', '"reason": "\\ud800"'), "run.json is no JSON"),
-    "a digit of the accuracy": (retext('"accuracy": 0.4', '"accuracy": 0.5'), "run.json was changed: its checksum differs"),
+    "a digit of the accuracy": (
+        retext('"accuracy": 0.4', '"accuracy": 0.5'),
+        "run.json was changed: its checksum differs",
+    ),
     "gone": (lambda f: (f / "run.json").unlink(), "no run.json"),
     "folder instead": (folder_for("run.json"), "no run.json"),
     "pipe instead": (pipe, "no run.json"),
-    "enormous": (lambda f: os.truncate(f / "run.json", store.LARGEST_RUN + 1), "run.json has 67108865 bytes"),
+    "enormous": (
+        lambda f: os.truncate(f / "run.json", store.LARGEST_RUN + 1),
+        "run.json has 67108865 bytes",
+    ),
     "a list": (lambda f: (f / "run.json").write_text("[]"), "no schema that this bench knows"),
-    "newer schema": (edit(lambda raw: raw.update(schema=99)), "schema 99, newer than this bench reads (2): update bench-core"),
+    "newer schema": (
+        edit(lambda raw: raw.update(schema=99)),
+        "schema 99, newer than this bench reads",
+    ),
     "older schema": (edit(lambda raw: raw.update(schema=0)), "no schema that this bench knows"),
     "no schema": (edit(lambda raw: raw.pop("schema")), "no schema that this bench knows"),
-    "unknown status": (edit(lambda raw: raw.update(status="fine")), "does not follow its schema: status"),
+    "unknown status": (
+        edit(lambda raw: raw.update(status="fine")),
+        "does not follow its schema: status",
+    ),
     "unknown field": (edit(lambda raw: raw.update(more=1)), "does not follow its schema: more"),
     "no cell": (edit(lambda raw: raw.pop("cell")), "does not follow its schema: cell"),
-    "another identity": (edit(lambda raw: raw.update(identity="f" * 32)), "run.json is that of ffff"),
+    "another identity": (
+        edit(lambda raw: raw.update(identity="f" * 32)),
+        "run.json is that of ffff",
+    ),
     "a file outside": (
-        edit(lambda raw: raw["files"].update({"../../../x": {"bytes": 1, "blake2b": ""}})), "../../../x is missing"),
-    "an endless name": (edit(lambda raw: raw["files"].update({"x" * 5000: {"bytes": 1, "blake2b": ""}})), "File name too long"),
+        edit(lambda raw: raw["files"].update({"../../../x": {"bytes": 1, "blake2b": ""}})),
+        "../../../x is missing",
+    ),
+    "an endless name": (
+        edit(lambda raw: raw["files"].update({"x" * 5000: {"bytes": 1, "blake2b": ""}})),
+        "File name too long",
+    ),
     "curves gone": (lambda f: (f / "epochs.jsonl").unlink(), "epochs.jsonl is missing"),
-    "checkpoint a folder": (folder_for("checkpoint.safetensors"), "checkpoint.safetensors is missing"),
-    "checkpoint truncated": (lambda f: os.truncate(f / "checkpoint.safetensors", 9), "checkpoint.safetensors has 9 bytes, not 200"),
-    "checkpoint flipped": (flip("checkpoint.safetensors", 77), "checkpoint.safetensors was changed: its checksum differs"),
+    "checkpoint a folder": (
+        folder_for("checkpoint.safetensors"),
+        "checkpoint.safetensors is missing",
+    ),
+    "checkpoint truncated": (
+        lambda f: os.truncate(f / "checkpoint.safetensors", 9),
+        "checkpoint.safetensors has 9 bytes, not 200",
+    ),
+    "checkpoint flipped": (
+        flip("checkpoint.safetensors", 77),
+        "checkpoint.safetensors was changed: its checksum differs",
+    ),
     "file for folder": (file_for_folder, "no run.json"),
     "dangling link": (link, "no run.json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -392,7 +428,7 @@ def test_quarantine_keeps_the_folder_and_says_why(final: Path) -> None:
     assert gather([final.parent.parent]) == ([], [])
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
+# -------------------------------------------------------------------------------------- folders
 
 
 def test_results_may_lie_anywhere(tmp_path: Path) -> None:

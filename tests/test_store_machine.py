@@ -1,5 +1,6 @@
-"""The store under any sequence of what can happen to it, against a model of what must be there (hypothesis' state machine), and
-runs in which the n-th write, fsync or rename fails, wherever it is."""
+"""The store under any sequence of what can happen to it, against a model of what must be there
+(hypothesis' state machine), and runs in which the n-th write, fsync or rename fails, wherever it
+is."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ SUITES = st.sampled_from(["s", "t"])
 
 
 class Machine(RuleBasedStateMachine):
-    """`model` maps (suite, identity) to the accuracy of the run that must be read there; `broken` are folders that must not be."""
+    """`model` maps (suite, identity) to the accuracy of the run that must be read there;
+    `broken` are folders that must not be."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class Machine(RuleBasedStateMachine):
         try:
             store.commit(record, final)
             done = True
-        except StoreError:  # what was there is there still, or, where only the last fsync failed, all of the new run
+        except StoreError:  # the old run is there still, or all of the new one
             done = self.reads(final) == 0.5
         finally:
             os.fsync = real
@@ -191,7 +193,7 @@ Machine.TestCase.settings = settings(
 TestStore = Machine.TestCase
 
 
-# ------------------------------------------------------------------------------------------------------- the n-th write
+# ------------------------------------------------------------------------------- the n-th write
 
 FAULTY = """
 from bench_core.errors import StoreError
@@ -223,7 +225,8 @@ except (StoreError, OSError) as error:
 def test_whichever_write_of_a_worker_fails_the_sweep_stops_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """n = 1, 2, 3 … until a worker gets through; the first cell's run is there all along, and the next run does the rest."""
+    """n = 1, 2, 3 … until a worker gets through; the first cell's run is there all along, and
+    the next run does the rest."""
     execute = forged.runner(tmp_path, monkeypatch)
     execute("finish()", cells=1)
     first = tmp_path / "s" / ("0" * 32)

@@ -1,4 +1,5 @@
-"""The rows of epochs.jsonl and first firings: laws, a naive computation, and the published shape of dfa and bp."""
+"""The rows of epochs.jsonl and first firings: laws, a naive computation, and the published shape
+of dfa and bp."""
 
 from __future__ import annotations
 
@@ -28,11 +29,14 @@ def rows(growth: list[float], g: list[float] | None = None, **more: Measurement)
     g = g or [0.1] * len(growth)
     return [
         Epoch(
-            epoch=t, learning_rate=1e-3, accuracy=0.1 + 0.05 * t, seconds=0.0 if t == 0 else 2.0 + t,
+            epoch=t,
+            learning_rate=1e-3,
+            accuracy=0.1 + 0.05 * t,
+            seconds=0.0 if t == 0 else 2.0 + t,
             measurements={**measured(a=a, b=b, c=0.1), **more},
         )
         for t, (a, b) in enumerate(zip(growth, g, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def by_key(found: tuple[Firing, ...]) -> dict[str, Firing]:
@@ -123,7 +127,7 @@ def test_a_row_has_its_first_firings_by_seed() -> None:
     assert {seed: firing.epoch for seed, firing in found["a"].items()} == {42: 5, 123: None}
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------- reading
 
 
 def write(folder: Path, lines: list[str]) -> Path:

@@ -24,7 +24,8 @@ def judged_run(**fields: object) -> Run:
 
 
 def test_the_audit_in_miniature() -> None:
-    """Γ is positive everywhere, so S1 walks nothing back; a, b and d catch dfa; d none of the others."""
+    """Γ is positive everywhere, so S1 walks nothing back; a, b and d catch dfa; d none of the
+    others."""
     found = of(audit())
     assert found["dfa"].walked_back == {
         "S0": 0,

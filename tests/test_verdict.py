@@ -45,7 +45,7 @@ def row_of(records: list[RunRecord], name: str, settings: Settings | None = None
     return next(row for row in only(records, settings).rows if row.label == name)
 
 
-# -------------------------------------------------------------------------------------------------------------- firing
+# --------------------------------------------------------------------------------------- firing
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_never_fires() -> None:
     assert fires(above(-1.0), threshold=-2.0)
 
 
-# ------------------------------------------------------------------------------------------------------------- one run
+# -------------------------------------------------------------------------------------- one run
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,8 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
 def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for_every_seed() -> (
     None
 ):
-    """One untrained network of the recipe fires: c says nothing about the runs whose own untrained network did not."""
+    """One untrained network of the recipe fires: c says nothing about the runs whose own
+    untrained network did not."""
     found = measured(c=0.6)
     records = [
         run(seed=seed, measurements=found, initial=measured(c=c))
@@ -226,7 +227,7 @@ def test_gamma_is_marked_where_b_fires() -> None:
     assert alignment(run(measurements=measured(gamma=None)), Judgement("done", "method")) is None
 
 
-# -------------------------------------------------------------------------------------------------------------- floors
+# --------------------------------------------------------------------------------------- floors
 
 
 def test_d_is_judged_per_run_against_the_mean_of_the_floor() -> None:
@@ -310,7 +311,7 @@ def test_recipe_is_everything_but_method_and_seed() -> None:
     assert recipe(base) != recipe(run(arch="bench-core/vit_mini"))
 
 
-# ---------------------------------------------------------------------------------------------------------------- rows
+# ----------------------------------------------------------------------------------------- rows
 
 
 def _judged(kind: str, *letters: str) -> Judgement:
@@ -324,17 +325,26 @@ def _judged(kind: str, *letters: str) -> Judgement:
 @pytest.mark.parametrize(
     ("judgements", "text"),
     [
-        ([_judged("done", "a", "b", "d"), _judged("done", "a", "b", "d"), _judged("done", "a", "b", "c", "d")],
-         "walked back 3/3 (a 3, b 3, c 1, d 3)"),
+        (
+            [
+                _judged("done", "a", "b", "d"),
+                _judged("done", "a", "b", "d"),
+                _judged("done", "a", "b", "c", "d"),
+            ],
+            "walked back 3/3 (a 3, b 3, c 1, d 3)",
+        ),
         ([_judged("done")] * 3, "trustworthy 3/3"),
         ([_judged("done"), _judged("done", "d"), _judged("done", "d")], "walked back 2/3 (d 2)"),
-        ([_judged("done", "d"), _judged("done", "d"), _judged("diverged")], "walked back 2/3 (d 2), diverged 1/3"),
+        (
+            [_judged("done", "d"), _judged("done", "d"), _judged("diverged")],
+            "walked back 2/3 (d 2), diverged 1/3",
+        ),
         ([_judged("missing", "d")] * 2, "undetermined 2/2 (d not measured)"),
         ([_judged("failed")] * 3, "failed 3/3"),
         ([_judged("floor")] * 3, "floor"),
         ([_judged("floor")] * 2 + [_judged("crashed")], "floor 2/3, crashed 1/3"),
     ],
-)  # fmt: skip
+)
 def test_aggregate(judgements: list[Judgement], text: str) -> None:
     assert aggregate(judgements) == text
 
@@ -362,7 +372,8 @@ def test_labels() -> None:
 
 
 def test_a_label_says_what_is_not_the_rules_own_default() -> None:
-    """Alone in its table too: a tuned rule is not the plain one. A parameter without a default is always said."""
+    """Alone in its table too: a tuned rule is not the plain one. A parameter without a default
+    is always said."""
     tuned = run(
         "lab/sb", params={"hidden": 3, "tau": 1, "normalize": "none", "must": 2}
     ).cell.method

@@ -131,7 +131,7 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
         why.find_run(text, [tmp_path])
 
 
-# ---------------------------------------------------------------------------------------------------------------- cost
+# ----------------------------------------------------------------------------------------- cost
 
 
 def past(**fields: Any) -> RunRecord:
@@ -172,4 +172,9 @@ def test_nothing_is_guessed() -> None:
 
 def test_durations_in_words() -> None:
     assert [cost.spoken(s) for s in (0.4, 89, 120, 3600 * 3 + 1200, 86400 * 2.5)] == [
-        "0 s", "89 s", "2 min", "3 h 20 min", "2.5 days"]  # fmt: skip
+        "0 s",
+        "89 s",
+        "2 min",
+        "3 h 20 min",
+        "2.5 days",
+    ]

@@ -61,8 +61,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim and its comparison; `label` is the method's on the leaderboard, `notes` are
-    printed."""
+    """A claim, the label of its method, the outcome, and notes that must be printed with it."""
 
     claim: Expectation
     label: str
@@ -151,8 +150,7 @@ def _options(method: ClaimedMethod) -> dict[str, Any]:
 
 
 def _is(claimed: ClaimedMethod | None, ref: ComponentRef, named: Mapping[str, Any]) -> bool:
-    """Decide whether a row's method is the claimed one; unnamed core options have their
-    defaults."""
+    """Decide whether a method is the claimed one; core options not named have their defaults."""
     if claimed is not None and not same_name(ref.short, claimed.name):
         return False
     free = {key.removeprefix("method.") for key in named}

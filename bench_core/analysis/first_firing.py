@@ -63,8 +63,7 @@ class Firing:
 def firings(
     rows: Sequence[Epoch], thresholds: Thresholds | None = None, judgement: Judgement | None = None
 ) -> tuple[Firing, ...]:
-    """Find the first firing of every diagnostic measured after every epoch, in the order of
-    letters.
+    """Find the first firing of each diagnostic measured after every epoch, in order of letters.
 
     thresholds  thresholds that replace the stored ones (`Settings.thresholds`)
     judgement   of the run: a diagnostic that fires on an untrained network of the recipe is not

@@ -186,8 +186,7 @@ class _Floors:
         return self.named(BP)
 
     def named(self, name: str) -> Floor:
-        """Return the floor of a method with the core's defaults; a full name precedes a short
-        one."""
+        """Return the floor of a method with the core's defaults; full names precede short ones."""
         others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
         methods = {key: runs[0].cell.method for key, runs in self.frozen.items()}
         plain = {

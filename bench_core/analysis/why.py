@@ -21,8 +21,7 @@ UNTOLD = {"commit", "dirty", "threads", "deterministic", "device"}
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
-    """Find a run by its identity, by the first letters of it, or by its folder. Raises
-    UsageError."""
+    """Find a run by its identity, by its first letters or by its folder. Raises UsageError."""
     if text and Path(text).is_dir():
         try:
             return Stored(store.read(Path(text), sums=True), Path(text))

@@ -34,7 +34,8 @@ class Epoch(BaseModel):
 def read(folder: Path) -> tuple[Epoch, ...]:
     """Read the rows of a run folder in the order of the epochs.
 
-    A run that ended before row 0 has none. Raises `Unreadable`. `bench_core.results.store.read` checks the size of the file.
+    A run that ended before row 0 has none. Raises `Unreadable`. `bench_core.results.store.read`
+    checks the size of the file.
     """
     path = folder / EPOCHS
     if not path.exists():

@@ -87,8 +87,7 @@ def _aside(final: Path) -> Path:
 
 
 def lock(final: Path) -> int | None:
-    """Lock a run folder: return a descriptor to close later, or None if another process holds
-    it."""
+    """Lock a run folder and return a descriptor; None if another process holds the lock."""
     path = _lock_file(final)
     while True:
         with writing(path):
@@ -241,8 +240,10 @@ def put(final: Path) -> None:
 
 
 def quarantine(folder: Path, reason: str) -> Path:
-    """Move a folder to the quarantine with its reason and return its new place; the lock is
-    held."""
+    """Move a folder to the quarantine, with its reason, and return its new place.
+
+    The caller holds its lock.
+    """
     home = folder.parent / QUARANTINE
     with writing(home):
         home.mkdir(exist_ok=True)
