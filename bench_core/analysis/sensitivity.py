@@ -46,7 +46,7 @@ Direction = Literal["above", "below"]
 
 
 @dataclass(frozen=True)
-class Point:
+class JudgedValue:
     """A run, its value of one diagnostic, and the interval of thresholds at which it fires.
 
     others  whether another diagnostic walks the run back
@@ -73,8 +73,8 @@ class Gap:
     difference  the same as a difference; ratio > 1 and difference > 0 exactly if separated
     """
 
-    healthy: Point
-    degenerate: Point
+    healthy: JudgedValue
+    degenerate: JudgedValue
     ratio: float | None
     difference: float
 
@@ -106,7 +106,7 @@ class Sensitivity:
     outcome_band: tuple[float, float]
     gap: Gap | None
     grid: tuple[Tried, ...]
-    points: tuple[Point, ...] = ()
+    points: tuple[JudgedValue, ...] = ()
     circular: str = CIRCULAR
 
 
@@ -116,7 +116,7 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     groups  the runs of a suite as `judge_all` judged them under `settings`; all recipes together,
             because they share the thresholds
     """
-    points: dict[tuple[str, str, Direction, float], list[Point]] = {}
+    points: dict[tuple[str, str, Direction, float], list[JudgedValue]] = {}
     for run, initials in _judged_runs(groups):
         for letter, (name, item) in judged(run.record.measurements).items():
             limit, direction = threshold_of(name, item, settings.thresholds), item.direction
@@ -127,7 +127,7 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
                 continue
             initial = None if item.across == "floor" else initials.get(name)
             others = bool(set(run.judgement.fired) - {letter})
-            point = Point(run, value, _fires(value, initial, direction), others)
+            point = JudgedValue(run, value, _fires(value, initial, direction), others)
             points.setdefault((letter, name, direction, limit), []).append(point)
     ordered = sorted(points, key=lambda key: (letter_order(key[0]), key))
     return [_sensitivity(*key, points[key]) for key in ordered]
@@ -156,19 +156,19 @@ def _unbounded(value: float, sign: int) -> float:
     return value if math.isfinite(value) else sign * math.inf
 
 
-def fired(point: Point, direction: Direction, threshold: float) -> bool:
+def fired(point: JudgedValue, direction: Direction, threshold: float) -> bool:
     """Decide whether the run fires at this threshold."""
     low, high = point.fires
     return low <= threshold < high if direction == "above" else low < threshold <= high
 
 
 def _sensitivity(
-    letter: str, name: str, direction: Direction, threshold: float, points: list[Point]
+    letter: str, name: str, direction: Direction, threshold: float, points: list[JudgedValue]
 ) -> Sensitivity:
     tried = sorted({*GRIDS.get(letter, (factor * threshold for factor in FACTORS)), threshold})
     free = [point for point in points if not point.others]
 
-    def changed(among: Sequence[Point], limit: float) -> int:
+    def changed(among: Sequence[JudgedValue], limit: float) -> int:
         return sum(fired(p, direction, limit) != fired(p, direction, threshold) for p in among)
 
     return Sensitivity(
@@ -185,7 +185,9 @@ def _sensitivity(
     )
 
 
-def _band(points: Sequence[Point], direction: Direction, threshold: float) -> tuple[float, float]:
+def _band(
+    points: Sequence[JudgedValue], direction: Direction, threshold: float
+) -> tuple[float, float]:
     """Return the nearest ends of intervals on either side of the threshold."""
     ends = [end for point in points for end in point.fires if point.fires[0] < point.fires[1]]
     if direction == "above":
@@ -195,11 +197,11 @@ def _band(points: Sequence[Point], direction: Direction, threshold: float) -> tu
     return max(below, default=-math.inf), min(above, default=math.inf)
 
 
-def _gap(points: Sequence[Point], direction: Direction) -> Gap | None:
+def _gap(points: Sequence[JudgedValue], direction: Direction) -> Gap | None:
     """Compute the gap; None without a healthy or without a degenerate run."""
     sign = 1 if direction == "above" else -1
 
-    def badness(point: Point) -> float:
+    def badness(point: JudgedValue) -> float:
         return sign * _unbounded(point.value, sign)
 
     degenerate = min((p for p in points if p.degenerate), key=badness, default=None)
