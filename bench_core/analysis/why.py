@@ -17,7 +17,7 @@ from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
 
 # of an environment: shown elsewhere, or no cause of a difference
-UNTOLD = {"commit", "dirty", "threads", "deterministic", "device"}
+UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
@@ -93,7 +93,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def elsewhere(one: RunRecord, other: RunRecord) -> list[str]:
     """Write a line per difference of the environments, which are no part of the identity."""
     before, now = (
-        {key: value for key, value in flat(record.environment).items() if key not in UNTOLD}
+        {key: value for key, value in flat(record.environment).items() if key not in UNSHOWN}
         for record in (other, one)
     )
     return _changed(before, now)
