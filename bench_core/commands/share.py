@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH, results_argument
+from bench_core.commands.options import PATH, data_dir_option, results_argument
 from bench_core.errors import Exit, StoreError, UsageError
 
 
@@ -104,13 +104,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the draw [random].")
 @click.option("--into", type=PATH, help="Folder of the new runs [RESULTS-replicas].")
-@click.option(
-    "--data-dir",
-    envvar="BENCH_DATA_DIR",
-    show_envvar=True,
-    type=PATH,
-    help="Where data files lie [data].",
-)
+@data_dir_option
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once.")
 @click.option(
