@@ -1,8 +1,9 @@
 """What running costs beside training, and what a second worker brings.
 
     python benchmarks/running.py plan                 planning a suite of 10,000 cells
-    python benchmarks/running.py supervisor           CPU time of `bench run` per second of a running cell
-    python benchmarks/running.py workers --data-dir DIR   a batch of CIFAR-10 cells with one worker and with two
+    python benchmarks/running.py supervisor           CPU time of `bench run` per second of a
+    running cell python benchmarks/running.py workers --data-dir DIR   a batch of CIFAR-10 cells
+    with one worker and with two
 
 Every figure is printed with its n; run on a machine that does nothing else.
 """
@@ -70,7 +71,10 @@ def plan(home: Path, repeats: int) -> None:
 
 
 def supervisor(home: Path) -> None:
-    """The runner's own CPU time between its first worker's start and end, from /proc; its start-up does not count."""
+    """The runner's own CPU time between its first worker's start and end, from /proc.
+
+    Its start-up does not count.
+    """
     (home / "long.yaml").write_text(LONG)
     process = subprocess.Popen([*COMMAND, "run", "long.yaml"], cwd=home, stdout=subprocess.DEVNULL)
     ticks = os.sysconf("SC_CLK_TCK")

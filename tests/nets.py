@@ -1,4 +1,7 @@
-"""Small networks and cells for the tests of the science: built as the worker builds them, on the CPU, in seconds."""
+"""Small networks and cells for the tests of the science.
+
+Built as the worker builds them, on the CPU, in seconds.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def ready(
 def gradients(
     method: Method, net: Net, x: torch.Tensor, y: torch.Tensor, epoch: int = 0
 ) -> dict[str, torch.Tensor]:
-    """The gradient of every parameter that one step of the method descends, before clipping; nothing is updated."""
+    """The gradient of every parameter that one step of the method descends, before clipping.
+
+    Nothing is updated.
+    """
     updater = method.tools.updater
     updater.clip_norm, updater.optimiser.step = None, lambda: None  # type: ignore[method-assign]
     method.step(x, y, epoch)

@@ -1,6 +1,8 @@
-"""`make release-check`: what a stranger gets. A wheel of the tracked files and the example package are installed into a fresh
-environment that has nothing of the checkout (torch and the other dependencies are lent to it by path); there the example is
-checked, run on the quickstart, and reported.
+"""`make release-check`: what a stranger gets.
+
+A wheel of the tracked files and the example package are installed into a fresh
+environment that has nothing of the checkout (torch and the other dependencies are lent to it by
+path); there the example is checked, run on the quickstart, and reported.
 
 Slow (minutes), so it is no test of the suite: run it before a release.
 """
@@ -93,7 +95,10 @@ def tracked(target: Path) -> Path:
 
 
 def call(command: list[object], cwd: Path) -> str:
-    """Run a command there without the checkout on its path; what it prints. Ends the check where it fails."""
+    """Run a command there without the checkout on its path.
+
+    What it prints. Ends the check where it fails.
+    """
     kept = {
         key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
     }

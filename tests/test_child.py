@@ -1,4 +1,7 @@
-"""The protocol between a parent and a Python child process: answers, problems, limits, and how a child died."""
+"""The protocol between a parent and a Python child process.
+
+Answers, problems, limits, and how a child died.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ child.serve(serve)
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the body of a `serve` in a child: `run(body, request, seconds, each=…)` gives its answers."""
+    """Run the body of a `serve` in a child.
+
+    `run(body, request, seconds, each=…)` gives its answers.
+    """
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(groups, "GRACE", 0.2)
 

@@ -1,4 +1,7 @@
-"""A diagnostic of another package with the letter e: in the verdict, every format and every figure."""
+"""A diagnostic of another package with the letter e.
+
+In the verdict, every format and every figure.
+"""
 
 from __future__ import annotations
 

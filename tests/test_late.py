@@ -1,4 +1,7 @@
-"""Late audits: a diagnostic on a finished run's checkpoint is what the run itself would have measured."""
+"""Late audits.
+
+A diagnostic on a finished run's checkpoint is what the run itself would have measured.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def copy(finished: Finished, tmp_path):
 
 
 def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
-    """The network, the feedback, the data and the probe are those of the training: Γ is the same number."""
+    """The network, the feedback, the data and the probe are those of the training.
+
+    Γ is the same number.
+    """
     results, run = copy
     before = run.record.measurements["alignment"]
     bench = Bench(tmp_path)

@@ -475,7 +475,10 @@ def test_an_unreadable_run_is_run_again_and_said_and_not_yet_touched(planned) ->
 def test_a_component_that_never_returns_is_ended_with_what_it_started(
     tmp_path: Path, leap: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its time is up once it has written down what it started; what it prints then wakes the parent."""
+    """Its time is up once it has written down what it started.
+
+    What it prints then wakes the parent.
+    """
     mark = tmp_path / "pid"
     fake_dist(
         tmp_path, "x-slow", "slow_hooks",

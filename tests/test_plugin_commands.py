@@ -70,7 +70,10 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
 
 
 def test_one_fault_is_one_failure(installed) -> None:
-    """A credit that fits no state stops every check that needs a step: the first of them says it, the others name that one."""
+    """A credit that fits no state stops every check that needs a step.
+
+    The first of them says it, the others name that one.
+    """
     narrow = CRASHES.replace("if self.params.freeze:", "if False:").replace(
         "0 * h for", "h[:, :3] for"
     )

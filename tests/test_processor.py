@@ -66,7 +66,10 @@ print("agree")
 
 @pytest.mark.parametrize("library", ["oneDNN", "torch's own"])
 def test_products_are_right_whoever_computes_them(library: str) -> None:
-    """Every layout of the operands, biases, scales; derivatives of first and second order, forward mode, vmap."""
+    """Every layout of the operands, biases, scales.
+
+    Derivatives of first and second order, forward mode, vmap.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "ignore::FutureWarning", "-c", AGREE, library],
         capture_output=True,

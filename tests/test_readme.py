@@ -1,4 +1,7 @@
-"""The README runs: its rule is installed as it is printed there, and the quickstart gives the demo's verdicts."""
+"""The README runs.
+
+Its rule is installed as it is printed there, and the quickstart gives the demo's verdicts.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +80,9 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
 def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(tmp_path):
     """One end-to-end run of the demo (one of its three seeds) through the installed command.
 
-    All three seeds walk the three back. With a single one 42 would not do: its credit_bridge lies at the limit of d, and rounding
-    alone moves it from +1.9 to +3.1 points; the margins of 456 are clear of it.
+    All three seeds walk the three back. With a single one 42 would not do: its credit_bridge lies
+    at the limit of d, and rounding alone moves it from +1.9 to +3.1 points; the margins of 456 are
+    clear of it.
     """
     run = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert run.returncode == 0, run.stderr

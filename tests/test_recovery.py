@@ -1,4 +1,8 @@
-"""Nothing is lost: a killed, interrupted or starved run goes on where it was, and its tables are those of a straight one."""
+"""Nothing is lost.
+
+A killed, interrupted or starved run goes on where it was, and its tables are those of a straight
+one.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +96,10 @@ def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
 def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
     bench, finished: Finished, tmp_path, after
 ):
-    """SIGKILL of the runner after `after` cells or more: its worker dies with it, finished cells stay, the rest is run."""
+    """SIGKILL of the runner after `after` cells or more.
+
+    Its worker dies with it, finished cells stay, the rest is run.
+    """
     folder = tmp_path / "r" / "tiny"
     process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
     worker = begun(process, tmp_path / "r", after)
@@ -160,7 +167,10 @@ def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tm
 def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
     bench, finished: Finished, tmp_path
 ):
-    """A real file system that fills up after the first cell: exit 2, the finished cell is intact, the rest goes on later."""
+    """A real file system that fills up after the first cell.
+
+    Exit 2, the finished cell is intact, the rest goes on later.
+    """
     sizes = [
         sum(f["bytes"] for f in record["files"].values())
         for record in runs(finished.folder).values()
@@ -241,7 +251,10 @@ def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(bench, finished: Fi
 
 
 def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finished, tmp_path):
-    """Whatever its suite and its options were: the identities are the same, so that nothing is left to train."""
+    """Whatever its suite and its options were.
+
+    The identities are the same, so that nothing is left to train.
+    """
     rule = "dfa[penalty=0.25,normalize_eps={per_n: 1e-6}]"
     sets = [
         "floors=false",
@@ -282,7 +295,10 @@ def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_not
 
 
 def test_somebody_elses_results_are_checked_and_made_again(bench, finished: Finished, tmp_path):
-    """`bench verify`, then `bench replicate` of one run, in the same environment: equal bit by bit, and the table says so."""
+    """`bench verify`, then `bench replicate` of one run, in the same environment.
+
+    Equal bit by bit, and the table says so.
+    """
     shutil.copytree(finished.results, tmp_path / "theirs")
     assert "4 runs: 4 without fault, 0 with" in bench("verify", tmp_path / "theirs").stdout
     again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--seed", 1)

@@ -166,7 +166,10 @@ CASES |= {
 
 @pytest.mark.parametrize("name", CASES)
 def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
-    """Killed after the first and after the third of four epochs; weights, feedback, moments, generators and rows."""
+    """Killed after the first and after the third of four epochs.
+
+    Weights, feedback, moments, generators and rows.
+    """
     make, path = CASES[name], tmp_path / "state.safetensors"
     method, net, rows = going(make, tmp_path / "never", every=None)
     straight = state(method, net)

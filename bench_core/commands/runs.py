@@ -107,7 +107,8 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
 def cite(results: tuple[Path, ...]) -> None:
     """Print BibTeX of what results used.
 
-    That is the protocol, the rules, the data and the software. RESULTS are results folders or suite folders  [default: results].
+    That is the protocol, the rules, the data and the software. RESULTS are results folders or suite
+    folders  [default: results].
     """
     from bench_core.registry import plugins
     from bench_core.report.cite import bibtex
