@@ -1,9 +1,10 @@
-"""The names that a plugin author imports: `from bench_core.api import Component, LocalMethod, Credits`.
+"""The names that a plugin author imports: `from bench_core.api import Component, Credits, …`.
 
-A plugin is an installed distribution with an entry point in the group `bench_core.plugins`. Its module
-implements hooks of `bench_core.registry.hookspecs`; the hooks return lists of `Component`, descriptors
-made of strings. A descriptor's target is imported only by the worker processes of cells that use it.
-So this module loads no torch; `Net`, `States`, `Data` and the losses, which need it, load on first use.
+A plugin is an installed distribution with an entry point in the group `bench_core.plugins`. Its
+module implements hooks of `bench_core.registry.hookspecs`; the hooks return lists of `Component`,
+descriptors made of strings. Only the worker processes of cells that use a component import its
+target. So this module loads no torch: `Net`, `States`, `Data` and the losses, which need it, load on
+first use.
 """
 
 from __future__ import annotations

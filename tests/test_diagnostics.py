@@ -188,7 +188,8 @@ def test_older_records_get_the_attributes_of_the_classes():
         target = diagnostic(name)
         assert older == {key: getattr(target, key) for key in older}, name
     known = described("scale_growth", Measurement(value=60.0, letter="a"))
-    assert known.sentence == diagnostic("scale_growth").sentence and known.value == 60.0
+    assert known.sentence == diagnostic("scale_growth").sentence
+    assert known.value == 60.0
     assert described("lab/scale_growth", Measurement()) == Measurement()
 
 

@@ -64,7 +64,7 @@ class Settings:
     """
 
     thresholds: Thresholds = field(default_factory=dict)
-    depth_utility: DepthUtility = DepthUtility()
+    depth_utility: DepthUtility = field(default_factory=DepthUtility)
     title: str = ""
     trust: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
