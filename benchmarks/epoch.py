@@ -1,12 +1,18 @@
-"""What a CIFAR-10 epoch of resmlp/dfa costs in the runner, against the least it could cost and against a plain loop.
+"""Time a CIFAR-10 epoch of resmlp/dfa in the runner, beside its floor and a plain loop.
 
-    floor   the matrix products of an epoch, the fused AdamW steps and the augmentation, each timed alone
-    runner  an epoch of bench_core.training.loop on the same machine in the same run (evaluation and audits timed apart)
-    plain   torchvision transforms, a DataLoader with 0 workers, one optimiser per block, .item() every step
+    floor   the matrix products of an epoch, the fused AdamW steps and the augmentation,
+            each timed alone
+    runner  an epoch of bench_core.training.loop on the same machine in the same run
+            (evaluation and audits timed apart)
+    plain   torchvision transforms, a DataLoader with 0 workers, one optimiser per block,
+            .item() every step
 
-All on one thread, `--repeats` times; medians are printed. Reach: runner ≤ 1.6 × floor, plain ≥ 3 × runner. The runner's parts run
-in one child process with the library for matrix products that a worker chooses, the floor and the plain loop in another with
-torch's own; the two take turns. The runner's own products are timed as well: its floor may lie below torch's.
+Each part runs on one thread, `--repeats` times; the medians are printed.
+Targets: runner ≤ 1.6 × floor, plain ≥ 3 × runner.
+
+Two child processes take turns. One times the runner, with the library for matrix products that
+a worker chooses. The other times the floor and the plain loop, with torch's own library.
+The first also times the runner's matrix products: their floor may lie below torch's.
 
     python benchmarks/epoch.py --data-dir DIR
 """
@@ -43,8 +49,8 @@ from bench_core.training.rng import stream
 
 N, D, L, C, X = 128, 256, 4, 10, 3072
 TRAINING = {
-    "epochs": 100, "stop_after": 1, "batch_size": N, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
-    "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "epochs": 100, "stop_after": 1, "batch_size": N, "learning_rate": 1e-3, "weight_decay": 0.01,
+    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "autocast": "off",
 }  # fmt: skip
 
 
@@ -55,7 +61,10 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def gemms(steps: int) -> None:
-    """Every matrix product of a step of local training: forward, weight and input gradients inside a block, DFA's e·B."""
+    """Compute every matrix product of a step of local training.
+
+    These are the forward products, the weight and input gradients inside a block, and DFA's e·B.
+    """
     x, w_embed, h, w, e, head, B = (
         torch.randn(shape) for shape in ((N, X), (D, X), (N, D), (D, D), (N, C), (C, D), (C, D))
     )
@@ -101,7 +110,7 @@ def fresh(data: Data) -> tuple[ResMLP, DirectFeedbackAlignment]:
 
 
 def audits(data: Data, final: bool) -> float:
-    """The diagnostics after an epoch, or also those of a finished cell, on a fresh network."""
+    """Measure a fresh network: the diagnostics after an epoch, or those of a finished cell too."""
     net, method = fresh(data)
     kinds = [
         getattr(import_module(m), c)
@@ -119,7 +128,7 @@ def audits(data: Data, final: bool) -> float:
 
 
 def plain(root: Path) -> float:
-    """The loop that a first implementation has."""
+    """Train for an epoch as a straightforward first implementation does."""
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
 
@@ -170,7 +179,7 @@ def plain(root: Path) -> float:
 
 
 def parts(group: str, data_dir: Path) -> dict[str, Callable[[], float]]:
-    """What a child process times, by name."""
+    """Return the parts that a child process times, by name."""
     cifar = Cifar10(Cifar10.Params())
     cifar.prepare(data_dir)
     data = cifar.load(data_dir)
@@ -240,7 +249,8 @@ def main() -> None:
                 times.setdefault(name, []).append(value)
     median = {name: statistics.median(values) for name, values in times.items()}
     print(
-        f"{processor.name()}, 1 thread, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{processor.name()}, 1 thread, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, "
         f"matrix products by {library}, n={arguments.repeats}"
     )
     for name, values in times.items():
@@ -255,11 +265,13 @@ def main() -> None:
     )
     overhead = (median["runner, test accuracy"] + median["runner, diagnostics"]) / training
     print(
-        f"accuracy + diagnostics   {100 * overhead:6.1f} %    of the training of an epoch (reach: diagnostics under 15 %)"
+        f"accuracy + diagnostics   {100 * overhead:6.1f} %    of the training of an epoch "
+        "(reach: diagnostics under 15 %)"
     )
     whole = median["finished cell, all of them"] / training
     print(
-        f"all diagnostics          {100 * whole:6.1f} %    of the training of an epoch, once (reach: under 100 %)"
+        f"all diagnostics          {100 * whole:6.1f} %    of the training of an epoch, once "
+        "(reach: under 100 %)"
     )
 
 

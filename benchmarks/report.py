@@ -1,9 +1,11 @@
-"""What reading results costs: the page of an audit, and summaries of a hundred and of ten thousand run folders.
+"""Measure the cost of reading results: an audit's page and summaries of many run folders.
 
     python benchmarks/report.py [--runs 10000]
 
-Run folders are made up (tests/folders.py), as large as real ones: run.json about 6 kB, epochs.jsonl about 2.3 kB a row. Each
-command runs in a process of its own; printed are wall clock, processor time and peak memory, beside what the project promises.
+The summaries cover a hundred folders, then `--runs` folders. tests/folders.py generates them in
+the size of real ones: run.json about 6 kB, epochs.jsonl about 2.3 kB per row.
+Each command runs in its own process. Its wall clock time, processor time and peak memory are
+printed beside the promised limits.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ METHODS = ("bp", "fa", "dfa", "state_bridge", "credit_bridge", "ep")
 FIELDS = {
     "initial": measured(),
     "passport": PASSPORT,
-    "environment": {"python": "3.11", "torch": "2.11", "numpy": "2.4", "system": "Linux x86_64", "device": "cpu",
-                    "device_name": "a processor", "threads": 1, "deterministic": True, "commit": "0" * 40, "dirty": False},
-    "code": {"bench-core": {"version": "0.1.0", "digest": "0" * 32, "modules": ["bench_plugins.methods.dfa"] * 3}},
+    "environment": {"python": "3.11", "torch": "2.11", "numpy": "2.4", "system": "Linux x86_64",
+                    "device": "cpu", "device_name": "a processor", "threads": 1,
+                    "deterministic": True, "commit": "0" * 40, "dirty": False},
+    "code": {"bench-core": {"version": "0.1.0", "digest": "0" * 32,
+                            "modules": ["bench_plugins.methods.dfa"] * 3}},
     "data_checksum": "0" * 32,
     "finished": "2026-01-01T00:00:00+00:00",
 }  # fmt: skip
@@ -45,7 +49,7 @@ class Cost:
 
 
 def command(*arguments: object) -> Cost:
-    """`bench` in a process of its own."""
+    """Run `bench` in its own process and measure its cost."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "bench_core", *map(str, arguments)],
@@ -56,13 +60,14 @@ def command(*arguments: object) -> Cost:
     wall = time.perf_counter() - start
     if status != 0:
         raise SystemExit(
-            f"bench {arguments[0]} failed: {process.stderr.read().decode() if process.stderr else ''}"
+            f"bench {arguments[0]} failed: "
+            f"{process.stderr.read().decode() if process.stderr else ''}"
         )
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def audit6() -> list[RunRecord]:
-    """36 cells: six rules with their floors, three seeds."""
+    """Return the records of 36 cells: six rules and their floors, three seeds each."""
     records = []
     for k, name in enumerate(METHODS):
         values = [0.60 - 0.06 * k + 0.004 * j for j in range(3)]
@@ -73,7 +78,7 @@ def audit6() -> list[RunRecord]:
 
 
 def many(count: int) -> list[RunRecord]:
-    """Methods with five seeds each, one in two a floor."""
+    """Return `count` records: five seeds per method and as many of its floor."""
     made = []
     for k in range(count // 10):
         for seed in range(5):
@@ -87,7 +92,8 @@ def many(count: int) -> list[RunRecord]:
 
 def told(what: str, cost: Cost, promise: str, more: str = "") -> None:
     print(
-        f"{what:46} {cost.wall:6.2f} s wall {cost.cpu:6.2f} s cpu {cost.peak_mb:6.0f} MB{more}   promised: {promise}"
+        f"{what:46} {cost.wall:6.2f} s wall {cost.cpu:6.2f} s cpu {cost.peak_mb:6.0f} MB{more}"
+        f"   promised: {promise}"
     )
 
 
@@ -101,7 +107,8 @@ def main() -> None:
         rows = sum(path.stat().st_size for path in home.rglob("epochs.jsonl"))
         runs = [path.stat().st_size for path in home.rglob("run.json")]
         print(
-            f"36 cells of 100 epochs: {rows / 36 / 101:.0f} B a row, run.json {sum(runs) / len(runs):.0f} B"
+            f"36 cells of 100 epochs: {rows / 36 / 101:.0f} B a row, "
+            f"run.json {sum(runs) / len(runs):.0f} B"
         )
         page = home / "report.html"
         cost = command("report", home / "a", "-o", page)

@@ -1,11 +1,12 @@
-"""What running costs beside training, and what a second worker brings.
+"""Measure the cost of running besides training, and the gain from a second worker.
 
-    python benchmarks/running.py plan                 planning a suite of 10,000 cells
-    python benchmarks/running.py supervisor           CPU time of `bench run` per second of a
-    running cell python benchmarks/running.py workers --data-dir DIR   a batch of CIFAR-10 cells
-    with one worker and with two
+    python benchmarks/running.py plan                    planning a suite of 10,000 cells
+    python benchmarks/running.py supervisor              CPU time of `bench run` per second of
+                                                         a running cell
+    python benchmarks/running.py workers --data-dir DIR  a batch of CIFAR-10 cells with one
+                                                         worker and with two
 
-Every figure is printed with its n; run on a machine that does nothing else.
+Every figure is printed with its n. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ training: {epochs: 6}
 
 
 def run(home: Path, *arguments: str) -> tuple[float, float]:
-    """(wall seconds, CPU seconds of the command and its children) of one command."""
+    """Run one command; return (wall seconds, CPU seconds of the command and its children)."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run([*COMMAND, *arguments], cwd=home, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -71,9 +72,9 @@ def plan(home: Path, repeats: int) -> None:
 
 
 def supervisor(home: Path) -> None:
-    """The runner's own CPU time between its first worker's start and end, from /proc.
+    """Measure the runner's own CPU time from /proc while its worker runs.
 
-    Its start-up does not count.
+    The runner's start-up does not count.
     """
     (home / "long.yaml").write_text(LONG)
     process = subprocess.Popen([*COMMAND, "run", "long.yaml"], cwd=home, stdout=subprocess.DEVNULL)
@@ -92,19 +93,20 @@ def supervisor(home: Path) -> None:
     wall = time.monotonic() - started
     process.wait()
     print(
-        f"supervisor: {last - before:.2f} s of CPU in {wall:.1f} s of one running cell: {100 * (last - before) / wall:.2f} %"
+        f"supervisor: {last - before:.2f} s of CPU in {wall:.1f} s of one running cell: "
+        f"{100 * (last - before) / wall:.2f} %"
     )
 
 
 def workers(home: Path, data_dir: str, repeats: int) -> None:
-    """Whole commands, planning and the page at the end included."""
+    """Time whole commands, including planning and the page at the end."""
     (home / "batch.yaml").write_text(CIFAR)
     took: dict[int, list[float]] = {1: [], 2: []}
     for repeat in range(repeats):
         for count, seconds in took.items():
             seconds.append(
-                run(home, "run", "batch.yaml", "--results", f"results-{count}-{repeat}", "--workers", str(count),
-                    "--data-dir", data_dir)[0]
+                run(home, "run", "batch.yaml", "--results", f"results-{count}-{repeat}",
+                    "--workers", str(count), "--data-dir", data_dir)[0]
             )  # fmt: skip
             print(
                 f"4 CIFAR-10 cells, {count} worker{'s' if count > 1 else ''}: {seconds[-1]:.1f} s",

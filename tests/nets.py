@@ -19,14 +19,14 @@ from bench_core.training.data import Data
 from bench_core.training.loop import set_up
 
 TRAINING = {
-    "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0,
-    "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,
+    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "autocast": "off",
 }  # fmt: skip
 METHODS = [component.name for component in bench_methods()]
 
 
 def rule_class(name: str) -> type[Method]:
-    """A built-in method's class by name."""
+    """Return a built-in method's class by name."""
     target = next(component.target for component in bench_methods() if component.name == name)
     module, _, attribute = target.partition(":")
     found: type[Method] = getattr(import_module(module), attribute)
@@ -34,7 +34,7 @@ def rule_class(name: str) -> type[Method]:
 
 
 def rule(name: str, **params: Any) -> Method:
-    """A built-in method by name, with validated parameters."""
+    """Build a built-in method by name, with validated parameters."""
     found = rule_class(name)
     return found(found.Params.model_validate(params))
 
@@ -46,7 +46,7 @@ LOCAL = [name for name in METHODS if rule_class(name).step is LocalMethod.step]
 def toy_data(
     n: int = 256, features: int = 12, classes: int = 5, seed: int = 0, test: int = 1280
 ) -> Data:
-    """Gaussian inputs labelled by a random linear map."""
+    """Draw Gaussian inputs labelled by a random linear map."""
     draws = torch.Generator().manual_seed(seed)
     x = torch.randn(n + test, features, generator=draws)
     y = (x @ torch.randn(features, classes, generator=draws)).argmax(1)
@@ -61,7 +61,7 @@ def resmlp(
 
 
 def arch(name: str, shape: tuple[int, ...], classes: int = 5, seed: int = 0, **params: Any) -> Net:
-    """A built-in architecture by name, with validated parameters."""
+    """Build a built-in architecture by name, with validated parameters."""
     target = next(component.target for component in bench_archs() if component.name == name)
     module, _, attribute = target.partition(":")
     found = getattr(import_module(module), attribute)
@@ -84,7 +84,7 @@ class LinearNet(Net):
 def ready(
     method: Method, net: Net, data: Data, seed: int = 0, **training: Any
 ) -> tuple[Method, Net]:
-    """The method set up on the net as a worker does it."""
+    """Set up the method on the net as a worker does."""
     set_up(method, net, data, {**TRAINING, **training}, seed)
     return method, net
 
@@ -92,9 +92,9 @@ def ready(
 def gradients(
     method: Method, net: Net, x: torch.Tensor, y: torch.Tensor, epoch: int = 0
 ) -> dict[str, torch.Tensor]:
-    """The gradient of every parameter that one step of the method descends, before clipping.
+    """Return the gradient of every parameter that one step of the method descends, before clipping.
 
-    Nothing is updated.
+    No parameter is updated.
     """
     updater = method.tools.updater
     updater.clip_norm, updater.optimiser.step = None, lambda: None  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
-"""Plugins with one fault each, for the tests of the conformance kit, and the good ones that they are made of.
+"""Plugins for the tests of the conformance kit: some good, and others with one fault each.
 
-METHODS, ARCHS, DATASETS and DIAGNOSTICS list (plugin, the check that it must fail and no other, words of the reason).
+METHODS, ARCHS, DATASETS and DIAGNOSTICS list tuples: a plugin, the only check that it must fail,
+and words of the reason.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from bench_core.api import (
 from bench_core.errors import DataError
 from bench_core.training.net import exact_gradients, top_gradient
 
-# ------------------------------------------------------------------------------------------------------------- methods
+# ------------------------------------------------------------------------------------------ methods
 
 
 class Direct(LocalMethod):
-    """a_l = e·B_l, B_l fixed: nothing wrong with it."""
+    """Direct feedback without a fault: a_l = e·B_l, B_l fixed."""
 
     laws: ClassVar[Laws] = Laws(linear_in_error=True)
 
@@ -69,7 +70,7 @@ class Direct(LocalMethod):
 
     @torch.no_grad()
     def push_readout(self, amount: Any) -> None:
-        """Change what the head has learned, and nothing that a block sees."""
+        """Change the weights of the head and nothing that a block sees."""
         list(self.net.readout.parameters())[-1].add_(self.rate * amount)
 
 
@@ -222,7 +223,7 @@ class ClaimsTheGradient(Direct):
 
 
 class Chain(LocalMethod):
-    """Feedback alignment: the exact top, then B_l, (above, below), block by block."""
+    """Feedback alignment: the exact top credit, then B_l, (above, below), block by block."""
 
     passport = Passport(exact_top_credit=True)
     laws: ClassVar[Laws] = Laws(linear_in_error=True, exact_top=True, feedback="B_{layer}")
@@ -353,7 +354,7 @@ class TransportsInTheUpdate(Direct):
 
 
 class TransportsAtFirst(TransportsInTheAudit):
-    """Only in the first epochs."""
+    """A rule that transports weights in the first epochs only."""
 
     def credit(self, states, y, epoch):
         return (
@@ -362,7 +363,7 @@ class TransportsAtFirst(TransportsInTheAudit):
 
 
 class ReadsLabelsInSetup(Direct):
-    """Feedback made from the mean input of every class, and no passport that says so."""
+    """Feedback from the mean input of every class; the passport does not declare it."""
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
@@ -377,7 +378,7 @@ class ReadsLabelsInSetup(Direct):
 
 
 class WritesDataAtOnce(Direct):
-    """In setup, before anybody could look."""
+    """A rule that writes to the data in setup, before any check."""
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
@@ -387,7 +388,7 @@ class WritesDataAtOnce(Direct):
 
 
 class StashesStates(Direct):
-    """What learn() saw of other blocks is in the credit of the same step."""
+    """A rule whose credit contains the states of all blocks, which learn() saw in the same step."""
 
     laws = Laws()
 
@@ -422,7 +423,10 @@ class ReadsLabels(Direct):
 
 
 class FitsTheErrorInSetup(Direct):
-    """Nothing wrong with it: feedback from the output error, which a block may see, before the first step."""
+    """A rule without a fault: feedback fitted in setup to the output error.
+
+    A block may see the output error.
+    """
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
@@ -434,7 +438,7 @@ class FitsTheErrorInSetup(Direct):
 
 
 class OwnLoss(Direct):
-    """Takes cross-entropy for granted instead of the task's loss."""
+    """A rule that assumes cross-entropy instead of the task's loss."""
 
     laws = Laws()
 
@@ -483,13 +487,13 @@ class ReadsOtherStates(Direct):
 
 
 class HidesItsHeads(MonoForward):
-    """A local head's cross-entropy through net.loss, and nothing said of it."""
+    """A local head's cross-entropy through net.loss; the passport does not declare it."""
 
     passport = Passport(learned_feedback=True)
 
 
 class RemembersAudits(Direct):
-    """Its error is centred by a running mean that every call of credit() moves on, an audit's too."""
+    """An error centred by a running mean; every call of credit(), even an audit's, moves it."""
 
     passport = Passport(learned_feedback=True, non_local_state=True)
     laws: ClassVar[Laws] = Laws()
@@ -511,7 +515,7 @@ class RemembersAudits(Direct):
 
 
 class IgnoresThePenalty(Backprop):
-    """Full control of its step, and no thought of `penalty`."""
+    """A rule with full control of its step that ignores `penalty`."""
 
     def step(self, x, y, epoch):
         loss = self.net.loss(self.net.states(x).logits, y)
@@ -555,7 +559,7 @@ class KeepsBatches(Direct):
 
 
 def globally(change: Any, name: str) -> type[Direct]:
-    """A rule whose setup changes something global."""
+    """Return a rule whose setup changes global state."""
 
     def setup(self: Any, net: Any, task: Any, tools: Any) -> None:
         Direct.setup(self, net, task, tools)
@@ -674,7 +678,7 @@ if torch.cuda.is_available():
     METHODS.append((StaysOnTheCPU, "runs_on_an_accelerator", "is on cpu"))
 
 
-# --------------------------------------------------------------------------------------------------------------- archs
+# -------------------------------------------------------------------------------------------- archs
 
 
 class GoodNet(Net):
@@ -781,11 +785,11 @@ ARCHS = [
 ]
 
 
-# ------------------------------------------------------------------------------------------------------------ data sets
+# ---------------------------------------------------------------------------------------- data sets
 
 
 class GoodDataset(Dataset):
-    """Gaussian inputs in three classes, from a seed of its own."""
+    """Gaussian inputs in three classes, drawn from the data set's own seed."""
 
     shape = (6,)
     classes = 3
@@ -855,7 +859,7 @@ DATASETS = [
 ]
 
 
-# ---------------------------------------------------------------------------------------------------------- diagnostics
+# -------------------------------------------------------------------------------------- diagnostics
 
 
 class GoodDiagnostic(Diagnostic):

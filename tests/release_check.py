@@ -1,10 +1,10 @@
-"""`make release-check`: what a stranger gets.
+"""Check a release as a stranger gets it (`make release-check`).
 
-A wheel of the tracked files and the example package are installed into a fresh
-environment that has nothing of the checkout (torch and the other dependencies are lent to it by
-path); there the example is checked, run on the quickstart, and reported.
+A wheel of the tracked files and the example package are installed into a fresh environment.
+It holds nothing of the checkout; torch and the other dependencies are lent to it by path.
+There the example is checked, run on the quickstart, and reported.
 
-Slow (minutes), so it is no test of the suite: run it before a release.
+It takes minutes, so the test suite does not run it: run it before a release.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def tracked(target: Path) -> Path:
-    """A copy of the tracked files, as they are in the working tree."""
+    """Copy the tracked files as they are in the working tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=HERE, capture_output=True, check=True
     ).stdout
@@ -95,9 +95,9 @@ def tracked(target: Path) -> Path:
 
 
 def call(command: list[object], cwd: Path) -> str:
-    """Run a command there without the checkout on its path.
+    """Run a command without the checkout on its path and return its output.
 
-    What it prints. Ends the check where it fails.
+    End the check if the command fails.
     """
     kept = {
         key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
@@ -112,7 +112,8 @@ def call(command: list[object], cwd: Path) -> str:
     )
     if done.returncode != 0:
         raise SystemExit(
-            f"release-check: {' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+            f"release-check: {' '.join(map(str, command))} ended with {done.returncode}\n"
+            f"{done.stdout}{done.stderr}"
         )
     return done.stdout
 

@@ -1,7 +1,6 @@
-"""Budgets.
+"""Check budgets: a cell over its limit ends with all its processes.
 
-A cell over its limit is ended with all that it started, its row says why, and the next cell has a
-clean slot.
+Its row gives the reason, and the next cell gets a clean slot.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ OVERRUNS = {
 
 
 def ready(tmp_path: Path, count: int) -> bool:
-    """Whether so many workers have said that they are ready."""
+    """Return whether `count` workers have said that they are ready."""
     return len(list((tmp_path / "s").glob(".tmp-*/ready"))) == count
 
 
@@ -48,7 +47,7 @@ def ready(tmp_path: Path, count: int) -> bool:
 def test_a_cell_over_its_time_is_ended_with_all_that_it_started(
     execute: Any, leap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """The time is up once every process of the cell has noted its number."""
+    """The clock passes the limit once every process of the cell has written its number."""
     monkeypatch.setattr(groups, "GRACE", 0.3)
     pids, (count, code) = tmp_path / "pids", OVERRUNS[how]
     leap(lambda: len(lines(pids)) == count)
@@ -67,7 +66,7 @@ def test_a_cell_over_its_time_is_ended_with_all_that_it_started(
 def test_a_deaf_worker_does_not_keep_another_over_its_time(
     execute: Any, leap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four at once, none of which listens: all are asked to end before the first is killed."""
+    """Four deaf workers at once: all are asked to end before the first is killed."""
     send, sent = groups.signal_group, []
 
     def noted(process: Any, number: int) -> bool:
@@ -135,7 +134,10 @@ time.sleep(600)
 def test_who_the_system_killed_for_want_of_memory_is_oom(
     execute: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's counter is emulated: a real one needs a machine without memory."""
+    """A cell killed by the kernel for lack of memory is oom.
+
+    The kernel's counter is emulated: a real one needs a machine without free memory.
+    """
     counts = iter([7, 8])
     monkeypatch.setattr(groups, "killed_by_kernel", lambda: next(counts))
     record = execute("import signal; os.kill(os.getpid(), signal.SIGKILL)", slots=1)[-1]["record"]
@@ -183,411 +185,13 @@ def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(
     assert [event["record"].status for event in again if event["event"] == "end"] == ["done"] * 3
 
 
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# --------------------------------------------------------------------------------------------------------- accelerators
+# ------------------------------------------------------------------------------------- accelerators
 
 
 def test_slots_of_accelerators_are_leased_and_given_back(
     execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two devices with two slots each: four workers at once, two on each, each sees one device."""
+    """Two devices with two slots each run four workers; each worker sees one device."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b")
     devices.visible.cache_clear()
     code = """
@@ -627,7 +231,7 @@ def test_leases() -> None:
     assert devices.environment("") == {}
 
 
-# ------------------------------------------------------------------------------------------------------ reuse of results
+# --------------------------------------------------------------------------------- reuse of results
 
 
 @pytest.mark.parametrize(

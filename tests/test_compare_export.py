@@ -1,6 +1,6 @@
-"""bench compare, show, export, cite.
+"""Check bench compare, show, export and cite, and the colours of the terminal.
 
-Colours; what they do with few, equal, missing and hostile runs.
+The runs are few, equal, missing or hostile.
 """
 
 from __future__ import annotations
@@ -50,406 +50,7 @@ def invoke(*arguments: object) -> str:
     return done.output
 
 
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# ---------------------------------------------------------------------------------------------------------- statistics
+# --------------------------------------------------------------------------------------- statistics
 
 
 @settings(deadline=None)
@@ -487,7 +88,7 @@ def test_holm_as_published() -> None:
     assert holm([0.9, 0.9]) == [1.0, 1.0]
 
 
-# ------------------------------------------------------------------------------------------------------------- compare
+# ------------------------------------------------------------------------------------------ compare
 
 
 def test_two_methods_paired_by_seed() -> None:
@@ -605,7 +206,7 @@ def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:
     assert "+0.00 ± 0.00" in invoke("compare", tmp_path / "a", tmp_path / "b")
 
 
-# ------------------------------------------------------------------------------------------------- show, export, cite
+# ------------------------------------------------------------------------------- show, export, cite
 
 
 def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None:
@@ -618,8 +219,9 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     )
     told = invoke("show", record.identity[:12], tmp_path)
     assert told == invoke("show", results.run_folder(record))
-    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)", "again.yaml", "torch 2.11",
-                  "epoch", record.identity, "ab", "cd" * 16):  # fmt: skip
+    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)",
+                  "again.yaml", "torch 2.11", "epoch", record.identity, "ab",
+                  "cd" * 16):  # fmt: skip
         assert words in told, words
     diverged = next(r for r in results.records if r.status == "diverged")
     assert "diverged: loss is not finite at step 90" in invoke("show", diverged.identity, tmp_path)
@@ -743,8 +345,13 @@ def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
 
 
 def test_bibtex_names_each_source_once() -> None:
-    known = {("method", "bench-core/dfa"): ("output error through fixed matrices", "Nøkland 2016, arXiv:1609.01596"),
-             ("method", "bench-core/ep"): ("a nudged energy", "")}  # fmt: skip
+    known = {
+        ("method", "bench-core/dfa"): (
+            "output error through fixed matrices",
+            "Nøkland 2016, arXiv:1609.01596",
+        ),
+        ("method", "bench-core/ep"): ("a nudged energy", ""),
+    }
     text = bibtex(audit(), known)
     keys = re.findall(r"@misc\{([a-z0-9_]+),", text)
     assert keys == ["bench", "bench_protocol", "bench_method_dfa"]
@@ -754,7 +361,7 @@ def test_bibtex_names_each_source_once() -> None:
     assert text.count("{") == text.count("}")
 
 
-# ------------------------------------------------------------------------------------------------------------ terminal
+# ----------------------------------------------------------------------------------------- terminal
 
 
 def test_colours_keep_the_text_and_the_widths() -> None:
@@ -791,7 +398,7 @@ def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:
@@ -802,9 +409,11 @@ from click.testing import CliRunner
 from bench_core import cli
 from bench_core.report import page
 page.library = lambda: ""
-for arguments in (["leaderboard"], ["report", "-o", "r.html"], ["export"], ["compare", "dfa", "bp"], ["site", "-o", "s"], ["cite"]):
+for arguments in (["leaderboard"], ["report", "-o", "r.html"], ["export"],\
+ ["compare", "dfa", "bp"], ["site", "-o", "s"], ["cite"]):
     done = CliRunner().invoke(cli.bench, [*arguments, {str(tmp_path)!r}] if arguments[0] != "report"
-                              else ["report", {str(tmp_path)!r}, "-o", "r.html"], catch_exceptions=False)
+                              else ["report", {str(tmp_path)!r}, "-o", "r.html"],\
+ catch_exceptions=False)
     assert done.exit_code == 0, (arguments, done.output)
 assert not {{"torch", "pandas", "pyarrow"}} & sys.modules.keys()
 """
@@ -813,7 +422,7 @@ assert not {{"torch", "pandas", "pyarrow"}} & sys.modules.keys()
 
 
 def test_a_results_folder_is_data(tmp_path: Path) -> None:
-    """Rows of epochs, suite.json and names that try: nothing is run, and the page is still made."""
+    """Code in the files of a results folder never runs, and the page is still written."""
     folder = write(
         tmp_path,
         seeds("__import__('os').mkdir('mark')", [0.3, 0.4]),
@@ -846,7 +455,7 @@ def test_figure_writes_a_file_per_recipe_and_its_caption(name: str, tmp_path: Pa
 
 
 def test_the_ending_of_a_figures_file_is_its_format(tmp_path: Path) -> None:
-    """And one that is none, or another than --format says, is refused before anything is written."""
+    """An unknown ending, or one that contradicts --format, is refused before a file is written."""
     audit_folder(tmp_path / "results", epochs=2)
     target = tmp_path / "figure.png"
     invoke("figure", "audit", tmp_path / "results", "-o", target)
@@ -860,7 +469,7 @@ def test_the_ending_of_a_figures_file_is_its_format(tmp_path: Path) -> None:
 
 
 def test_means_are_of_the_seeds_that_both_sides_finished() -> None:
-    """So that B − A is the effect."""
+    """Both means cover the same seeds, so B − A is the effect."""
     a = suite([run(DFA, seed=seed, accuracy=0.1 * seed) for seed in (1, 2, 3)])
     b = suite([run(DFA, seed=1, accuracy=0.2)])
     (found,) = comparison.sets([a], [b])[0]
@@ -870,7 +479,7 @@ def test_means_are_of_the_seeds_that_both_sides_finished() -> None:
 
 
 def test_names_keep_their_letters_in_bibtex() -> None:
-    """What pdflatex reads as UTF-8 stays; what it may not know is told by its code point."""
+    """Letters that pdflatex reads as UTF-8 stay; others are written as their code point."""
     from bench_core.report.escape import latex
 
     assert latex("Nøkland, Müller, Łukasiewicz") == "Nøkland, Müller, Łukasiewicz"

@@ -1,7 +1,4 @@
-"""Late audits.
-
-A diagnostic on a finished run's checkpoint is what the run itself would have measured.
-"""
+"""Check late audits: a diagnostic on a checkpoint measures the same as during the run."""
 
 from __future__ import annotations
 
@@ -19,21 +16,20 @@ from bench_core.results.scan import Stored, scan
 
 @pytest.fixture
 def copy(finished: Finished, tmp_path):
-    """The finished suite, free to be written to, and the folder of its dfa run."""
+    """Return a writable copy of the finished suite and the folder of its dfa run."""
     results = tmp_path / "results"
     shutil.copytree(finished.results, results)
     (run,) = (
-        found for found in scan([results]).runs
-        if found.record.cell.method.short == "dfa" and found.record.cell.method.params["freeze"] is None
-    )  # fmt: skip
+        found
+        for found in scan([results]).runs
+        if found.record.cell.method.short == "dfa"
+        and found.record.cell.method.params["freeze"] is None
+    )
     return results, run
 
 
 def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
-    """The network, the feedback, the data and the probe are those of the training.
-
-    Γ is the same number.
-    """
+    """A late audit has the training's network, feedback, data and probe, so Γ is the same."""
     results, run = copy
     before = run.record.measurements["alignment"]
     bench = Bench(tmp_path)
@@ -61,7 +57,7 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
 
 
 def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
-    """Another network under the same cell: the states on the probe give it away."""
+    """The states on the probe reveal another network under the same cell."""
     from safetensors.torch import load_file, save_file
 
     _, run = copy

@@ -1,7 +1,4 @@
-"""The leaderboard in its five formats.
-
-What it says, that it fits, and that no name escapes its cell.
-"""
+"""Check the leaderboard in its five formats: its content, its width and the escaping of names."""
 
 from __future__ import annotations
 
@@ -68,417 +65,20 @@ def everything(records: list[RunRecord], settings: Settings | None = None) -> di
 
 
 def clean(text: str) -> None:
-    """No NaN or infinity is printed as a figure."""
+    """Assert that no NaN or infinity is printed as a figure."""
     assert not re.search(r"\b(nan|inf|infinity)\b", text, re.IGNORECASE)
 
 
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# ------------------------------------------------------------------------------------------------------- what it says
+# ------------------------------------------------------------------------------------- what it says
 
 
 def test_why_a_method_was_walked_back() -> None:
     text = leaderboard(audit(), width=None)
     assert (
-        "dfa walked back: residual stream grows 694x in one block (limit 50x), reference gradient at the floor "
-        "(4.2e-09 < 1e-07 at N=128), blocks help -4.3 pp over their frozen twins (needs 2.0)\n"
+        "dfa walked back: residual stream grows 694x in one block (limit 50x), "
+        "reference gradient at the floor "
+        "(4.2e-09 < 1e-07 at N=128), "
+        "blocks help -4.3 pp over their frozen twins (needs 2.0)\n"
     ) in text
     for needed in (
         "95 % interval, Student t over seeds",
@@ -671,7 +271,7 @@ def test_passport_codes_have_a_legend() -> None:
     assert "Uses: L learned feedback, T exact top credit, X something else" in text
 
 
-# --------------------------------------------------------------------------------------------------------- edge cases
+# --------------------------------------------------------------------------------------- edge cases
 
 
 def test_no_runs() -> None:
@@ -771,7 +371,7 @@ def test_the_terminal_table_fits(width: int) -> None:
 
 
 def test_the_audit_at_80_columns() -> None:
-    """The common case keeps what matters: accuracy with its interval, the verdict by letters, the margin."""
+    """80 columns keep the accuracy with its interval, the verdict by letters and the margin."""
     row = next(line for line in leaderboard(audit()).splitlines() if " dfa  " in line)
     assert row.split() == [
         "3",
@@ -849,11 +449,14 @@ def test_unknown_format() -> None:
         leaderboard([], format="html")  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------------------ escaping
+# ----------------------------------------------------------------------------------------- escaping
 
 
 def hostile(name: str) -> list[RunRecord]:
-    """The name wherever a stranger can put text: method, parameter, reason, arch, passport, diagnostic, unit."""
+    """Return records with the name in every field that takes a plugin's text.
+
+    These are method, parameter, reason, arch, passport, diagnostic and unit.
+    """
     found = measured(a=99.0) | {
         name: Measurement(value=9.0, direction="above", threshold=1.0, unit=name)
     }

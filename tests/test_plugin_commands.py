@@ -214,8 +214,10 @@ def test_the_check_says_all_that_the_list_says(
     for name in ("one", "two"):
         twins = plugin("bench_methods()", LISTS.format(name="bp", module="click"))
         fake_dist(tmp_path, f"x-{name}", f"table_{next(NUMBERS)}", twins, entry="same")
-    listed, checked = ([line for line in invoke("plugins", *more)[1].splitlines() if line.startswith("trouble: ")]
-                       for more in ((), ("--check", "--timeout", "60")))  # fmt: skip
+    listed, checked = (
+        [line for line in invoke("plugins", *more)[1].splitlines() if line.startswith("trouble: ")]
+        for more in ((), ("--check", "--timeout", "60"))
+    )
     assert any("entry point 'same' is also brought by x-one" in line for line in listed)
     assert any("method 'bp' is also brought by bench-core, x-two" in line for line in listed)
     assert set(listed) <= set(checked)

@@ -1,4 +1,4 @@
-"""Plugins: each fault is a row with distribution and reason, and disturbs no other plugin."""
+"""Check that a plugin's fault is a row with distribution and reason, and harms no other plugin."""
 
 from __future__ import annotations
 
@@ -49,29 +49,62 @@ BROKEN = {
         "its message cannot be printed",
     ),
     "control codes": (r"raise ValueError('\x1b[2J')", "?[2J"),
-    "misspelt hook": (plugin("bench_methodz()", "return []"), "bench_methodz is no hook: did you mean bench_methods"),
+    "misspelt hook": (
+        plugin("bench_methodz()", "return []"),
+        "bench_methodz is no hook: did you mean bench_methods",
+    ),
     "other arguments": (
         plugin("bench_epoch_end(row, weather)", "pass"),
         "bench_epoch_end(row, weather) does not fit the hook bench_epoch_end(identity, cell, row)",
     ),
     "unknown argument": (plugin("bench_methods(registry)", "return []"), "registry"),
     "no hookimpl": ("def bench_methods(): return []", "implements no hook"),
-    "none": (plugin("bench_methods()", "return None"), "bench_methods() -> list[Component] returned NoneType"),
+    "none": (
+        plugin("bench_methods()", "return None"),
+        "bench_methods() -> list[Component] returned NoneType",
+    ),
     "generator": (plugin("bench_methods()", "yield Component('a', 'b:C')"), "returned generator"),
     "text": (plugin("bench_methods()", "return 'fine'"), "returned str"),
     "wrong items": (plugin("bench_methods()", "return [1]"), "an item of type int"),
-    "huge": (plugin("bench_methods()", "return [None] * 1_000_000"), "1,000,000 items; the limit is 10,000"),
+    "huge": (
+        plugin("bench_methods()", "return [None] * 1_000_000"),
+        "1,000,000 items; the limit is 10,000",
+    ),
     "raises": (plugin("bench_archs()", "return 1 / 0"), "bench_archs() raised ZeroDivisionError"),
     "exits": (plugin("bench_archs()", "raise SystemExit(3)"), "bench_archs() raised SystemExit: 3"),
-    "path": (plugin("bench_methods()", "return [Component('../../etc/x', 'b:C')]"), "'../../etc/x' is no component name"),
-    "look-alike": (plugin("bench_methods()", "return [Component('bр', 'b:C')]"), r"'b\u0440' is no component name"),
-    "empty": (plugin("bench_methods()", "return [Component('', 'b:C')]"), "'' is no component name"),
-    "long": (plugin("bench_methods()", "return [Component('a' * 300, 'b:C')]"), "is no component name"),
-    "newline": (plugin("bench_methods()", "return [Component('bp\\n', 'b:C')]"), r"'bp\n' is no component name"),
-    "name is a number": (plugin("bench_methods()", "return [Component(1, 'b:C')]"), "must be strings"),
-    "target": (plugin("bench_methods()", "return [Component('a', 'os; rm')]"), "is not of the form"),
-    "twice": (plugin("bench_methods()", "return [Component('a', 'b:C')] * 2"), "'a' twice in this distribution"),
-}  # fmt: skip
+    "path": (
+        plugin("bench_methods()", "return [Component('../../etc/x', 'b:C')]"),
+        "'../../etc/x' is no component name",
+    ),
+    "look-alike": (
+        plugin("bench_methods()", "return [Component('bр', 'b:C')]"),
+        r"'b\u0440' is no component name",
+    ),
+    "empty": (
+        plugin("bench_methods()", "return [Component('', 'b:C')]"),
+        "'' is no component name",
+    ),
+    "long": (
+        plugin("bench_methods()", "return [Component('a' * 300, 'b:C')]"),
+        "is no component name",
+    ),
+    "newline": (
+        plugin("bench_methods()", "return [Component('bp\\n', 'b:C')]"),
+        r"'bp\n' is no component name",
+    ),
+    "name is a number": (
+        plugin("bench_methods()", "return [Component(1, 'b:C')]"),
+        "must be strings",
+    ),
+    "target": (
+        plugin("bench_methods()", "return [Component('a', 'os; rm')]"),
+        "is not of the form",
+    ),
+    "twice": (
+        plugin("bench_methods()", "return [Component('a', 'b:C')] * 2"),
+        "'a' twice in this distribution",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -259,7 +292,7 @@ HOSTILE = {
 
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Every hostile plugin installed, between two good ones; what must be said about each."""
+    """Install every hostile plugin between two good ones; return the expected words for each."""
     monkeypatch.syspath_prepend(str(tmp_path))
     fake_dist(tmp_path, "x-a-good", f"good_{next(NUMBERS)}", GOOD, entry="a")
     fake_dist(
@@ -278,7 +311,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_modules_that_hang_or_end_their_process_cost_a_line_each(
     hostile: dict[str, str], tmp_path: Path, leap: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that hang run out of their time once they hang."""
+    """The clock passes the time limit once both modules hang."""
     monkeypatch.setenv("BENCH_PLUGIN_SECONDS", "600")
     leap(lambda: len(list(tmp_path.glob("*.hangs"))))
     registry = plugins.load()
@@ -341,7 +374,8 @@ def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
     done = bench("list", "methods", path=[tmp_path / "site"])
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: plugin x-broken 1.0 (it): cannot be imported: ModuleNotFoundError: No module named 'no_such_module_at_all'"
+        "warning: plugin x-broken 1.0 (it): cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such_module_at_all'"
     ]
     listed = bench("plugins", path=[tmp_path / "site"])
     assert "x-broken" in listed.stdout
@@ -431,18 +465,21 @@ class KeepsNumber(DirectFeedbackAlignment):
 ENDS = {
     "WritesData": (
         "failed",
-        r"test_y changed while it ran: x-unruly/WritesData, or another plugin of it, writes to the data",
+        r"test_y changed while it ran: "
+        r"x-unruly/WritesData, or another plugin of it, writes to the data",
     ),
     "TooLarge": ("oom", r"RuntimeError: .*allocate memory.*"),
     "Speechless": ("failed", r"Unprintable: \(its message cannot be printed\)"),
     "Interrupts": ("failed", r"KeyboardInterrupt: "),
     "Crashes": (
         "crashed",
-        r'the worker ended with SIGSEGV after epoch 0: Fatal Python error: Segmentation fault, File ".*',
+        r"the worker ended with SIGSEGV after epoch 0: "
+        r'Fatal Python error: Segmentation fault, File ".*',
     ),
     "KeepsNumber": (
         "failed",
-        r"state_dict\(\) of x-unruly/KeepsNumber holds 'count', of type int: only tensors can be kept",
+        r"state_dict\(\) of x-unruly/KeepsNumber holds 'count', of type int: "
+        r"only tensors can be kept",
     ),
 }
 
@@ -470,405 +507,7 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: P
     assert found == {}
 
 
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# ------------------------------------------------------------------------------------------------------------ light imports
+# ------------------------------------------------------------------------------------ light imports
 
 LIGHT = {
     "help": ["--help"],
@@ -892,7 +531,8 @@ def test_commands_that_do_not_train_never_load_torch(
         "import sys\nfrom bench_core import cli\n"
         f"sys.argv = ['bench', *{list(map(str, arguments))!r}]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end\n"
-        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.training.loop'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.training.loop'} "
+        "& set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(
@@ -907,5 +547,8 @@ def test_commands_that_do_not_train_never_load_torch(
 
 
 def test_the_interface_loads_without_torch() -> None:
-    code = "import sys, bench_core.api, bench_core.registry.hookspecs; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, bench_core.api, bench_core.registry.hookspecs; "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The products of matrices that a worker computes are those of torch, whoever computes them."""
+"""Check that a worker's matrix products equal torch's, with either library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-SHAPES = "(128, 64, 128), (128, 3072, 64), (1, 2048, 512), (2048, 512, 1), (512, 1, 2048), (7, 9, 11), (0, 5, 3), (4, 0, 3)"
+SHAPES = (
+    "(128, 64, 128), (128, 3072, 64), (1, 2048, 512), (2048, 512, 1), "
+    "(512, 1, 2048), (7, 9, 11), (0, 5, 3), (4, 0, 3)"
+)
 
 AGREE = f"""
 import sys
@@ -36,11 +39,13 @@ def near(found, exact, size):
 for n, k, m in ({SHAPES}):
     for a in layouts(n, k):
         for b in layouts(k, m):
-            exact, size = a.double() @ b.double(), float((a.abs().double() @ b.abs().double()).max()) if n * k * m else 1.0
+            exact, size = a.double() @ b.double(),\
+ float((a.abs().double() @ b.abs().double()).max()) if n * k * m else 1.0
             near(a @ b, exact, size)
             for bias in (torch.randn(m), torch.randn(1).expand(m), torch.randn(n, m)):
                 near(torch.addmm(bias, a, b), bias + exact, size + 5)
-                near(torch.addmm(bias, a, b, beta=0.5, alpha=2), 0.5 * bias + 2 * exact, 2 * size + 5)
+                near(torch.addmm(bias, a, b, beta=0.5, alpha=2),\
+ 0.5 * bias + 2 * exact, 2 * size + 5)
 
 # autograd, twice; forward mode; vmap; another dtype; what is not a number stays so
 x, w, b = (torch.randn(s, requires_grad=True) for s in ((128, 96), (128, 96), (128,)))
@@ -66,9 +71,9 @@ print("agree")
 
 @pytest.mark.parametrize("library", ["oneDNN", "torch's own"])
 def test_products_are_right_whoever_computes_them(library: str) -> None:
-    """Every layout of the operands, biases, scales.
+    """Products agree in every layout of the operands, with biases and scales.
 
-    Derivatives of first and second order, forward mode, vmap.
+    So do derivatives of first and second order, forward mode and vmap.
     """
     done = subprocess.run(
         [sys.executable, "-W", "ignore::FutureWarning", "-c", AGREE, library],
@@ -83,8 +88,11 @@ def test_products_are_right_whoever_computes_them(library: str) -> None:
 
 
 def test_the_library_is_told_and_can_be_refused() -> None:
-    """BENCH_MATMUL=torch keeps torch's own, anywhere."""
-    code = "from bench_core.training import processor; print(processor.matmul_library(), len(processor._KERNELS))"
+    """BENCH_MATMUL=torch keeps torch's own products on every machine."""
+    code = (
+        "from bench_core.training import processor; "
+        "print(processor.matmul_library(), len(processor._KERNELS))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -1,6 +1,6 @@
-"""The README runs.
+"""Check that the README runs.
 
-Its rule is installed as it is printed there, and the quickstart gives the demo's verdicts.
+Its rule is installed as printed, and the quickstart gives the demo's verdicts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bench(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedPro
 
 
 def block(name: str) -> str:
-    """The code block that is marked `<!-- tested: name -->`."""
+    """Return the code block that is marked `<!-- tested: name -->`."""
     found = re.search(rf"<!-- tested: {re.escape(name)} -->\n```\w*\n(.*?)```", README, re.DOTALL)
     assert found, name
     return found[1]
@@ -38,12 +38,13 @@ def block(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The README's package, built and installed into a folder of its own."""
+    """Build the README's package and install it into its own folder."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in ("my_rule.py", "pyproject.toml"):
         (source / name).write_text(block(name), encoding="utf-8")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target, source],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
+         "--target", target, source],
         check=True, timeout=300,
     )  # fmt: skip
     return target
@@ -78,11 +79,11 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
 
 
 def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(tmp_path):
-    """One end-to-end run of the demo (one of its three seeds) through the installed command.
+    """The demo runs end to end (one of its three seeds) through the installed command.
 
-    All three seeds walk the three back. With a single one 42 would not do: its credit_bridge lies
-    at the limit of d, and rounding alone moves it from +1.9 to +3.1 points; the margins of 456 are
-    clear of it.
+    All three seeds walk the three rules back. Seed 42 alone would not do: its credit_bridge lies
+    at the limit of d, and rounding alone moves it from +1.9 to +3.1 points. The margins of seed 456
+    are clear of the limit.
     """
     run = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert run.returncode == 0, run.stderr

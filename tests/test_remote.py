@@ -202,8 +202,10 @@ LOCAL = Options(2, settings={"cluster": "local"})
 def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any) -> None:
     """The first attempt at each cell is told to go, as Slurm does it: by SIGUSR2 to the job."""
     site(
-        ATTEMPT
-        + "if log.read_text().count(final.name) == 1:\n    os.kill(os.getppid(), signal.SIGUSR2)\n    time.sleep(600)\nfinish()"
+        ATTEMPT + "if log.read_text().count(final.name) == 1:\n"
+        "    os.kill(os.getppid(), signal.SIGUSR2)\n"
+        "    time.sleep(600)\n"
+        "finish()"
     )
     planned = cells(tmp_path, 2)
     events: list[str] = []

@@ -1,7 +1,8 @@
-"""Kills at random moments and runners that race: nothing is lost, and the tables are those of an undisturbed run, byte by byte.
+"""Check that random kills and racing runners lose nothing: the tables stay equal byte for byte.
 
-A few of each in every test run, with workers of a few lines that write real records; tens of each with real trainings in
-`make soak`, which prints what docs/reliability.md records.
+Every test run has a few of each, with short scripts as workers that write real records.
+`make soak` has tens of each, with real trainings, and prints the figures that
+docs/reliability.md records.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ store.commit(record.model_copy(update={"identity": final.name, "suite": "s"}), f
 
 
 def runner(home: Path) -> list[str]:
-    """A process that finishes what is not finished of six cells."""
+    """Return a command that completes six cells and skips the finished ones."""
     script, tests = home / "worker", str(Path(__file__).parent)
     script.write_text(f"#!{sys.executable}\n{forged.FORGED}\nTESTS = {tests!r}\n{WORKER}")
     script.chmod(0o755)
@@ -73,7 +74,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def kill_some(process: subprocess.Popen[Any], draw: random.Random) -> str:
-    """SIGKILL the runner, one of its workers, or all; return which. They may have ended by now."""
+    """SIGKILL the runner, one of its workers, or all, and return which.
+
+    They may have ended already.
+    """
     which = draw.choice(["runner", "worker", "both"])
     workers = workers_of(process.pid)
     chosen = {"runner": [], "worker": workers[:1], "both": workers}[which]
@@ -109,7 +113,7 @@ def test_two_runners_on_one_folder_do_each_cell_once(tmp_path: Path, straight: s
     assert leftovers(tmp_path / "s") == []
 
 
-# ------------------------------------------------------------------------------------------------------------ make soak
+# ---------------------------------------------------------------------------------------- make soak
 
 TINY = """\
 name: soak
@@ -126,7 +130,7 @@ MOMENTS = 20
 
 
 def printed(bench: Bench, results: str) -> str:
-    """The table as people see it; it has no column that depends on the clock."""
+    """Return the table as users see it; no column depends on the clock."""
     return str(bench("leaderboard", results, env={"COLUMNS": "100"}).stdout)
 
 
@@ -137,7 +141,7 @@ def sums(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.soak
 def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
-    """Real trainings with saved states: every kill is survived, weights and tables are those of a straight run."""
+    """Real trainings survive every kill: weights and tables equal those of a straight run."""
     (bench.cwd / "soak.yaml").write_text(TINY)
     started = time.monotonic()
     assert bench("run", "soak.yaml", "--results", "straight", "--workers", 2).returncode == 0
@@ -160,7 +164,8 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
         assert leftovers(bench.cwd / results / "soak") == []
         resumed += sum(bool(run.record.resumed) for run in scan([bench.cwd / results]).runs)
     print(
-        f"\nSIGKILL at {MOMENTS} random moments: {told}; {resumed} cells went on from a saved state; tables and weights equal"
+        f"\nSIGKILL at {MOMENTS} random moments: {told}; "
+        f"{resumed} cells went on from a saved state; tables and weights equal"
     )
 
 
@@ -185,5 +190,6 @@ def test_soak_two_runners_on_one_folder(bench: Bench) -> None:
         assert leftovers(bench.cwd / f"race-{number}" / "soak") == []
     assert trained == 2 * MOMENTS
     print(
-        f"\ntwo runners on one folder, {MOMENTS} times: {trained} cells trained, {2 * MOMENTS} expected; tables equal"
+        f"\ntwo runners on one folder, {MOMENTS} times: {trained} cells trained, "
+        f"{2 * MOMENTS} expected; tables equal"
     )
