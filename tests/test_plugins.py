@@ -266,8 +266,7 @@ def test_a_target_is_imported_when_it_is_used_and_not_before(
     assert reason in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------
-# imported in a child process
+# ---------------------------------------------------------------------- imported in a child process
 
 # it says that it hangs, prints, which wakes the parent, and hangs
 HANGS = (
@@ -365,8 +364,7 @@ def test_what_a_stranger_brings_is_the_same_heard_from_a_child(install, tmp_path
     assert there.observers == here.observers
 
 
-# -------------------------------------------------------------------------------------------
-# through the installed command
+# -------------------------------------------------------------------- through the installed command
 
 
 def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:

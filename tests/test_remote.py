@@ -42,7 +42,7 @@ BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sy
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put `code` in the place of every worker that a process started from here starts."""
+    """Return a function that replaces every worker of child processes by `code`."""
 
     def put(code: str) -> None:
         script = tmp_path / "worker"
@@ -61,7 +61,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
 
 @pytest.fixture
 def quiet_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Ray, shut down afterwards."""
+    """Yield ray and shut it down afterwards."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     yield ray
@@ -84,12 +84,12 @@ with open(log, "a") as out:
 
 
 def attempts(tmp_path: Path) -> Counter[str]:
-    """How often each cell was begun."""
+    """Count the starts of each cell."""
     return Counter(line.split()[0] for line in lines(tmp_path / "attempts"))
 
 
 def at_work(tmp_path: Path) -> list[int]:
-    """The processes of the workers that began a cell."""
+    """Return the process ids of the workers that began a cell."""
     return [int(line.split()[1]) for line in lines(tmp_path / "attempts")]
 
 
@@ -99,7 +99,7 @@ def at_work(tmp_path: Path) -> list[int]:
 def test_the_same_cell_gives_the_same_bits_on_every_executor(
     tmp_path: Path, quiet_ray: Any
 ) -> None:
-    """A real training on `local`, on `ray` with a cluster of its own, and as a submitit job."""
+    """One real training on `local`, on `ray` with its own cluster, and as a submitit job."""
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY + "floors: false\n")
     registry = plugins.load()
@@ -140,7 +140,7 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
 def test_a_dead_ray_node_costs_only_its_own_cells_time(
     tmp_path: Path, site: Any, quiet_ray: Any
 ) -> None:
-    """The second of two nodes is killed at work; its cell alone starts again, on the first."""
+    """Killing the busy second node restarts its cell alone, on the first node."""
     from ray.cluster_utils import Cluster
 
     site(ATTEMPT + "wait_until((log.parent / 'killed').exists)\nfinish()")
@@ -200,7 +200,7 @@ LOCAL = Options(2, settings={"cluster": "local"})
 
 
 def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any) -> None:
-    """The first attempt at each cell is told to go, as Slurm does it: by SIGUSR2 to the job."""
+    """SIGUSR2 preempts the first attempt at each cell, as Slurm does."""
     site(
         ATTEMPT + "if log.read_text().count(final.name) == 1:\n"
         "    os.kill(os.getppid(), signal.SIGUSR2)\n"
@@ -276,7 +276,7 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
 def test_the_executor_of_the_manual_runs_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dask executor in the docstring of the executors, with threads in the place of dask."""
+    """The dask executor in the docstring of the executors runs, with threads in place of dask."""
 
     class Client:
         def __init__(self, address: str | None) -> None:
@@ -342,7 +342,7 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
 
 
 class Idle:
-    """A handle that does nothing but `answering`."""
+    """A handle that only calls `answering`."""
 
     def __init__(self, answering: Callable[[], None] = lambda: None) -> None:
         self.answering, self.cancelled = answering, False
@@ -358,7 +358,7 @@ class Idle:
 def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(
     tmp_path: Path, leap: Any
 ) -> None:
-    """The time is up once two of three were handed over."""
+    """The clock passes the time limit once two of the three cells are submitted."""
     events: list[dict[str, Any]] = []
     handles: list[Idle] = []
 
