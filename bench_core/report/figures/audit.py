@@ -1,4 +1,4 @@
-"""Draw the audit: what each diagnostic measured on every run, with the threshold it is judged by."""
+"""Draw the value of each diagnostic on every run, beside its threshold."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def audit(view: View, group: Group) -> list[Figure]:
     kinds = [run.judgement.kind for row in rows for run in row.finished]
     names = ", ".join(f"{item.letter} ({item.heading})" for item in judged_by)
     caption = (
-        f"What the diagnostics {names} measured after the last epoch. A triangle beyond the dashed line has fired; a diamond is "
-        f"not judged (not diagnostic or not measured). n = {plural(len(kinds), 'finished run')} of "
+        f"Values of the diagnostics {names} after the last epoch. A triangle beyond the dashed "
+        "line has fired; a diamond is not judged (not diagnostic or not measured). "
+        f"n = {plural(len(kinds), 'finished run')} of "
         f"{plural(len(rows), 'method')}, one dot each; {kinds.count('trustworthy')} trustworthy, "
         f"{kinds.count('walked back')} walked back. Floors are not judged and not drawn."
     )
