@@ -32,8 +32,9 @@ from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
-from bench_core.report.compared import as_json, as_table, limits
+from bench_core.report.comparison import as_json, as_table
 from bench_core.report.terminal import COLOURS, coloured, paint
+from bench_core.report.text import limits
 from bench_core.report.view import view
 from bench_core.results.record import Measurement
 

@@ -32,7 +32,7 @@ def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
     bench compare results/audit5 others/audit5
     """
     from bench_core.report import comparison
-    from bench_core.report.compared import as_json, as_table
+    from bench_core.report.comparison import as_json, as_table
 
     if not results and Path(a).is_dir() and Path(b).is_dir():
         sides = [gathered((Path(side),))[0] for side in (a, b)]

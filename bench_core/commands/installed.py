@@ -54,12 +54,10 @@ def list_(kind: str | None) -> None:
 
 def _print_table(rows: list[list[str]], heads: list[str], wide: str, least: int) -> None:
     """Print a table; on a narrow terminal wrap the column `wide`, to `least` characters or more."""
-    from tabulate import tabulate
+    from bench_core.report.text import tabulated
 
-    from bench_core.report.compared import limits
-
-    widths = limits(rows, heads, terminal_width(), [(heads.index(wide), least)])
-    click.echo(tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths))
+    narrow = [(heads.index(wide), least)]
+    click.echo(tabulated(rows, heads, width=terminal_width(), narrow=narrow))
 
 
 @click.command()

@@ -74,11 +74,6 @@ def _written(character: str) -> str:
     )
 
 
-def plain(text: str) -> str:
-    """For a terminal. Print it without markup: `click.echo`, or rich with `markup=False`."""
-    return visible(text)
-
-
 def markdown(text: str) -> str:
     """For a cell or a line of GitHub Markdown: no markup, no HTML, no new cells."""
     return "".join(_MARKDOWN.get(character, character) for character in visible(text))

@@ -18,7 +18,7 @@ from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
 from bench_core.report.curves import curve, read_rows
 from bench_core.report.data import csv_text
-from bench_core.report.provenance import flat
+from bench_core.report.text import flat
 from bench_core.report.view import View, gamma_deep, state_norm, value
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench_core.analysis.leaderboard import Group
-from bench_core.report import escape
 from bench_core.report.columns import SHORTENED, Column, Text
+from bench_core.report.escape import visible
+from bench_core.report.text import NARROWEST
 
-NARROWEST = 40
 NO_COUNTS = 60  # a terminal narrower than this has no room for the column n
 
 
@@ -86,7 +86,7 @@ def fit(
 
 
 def _plain(cell: Text) -> str:
-    return escape.plain(cell.text) + ("†" if cell.struck else "")
+    return visible(cell.text) + ("†" if cell.struck else "")
 
 
 def _shorten(sheet: Sheet, group: Group) -> None:
@@ -100,7 +100,7 @@ def _shorten(sheet: Sheet, group: Group) -> None:
             line["method"] = method.replace("freeze=blocks", "frozen", 1)
             sheet.legend = ["frozen: freeze=blocks"]
         if row.method.name in bare:
-            short, full = escape.plain(bare[row.method.name]), escape.plain(row.method.name)
+            short, full = visible(bare[row.method.name]), visible(row.method.name)
             line["method"] = short + line["method"].removeprefix(full)
             names[f"{short} = {full}"] = None
     sheet.legend += names
@@ -139,7 +139,7 @@ def _cut_texts(sheet: Sheet, group: Group, width: int) -> None:
         if line["method"] != full:
             sheet.legend.append(f"{line['method']} = {full}")
         if line["verdict"] != verdict:
-            sheet.legend.append(f"{line['method']}: {escape.plain(row.verdict)}")
+            sheet.legend.append(f"{line['method']}: {visible(row.verdict)}")
 
 
 def _cut(text: str, limit: int, mark: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -35,46 +35,32 @@ class Layers:
 def layers(group: Group, most: int) -> list[Layers]:
     """Return the audited rows among the first `most` of a recipe: methods first, then floors."""
     rows = sorted(group.rows, key=lambda row: row.role == "floor")[:most]
-    return [made for row in rows if (made := _row(row)) is not None]
+    return [item for row in rows if (item := _row(row)) is not None]
 
 
 def _row(row: Row) -> Layers | None:
-    found = [
-        (run, item)
+    audited = [
+        (run.record, item)
         for run in row.finished
         if (item := alignment(run.record, run.judgement)) and item.layers
     ]
-    if not found:
+    if not audited:
         return None
-    depth = max(len(item.layers) for _, item in found)
-    sites = next(
-        (
-            s
-            for run, item in found
-            if len(s := _sites(run.record.measurements["alignment"].details)) == depth
-        ),
-        (),
-    )
-    made = []
-    for index in range(depth):
-        values = [
-            v
-            for _, item in found
-            if index < len(item.layers) and (v := item.layers[index]) is not None
-        ]
-        ratios = [
-            v
-            for _, item in found
-            if index < len(item.ratio) and (v := item.ratio[index]) is not None
-        ]
-        made.append(
-            Layer(
-                sites[index] if sites else index,
-                estimate(values) if values else None,
-                median(ratios) if ratios else None,
-            )
-        )
-    return Layers(name_of(row), tuple(made), gamma(row).not_diagnostic, row.role == "floor")
+    depth = max(len(item.layers) for _, item in audited)
+    every = (_sites(record.measurements["alignment"].details) for record, _ in audited)
+    sites = next((sites for sites in every if len(sites) == depth), range(depth))
+    by_layer = []
+    for index, site in enumerate(sites):
+        values = _at(index, (item.layers for _, item in audited))
+        ratios = _at(index, (item.ratio for _, item in audited))
+        mean = estimate(values) if values else None
+        by_layer.append(Layer(site, mean, median(ratios) if ratios else None))
+    return Layers(name_of(row), tuple(by_layer), gamma(row).not_diagnostic, row.role == "floor")
+
+
+def _at(index: int, runs: Iterable[Sequence[float | None]]) -> list[float]:
+    """Return the values of a layer in the runs that have one."""
+    return [value for run in runs for value in run[index : index + 1] if value is not None]
 
 
 def _sites(details: dict[str, object]) -> Sequence[int]:

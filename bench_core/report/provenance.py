@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from bench_core.report.numbers import NONE
+from bench_core.report.text import flat
 from bench_core.report.view import View, name_of
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
@@ -14,7 +16,7 @@ from bench_core.results.record import RunRecord
 
 @dataclass(frozen=True)
 class Source:
-    """A run and the sets that it shares with others, by their numbers."""
+    """A run, with the names of its code, environment and data in `Provenance`."""
 
     identity: str
     method: str
@@ -37,35 +39,24 @@ class Provenance:
     data: dict[str, str]
 
 
-class _Numbered:
-    """Different values in the order of their appearance: `E1`, `E2`, …"""
+class _Numbered(dict[str, Any]):
+    """Different values by name, in the order of their appearance: `E1`, `E2`, …"""
 
     def __init__(self, letter: str) -> None:
-        self.letter, self.found, self.values = letter, dict[str, str](), dict[str, Any]()
+        super().__init__()
+        self.letter, self.names = letter, dict[str, str]()
 
     def name(self, value: Any) -> str:
+        """Return the name of a value, and keep the value; `–` for an empty one."""
         if not value:
-            return "–"
-        key = canonical(value)
-        if key not in self.found:
-            self.found[key] = f"{self.letter}{len(self.found) + 1}"
-            self.values[self.found[key]] = value
-        return self.found[key]
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested values by dotted path."""
-    if not isinstance(value, dict):
-        return {path: value}
-    return {
-        k: v
-        for key, item in value.items()
-        for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()
-    }
+            return NONE
+        name = self.names.setdefault(canonical(value), f"{self.letter}{len(self.names) + 1}")
+        self[name] = value
+        return name
 
 
 def provenance(found: View, most: int) -> Provenance:
-    """Of the first `most` runs of a suite."""
+    """Trace the first `most` runs of a suite."""
     codes, environments, data = _Numbered("C"), _Numbered("E"), _Numbered("D")
     runs = [
         Source(
@@ -81,7 +72,7 @@ def provenance(found: View, most: int) -> Provenance:
         )
         for _, row, run in found.runs[:most]
     ]
-    return Provenance(tuple(runs), codes.values, environments.values, data.values)
+    return Provenance(tuple(runs), codes, environments, data)
 
 
 def suite_of(record: RunRecord) -> str:
@@ -90,27 +81,23 @@ def suite_of(record: RunRecord) -> str:
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})
     measured = {
-        name.rpartition("/")[2]: {
-            "name": name,
-            **({} if threshold is None else {"threshold": threshold}),
-        }
+        name.rpartition("/")[2]: {"name": name}
+        | ({} if threshold is None else {"threshold": threshold})
         for name, threshold in stops.items()
     }
+    parts = ("arch", "dataset", "method")
+    arch, dataset, method = ({"name": cell[k]["name"], **cell[k]["params"]} for k in parts)
     suite = {
         "name": record.suite,
-        **{
-            part: {"name": cell[part]["name"], **cell[part]["params"]}
-            for part in ("arch", "dataset")
-        },
-        "methods": [{"name": cell["method"]["name"], **cell["method"]["params"]}],
+        "arch": arch,
+        "dataset": dataset,
+        "methods": [method],
         "seeds": [cell["seed"]],
         "floors": False,
         "data": cell["data"],
         "training": training,
-        "diagnostics": [measured.get(name, name) for name in record.measurements]
-        or [*measured.values()],
+        "diagnostics": [measured.get(name, name) for name in record.measurements or measured],
         "stop_when": list(stops),
     }
-    return yaml.safe_dump(
-        {key: value for key, value in suite.items() if value != []}, sort_keys=False
-    )
+    stated = {key: value for key, value in suite.items() if value != []}
+    return yaml.safe_dump(stated, sort_keys=False)

@@ -14,6 +14,7 @@ from statistics import fmean, median
 
 from bench_core.analysis.judge import (
     AT_FLOOR,
+    Alignment,
     Settings,
     alignment,
     letter_order,
@@ -85,19 +86,23 @@ class Gamma:
     in_use: bool = True
 
 
+def alignments(row: Row) -> list[Alignment]:
+    """Return the alignment of each finished run that has one."""
+    read = (alignment(run.record, run.judgement) for run in row.finished)
+    return [item for item in read if item is not None]
+
+
 def gamma(row: Row) -> Gamma:
     """Return Γ deep, not diagnostic where it is not in one run: part of the mean is rounding."""
-    alignments = [
-        item for run in row.finished if (item := alignment(run.record, run.judgement)) is not None
-    ]
-    values = [item.deep for item in alignments if item.deep is not None]
-    reasons = [item.not_diagnostic for item in alignments if item.not_diagnostic is not None]
+    read = alignments(row)
+    values = [item.deep for item in read if item.deep is not None]
+    reasons = [item.not_diagnostic for item in read if item.not_diagnostic is not None]
     reason = None
     if reasons:
         reason = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
-        if len(reasons) < len(alignments):
-            reason += f" in {len(reasons)} of {len(alignments)} runs"
-    in_use = all(item.in_use for item in alignments)
+        if len(reasons) < len(read):
+            reason += f" in {len(reasons)} of {len(read)} runs"
+    in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench_core.analysis.judge import (
     AT_FLOOR,
@@ -16,72 +18,68 @@ from bench_core.analysis.judge import (
     threshold_of,
 )
 from bench_core.analysis.leaderboard import Row, Run
-from bench_core.report.compared import limits
 from bench_core.report.criteria import Criterion
 from bench_core.report.curves import curve, read_rows
-from bench_core.report.escape import plain
-from bench_core.report.numbers import NONE, compact, fraction, signed
-from bench_core.report.provenance import flat
+from bench_core.report.escape import visible
+from bench_core.report.numbers import NONE, compact, fraction, optional, signed
 from bench_core.report.rows import PASSPORT, N
-from bench_core.report.tables import wrapped
+from bench_core.report.text import flat, paragraph, tabulated
 from bench_core.report.view import View, finite, plural, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
+from bench_core.results.record import Measurement, RunRecord
 
 SHOWN = 12  # epochs of a long curve
 
 
 def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
-    from tabulate import tabulate
-
-    rows = [[plain(cell) for cell in row] for row in rows]
-    last = len(heads) - 1
-    widths = limits(rows, heads, width, [(last, 20)])
-    return tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths)
+    """Write a table whose last column may be wrapped."""
+    rows = [[visible(cell) for cell in row] for row in rows]
+    return tabulated(rows, heads, width=width, narrow=[(len(heads) - 1, 20)])
 
 
-def _diagnostics(found: View, run: Run, width: int | None) -> str:
+def _series(values: Iterable[float | None], written: Callable[[float], str] = compact) -> str:
+    return "  ".join(NONE if value is None else written(value) for value in values)
+
+
+def _diagnostics(shown: View, run: Run, width: int | None) -> str:
     rows = []
     for letter, (name, item) in sorted(run.judged.items(), key=lambda pair: letter_order(pair[0])):
         criterion = Criterion(letter, name, item)
         number = value(run, letter)
-        shown = criterion.text(number, 2)
-        limit = threshold_of(name, item, found.settings.thresholds)
+        limit = threshold_of(name, item, shown.settings.thresholds)
         bound = NONE
         if limit is not None:
             bound = f"{'>' if item.direction == 'above' else '<'} {criterion.shown(limit):g}"
             bound += f" (N={item.batch})" if item.batch else ""
         quiet = dict(run.judgement.not_diagnostic).get(letter)
-        said = f"not diagnostic: {quiet}" if quiet else state(run, letter)
+        says = f"not diagnostic: {quiet}" if quiet else state(run, letter)
         unit = " pp" if criterion.margin and number is not None else ""
-        rows.append([letter, name, shown + unit, bound, said])
+        rows.append([letter, name, criterion.text(number, 2) + unit, bound, says])
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
+def _cosines(values: Iterable[float | None]) -> str:
+    return _series(values, partial(signed, digits=3))
+
+
 def _alignment(run: Run) -> list[str]:
-    found = alignment(run.record, run.judgement)
-    if found is None or not found.layers:
+    measured = alignment(run.record, run.judgement)
+    if measured is None or not measured.layers:
         return []
-    shown = _layers(found.layers)
-    deep = NONE if found.deep is None else signed(found.deep, 3)
-    if found.not_diagnostic:
-        return [f"Γ by layer  means nothing ({found.not_diagnostic}); was: {shown}"]
-    lines = [f"Γ by layer  {shown}   deep {deep}" + ("" if found.in_use else f"   ({NOT_IN_USE})")]
-    lines += (
-        [f"Γ library   {_layers(found.library)}   (norms clamped at 1e-8)"] if found.library else []
-    )
-    lines += [
-        f"‖a_l‖/‖g_l‖ {'  '.join(NONE if layer is None else compact(layer) for layer in found.ratio)}"
-    ]
+    by_layer, deep = _cosines(measured.layers), _cosines([measured.deep])
+    if measured.not_diagnostic:
+        return [f"Γ by layer  means nothing ({measured.not_diagnostic}); was: {by_layer}"]
+    used = "" if measured.in_use else f"   ({NOT_IN_USE})"
+    lines = [f"Γ by layer  {by_layer}   deep {deep}{used}"]
+    if measured.library:
+        lines.append(f"Γ library   {_cosines(measured.library)}   (norms clamped at 1e-8)")
+    lines.append(f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}")
     details = run.record.measurements["alignment"].details
     return lines + [
-        f"Γ of {name}  {_layers(map(finite, details[name + '_unclamped']))}"
-        for name in found.readouts
+        f"Γ of {name}  {_cosines(map(finite, details[name + '_unclamped']))}"
+        for name in measured.readouts
     ]
-
-
-def _layers(values: Iterable[float | None]) -> str:
-    return "  ".join(NONE if value is None else signed(value, 3) for value in values)
 
 
 def _distance(run: Run) -> list[str]:
@@ -90,38 +88,32 @@ def _distance(run: Run) -> list[str]:
         return []
     if item.not_diagnostic:
         return [f"d_BP        not measured: {item.not_diagnostic}"]
-    return [
-        "d_BP by layer "
-        + "  ".join(compact(float(layer)) for layer in item.details.get("layers", ()))
-    ]
+    return [f"d_BP by layer {_series(map(float, item.details.get('layers', ())))}"]
+
+
+def _by_layer(item: Measurement) -> str:
+    """Write the values by layer; for a value that counts deviations of a null, Γ and that null."""
+    details = item.details
+    keys = ("deep", "null_deep_mean", "null_deep_std")
+    deep, mean, std = (finite(details.get(key)) for key in keys)
+    if deep is not None and mean is not None and std is not None:
+        inside = ", ".join(map(str, details.get("flagged") or ()))
+        null = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
+        return null + (f"; inside the null: layer {inside}" if inside else "")
+    layers = details.get("layers")
+    return _series(map(finite, layers)) if isinstance(layers, list) else ""
 
 
 def _further(run: Run, width: int | None) -> str:
     """Write the measurements beside verdicts, Γ and d_BP, with the reason if one means nothing."""
-    told = {name for name, _ in run.judged.values()} | {
-        "alignment",
-        "state_distance",
-    }
+    above = {name for name, _ in run.judged.values()} | {"alignment", "state_distance"}
     rows = []
     for name, item in sorted(run.record.measurements.items()):
-        if name in told:
-            continue
-        number = finite(item.value)
-        shown = NONE if item.value is None else "not finite" if number is None else compact(number)
-        layers = item.details.get("layers")
-        numbers = [finite(layer) for layer in layers] if isinstance(layers, list) else []
-        by_layer = "  ".join(NONE if layer is None else compact(layer) for layer in numbers)
-        deep, mean, std = (
-            finite(item.details.get(key)) for key in ("deep", "null_deep_mean", "null_deep_std")
-        )
-        # the value counts deviations of a null
-        if deep is not None and mean is not None and std is not None:
-            by_layer = f"Γ deep {deep:.3f}, null {mean:.3f} ± {std:.3f}"
-            inside = item.details.get("flagged")
-            by_layer += f"; inside the null: layer {', '.join(map(str, inside))}" if inside else ""
-        at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
-        why = AT_FLOOR if at_floor else item.not_diagnostic
-        rows.append([name, shown, f"not diagnostic: {why}" if why else by_layer])
+        if name not in above:
+            at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
+            reason = AT_FLOOR if at_floor else item.not_diagnostic
+            says = f"not diagnostic: {reason}" if reason else _by_layer(item)
+            rows.append([name, optional(item.value), says])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 
 
@@ -129,43 +121,37 @@ def _epochs(folder: Path, width: int | None) -> str:
     points = curve(read_rows(folder))
     if len(points) < 2:
         return ""
-    step = max(1, -(-(len(points) - 1) // SHOWN))
-    kept = [point for point in points[:-1] if point.epoch % step == 0] + [points[-1]]
+    *earlier, last = points
+    step = max(1, -(-len(earlier) // SHOWN))
     rows = [
         [
             str(point.epoch),
-            NONE if point.accuracy is None else fraction(point.accuracy),
-            NONE if point.h is None else compact(point.h),
-            NONE if point.g is None else f"{point.g:.1e}",
+            optional(point.accuracy, fraction),
+            optional(point.h),
+            optional(point.g, "{:.1e}".format),
         ]
-        for point in kept
+        for point in [*(point for point in earlier if point.epoch % step == 0), last]
     ]
     return _table(rows, ["epoch", "accuracy", "‖h_L‖", f"‖g_L‖ N={N}"], width)
 
 
-def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> str:
-    """The run, for a terminal of `width` columns."""
+def _pairs(values: Mapping[str, Any], sign: str) -> str:
+    return ", ".join(f"{key}{sign}{value}" for key, value in flat(dict(values)).items())
+
+
+def _head(row: Row, run: Run, folder: Path) -> list[str]:
     record, judgement = run.record, run.judgement
-    changed = {
-        key: item
-        for key, item in record.cell.method.params.items()
-        if key not in CORE_DEFAULTS or canonical(item) != canonical(CORE_DEFAULTS[key])
-    }
-    accuracy = (
-        NONE if record.status != "done" or record.accuracy is None else fraction(record.accuracy)
-    )
+    cell = record.cell
+    floors = {"its matched floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     margins = ", ".join(
         f"{signed(margin, 2)} pp over {name}"
-        for margin, name in (
-            (judgement.margin_matched, "its matched floor"),
-            (judgement.margin_bp, "the bp floor"),
-        )
+        for name, margin in floors.items()
         if margin is not None
     )
-    used = [words for name, (_, words) in PASSPORT.items() if record.passport.get(name)]
-    used += sorted(name for name, flag in record.passport.items() if flag and name not in PASSPORT)
-    head = [
-        f"{row.label} · seed {record.cell.seed} · {record.cell.arch.short} · {record.cell.dataset.short} · {record.suite}",
+    accuracy = optional(record.accuracy if record.status == "done" else None, fraction)
+    return [
+        f"{row.label} · seed {cell.seed} · {cell.arch.short} · {cell.dataset.short}"
+        f" · {record.suite}",
         f"run         {record.identity}",
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
@@ -175,22 +161,38 @@ def text(found: View, row: Row, run: Run, folder: Path, width: int | None) -> st
         *_alignment(run),
         *_distance(run),
     ]
-    where = [
-        f"uses        {', '.join(used) or ('nothing beyond a block' if record.passport else 'not declared')}",
+
+
+def _provenance(record: RunRecord, folder: Path) -> list[str]:
+    cell = record.cell
+    changed = {
+        key: item
+        for key, item in cell.method.params.items()
+        if key not in CORE_DEFAULTS or canonical(item) != canonical(CORE_DEFAULTS[key])
+    }
+    used = [words for name, (_, words) in PASSPORT.items() if record.passport.get(name)]
+    used += sorted(name for name, flag in record.passport.items() if flag and name not in PASSPORT)
+    uses = ", ".join(used) or ("nothing beyond a block" if record.passport else "not declared")
+    memory = f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""
+    results = shlex.quote(str(folder.parent.parent))
+    return [
+        f"uses        {uses}",
         f"parameters  {json.dumps(jsonable(changed), default=str)}",
-        f"training    {', '.join(f'{k}={v}' for k, v in flat(record.cell.training).items())}",
+        f"training    {_pairs(cell.training, '=')}",
         f"data        {record.data_checksum or NONE}",
         *(f"code        {name} {digest}" for name, digest in flat(record.code).items()),
-        f"environment {', '.join(f'{k} {v}' for k, v in flat(record.environment).items()) or NONE}",
-        f"cost        {record.seconds:.1f} s"
-        + (f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""),
+        f"environment {_pairs(record.environment, ' ') or NONE}",
+        f"cost        {record.seconds:.1f} s{memory}",
         f"finished    {record.finished or NONE}",
-        f"again       bench show {record.identity[:12]} {shlex.quote(str(folder.parent.parent))} --suite > again.yaml",
+        f"again       bench show {record.identity[:12]} {results} --suite > again.yaml",
         "again       bench run again.yaml",
     ]
-    parts = ["\n".join(wrapped(plain(line), width) for line in head)]
-    parts += [_diagnostics(found, run, width)] if record.status == "done" else []
-    parts += [further] if record.status == "done" and (further := _further(run, width)) else []
-    parts += [curve_text] if (curve_text := _epochs(folder, width)) else []
-    parts.append("\n".join(wrapped(plain(line), width) for line in where))
-    return "\n\n".join(parts) + "\n"
+
+
+def text(shown: View, row: Row, run: Run, folder: Path, width: int | None) -> str:
+    """Write the run for a terminal of `width` columns."""
+    parts = [paragraph(_head(row, run, folder), width)]
+    if run.record.status == "done":
+        parts += [_diagnostics(shown, run, width), _further(run, width)]
+    parts += [_epochs(folder, width), paragraph(_provenance(run.record, folder), width)]
+    return "\n\n".join(part for part in parts if part) + "\n"

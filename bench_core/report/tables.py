@@ -14,7 +14,6 @@ columns that a page of text holds. Markdown, CSV and JSON have all columns (`rep
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,9 +25,10 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.report import escape, notes
 from bench_core.report.columns import Column, Text, columns_of
 from bench_core.report.data import JudgedSuite, as_csv, as_json
-from bench_core.report.fit import NARROWEST, fit
+from bench_core.report.fit import fit
 from bench_core.report.numbers import NONE
 from bench_core.report.rows import by_passport
+from bench_core.report.text import paragraph, tabulated
 from bench_core.results.record import RunRecord
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
@@ -88,29 +88,16 @@ def _written(
     return "\n".join(write(suite) if suite.groups else notes.NOTHING + "\n" for suite in suites)
 
 
-def tabulated(
-    columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str, headers: Sequence[str]
-) -> str:
-    """Return the table in a style of tabulate, without spaces at the ends of lines."""
-    from tabulate import tabulate
-
+def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str) -> str:
+    escaped = escape.visible if style == "simple" else escape.markdown
+    heads = [escaped(column.header) for column in columns]
     align = ["right" if column.right else "left" for column in columns]
-    text = tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=align)
-    return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def wrapped(line: str, width: int | None) -> str:
-    """Break a line for people at words; None: never."""
-    if width is None:
-        return line
-    return "\n".join(
-        textwrap.wrap(line, max(width, NARROWEST), subsequent_indent="  ", break_on_hyphens=False)
-    )
+    return tabulated(cells, heads, style=style, align=align)
 
 
 def _terminal(suite: JudgedSuite, width: int | None, passports: bool) -> str:
     groups, settings = suite.groups, suite.settings
-    blocks = [escape.plain(settings.title)] if settings.title else []
+    blocks = [escape.visible(settings.title)] if settings.title else []
     shown: set[str] = set()
     every: dict[str, str] = {}
     for header, group in zip(notes.headers(groups), groups, strict=True):
@@ -118,17 +105,14 @@ def _terminal(suite: JudgedSuite, width: int | None, passports: bool) -> str:
         every |= {column.key: column.header for column in columns}
         sheet = fit(group, columns, width, passports)
         shown |= {column.key for column in sheet.columns}
-        lines = sheet.legend + [escape.plain(line) for line in notes.of_group(group, settings)]
-        heads = [escape.plain(column.header) for column in sheet.columns]
-        table = tabulated(sheet.columns, sheet.cells(), "simple", heads)
-        below = "\n".join(wrapped(line, width) for line in lines)
-        blocks.append(f"{wrapped(escape.plain(header), width)}\n\n{table}\n\n{below}")
+        table = _table(sheet.columns, sheet.cells(), "simple")
+        below = paragraph(sheet.legend + notes.of_group(group, settings), width)
+        blocks.append(f"{paragraph([header], width)}\n\n{table}\n\n{below}")
     last = notes.of_all(groups, settings, shown)
     if left_out := [header for key, header in every.items() if key not in shown]:
         names = ", ".join(left_out)
         last.insert(0, f"No room at this width for {names}: --format markdown has all columns")
-    blocks.append("\n".join(wrapped(escape.plain(line), width) for line in last))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, paragraph(last, width)]) + "\n"
 
 
 def _struck(cell: Text) -> str:
@@ -146,9 +130,8 @@ def _markdown(suite: JudgedSuite) -> str:
     for header, group in zip(notes.headers(groups), groups, strict=True):
         columns = columns_of(group)
         cells = [[_struck(column.cell(row)) for column in columns] for row in group.rows]
-        heads = [escape.markdown(column.header) for column in columns]
-        table = tabulated(columns, cells, "pipe", heads)
-        blocks += [f"**{escape.markdown(header)}**", table, _items(notes.of_group(group, settings))]
+        below = _items(notes.of_group(group, settings))
+        blocks += [f"**{escape.markdown(header)}**", _table(columns, cells, "pipe"), below]
     keys = {column.key for group in groups for column in columns_of(group)}
     last = notes.of_all(groups, settings, keys)
     return "\n\n".join([*blocks, _items(last)]) + "\n"
@@ -173,23 +156,20 @@ def _latex(suite: JudgedSuite) -> str:
         keys = [column.key for column in columns]
         said = notes.of_group(group, settings) + notes.of_all(suite.groups, settings, keys)
         lines = [rf"{escape.latex(line)}\par" for line in sheet.legend + said]
-        blocks.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
-                    rf"\caption{{{caption}}}",
-                    rf"\begin{{tabular}}{{{align}}}",
-                    r"\toprule",
-                    heads + r" \\",
-                    r"\midrule",
-                    *rows,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\par\medskip\raggedright",
-                    *lines,
-                    r"\end{table}",
-                ]
-            )
-        )
+        body = [
+            r"\begin{table}",
+            r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            heads + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\medskip\raggedright",
+            *lines,
+            r"\end{table}",
+        ]
+        blocks.append("\n".join(body))
     return "\n\n".join(blocks) + "\n"

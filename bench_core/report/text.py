@@ -1,0 +1,94 @@
+"""Lay out text for people: lists of names, paragraphs and tables of limited width."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench_core.report.escape import visible
+
+NARROWEST = 40  # a terminal with fewer columns is treated as one with this many
+_SHOWN = 6  # names in a list before "and k more"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names by commas; more than six end in `and k more`."""
+    every = list(names)
+    rest = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + rest
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Return nested values by dotted path."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        k: v
+        for key, item in value.items()
+        for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()
+    }
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """Break a line for people at words; None: never."""
+    if width is None:
+        return line
+    width = max(width, NARROWEST)
+    return "\n".join(textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def paragraph(lines: Iterable[str], width: int | None) -> str:
+    """Escape lines for a terminal, and break each at words."""
+    return "\n".join(wrapped(visible(line), width) for line in lines)
+
+
+def limits(
+    rows: Sequence[Sequence[str]],
+    heads: Sequence[str],
+    width: int | None,
+    narrow: Sequence[tuple[int, int]],
+) -> list[int | None]:
+    """Return tabulate's `maxcolwidths` for a table of at most `width` columns.
+
+    narrow  (column, least characters) of the columns that may be wrapped, the first one first; a
+            column never becomes narrower than its header
+    """
+    most: list[int | None] = [None] * len(heads)
+    if width is None:
+        return most
+    # tabulate gives a header two characters more than its length
+    widths = [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+    excess = sum(widths) + 2 * (len(heads) - 1) - max(width, NARROWEST)
+    for i, least in narrow:
+        if excess > 0:
+            kept = max(widths[i] - excess, min(least, widths[i]), len(heads[i]) + 2)
+            excess -= widths[i] - kept
+            most[i] = kept
+    return most
+
+
+def tabulated(
+    rows: Sequence[Sequence[str]],
+    heads: Sequence[str],
+    *,
+    style: str = "simple",
+    align: Sequence[str] | None = None,
+    width: int | None = None,
+    narrow: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return a table in a style of tabulate, without spaces at the ends of lines.
+
+    width, narrow  as in `limits`
+    """
+    from tabulate import tabulate
+
+    text = tabulate(
+        rows,
+        headers=heads,
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=align,
+        maxcolwidths=limits(rows, heads, width, narrow),
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())
