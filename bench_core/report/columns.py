@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, get_args
 
 from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
-from bench_core.report.criteria import Criterion, criteria
+from bench_core.report.criteria import criteria
 from bench_core.report.numbers import NONE, compact, fraction, signed
 from bench_core.report.rows import Gamma, Median, gamma, median_of, passport, value_of
 from bench_core.results.hashing import jsonable, line_text
@@ -48,21 +49,33 @@ class Kind:
 
 @dataclass(frozen=True)
 class Field:
-    """A value of a row as data; `csv` is its name in CSV where that differs."""
+    """A value of a row as data.
+
+    get  how a row gives the value, or the dotted path of an attribute of the row
+    csv  the name in CSV where that differs
+    """
 
     name: str
-    get: Callable[[Row], Any]
     kind: Kind
+    get: Callable[[Row], Any] | str
     csv: str = ""
+
+    def value(self, row: Row) -> Any:
+        """Return the value of a row."""
+        return attrgetter(self.get)(row) if isinstance(self.get, str) else self.get(row)
+
+    def json(self, row: Row) -> Any:
+        """Return the value in JSON."""
+        return self.kind.json(self.value(row))
 
     @property
     def names(self) -> list[str]:
-        """The columns of CSV."""
+        """Return the names of its columns in CSV."""
         return [(self.csv or self.name) + suffix for suffix in self.kind.csv]
 
     def flat(self, row: Row) -> dict[str, Any]:
         """Return the value of each column of CSV."""
-        value = self.get(row)
+        value = self.value(row)
         parts = (part(value) for part in self.kind.csv.values())
         return dict(zip(self.names, parts, strict=True))
 
@@ -97,27 +110,8 @@ SHORTENED = 10
 # ---------------------------------------------------------------------------------- kinds of data
 
 
-def single(schema: Schema | str, csv: Callable[[Any], Any] = lambda value: value) -> Kind:
-    """A value that CSV holds in one column."""
-    return Kind({"type": schema} if isinstance(schema, str) else schema, csv={"": csv})
-
-
-def _part(name: str) -> Callable[[Estimate | None], Any]:
-    return lambda found: getattr(found, name, None)
-
-
-def _gamma_json(found: Gamma) -> dict[str, Any]:
-    mean = found.estimate
-    return {
-        "value": mean and mean.mean,
-        "half_width": mean and mean.half_width,
-        "n": mean.n if mean else 0,
-        "not_diagnostic": found.not_diagnostic,
-    }
-
-
 def object_schema(**properties: Schema | str) -> dict[str, Any]:
-    """The schema of an object with exactly these properties; a text is the name of a type."""
+    """Describe an object with exactly these properties; a text is the name of a type."""
     typed = {k: {"type": v} if isinstance(v, str) else v for k, v in properties.items()}
     return {
         "type": "object",
@@ -128,51 +122,73 @@ def object_schema(**properties: Schema | str) -> dict[str, Any]:
 
 
 def nullable(name: str) -> dict[str, Any]:
-    """The schema of a value of this type or null."""
+    """Describe a value of this type or null."""
     return {"type": [name, "null"]}
 
 
+def _gamma_json(deep: Gamma) -> dict[str, Any]:
+    mean = deep.estimate
+    return {
+        "value": mean and mean.mean,
+        "half_width": mean and mean.half_width,
+        "n": mean.n if mean else 0,
+        "not_diagnostic": deep.not_diagnostic,
+    }
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _part(name: str, path: str = "", default: Any = None) -> Callable[[Any], Any]:
+    """Return a function that reads an attribute of a value, or of the value's attribute `path`."""
+    return lambda value: getattr(getattr(value, path) if path else value, name, default)
+
+
+def _of_estimate(path: str = "") -> dict[str, Callable[[Any], Any]]:
+    return {
+        "": _part("mean", path),
+        "_half_width_95": _part("half_width", path),
+        "_std": _part("std", path),
+        "_n": _part("n", path, 0),
+    }
+
+
 NUMBER = nullable("number")
-_ESTIMATE = {
-    "": _part("mean"),
-    "_half_width_95": _part("half_width"),
-    "_std": _part("std"),
-    "_n": lambda found: found.n if found else 0,
-}
+STRING = Kind({"type": "string"}, csv={"": _same})
+INTEGER = Kind({"type": "integer"}, csv={"": _same})
+RANK = Kind(nullable("integer"), csv={"": _same})
+FLAG = Kind({"type": "boolean"}, csv={"": lambda flag: "yes" if flag else "no"})
+ROLE = Kind({"enum": list(get_args(Role))}, csv={"": _same})
+CODES = replace(STRING, place=3)
+PARAMS = Kind({"type": "object"}, jsonable, {"": line_text})
+FLOOR = Kind(object_schema(name="string", mean=NUMBER, missing=nullable("string")))
 ESTIMATE = Kind(
-    {"$ref": "#/$defs/estimate"}, lambda found: found and asdict(found), _ESTIMATE, place=1
+    {"$ref": "#/$defs/estimate"}, lambda mean: mean and asdict(mean), _of_estimate(), place=1
 )
+_STRUCK = "why the value means nothing; then it must not be shown without this"
 GAMMA = Kind(
-    object_schema(value=NUMBER, half_width=NUMBER, n="integer", not_diagnostic={
-        **nullable("string"),
-        "description": "why the value means nothing; then it must not be shown without this",
-    }),
+    object_schema(
+        value=NUMBER,
+        half_width=NUMBER,
+        n="integer",
+        not_diagnostic=nullable("string") | {"description": _STRUCK},
+    ),
     _gamma_json,
-    {suffix: lambda found, part=part: part(found.estimate) for suffix, part in _ESTIMATE.items()}
-    | {"_not_diagnostic": lambda found: found.not_diagnostic},
+    _of_estimate("estimate") | {"_not_diagnostic": _part("not_diagnostic")},
     place=1,
-)  # fmt: skip
+)
 MEDIAN = Kind(
     {"$ref": "#/$defs/median"},
     lambda median: {key: item for key, item in asdict(median).items() if key == "value" or item},
-    {"": lambda median: median.value, "_note": lambda median: median.note},
+    {"": _part("value"), "_note": _part("note")},
     place=2,
 )
-CODES = replace(single("string"), place=3)
-PARAMS = Kind(
-    {"type": "object"},
-    jsonable,
-    {"": line_text},
-)
-FLOOR = Kind(object_schema(name="string", mean=NUMBER, missing=nullable("string")))
 
 
 def _floor(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.floor.name,
-        "mean": row.floor.mean,
-        "missing": row.floor.reason or None,
-    }
+    floor = row.floor
+    return {"name": floor.name, "mean": floor.mean, "missing": floor.reason or None}
 
 
 # --------------------------------------------------------------------------------- cells for people
@@ -194,11 +210,11 @@ def _n(row: Row) -> Text:
     return Text(str(done) if done == total else f"{done} of {total} done")
 
 
-def _points(found: Estimate | None, interval: bool) -> Text:
-    if found is None:
+def _points(margin: Estimate | None, interval: bool) -> Text:
+    if margin is None:
         return Text(NONE)
-    shown = f" ± {found.half_width:.1f}" if interval and found.half_width is not None else ""
-    return Text(signed(found.mean) + shown)
+    half = margin.half_width if interval else None
+    return Text(signed(margin.mean) + ("" if half is None else f" ± {half:.1f}"))
 
 
 def _matched(row: Row, interval: bool = True) -> Text:
@@ -211,35 +227,34 @@ def _bp(row: Row, interval: bool = True) -> Text:
 
 
 def _gamma(row: Row, interval: bool = True) -> Text:
-    found = gamma(row)
-    if found.estimate is None:
+    deep = gamma(row)
+    if deep.estimate is None:
         return Text(NONE)
-    text, half = fraction(found.estimate.mean), found.estimate.half_width
+    text, half = fraction(deep.estimate.mean), deep.estimate.half_width
     text = text if text.startswith("-") else f"+{text}"
     text += f" ± {fraction(half)}" if interval and half is not None else ""
-    return Text(text + ("" if found.in_use else " ‡"), struck=bool(found.not_diagnostic))
-
-
-def _plain(get: Callable[[Row], str]) -> Callable[[Row], Text]:
-    return lambda row: Text(get(row) or NONE)
+    return Text(text + ("" if deep.in_use else " ‡"), struck=bool(deep.not_diagnostic))
 
 
 def _median(
-    name: str,
-    get: Callable[[Row], Median],
-    written: Callable[[float], str] = compact,
+    name: str, get: Callable[[Row], Median], written: Callable[[float], str] = compact
 ) -> dict[str, Any]:
-    """The cell and the field of a column of medians."""
+    """Return the cell and the field of a column of medians."""
 
     def cell(row: Row) -> Text:
         median = get(row)
         return Text((median.note or NONE) if median.value is None else written(median.value))
 
-    return {"cell": cell, "fields": (Field(name, get, MEDIAN),)}
+    return {"cell": cell, "fields": (Field(name, MEDIAN, get),)}
 
 
-def _over_runs(attribute: str) -> Callable[[Row], Median]:
-    return lambda row: median_of(getattr(run.record, attribute) for run in row.finished)
+def _over_runs(attribute: str, written: Callable[[float], str] = compact) -> dict[str, Any]:
+    """Return the cell and the field of a column of medians of an attribute of records."""
+
+    def get(row: Row) -> Median:
+        return median_of(getattr(run.record, attribute) for run in row.finished)
+
+    return _median(attribute, get, written)
 
 
 # --------------------------------------------------------------------------------------- the columns
@@ -249,24 +264,17 @@ COLUMNS = (
         "rank",
         "#",
         _rank,
-        (
-            Field("rank", lambda row: row.rank, single(nullable("integer"))),
-            Field(
-                "tied",
-                lambda row: row.tied,
-                single("boolean", lambda tied: "yes" if tied else "no"),
-            ),
-        ),
+        (Field("rank", RANK, "rank"), Field("tied", FLAG, "tied")),
     ),
     Column(
         "method",
         "method",
-        _plain(lambda row: row.label),
+        lambda row: Text(row.label),
         (
-            Field("method", lambda row: row.method.name, single("string")),
-            Field("params", lambda row: row.method.params, PARAMS),
-            Field("label", lambda row: row.label, single("string")),
-            Field("role", lambda row: row.role, single({"enum": list(get_args(Role))})),
+            Field("method", STRING, "method.name"),
+            Field("params", PARAMS, "method.params"),
+            Field("label", STRING, "label"),
+            Field("role", ROLE, "role"),
         ),
         right=False,
     ),
@@ -274,28 +282,23 @@ COLUMNS = (
         "accuracy",
         "accuracy",
         _accuracy,
-        (Field("accuracy", lambda row: row.accuracy, ESTIMATE),),
+        (Field("accuracy", ESTIMATE, "accuracy"),),
         right=False,
         brief=partial(_accuracy, alone=" (n=1)"),
     ),
-    Column(
-        "n",
-        "n",
-        _n,
-        (Field("runs_total", lambda row: len(row.runs), single("integer"), csv="runs"),),
-    ),
+    Column("n", "n", _n, (Field("runs_total", INTEGER, lambda row: len(row.runs), csv="runs"),)),
     Column(
         "verdict",
         "verdict",
-        _plain(lambda row: row.verdict),
-        (Field("verdict", lambda row: row.verdict, single("string")),),
+        lambda row: Text(row.verdict),
+        (Field("verdict", STRING, "verdict"),),
         right=False,
     ),
     Column(
         "three",
         "D1 D2 D3",
-        _plain(lambda row: row.three),
-        (Field("three_diagnostics", lambda row: row.three, single("string")),),
+        lambda row: Text(row.three or NONE),
+        (Field("three_diagnostics", STRING, "three"),),
         right=False,
         drop=4,
     ),
@@ -304,9 +307,9 @@ COLUMNS = (
         "Δ matched",
         _matched,
         (
-            Field("floor", _floor, FLOOR),
-            Field("margin_pp", lambda row: row.margin, replace(ESTIMATE, csv={})),
-            Field("margin_matched_pp", lambda row: row.margin_matched, ESTIMATE),
+            Field("floor", FLOOR, _floor),
+            Field("margin_pp", replace(ESTIMATE, csv={}), "margin"),
+            Field("margin_matched_pp", ESTIMATE, "margin_matched"),
         ),
         brief=partial(_matched, interval=False),
         short="Δ pp",
@@ -316,7 +319,7 @@ COLUMNS = (
         "bp",
         "Δ bp floor",
         _bp,
-        (Field("margin_bp_pp", lambda row: row.margin_bp, ESTIMATE),),
+        (Field("margin_bp_pp", ESTIMATE, "margin_bp"),),
         brief=partial(_bp, interval=False),
         short="Δ bp",
         drop=15,
@@ -325,7 +328,7 @@ COLUMNS = (
         "gamma",
         "Γ deep",
         _gamma,
-        (Field("gamma_deep", gamma, GAMMA),),
+        (Field("gamma_deep", GAMMA, gamma),),
         brief=partial(_gamma, interval=False),
         drop=13,
     ),
@@ -342,37 +345,34 @@ COLUMNS = (
     Column(
         "passport",
         "uses",
-        _plain(passport),
-        (Field("passport", passport, CODES),),
+        lambda row: Text(passport(row) or NONE),
+        (Field("passport", CODES, passport),),
         right=False,
         drop=14,
     ),
-    Column("seconds", "s/run", **_median("seconds", _over_runs("seconds")), drop=3),
+    Column("seconds", "s/run", **_over_runs("seconds"), drop=3),
     Column(
         "memory",
         "memory MB",
-        **_median(
-            "peak_memory_bytes", _over_runs("peak_memory_bytes"), lambda size: f"{size / 1e6:.0f}"
-        ),
+        **_over_runs("peak_memory_bytes", lambda size: f"{size / 1e6:.0f}"),
         drop=1,
     ),
-    Column("passes", "passes", **_median("forward_passes", _over_runs("forward_passes")), drop=2),
+    Column("passes", "passes", **_over_runs("forward_passes"), drop=2),
 )
 # c and d have no column: batch stability has no room, d is a margin
 BUILT_IN = ("a", "b", "c", "d")
 
 
-def _of_criterion(criterion: Criterion) -> Column:
-    letter = criterion.letter
-    own = letter != criterion.name
-    header = f"{letter} {criterion.heading}" if own else criterion.heading
-    shown = _median(criterion.field, partial(value_of, letter=letter), criterion.text)
-    return Column(letter, header, **shown, letter=letter, drop=0)
-
-
 def further(rows: Iterable[Row]) -> list[Column]:
-    """Return a column for each diagnostic, beyond the built-in ones, that judges some of the rows."""
-    return [_of_criterion(found) for found in criteria(rows) if found.letter not in BUILT_IN]
+    """Return a column for each diagnostic, beyond the built-in ones, that judges one of the rows."""
+    columns = []
+    for criterion in criteria(rows):
+        letter, heading = criterion.letter, criterion.heading
+        if letter not in BUILT_IN:
+            header = heading if letter == criterion.name else f"{letter} {heading}"
+            shown = _median(criterion.field, partial(value_of, letter=letter), criterion.text)
+            columns.append(Column(letter, header, **shown, letter=letter, drop=0))
+    return columns
 
 
 def columns_of(group: Group) -> list[Column]:

@@ -13,18 +13,20 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report import escape, notes
-from bench_core.report.columns import COLUMNS, further
+from bench_core.report.columns import COLUMNS, NUMBER, Schema, further, nullable
 from bench_core.report.rows import trust
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
+from bench_core.results.status import STATUSES
 
 SCHEMA = "bench-leaderboard/2"
 FIELDS = [field for column in COLUMNS for field in column.fields]
@@ -40,6 +42,55 @@ class JudgedSuite:
 
 
 # ------------------------------------------------------------------------------------------- JSON
+
+
+Get = Callable[[Run, Settings], Any]
+
+
+def _of(path: str, written: Callable[[Any], Any] = lambda value: value) -> Get:
+    return lambda run, settings: written(attrgetter(path)(run))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _distance(measurements: Mapping[str, Measurement]) -> dict[str, Any] | None:
+    """Return d_BP by layer, where the suite measures it."""
+    item = measurements.get("state_distance")
+    if item is None:
+        return None
+    details = {key: item.details.get(key) for key in ("layers", "samples")}
+    return {**details, "missing": item.not_diagnostic}
+
+
+TRUST = {
+    "enum": list(reversed(ORDER)),
+    "description": "posted, or checked by `bench verify`; or run again, with or without agreement",
+}
+DISTANCE = nullable("object") | {
+    "description": "distance of the states to those of bp, by layer, where the suite asked for it"
+}
+STRINGS = {"type": "array", "items": {"type": "string"}}
+REASONS = {"type": "object", "additionalProperties": {"type": "string"}}
+RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and its value
+    "identity": ("string", _of("record.identity")),
+    "suite": ("string", _of("record.suite")),
+    "seed": ("integer", _of("record.cell.seed")),
+    "status": ({"enum": list(STATUSES)}, _of("record.status")),
+    "reason": (nullable("string"), _of("record.reason")),
+    "trust": (TRUST, trust),
+    "accuracy": (NUMBER, _of("record.accuracy", _finite)),
+    "verdict": ("string", _of("judgement.text")),
+    "three_diagnostics": ("string", _of("judgement.three")),
+    "letters": (STRINGS, _of("judgement.fired", list)),
+    "not_measured": (STRINGS, _of("judgement.missing", list)),
+    "not_diagnostic": (REASONS, _of("judgement.not_diagnostic", dict)),
+    "margin_pp": (NUMBER, _of("judgement.margin", _finite)),
+    "margin_matched_pp": (NUMBER, _of("judgement.margin_matched", _finite)),
+    "margin_bp_pp": (NUMBER, _of("judgement.margin_bp", _finite)),
+    "state_distance": (DISTANCE, _of("record.measurements", _distance)),
+}
 
 
 def document(text: Any) -> str:
@@ -89,47 +140,11 @@ def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
 
 
 def _row(row: Row, settings: Settings) -> dict[str, Any]:
-    values = {field.name: field.kind.json(field.get(row)) for field in FIELDS}
-    diagnostics = {
-        column.letter: column.fields[0].kind.json(column.fields[0].get(row))
-        for column in further([row])
-    }
+    values = {field.name: field.json(row) for field in FIELDS}
+    diagnostics = {column.letter: column.fields[0].json(row) for column in further([row])}
     values |= {"diagnostics": diagnostics} if diagnostics else {}
-    return values | {"runs": [_run(run, settings) for run in row.runs]}
-
-
-def _run(run: Run, settings: Settings) -> dict[str, Any]:
-    record, judgement = run.record, run.judgement
-    return {
-        "identity": record.identity,
-        "suite": record.suite,
-        "seed": record.cell.seed,
-        "status": record.status,
-        "reason": record.reason,
-        "trust": trust(run, settings),
-        "accuracy": _finite(record.accuracy),
-        "verdict": judgement.text,
-        "three_diagnostics": judgement.three,
-        "letters": list(judgement.fired),
-        "not_measured": list(judgement.missing),
-        "not_diagnostic": dict(judgement.not_diagnostic),
-        "margin_pp": _finite(judgement.margin),
-        "margin_matched_pp": _finite(judgement.margin_matched),
-        "margin_bp_pp": _finite(judgement.margin_bp),
-        "state_distance": _distance(record.measurements.get("state_distance")),
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _distance(item: Measurement | None) -> dict[str, Any] | None:
-    """Return d_BP by layer, where the suite measures it."""
-    if item is None:
-        return None
-    details = {key: item.details.get(key) for key in ("layers", "samples")}
-    return {**details, "missing": item.not_diagnostic}
+    runs = [{name: get(run, settings) for name, (_, get) in RUN.items()} for run in row.runs]
+    return {**values, "runs": runs}
 
 
 # -------------------------------------------------------------------------------------------- CSV
@@ -146,13 +161,13 @@ def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 def as_csv(suites: Sequence[JudgedSuite]) -> str:
     """Return a line per suite, recipe and method under one header."""
-    lines = [_flat(suite, row) for suite in suites for group in suite.groups for row in group.rows]
-    every = (row for suite in suites for group in suite.groups for row in group.rows)
-    last = {name for column in further(every) for field in column.fields for name in field.names}
+    every = [(suite, row) for suite in suites for group in suite.groups for row in group.rows]
+    last = {name for column in further(row for _, row in every) for name in column.fields[0].names}
     ordered = sorted(FIELDS, key=lambda field: field.kind.place)
     header = ["suite", "arch", "dataset", "epochs", "recipe"]
     header += [name for field in ordered for name in field.names]
     header += ["trust", *sorted(last)]
+    lines = (_flat(suite, row) for suite, row in every)
     return csv_text(header, ([line.get(name) for name in header] for line in lines))
 
 

@@ -1,7 +1,8 @@
-"""Results as flat tables for other tools: a row per run, or a row per run and epoch; CSV, or Parquet through pyarrow.
+"""Write results as flat tables for other tools: a row per run, or a row per run and epoch.
 
-Numbers are in full precision and in columns of their own; what is not finite is empty, with its column named in
-`not_finite`. A column that a diagnostic brings is named `<diagnostic>` (its value as stored; b is per sample).
+The format is CSV, or Parquet through pyarrow. Numbers have full precision and columns of their own.
+A number that is not finite is empty, and `not_finite` names its column. The column of a diagnostic
+in a table of epochs is `<diagnostic>`, with the value as stored (b is per sample).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
+OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
 BUILT_IN = {
     "a": "a_growth",
     "b": "b_reference_n128",
@@ -36,15 +38,13 @@ def _clean(line: Line) -> Line:
     broken = [
         key for key, item in line.items() if isinstance(item, float) and not math.isfinite(item)
     ]
-    return {key: None if key in broken else item for key, item in line.items()} | {
-        "not_finite": " ".join(broken)
-    }
+    return {**line, **dict.fromkeys(broken), "not_finite": " ".join(broken)}
 
 
-def _cell(found: View, row: Row, record: RunRecord) -> Line:
+def _cell(shown: View, row: Row, record: RunRecord) -> Line:
     cell = record.cell
     return {
-        "suite": found.results.name,
+        "suite": shown.results.name,
         "identity": record.identity,
         "recipe": recipe_key(record),
         "label": row.label,
@@ -61,72 +61,65 @@ def _cell(found: View, row: Row, record: RunRecord) -> Line:
     }
 
 
-def _run(found: View, row: Row, run: Run) -> Line:
+def _run(shown: View, row: Row, run: Run) -> Line:
     record, judgement = run.record, run.judgement
     deep, reason = gamma_deep(run)
-    return _clean(
-        _cell(found, row, record)
-        | {
-            "status": record.status,
-            "reason": record.reason,
-            "epochs": record.epochs,
-            "accuracy": record.accuracy,
-            "train_loss": record.train_loss,
-            "verdict": judgement.text,
-            "fired": "+".join(judgement.fired),
-            "not_measured": "+".join(judgement.missing),
-            **{name: value(run, letter) for letter, name in BUILT_IN.items()},
-            "margin_matched_pp": judgement.margin_matched,
-            "margin_bp_pp": judgement.margin_bp,
-            "state_norm": state_norm(record),
-            "gamma_deep": deep,
-            "gamma_not_diagnostic": reason,
-            "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
-            "forward_passes": record.forward_passes,
-            "seconds": record.seconds,
-            "peak_memory_bytes": record.peak_memory_bytes,
-            "finished": record.finished,
-            "data_checksum": record.data_checksum,
-            "code": line_text(record.code),
-        }
-        | {f"environment_{key}": item for key, item in flat(record.environment).items()}
-        | {
-            Criterion(letter, *named).field: value(run, letter)
-            for letter, named in run.judged.items()
-            if letter not in BUILT_IN
-        }
-    )
+    further = {
+        Criterion(letter, *named).field: value(run, letter)
+        for letter, named in run.judged.items()
+        if letter not in BUILT_IN
+    }
+    line = {
+        **_cell(shown, row, record),
+        "status": record.status,
+        "reason": record.reason,
+        "epochs": record.epochs,
+        "accuracy": record.accuracy,
+        "train_loss": record.train_loss,
+        "verdict": judgement.text,
+        "fired": "+".join(judgement.fired),
+        "not_measured": "+".join(judgement.missing),
+        **{name: value(run, letter) for letter, name in BUILT_IN.items()},
+        "margin_matched_pp": judgement.margin_matched,
+        "margin_bp_pp": judgement.margin_bp,
+        "state_norm": state_norm(record),
+        "gamma_deep": deep,
+        "gamma_not_diagnostic": reason,
+        "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
+        "forward_passes": record.forward_passes,
+        "seconds": record.seconds,
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "finished": record.finished,
+        "data_checksum": record.data_checksum,
+        "code": line_text(record.code),
+        **{f"environment_{key}": item for key, item in flat(record.environment).items()},
+        **further,
+    }
+    return _clean(line)
 
 
-def runs(found: Sequence[View]) -> Iterator[Line]:
-    """A row per run that counts."""
-    for seen in found:
-        yield from (_run(seen, row, run) for _, row, run in seen.runs)
+def runs(views: Sequence[View]) -> Iterator[Line]:
+    """Yield a row per run that counts."""
+    for shown in views:
+        yield from (_run(shown, row, run) for _, row, run in shown.runs)
 
 
-def epochs(found: Sequence[View]) -> Iterator[Line]:
-    """A row per run and epoch, from epochs.jsonl."""
-    for seen in found:
-        for _, row, run in seen.runs:
-            rows = read_rows(seen.results.run_folder(run.record))
-            fixed = {
-                key: item
-                for key, item in _cell(seen, row, run.record).items()
-                if not key.endswith("_params")
-            }
+def epochs(views: Sequence[View]) -> Iterator[Line]:
+    """Yield a row per run and epoch, from epochs.jsonl."""
+    for shown in views:
+        for _, row, run in shown.runs:
+            rows = read_rows(shown.results.run_folder(run.record))
+            cell = _cell(shown, row, run.record)
+            fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             for raw, point in zip(rows, curve(rows), strict=True):
-                plain = {
-                    "epoch": raw.epoch,
-                    "accuracy": raw.accuracy,
-                    "train_loss": raw.train_loss,
-                    "test_loss": raw.test_loss,
-                    "seconds": raw.seconds,
-                    "learning_rate": raw.learning_rate,
+                line = {
+                    **fixed,
+                    **{name: getattr(raw, name) for name in OF_EPOCH},
+                    "state_norm": point.h,
+                    "reference_n128": point.g,
+                    **{name: item.value for name, item in raw.measurements.items()},
                 }
-                values = {name: item.value for name, item in raw.measurements.items()}
-                yield _clean(
-                    {**fixed, **plain, "state_norm": point.h, "reference_n128": point.g, **values}
-                )
+                yield _clean(line)
 
 
 TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}
@@ -137,7 +130,7 @@ def _columns(lines: Iterable[Line]) -> list[str]:
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """One header, every text quoted, no cell that a spreadsheet would take for a formula."""
+    """Write CSV with one header, every text quoted, and no cell that reads as a formula."""
     columns = _columns(lines)
     return csv_text(columns, ([_csv(line.get(column)) for column in columns] for line in lines))
 
@@ -151,7 +144,7 @@ def _csv(cell: Any) -> Any:
 
 
 def write_parquet(lines: Sequence[Line], path: Path) -> None:
-    """Write a Parquet file whole. Raises `UsageError` where pyarrow is not installed."""
+    """Write a whole Parquet file. Raises `UsageError` if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -161,20 +154,19 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
         ) from None
     from bench_core.results.files import replace_file
 
-    columns = {column: [line.get(column) for line in lines] for column in _columns(lines)}
-    table = pyarrow.table({column: _typed(cells) for column, cells in columns.items()})
+    names = _columns(lines)
+    table = pyarrow.table({name: _typed([line.get(name) for line in lines]) for name in names})
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     replace_file(path, buffer.getvalue())
 
 
 def _typed(cells: list[Any]) -> list[Any]:
-    """A column of one type: numbers stay numbers; where types mix, everything is text."""
+    """Return a column of one type: numbers stay numbers; where types mix, all become texts."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds <= {int, float}:
-        return (
-            [None if cell is None else float(cell) for cell in cells] if float in kinds else cells
-        )
+        number = float if float in kinds else int
+        return [None if cell is None else number(cell) for cell in cells]
     if len(kinds) <= 1 and kinds <= {str, bool}:
         return cells
     return [cell if cell is None or isinstance(cell, str) else line_text(cell) for cell in cells]
