@@ -34,10 +34,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a value is written as data.
+    """The form of a value in JSON and CSV.
 
     json   the value in JSON
-    csv    suffix of the field's name → the value in CSV; none: it has no place in CSV
+    csv    suffix of the field's name → the value in CSV; a field without any is not in CSV
     place  its place in a line of CSV: single values, estimates, medians, codes
     """
 
@@ -84,13 +84,13 @@ class Field:
 class Column:
     """A column of the leaderboard.
 
-    cell    for people
-    brief   the same without its interval, for a terminal and LaTeX
+    cell    its cells in a table for people
+    brief   the same without the interval, for a terminal and LaTeX
     short   a heading for a narrow terminal
     drop    the order in which a narrow terminal drops columns; None: never.
             Under `SHORTENED` before texts are shortened, else after
-    letter  of the diagnostic that it shows
-    fields  as data
+    letter  the letter of the diagnostic that the column shows
+    fields  its values in CSV and JSON
     """
 
     key: str
@@ -257,7 +257,7 @@ def _over_runs(attribute: str, written: Callable[[float], str] = compact) -> dic
     return _median(attribute, get, written)
 
 
-# --------------------------------------------------------------------------------------- the columns
+# ------------------------------------------------------------------------------------- the columns
 
 COLUMNS = (
     Column(
@@ -364,7 +364,7 @@ BUILT_IN = ("a", "b", "c", "d")
 
 
 def further(rows: Iterable[Row]) -> list[Column]:
-    """Return a column for each diagnostic, beyond the built-in ones, that judges one of the rows."""
+    """Return a column for each diagnostic that judges one of the rows and is not built in."""
     columns = []
     for criterion in criteria(rows):
         letter, heading = criterion.letter, criterion.heading

@@ -1,7 +1,7 @@
 """List the diagnostics that take part in verdicts, with the words that their classes give them.
 
 A criterion reads its title, unit, axis and sentence from a stored measurement. So a diagnostic of
-another package gets a column, a panel and a sentence as a built-in one does, without its plugin.
+another package has a column, a panel and a sentence even where its plugin is not installed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from bench_core.analysis.judge import letter_order
 from bench_core.analysis.leaderboard import Row
@@ -21,9 +22,9 @@ _WORD = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Criterion:
-    """A judged diagnostic. `letter` is its name where it has no letter of its own.
+    """A judged diagnostic; one without a letter has its name as the letter.
 
-    `item` is a measurement of one run: its value is that run's, all else is the diagnostic's.
+    item  a measurement of one run: the value is the run's, all else is the diagnostic's
     """
 
     letter: str
@@ -32,17 +33,20 @@ class Criterion:
 
     @property
     def short(self) -> str:
-        """The name without its distribution."""
+        """Return the name without its distribution."""
         return self.name.rpartition("/")[2]
 
     @property
     def heading(self) -> str:
-        """One or two words: `growth`."""
+        """Return one or two words: `growth`."""
         return self.item.heading or self.short
 
     @property
     def title(self) -> str:
-        """`a · largest growth of ‖h‖ in one block (x)`, `b · ‖g_L‖, batch-mean CE at N = 128`."""
+        """Return letter, title and unit.
+
+        Examples: `a · largest growth of ‖h‖ in one block (x)`, `b · ‖g_L‖, batch-mean CE at N = 128`.
+        """
         item = self.item
         unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""
         text = (item.title or self.short) + unit
@@ -50,33 +54,32 @@ class Criterion:
 
     @property
     def field(self) -> str:
-        """The name of the value in data: `e_rank`."""
+        """Return the name of the value in data: `e_rank`."""
         return f"{self.letter}_{self.short}" if self.letter != self.name else self.name
 
     @property
     def log(self) -> bool:
-        """Whether a figure has a logarithmic axis."""
+        """Return whether a figure has a logarithmic axis."""
         return self.item.axis == "log"
 
     @property
     def margin(self) -> bool:
-        """Whether the value is the margin over a floor, in percentage points with a sign."""
+        """Return whether the value is a margin over a floor, in percentage points with a sign."""
         return self.item.across == "floor"
 
     def shown(self, value: float) -> float:
-        """Return a stored value as people read it: divided by N where it is per sample."""
+        """Convert a stored value to the unit for people: a per-sample value is divided by N."""
         return value / (self.item.batch or 1)
 
     def text(self, shown: float | None, digits: int = 1) -> str:
-        """Write a value of `shown`."""
-        return optional(
-            shown, lambda number: signed(number, digits) if self.margin else compact(number)
-        )
+        """Write a value that `shown` returned."""
+        return optional(shown, partial(signed, digits=digits) if self.margin else compact)
 
     def sentence(self, value: float | None, limit: float, **words: str) -> str:
-        """Say why the diagnostic fired at a stored value; None stands for one that is not finite.
+        """Say why the diagnostic fired at a stored value.
 
-        words  fill the further {words} of the diagnostic's sentence
+        value  None for a value that is not finite
+        words  the values of the further {words} in the diagnostic's sentence
         """
         item = self.item
         if value is None:
@@ -97,7 +100,7 @@ class Criterion:
 
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:
-    """The diagnostics that some finished run of these rows is judged by, in the order of letters."""
+    """Return the diagnostics that judge a finished run of these rows, in the order of letters."""
     by_letter: dict[str, Criterion] = {}
     for row in rows:
         for run in row.runs:

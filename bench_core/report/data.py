@@ -1,9 +1,9 @@
 """Write the leaderboard as data: CSV with a line per method, JSON with an entry per run.
 
-In CSV every figure is a bare number in a column of its own and every text is quoted, so that a
-reader in any locale takes numbers for numbers and no text for a formula. In JSON
-(docs/leaderboard.schema.json) names are raw. Neither holds NaN or infinity: such a figure is empty
-or null, with a note beside it. Both have full precision. `report.columns` lists their fields.
+In CSV every figure is a bare number in its own column and every text is quoted. So a reader in any
+locale reads numbers as numbers, and no text as a formula. In JSON
+(docs/leaderboard.schema.json) names are raw. A figure that is NaN or infinite is empty or null,
+with a note beside it. Both formats have full precision. `report.columns` lists their fields.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIELDS = [field for column in COLUMNS for field in column.fields]
 
 @dataclass(frozen=True)
 class JudgedSuite:
-    """A suite, judged: a group per recipe."""
+    """A judged suite, with a group per recipe."""
 
     name: str
     groups: Sequence[Group]
@@ -151,7 +151,7 @@ def _row(row: Row, settings: Settings) -> dict[str, Any]:
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """Return CSV with every text quoted; no cell is one that a spreadsheet takes for a formula."""
+    """Return CSV with every text quoted; no cell reads as a formula in a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     for line in (header, *lines):

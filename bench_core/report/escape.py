@@ -1,8 +1,9 @@
-"""Escaping of names, reasons and parameter values for each output format.
+"""Escape names, reasons and parameter values for each output format.
 
-Names come from plugins, suites and error messages: they are data, never markup. Every function takes raw text and
-returns text that the format shows literally. `visible` comes first in each: control bytes, bidirectional overrides and
-other invisible characters are written out as `\\x1b`, `\\u202e`: a cell cannot move the cursor or reorder its row.
+Names come from plugins, suites and error messages: they are data, never markup. Every function
+takes raw text and returns text that the format shows literally. Each calls `visible` first, which
+writes control bytes, bidirectional overrides and other invisible characters as `\\x1b`, `\\u202e`:
+a cell cannot move the cursor or reorder its row.
 """
 
 from __future__ import annotations
@@ -53,55 +54,60 @@ _LATEX = {
 
 
 def visible(text: str) -> str:
-    """`text` with every invisible character but the space written as its escape."""
+    """Write every invisible character but the space as its escape."""
     if text.isprintable():  # nearly always; spaces other than " " are looked at
         return text
-    return "".join(_written(character) if _hidden(character) else character for character in text)
-
-
-def _hidden(character: str) -> bool:
-    return unicodedata.category(character) in _INVISIBLE
+    return "".join(map(_written, text))
 
 
 def _written(character: str) -> str:
     code = ord(character)
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def markdown(text: str) -> str:
-    """For a cell or a line of GitHub Markdown: no markup, no HTML, no new cells."""
+    """Escape a cell or a line of GitHub Markdown: no markup, no HTML, no new cells."""
     return "".join(_MARKDOWN.get(character, character) for character in visible(text))
 
 
 def latex(text: str) -> str:
-    """For LaTeX text, in UTF-8. A character that plain pdflatex may not know is written as its code point."""
-    return "".join(
-        _LATEX.get(
-            character,
-            character if known_to_latex(character) else f"{{[}}U+{ord(character):04X}{{]}}",
-        )
-        for character in visible(text)
-    )
+    """Escape LaTeX text in UTF-8.
+
+    A character that plain pdflatex may not know becomes its code point.
+    """
+    return "".join(map(_latex_character, visible(text)))
+
+
+def _latex_character(character: str) -> str:
+    unknown = f"{{[}}U+{ord(character):04X}{{]}}"
+    return _LATEX.get(character, character if known_to_latex(character) else unknown)
 
 
 def known_to_latex(character: str) -> bool:
-    """ASCII, and the letters of Latin-1 and Latin Extended-A: what pdflatex takes for UTF-8 without a further package."""
+    """Return whether pdflatex takes a character in UTF-8 without a further package.
+
+    That holds for ASCII and the letters of Latin-1 and Latin Extended-A.
+    """
     return character.isascii() or (
         character.isalpha() and "\u00c0" <= character <= "\u017f" and character not in "ĦħĸŦŧŉſ"
     )
 
 
 def csv_text(text: str) -> str:
-    """For a text cell of CSV (never a number): what a spreadsheet takes for a formula gets a leading apostrophe."""
+    """Escape a text cell of CSV (never a number).
+
+    A text that a spreadsheet takes for a formula gets a leading apostrophe.
+    """
     return ("'" if text.startswith(_FORMULA) else "") + visible(text)
 
 
 def json_text(text: str) -> str:
-    """For JSON that may be put inside an HTML page: the document stays valid JSON and cannot end a script element."""
+    """Escape JSON for an HTML page.
+
+    The document stays valid JSON and cannot end a script element.
+    """
     return text.replace("</", "<\\/").replace("<!--", "\\u003c!--")

@@ -1,8 +1,8 @@
 """Fit a leaderboard into the width of a terminal.
 
-Columns go by importance (`Column.drop`): costs first. Then texts are shortened: a rule of another
-package loses the name of its distribution where that is unambiguous. Then further columns go, and
-last labels are cut. A legend has every text that was shortened.
+First the least important columns go (`Column.drop`), costs before others. Then texts are shortened:
+a rule of another package loses the name of its distribution if no other rule has the same short
+name. Then further columns go, and last labels are cut. A legend explains every shortened text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Sheet:
     legend: list[str]
 
     def widths(self) -> dict[str, int]:
-        """The width of each column as tabulate sets it: a header takes two more than its length."""
+        """Return each column's width in tabulate, which adds two to the length of a header."""
         return {
             column.key: max(
                 [len(column.header) + 2, *(len(line[column.key]) for line in self.lines)]
@@ -38,7 +38,7 @@ class Sheet:
         }
 
     def excess(self, width: int) -> int:
-        """How many characters the table is wider than `width`."""
+        """Return how many characters the table is wider than `width`."""
         return sum(self.widths().values()) + 2 * (len(self.columns) - 1) - width
 
     def drop(self, keys: Iterable[str], width: int) -> None:
@@ -48,7 +48,7 @@ class Sheet:
                 self.columns = [column for column in self.columns if column.key != key]
 
     def cells(self) -> list[list[str]]:
-        """The texts of the columns, row by row."""
+        """Return the texts of the columns, row by row."""
         return [[line[column.key] for column in self.columns] for line in self.lines]
 
 
@@ -108,7 +108,10 @@ def _shorten(sheet: Sheet, group: Group) -> None:
 
 
 def _short_verdict(verdict: str) -> str:
-    """`walked back 3/3 (a 3, b 3)` → `walked back 3/3 a3 b3`; the lines below name what is missing."""
+    """Shorten `walked back 3/3 (a 3, b 3)` to `walked back 3/3 a3 b3`.
+
+    What was not measured goes too: the lines below the table name it.
+    """
     verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
     return re.sub(
         r" \(([^()]*)\)", lambda counts: " " + re.sub(r" (\d+),?", r"\1", counts[1]), verdict

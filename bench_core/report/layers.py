@@ -24,7 +24,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """The alignment of a method. With `not_diagnostic`, show every number struck out, with it."""
+    """The alignment of a method; with `not_diagnostic`, every number must be struck out."""
 
     label: str
     layers: tuple[Layer, ...]

@@ -1,4 +1,4 @@
-"""Write numbers for people. A value that is not finite is never written as a number."""
+"""Write numbers for people; a number that is not finite is written in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOT_FINITE = "not finite"
 
 
 def fraction(value: float) -> str:
-    """`.306`, `1.000`, `-.004`."""
+    """Write three decimals without a leading zero: `.306`, `1.000`, `-.004`."""
     text = f"{value:.3f}"
     if float(text) == 0:
         text = text.removeprefix("-")
@@ -18,13 +18,13 @@ def fraction(value: float) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """`+4.3`, `-4.3`, and never `-0.0`."""
+    """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`."""
     text = f"{value:+.{digits}f}"
     return text if float(text) != 0 else text.replace("-", "+")
 
 
 def compact(value: float, figures: int = 3) -> str:
-    """Three figures, or two with an exponent: `694`, `8.84`, `4.2e+08`."""
+    """Write three figures, or two with an exponent: `694`, `8.84`, `4.2e+08`."""
     if 1e-3 <= abs(value) < 1e5 or value == 0:
         return f"{value:.{figures}g}"
     return f"{value:.{figures - 2}e}"

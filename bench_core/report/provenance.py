@@ -1,4 +1,4 @@
-"""Trace numbers to their run, code, data, environment, and the suite file that repeats them."""
+"""Trace numbers to their run, code, data and environment, and write a run's suite file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def provenance(found: View, most: int) -> Provenance:
 
 
 def suite_of(record: RunRecord) -> str:
-    """Return the suite file of one run with every parameter; `bench run` repeats exactly its cell."""
+    """Return the suite file that repeats exactly the cell of a run, with every parameter."""
     cell = record.cell.model_dump(mode="json")
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})

@@ -1,8 +1,7 @@
-"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and why it is walked back.
+"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and reasons.
 
-Measurements are medians over the finished runs, because a mean over runs with one run-away is that
-run's value. Γ, a cosine, is a mean with its interval. A value that is not finite is never printed:
-the figure is None, with a note.
+Measurements are medians over the finished runs, because one run-away run would determine a mean. Γ,
+a cosine, is a mean with its interval. A value that is not finite becomes None, with a note.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ OTHER = ("X", "something else that its plugin names")
 
 @dataclass(frozen=True)
 class Median:
-    """A median over the runs of a row. `value` None with a note: it may not be printed."""
+    """A median over the runs of a row; None with a note if the value is not finite."""
 
     value: float | None
     note: str | None = None
@@ -56,7 +55,7 @@ def median_of(values: Iterable[float | None]) -> Median:
 
 
 def _values(runs: Iterable[Run], letter: str) -> list[float | None]:
-    """The stored values of a diagnostic."""
+    """Return the stored values of a diagnostic."""
     measured = (run.judged.get(letter) for run in runs)
     return [entry[1].value for entry in measured if entry is not None]
 
@@ -77,8 +76,8 @@ def value_of(row: Row, letter: str) -> Median:
 class Gamma:
     """Γ deep over the finished runs.
 
-    With `not_diagnostic` it must be shown struck through, with the reason; not `in_use`, with a
-    mark: it is the alignment of a credit that no block learns from yet.
+    not_diagnostic  why the value means nothing; it must be struck through, with this reason
+    in_use          False: it is the alignment of a credit that no block learns from yet; it has a mark
     """
 
     estimate: Estimate | None
@@ -93,7 +92,10 @@ def alignments(row: Row) -> list[Alignment]:
 
 
 def gamma(row: Row) -> Gamma:
-    """Return Γ deep, not diagnostic where it is not in one run: part of the mean is rounding."""
+    """Return the mean of Γ deep.
+
+    It is not diagnostic if it is not in one run, because part of the mean is then rounding.
+    """
     read = alignments(row)
     values = [item.deep for item in read if item.deep is not None]
     reasons = [item.not_diagnostic for item in read if item.not_diagnostic is not None]
@@ -109,7 +111,7 @@ def gamma(row: Row) -> Gamma:
 def passport(row: Row) -> str:
     """Return the codes of the information that the rule uses.
 
-    `local` where it declares none, empty where no run has a passport.
+    `local` if it declares none; empty if no run has a passport.
     """
     declared = [run.record.passport for run in row.runs if run.record.passport]
     if not declared:
@@ -132,15 +134,15 @@ def by_passport(group: Group) -> Group:
 
 
 def trust(run: Run, settings: Settings) -> str:
-    """Return posted, checked, replicated or disputed (`bench_core.results.marks`)."""
+    """Return the trust in a run: posted, checked, replicated or disputed (`results.marks`)."""
     return settings.trust.get(run.record.checksum or "", "posted")
 
 
 def why(row: Row, settings: Settings) -> list[str]:
-    """Say why a row is walked back, one sentence for each diagnostic that fired.
+    """Write why a row is walked back, one sentence for each diagnostic that fired.
 
-    A sentence has the median over the runs in which the diagnostic fired; for d, the mean, as the
-    column of the margin.
+    A sentence has the median over the runs in which the diagnostic fired. For d it has the mean, like
+    the column of the margin.
     """
     fired: dict[str, list[Run]] = {}
     for run in row.runs:

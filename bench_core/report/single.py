@@ -92,7 +92,7 @@ def _distance(run: Run) -> list[str]:
 
 
 def _by_layer(item: Measurement) -> str:
-    """Write the values by layer; for a value that counts deviations of a null, Γ and that null."""
+    """Write the values by layer, or Γ and its null if the value counts deviations of a null."""
     details = item.details
     keys = ("deep", "null_deep_mean", "null_deep_std")
     deep, mean, std = (finite(details.get(key)) for key in keys)

@@ -143,7 +143,7 @@ def _latex_cell(column: Column, cell: str) -> str:
 
 
 def _latex(suite: JudgedSuite) -> str:
-    """Return tables with the columns of a terminal of `PAGE` columns, and every further diagnostic."""
+    """Return tables with the columns of a terminal of `PAGE` columns and every further diagnostic."""
     settings, blocks = suite.settings, []
     for header, group in zip(notes.headers(suite.groups), suite.groups, strict=True):
         kept = [replace(c, drop=None if c.drop == 0 else c.drop) for c in columns_of(group)]

@@ -1,8 +1,8 @@
-"""Colour on a terminal: verdicts only, never the only carrier of meaning.
+"""Colour verdicts on a terminal; the words alone say the same.
 
-Bold red, green, blue and magenta are the ANSI colours that stay readable on light and dark backgrounds alike; yellow,
-cyan and white do not. Nothing is coloured where the output is no terminal, TERM is `dumb`, or NO_COLOR is set and not
-empty (no-color.org).
+Bold red, green, blue and magenta are the ANSI colours that stay readable on light and dark
+backgrounds alike; yellow, cyan and white do not. Output has no colour if it is not a terminal, TERM
+is `dumb`, or NO_COLOR is set and not empty (no-color.org).
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _WORDS = re.compile(rf"(?<![\w-])({'|'.join(COLOURS)})(?![\w-])( \d+/\d+)?")
 
 
 def coloured() -> bool:
-    """Whether standard output wants colour."""
+    """Return whether standard output takes colour."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def paint(text: str) -> str:
-    """The text with its verdicts coloured; the widths of its columns stay what they were."""
+    """Colour the verdicts of a text; its columns keep their widths."""
     return _WORDS.sub(lambda found: click.style(found[0], fg=COLOURS[found[1]], bold=True), text)
 
 
 def say(text: str) -> None:
-    """Print text that ends with a newline, coloured where that is wanted."""
+    """Print text that ends with a newline, in colour if the terminal takes it."""
     click.echo(paint(text) if coloured() else text, nl=False)

@@ -1,9 +1,8 @@
-"""What a page or a figure is made of: the runs of a suite, and small questions about one run."""
+"""Collect the runs of a suite for a page or a figure, and read values of one run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import notes
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.results.record import RunRecord
+from bench_core.results.record import Measurement, RunRecord
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = ("healthy", "fired", "not judged")
@@ -23,7 +22,7 @@ STATES: tuple[State, ...] = ("healthy", "fired", "not judged")
 
 @dataclass(frozen=True)
 class View:
-    """The results of a suite, judged recipe by recipe; `headers` tells the recipes apart."""
+    """The results of a suite, judged recipe by recipe; each recipe has a header."""
 
     results: SuiteResults
     groups: tuple[Group, ...]
@@ -39,12 +38,12 @@ class View:
 
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:
-        """How much the verdicts depend on each threshold."""
+        """Compute how much the verdicts depend on each threshold."""
         return sensitivities(self.groups, self.settings)
 
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
-        """Every run that counts with the number of its recipe and its row."""
+        """Return every run that counts, with the number of its recipe and its row."""
         return tuple(
             (k, row, run)
             for k, group in enumerate(self.groups)
@@ -59,7 +58,7 @@ def view(results: SuiteResults) -> View:
 
 
 def competing(group: Group) -> list[Row]:
-    """The rows that are judged: methods and the ceiling, in the order of the leaderboard."""
+    """Return the methods and the ceiling, in the order of the leaderboard."""
     return [row for row in group.rows if row.role != "floor"]
 
 
@@ -87,21 +86,15 @@ def state(run: Run, letter: str) -> State:
     if letter in judgement.fired:
         return "fired"
     quiet = letter in judgement.missing or letter in dict(judgement.not_diagnostic)
-    return (
-        "not judged"
-        if quiet or judgement.status != "done" or judgement.role == "floor"
-        else "healthy"
-    )
+    unjudged = quiet or judgement.status != "done" or judgement.role == "floor"
+    return "not judged" if unjudged else "healthy"
 
 
 def value(run: Run, letter: str) -> float | None:
-    """Return a diagnostic's value as people read it (`Criterion.shown`); it may be infinite or NaN."""
-    if run.record.status != "done":
+    """Return a diagnostic's value in the units of `Criterion.shown`; it may be infinite or NaN."""
+    if run.record.status != "done" or letter not in run.judged:
         return None
-    named = run.judged.get(letter)
-    if named is None:
-        return None
-    criterion = Criterion(letter, *named)
+    criterion = Criterion(letter, *run.judged[letter])
     stored = run.judgement.margin if criterion.margin else criterion.item.value
     return None if stored is None else criterion.shown(stored)
 
@@ -109,7 +102,7 @@ def value(run: Run, letter: str) -> float | None:
 def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
     """Return the limits in force by letter, in the units of `value`.
 
-    There is one limit for each, unless runs were stored with different ones.
+    A letter has several limits only if runs were stored with different ones.
     """
     limits: dict[str, set[float]] = {}
     for row in competing(group):
@@ -123,17 +116,17 @@ def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
 
 
 def state_norm(record: RunRecord) -> float | None:
-    """‖h_L‖: the median per-sample norm of the last state after training."""
-    item = record.measurements.get("scale_growth")
-    norms = item.details.get("h") if item is not None else None
-    return (
-        finite(norms[-1])
-        if isinstance(norms, Sequence) and norms and not isinstance(norms, str)
-        else None
-    )
+    """Return ‖h_L‖, the median per-sample norm of the last state after training."""
+    return last_of(record.measurements.get("scale_growth"), "h")
+
+
+def last_of(item: Measurement | None, detail: str) -> float | None:
+    """Return the last entry of a list in the details of a measurement, if it is finite."""
+    values = item.details.get(detail) if item is not None else None
+    return finite(values[-1]) if isinstance(values, (list, tuple)) and values else None
 
 
 def gamma_deep(run: Run) -> tuple[float | None, str | None]:
     """Return Γ deep of one run, and the reason if it means nothing."""
-    found = alignment(run.record, run.judgement)
-    return (None, None) if found is None else (found.deep, found.not_diagnostic)
+    item = alignment(run.record, run.judgement)
+    return (None, None) if item is None else (item.deep, item.not_diagnostic)
