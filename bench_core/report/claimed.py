@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Literal
 
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
@@ -155,13 +156,9 @@ def _shared(lines: Iterable[tuple[int, str]]) -> list[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and runs[-1][1] == n - 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)
+    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    members = ([number for _, number in run] for _, run in runs)
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in members)
 
 
 def _json(judged: Judged) -> str:

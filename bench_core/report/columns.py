@@ -17,7 +17,7 @@ from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import NONE, compact, fraction, signed
+from bench_core.report.numbers import NONE, compact, fraction, signed, with_interval
 from bench_core.report.rows import Gamma, Median, gamma, median_of, passport, value_of
 from bench_core.results.hashing import jsonable, line_text
 
@@ -26,10 +26,15 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Text:
-    """The raw text of a table's cell; `struck` for a number that means nothing."""
+    """The raw text of a table's cell.
+
+    struck  whether it is a number that means nothing
+    brief   the text without its interval, for a terminal and LaTeX; empty: the same
+    """
 
     text: str
     struck: bool = False
+    brief: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,6 @@ class Column:
     """A column of the leaderboard.
 
     cell    its cells in a table for people
-    brief   the same without the interval, for a terminal and LaTeX
     short   a heading for a narrow terminal
     drop    the order in which a narrow terminal drops columns; None: never.
             Under `SHORTENED` before texts are shortened, else after
@@ -98,7 +102,6 @@ class Column:
     cell: Callable[[Row], Text]
     fields: tuple[Field, ...] = ()
     right: bool = True
-    brief: Callable[[Row], Text] | None = None
     short: str = ""
     drop: int | None = None
     letter: str = ""
@@ -198,11 +201,13 @@ def _rank(row: Row) -> Text:
     return Text(NONE if row.rank is None else f"{row.rank}=" if row.tied else str(row.rank))
 
 
-def _accuracy(row: Row, alone: str = " (n=1: no interval)") -> Text:
+def _accuracy(row: Row) -> Text:
     if row.accuracy is None:
         return Text(NONE)
-    half = row.accuracy.half_width
-    return Text(fraction(row.accuracy.mean) + (alone if half is None else f" ± {fraction(half)}"))
+    mean, half = fraction(row.accuracy.mean), row.accuracy.half_width
+    if half is None:
+        return Text(f"{mean} (n=1: no interval)", brief=f"{mean} (n=1)")
+    return Text(f"{mean} ± {fraction(half)}")
 
 
 def _n(row: Row) -> Text:
@@ -210,30 +215,28 @@ def _n(row: Row) -> Text:
     return Text(str(done) if done == total else f"{done} of {total} done")
 
 
-def _points(margin: Estimate | None, interval: bool) -> Text:
-    if margin is None:
-        return Text(NONE)
-    half = margin.half_width if interval else None
-    return Text(signed(margin.mean) + ("" if half is None else f" ± {half:.1f}"))
+def _points(margin: Estimate | None) -> Text:
+    return Text(with_interval(margin), brief=NONE if margin is None else signed(margin.mean))
 
 
-def _matched(row: Row, interval: bool = True) -> Text:
-    return _points(None if row.role == "floor" else row.margin_matched, interval)
+def _matched(row: Row) -> Text:
+    return _points(None if row.role == "floor" else row.margin_matched)
 
 
-def _bp(row: Row, interval: bool = True) -> Text:
+def _bp(row: Row) -> Text:
     own = row.role == "floor" and row.method.name == BP
-    return _points(None if own else row.margin_bp, interval)
+    return _points(None if own else row.margin_bp)
 
 
-def _gamma(row: Row, interval: bool = True) -> Text:
+def _gamma(row: Row) -> Text:
     deep = gamma(row)
     if deep.estimate is None:
         return Text(NONE)
-    text, half = fraction(deep.estimate.mean), deep.estimate.half_width
-    text = text if text.startswith("-") else f"+{text}"
-    text += f" ± {fraction(half)}" if interval and half is not None else ""
-    return Text(text + ("" if deep.in_use else " ‡"), struck=bool(deep.not_diagnostic))
+    mean, half = fraction(deep.estimate.mean), deep.estimate.half_width
+    mean = mean if mean.startswith("-") else f"+{mean}"
+    interval = "" if half is None else f" ± {fraction(half)}"
+    mark = "" if deep.in_use else " ‡"
+    return Text(mean + interval + mark, struck=bool(deep.not_diagnostic), brief=mean + mark)
 
 
 def _median(
@@ -284,7 +287,6 @@ COLUMNS = (
         _accuracy,
         (Field("accuracy", ESTIMATE, "accuracy"),),
         right=False,
-        brief=partial(_accuracy, alone=" (n=1)"),
     ),
     Column("n", "n", _n, (Field("runs_total", INTEGER, lambda row: len(row.runs), csv="runs"),)),
     Column(
@@ -311,7 +313,6 @@ COLUMNS = (
             Field("margin_pp", replace(ESTIMATE, csv={}), "margin"),
             Field("margin_matched_pp", ESTIMATE, "margin_matched"),
         ),
-        brief=partial(_matched, interval=False),
         short="Δ pp",
         drop=16,
     ),
@@ -320,7 +321,6 @@ COLUMNS = (
         "Δ bp floor",
         _bp,
         (Field("margin_bp_pp", ESTIMATE, "margin_bp"),),
-        brief=partial(_bp, interval=False),
         short="Δ bp",
         drop=15,
     ),
@@ -329,7 +329,6 @@ COLUMNS = (
         "Γ deep",
         _gamma,
         (Field("gamma_deep", GAMMA, gamma),),
-        brief=partial(_gamma, interval=False),
         drop=13,
     ),
     Column(

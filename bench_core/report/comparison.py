@@ -17,14 +17,14 @@ from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import method_key, recipe
-from bench_core.analysis.leaderboard import Group, Row, accuracies, judge_all
+from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
-from bench_core.report import notes
 from bench_core.report.data import document
 from bench_core.report.escape import visible
-from bench_core.report.numbers import NONE, fraction, optional, signed
+from bench_core.report.numbers import NONE, fraction, optional, with_interval
 from bench_core.report.text import limits, listed, paragraph, tabulated
+from bench_core.report.view import view
 
 SCHEMA = "bench-compare/1"
 HEADS = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
@@ -81,11 +81,10 @@ class _Placed:
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
     placed = []
-    for results in suites:
-        groups = judge_all(results.records, results.settings)
-        for header, group in zip(notes.headers(groups), groups, strict=True):
+    for shown in map(view, suites):
+        for header, group in zip(shown.headers, shown.groups, strict=True):
             name = recipe(group.records[0])
-            placed += [_Placed(results.name, name, header, row) for row in group.rows]
+            placed += [_Placed(shown.results.name, name, header, row) for row in group.rows]
     return placed
 
 
@@ -150,9 +149,8 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
     Raises `UsageError` if a name means no row, or several rows of one recipe.
     """
     comparisons, labels, known = [], set[str](), set[str]()
-    for results in suites:
-        groups = judge_all(results.records, results.settings)
-        for header, group in zip(notes.headers(groups), groups, strict=True):
+    for shown in map(view, suites):
+        for header, group in zip(shown.headers, shown.groups, strict=True):
             labels |= {row.label for row in group.rows}
             picked = {name: _named(group, name) for name in (a, b)}
             known |= {name for name, rows in picked.items() if rows}
@@ -162,9 +160,9 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
                 if len(rows) > 1:
                     several = listed(row.label for row in rows)
                     raise UsageError(
-                        f"{name}: {len(rows)} methods of {results.name} have this name: {several}"
+                        f"{name}: {len(rows)} methods of {shown.results.name} have this name: {several}"
                     )
-            where = f"{results.name} · {header}"
+            where = f"{shown.results.name} · {header}"
             comparisons.append(_compared(where, picked[a][0], picked[b][0]))
     if not comparisons:
         names = f"there are: {listed(sorted(labels)) or 'no runs'}"
@@ -228,13 +226,6 @@ def _p(value: float | None) -> str:
     return f"{value:.3f}".removeprefix("0") if value >= 0.001 else f"{value:.0e}"
 
 
-def _effect(item: Comparison) -> str:
-    if item.effect is None:
-        return NONE
-    half = item.effect.half_width
-    return signed(item.effect.mean, 2) + (" (n=1)" if half is None else f" ± {half:.2f}")
-
-
 def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
     """Write the table of one recipe, with verdicts and remarks below it."""
     rows, below = [], []
@@ -243,7 +234,15 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         label = a.label if a.label == b.label else f"{a.label} → {b.label}"
         means = [optional(side.mean, fraction) for side in (a, b)]
         tests = [_p(p) for p in (item.p, item.p_holm, item.p_smallest)]
-        rows.append([visible(label), *means, _effect(item), str(item.n), *tests])
+        rows.append(
+            [
+                visible(label),
+                *means,
+                with_interval(item.effect, 2, alone=" (n=1)"),
+                str(item.n),
+                *tests,
+            ]
+        )
         below += [f"{label}: {a.verdict} → {b.verdict}"] if a.verdict != b.verdict else []
         below += [f"{label}: {item.note}"] if item.note else []
     too_wide = any(limits(rows, HEADS, width, [(0, 0)]))

@@ -64,7 +64,7 @@ class Criterion:
 
     @property
     def margin(self) -> bool:
-        """Return whether the value is a margin over a floor, in percentage points with a sign."""
+        """Return whether the value is a margin over a floor in percentage points."""
         return self.item.across == "floor"
 
     def shown(self, value: float) -> float:

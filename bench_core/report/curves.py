@@ -15,7 +15,7 @@ from bench_core.results.store import Unreadable
 
 @dataclass(frozen=True)
 class Point:
-    """One epoch of a run: ‖h_L‖, ‖g_L‖ at N = 128 and accuracy; None: not measured or not finite."""
+    """One epoch: ‖h_L‖, ‖g_L‖ at N = 128 and accuracy; None: not measured or not finite."""
 
     epoch: int
     h: float | None

@@ -14,7 +14,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +22,7 @@ from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, further, nullable
 from bench_core.report.rows import trust
+from bench_core.report.view import View
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
@@ -30,15 +30,6 @@ from bench_core.results.status import STATUSES
 
 SCHEMA = "bench-leaderboard/2"
 FIELDS = [field for column in COLUMNS for field in column.fields]
-
-
-@dataclass(frozen=True)
-class JudgedSuite:
-    """A judged suite, with a group per recipe."""
-
-    name: str
-    groups: Sequence[Group]
-    settings: Settings
 
 
 # ------------------------------------------------------------------------------------------- JSON
@@ -98,28 +89,27 @@ def document(text: Any) -> str:
     return escape.json_text(json.dumps(jsonable(text), indent=1, allow_nan=False)) + "\n"
 
 
-def as_json(suites: Sequence[JudgedSuite]) -> str:
+def as_json(views: Sequence[View]) -> str:
     """Return one document with every suite, recipe, method and run."""
     return document(
         {
             "schema": SCHEMA,
             "citation": notes.CITATION,
-            "suites": [_suite(suite) for suite in suites],
+            "suites": [_suite(shown) for shown in views],
         }
     )
 
 
-def _suite(suite: JudgedSuite) -> dict[str, Any]:
-    settings = suite.settings
-    headers = notes.headers(suite.groups)
+def _suite(shown: View) -> dict[str, Any]:
+    settings = shown.settings
     return {
-        "name": suite.name,
+        "name": shown.results.name,
         "title": settings.title,
         "depth_utility": settings.depth_utility.model_dump(),
         "thresholds": dict(sorted(settings.thresholds.items())),
         "groups": [
             _group(header, group, settings)
-            for header, group in zip(headers, suite.groups, strict=True)
+            for header, group in zip(shown.headers, shown.groups, strict=True)
         ],
     }
 
@@ -159,31 +149,30 @@ def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def as_csv(suites: Sequence[JudgedSuite]) -> str:
+def as_csv(views: Sequence[View]) -> str:
     """Return a line per suite, recipe and method under one header."""
-    every = [(suite, row) for suite in suites for group in suite.groups for row in group.rows]
+    every = [(shown, row) for shown in views for group in shown.groups for row in group.rows]
     last = {name for column in further(row for _, row in every) for name in column.fields[0].names}
     ordered = sorted(FIELDS, key=lambda field: field.kind.place)
     header = ["suite", "arch", "dataset", "epochs", "recipe"]
     header += [name for field in ordered for name in field.names]
     header += ["trust", *sorted(last)]
-    lines = (_flat(suite, row) for suite, row in every)
+    lines = (_flat(shown, row) for shown, row in every)
     return csv_text(header, ([line.get(name) for name in header] for line in lines))
 
 
-def _flat(suite: JudgedSuite, row: Row) -> dict[str, Any]:
+def _flat(shown: View, row: Row) -> dict[str, Any]:
     record = row.runs[0].record
     cell = record.cell
     line = {
-        "suite": suite.name,
+        "suite": shown.results.name,
         "arch": cell.arch.short,
         "dataset": cell.dataset.short,
         "epochs": cell.training.get("epochs"),
         "recipe": recipe_key(record),
     }
-    further_fields = [field for column in further([row]) for field in column.fields]
-    for field in FIELDS + further_fields:
+    for field in FIELDS + [column.fields[0] for column in further([row])]:
         line |= field.flat(row)
-    counts = Counter(trust(run, suite.settings) for run in row.runs)
+    counts = Counter(trust(run, shown.settings) for run in row.runs)
     line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     return line

@@ -59,10 +59,7 @@ def fit(
 
     passports  rows are sorted by passport, whose column is dropped last
     """
-    lines = [
-        {column.key: _plain((column.brief or column.cell)(row)) for column in columns}
-        for row in group.rows
-    ]
+    lines = [{column.key: _brief(column.cell(row)) for column in columns} for row in group.rows]
     sheet = Sheet(list(columns), lines, [])
     if width is None:
         return sheet
@@ -85,8 +82,8 @@ def fit(
     return sheet
 
 
-def _plain(cell: Text) -> str:
-    return visible(cell.text) + ("†" if cell.struck else "")
+def _brief(cell: Text) -> str:
+    return visible(cell.brief or cell.text) + ("†" if cell.struck else "")
 
 
 def _shorten(sheet: Sheet, group: Group) -> None:

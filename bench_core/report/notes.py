@@ -16,7 +16,7 @@ from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import NOT_FINITE, signed
+from bench_core.report.numbers import NOT_FINITE, signed, with_interval
 from bench_core.report.rows import (
     OTHER,
     PASSPORT,
@@ -207,10 +207,9 @@ def _saved(item: Saving, name: str) -> str:
     seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
     cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
     if item.cost is not None:
-        half = f" ± {item.cost.half_width:.1f}" if item.cost.half_width is not None else ""
         cost = (
-            f"accuracy {signed(item.cost.mean)}{half} pp against the same cells trained to their"
-            f" end (n={item.cost.n})"
+            f"accuracy {with_interval(item.cost)} pp against the same cells trained to their end"
+            f" (n={item.cost.n})"
         )
     return (
         f"{name} ended by {item.diagnostic} after epoch {after} of {item.planned}:"
@@ -235,8 +234,8 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
     shown = set(columns)
     rows: list[Row] = [row for group in groups for row in group.rows]
     lines = [
-        "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are better"
-        " by a difference paired by seed whose interval excludes 0 (= where several share it);"
+        "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are"
+        " better by a difference paired by seed whose interval excludes 0 (= where several share it);"
         " floors and single seeds have none (–).",
         f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor,"
         " Δ bp: over bp with frozen blocks) are percentage points, paired by seed where both have"

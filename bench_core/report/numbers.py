@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from bench_core.analysis.stats import Estimate
+
 NONE = "–"
 NOT_FINITE = "not finite"
 
@@ -41,3 +43,11 @@ def optional(value: float | None, written: Callable[[float], str] = compact) -> 
     if value is None:
         return NONE
     return written(value) if math.isfinite(value) else NOT_FINITE
+
+
+def with_interval(estimate: Estimate | None, digits: int = 1, alone: str = "") -> str:
+    """Write a signed mean ± the half width of its interval, or `alone` if it has no interval."""
+    if estimate is None:
+        return NONE
+    half = estimate.half_width
+    return signed(estimate.mean, digits) + (alone if half is None else f" ± {half:.{digits}f}")

@@ -15,25 +15,10 @@ from bench_core.results.record import RunRecord
 
 
 @dataclass(frozen=True)
-class Source:
-    """A run, with the names of its code, environment and data in `Provenance`."""
-
-    identity: str
-    method: str
-    seed: int
-    status: str
-    code: str
-    environment: str
-    data: str
-    seconds: float
-    finished: str
-
-
-@dataclass(frozen=True)
 class Provenance:
-    """Runs, and each different code, environment and data checksum once."""
+    """Runs, with the names of their code, environment and data, and each of these once."""
 
-    runs: tuple[Source, ...]
+    runs: list[dict[str, Any]]
     codes: dict[str, dict[str, Any]]
     environments: dict[str, dict[str, Any]]
     data: dict[str, str]
@@ -55,24 +40,24 @@ class _Numbered(dict[str, Any]):
         return name
 
 
-def provenance(found: View, most: int) -> Provenance:
+def provenance(shown: View, most: int) -> Provenance:
     """Trace the first `most` runs of a suite."""
     codes, environments, data = _Numbered("C"), _Numbered("E"), _Numbered("D")
     runs = [
-        Source(
-            run.record.identity,
-            name_of(row),
-            run.record.cell.seed,
-            run.record.status,
-            codes.name(flat(run.record.code)),
-            environments.name(flat(run.record.environment)),
-            data.name(run.record.data_checksum),
-            run.record.seconds,
-            run.record.finished,
-        )
-        for _, row, run in found.runs[:most]
+        {
+            "identity": run.record.identity,
+            "method": name_of(row),
+            "seed": run.record.cell.seed,
+            "status": run.record.status,
+            "code": codes.name(flat(run.record.code)),
+            "environment": environments.name(flat(run.record.environment)),
+            "data": data.name(run.record.data_checksum),
+            "seconds": run.record.seconds,
+            "finished": run.record.finished,
+        }
+        for _, row, run in shown.runs[:most]
     ]
-    return Provenance(tuple(runs), codes, environments, data)
+    return Provenance(runs, codes, environments, data)
 
 
 def suite_of(record: RunRecord) -> str:

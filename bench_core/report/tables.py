@@ -21,14 +21,14 @@ from typing import Literal
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
 from bench_core.report import escape, notes
 from bench_core.report.columns import Column, Text, columns_of
-from bench_core.report.data import JudgedSuite, as_csv, as_json
+from bench_core.report.data import as_csv, as_json
 from bench_core.report.fit import fit
 from bench_core.report.numbers import NONE
 from bench_core.report.rows import by_passport
 from bench_core.report.text import paragraph, tabulated
+from bench_core.report.view import View, view
 from bench_core.results.record import RunRecord
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
@@ -47,9 +47,9 @@ def leaderboard(
     width  columns of the terminal, for `table` only; None: as wide as it gets
     Raises `ValueError` for an unknown format.
     """
-    settings = settings or Settings()
     name = records[0].suite if records else ""
-    return _written([JudgedSuite(name, judge_all(records, settings), settings)], format, width)
+    results = SuiteResults(name, settings or Settings(), tuple(records), superseded=0)
+    return leaderboards([results], format, width)
 
 
 def leaderboards(
@@ -62,22 +62,13 @@ def leaderboards(
 
     passports  put rows with equal passports together; a terminal drops their column last
     """
-    judged = []
-    for suite in suites:
-        groups = judge_all(suite.records, suite.settings)
-        if passports:
-            groups = [by_passport(group) for group in groups]
-        judged.append(JudgedSuite(suite.name, groups, suite.settings))
-    return _written(judged, format, width, passports)
-
-
-def _written(
-    suites: Sequence[JudgedSuite], format: Format, width: int | None, passports: bool = False
-) -> str:
-    whole: dict[str, Callable[[Sequence[JudgedSuite]], str]] = {"csv": as_csv, "json": as_json}
+    views = [view(suite) for suite in suites]
+    if passports:
+        views = [replace(v, groups=tuple(map(by_passport, v.groups))) for v in views]
+    whole: dict[str, Callable[[Sequence[View]], str]] = {"csv": as_csv, "json": as_json}
     if format in whole:
-        return whole[format](suites)
-    writers: dict[str, Callable[[JudgedSuite], str]] = {
+        return whole[format](views)
+    writers: dict[str, Callable[[View], str]] = {
         "table": partial(_terminal, width=width, passports=passports),
         "markdown": _markdown,
         "latex": _latex,
@@ -85,7 +76,7 @@ def _written(
     if format not in writers:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     write = writers[format]
-    return "\n".join(write(suite) if suite.groups else notes.NOTHING + "\n" for suite in suites)
+    return "\n".join(write(shown) if shown.groups else notes.NOTHING + "\n" for shown in views)
 
 
 def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str) -> str:
@@ -95,21 +86,21 @@ def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str
     return tabulated(cells, heads, style=style, align=align)
 
 
-def _terminal(suite: JudgedSuite, width: int | None, passports: bool) -> str:
-    groups, settings = suite.groups, suite.settings
+def _terminal(shown: View, width: int | None, passports: bool) -> str:
+    groups, settings = shown.groups, shown.settings
     blocks = [escape.visible(settings.title)] if settings.title else []
-    shown: set[str] = set()
     every: dict[str, str] = {}
-    for header, group in zip(notes.headers(groups), groups, strict=True):
+    kept: set[str] = set()
+    for header, group in zip(shown.headers, groups, strict=True):
         columns = columns_of(group)
         every |= {column.key: column.header for column in columns}
         sheet = fit(group, columns, width, passports)
-        shown |= {column.key for column in sheet.columns}
+        kept |= {column.key for column in sheet.columns}
         table = _table(sheet.columns, sheet.cells(), "simple")
         below = paragraph(sheet.legend + notes.of_group(group, settings), width)
         blocks.append(f"{paragraph([header], width)}\n\n{table}\n\n{below}")
-    last = notes.of_all(groups, settings, shown)
-    if left_out := [header for key, header in every.items() if key not in shown]:
+    last = notes.of_all(groups, settings, kept)
+    if left_out := [header for key, header in every.items() if key not in kept]:
         names = ", ".join(left_out)
         last.insert(0, f"No room at this width for {names}: --format markdown has all columns")
     return "\n\n".join([*blocks, paragraph(last, width)]) + "\n"
@@ -124,10 +115,10 @@ def _items(lines: Sequence[str]) -> str:
     return "\n".join(f"- {escape.markdown(line)}" for line in lines)
 
 
-def _markdown(suite: JudgedSuite) -> str:
-    groups, settings = suite.groups, suite.settings
+def _markdown(shown: View) -> str:
+    groups, settings = shown.groups, shown.settings
     blocks = [f"## {escape.markdown(settings.title)}"] if settings.title else []
-    for header, group in zip(notes.headers(groups), groups, strict=True):
+    for header, group in zip(shown.headers, groups, strict=True):
         columns = columns_of(group)
         cells = [[_struck(column.cell(row)) for column in columns] for row in group.rows]
         below = _items(notes.of_group(group, settings))
@@ -142,10 +133,11 @@ def _latex_cell(column: Column, cell: str) -> str:
     return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
 
 
-def _latex(suite: JudgedSuite) -> str:
-    """Return tables with the columns of a terminal of `PAGE` columns and every further diagnostic."""
-    settings, blocks = suite.settings, []
-    for header, group in zip(notes.headers(suite.groups), suite.groups, strict=True):
+def _latex(shown: View) -> str:
+    """Return tables as wide as a terminal of `PAGE` columns, with every further diagnostic."""
+    groups, settings = shown.groups, shown.settings
+    blocks = []
+    for header, group in zip(shown.headers, groups, strict=True):
         kept = [replace(c, drop=None if c.drop == 0 else c.drop) for c in columns_of(group)]
         sheet = fit(group, kept, PAGE)
         columns = sheet.columns
@@ -154,7 +146,7 @@ def _latex(suite: JudgedSuite) -> str:
         caption = escape.latex(f"{settings.title}: {header}" if settings.title else header)
         rows = [" & ".join(map(_latex_cell, columns, line)) + r" \\" for line in sheet.cells()]
         keys = [column.key for column in columns]
-        said = notes.of_group(group, settings) + notes.of_all(suite.groups, settings, keys)
+        said = notes.of_group(group, settings) + notes.of_all(groups, settings, keys)
         lines = [rf"{escape.latex(line)}\par" for line in sheet.legend + said]
         body = [
             r"\begin{table}",
