@@ -32,7 +32,7 @@ Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 
 def claim_text(claim: Expectation, label: str) -> str:
-    """Write what a claim is about.
+    """Write the figure, the method and the cell of a claim.
 
     Examples: `scale_growth.h[-1] of dfa after epoch 5 (arch.depth=4)`, `accuracy of dfa less ep`.
     """

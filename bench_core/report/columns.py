@@ -37,6 +37,10 @@ class Text:
     brief: str = ""
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 @dataclass(frozen=True)
 class Kind:
     """The form of a value in JSON and CSV.
@@ -47,8 +51,8 @@ class Kind:
     """
 
     schema: Schema
-    json: Callable[[Any], Any] = lambda value: value
-    csv: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    json: Callable[[Any], Any] = _same
+    csv: Mapping[str, Callable[[Any], Any]] = field(default_factory=lambda: {"": _same})
     place: int = 0
 
 
@@ -56,18 +60,19 @@ class Kind:
 class Field:
     """A value of a row as data.
 
-    get  how a row gives the value, or the dotted path of an attribute of the row
+    get  how a row gives the value, or an attribute of the row, by default of the field's name
     csv  the name in CSV where that differs
     """
 
     name: str
     kind: Kind
-    get: Callable[[Row], Any] | str
+    get: Callable[[Row], Any] | str = ""
     csv: str = ""
 
     def value(self, row: Row) -> Any:
         """Return the value of a row."""
-        return attrgetter(self.get)(row) if isinstance(self.get, str) else self.get(row)
+        get = attrgetter(self.get or self.name) if isinstance(self.get, str) else self.get
+        return get(row)
 
     def json(self, row: Row) -> Any:
         """Return the value in JSON."""
@@ -139,10 +144,6 @@ def _gamma_json(deep: Gamma) -> dict[str, Any]:
     }
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _part(name: str, path: str = "", default: Any = None) -> Callable[[Any], Any]:
     """Return a function that reads an attribute of a value, or of the value's attribute `path`."""
     return lambda value: getattr(getattr(value, path) if path else value, name, default)
@@ -158,14 +159,14 @@ def _of_estimate(path: str = "") -> dict[str, Callable[[Any], Any]]:
 
 
 NUMBER = nullable("number")
-STRING = Kind({"type": "string"}, csv={"": _same})
-INTEGER = Kind({"type": "integer"}, csv={"": _same})
-RANK = Kind(nullable("integer"), csv={"": _same})
+STRING = Kind({"type": "string"})
+INTEGER = Kind({"type": "integer"})
+RANK = Kind(nullable("integer"))
 FLAG = Kind({"type": "boolean"}, csv={"": lambda flag: "yes" if flag else "no"})
-ROLE = Kind({"enum": list(get_args(Role))}, csv={"": _same})
+ROLE = Kind({"enum": list(get_args(Role))})
 CODES = replace(STRING, place=3)
 PARAMS = Kind({"type": "object"}, jsonable, {"": line_text})
-FLOOR = Kind(object_schema(name="string", mean=NUMBER, missing=nullable("string")))
+FLOOR = Kind(object_schema(name="string", mean=NUMBER, missing=nullable("string")), csv={})
 ESTIMATE = Kind(
     {"$ref": "#/$defs/estimate"}, lambda mean: mean and asdict(mean), _of_estimate(), place=1
 )
@@ -251,6 +252,10 @@ def _median(
     return {"cell": cell, "fields": (Field(name, MEDIAN, get),)}
 
 
+def _criterion(name: str, letter: str, written: Callable[[float], str] = compact) -> dict[str, Any]:
+    return {"letter": letter, **_median(name, partial(value_of, letter=letter), written)}
+
+
 def _over_runs(attribute: str, written: Callable[[float], str] = compact) -> dict[str, Any]:
     """Return the cell and the field of a column of medians of an attribute of records."""
 
@@ -263,12 +268,7 @@ def _over_runs(attribute: str, written: Callable[[float], str] = compact) -> dic
 # ------------------------------------------------------------------------------------- the columns
 
 COLUMNS = (
-    Column(
-        "rank",
-        "#",
-        _rank,
-        (Field("rank", RANK, "rank"), Field("tied", FLAG, "tied")),
-    ),
+    Column("rank", "#", _rank, (Field("rank", RANK), Field("tied", FLAG))),
     Column(
         "method",
         "method",
@@ -276,24 +276,18 @@ COLUMNS = (
         (
             Field("method", STRING, "method.name"),
             Field("params", PARAMS, "method.params"),
-            Field("label", STRING, "label"),
-            Field("role", ROLE, "role"),
+            Field("label", STRING),
+            Field("role", ROLE),
         ),
         right=False,
     ),
-    Column(
-        "accuracy",
-        "accuracy",
-        _accuracy,
-        (Field("accuracy", ESTIMATE, "accuracy"),),
-        right=False,
-    ),
+    Column("accuracy", "accuracy", _accuracy, (Field("accuracy", ESTIMATE),), right=False),
     Column("n", "n", _n, (Field("runs_total", INTEGER, lambda row: len(row.runs), csv="runs"),)),
     Column(
         "verdict",
         "verdict",
         lambda row: Text(row.verdict),
-        (Field("verdict", STRING, "verdict"),),
+        (Field("verdict", STRING),),
         right=False,
     ),
     Column(
@@ -324,23 +318,9 @@ COLUMNS = (
         short="Δ bp",
         drop=15,
     ),
-    Column(
-        "gamma",
-        "Γ deep",
-        _gamma,
-        (Field("gamma_deep", GAMMA, gamma),),
-        drop=13,
-    ),
-    Column(
-        "growth", "growth", **_median("growth", partial(value_of, letter="a")), letter="a", drop=11
-    ),
-    Column(
-        "reference",
-        "‖g_L‖ N=128",
-        **_median("reference_n128", partial(value_of, letter="b")),
-        letter="b",
-        drop=12,
-    ),
+    Column("gamma", "Γ deep", _gamma, (Field("gamma_deep", GAMMA, gamma),), drop=13),
+    Column("growth", "growth", **_criterion("growth", "a"), drop=11),
+    Column("reference", "‖g_L‖ N=128", **_criterion("reference_n128", "b"), drop=12),
     Column(
         "passport",
         "uses",
@@ -369,8 +349,8 @@ def further(rows: Iterable[Row]) -> list[Column]:
         letter, heading = criterion.letter, criterion.heading
         if letter not in BUILT_IN:
             header = heading if letter == criterion.name else f"{letter} {heading}"
-            shown = _median(criterion.field, partial(value_of, letter=letter), criterion.text)
-            columns.append(Column(letter, header, **shown, letter=letter, drop=0))
+            shown = _criterion(criterion.field, letter, criterion.text)
+            columns.append(Column(letter, header, **shown, drop=0))
     return columns
 
 

@@ -160,7 +160,8 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
                 if len(rows) > 1:
                     several = listed(row.label for row in rows)
                     raise UsageError(
-                        f"{name}: {len(rows)} methods of {shown.results.name} have this name: {several}"
+                        f"{name}: {len(rows)} methods of {shown.results.name} have this name:"
+                        f" {several}"
                     )
             where = f"{shown.results.name} · {header}"
             comparisons.append(_compared(where, picked[a][0], picked[b][0]))

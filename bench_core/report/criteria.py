@@ -45,7 +45,8 @@ class Criterion:
     def title(self) -> str:
         """Return letter, title and unit.
 
-        Examples: `a · largest growth of ‖h‖ in one block (x)`, `b · ‖g_L‖, batch-mean CE at N = 128`.
+        Examples: `a · largest growth of ‖h‖ in one block (x)`,
+        `b · ‖g_L‖, batch-mean CE at N = 128`.
         """
         item = self.item
         unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""

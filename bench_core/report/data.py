@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -22,7 +21,7 @@ from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, further, nullable
 from bench_core.report.rows import trust
-from bench_core.report.view import View
+from bench_core.report.view import View, finite
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
@@ -40,10 +39,6 @@ Get = Callable[[Run, Settings], Any]
 
 def _of(path: str, written: Callable[[Any], Any] = lambda value: value) -> Get:
     return lambda run, settings: written(attrgetter(path)(run))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _distance(measurements: Mapping[str, Measurement]) -> dict[str, Any] | None:
@@ -71,15 +66,15 @@ RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and
     "status": ({"enum": list(STATUSES)}, _of("record.status")),
     "reason": (nullable("string"), _of("record.reason")),
     "trust": (TRUST, trust),
-    "accuracy": (NUMBER, _of("record.accuracy", _finite)),
+    "accuracy": (NUMBER, _of("record.accuracy", finite)),
     "verdict": ("string", _of("judgement.text")),
     "three_diagnostics": ("string", _of("judgement.three")),
     "letters": (STRINGS, _of("judgement.fired", list)),
     "not_measured": (STRINGS, _of("judgement.missing", list)),
     "not_diagnostic": (REASONS, _of("judgement.not_diagnostic", dict)),
-    "margin_pp": (NUMBER, _of("judgement.margin", _finite)),
-    "margin_matched_pp": (NUMBER, _of("judgement.margin_matched", _finite)),
-    "margin_bp_pp": (NUMBER, _of("judgement.margin_bp", _finite)),
+    "margin_pp": (NUMBER, _of("judgement.margin", finite)),
+    "margin_matched_pp": (NUMBER, _of("judgement.margin_matched", finite)),
+    "margin_bp_pp": (NUMBER, _of("judgement.margin_bp", finite)),
     "state_distance": (DISTANCE, _of("record.measurements", _distance)),
 }
 

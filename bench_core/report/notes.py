@@ -235,8 +235,8 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
     rows: list[Row] = [row for group in groups for row in group.rows]
     lines = [
         "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are"
-        " better by a difference paired by seed whose interval excludes 0 (= where several share it);"
-        " floors and single seeds have none (–).",
+        " better by a difference paired by seed whose interval excludes 0 (= where several share"
+        " it); floors and single seeds have none (–).",
         f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor,"
         " Δ bp: over bp with frozen blocks) are percentage points, paired by seed where both have"
         " finished the same seeds, else without interval.",

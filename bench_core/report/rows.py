@@ -77,7 +77,7 @@ class Gamma:
     """Γ deep over the finished runs.
 
     not_diagnostic  why the value means nothing; it must be struck through, with this reason
-    in_use          False: it is the alignment of a credit that no block learns from yet; it has a mark
+    in_use          False: no block learns from this credit yet; the value has a mark
     """
 
     estimate: Estimate | None
@@ -141,7 +141,7 @@ def trust(run: Run, settings: Settings) -> str:
 def why(row: Row, settings: Settings) -> list[str]:
     """Write why a row is walked back, one sentence for each diagnostic that fired.
 
-    A sentence has the median over the runs in which the diagnostic fired. For d it has the mean, like
+    A sentence has the median over the runs in which the diagnostic fired, or for d the mean, like
     the column of the margin.
     """
     fired: dict[str, list[Run]] = {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
@@ -32,7 +32,7 @@ from bench_core.report.view import View, view
 from bench_core.results.record import RunRecord
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
-FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv", "json")
+FORMATS: tuple[Format, ...] = get_args(Format)
 PAGE = 105  # characters of \scriptsize in a line of an article
 
 

@@ -37,7 +37,7 @@ def coloured() -> bool:
 
 def paint(text: str) -> str:
     """Colour the verdicts of a text; its columns keep their widths."""
-    return _WORDS.sub(lambda found: click.style(found[0], fg=COLOURS[found[1]], bold=True), text)
+    return _WORDS.sub(lambda word: click.style(word[0], fg=COLOURS[word[1]], bold=True), text)
 
 
 def say(text: str) -> None:

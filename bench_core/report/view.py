@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings, alignment, threshold_of
@@ -17,7 +17,7 @@ from bench_core.report.escape import visible
 from bench_core.results.record import Measurement, RunRecord
 
 State = Literal["healthy", "fired", "not judged"]
-STATES: tuple[State, ...] = ("healthy", "fired", "not judged")
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
                 if limit is not None and math.isfinite(limit):
                     shown = Criterion(letter, name, item).shown(limit)
                     limits.setdefault(letter, set()).add(shown)
-    return {letter: sorted(found) for letter, found in limits.items()}
+    return {letter: sorted(values) for letter, values in limits.items()}
 
 
 def state_norm(record: RunRecord) -> float | None:
