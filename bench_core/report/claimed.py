@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
 from bench_core.report import escape
@@ -162,20 +162,10 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _json(judged: Judged) -> str:
-    suites = [
-        {
-            "name": name,
-            "claims": [
-                {
-                    "claim": o.claim.model_dump(mode="json"),
-                    "label": o.label,
-                    "status": o.status,
-                    "measured": None if o.measured is None else asdict(o.measured),
-                    "notes": list(o.notes),
-                }
-                for o in outcomes
-            ],
-        }
-        for name, outcomes in judged
-    ]
+    suites = [{"name": name, "claims": [*map(_claim, outcomes)]} for name, outcomes in judged]
     return document({"schema": SCHEMA, "suites": suites})
+
+
+def _claim(outcome: ClaimResult) -> dict[str, Any]:
+    stated = outcome.claim.model_dump(mode="json")
+    return {**asdict(outcome), "claim": stated}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from bench_core.analysis.leaderboard import Group
 from bench_core.report.columns import SHORTENED, Column, Text
 from bench_core.report.escape import visible
-from bench_core.report.text import NARROWEST
+from bench_core.report.text import NARROWEST, natural, table_width
 
 NO_COUNTS = 60  # a terminal narrower than this has no room for the column n
 
@@ -29,17 +29,14 @@ class Sheet:
     legend: list[str]
 
     def widths(self) -> dict[str, int]:
-        """Return each column's width in tabulate, which adds two to the length of a header."""
-        return {
-            column.key: max(
-                [len(column.header) + 2, *(len(line[column.key]) for line in self.lines)]
-            )
-            for column in self.columns
-        }
+        """Return the width of each column by key."""
+        heads = [column.header for column in self.columns]
+        keys = (column.key for column in self.columns)
+        return dict(zip(keys, natural(self.cells(), heads), strict=True))
 
     def excess(self, width: int) -> int:
         """Return how many characters the table is wider than `width`."""
-        return sum(self.widths().values()) + 2 * (len(self.columns) - 1) - width
+        return table_width([*self.widths().values()]) - width
 
     def drop(self, keys: Iterable[str], width: int) -> None:
         """Drop the columns one by one while the table is too wide."""

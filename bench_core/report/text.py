@@ -43,6 +43,16 @@ def paragraph(lines: Iterable[str], width: int | None) -> str:
     return "\n".join(wrapped(visible(line), width) for line in lines)
 
 
+def natural(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> list[int]:
+    """Return each column's width in tabulate, which adds two to the length of a header."""
+    return [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+
+
+def table_width(widths: Sequence[int]) -> int:
+    """Return the width of a table: tabulate puts two spaces between columns."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
 def limits(
     rows: Sequence[Sequence[str]],
     heads: Sequence[str],
@@ -57,9 +67,8 @@ def limits(
     most: list[int | None] = [None] * len(heads)
     if width is None:
         return most
-    # tabulate gives a header two characters more than its length
-    widths = [max([len(head) + 2, *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
-    excess = sum(widths) + 2 * (len(heads) - 1) - max(width, NARROWEST)
+    widths = natural(rows, heads)
+    excess = table_width(widths) - max(width, NARROWEST)
     for i, least in narrow:
         if excess > 0:
             kept = max(widths[i] - excess, min(least, widths[i]), len(heads[i]) + 2)
