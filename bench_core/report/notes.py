@@ -53,24 +53,24 @@ def headers(groups: Sequence[Group]) -> list[str]:
     That is arch, dataset, epochs, seeds, and every further setting in which the recipes differ.
     """
     recipes = [_recipe(group) for group in groups]
-    keys = sorted({key for settings in recipes for key in settings})
+    keys = sorted({key for values in recipes for key in values})
     differing = [
         key
         for key in keys
         if key not in ("training.epochs", "training.stop_after")
-        and len({canonical(settings.get(key)) for settings in recipes}) > 1
+        and len({canonical(values.get(key)) for values in recipes}) > 1
     ]
     lines = []
-    for group, settings in zip(groups, recipes, strict=True):
+    for group, values in zip(groups, recipes, strict=True):
         cell = group.records[0].cell
         parts = [cell.arch.short, cell.dataset.short]
-        if (epochs := settings.get("training.epochs")) is not None:
-            stop = settings.get("training.stop_after")
+        if (epochs := values.get("training.epochs")) is not None:
+            stop = values.get("training.stop_after")
             parts.append(_epochs(epochs) + (f" stopped after {stop}" if stop is not None else ""))
         parts.append(
             ("seed " if len(group.seeds) == 1 else "seeds ") + listed(map(str, group.seeds))
         )
-        parts += [f"{key}={settings[key]}" for key in differing if key in settings]
+        parts += [f"{key}={values[key]}" for key in differing if key in values]
         lines.append(" · ".join(parts))
     return lines
 
@@ -144,8 +144,8 @@ def _readouts(group: Group) -> list[str]:
             continue
         for name in read[0].readouts:
             own = [(item.readouts.get(name), item.deep) for item in read]
-            further = [value for value, deep in own if value is not None and value != deep]
-            values += [f"{row.label} {name} {signed(fmean(further), 3)}"] if further else []
+            others = [value for value, deep in own if value is not None and value != deep]
+            values += [f"{row.label} {name} {signed(fmean(others), 3)}"] if others else []
     return [f"Γ deep by further read-outs: {listed(values)}"] if values else []
 
 
