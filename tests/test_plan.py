@@ -512,3 +512,12 @@ def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:
     ).cells
     assert found[0].defaults["beta"] == 0.5
     assert title(found[0], found[:1]) == "ep[beta=0.25] · seed 1"
+
+
+def test_code_that_ends_a_training_is_part_of_its_identity(planned: Callable[..., Plan]) -> None:
+    """A diagnostic decides about numbers where `stop_when` names it, and nowhere else."""
+    measured = SUITE + "diagnostics: [scale_growth, alignment]\n"
+    free, stopped = planned(measured), planned(measured + "stop_when: [scale_growth]\n")
+    modules = [set(plan.cells[0].code["bench-core"]["files"]) for plan in (free, stopped)]
+    assert modules[1] - modules[0] == {"bench_plugins.diagnostics.scale_growth"}
+    assert free.cells[0].identity != stopped.cells[0].identity

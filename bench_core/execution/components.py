@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,17 @@ def numerics_of(
     return {"training": NUMERICS, **own, **measured}
 
 
-def code_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return distribution → version, modules and digest of the code that takes part in a cell."""
+def code_of(
+    parts: Sequence[Mapping[str, Any]],
+    diagnostics: Sequence[Mapping[str, Any]],
+    stop_when: Collection[str],
+) -> dict[str, Any]:
+    """Return distribution → version, modules and digest of the code that decides a cell's numbers.
+
+    parts        method, architecture and data set
+    diagnostics  those that are measured; the ones in `stop_when` decide when the training ends
+    """
+    parts = [*parts, *(each for each in diagnostics if each["name"] in stop_when)]
     code: dict[str, Any] = {}
     for distribution in sorted({part["distribution"] for part in parts}):
         own = [part for part in parts if part["distribution"] == distribution]

@@ -14,8 +14,10 @@ from bench_core.registry.registry import Registry
 def check_machine(job: Mapping[str, Any], registry: Registry) -> None:
     """Compare the components of a job with those installed here. Raises UsageError."""
     cell = job["cell"]
+    measured = [("diagnostic", each["name"], each["params"]) for each in job["diagnostics"]]
+    components = [(kind, cell[kind]["name"], cell[kind]["params"]) for kind in PARTS] + measured
     request = {
-        "components": [(kind, cell[kind]["name"], cell[kind]["params"]) for kind in PARTS],
+        "components": components,
         "trios": [],
         "data_dir": job["data_dir"],
     }
@@ -25,7 +27,7 @@ def check_machine(job: Mapping[str, Any], registry: Registry) -> None:
             raise UsageError(part["error"])
         if "invalid" in part:
             raise UsageError(f"other parameters are known here: {part['invalid']}")
-    code = code_of(parts)
+    code = code_of(parts[:3], parts[3:], cell["training"]["stop_when"])
     for name, entry in code.items():
         if entry["digest"] != job["code"][name]["digest"]:
             modules = ", ".join(changed_modules({name: entry}, {name: job["code"][name]}))

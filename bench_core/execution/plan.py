@@ -96,7 +96,7 @@ def make_plan(
 
     @cache
     def code_at(trio: Trio) -> dict[str, Any]:
-        return code_of(components.parts(trio))
+        return code_of(components.parts(trio), diagnostics, components.stop_when())
 
     planned, troubles = [], []
     for cell, trio, device in resolved_cells(components):

@@ -119,8 +119,7 @@ def _prepared(
         "numerics": target.numerics,
     }
     if item.kind == "diagnostic":
-        names = ("when", "direction", "across")
-        return fields | {name: getattr(target, name) for name in names}
+        fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
     if item.kind == "method":
         passport = target(validated).passport
         if not isinstance(passport, Passport):

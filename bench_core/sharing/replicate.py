@@ -76,7 +76,8 @@ def plan_again(
             troubles.append(f"{run.folder}: cannot be run again here: {error}")
             continue
         parts, measured = described[:3], described[3:]
-        code, checksum = code_of(parts), parts[2]["checksum"]
+        checksum = parts[2]["checksum"]
+        code = code_of(parts, measured, record.cell.training.get("stop_when", {}))
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(record.cell.model_dump(mode="json"), digests, checksum)
         folder = into / run.folder.parent.name / identity
