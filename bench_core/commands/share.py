@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,7 +141,7 @@ def replicate(
     size = share(sample)
     registry = plugins.load()
     execute = executor_named(executor, registry)
-    seed = secrets.randbelow(2**31) if seed is None else seed
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     into = results.with_name(f"{results.resolve().name}-replicas") if into is None else into
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
