@@ -134,6 +134,16 @@ def nullable(name: str) -> dict[str, Any]:
     return {"type": [name, "null"]}
 
 
+def array(items: Schema) -> dict[str, Any]:
+    """Describe a list."""
+    return {"type": "array", "items": items}
+
+
+def mapping(values: Schema) -> dict[str, Any]:
+    """Describe an object with any keys."""
+    return {"type": "object", "additionalProperties": values}
+
+
 def _gamma_json(deep: Gamma) -> dict[str, Any]:
     mean = deep.estimate
     return {

@@ -19,7 +19,7 @@ from typing import Any
 from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report import escape, notes
-from bench_core.report.columns import COLUMNS, NUMBER, Schema, further, nullable
+from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
 from bench_core.report.rows import trust
 from bench_core.report.view import View, finite
 from bench_core.results.hashing import jsonable
@@ -57,8 +57,8 @@ TRUST = {
 DISTANCE = nullable("object") | {
     "description": "distance of the states to those of bp, by layer, where the suite asked for it"
 }
-STRINGS = {"type": "array", "items": {"type": "string"}}
-REASONS = {"type": "object", "additionalProperties": {"type": "string"}}
+STRINGS = array({"type": "string"})
+REASONS = mapping({"type": "string"})
 RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and its value
     "identity": ("string", _of("record.identity")),
     "suite": ("string", _of("record.suite")),

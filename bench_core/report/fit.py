@@ -107,9 +107,7 @@ def _short_verdict(verdict: str) -> str:
     What was not measured goes too: the lines below the table name it.
     """
     verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
-    return re.sub(
-        r" \(([^()]*)\)", lambda counts: " " + re.sub(r" (\d+),?", r"\1", counts[1]), verdict
-    )
+    return re.sub(r" \(([^()]*)\)", lambda m: " " + re.sub(r" (\d+),?", r"\1", m[1]), verdict)
 
 
 def _bare_names(group: Group) -> dict[str, str]:
@@ -117,11 +115,7 @@ def _bare_names(group: Group) -> dict[str, str]:
     refs = {row.method.name: row.method for row in group.rows}
     bare = {name: name.rpartition("/")[2] for name in refs}
     count = Counter(bare.values())
-    return {
-        name: text
-        for name, text in bare.items()
-        if text and refs[name].short != text and count[text] == 1
-    }
+    return {k: v for k, v in bare.items() if v and refs[k].short != v and count[v] == 1}
 
 
 def _cut_texts(sheet: Sheet, group: Group, width: int) -> None:

@@ -8,29 +8,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.report.columns import NUMBER, object_schema
-from bench_core.report.data import FIELDS, RUN, SCHEMA
-
-
-def _array(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def _map(values: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": values}
+from bench_core.report.columns import NUMBER, array, mapping, object_schema
+from bench_core.report.data import FIELDS, RUN, SCHEMA, STRINGS
 
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/$defs/{name}"}
 
 
-STRING = {"type": "string"}
-
-
 def _row() -> dict[str, Any]:
     values = {field.name: field.kind.schema for field in FIELDS}
-    row = object_schema(**values, runs=_array(_ref("run")))
-    row["properties"]["diagnostics"] = _map(_ref("median")) | {
+    row = object_schema(**values, runs=array(_ref("run")))
+    row["properties"]["diagnostics"] = mapping(_ref("median")) | {
         "description": "values of diagnostics beyond a, b, c and d, by letter or name"
     }
     return row
@@ -43,7 +32,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": SCHEMA,
         "description": "What `bench leaderboard --format json` writes.",
-        **object_schema(schema={"const": SCHEMA}, citation="string", suites=_array(_ref("suite"))),
+        **object_schema(schema={"const": SCHEMA}, citation="string", suites=array(_ref("suite"))),
         "$defs": {
             "estimate": {
                 "anyOf": [{"type": "null"}, estimate],
@@ -51,7 +40,7 @@ def schema() -> dict[str, Any]:
             },
             "median": {
                 "type": "object",
-                "properties": {"value": NUMBER, "note": STRING},
+                "properties": {"value": NUMBER, "note": {"type": "string"}},
                 "required": ["value"],
                 "additionalProperties": False,
                 "description": "median over finished runs; null with a note where it is not finite",
@@ -65,18 +54,18 @@ def schema() -> dict[str, Any]:
                 dataset=_ref("component"),
                 data="object",
                 training="object",
-                seeds=_array({"type": "integer"}),
+                seeds=array({"type": "integer"}),
                 set_aside="integer",
-                notes=_array(STRING),
-                rows=_array(_ref("row")),
+                notes=STRINGS,
+                rows=array(_ref("row")),
             )
             | {"description": "one recipe; no figure is averaged over two"},
             "suite": object_schema(
                 name="string",
                 title="string",
                 depth_utility=object_schema(floor="string", floor_value=NUMBER),
-                thresholds=_map({"type": "number"}),
-                groups=_array(_ref("group")),
+                thresholds=mapping({"type": "number"}),
+                groups=array(_ref("group")),
             ),
         },
     }

@@ -2,10 +2,10 @@
 
     leaderboard(records, settings, format="table", width=80) -> str
 
-One table per recipe, never an average over two. The text is a function of the set of records,
-whatever their order. Names are escaped in every format; NaN and infinity are printed in none.
-Tables for people have lines below that say why each method was walked back, what failed and how to
-read the figures. CSV and JSON have full precision (`report.data`).
+Each recipe has a table of its own. The text depends on the set of records, not on their order.
+Every format escapes names, and none prints NaN or infinity. Lines below a table for people say why
+each method was walked back, which runs failed and how to read the figures. CSV and JSON have full
+precision (`report.data`).
 
 The terminal's table fits `width` columns (`report.fit`). Under 40 columns it does not shrink
 further. Print it without markup (`click.echo`). LaTeX needs `\\usepackage{booktabs}` and has the
