@@ -132,15 +132,12 @@ def _columns(lines: Iterable[Line]) -> list[str]:
 def as_csv(lines: Sequence[Line]) -> str:
     """Write CSV with one header, every text quoted, and no cell that reads as a formula."""
     columns = _columns(lines)
-    return csv_text(columns, ([_csv(line.get(column)) for column in columns] for line in lines))
+    return csv_text(columns, ([_plain(line.get(name)) for name in columns] for line in lines))
 
 
-def _csv(cell: Any) -> Any:
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if cell is None or isinstance(cell, (int, float)):
-        return cell
-    return cell if isinstance(cell, str) else line_text(cell)
+def _plain(cell: Any) -> Any:
+    """Write a value that is neither a number nor a text as JSON."""
+    return cell if cell is None or type(cell) in (int, float, str) else line_text(cell)
 
 
 def write_parquet(lines: Sequence[Line], path: Path) -> None:
@@ -164,9 +161,8 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
 def _typed(cells: list[Any]) -> list[Any]:
     """Return a column of one type: numbers stay numbers; where types mix, all become texts."""
     kinds = {type(cell) for cell in cells if cell is not None}
-    if kinds <= {int, float}:
-        number = float if float in kinds else int
-        return [None if cell is None else number(cell) for cell in cells]
-    if len(kinds) <= 1 and kinds <= {str, bool}:
+    if kinds == {int, float}:
+        return [None if cell is None else float(cell) for cell in cells]
+    if len(kinds) <= 1 and kinds <= {int, float, str, bool}:
         return cells
     return [cell if cell is None or isinstance(cell, str) else line_text(cell) for cell in cells]

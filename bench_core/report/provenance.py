@@ -36,7 +36,7 @@ class _Numbered(dict[str, Any]):
         if not value:
             return NONE
         name = self.names.setdefault(canonical(value), f"{self.letter}{len(self.names) + 1}")
-        self[name] = value
+        self.setdefault(name, value)
         return name
 
 
