@@ -138,7 +138,7 @@ def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(
         ("Bp", "is no component name"),
         ("taken", "is installed already"),
         ("9lives", "begin with a letter"),
-        ("class", "is a word of Python.s own"),
+        ("class", "is a keyword of Python"),
         ("there", "is there already"),
     ],
 )
