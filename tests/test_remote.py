@@ -398,11 +398,20 @@ def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
         ("method", "bench-core/bp", {}),
         ("arch", "bench-core/resmlp", {}),
         ("dataset", "bench-core/digits", {}),
+        ("diagnostic", "bench-core/scale_growth", {}),
     ]
     told = validate.answer({"components": parts, "trios": []}, registry)["components"]
-    code = code_of(told)
-    cell = {kind: {"name": name, "params": params} for kind, name, params in parts}
-    job = {"cell": cell, "code": code, "data_checksum": told[2]["checksum"], "data_dir": None}
+    stop_when = {"bench-core/scale_growth": None}
+    code = code_of(told[:3], told[3:], stop_when)
+    assert "bench_plugins.diagnostics.scale_growth" in code["bench-core"]["files"]
+    cell = {kind: {"name": name, "params": params} for kind, name, params in parts[:3]}
+    job = {
+        "cell": {**cell, "training": {"stop_when": stop_when}},
+        "diagnostics": [{"name": "bench-core/scale_growth", "params": {}}],
+        "code": code,
+        "data_checksum": told[2]["checksum"],
+        "data_dir": None,
+    }
     check_machine(job, registry)
     with pytest.raises(UsageError, match="this machine has other data: checksum"):
         check_machine({**job, "data_checksum": "another"}, registry)
