@@ -93,7 +93,9 @@ def test_another_eps_of_the_rms_is_noticed() -> None:
 
 def test_another_derivation_of_the_streams_is_noticed() -> None:
     with patch.object(bench_core.training.rng, "blake2b", partial(blake2b, person=b"other")):
-        moved("bp", "vit_mini")  # the order and the crops are all that it draws beside its network
+        assert moved(
+            "bp", "vit_mini"
+        )  # the order and the crops are all that it draws beside its network
 
 
 def test_a_slightly_other_clipping_is_noticed() -> None:
@@ -103,7 +105,7 @@ def test_a_slightly_other_clipping_is_noticed() -> None:
         return clip(parameters, max_norm * (1 + 1e-6), **more)
 
     with patch.object(torch.nn.utils, "clip_grad_norm_", other):
-        moved("ep", "vit_mini")
+        assert moved("ep", "vit_mini")
 
 
 def test_a_raised_number_without_new_figures_is_noticed() -> None:

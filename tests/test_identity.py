@@ -248,6 +248,7 @@ def test_an_edit_that_moves_numbers_changes_the_identity(
 
 
 SAME = {
+    "what is logged": ("logger.error('a', x)\n", "logger.error('b')\n"),
     "comments and formatting": ("x = [1, 2]  # two\n", "x=[1,\n  2]\n"),
     "annotations of a function": (
         "def f(a: int) -> int:\n    return a\n", "def f(a):\n    return a\n"),
@@ -262,6 +263,8 @@ SAME = {
                   "def unsupported(s, n):\n    return f'b{n}' if n else None\n"),
 }  # fmt: skip
 OTHER = {
+    "an argument of a loss's error": ("loss.error(x, y)\n", "loss.error(2 * x, y)\n"),
+    "an argument of a tensor called log": ("log.sum(0)\n", "log.sum(1)\n"),
     "a number": ("x = 1\n", "x = 2\n"),
     "a type of number": ("x = 1\n", "x = 1.0\n"),
     "an option's name": ("f('sum')\n", "f('mean')\n"),

@@ -19,7 +19,9 @@ from typing import Any
 
 from bench_core.results.hashing import digest_bytes
 
-_PRINTING = {"print", "warn", "debug", "info", "warning", "error", "exception", "critical"}
+_PRINTING = {"print", "warn"}
+_LOGGERS = {"log", "logger", "logging", "warnings", "_log", "_logger"}
+_LOGGING = {"warn", "debug", "info", "warning", "error", "exception", "critical"}
 _PROSE = {"description", "title", "summary", "cite"}
 _TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 _MARKERS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that change what a dataclass does
@@ -64,8 +66,11 @@ class _Stripped(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> Any:
         self.generic_visit(node)
-        name = getattr(node.func, "attr", getattr(node.func, "id", None))
-        if name in _PRINTING:
+        function, owner = node.func, getattr(node.func, "value", None)
+        logs = getattr(owner, "id", None) in _LOGGERS  # `net.loss.error(…)` computes
+        if getattr(function, "id", None) in _PRINTING or (
+            logs and getattr(function, "attr", None) in _LOGGING
+        ):
             node.args = []
         node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _PROSE]
         return node
