@@ -81,6 +81,13 @@ def moved(rule: str, arch: str) -> str:
     return message
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _imported() -> None:
+    """Import every component before a test replaces a function that its module takes by name."""
+    for rule in RULES:
+        compute.numerics(rule)
+
+
 def test_another_eps_of_the_rms_is_noticed() -> None:
     rms = bench_core.training.credit.rms
 
@@ -93,9 +100,8 @@ def test_another_eps_of_the_rms_is_noticed() -> None:
 
 def test_another_derivation_of_the_streams_is_noticed() -> None:
     with patch.object(bench_core.training.rng, "blake2b", partial(blake2b, person=b"other")):
-        assert moved(
-            "bp", "vit_mini"
-        )  # the order and the crops are all that it draws beside its network
+        # the order and the crops are all that it draws beside its network
+        assert moved("bp", "vit_mini")
 
 
 def test_a_slightly_other_clipping_is_noticed() -> None:
