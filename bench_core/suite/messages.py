@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -30,6 +30,8 @@ _OF_A_KEY = ("missing", *_EXTRA)
 _RANGE = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _OTHER_TYPE = re.compile(r"literal_error|enum|is_\w+_of|none_required|\w+_type|\w+_parsing\w*")
+_KEY = ("[key]",)  # so pydantic marks a key of a mapping in `loc`
+_WHOLE: dict[str, Any] = {"type": "union_type", "loc": (), "msg": ""}
 _TYPES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -68,16 +70,11 @@ class _Option(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A fault with the user's path to it and the alternatives that are allowed there.
-
-    options  alternatives of the value; of the mapping if the fault is a missing or unknown key
-    unions   for each branch name in `loc`: its position, and the fault of that union as a whole
-    """
+    """A fault, the user's path to it, and the alternatives of the value (or of its mapping)."""
 
     fault: Mapping[str, Any]
     path: KeyPath
     options: list[_Option]
-    unions: tuple[tuple[int, _Place], ...] = ()
 
 
 def explain(
@@ -91,8 +88,9 @@ def explain(
     faults  `ValidationError.errors()`
     shown   how a message shows the value at a path
     """
-    places = [_locate(fault, annotation, value) for fault in faults]
-    return list(dict.fromkeys(_explain(place, shown) for place in _meant(places, 0)))
+    rest = [(tuple(fault["loc"]), fault) for fault in faults]
+    places = _locate(rest, _options(annotation), value)
+    return list(dict.fromkeys(_explain(place, shown) for place in places))
 
 
 def problems_of(
@@ -137,28 +135,23 @@ def show_value(value: Any) -> str:
 def _options(annotation: Any, metadata: Sequence[Any] = (), title: str = "") -> list[_Option]:
     """List the alternatives of an annotation, those of unions within it too."""
     annotation = getattr(annotation, "__value__", annotation)  # of a type alias
-    if isinstance(annotation, FieldInfo):
-        metadata, title = [*metadata, *annotation.metadata], title or annotation.title or ""
-        return _options(annotation.annotation, metadata, title)
-    inner, *rest = get_args(annotation) or (None,)
-    if get_origin(annotation) is Annotated:
-        for item in rest:
-            field = item if isinstance(item, FieldInfo) else FieldInfo()
-            metadata, title = [*metadata, item, *field.metadata], title or field.title or ""
-        return _options(inner, metadata, title)
-    if get_origin(annotation) in (Union, UnionType):
-        return [option for arg in (inner, *rest) for option in _options(arg, metadata, title)]
-    if _is_model(annotation):
-        if issubclass(annotation, RootModel):
-            return _options(annotation.model_fields["root"], metadata, title)
-        title = title or annotation.model_config.get("title") or ""
+    if not isinstance(annotation, FieldInfo):
+        annotation = FieldInfo.from_annotation(annotation)
+    metadata, title = [*metadata, *annotation.metadata], title or annotation.title or ""
+    kind = annotation.annotation
+    if get_origin(kind) in (Union, UnionType):
+        return [option for arg in get_args(kind) for option in _options(arg, metadata, title)]
+    if _is_model(kind):
+        if issubclass(kind, RootModel):
+            return _options(kind.model_fields["root"], metadata, title)
+        title = title or kind.model_config.get("title") or ""
     bounds = {
         name: bound
         for item in metadata
         for name in _BOUNDS
         if (bound := getattr(item, name, None)) is not None
     }
-    return [_Option(annotation, bounds, title if " " in title and title[0].islower() else "")]
+    return [_Option(kind, bounds, title if " " in title and title[0].islower() else "")]
 
 
 def _is_model(annotation: Any) -> bool:
@@ -197,7 +190,7 @@ def _below(options: Iterable[_Option], part: str | int) -> list[_Option]:
     return below
 
 
-def _named(options: list[_Option], tag: str | None) -> list[_Option]:
+def _named(options: list[_Option], tag: str) -> list[_Option]:
     """Choose the alternative that pydantic calls `tag`: its class, list[int], its discriminator."""
 
     def has_name(option: _Option) -> bool:
@@ -205,74 +198,64 @@ def _named(options: list[_Option], tag: str | None) -> list[_Option]:
             return str(option.type).replace(" ", "") == tag
         fields = [inner for _, field in _fields([option]) for inner in _options(field)]
         name = rf"(.*\W)?{option.type.__name__}\]*"  # in function-after[check(), Name]
-        return bool(re.fullmatch(name, str(tag))) or any(tag in _values(inner) for inner in fields)
+        return bool(re.fullmatch(name, tag)) or any(tag in _values(inner) for inner in fields)
 
-    return [option for option in options if tag is not None and has_name(option)] or options
+    return [option for option in options if has_name(option)] or options
 
 
-def _locate(fault: Mapping[str, Any], annotation: Any, value: Any) -> _Place:
-    """Follow a fault's `loc` through annotation and value; tell keys from branch names."""
-    loc, tag = tuple(fault["loc"]), None
-    if loc[-1:] == ("[key]",):  # so pydantic marks a key of a mapping
-        loc = loc[:-1]
-    options, path, unions = _options(annotation), KeyPath(), list[tuple[int, _Place]]()
-    for i, part in enumerate(loc):
-        branches = _named(options, tag)
-        if i == len(loc) - 1 and fault["type"] in _OF_A_KEY:
-            return _Place(fault, (*path, part), branches, tuple(unions))
-        below = _below(branches, part)
-        is_union = sum(option.type is not NoneType for option in options) > 1
-        exists = isinstance(value, dict | list) and part in (
-            value if isinstance(value, dict) else range(len(value))
-        )
-        if (is_union and tag is None) or not (below or exists):
-            whole = {"type": "union_type", "loc": loc[:i], "input": value, "msg": ""}
-            unions.append((i, _Place(whole, path, options, tuple(unions))))
-            tag = str(part)
+def _locate(
+    faults: Iterable[tuple[KeyPath, Mapping[str, Any]]],
+    options: list[_Option],
+    value: Any,
+    path: KeyPath = (),
+    in_branch: bool = False,
+) -> list[_Place]:
+    """Follow faults down through annotation and value, and keep one branch of every union.
+
+    faults     each with the part of its `loc` below `path`
+    in_branch  the name of a branch came last in `loc`
+    """
+    groups: dict[tuple[KeyPath, bool], list[tuple[KeyPath, Mapping[str, Any]]]] = {}
+    for loc, fault in faults:
+        ends = loc[:1] in ((), _KEY) or (len(loc) == 1 and fault["type"] in _OF_A_KEY)
+        groups.setdefault((loc[:1], ends), []).append((loc[1:], fault))
+    is_union = sum(option.type is not NoneType for option in options) > 1
+    places: list[_Place] = []
+    branches: list[list[_Place]] = []
+    for (head, ends), group in groups.items():
+        if ends and head == _KEY:
+            places += [_Place(fault, path, []) for _, fault in group]
+        elif ends:
+            places += [_Place(fault, path + head, options) for _, fault in group]
         else:
-            options, path, tag = below, (*path, part), None
-            value = value[part] if exists else None
-    is_key = len(loc) < len(fault["loc"])
-    return _Place(fault, path, [] if is_key else options, tuple(unions))
+            [part] = head
+            below = _below(options, part)
+            inside = isinstance(value, dict) and part in value
+            inside |= isinstance(value, list) and part in range(len(value))
+            if (is_union and not in_branch) or not (below or inside):
+                branches.append(_locate(group, _named(options, str(part)), value, path, True))
+            else:
+                places += _locate(group, below, value[part] if inside else None, path + head)
+    return places + _chosen(branches, _Place(_WHOLE | {"input": value}, path, options))
 
 
-def _meant(places: list[_Place], level: int) -> list[_Place]:
-    """Keep the faults of the branches that the user meant, from the union `level` of a `loc` on."""
-    groups: dict[Any, list[_Place]] = {}
-    for i, place in enumerate(places):
-        in_union = len(place.unions) > level
-        key = tuple(place.fault["loc"][: place.unions[level][0]]) if in_union else i
-        groups.setdefault(key, []).append(place)
-    kept: list[_Place] = []
-    for key, group in groups.items():
-        if isinstance(key, int):
-            kept += group
-            continue
-        branches: dict[Any, list[_Place]] = {}
-        for place in group:
-            branches.setdefault(place.fault["loc"][len(key)], []).append(place)
-        candidates = [_meant(branch, level + 1) for branch in branches.values()]
-        kept += candidates[0] if len(candidates) == 1 else _chosen(candidates, level)
-    return kept
-
-
-def _chosen(branches: list[list[_Place]], level: int) -> list[_Place]:
+def _chosen(branches: list[list[_Place]], whole: _Place) -> list[_Place]:
     """Choose the branch whose type the value has, else one fault of the union as a whole."""
+    if len(branches) < 2:
+        return [place for branch in branches for place in branch]
 
-    def other_type(place: _Place) -> bool:  # of the union's own value
-        tags = len(place.unions) - level
-        ends_here = len(place.fault["loc"]) - place.unions[level][0] == tags
-        return ends_here and bool(_OTHER_TYPE.fullmatch(place.fault["type"]))
+    def other_type(place: _Place) -> bool:
+        return place.path == whole.path and bool(_OTHER_TYPE.fullmatch(place.fault["type"]))
 
     fitting = sorted((b for b in branches if not any(map(other_type, b))), key=len)
     of_keys = [any(place.fault["type"] in _OF_A_KEY for place in branch) for branch in fitting]
     if len(fitting) > 1 and len(fitting[0]) == len(fitting[1]) and all(of_keys):
         fitting = []
-    return fitting[0] if fitting else [branches[0][0].unions[level][1]]
+    return fitting[0] if fitting else [whole]
 
 
 def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
-    fault, path, options, _ = place
+    fault, path, options = place
     kind, value, ctx = fault["type"], fault["input"], fault.get("ctx") or {}
     if kind == "missing":
         return Fault(path, "is missing")
@@ -301,7 +284,7 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
             return Fault(path, what, hint)
     if what.startswith("must "):
         what += f", not {shown(path, value)}"
-    return Fault(path, what, hint, fault["loc"][-1:] == ("[key]",))
+    return Fault(path, what, hint, tuple(fault["loc"][-1:]) == _KEY)
 
 
 def _type_wanted(options: list[_Option], value: Any) -> tuple[str, str]:
