@@ -50,7 +50,10 @@ class StoreError(BenchError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a suite file: `file:line:col: key: what; hint`."""
+    """One fault of a suite file: `file:line:col: key: what; hint`.
+
+    Of a command-line option `file` is the option as written, and `line` is 0.
+    """
 
     file: str
     line: int
@@ -62,7 +65,8 @@ class Problem:
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {key}{self.what}{hint}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {key}{self.what}{hint}"
 
 
 class SuiteError(UsageError):

@@ -41,7 +41,7 @@ def problems_of(data: bytes | str) -> list[Problem]:
     try:
         document = read_yaml(data, "f")
         if isinstance(document.value, dict):
-            suites._validate(document, list(document.problems))
+            suites._validate(document)
     except SuiteError as caught:
         return caught.problems
     return document.problems
@@ -491,7 +491,7 @@ def test_names_are_validated(name: str) -> None:
         ("arch", {"name": "s", "methods": ["bp"], "arch": {"name": name}}),
     ):
         with pytest.raises(SuiteError) as caught:
-            suites._validate(read_yaml(json.dumps(document).replace("\\u001b", "-"), "f"), [])
+            suites._validate(read_yaml(json.dumps(document).replace("\\u001b", "-"), "f"))
         message = str(caught.value)
         assert "\n" not in message
         assert key in message

@@ -84,22 +84,16 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
     file = f"{flag} {printable(text)}"
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
     if not match:
-        raise SuiteError(
-            [
-                Position(file, 0, 0, base).problem(
-                    base, "must have the form name or name[key=value,…]"
-                )
-            ]
-        )
+        what = "must have the form name or name[key=value,…]"
+        raise Position(file, 0, 0, base).error(what)
     document = Document.of(match[1], file, base)
     if match[2]:
         document.value = {"name": match[1]}
         for option in _split(match[2]):
             key, equals, value = option.partition("=")
             if not (equals and key.strip()):
-                raise SuiteError(
-                    [document.problem((), f"'{printable(option)}' must have the form key=value")]
-                )
+                what = f"'{printable(option)}' must have the form key=value"
+                raise document.values[()].error(what)
             document.put((key.strip(),), read_yaml(value, file, base=(*base, key.strip())))
     return document
 

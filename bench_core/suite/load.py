@@ -7,6 +7,7 @@ what; hint`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
+from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.suite.cells import frozen
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
@@ -76,175 +77,136 @@ def load_suite(
     """
     file, data = _read(source)
     document = read_yaml(data, file)
-    if document.value is None and not document.problems:
-        raise SuiteError(
-            [document.problem((), "the file is empty", "a suite needs at least name and methods")]
-        )
     if not isinstance(document.value, dict):
-        what = "the top of a suite must be a mapping with name and methods"
-        raise SuiteError(
-            [*document.problems, *([] if document.broken else [document.problem((), what)])]
-        )
-    problems = list(document.problems)
-    recipe = _recipe_of(document.value) if "expect" in document.value else None
-    problems += apply_options(
-        document,
-        overrides,
-        methods=methods,
-        seeds=seeds,
-        dataset=dataset,
-        arch=arch,
-        epochs=epochs,
-        device=device,
-    )
-    suite = _validate(document, problems)
+        if document.value is None and not document.problems:
+            document.report((), "the file is empty", "a suite needs at least name and methods")
+        elif not document.broken:
+            document.report((), "the top of a suite must be a mapping with name and methods")
+        raise SuiteError(document.problems)
+    recipe = None
+    if "expect" in document.value:
+        with contextlib.suppress(ValidationError):  # only options may make the file valid
+            recipe = Suite.model_validate(copy.deepcopy(document.value)).recipe()
+    apply_options(document, overrides, methods, seeds, dataset, arch, epochs, device)
+    suite = _validate(document)
     suite._claimed_for = recipe
     return suite
-
-
-def _recipe_of(value: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the recipe that the file's claims are made for; None if only options make it valid."""
-    try:
-        return Suite.model_validate(copy.deepcopy(value)).recipe()
-    except ValidationError:
-        return None
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
     """Return the file's name for messages and its bytes, at most one more than allowed."""
     path, shown = Path(source), printable(str(source), 300)
+    names = installed_suites()
     try:
         if path.exists() and not path.is_dir():
             with path.open("rb") as file:
                 return shown, file.read(MAX_BYTES + 1)
-        names = installed_suites()
         if str(source) in names:
             with resources.files("bench_suites").joinpath(f"{source}.yaml").open("rb") as installed:
                 return f"bench_suites/{source}.yaml", installed.read(MAX_BYTES + 1)
         if path.is_dir():
             raise UsageError(f"{shown}: is a folder, not a suite file")
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{shown}: cannot be read: {reason}") from None
     hint = did_you_mean(path.stem, names).replace("known:", "installed suites:")
     raise UsageError(f"{shown}: no such file or installed suite" + (f"; {hint}" if hint else ""))
 
 
-def _validate(document: Document, problems: list[Problem]) -> Suite:
-    """Make all checks; `problems` are the faults known so far."""
+def _validate(document: Document) -> Suite:
     suite = None
     try:
         suite = Suite.model_validate(document.value)
     except ValidationError as error:
-        problems += problems_of(document, error, Suite, document.value)
-    problems += _check_cells(document)
-    places = {(problem.file, problem.line, problem.column) for problem in problems}
+        document.problems += problems_of(document, error, Suite, document.value)
+    _check_cells(document)
+    places = {(problem.file, problem.line, problem.column) for problem in document.problems}
     for path, position in document.values.items():
-        value = (
-            document.at(path)
-            if (position.file, position.line, position.column) not in places
-            else None
-        )
-        if isinstance(value, float) and not math.isfinite(value):
-            problems.append(
-                document.problem(path, f"must be a finite number, not {position.text or value}")
-            )
-    if suite is not None and not problems:
+        value = document.at(path)
+        known = (position.file, position.line, position.column) in places
+        if isinstance(value, float) and not math.isfinite(value) and not known:
+            document.report(path, f"must be a finite number, not {position.text or value}")
+    if suite is not None and not document.problems:
         suite._document = document
         suite.cells()  # combinations of values that are good one by one
         return suite
-    raise SuiteError(sorted(dict.fromkeys(problems), key=lambda p: (p.line == 0, p.line, p.column)))
+    problems = dict.fromkeys(document.problems)
+    raise SuiteError(sorted(problems, key=lambda p: (p.line == 0, p.line, p.column)))
 
 
-def _check_cells(document: Document) -> list[Problem]:
+def _check_cells(document: Document) -> None:
     """Check dotted keys and their values, which the models leave open, and the number of cells."""
-    problems: list[Problem] = []
-    matrix = document.at(("matrix",))
-    for key, values in matrix.items() if isinstance(matrix, dict) else ():
-        path: KeyPath = ("matrix", key)
-        if wrong := _check_key(document, path, key):
-            problems.append(wrong)
-            continue
-        seen: set[Any] = set()
-        for i, value in enumerate(values if isinstance(values, list) else ()):
-            problems += _check_value(document, (*path, i), key, value)
-            if isinstance(value, list):
-                problems.append(
-                    document.problem((*path, i), "must be a single value or a mapping, not a list")
-                )
-            elif frozen(value) in seen:
-                problems.append(document.problem((*path, i), "is listed twice"))
-            seen.add(frozen(value))
+    matrix = _mapping(document.at(("matrix",)))
+    axes = {key: values for key, values in matrix.items() if isinstance(values, list)}
+    for key in matrix:
+        if _is_known(document, ("matrix", key)):
+            _check_axis(document, key, axes.get(key, []))
     for i, entry in enumerate(list_at(document, "include")):
-        for key, value in entry.items() if isinstance(entry, dict) else ():
-            path = ("include", i, key)
-            wrong = None if key in ("method", "seeds") else _check_key(document, path, key)
-            problems += [wrong] if wrong else _check_value(document, path, key, value)
+        for key, value in _mapping(entry).items():
+            path: KeyPath = ("include", i, key)
+            if key in ("method", "seeds") or _is_known(document, path):
+                _check_value(document, path, key, value)
         if isinstance(entry, dict) and "method" not in entry:
-            problems.append(document.problem(("include", i, "method"), "is missing"))
-    rules: list[tuple[KeyPath, Any]] = [
-        (("exclude", i), rule) for i, rule in enumerate(list_at(document, "exclude"))
-    ]
-    claims = enumerate(list_at(document, "expect"))
-    rules += [
-        (("expect", i, "cell"), claim.get("cell")) for i, claim in claims if isinstance(claim, dict)
-    ]
-    for place, rule in rules:
-        for key, value in rule.items() if isinstance(rule, dict) else ():
+            document.report(("include", i, "method"), "is missing")
+    rules: list[KeyPath] = [("exclude", i) for i in range(len(list_at(document, "exclude")))]
+    rules += [("expect", i, "cell") for i in range(len(list_at(document, "expect")))]
+    for place in rules:
+        for key, value in _mapping(document.at(place)).items():
             path = (*place, key)
-            known = key == "method" or (key == "seed" and place[0] == "exclude")
-            wrong = None if known else _check_key(document, path, key)
             options = value if isinstance(value, list) else [value]
-            if (
-                not wrong
-                and key in ("method", "arch", "dataset")
-                and not all(isinstance(o, str) for o in options)
-            ):
-                wrong = document.problem(path, "must be a name or a list of names")
-            problems += [wrong] if wrong else []
-    sizes = [
-        len(list_at(document, "methods")),
-        len(list_at(document, "seeds")) if document.at(("seeds",)) else 3,
-    ]
-    sizes += (
-        [len(values) for values in matrix.values() if isinstance(values, list)]
-        if isinstance(matrix, dict)
-        else []
-    )
-    if (total := math.prod(sizes)) > MAX_CELLS:
-        problems.append(too_many(document, total))
-    return problems
+            if key in _NAMES and not all(isinstance(option, str) for option in options):
+                document.report(path, "must be a name or a list of names")
+            elif key != "method" and (key, place[0]) != ("seed", "exclude"):
+                _is_known(document, path)
+    seeds = len(list_at(document, "seeds")) if document.at(("seeds",)) else 3
+    total = len(list_at(document, "methods")) * seeds * math.prod(map(len, axes.values()))
+    if total > MAX_CELLS:
+        document.problems.append(too_many(document, total))
 
 
-def _check_key(document: Document, path: KeyPath, key: str) -> Problem | None:
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _check_axis(document: Document, key: str, values: list[Any]) -> None:
+    earlier = set()
+    for i, value in enumerate(values):
+        path = ("matrix", key, i)
+        _check_value(document, path, key, value)
+        if isinstance(value, list):
+            document.report(path, "must be a single value or a mapping, not a list")
+        elif frozen(value) in earlier:
+            document.report(path, "is listed twice")
+        earlier.add(frozen(value))
+
+
+def _is_known(document: Document, path: KeyPath) -> bool:
     """Check that a dotted key names a parameter of a component or a field of the recipe."""
-    root, dot, rest = key.partition(".")
+    root, dot, rest = str(path[-1]).partition(".")
     hint = AXES
     if root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
         hint = f"list them under {root.removesuffix('s')}s, beside matrix"
     elif root in _RECIPE and dot:
         known = set(_RECIPE[root].model_fields)
         if rest in known:
-            return None
-        return document.problem(
-            path, "unknown key", did_you_mean(printable(rest), known), at_key=True
-        )
+            return True
+        hint = did_you_mean(printable(rest), known)
     elif root in ("arch", "dataset") and not dot:
-        return None
-    elif root in ("method", "arch", "dataset") and "" not in rest.split("."):
+        return True
+    elif root in _NAMES and "" not in rest.split("."):
         if rest != "name":
-            return None
+            return True
         hint = "list them under methods" if root == "method" else f"use the key {root}"
-    return document.problem(path, "unknown key", hint, at_key=True)
+    document.report(path, "unknown key", hint, at_key=True)
+    return False
 
 
-def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> list[Problem]:
+def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> None:
     """Check the value of a dotted key by the same models as the body of the suite."""
     root, _, rest = key.partition(".")
     annotation = _RECIPE.get(root) or _WHOLE.get(key)
     if annotation is None:  # a component's parameter, which the component checks
-        return []
+        return
     skip = 0
     if root in _RECIPE:  # a field alone: the cells compare stop_after with epochs
         most = {"epochs": MAX_EPOCHS} if root == "training" else {}
@@ -252,12 +214,11 @@ def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> lis
     try:
         TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        return problems_of(document, error, annotation, value, lambda below: path + below[skip:])
-    return []
+        document.problems += problems_of(
+            document, error, annotation, value, lambda below: path + below[skip:]
+        )
 
 
+_NAMES = ("method", "arch", "dataset")
 _RECIPE: dict[str, type[BaseModel]] = {"training": TrainingOptions, "data": DataOptions}
-_WHOLE: dict[str, Any] = {
-    "seeds": Seeds,
-    **dict.fromkeys(("method", "arch", "dataset"), ComponentSpec),
-}
+_WHOLE: dict[str, Any] = {"seeds": Seeds, **dict.fromkeys(_NAMES, ComponentSpec)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench_core.errors import Problem, SuiteError
+from bench_core.errors import SuiteError
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import component_option
 from bench_core.suite.model import Suite
@@ -24,46 +24,42 @@ from bench_core.suite.yaml_reader import (
     show_path,
 )
 
+# the number of steps to a component, and the first of them
+_COMPONENTS = ((0, "arch"), (0, "dataset"), (1, "methods"), (1, "diagnostics"))
+
 
 def apply_options(
     document: Document,
     overrides: Sequence[str],
-    *,
     methods: Sequence[str],
     seeds: Sequence[int],
     dataset: str | None,
     arch: str | None,
     epochs: int | None,
     device: str | None,
-) -> list[Problem]:
-    """Edit `document` by the options of `load_suite`; return the faults of their form."""
-    problems: list[Problem] = []
+) -> None:
+    """Edit `document` by the options of `load_suite`; their faults are reported to it."""
 
     def attempt(edit: Callable[..., None], *args: Any) -> None:
         try:
             edit(document, *args)
         except SuiteError as error:
-            problems.extend(error.problems)
-
-    def set_training(key: str, value: Any) -> None:
-        path: KeyPath = ("training", key)
-        option = f"--{key} {printable(str(value))}"
-        attempt(_set, path, Document.of(value, option, path))
+            document.problems += error.problems
 
     attempt(_choose_methods, methods)
     attempt(_choose_seeds, seeds)
     attempt(_choose_component, "arch", arch)
     attempt(_choose_component, "dataset", dataset)
-    if epochs is not None:
-        stop_after = document.at(("training", "stop_after"))
-        if isinstance(stop_after, int) and stop_after > epochs:
-            document.drop(("training", "stop_after"))
-        set_training("epochs", epochs)
-    if device is not None:
-        set_training("device", device)
+    stop_after = document.at(("training", "stop_after"))
+    if epochs is not None and isinstance(stop_after, int) and stop_after > epochs:
+        document.drop(("training", "stop_after"))
+    for key, value in (("epochs", epochs), ("device", device)):
+        if value is not None:
+            path: KeyPath = ("training", key)
+            option = f"--{key} {printable(str(value))}"
+            attempt(_set, path, Document.of(value, option, path))
     for text in overrides:
         attempt(_override, text)
-    return problems
 
 
 def list_at(document: Document, key: str) -> list[Any]:
@@ -86,9 +82,8 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
         # an option with parameters is a mapping, which keeps no entry
         kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
         chosen += kept or [wanted]
-    document.put_list(
-        ("methods",), chosen, Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
-    )
+    position = Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
+    document.put_list(("methods",), chosen, position)
     names = [_name_of(part.value) for part in chosen]
     if include := list_at(document, "include"):
         wanted_too = [
@@ -125,9 +120,8 @@ def _choose_component(document: Document, kind: str, text: str | None) -> None:
         document.put_list(axis, same, document.values[axis])
         return
     document.drop(axis)
-    if not same_name(
-        _name_of(document.at((kind,)) or Suite.model_fields[kind].default.name), wanted.value
-    ):
+    written = _name_of(document.at((kind,)) or Suite.model_fields[kind].default.name)
+    if not same_name(written, wanted.value):
         document.put((kind,), wanted)
 
 
@@ -137,55 +131,34 @@ def _override(document: Document, text: str) -> None:
     key, equals, value = text.partition("=")
     path = parse_path(key.strip())
     if not equals or path is None:
-        raise SuiteError(
-            [Position(file, 0, 0, ()).problem((), "must have the form key.path=value")]
-        )
-    part = read_yaml(value, file, base=path)
-    _set(document, path, part)
-    if part.problems:
-        raise SuiteError(part.problems)
+        raise Position(file, 0, 0, ()).error("must have the form key.path=value")
+    _set(document, path, read_yaml(value, file, base=path))
 
 
 def _set(document: Document, path: KeyPath, part: Document) -> None:
     """Set an option's value; missing mappings are made, a component's bare name becomes one."""
-    position = part.values[()]
-    for n in range(len(path)):
-        here, step = path[: n + 1], path[n]
+    file = part.values[()].file
+    for n, step in enumerate(path):
+        here = path[: n + 1]
         parent, value = document.at(path[:n]), document.at(here)
-        if not isinstance(parent, list if isinstance(step, int) else dict):
-            raise SuiteError(
-                [
-                    position.problem(
-                        path[:n], f"is not a {'list' if isinstance(step, int) else 'mapping'}"
-                    )
-                ]
-            )
+        kind = list if isinstance(step, int) else dict
+        if not isinstance(parent, kind):
+            word = "list" if kind is list else "mapping"
+            raise Position(file, 0, 0, path[:n]).error(f"is not a {word}")
         if isinstance(step, int) and step > len(parent) - (n < len(path) - 1):
-            raise SuiteError([position.problem(here, f"the list has {len(parent)} entries")])
+            raise Position(file, 0, 0, here).error(f"the list has {len(parent)} entries")
         if n == len(path) - 1:
             break
-        component = (n == 0 and step in ("arch", "dataset")) or (
-            n == 1 and path[0] in ("methods", "diagnostics")
-        )
+        component = (n, path[0]) in _COMPONENTS
         if component and isinstance(value, str):
-            document.put(
-                (*_emptied(document, here), "name"),
-                Document(position.file, value, {(): document.values[here]}),
-            )
+            name = Document(file, value, {(): document.values[here]})
+            document.put(here, Document(file, {}, {(): document.values[here]}))
+            document.put((*here, "name"), name)
         elif value is None and isinstance(step, str):
-            document.put(
-                here, Document(position.file, {}, {(): Position(position.file, 0, 0, here)})
-            )
+            document.put(here, Document(file, {}, {(): Position(file, 0, 0, here)}))
             if component:
                 default = Suite.model_fields[step].default.name
-                document.put((*here, "name"), Document.of(default, position.file, here))
+                document.put((*here, "name"), Document.of(default, file, here))
     document.put(path, part)
     if path[0] != "matrix":
         document.drop(("matrix", show_path(path)))
-
-
-def _emptied(document: Document, path: KeyPath) -> KeyPath:
-    """Make the value at `path` an empty mapping that keeps its position."""
-    keys: dict[KeyPath, Position] = {(): document.keys[path]} if path in document.keys else {}
-    document.put(path, Document(document.file, {}, {(): document.values[path]}, keys))
-    return path

@@ -77,22 +77,12 @@ def parse_path(text: str) -> KeyPath | None:
     return tuple(path)
 
 
-@dataclass(frozen=True)
-class OptionProblem(Problem):
-    """A fault of a command-line option: `file` is the option as written; it has no line."""
-
-    def __str__(self) -> str:
-        return f"{self.file}: " + super().__str__().removeprefix(
-            f"{self.file}:{self.line}:{self.column}: "
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Position:
     """The place at which a key or value was written.
 
     line, column  counted from 1, in characters; line 0 for an option, whose text is then `file`
-    path          its path at that place; an edit may have moved it since
+    path          its path there; an edit may have moved it since
     text          a number as written, for messages
     """
 
@@ -102,16 +92,20 @@ class Position:
     path: KeyPath
     text: str = ""
 
-    def problem(self, path: KeyPath, what: str, hint: str = "") -> Problem:
-        kind = Problem if self.line else OptionProblem
-        return kind(self.file, self.line, self.column, show_path(path), what, hint)
+    def problem(self, what: str, hint: str = "", below: KeyPath = ()) -> Problem:
+        path = show_path(self.path + below)
+        return Problem(self.file, self.line, self.column, path, what, hint)
+
+    def error(self, what: str, hint: str = "") -> SuiteError:
+        return SuiteError([self.problem(what, hint)])
 
 
 @dataclass
 class Document:
     """Plain values with the positions of keys and values by path.
 
-    broken  paths whose fault is reported already
+    broken    paths whose fault is reported already
+    problems  faults that were found so far
     """
 
     file: str
@@ -144,15 +138,18 @@ class Document:
     def problem(self, path: KeyPath, what: str, hint: str = "", *, at_key: bool = False) -> Problem:
         """Make a problem at the value (or key) of `path`, else at its nearest written parent."""
         if at_key and path in self.keys:
-            return self.keys[path].problem(self.keys[path].path, what, hint)
+            return self.keys[path].problem(what, hint)
         for n in range(len(path), -1, -1):
             position = self.values.get(path[:n])
             if position is not None:
                 rest = path[n:]
                 if rest == ("name",) and not isinstance(self.at(path[:n]), dict):
                     rest = ()  # a component written as a bare name
-                return position.problem(position.path + rest, what, hint)
+                return position.problem(what, hint, rest)
         return Problem(self.file, 1, 1, show_path(path), what, hint)
+
+    def report(self, path: KeyPath, what: str, hint: str = "", *, at_key: bool = False) -> None:
+        self.problems.append(self.problem(path, what, hint, at_key=at_key))
 
     def subtree(self, path: KeyPath) -> Document:
         """Return the part under `path`, with relative paths and the positions of the file."""
@@ -183,6 +180,7 @@ class Document:
         self.values.update({path + p: position for p, position in part.values.items()})
         self.keys.update({path + p: position for p, position in part.keys.items()})
         self.broken.update(path + p for p in part.broken)
+        self.problems += part.problems
         if () in part.values:
             self.keys.setdefault(path, part.values[()])
 
@@ -206,50 +204,12 @@ def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> D
     file  name of the file in messages
     base  the path at which the text of an option will be put; its positions have no line
     """
-    option, base = base is not None, base or ()
-
-    def position(line: int, column: int, path: KeyPath | None = (), text: str = "") -> Position:
-        return Position(
-            file, 0 if option else line + 1, 0 if option else column + 1, base + (path or ()), text
-        )
-
     document = Document(file)
     try:
-        _Builder(document, _decode(data, position), position).build()
-    except _FatalError as fatal:
-        raise SuiteError([*document.problems, fatal.problem]) from None
+        _Builder(document, base).build(data)
+    except SuiteError as fatal:
+        raise SuiteError([*document.problems, *fatal.problems]) from None
     return document
-
-
-class _FatalError(Exception):
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-
-
-def _decode(data: bytes | str, position: Any) -> str:
-    """Decode UTF-8 without a byte order mark; refuse long data, other bytes, control characters."""
-
-    def fail(before: str, what: str, hint: str = "") -> _FatalError:
-        breaks = list(_BREAK.finditer(before))
-        column = len(before) - (breaks[-1].end() if breaks else 0)
-        place = position(len(breaks), column)
-        return _FatalError(place.problem(place.path, what, hint))
-
-    if len(data) > MAX_BYTES:
-        raise fail("", "the file is larger than 1 MB", "a suite is a few kilobytes")
-    text = data if isinstance(data, str) else ""
-    if isinstance(data, bytes):
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            before = data[: error.start].decode("utf-8").removeprefix("\ufeff")
-            raise fail(
-                before, f"invalid UTF-8 (byte 0x{data[error.start]:02x})", "save the file as UTF-8"
-            ) from None
-    text = text.removeprefix("\ufeff")
-    if bad := _FORBIDDEN.search(text):
-        raise fail(text[: bad.start()], f"the control character U+{ord(bad[0]):04X} is not allowed")
-    return text
 
 
 @dataclass
@@ -265,25 +225,21 @@ class _Frame:
 class _Builder:
     """Builds the tree of a document from PyYAML's events."""
 
-    def __init__(self, document: Document, text: str, position: Any) -> None:
-        self.document, self.position, self.text = document, position, text
+    def __init__(self, document: Document, base: KeyPath | None) -> None:
+        self.document, self.base = document, base
         self.stack: list[_Frame] = []
         self.count = 0
 
-    def build(self) -> None:
-        loader = yaml.SafeLoader(self.text)
+    def build(self, data: bytes | str) -> None:
+        loader = yaml.SafeLoader(self._decode(data))
         documents = 0
         try:
             while not isinstance(event := self._event(loader), yaml.StreamEndEvent):
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents > 1:
-                        raise self._fatal(
-                            event,
-                            None,
-                            "a second document starts here",
-                            "a file holds one document",
-                        )
+                        what = "a second document starts here"
+                        raise self._fatal(event, None, what, "a file holds one document")
                 elif isinstance(event, yaml.NodeEvent):
                     self._node(event)
                 elif isinstance(event, yaml.CollectionEndEvent):
@@ -291,7 +247,27 @@ class _Builder:
         finally:
             loader.dispose()
         if not documents:
-            self.document.values[()] = self.position(0, 0)
+            self.document.values[()] = self._position(0, 0)
+
+    def _decode(self, data: bytes | str) -> str:
+        """Decode UTF-8, without its byte order mark; refuse long data and control characters."""
+
+        def fail(before: str, what: str, hint: str = "") -> SuiteError:
+            *_, last = _BREAK.split(before)
+            return self._position(len(_BREAK.findall(before)), len(last)).error(what, hint)
+
+        if len(data) > MAX_BYTES:
+            raise fail("", "the file is larger than 1 MB", "a suite is a few kilobytes")
+        try:
+            text = data.decode("utf-8") if isinstance(data, bytes) else data
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode("utf-8").removeprefix("\ufeff")
+            what = f"invalid UTF-8 (byte 0x{error.object[error.start]:02x})"
+            raise fail(before, what, "save the file as UTF-8") from None
+        text = text.removeprefix("\ufeff")
+        if bad := _FORBIDDEN.search(text):
+            raise fail(text[: bad.start()], _not_allowed(bad))
+        return text
 
     def _event(self, loader: yaml.SafeLoader) -> Any:
         try:
@@ -299,17 +275,12 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark or loader.get_mark()
             what = printable(error.problem or error.context or "cannot be read", 120)
-            hint = f"{printable(error.context, 120)}" if error.context and error.problem else ""
+            hint = printable(error.context, 120) if error.context and error.problem else ""
             if "'\\t'" in what:
                 what, hint = "a tab is not allowed here", "use spaces"
-        # an escape such as "\UFFFFFFFF", a version of 5,000 digits
-        except (
-            ValueError,
-            OverflowError,
-        ):
+        except (ValueError, OverflowError):  # the escape "\UFFFFFFFF", a version of 5,000 digits
             at, what, hint = loader.get_mark(), "cannot be read", ""
-        position = self.position(at.line, at.column)
-        raise _FatalError(position.problem(position.path, f"not valid YAML: {what}", hint))
+        raise self._position(at.line, at.column).error(f"not valid YAML: {what}", hint)
 
     def _node(self, event: Any) -> None:
         self.count += 1
@@ -333,14 +304,9 @@ class _Builder:
                 frame.container[frame.key] = value
             frame.has_key = False
         if path is not None:
-            number = (
-                event.value[:80]
-                if isinstance(event, yaml.ScalarEvent) and not isinstance(value, str)
-                else ""
-            )
-            self.document.values[path] = self.position(
-                event.start_mark.line, event.start_mark.column, path, number
-            )
+            is_number = isinstance(event, yaml.ScalarEvent) and not isinstance(value, str)
+            number = event.value[:80] if is_number else ""
+            self.document.values[path] = self._at(event, path, number)
         if isinstance(event, yaml.CollectionStartEvent):
             if len(self.stack) == MAX_DEPTH:
                 raise self._fatal(event, (path or ())[:1], f"nested deeper than {MAX_DEPTH} levels")
@@ -351,29 +317,20 @@ class _Builder:
         if isinstance(event, yaml.CollectionStartEvent):
             raise self._fatal(event, frame.path, "a key must be text, not a list or mapping")
         if not self._refuse(event, frame.path):
-            key = self._scalar(event, frame.path)
+            key, path = self._scalar(event, frame.path), frame.path
             if event.style is None and key == "<<":
-                self._report(
-                    event, frame.path, "merge keys (<<) are not allowed", "write the keys out"
-                )
+                self._report(event, path, "merge keys (<<) are not allowed", "write the keys out")
             elif not isinstance(key, str):
-                self._report(
-                    event,
-                    frame.path,
-                    f"a key must be text, not {printable(event.value) or 'empty'}",
-                    "put it in quotes",
-                )
-            elif frame.path is not None:
-                path = (*frame.path, key)
+                what = f"a key must be text, not {printable(event.value) or 'empty'}"
+                self._report(event, path, what, "put it in quotes")
+            elif path is not None:
+                path = (*path, key)
                 if key not in frame.container:
-                    self.document.keys[path] = self.position(
-                        event.start_mark.line, event.start_mark.column, path
-                    )
+                    self.document.keys[path] = self._at(event, path)
                     return key
                 first = self.document.keys[path].line
-                self._report(
-                    event, path, "duplicate key", f"first on line {first}" if first else ""
-                )
+                hint = f"first on line {first}" if first else ""
+                self._report(event, path, "duplicate key", hint)
         return None
 
     def _value(self, event: Any, path: KeyPath | None) -> Any:
@@ -388,21 +345,16 @@ class _Builder:
     def _refuse(self, event: Any, path: KeyPath | None) -> bool:
         """Report anchors, aliases and tags, which this reader does not support."""
         if event.anchor is not None:
-            self._report(
-                event, path, "anchors and aliases (& and *) are not allowed", "write the value out"
-            )
-            return True
-        if event.tag is not None:
+            what = "anchors and aliases (& and *) are not allowed"
+            self._report(event, path, what, "write the value out")
+        elif event.tag is not None:
             self._report(event, path, f"tags are not allowed ({printable(event.tag)})", "remove it")
-            return True
-        return False
+        return event.anchor is not None or event.tag is not None
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
         text: str = event.value
         if bad := _FORBIDDEN.search(text):  # written as an escape in double quotes
-            raise self._fatal(
-                event, path, f"the control character U+{ord(bad[0]):04X} is not allowed"
-            )
+            raise self._fatal(event, path, _not_allowed(bad))
         if event.style is not None:
             return text
         if text in ("", "~", "null"):
@@ -422,11 +374,24 @@ class _Builder:
             return float(f"{match[1]}inf")
         return float("nan") if _NAN.fullmatch(text) else text
 
-    def _fatal(self, event: Any, path: KeyPath | None, what: str, hint: str = "") -> _FatalError:
-        position = self.position(event.start_mark.line, event.start_mark.column, path)
-        return _FatalError(position.problem(position.path, what, hint))
+    def _position(
+        self, line: int, column: int, path: KeyPath | None = None, text: str = ""
+    ) -> Position:
+        """Make a position from PyYAML's line and column, which count from 0."""
+        place = (line + 1, column + 1) if self.base is None else (0, 0)
+        return Position(self.document.file, *place, (self.base or ()) + (path or ()), text)
+
+    def _at(self, event: Any, path: KeyPath | None, text: str = "") -> Position:
+        return self._position(event.start_mark.line, event.start_mark.column, path, text)
+
+    def _fatal(self, event: Any, path: KeyPath | None, what: str, hint: str = "") -> SuiteError:
+        return self._at(event, path).error(what, hint)
 
     def _report(self, event: Any, path: KeyPath | None, what: str, hint: str) -> None:
         if len(self.document.problems) == MAX_PROBLEMS:
             raise self._fatal(event, path, "too many faults; the rest of the file was not read")
-        self.document.problems.append(self._fatal(event, path, what, hint).problem)
+        self.document.problems.append(self._at(event, path).problem(what, hint))
+
+
+def _not_allowed(control: re.Match[str]) -> str:
+    return f"the control character U+{ord(control[0]):04X} is not allowed"
