@@ -19,26 +19,26 @@ from bench_core.errors import BenchError, Exit
 COMMANDS = {
     "run": "run:run",
     "plan": "plan:plan",
-    "leaderboard": "leaderboard:leaderboard",
+    "leaderboard": "tables:leaderboard",
     "report": "report:report",
     "figure": "report:figure",
-    "compare": "compare:compare",
+    "compare": "tables:compare",
     "show": "runs:show",
-    "why": "why:why",
-    "claims": "claims:claims",
+    "why": "runs:why",
+    "claims": "tables:claims",
     "audit": "audit:audit",
     "site": "report:site",
     "export": "runs:export",
     "cite": "runs:cite",
-    "merge": "share:merge",
-    "verify": "share:verify",
-    "replicate": "share:replicate",
-    "clean": "clean:clean",
+    "merge": "folders:merge",
+    "verify": "folders:verify",
+    "replicate": "folders:replicate",
+    "clean": "folders:clean",
     "list": "installed:list_",
     "plugins": "installed:plugins",
-    "check": "check:check",
-    "new": "new:new",
-    "schema": "schema:schema",
+    "check": "author:check",
+    "new": "author:new",
+    "schema": "author:schema",
 }  # name → module of bench_core.commands and function, in the order in which a newcomer meets them
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # faults of the disk, not bugs
 
@@ -56,9 +56,14 @@ class Commands(click.Group):
         return None if place is None else resolve_name(f"bench_core.commands.{place}")
 
 
-@click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "show_default": True,
+}
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="bench")
 def bench() -> None:
     """Audit learning rules that replace or approximate backpropagation.

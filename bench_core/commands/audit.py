@@ -16,6 +16,7 @@ from bench_core.commands.options import (
     component,
     data_dir_option,
     faults,
+    repeatable,
     warn,
 )
 from bench_core.errors import Exit, UsageError
@@ -28,25 +29,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=PATH)
-@click.option(
+@repeatable(
     "--diagnostic",
     "names",
-    multiple=True,
+    "NAME",
+    "Measure this diagnostic, NAME or NAME[option=value]",
     required=True,
-    metavar="NAME",
-    help="Measure this diagnostic, NAME or NAME[option=value]; repeatable.",
 )
-@click.option(
-    "--method", "methods", multiple=True, metavar="NAME", help="Audit only this method; repeatable."
-)
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    type=int,
-    metavar="N",
-    help="Audit only this seed; repeatable.",
-)
+@repeatable("--method", "methods", "NAME", "Audit only this method")
+@repeatable("--seed", "seeds", "N", "Audit only this seed", type=int)
 @data_dir_option
 @click.option(
     "--device",
@@ -82,17 +73,16 @@ def audit(
     peers = [run.record.cell.method for run in chosen]
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
     rows, complete = [], True
-    for outcome in audit_runs(
-        chosen, diagnostics, data_dir, device, workers or os.cpu_count() or 1
-    ):
-        found, cell = outcome.measurements, outcome.record.cell
-        troubles = [item.details["error"] for item in found.values() if "error" in item.details]
-        if outcome.problem is not None:
-            troubles = [f"not audited: {outcome.problem}"]
+    workers = workers or os.cpu_count() or 1
+    for outcome in audit_runs(chosen, diagnostics, data_dir, device, workers):
+        measured, cell = outcome.measurements, outcome.record.cell
+        if outcome.problem is None:
+            name = visible(label(cell.method, peers))
+            values = [_cell(measured.get(head)) for head in heads]
+            rows.append([outcome.folder.name[:12], name, str(cell.seed), *values])
+            troubles = [item.details["error"] for item in measured.values() if _failed(item)]
         else:
-            label_ = visible(label(cell.method, peers))
-            cells = [_cell(found.get(head)) for head in heads]
-            rows.append([outcome.folder.name[:12], label_, str(cell.seed), *cells])
+            troubles = [f"not audited: {outcome.problem}"]
         for line in troubles:
             complete = False
             click.echo(f"{outcome.folder}: {visible(str(line))}", err=True)
@@ -106,16 +96,16 @@ def _chosen(roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int])
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 
-    found = scan(roots)
-    warn(found.troubles)
+    stored = scan(roots)
+    warn(stored.troubles)
     chosen = [
         run
-        for run in sorted(found.runs, key=lambda run: str(run.folder))
+        for run in sorted(stored.runs, key=lambda run: str(run.folder))
         if (not seeds or run.record.cell.seed in seeds)
         and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
     ]
     if not chosen:
-        done = {run.record.cell.method.short for run in found.runs if run.record.status == "done"}
+        done = {run.record.cell.method.short for run in stored.runs if run.record.status == "done"}
         asked = f" of {', '.join(methods)}" if methods else ""
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run{asked} to audit; there are runs of "
@@ -124,9 +114,13 @@ def _chosen(roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int])
     return chosen
 
 
+def _failed(item: Measurement) -> bool:
+    return "error" in item.details
+
+
 def _cell(item: Measurement | None) -> str:
     """Return a measurement for the table; the reason in place of a value that means nothing."""
-    if item is None or "error" in item.details:
+    if item is None or _failed(item):
         return "failed"
     if item.not_diagnostic is not None:
         return f"not diagnostic: {item.not_diagnostic}"
@@ -141,6 +135,7 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]
     for text in texts:
         name, options = component("--diagnostic", text)
         asked.append(("diagnostic", registry.find("diagnostic", name).full_name, options))
+    diagnostics = []
     answers = validate.ask({"components": asked, "trios": []})["components"]
     for (_, name, _), answer in zip(asked, answers, strict=True):
         if "error" in answer:
@@ -151,7 +146,5 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]
             raise UsageError(
                 f"{name} compares runs: `bench leaderboard` computes it from stored results"
             )
-    return [
-        {"name": name, "params": answer["params"]}
-        for (_, name, _), answer in zip(asked, answers, strict=True)
-    ]
+        diagnostics.append({"name": name, "params": answer["params"]})
+    return diagnostics

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
-from bench_core.commands.options import Choice, terminal_width, warn
+from bench_core.commands.options import SECONDS, Choice, terminal_width, warn
 from bench_core.errors import Exit
 
 if TYPE_CHECKING:
-    from bench_core.registry.loading import ImportResult
-    from bench_core.registry.registry import Installed, Registry
+    from bench_core.registry.registry import Registry
 
 
 def listed_kinds() -> list[str]:
@@ -34,21 +34,14 @@ def list_(kind: str | None) -> None:
 
     registry = plugins.load()
     warn(f"plugin {trouble}" for trouble in registry.troubles)
-
-    def described(item: Installed) -> str:
-        part = item.component
-        return visible(part.summary + (f" ({part.cite})" if part.cite else ""))
-
-    rows = [
-        [item.kind, item.short_name, described(item), f"{item.distribution} {item.version}"]
-        for name in KINDS
-        for item in registry.of_kind(name)
-        if kind in (None, f"{name}s")
-    ]
-    if kind in (None, "suites"):
-        rows += [
-            ["suite", name, visible(title_of(name)), "bench-core"] for name in installed_suites()
-        ]
+    rows = []
+    for item in (item for name in KINDS for item in registry.of_kind(name)):
+        cite = f" ({item.component.cite})" if item.component.cite else ""
+        summary = visible(item.component.summary + cite)
+        rows.append([item.kind, item.short_name, summary, f"{item.distribution} {item.version}"])
+    for name in installed_suites():
+        rows.append(["suite", name, visible(title_of(name)), "bench-core"])
+    rows = [row for row in rows if kind in (None, f"{row[0]}s")]
     _print_table(rows, ["kind", "name", "what it is", "from"], "what it is", 20)
 
 
@@ -68,7 +61,7 @@ def _print_table(rows: list[list[str]], heads: list[str], wide: str, least: int)
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=SECONDS,
     metavar="SECONDS",
     help="Give each plugin this long to be imported.  [default: BENCH_PLUGIN_SECONDS, else 60]",
 )
@@ -80,14 +73,14 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     if check:
         sys.exit(Exit.SOME_FAILED if _check_all(timeout) else Exit.DONE)
     registry = installed.load()
-    counts: dict[tuple[str, str], Counter[str]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for item in registry.components:
-        counts.setdefault((item.distribution, item.version), Counter())[item.kind] += 1
+        kinds.setdefault((item.distribution, item.version), []).append(item.kind)
     observing = {(o.entry_point.distribution, o.entry_point.version) for o in registry.observers}
-    broken = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
+    broken = _broken(registry)
     rows = []
-    for distribution in sorted(counts.keys() | observing | broken):
-        brings = _brings(counts.get(distribution, Counter()), distribution in observing)
+    for distribution in sorted(kinds.keys() | observing | broken):
+        brings = _brings(kinds.get(distribution, []), distribution in observing)
         rows.append([*distribution, brings, "trouble" if distribution in broken else "ok"])
     _print_table(rows, ["distribution", "version", "brings", "state"], "brings", 16)
     _print_troubles(registry)
@@ -95,14 +88,18 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
         sys.exit(Exit.USAGE)
 
 
+def _broken(registry: Registry) -> set[tuple[str, str]]:
+    return {(trouble.distribution, trouble.version) for trouble in registry.troubles}
+
+
 def _print_troubles(registry: Registry) -> None:
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
 
 
-def _brings(counts: Counter[str], observes: bool) -> str:
+def _brings(kinds: Iterable[str], observes: bool) -> str:
     """Return `2 methods, 1 arch, observers`."""
-    parts = [f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items()]
+    parts = [f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in Counter(kinds).items()]
     return ", ".join([*parts, *(["observers"] if observes else [])]) or "–"
 
 
@@ -115,29 +112,25 @@ def _check_all(timeout: float | None) -> bool:
     seconds = loading.limit(60.0) if timeout is None else timeout
     registry = Registry()
     points, registry.troubles = entry_points.installed()
-    answers: list[ImportResult] = [
-        answer for point in points for answer in loading.examine([point], seconds, targets=True)
-    ]
-    for answer in answers:
-        registry.components += answer.components
-        registry.troubles += answer.troubles
+    results = [r for point in points for r in loading.examine([point], seconds, targets=True)]
+    for result in results:
+        registry.components += result.components
+        registry.troubles += result.troubles
     installed.find_clashes(registry, points)
-    broken = {(trouble.distribution, trouble.version) for trouble in registry.troubles}
+    broken = _broken(registry)
     rows = []
-    for answer in answers:
-        point = answer.entry_point
-        brings = _brings(Counter(item.kind for item in answer.components), bool(answer.observers))
-        took = "–" if answer.seconds is None else f"{answer.seconds:.2f} s"
-        state = "loads torch" if answer.torch else "ok"
+    for result in results:
+        point = result.entry_point
+        brings = _brings((item.kind for item in result.components), bool(result.observers))
+        took = "–" if result.seconds is None else f"{result.seconds:.2f} s"
+        state = "loads torch" if result.torch else "ok"
         if (point.distribution, point.version) in broken:
             state = "trouble"
         rows.append([point.distribution, point.version, point.name, brings, took, state])
     heads = ["distribution", "version", "entry point", "brings", "import", "state"]
     _print_table(rows, heads, "brings", 16)
     _print_troubles(registry)
-    for point in (answer.entry_point for answer in answers if answer.torch):
-        click.echo(
-            f"note: {point.distribution}: importing {point.value} loads torch "
-            "in every bench command"
-        )
+    for point in (result.entry_point for result in results if result.torch):
+        note = f"importing {point.value} loads torch in every bench command"
+        click.echo(f"note: {point.distribution}: {note}")
     return bool(registry.troubles)

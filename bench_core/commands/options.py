@@ -1,4 +1,4 @@
-"""Options that several commands share, and what most commands do first and last."""
+"""Options that several commands share, and the steps that most commands begin and end with."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 WORKERS = click.IntRange(1, 1024)
+SECONDS = click.FloatRange(0.1, 3600)
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
@@ -39,6 +40,26 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
         return get_args(names) or tuple(names() if callable(names) else names)
 
 
+def repeatable(
+    option: str, name: str, metavar: str, help: str, **more: Any
+) -> Callable[[Command], Command]:
+    """Return an option that may be given several times."""
+    help = f"{help}; repeatable."
+    return click.option(option, name, multiple=True, metavar=metavar, help=help, **more)
+
+
+def format_option(
+    names: click.Choice[str], default: str | None = "table", help: str = "Write in this format."
+) -> Callable[[Command], Command]:
+    return click.option("--format", "form", type=names, default=default, help=help)
+
+
+def output_option(
+    default: str | None = None, help: str = "Write to this file."
+) -> Callable[[Command], Command]:
+    return click.option("-o", "--output", default=default, type=PATH, help=help)
+
+
 results_argument = click.argument("results", nargs=-1, type=PATH)
 data_dir_option = click.option(
     "--data-dir",
@@ -47,59 +68,31 @@ data_dir_option = click.option(
     type=PATH,
     help="Folder with the data files.  [default: data]",
 )
-
-
-def output_option(
-    default: str | None = None, help: str = "Write to this file."
-) -> Callable[[Command], Command]:
-    """Return the option -o."""
-    return click.option("-o", "--output", default=default, show_default=True, type=PATH, help=help)
+SUITE_OPTIONS = (
+    click.argument("suite"),
+    repeatable(
+        "--set", "overrides", "KEY=VALUE", "Set a key of the suite, such as training.epochs=5"
+    ),
+    repeatable("--method", "methods", "NAME", "Run only this method, NAME or NAME[option=value]"),
+    click.option("--dataset", metavar="NAME", help="Use this data set."),
+    click.option("--arch", metavar="NAME", help="Use this architecture."),
+    repeatable("--seed", "seeds", "N", "Run only this seed", type=int),
+    click.option("--epochs", type=int, metavar="N", help="Train for N epochs."),
+    click.option("--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …"),
+    click.option(
+        "--results", default="results", type=PATH, help="Keep the run folders in this folder."
+    ),
+    data_dir_option,
+    click.option(
+        "--strict-plugins", is_flag=True, help="Stop if any plugin is broken, used or not."
+    ),
+    click.option("--retry-failed", is_flag=True, help="Run the cells again that failed."),
+)
 
 
 def suite_options(command: Any) -> Any:
     """Give a command the argument SUITE and the options that change the suite."""
-    options = [
-        click.argument("suite"),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Set a key of the suite, such as training.epochs=5; repeatable.",
-        ),
-        click.option(
-            "--method",
-            "methods",
-            multiple=True,
-            metavar="NAME",
-            help="Run only this method, NAME or NAME[option=value]; repeatable.",
-        ),
-        click.option("--dataset", metavar="NAME", help="Use this data set."),
-        click.option("--arch", metavar="NAME", help="Use this architecture."),
-        click.option(
-            "--seed",
-            "seeds",
-            multiple=True,
-            type=int,
-            metavar="N",
-            help="Run only this seed; repeatable.",
-        ),
-        click.option("--epochs", type=int, metavar="N", help="Train for N epochs."),
-        click.option("--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …"),
-        click.option(
-            "--results",
-            default="results",
-            show_default=True,
-            type=PATH,
-            help="Keep the run folders in this folder.",
-        ),
-        data_dir_option,
-        click.option(
-            "--strict-plugins", is_flag=True, help="Stop if any plugin is broken, used or not."
-        ),
-        click.option("--retry-failed", is_flag=True, help="Run the cells again that failed."),
-    ]
-    for option in reversed(options):
+    for option in reversed(SUITE_OPTIONS):
         command = option(command)
     return command
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,45 +36,33 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     click.echo(_as_json(made, costs) if as_json else _as_text(made, costs))
 
 
-def _as_json(made: Plan, costs: Costs) -> str:
-    import json
-    from dataclasses import asdict
-
-    cells = [
-        {
-            "identity": cell.identity,
-            "action": cell.action,
-            "why": cell.why,
-            "cell": cell.cell.model_dump(mode="json"),
-            "estimate": asdict(cost) if (cost := costs.get(cell.identity)) else None,
-        }
-        for cell in made.cells
-    ]
+def _as_json(plan: Plan, costs: Costs) -> str:
+    cells = []
+    for cell in plan.cells:
+        cost = costs.get(cell.identity)
+        about = {"identity": cell.identity, "action": cell.action, "why": cell.why}
+        content = cell.cell.model_dump(mode="json")
+        cells.append(about | {"cell": content, "estimate": asdict(cost) if cost else None})
     known = [cost.seconds for cost in costs.values() if cost is not None]
     total = {"seconds": sum(known), "cells_estimated": len(known), "cells_to_run": len(costs)}
-    document = {
-        "suite": made.suite.name,
-        "folder": str(made.folder),
-        "cells": cells,
-        "estimate": total,
-    }
-    return json.dumps(document, indent=1)
+    document = {"suite": plan.suite.name, "folder": str(plan.folder)}
+    return json.dumps(document | {"cells": cells, "estimate": total}, indent=1)
 
 
-def _as_text(made: Plan, costs: Costs) -> str:
+def _as_text(plan: Plan, costs: Costs) -> str:
     from bench_core.analysis.judge import label
     from bench_core.execution.cost import spoken
 
-    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in made.cells}
-    defaults = {cell.cell.method.name: cell.defaults for cell in made.cells}
+    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in plan.cells}
+    defaults = {cell.cell.method.name: cell.defaults for cell in plan.cells}
     labels = {key: label(method, methods.values(), defaults) for key, method in methods.items()}
     lines = []
-    for cell in made.cells:
+    for cell in plan.cells:
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
         name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"
         lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
-    lines.append(f"{made.suite.name}: {made.counts}")
+    lines.append(f"{plan.suite.name}: {plan.counts}")
     if costs:
         known = [cost.seconds for cost in costs.values() if cost is not None]
         total = f"about {spoken(sum(known))} of one worker" if known else "unknown"

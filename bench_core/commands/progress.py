@@ -1,27 +1,17 @@
-"""Show the progress of `bench run`: live bars on a terminal, plain lines elsewhere.
-
-Plain output has one line per ended cell, and no control codes.
-"""
+"""Show the progress of `bench run`: live bars on a terminal, a line per ended cell elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any
 
 import click
 
 from bench_core.analysis.judge import label
 from bench_core.execution.plan import PlannedCell
 from bench_core.report.escape import visible
-
-
-class Progress(Protocol):
-    """A display that receives every event of the executor."""
-
-    def __enter__(self) -> Progress: ...
-    def __exit__(self, *exc: object) -> None: ...
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None: ...
 
 
 def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
@@ -42,20 +32,18 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
     return f"{record.status}: {visible(record.reason or '')}"
 
 
-class Plain:
-    """One line per ended cell."""
+class Plain(AbstractContextManager["Plain"]):
+    """Print one line per ended cell, without control codes."""
 
     def __init__(self, cells: Sequence[PlannedCell]) -> None:
         self.cells, self.done = cells, 0
         self.last: dict[str, dict[str, Any]] = {}
 
-    def __enter__(self) -> Progress:
-        return self
-
     def __exit__(self, *exc: object) -> None:
         pass
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+        """Take an event of the executor."""
         if event["event"] == "epoch":
             self.last[cell.identity] = event["row"]
         elif event["event"] in ("end", "reused"):
@@ -64,35 +52,28 @@ class Plain:
             click.echo(f"[{self.done}/{len(self.cells)}] {title(cell, self.cells)} · {text}")
 
 
-class Live:
-    """A bar for the suite and a bar for every running cell."""
+class Live(Plain):
+    """Show a bar for the suite and a bar for every running cell."""
 
     def __init__(self, cells: Sequence[PlannedCell]) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as Bars
 
-        self.cells = cells
-        self.bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        super().__init__(cells)
+        self.bars = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=20),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=Console(highlight=False),
             transient=True,
         )
         self.total = self.bars.add_task("cells", total=len(cells), note="")
         self.tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Plain:
         self.bars.start()
         return self
 
@@ -100,27 +81,23 @@ class Live:
         self.bars.stop()
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "start":
-            self.tasks[cell.identity] = self.bars.add_task(
-                f"  {title(cell, self.cells)}", total=cell.cell.last_epoch, note=""
-            )
-        elif kind == "epoch":
+        name = title(cell, self.cells)
+        if event["event"] == "start":
+            last = cell.cell.last_epoch
+            self.tasks[cell.identity] = self.bars.add_task(f"  {name}", total=last, note="")
+        elif event["event"] == "epoch":
             row = event["row"]
             note = f"accuracy {row['accuracy']:.3f}"
             self.bars.update(self.tasks[cell.identity], completed=row["epoch"], note=note)
         else:
             self.bars.advance(self.total)
-            task = self.tasks.pop(cell.identity, None)
-            if task is not None:
-                self.bars.remove_task(task)
+            if cell.identity in self.tasks:
+                self.bars.remove_task(self.tasks.pop(cell.identity))
             if event["record"].status != "done":
-                self.bars.console.print(
-                    f"{title(cell, self.cells)} · {outcome(event, None)}", markup=False
-                )
+                self.bars.console.print(f"{name} · {outcome(event, None)}", markup=False)
 
 
-def choose(cells: Sequence[PlannedCell]) -> Progress:
+def choose(cells: Sequence[PlannedCell]) -> Plain:
     """Return bars on a terminal, lines elsewhere."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     return Live(cells) if terminal else Plain(cells)

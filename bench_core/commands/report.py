@@ -7,7 +7,13 @@ from typing import get_args
 
 import click
 
-from bench_core.commands.options import Choice, gathered, output_option, results_argument
+from bench_core.commands.options import (
+    Choice,
+    format_option,
+    gathered,
+    output_option,
+    results_argument,
+)
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
 
@@ -43,11 +49,10 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 )
 @click.argument("name", type=click.Choice(NAMES), metavar="NAME")
 @results_argument
-@click.option(
-    "--format",
-    "form",
-    type=Choice("bench_core.report.figures.paper:Format"),
-    help="Write in this format.  [default: the ending of the file, else svg]",
+@format_option(
+    Choice("bench_core.report.figures.paper:Format"),
+    None,
+    "Write in this format.  [default: the ending of the file, else svg]",
 )
 @click.option("--suite", metavar="NAME", help="Draw only this suite.")
 @output_option(help="Write to this file.  [default: NAME.FORMAT]")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.leaderboard import print_leaderboards
-from bench_core.commands.options import WORKERS, planned, suite_options, warn
+from bench_core.commands.options import WORKERS, planned, repeatable, suite_options, warn
 from bench_core.commands.report import write_page
+from bench_core.commands.tables import print_leaderboards
 from bench_core.errors import BenchError, Exit
 
 if TYPE_CHECKING:
@@ -30,28 +30,26 @@ if TYPE_CHECKING:
     "--per-gpu",
     type=click.IntRange(1, 64),
     default=1,
-    show_default=True,
     metavar="N",
     help="Run N cells at once on each GPU.",
 )
 @click.option(
     "--executor",
     default="local",
-    show_default=True,
     metavar="NAME",
     help="Run the cells with local, ray, slurm, or the executor of a plugin.",
 )
-@click.option(
+@repeatable(
     "--executor-set",
     "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set an option of the executor, such as partition=gpu; repeatable.",
+    "KEY=VALUE",
+    "Set an option of the executor, such as partition=gpu",
 )
 @click.option(
     "--report/--no-report",
     "wants_report",
     default=True,
+    show_default=False,
     envvar="BENCH_REPORT",
     help="Write the page of the suite at the end, or not.",
 )

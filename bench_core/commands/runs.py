@@ -1,4 +1,4 @@
-"""`bench show`, `bench export`, `bench cite`: one run, all runs as a table, and their sources."""
+"""`bench show`, `bench why`, `bench export`, `bench cite`: one run, all runs, their sources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from bench_core.commands.options import (
+    PATH,
     Choice,
+    format_option,
     gathered,
     output_option,
     results_argument,
@@ -38,45 +40,64 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     if not run:
         raise UsageError(f"RUN is empty: {remedy}")
     folder = Path(run)
-    if folder.is_dir() and not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
-        raise UsageError(f"{run}: is the folder of a suite; {remedy}")
-    roots = results or ((folder.parent,) if folder.is_dir() else ())
-    identity = folder.resolve().name if folder.is_dir() else run
+    roots, identity = results, run
+    if folder.is_dir():
+        if not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
+            raise UsageError(f"{run}: is the folder of a suite; {remedy}")
+        roots, identity = results or (folder.parent,), folder.resolve().name
     matches = [
-        (seen, row, item)
-        for seen in map(view, map(attach, gathered(roots)[0]))
-        for _, row, item in seen.runs
+        (suite, row, item)
+        for suite in map(view, map(attach, gathered(roots)[0]))
+        for _, row, item in suite.runs
         if item.record.identity.startswith(identity)
     ]
     if not matches:
         raise UsageError(
             f"{run}: no such run that counts; `bench report` and `bench export` list the identities"
         )
-    names = sorted({item.record.identity[:12] for _, _, item in matches})
-    if len({item.record.identity for _, _, item in matches}) > 1:
+    identities = {item.record.identity for _, _, item in matches}
+    if len(identities) > 1:
+        names = sorted({identity[:12] for identity in identities})
         raise UsageError(f"{run}: several runs begin like this: {', '.join(names[:6])}")
-    seen, row, item = matches[0]
+    suite, row, item = matches[0]
     if as_suite:
         click.echo(suite_of(item.record), nl=False)
     else:
-        say(text(seen, row, item, seen.results.run_folder(item.record), terminal_width()))
+        say(text(suite, row, item, suite.results.run_folder(item.record), terminal_width()))
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--results",
+    multiple=True,
+    type=PATH,
+    help="Where to look for the run and its neighbours [results].",
+)
+def why(run: str, results: tuple[Path, ...]) -> None:
+    """Say why a run was run or reused, and how its nearest neighbour differs.
+
+    RUN is an identity, its first letters, or a folder.
+    """
+    from bench_core.analysis.why import explain, find_run
+    from bench_core.report.escape import visible
+    from bench_core.results.scan import scan
+
+    folder = Path(run)
+    roots = list(results) or (
+        [folder.absolute().parent] if run and folder.is_dir() else [Path("results")]
+    )
+    for line in explain(find_run(run, roots), scan(roots).runs):
+        click.echo(visible(line))
 
 
 @click.command()
 @results_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["csv", "parquet"]),
-    default="csv",
-    show_default=True,
-    help="Write in this format.",
-)
+@format_option(click.Choice(["csv", "parquet"]), "csv")
 @click.option(
     "--table",
     type=Choice("bench_core.report.export:TABLES"),
     default="runs",
-    show_default=True,
     help="Write a row per run, or a row per epoch of a run.",
 )
 @output_option(help="Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]")

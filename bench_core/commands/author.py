@@ -1,15 +1,17 @@
-"""`bench check`: the conformance checks of plugins."""
+"""`bench check`, `bench new`, `bench schema`: for the authors of plugins and suites."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import Choice, component, faults
+from bench_core.commands.options import PATH, SECONDS, Choice, component, faults
 from bench_core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -35,12 +37,7 @@ WORDS = {
 @click.option("--trace", is_flag=True, help="Print the traceback of every failed check.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one outcome per line.")
 @click.option(
-    "--timeout",
-    type=click.FloatRange(0.1, 3600),
-    default=120.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give each check this long.",
+    "--timeout", type=SECONDS, default=120.0, metavar="SECONDS", help="Give each check this long."
 )
 def check(
     names: tuple[str, ...],
@@ -55,7 +52,6 @@ def check(
     PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]) or a distribution with
     all that it brings. The exit code is 1 if a check fails, else 0.
     """
-    import json
     from dataclasses import asdict
 
     from bench_core.registry import plugins
@@ -71,14 +67,11 @@ def check(
             outcomes += session.distribution(item, timeout)
         outcomes += session.carry_out(request, timeout)
         total.update(outcome.status for outcome in outcomes)
-        lines = (
-            [
-                json.dumps({"component": item.full_name, "kind": item.kind, **asdict(outcome)})
-                for outcome in outcomes
-            ]
-            if as_json
-            else _report(item, outcomes, trace)
-        )
+        if as_json:
+            about = {"component": item.full_name, "kind": item.kind}
+            lines = [json.dumps(about | asdict(outcome)) for outcome in outcomes]
+        else:
+            lines = list(_report(item, outcomes, trace))
         for line in lines:
             click.echo(line)
     if len(chosen) > 1 and not as_json:
@@ -88,6 +81,7 @@ def check(
 
 def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[str, Any]]]:
     """Yield the component of that name with its options, or every component of a distribution."""
+    from bench_core.execution import validate
     from bench_core.registry.distributions import normalised
     from bench_core.testing.kit import find
 
@@ -101,23 +95,11 @@ def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
         raise UsageError("; ".join(map(str, registry.troubles)))
     item = find(f"{kind}:{short}" if colon else short, registry)
     if options:
-        _validate(item, options)
+        request = {"components": [[item.kind, item.full_name, options]], "trios": []}
+        (answer,) = validate.ask(request)["components"]
+        if lines := [f"{item.component.name}.{line}" for line in faults(answer)]:
+            raise UsageError("\n".join(lines))
     yield item, options
-
-
-def _validate(item: Installed, options: Mapping[str, Any]) -> None:
-    """Raise UsageError if the component does not take these options."""
-    from bench_core.execution import validate
-
-    request = {
-        "components": [[item.kind, item.full_name, options]],
-        "trios": [],
-        "data_dir": None,
-        "devices": [],
-    }
-    (answer,) = validate.ask(request)["components"]
-    if lines := [f"{item.component.name}.{line}" for line in faults(answer)]:
-        raise UsageError("\n".join(lines))
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -150,3 +132,34 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
             elif outcome.trace:
                 details.append(f"see: bench check {item.full_name} --only {outcome.check} --trace")
             yield from (f"             {line}" for line in details)
+
+
+@click.command()
+@click.argument("kind", type=Choice("bench_core.registry.scaffold:KINDS"))
+@click.argument("name")
+@click.option("--into", default=".", type=PATH, help="Write the package into this folder.")
+def new(kind: str, name: str, into: Path) -> None:
+    """Write a plugin package to begin from.
+
+    The package works and passes its own tests.
+    """
+    from bench_core.registry import plugins, scaffold
+
+    registry = plugins.load()
+    taken = {item.component.name for item in registry.components if item.kind == kind}
+    place = scaffold.new(kind, name, into, taken)
+    words = scaffold.KINDS[kind][0]
+    article = "an" if words[0] == "a" else "a"
+    module = scaffold.module(kind, name)
+    click.echo(f"{place}: {article} {words} that works; make it yours in {module}")
+    click.echo(f"  pip install -e '{place}[test]'")
+    click.echo(f"  bench check {place.name}")
+    click.echo(f"  {scaffold.command(kind, name)}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of suite files, for editors."""
+    from bench_core.suite.model import suite_schema
+
+    click.echo(json.dumps(suite_schema(), indent=2))

@@ -1,29 +1,20 @@
-"""Define `bench merge`, `bench verify` and `bench replicate`, for results of several people."""
+"""`bench merge`, `bench verify`, `bench replicate`, `bench clean`: whole results folders."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH, data_dir_option, results_argument
+from bench_core.commands.options import PATH, WORKERS, data_dir_option, results_argument, warn
 from bench_core.errors import Exit, StoreError, UsageError
-
-
-def warn(lines: Iterable[str]) -> None:
-    """Print a warning per line."""
-    for line in lines:
-        click.echo(f"warning: {line}", err=True)
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--into", default="results", show_default=True, type=PATH, help="The target results folder."
-)
+@click.option("--into", default="results", type=PATH, help="The target results folder.")
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the runs of other results folders into one.
 
@@ -63,7 +54,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     roots = list(results) or [Path("results")]
     stored = scan(roots)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    faulty = 0
+    faulty = len(stored.troubles)
     unmarked: dict[Path, str] = {}
     for run in stored.runs:
         lines = faults(run)
@@ -81,15 +72,14 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     among = list(between(stored.runs))
     for line in [*stored.troubles, *among]:
         click.echo(line, err=True)
-    if quarantine:
-        for folder in unreadable(roots):
-            place = set_aside(folder)
-            stays = "left where it is: a newer bench wrote it, or one is at work on it"
-            click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
+    for folder in unreadable(roots) if quarantine else ():
+        place = set_aside(folder)
+        stays = "left where it is: a newer bench wrote it, or one is at work on it"
+        click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
     warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())
-    sound, faulty = len(stored.runs) - faulty, faulty + len(stored.troubles)
+    total = len(stored.runs) + len(stored.troubles)
     more = f"; {len(among)} faults among them" if among else ""
-    click.echo(f"{sound + faulty} runs: {sound} without fault, {faulty} with{more}")
+    click.echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
 
 
@@ -98,21 +88,16 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
 @click.option(
     "--sample",
     default="10%",
-    show_default=True,
     metavar="SHARE",
     help="A share such as 10%, or a number of runs.",
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the draw [random].")
 @click.option("--into", type=PATH, help="Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Cells at once.")
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+@click.option("--workers", type=WORKERS, metavar="N", help="Cells at once.")
 @click.option(
-    "--executor",
-    default="local",
-    show_default=True,
-    metavar="NAME",
-    help="local, ray, slurm, or a plugin's.",
+    "--executor", default="local", metavar="NAME", help="local, ray, slurm, or a plugin's."
 )
 def replicate(
     results: Path,
@@ -135,26 +120,25 @@ def replicate(
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins
     from bench_core.results.scan import scan
-    from bench_core.sharing.replicate import Again, carry_out, plan_again, share
-    from bench_core.sharing.replicate import sample as draw
+    from bench_core.sharing import replicate as again
 
-    size = share(sample)
+    size = again.share(sample)
     registry = plugins.load()
     execute = executor_named(executor, registry)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     into = results.with_name(f"{results.resolve().name}-replicas") if into is None else into
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
-    drawn = draw(scan([results]).runs, size, seed)
+    drawn = again.sample(scan([results]).runs, size, seed)
     click.echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
-    planned, troubles = plan_again(drawn, registry, into, data_dir, device)
+    planned, troubles = again.plan_again(drawn, registry, into, data_dir, device)
     warn(troubles)
 
-    def job_of(again: Again) -> Job:
-        suite = again.posted.record.suite
-        return make_job(again.cell, suite, again.diagnostics, data_dir, {}, None)
+    def job_of(cell: again.Again) -> Job:
+        suite = cell.posted.record.suite
+        return make_job(cell.cell, suite, cell.diagnostics, data_dir, {}, None)
 
-    replicas, problems = carry_out(planned, execute, job_of, Options(workers))
+    replicas, problems = again.carry_out(planned, execute, job_of, Options(workers))
     for posted, replica in replicas:
         record, cell = posted.record, posted.record.cell
         name = f"{record.identity[:12]}  {cell.method.short} · seed {cell.seed}"
@@ -164,3 +148,28 @@ def replicate(
     more = f", {missing} could not be run" if missing else ""
     click.echo(f"{agreed} of {len(drawn)} agree{more}")
     sys.exit(Exit.DONE if agreed == len(drawn) and not problems else Exit.SOME_FAILED)
+
+
+@click.command()
+@results_argument
+@click.option("--yes", is_flag=True, help="Remove the items; without it they are only listed.")
+def clean(results: tuple[Path, ...], yes: bool) -> None:
+    """List or remove runs that no table counts. Default: results.
+
+    No table counts runs of cells that other code has run since, and folders in quarantine.
+    """
+    from bench_core.analysis.prune import remove, spare
+    from bench_core.report.escape import visible
+
+    items = list(spare(list(results) or [Path("results")]))
+    kept = 0
+    for item in items:
+        removed = yes and remove(item)
+        kept += yes and not removed
+        word = "removed" if removed else "in use" if yes else "spare"
+        click.echo(f"{word}  {visible(str(item.path))}  {item.size / 1e6:.1f} MB  ({item.why})")
+    total = sum(item.size for item in items) / 1e6
+    hint = "; --yes removes them" if items and not yes else ""
+    more = f"; {kept} in use and left" if kept else hint
+    click.echo(f"{len(items)} spare, {total:.1f} MB{more}")
+    sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)
