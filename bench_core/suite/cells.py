@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench_core.suite.yaml_reader import KeyPath
@@ -28,7 +28,14 @@ class CellSpec:
 
     def with_seed(self, seed: int, place: KeyPath) -> CellSpec:
         """Return the same cell with another seed, which the suite gives at `place`."""
-        return CellSpec(**{**vars(self), "seed": seed, "origin": {**self.origin, "seed": place}})
+        return replace(self, seed=seed, origin={**self.origin, "seed": place})
+
+    def value(self, key: str) -> Any:
+        """Return the value of a dotted key, or None."""
+        value: Any = vars(self)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
 
 def with_value(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
@@ -62,9 +69,7 @@ def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
     """Whether a cell has every value that a rule of `exclude` names."""
     for key, wanted in rule.items():
         options = wanted if isinstance(wanted, list) else [wanted]
-        value: Any = vars(cell)
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = cell.value(key)
         if key in ("method", "arch", "dataset"):
             if not any(same_name(value["name"], option) for option in options):
                 return False

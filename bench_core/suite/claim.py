@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from bench_core.suite.component import ComponentSpec, Model, fault, from_text
+from bench_core.suite.component import ComponentSpec, Model, fault, from_text, or_text
 from bench_core.suite.names import FULL_NAME
 
 FigureKind = Literal[
@@ -39,6 +39,7 @@ LETTERED: tuple[FigureKind, ...] = ("fires", "ever_fires", "first_epoch")
 AT_EPOCH = ("accuracy", "train_loss")  # fields that every epoch has
 SHARES: tuple[FigureKind, ...] = ("verdict", "fires", "ever_fires")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]{1,6})\]")
+_DIAGNOSTIC = re.compile(rf"([a-z0-9_-]+(?:/[a-z0-9_-]+)?)((?:{_STEP.pattern})*)")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ClaimedFigure:
 
 
 def parse_figure(text: str) -> ClaimedFigure:
-    """Take a figure's name apart. Raises `ValueError`, but not for an unknown diagnostic."""
+    """Take a figure's name apart. Raises a fault, but not for an unknown diagnostic."""
     if text in FIGURES:
         return ClaimedFigure(FIGURES[text], text)
     head, dot, rest = text.partition(".")
@@ -62,47 +63,30 @@ def parse_figure(text: str) -> ClaimedFigure:
         if head == kind:
             at_1024 = kind != "fires" and rest == "b@1024"
             if not at_1024 and not re.fullmatch(FULL_NAME, rest):
-                raise ValueError(f"needs a diagnostic's letter or name: {kind}.b")
+                raise fault(f"needs a diagnostic's letter or name: {kind}.b")
             return ClaimedFigure(kind, rest)
     if head == "margin" and dot:
-        raise ValueError(f"unknown margin '{rest}'; known: margin, margin.matched, margin.bp")
+        raise fault(f"unknown margin '{rest}'; known: margin, margin.matched, margin.bp")
     if head in FIGURES:
-        raise ValueError(f"{head} has no parts")
-    name = re.match(r"[a-z0-9_-]+(/[a-z0-9_-]+)?", text)
-    path: list[str | int] = []
-    at = name.end() if name else 0
-    while name and at < len(text) and (step := _STEP.match(text, at)):
-        path.append(step[1] if step[1] is not None else int(step[2]))
-        at = step.end()
-    if name is None or at < len(text):
-        raise ValueError("must be a figure such as accuracy, fires.b or alignment.unclamped[0]")
-    return ClaimedFigure("diagnostic", name[0], tuple(path))
+        raise fault(f"{head} has no parts")
+    parts = _DIAGNOSTIC.fullmatch(text)
+    if parts is None:
+        raise fault("must be a figure such as accuracy, fires.b or alignment.unclamped[0]")
+    path = tuple(key or int(index) for key, index in _STEP.findall(parts[2]))
+    return ClaimedFigure("diagnostic", parts[1], path)
 
 
 def _known(text: str) -> str:
-    try:
-        parse_figure(text)
-    except ValueError as error:
-        raise fault(str(error)) from None
+    parse_figure(text)
     return text
-
-
-def _or_text(schema: dict[str, Any]) -> None:
-    """Let a method be written as in `--method` or as in `methods:`."""
-    plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
-    text = {
-        "type": "string",
-        "pattern": rf"^{FULL_NAME}(\[.+\])?$",
-        "description": "name or name[option=value,…]",
-    }
-    schema["oneOf"] = [text, plain]
 
 
 class ClaimedMethod(ComponentSpec):
     """The method that a claim is about; options that it does not name have their defaults."""
 
     model_config = ConfigDict(
-        json_schema_extra=_or_text, title="a name, name[option=value,…], or a mapping with name"
+        json_schema_extra=or_text(rf"^{FULL_NAME}(\[.+\])?$", "name or name[option=value,…]"),
+        title="a name, name[option=value,…], or a mapping with name",
     )
 
     _from_text = model_validator(mode="before")(from_text)
@@ -153,20 +137,17 @@ class Expectation(Model):
 
     @model_validator(mode="after")
     def _whole(self) -> Expectation:
-        margins = [self.tolerance, self.factor]
-        bounds = [self.at_least, self.at_most]
-        if self.value is None and any(margin is not None for margin in margins):
+        margins = sum(margin is not None for margin in (self.tolerance, self.factor))
+        bounds = self.at_least is not None or self.at_most is not None
+        if self.value is None and margins:
             raise fault("has a tolerance without a value")
-        if self.value is None and all(bound is None for bound in bounds):
-            raise fault(
-                "says no value: give value with tolerance or factor, or at_least, or at_most"
-            )
-        if self.value is not None and any(bound is not None for bound in bounds):
-            raise fault(
-                "has a value and a bound: "
-                "give value with tolerance or factor, or at_least and at_most"
-            )
-        if self.value is not None and sum(margin is not None for margin in margins) != 1:
+        if self.value is None and not bounds:
+            what = "says no value: give value with tolerance or factor, or at_least, or at_most"
+            raise fault(what)
+        if self.value is not None and bounds:
+            what = "has a value and a bound: give value with tolerance or factor, or at_least"
+            raise fault(f"{what} and at_most")
+        if self.value is not None and margins != 1:
             raise fault("needs tolerance or factor beside value, and not both")
         if self.factor is not None and self.value == 0:
             raise fault("`factor` needs a non-zero `value`; use `tolerance`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -14,7 +15,7 @@ from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable,
 
 
 def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
-    """Make a fault with our own words; a message "must …" gets the value. `at` is a list index."""
+    """Make a fault of pydantic in our words; "must …" gets the value. `at` is a list index."""
     return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
 
 
@@ -28,13 +29,16 @@ def named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _or_name(schema: dict[str, Any]) -> None:
-    """Let a component be written as its name or as a mapping with its name."""
-    plain = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title")}
-    schema["oneOf"] = [
-        {"type": "string", "pattern": f"^{FULL_NAME}$", "description": "its name alone"},
-        plain,
-    ]
+def or_text(pattern: str, description: str) -> Callable[[dict[str, Any]], None]:
+    """Let the JSON Schema of a mapping allow a text too."""
+
+    def add(schema: dict[str, Any]) -> None:
+        kept = ("description", "title")
+        plain = {key: schema.pop(key) for key in list(schema) if key not in kept}
+        text = {"type": "string", "pattern": pattern, "description": description}
+        schema["oneOf"] = [text, plain]
+
+    return add
 
 
 Name = Annotated[
@@ -52,7 +56,9 @@ class ComponentSpec(Model):
     """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra=_or_name, title="a name, or a mapping with name"
+        extra="allow",
+        json_schema_extra=or_text(f"^{FULL_NAME}$", "its name alone"),
+        title="a name, or a mapping with name",
     )
 
     name: Name = Field(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -253,11 +254,9 @@ class Suite(Model):
             if recipe not in recipes:
                 recipes[recipe] = self._resolve(cell, problems)
             if resolved := recipes[recipe]:
-                cell = CellSpec(**{**vars(cell), **resolved})
-                cells.setdefault(
-                    frozen([cell.method, cell.arch, cell.dataset, *resolved.values(), cell.seed]),
-                    cell,
-                )
+                cell = replace(cell, **resolved)
+                parts = [cell.method, cell.arch, cell.dataset, *resolved.values(), cell.seed]
+                cells.setdefault(frozen(parts), cell)
         if problems:
             raise SuiteError(problems)
         return list(cells.values())
@@ -288,11 +287,9 @@ class Suite(Model):
 
     def _combinations(self) -> Iterator[CellSpec]:
         """List the cells without those of `exclude`; recipes are unchecked, duplicates remain."""
-        # arch before arch.width
-        axes = sorted(self.matrix.items(), key=lambda axis: axis[0].count("."))
         choices = [
             [(key, value, ("matrix", key, i)) for i, value in enumerate(values)]
-            for key, values in axes
+            for key, values in sorted(self.matrix.items(), key=_depth)
         ]
         for i, method in enumerate(self.methods):
             for changes in product(*choices):
@@ -307,13 +304,9 @@ class Suite(Model):
                 for key, value in entry.items()
                 if key not in ("method", "seeds")
             ]
-            own.sort(key=lambda change: change[0].count("."))
             cell = self._cell(named(entry["method"]), ("include", i, "method"), own)
-            seeds, where = (
-                entry.get("seeds", self.seeds),
-                ("include", i, "seeds") if "seeds" in entry else ("seeds",),
-            )
-            for j, seed in enumerate(seeds):
+            where: KeyPath = ("include", i, "seeds") if "seeds" in entry else ("seeds",)
+            for j, seed in enumerate(entry.get("seeds", self.seeds)):
                 yield cell.with_seed(seed, (*where, j))
 
     def _cell(
@@ -327,7 +320,7 @@ class Suite(Model):
             "data": self.data.model_dump(),
         }
         origin: dict[str, KeyPath] = {name: (name,) for name in parts} | {"method": place}
-        for key, value, path in changes:
+        for key, value, path in sorted(changes, key=_depth):
             parts = with_value(parts, key.split("."), value if "." in key else named(value))
             origin[key] = path
         return CellSpec(**parts, seed=0, origin=origin)
@@ -348,6 +341,11 @@ class Suite(Model):
         if training["stop_after"] == training["epochs"]:
             training["stop_after"] = None  # the whole schedule, the same cell
         return {"training": training, "data": data}
+
+
+def _depth(axis: tuple[str, Any] | tuple[str, Any, KeyPath]) -> int:
+    """Return a sort key: arch before arch.width."""
+    return axis[0].count(".")
 
 
 def too_many(document: Document, total: int) -> Problem:
