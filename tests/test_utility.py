@@ -14,8 +14,7 @@ from bench_core.results.record import RunRecord
 
 def of(records: list[RunRecord]) -> dict[str, Decisions]:
     (group,) = judge_all(records)
-    rows, every = of_group(group)
-    return {found.label: found for found in [*rows, every]}
+    return {found.label: found for found in [*of_group(group), total([group])]}
 
 
 def judged_run(**fields: object) -> Run:
@@ -50,7 +49,7 @@ def test_total_is_the_sum_over_methods_and_recipes() -> None:
         for item in long
     ]
     groups = judge_all(long + short)
-    rows = [row for group in groups for row in of_group(group)[0]]
+    rows = [row for group in groups for row in of_group(group)]
     every = total(groups)
     assert every.n == sum(row.n for row in rows) == 16
     assert every.walked_back == {

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -84,15 +84,10 @@ def recipe_key(record: RunRecord) -> str:
     return digest_bytes(recipe(record).encode(), 8)
 
 
-def ref_key(ref: ComponentRef, **changes: Any) -> str:
-    """Write name and parameters of a method as canonical text."""
+def method_key(ref: ComponentRef) -> str:
+    """Write name and parameters of a method as canonical text: the key of a leaderboard row."""
     defaults = {name: CORE_DEFAULTS[name] for name in _EVERY_RULE}
-    return canonical([ref.name, defaults | ref.params | changes])
-
-
-def method_key(record: RunRecord) -> str:
-    """Write the method of a run as canonical text: the key of a leaderboard row."""
-    return ref_key(record.cell.method)
+    return canonical([ref.name, defaults | ref.params])
 
 
 def option(ref: ComponentRef, name: str) -> Any:
@@ -116,10 +111,6 @@ def role(record: RunRecord) -> Role:
     return "floor" if is_floor(record) else "ceiling" if is_ceiling(record) else "method"
 
 
-def _show(value: Any) -> str:
-    return value if isinstance(value, str) else line_text(value)
-
-
 def label(
     method: ComponentRef,
     peers: Iterable[ComponentRef],
@@ -133,18 +124,17 @@ def label(
     """
     own = defaults.get(method.name, {})
     default = {**CORE_DEFAULTS, **own}
-    rivals = [peer for peer in peers if peer.name == method.name]
+    rivals = [peer.params for peer in peers if peer.name == method.name]
     shown = []
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
-        text = canonical(method.params[name])
+        value = method.params[name]
+        text = canonical(value)
         differs = text != canonical(default[name]) if name in default else bool(own)
         if name not in CORE_DEFAULTS:
-            differs |= any(
-                name not in peer.params or canonical(peer.params[name]) != text for peer in rivals
-            )
+            differs |= any(name not in p or canonical(p[name]) != text for p in rivals)
         if differs:
-            shown.append(f"{name}={_show(method.params[name])}")
+            shown.append(f"{name}={value if isinstance(value, str) else line_text(value)}")
     text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
     return f"{text} (frozen)" if method.name == BP and shown == ["freeze=blocks"] else text
 
@@ -164,6 +154,10 @@ def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) ->
 def letter_order(letter: str) -> tuple[bool, str]:
     """Return a sort key: letters first, then the names of diagnostics without a letter."""
     return len(letter) > 1, letter
+
+
+def in_order(letters: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(letters, key=letter_order))
 
 
 def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
@@ -221,8 +215,7 @@ class Judgement:
 
     @property
     def kind(self) -> str:
-        """walked back, trustworthy, undetermined, floor, or the status of a run that is not
-        done."""
+        """walked back, trustworthy, undetermined, floor, or the status of an unfinished run."""
         if self.status != "done":
             return self.status
         if self.role == "floor":
@@ -278,16 +271,9 @@ def judge(
     """
     if record.status != "done":
         return Judgement(record.status, role(record))
-    margin = floor.margin(record.accuracy)
-    judgement = Judgement(
-        record.status,
-        role(record),
-        margin=margin,
-        margin_matched=matched.margin(record.accuracy),
-        margin_bp=bp.margin(record.accuracy),
-    )
+    margins = [one.margin(record.accuracy) for one in (floor, matched, bp)]
     if is_floor(record):
-        return judgement
+        return Judgement(record.status, "floor", (), (), (), *margins)
     fired: set[str] = set()
     silent: dict[str, str] = {}
     by_letter = judged(record.measurements)
@@ -295,7 +281,7 @@ def judge(
     start = record.initial if initial is None else initial
     for letter, (name, item) in by_letter.items():
         limit = threshold_of(name, item, settings.thresholds)
-        measured = item.model_copy(update={"value": margin}) if item.across == "floor" else item
+        measured = item.model_copy(update={"value": margins[0]}) if item.across == "floor" else item
         at_start = None if item.across == "floor" else start.get(name)
         if item.not_diagnostic is not None:
             silent[letter] = item.not_diagnostic
@@ -305,11 +291,9 @@ def judge(
             missing.add(letter)
         elif fires(measured, limit):
             fired.add(letter)
-    return replace(
-        judgement,
-        fired=tuple(sorted(fired, key=letter_order)),
-        missing=tuple(sorted(missing, key=letter_order)),
-        not_diagnostic=tuple(sorted(silent.items(), key=lambda pair: letter_order(pair[0]))),
+    reasons = tuple((letter, silent[letter]) for letter in in_order(silent))
+    return Judgement(
+        record.status, role(record), in_order(fired), in_order(missing), reasons, *margins
     )
 
 
@@ -317,7 +301,7 @@ def judge(
 class Alignment:
     """Γ of one run.
 
-    deep, mean      unclamped Γ, mean over deep layers and over all layers
+    deep            unclamped Γ, mean over deep layers
     layers          unclamped Γ per layer
     ratio           ‖a‖/‖g‖ per layer
     not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
@@ -327,13 +311,12 @@ class Alignment:
     """
 
     deep: float | None
-    mean: float | None
     layers: tuple[float | None, ...]
     ratio: tuple[float | None, ...]
     not_diagnostic: str | None
-    library: tuple[float | None, ...] = ()
-    in_use: bool = True
-    readouts: Mapping[str, float | None] = field(default_factory=dict)
+    library: tuple[float | None, ...]
+    in_use: bool
+    readouts: Mapping[str, float | None]
 
 
 def _number(value: Any) -> float | None:
@@ -351,16 +334,14 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
     def numbers(key: str) -> tuple[float | None, ...]:
         return tuple(_number(value) for value in details.get(key, ()))
 
-    names = [
-        key.removesuffix("_unclamped") for key in sorted(details) if key.endswith("_unclamped")
-    ]
+    suffix = "_unclamped"
+    further = [key.removesuffix(suffix) for key in sorted(details) if key.endswith(suffix)]
     return Alignment(
         _number(details.get("deep")),
-        _number(details.get("mean")),
         numbers("unclamped"),
         numbers("ratio"),
         AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
         numbers("library"),
         details.get("in_use") is not False,
-        {name: _number(details.get(f"{name}_deep")) for name in names},
+        {name: _number(details.get(f"{name}_deep")) for name in further},
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -23,15 +23,14 @@ from bench_core.analysis.judge import (
     Judgement,
     Role,
     Settings,
+    in_order,
     is_floor,
     judge,
     judged,
     label,
-    letter_order,
     method_key,
     option,
     recipe,
-    ref_key,
     role,
     untrained,
 )
@@ -109,11 +108,8 @@ def is_finished(record: RunRecord) -> bool:
 
 def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
     """Return seed → accuracy of the finished runs."""
-    return {
-        item.cell.seed: item.accuracy
-        for item in records
-        if is_finished(item) and item.accuracy is not None
-    }
+    finished = (record for record in records if is_finished(record))
+    return {item.cell.seed: item.accuracy for item in finished if item.accuracy is not None}
 
 
 def aggregate(judgements: Sequence[Judgement]) -> str:
@@ -134,10 +130,9 @@ def aggregate(judgements: Sequence[Judgement]) -> str:
         same = [item for item in judgements if item.kind == kind]
         if kind == "walked back":
             fired = Counter(letter for item in same for letter in item.fired)
-            counts = [f"{letter} {fired[letter]}" for letter in sorted(fired, key=letter_order)]
-            part += f" ({', '.join(counts)})"
+            part += f" ({', '.join(f'{letter} {fired[letter]}' for letter in in_order(fired))})"
         elif kind == "undetermined":
-            missing = sorted({letter for item in same for letter in item.missing}, key=letter_order)
+            missing = in_order({letter for item in same for letter in item.missing})
             part += f" ({'+'.join(missing)} not measured)"
         parts.append(part)
     return ", ".join(parts)
@@ -147,7 +142,7 @@ def aggregate_three(judgements: Sequence[Judgement]) -> str:
     """Write the three-diagnostic form of a row, with counts if the runs differ."""
     texts = Counter(item.three for item in judgements)
     if len(texts) == 1:
-        return next(iter(texts))
+        return judgements[0].three
     ordered = sorted(texts.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{text} {count}/{len(judgements)}" for text, count in ordered)
 
@@ -177,9 +172,8 @@ class _Floors:
     def matched(self, ref: ComponentRef) -> Floor:
         # floors never carry a penalty
         unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
-        key = ref_key(ref, **unpenalised)
         floor = ref.model_copy(update={"params": {**ref.params, **unpenalised}})
-        name = label(floor, self.peers[ref.name], self.defaults)
+        name, key = label(floor, self.peers[ref.name], self.defaults), method_key(floor)
         return self._of(name, [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:
@@ -188,23 +182,15 @@ class _Floors:
     def named(self, name: str) -> Floor:
         """Return the floor of a method with the core's defaults; full names precede short ones."""
         others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
-        methods = {key: runs[0].cell.method for key, runs in self.frozen.items()}
-        plain = {
-            key: ref
-            for key, ref in methods.items()
-            if all(canonical(option(ref, name)) == canonical(others[name]) for name in others)
-        }
-        text = f"{name.removeprefix('bench-core/')}[freeze=blocks]"
-        spellings: tuple[Callable[[ComponentRef], str], ...] = (
-            lambda ref: ref.name,
-            lambda ref: ref.short,
-            lambda ref: ref.name.rpartition("/")[2],
-        )
-        for spelling in spellings:
-            keys = [key for key, ref in plain.items() if spelling(ref) == name]
-            if keys:
-                return self._of(text, keys)
-        return self._of(text, [])
+        spelled: dict[str, int] = {}
+        for key, runs in self.frozen.items():
+            ref = runs[0].cell.method
+            names = [ref.name, ref.short, ref.name.rpartition("/")[2]]
+            plain = all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
+            if plain and name in names:
+                spelled[key] = names.index(name)
+        keys = [key for key in spelled if spelled[key] == min(spelled.values())]
+        return self._of(f"{name.removeprefix('bench-core/')}[freeze=blocks]", keys)
 
     def chosen(self, ref: ComponentRef) -> Floor:
         if self.depth.floor_value is not None:
@@ -231,10 +217,7 @@ def _representative(records: Sequence[RunRecord]) -> RunRecord:
     """Choose the record of a cell that counts."""
     if len(records) == 1:
         return records[0]
-    return max(
-        records,
-        key=lambda item: (item.status == "done", item.finished, item.identity, item.to_json()),
-    )
+    return max(records, key=lambda r: (r.status == "done", r.finished, r.identity, r.to_json()))
 
 
 def _group(
@@ -242,7 +225,7 @@ def _group(
 ) -> Group:
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        cells[method_key(record)][record.cell.seed].append(record)
+        cells[method_key(record.cell.method)][record.cell.seed].append(record)
     by_row = {
         key: [_representative(seeds[seed]) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
@@ -276,26 +259,29 @@ def _group(
                 three=aggregate_three(judgements),
             )
         )
-    rows.sort(
-        key=lambda row: (
-            -(row.accuracy.mean if row.accuracy else -math.inf),
-            row.label,
-            ref_key(row.method),
-        )
-    )
-    return Group(tuple(_ranked(rows)), len(records) - sum(len(runs) for runs in by_row.values()))
+    rows.sort(key=_place)
+    return Group(_ranked(rows), len(records) - sum(len(runs) for runs in by_row.values()))
 
 
-def _ranked(rows: Sequence[Row]) -> list[Row]:
+def _place(row: Row) -> tuple[float, str, str]:
+    mean = row.accuracy.mean if row.accuracy else -math.inf
+    return -mean, row.label, method_key(row.method)
+
+
+def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Rank all rows but the floors."""
-    competing = [row for row in rows if row.role != "floor"]
-    ranks = tie_ranks([accuracies(run.record for run in row.runs) for row in competing])
-    shared = Counter(ranks)
-    ranked = iter(
-        replace(row, rank=rank, tied=rank is not None and shared[rank] > 1)
-        for row, rank in zip(competing, ranks, strict=True)
+    floor: dict[int, float] = {}
+    ranks = tie_ranks(
+        [
+            floor if row.role == "floor" else accuracies(run.record for run in row.runs)
+            for row in rows
+        ]
     )
-    return [row if row.role == "floor" else next(ranked) for row in rows]
+    shared = Counter(ranks)
+    return tuple(
+        replace(row, rank=rank, tied=rank is not None and shared[rank] > 1)
+        for row, rank in zip(rows, ranks, strict=True)
+    )
 
 
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
@@ -303,7 +289,7 @@ def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> lis
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe(record)].append(record)
-    methods = {ref_key(item.cell.method): item.cell.method for item in records}
+    methods = {method_key(item.cell.method): item.cell.method for item in records}
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):
         peers[method.name].append(method)

@@ -15,27 +15,19 @@ Source: arXiv:2606.21126 (S1 walks back none of five methods, S_full three).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Group, Run
 
-STRATEGIES: dict[str, str | None] = {
-    "S0": None,
-    "S1": None,
-    "S2": "a",
-    "S3": "b",
-    "S4": "c",
-    "S5": "d",
-    "S_full": "*",
-}
+LETTERS = {"S2": "a", "S3": "b", "S4": "c", "S5": "d"}
 WORDS = {
     "S0": "accuracy only",
     "S1": "headline Γ ≤ 0",
-    **{name: f"S1 or {letter}" for name, letter in STRATEGIES.items() if letter not in (None, "*")},
+    **{name: f"S1 or {letter}" for name, letter in LETTERS.items()},
     "S_full": "S1 or any diagnostic",
 }
+STRATEGIES = tuple(WORDS)
 
 
 @dataclass(frozen=True)
@@ -60,36 +52,27 @@ def walks_back(run: Run, strategy: str) -> bool:
     if strategy == "S0":
         return False
     gamma = headline(run)
-    if gamma is not None and (not math.isfinite(gamma) or gamma <= 0):
+    if gamma is not None and not 0 < gamma < math.inf:
         return True
-    letter = STRATEGIES[strategy]
-    return bool(run.judgement.fired) if letter == "*" else letter in run.judgement.fired
+    fired = run.judgement.fired
+    return bool(fired) if strategy == "S_full" else LETTERS.get(strategy) in fired
 
 
 def decisions(label: str, runs: Iterable[Run]) -> Decisions:
     """Count the runs that each strategy walks back."""
     runs = list(runs)
     done = [run for run in runs if run.record.status == "done"]
-    counts = Counter(dict.fromkeys(STRATEGIES, 0))
-    counts.update(name for run in done for name in STRATEGIES if walks_back(run, name))
-    return Decisions(
-        label,
-        len(done),
-        dict(counts),
-        sum(headline(r) is None for r in done),
-        len(runs) - len(done),
-    )
+    counts = {name: sum(walks_back(run, name) for run in done) for name in STRATEGIES}
+    without = sum(headline(run) is None for run in done)
+    return Decisions(label, len(done), counts, without, len(runs) - len(done))
 
 
-def of_group(group: Group) -> tuple[list[Decisions], Decisions]:
-    """Count per method of one recipe, in the leaderboard's order, without floors, and in total."""
-    rows = [row for row in group.rows if row.role != "floor"]
-    return [decisions(row.label, row.runs) for row in rows], total([group])
+def of_group(group: Group) -> list[Decisions]:
+    """Count per method of one recipe, in the leaderboard's order, without floors."""
+    return [decisions(row.label, row.runs) for row in group.rows if row.role != "floor"]
 
 
 def total(groups: Iterable[Group]) -> Decisions:
     """Count over all methods of all recipes."""
-    return decisions(
-        "total",
-        (run for group in groups for row in group.rows if row.role != "floor" for run in row.runs),
-    )
+    rows = (row for group in groups for row in group.rows if row.role != "floor")
+    return decisions("total", (run for row in rows for run in row.runs))

@@ -76,7 +76,7 @@ class _Placed:
 
     @property
     def method(self) -> str:
-        return method_key(self.row.runs[0].record)
+        return method_key(self.row.method)
 
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:

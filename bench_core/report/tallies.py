@@ -122,7 +122,7 @@ def utility_table(shown: View) -> Table | None:
     rows = [
         line(f"{item.label} ({header})" if many else item.label, item)
         for header, group in zip(shown.headers, shown.groups, strict=True)
-        for item in utility.of_group(group)[0]
+        for item in utility.of_group(group)
     ]
     if not rows:
         return None
