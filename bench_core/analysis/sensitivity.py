@@ -11,24 +11,25 @@ For each diagnostic:
   the threshold in force. **This is circular**: the labels come from thresholds that were chosen on
   such runs. So a gap says that the two groups are far apart, not that the labels are right.
 * The *grid*: thresholds, each with the number of runs that change their verdict, and the number
-that
-  change between walked back and not.
+  of runs that change between walked back and not.
 
 A verdict uses the threshold twice: a diagnostic that already fires on the untrained network is not
 diagnostic. So a run fires at a threshold θ when initial ≤ θ < final ("above"), or when
-final < θ ≤ initial ("below"). Everything here follows from these intervals.
-Left out are floors, runs that are not done, and runs whose value is missing or not diagnostic.
+final < θ ≤ initial ("below"), that is −initial ≤ −θ < −final. Everything here follows from these
+intervals. Left out are floors, runs that are not done, and runs whose value is missing or not
+diagnostic.
 Source: arXiv:2606.21126, which gives (a) [12, 693], 63x, and (b) [4.2e-9, 1e-4], 24,338x.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.judge import Settings, judged, letter_order, threshold_of, untrained
+from bench_core.analysis.judge import Settings, letter_order, threshold_of, untrained
 from bench_core.analysis.leaderboard import Group, Run
 from bench_core.results.record import Measurement
 
@@ -43,12 +44,14 @@ GRIDS = {
 }
 
 Direction = Literal["above", "below"]
+SIGN = {"above": 1, "below": -1}  # times a value: then larger is worse
 
 
 @dataclass(frozen=True)
 class JudgedValue:
-    """A run, its value of one diagnostic, and the interval of thresholds at which it fires.
+    """A run and its value of one diagnostic.
 
+    fires   (low, high): the run fires at θ if low ≤ sign · θ < high
     others  whether another diagnostic walks the run back
     """
 
@@ -60,7 +63,7 @@ class JudgedValue:
     @property
     def degenerate(self) -> bool:
         """Whether a diagnostic of the network itself fires at the thresholds in force."""
-        by_letter = judged(self.run.record.measurements)
+        by_letter = self.run.judged
         return any(by_letter[letter][1].across != "floor" for letter in self.run.judgement.fired)
 
 
@@ -106,8 +109,7 @@ class Sensitivity:
     outcome_band: tuple[float, float]
     gap: Gap | None
     grid: tuple[Tried, ...]
-    points: tuple[JudgedValue, ...] = ()
-    circular: str = CIRCULAR
+    points: tuple[JudgedValue, ...]
 
 
 def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivity]:
@@ -116,50 +118,36 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     groups  the runs of a suite as `judge_all` judged them under `settings`; all recipes together,
             because they share the thresholds
     """
-    points: dict[tuple[str, str, Direction, float], list[JudgedValue]] = {}
-    for run, initials in _judged_runs(groups):
-        for letter, (name, item) in judged(run.record.measurements).items():
-            limit, direction = threshold_of(name, item, settings.thresholds), item.direction
-            value = run.judgement.margin if item.across == "floor" else item.value
-            if limit is None or direction is None or value is None:
-                continue
-            if item.not_diagnostic is not None:
-                continue
-            initial = None if item.across == "floor" else initials.get(name)
-            others = bool(set(run.judgement.fired) - {letter})
-            point = JudgedValue(run, value, _fires(value, initial, direction), others)
-            points.setdefault((letter, name, direction, limit), []).append(point)
+    points: dict[tuple[str, str, Direction, float], list[JudgedValue]] = defaultdict(list)
+    for group in groups:
+        initials = untrained(group.records)
+        for run in (run for row in group.rows if row.role != "floor" for run in row.runs):
+            if run.record.status == "done":
+                for key, point in _points(run, initials, settings):
+                    points[key].append(point)
     ordered = sorted(points, key=lambda key: (letter_order(key[0]), key))
     return [_sensitivity(*key, points[key]) for key in ordered]
 
 
-def _judged_runs(groups: Iterable[Group]) -> Iterator[tuple[Run, Mapping[str, Measurement]]]:
-    """Yield the runs that have a verdict, each with the untrained networks of its recipe."""
-    for group in groups:
-        initials = untrained(group.records)
-        for row in group.rows:
-            for run in row.runs:
-                if run.record.status == "done" and run.judgement.role != "floor":
-                    yield run, initials
+def _points(
+    run: Run, initials: Mapping[str, Measurement], settings: Settings
+) -> Iterator[tuple[tuple[str, str, Direction, float], JudgedValue]]:
+    for letter, (name, item) in run.judged.items():
+        limit, direction = threshold_of(name, item, settings.thresholds), item.direction
+        value = run.judgement.margin if item.across == "floor" else item.value
+        if limit is None or direction is None or value is None or item.not_diagnostic is not None:
+            continue
+        initial = None if item.across == "floor" else initials.get(name)
+        start = initial.value if initial is not None and initial.not_diagnostic is None else None
+        low = -math.inf if start is None else _badness(start, direction)
+        others = bool(set(run.judgement.fired) - {letter})
+        point = JudgedValue(run, value, (low, _badness(value, direction)), others)
+        yield (letter, name, direction, limit), point
 
 
-def _fires(value: float, initial: Measurement | None, direction: Direction) -> tuple[float, float]:
-    """Return the interval of thresholds at which a run fires: [low, high) or (low, high]."""
-    start = initial.value if initial is not None and initial.not_diagnostic is None else None
-    if direction == "above":
-        return (-math.inf if start is None else _unbounded(start, 1)), _unbounded(value, 1)
-    return _unbounded(value, -1), (math.inf if start is None else _unbounded(start, -1))
-
-
-def _unbounded(value: float, sign: int) -> float:
-    """Return ±∞ for a value that is not finite: it fires at every threshold."""
-    return value if math.isfinite(value) else sign * math.inf
-
-
-def fired(point: JudgedValue, direction: Direction, threshold: float) -> bool:
-    """Decide whether the run fires at this threshold."""
-    low, high = point.fires
-    return low <= threshold < high if direction == "above" else low < threshold <= high
+def _badness(value: float, direction: Direction) -> float:
+    """Return sign · value; infinite if it is not finite, because that fires at every threshold."""
+    return SIGN[direction] * value if math.isfinite(value) else math.inf
 
 
 def _sensitivity(
@@ -167,47 +155,48 @@ def _sensitivity(
 ) -> Sensitivity:
     tried = sorted({*GRIDS.get(letter, (factor * threshold for factor in FACTORS)), threshold})
     free = [point for point in points if not point.others]
+    sign = SIGN[direction]
+
+    def fired(point: JudgedValue, limit: float) -> bool:
+        return point.fires[0] <= sign * limit < point.fires[1]
 
     def changed(among: Sequence[JudgedValue], limit: float) -> int:
-        return sum(fired(p, direction, limit) != fired(p, direction, threshold) for p in among)
+        return sum(fired(point, limit) != fired(point, threshold) for point in among)
 
+    def band(among: Sequence[JudgedValue]) -> tuple[float, float]:
+        """Return the nearest ends of intervals on either side of the threshold."""
+        ends = [end for point in among for end in point.fires if point.fires[0] < point.fires[1]]
+        low = max((end for end in ends if end <= sign * threshold), default=-math.inf)
+        high = min((end for end in ends if end > sign * threshold), default=math.inf)
+        return (low, high) if sign > 0 else (-high, -low)
+
+    grid = tuple(Tried(limit, changed(points, limit), changed(free, limit)) for limit in tried)
     return Sensitivity(
         letter,
         name,
         direction,
         threshold,
         len(points),
-        band=_band(points, direction, threshold),
-        outcome_band=_band(free, direction, threshold),
-        gap=_gap(points, direction),
-        grid=tuple(Tried(limit, changed(points, limit), changed(free, limit)) for limit in tried),
-        points=tuple(points),
+        band(points),
+        band(free),
+        _gap(points, direction),
+        grid,
+        tuple(points),
     )
-
-
-def _band(
-    points: Sequence[JudgedValue], direction: Direction, threshold: float
-) -> tuple[float, float]:
-    """Return the nearest ends of intervals on either side of the threshold."""
-    ends = [end for point in points for end in point.fires if point.fires[0] < point.fires[1]]
-    if direction == "above":
-        below, above = [e for e in ends if e <= threshold], [e for e in ends if e > threshold]
-    else:
-        below, above = [e for e in ends if e < threshold], [e for e in ends if e >= threshold]
-    return max(below, default=-math.inf), min(above, default=math.inf)
 
 
 def _gap(points: Sequence[JudgedValue], direction: Direction) -> Gap | None:
     """Compute the gap; None without a healthy or without a degenerate run."""
-    sign = 1 if direction == "above" else -1
 
     def badness(point: JudgedValue) -> float:
-        return sign * _unbounded(point.value, sign)
+        return _badness(point.value, direction)
 
-    degenerate = min((p for p in points if p.degenerate), key=badness, default=None)
-    healthy = max((p for p in points if not p.degenerate), key=badness, default=None)
-    if degenerate is None or healthy is None:
+    sick = [point for point in points if point.degenerate]
+    well = [point for point in points if not point.degenerate]
+    if not sick or not well:
         return None
-    large, small = (degenerate, healthy) if sign > 0 else (healthy, degenerate)
+    degenerate = min(sick, key=badness)
+    healthy = max(well, key=badness)
+    large, small = (degenerate, healthy) if direction == "above" else (healthy, degenerate)
     ratio = large.value / small.value if large.value > 0 and small.value > 0 else None
     return Gap(healthy, degenerate, ratio, badness(degenerate) - badness(healthy))

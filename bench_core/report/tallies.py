@@ -9,7 +9,7 @@ from statistics import fmean
 
 from bench_core.analysis import first_firing, utility
 from bench_core.analysis.leaderboard import Group
-from bench_core.analysis.sensitivity import Sensitivity
+from bench_core.analysis.sensitivity import CIRCULAR, Sensitivity
 from bench_core.report.criteria import criterion_of
 from bench_core.report.curves import read_rows
 from bench_core.report.figures.sensitivity import in_words
@@ -108,7 +108,7 @@ def sensitivity_table(shown: View) -> Table | None:
     if not rows:
         return None
     heads = ("diagnostic", "fires", "no verdict changes over", "gap, healthy to degenerate", "n")
-    caption = f"Bands of thresholds; b at N = 128. Mind: {shown.sensitivities[0].circular}."
+    caption = f"Bands of thresholds; b at N = 128. Mind: {CIRCULAR}."
     return Table(caption, heads, tuple(rows))
 
 
