@@ -9,36 +9,28 @@ exceed the limit for a moment.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from bench_core.suite.component import Model, setting
 
 MIB = 1 << 20
 
 
-class Budget(BaseModel):
+class Budget(Model):
     """Limits of a cell and of a whole sweep; null: none."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    seconds: float | None = Field(
-        default=None, gt=0, le=1e9, description="wall clock of a cell; then it is a timeout"
+    seconds: float | None = setting(
+        None, "wall clock of a cell; then it is a timeout", gt=0, le=1e9
     )
-    memory_mb: int | None = Field(
-        default=None,
-        ge=1,
-        le=10**9,
-        description="resident memory of a cell's processes in MiB; then it is oom",
+    memory_mb: int | None = setting(
+        None, "resident memory of a cell's processes in MiB; then it is oom", ge=1, le=10**9
     )
-    gpu_memory_mb: int | None = Field(
-        default=None,
-        ge=1,
-        le=10**9,
-        description="memory of a cell on a CUDA device in MiB; then it is oom",
+    gpu_memory_mb: int | None = setting(
+        None, "memory of a cell on a CUDA device in MiB; then it is oom", ge=1, le=10**9
     )
-    sweep_seconds: float | None = Field(
-        default=None,
+    sweep_seconds: float | None = setting(
+        None,
+        "wall clock of a whole run; cells that did not start by then are skipped",
         gt=0,
         le=1e9,
-        description="wall clock of a whole run; cells that did not start by then are skipped",
     )
 
     def of_cell(self) -> dict[str, float | int]:

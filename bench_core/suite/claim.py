@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from bench_core.suite.component import ComponentSpec, Model, fault, from_text, or_text
+from bench_core.suite.component import ComponentSpec, Model, fault, from_text, or_text, setting
 from bench_core.suite.names import FULL_NAME
 
 FigureKind = Literal[
@@ -100,40 +100,34 @@ class Expectation(Model):
         max_length=200,
         description="what is claimed, such as accuracy, fires.b, alignment.deep",
     )
-    method: ClaimedMethod | None = Field(
-        default=None, description="the method it is claimed for, such as dfa[penalty=1e-2]"
+    method: ClaimedMethod | None = setting(
+        None, "the method it is claimed for, such as dfa[penalty=1e-2]"
     )
-    cell: dict[str, Any] = Field(
-        default={},
-        description="the cells it is claimed for: dotted key to value, as in `exclude`; "
+    cell: dict[str, Any] = setting(
+        {},
+        "the cells it is claimed for: dotted key to value, as in `exclude`; "
         "wins over the suite's recipe",
     )
-    seed: int | None = Field(
-        default=None, ge=0, le=2**63 - 1, description="the only seed it is claimed for"
+    seed: int | None = setting(None, "the only seed it is claimed for", ge=0, le=2**63 - 1)
+    epoch: int | None = setting(
+        None, "the figure after this epoch; null: at the end", ge=0, le=100_000
     )
-    epoch: int | None = Field(
-        default=None, ge=0, le=100_000, description="the figure after this epoch; null: at the end"
+    minus: ClaimedMethod | None = setting(None, "the figure less that of this method, by seed")
+    divide_by: float = setting(
+        1.0, "number that divides the figure, such as N = 128", gt=0, le=1e12
     )
-    minus: ClaimedMethod | None = Field(
-        default=None, description="the figure less that of this method, by seed"
+    value: float | None = setting(None, "the published value")
+    tolerance: float | None = setting(None, "it holds within value ± tolerance", ge=0)
+    factor: float | None = setting(
+        None, "it holds from value / factor to value · factor", gt=1, le=1e12
     )
-    divide_by: float = Field(
-        default=1.0, gt=0, le=1e12, description="number that divides the figure, such as N = 128"
-    )
-    value: float | None = Field(default=None, description="the published value")
-    tolerance: float | None = Field(
-        default=None, ge=0, description="it holds within value ± tolerance"
-    )
-    factor: float | None = Field(
-        default=None, gt=1, le=1e12, description="it holds from value / factor to value · factor"
-    )
-    at_least: float | None = Field(default=None, description="it holds from this value on")
-    at_most: float | None = Field(default=None, description="it holds up to this value")
-    recipe: Literal["suite", "any"] = Field(
-        default="suite", description="any: it is claimed for other trainings and data too"
+    at_least: float | None = setting(None, "it holds from this value on")
+    at_most: float | None = setting(None, "it holds up to this value")
+    recipe: Literal["suite", "any"] = setting(
+        "suite", "any: it is claimed for other trainings and data too"
     )
     source: str = Field(min_length=1, description="where it was published")
-    note: str = Field(default="", description="what a reader should know of it")
+    note: str = setting("", "what a reader should know of it")
 
     @model_validator(mode="after")
     def _whole(self) -> Expectation:

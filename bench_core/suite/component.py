@@ -52,6 +52,11 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def setting(default: Any, description: str, **bounds: Any) -> Any:
+    """Make a field of a model; `bounds` are other arguments of `Field`."""
+    return Field(default=default, description=description, **bounds)
+
+
 class ComponentSpec(Model):
     """A component by name, with parameters of its own; `name` alone stands for `{name: name}`."""
 

@@ -24,13 +24,11 @@ from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
-    MAX_CELLS,
     MAX_EPOCHS,
     DataOptions,
     Seeds,
     Suite,
     TrainingOptions,
-    too_many,
 )
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
@@ -135,12 +133,10 @@ def _validate(document: Document) -> Suite:
 
 
 def _check_cells(document: Document) -> None:
-    """Check dotted keys and their values, which the models leave open, and the number of cells."""
-    matrix = _mapping(document.at(("matrix",)))
-    axes = {key: values for key, values in matrix.items() if isinstance(values, list)}
-    for key in matrix:
-        if _is_known(document, ("matrix", key)):
-            _check_axis(document, key, axes.get(key, []))
+    """Check dotted keys and their values, which the models leave open."""
+    for key, values in _mapping(document.at(("matrix",))).items():
+        if _is_known(document, ("matrix", key)) and isinstance(values, list):
+            _check_axis(document, key, values)
     for i, entry in enumerate(list_at(document, "include")):
         for key, value in _mapping(entry).items():
             path: KeyPath = ("include", i, key)
@@ -158,10 +154,6 @@ def _check_cells(document: Document) -> None:
                 document.report(path, "must be a name or a list of names")
             elif key != "method" and (key, place[0]) != ("seed", "exclude"):
                 _is_known(document, path)
-    seeds = len(list_at(document, "seeds")) if document.at(("seeds",)) else 3
-    total = len(list_at(document, "methods")) * seeds * math.prod(map(len, axes.values()))
-    if total > MAX_CELLS:
-        document.problems.append(too_many(document, total))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, with_value
 from bench_core.suite.claim import Expectation
-from bench_core.suite.component import ComponentSpec, Model, Name, fault, named
+from bench_core.suite.component import ComponentSpec, Model, Name, fault, named, setting
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
@@ -77,55 +77,32 @@ Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(
 class DiagnosticSpec(ComponentSpec):
     """A diagnostic by name, with a threshold other than its default and parameters of its own."""
 
-    threshold: float | None = Field(
-        default=None, description="threshold of this suite; null: the diagnostic's own"
-    )
+    threshold: float | None = setting(None, "threshold of this suite; null: the diagnostic's own")
 
 
 class TrainingOptions(Model):
     """The recipe; all values are part of a cell's identity. Defaults: docs/protocol.md (4)."""
 
-    epochs: int = Field(default=100, ge=1, le=MAX_EPOCHS, description="epochs of the schedule")
-    stop_after: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_EPOCHS,
-        description="end after so many epochs; the schedule stays that of `epochs`",
+    epochs: int = setting(100, "epochs of the schedule", ge=1, le=MAX_EPOCHS)
+    stop_after: int | None = setting(
+        None, "end after so many epochs; the schedule stays that of `epochs`", ge=1, le=MAX_EPOCHS
     )
-    batch_size: int = Field(
-        default=128,
-        ge=1,
-        le=1_000_000,
-        description="samples in a step; the last partial batch is dropped",
+    batch_size: int = setting(
+        128, "samples in a step; the last partial batch is dropped", ge=1, le=1_000_000
     )
-    learning_rate: float = Field(
-        default=1e-3, ge=0, le=1000, description="AdamW's learning rate at the start"
+    learning_rate: float = setting(1e-3, "AdamW's learning rate at the start", ge=0, le=1000)
+    weight_decay: float = setting(0.01, "AdamW's weight decay, on all parameters", ge=0, le=1000)
+    clip_norm: float | None = setting(
+        1.0, "gradient norm each group is clipped to; null: no clipping", gt=0, le=1_000_000
     )
-    weight_decay: float = Field(
-        default=0.01, ge=0, le=1000, description="AdamW's weight decay, on all parameters"
-    )
-    clip_norm: float | None = Field(
-        default=1.0,
-        gt=0,
-        le=1_000_000,
-        description="gradient norm each group is clipped to; null: no clipping",
-    )
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="learning rate over the epochs"
-    )
-    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker")
+    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate over the epochs")
+    threads: int = setting(1, "CPU threads of a worker", ge=1, le=1024)
     device: Annotated[
         str, AfterValidator(_device), WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE}$"})
-    ] = Field(
-        default="cpu", description="cpu, cuda, mps or xpu, or one with an index such as cuda:0"
-    )
-    deterministic: bool = Field(
-        default=True, description="deterministic algorithms only; a missing one is an error"
-    )
-    autocast: Literal["off", "bfloat16"] = Field(
-        default="off", description="mixed precision of the training step"
-    )
-    compile: bool = Field(default=False, description="use torch.compile")
+    ] = setting("cpu", "cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+    deterministic: bool = setting(True, "deterministic algorithms only; a missing one is an error")
+    autocast: Literal["off", "bfloat16"] = setting("off", "mixed precision of the training step")
+    compile: bool = setting(False, "use torch.compile")
 
     @field_validator("stop_after")
     @classmethod
@@ -139,20 +116,17 @@ class TrainingOptions(Model):
 class DataOptions(Model):
     """What part of the training set is used."""
 
-    limit: int | None = Field(
-        default=None, ge=1, le=2**63 - 1, description="the first N training images; null: all"
-    )
+    limit: int | None = setting(None, "the first N training images; null: all", ge=1, le=2**63 - 1)
 
 
 class DepthUtility(Model):
     """What the accuracy of a cell is compared with by the diagnostic depth_utility."""
 
-    floor: Name = Field(
-        default="matched",
-        description="matched (same method, frozen blocks), bp (frozen bp), or a method",
+    floor: Name = setting(
+        "matched", "matched (same method, frozen blocks), bp (frozen bp), or a method"
     )
-    floor_value: float | None = Field(
-        default=None, ge=0, le=1, description="a published accuracy to use instead of a floor"
+    floor_value: float | None = setting(
+        None, "a published accuracy to use instead of a floor", ge=0, le=1
     )
 
 
@@ -162,43 +136,33 @@ class Suite(Model):
     name: Annotated[
         str, AfterValidator(_suite_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})
     ] = Field(description="name of the suite and of its folder under results/")
-    title: str = Field(default="", description="one line for people")
-    description: str = Field(default="", description="the question that the suite answers")
-    arch: ComponentSpec = Field(default=ComponentSpec(name="resmlp"), description="the network")
-    dataset: ComponentSpec = Field(
-        default=ComponentSpec(name="cifar10"), description="the data set"
-    )
+    title: str = setting("", "one line for people")
+    description: str = setting("", "the question that the suite answers")
+    arch: ComponentSpec = setting(ComponentSpec(name="resmlp"), "the network")
+    dataset: ComponentSpec = setting(ComponentSpec(name="cifar10"), "the data set")
     methods: list[ComponentSpec] = Field(min_length=1, description="the learning rules")
-    seeds: Seeds = Field(default=[42, 123, 456], description="one run per seed")
-    training: TrainingOptions = Field(default=TrainingOptions(), description="the recipe")
-    data: DataOptions = Field(default=DataOptions(), description="what part of the data is used")
-    diagnostics: list[DiagnosticSpec] = Field(
-        default=[DiagnosticSpec(name=name) for name in DIAGNOSTICS],
-        description="what is measured on every network",
+    seeds: Seeds = setting([42, 123, 456], "one run per seed")
+    training: TrainingOptions = setting(TrainingOptions(), "the recipe")
+    data: DataOptions = setting(DataOptions(), "what part of the data is used")
+    diagnostics: list[DiagnosticSpec] = setting(
+        [DiagnosticSpec(name=name) for name in DIAGNOSTICS], "what is measured on every network"
     )
-    floors: bool = Field(
-        default=True, description="add each method's matched floor, the bp floor and the ceiling bp"
+    floors: bool = setting(True, "add each method's matched floor, the bp floor and the ceiling bp")
+    depth_utility: DepthUtility = setting(DepthUtility(), "what depth_utility compares with")
+    stop_when: list[Name] = setting([], "diagnostics that end a training when they fire")
+    expect: list[Expectation] = setting([], "published figures to compare with")
+    budget: Budget = setting(
+        Budget(), "what a cell may use; decides whether it ends, never its numbers"
     )
-    depth_utility: DepthUtility = Field(
-        default=DepthUtility(), description="what depth_utility compares with"
-    )
-    stop_when: list[Name] = Field(
-        default=[], description="diagnostics that end a training when they fire"
-    )
-    expect: list[Expectation] = Field(default=[], description="published figures to compare with")
-    budget: Budget = Field(
-        default=Budget(),
-        description="what a cell may use; decides whether it ends, never its numbers",
-    )
-    checkpoint_every: int | None = Field(
-        default=None,
+    checkpoint_every: int | None = setting(
+        None,
+        "epochs between saved states that a killed cell goes on from; null: none",
         ge=1,
         le=MAX_EPOCHS,
-        description="epochs between saved states that a killed cell goes on from; null: none",
     )
-    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        default={},
-        description=f"further axes: dotted key to a list of values; {AXES}. "
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = setting(
+        {},
+        f"further axes: dotted key to a list of values; {AXES}. "
         "An axis wins over a method's own value",
         json_schema_extra={
             "propertyNames": {
@@ -206,21 +170,19 @@ class Suite(Model):
             }
         },
     )
-    include: list[dict[str, Any]] = Field(
-        default=[],
-        description="cells to add: `method` (name or mapping), "
-        "optional dotted keys, optional `seeds`",
+    include: list[dict[str, Any]] = setting(
+        [],
+        "cells to add: `method` (name or mapping), optional dotted keys, optional `seeds`",
         json_schema_extra={"items": {"type": "object", "required": ["method"]}},
     )
-    exclude: list[dict[str, Any]] = Field(
-        default=[],
-        description="cells to leave out: those that match every dotted key, `method` and `seed`. "
+    exclude: list[dict[str, Any]] = setting(
+        [],
+        "cells to leave out: those that match every dotted key, `method` and `seed`. "
         "A list of values matches any of them, null a key that is not set",
     )
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
-    # `recipe()` of the file without options
-    _claimed_for: dict[str, Any] | None = PrivateAttr(default=None)
+    _claimed_for: dict[str, Any] | None = None  # `recipe()` of the file without options
 
     @field_validator("diagnostics")
     @classmethod
@@ -245,7 +207,9 @@ class Suite(Model):
         Raises `SuiteError` for values that do not go together and for more than 100,000 cells.
         """
         if (total := self.count()) > MAX_CELLS:
-            raise SuiteError([too_many(self._document, total)])
+            what = f"the suite expands to {total:,} cells; at most {MAX_CELLS:,} are allowed"
+            key = "matrix" if self.matrix else "methods"
+            raise SuiteError([self.problem(None, key, what, at_key=True)])
         problems: list[Problem] = []
         cells: dict[Any, CellSpec] = {}
         recipes: dict[Any, dict[str, Any] | None] = {}
@@ -346,12 +310,6 @@ class Suite(Model):
 def _depth(axis: tuple[str, Any] | tuple[str, Any, KeyPath]) -> int:
     """Return a sort key: arch before arch.width."""
     return axis[0].count(".")
-
-
-def too_many(document: Document, total: int) -> Problem:
-    path = ("matrix",) if ("matrix",) in document.keys else ("methods",)
-    what = f"the suite expands to {total:,} cells; at most {MAX_CELLS:,} are allowed"
-    return document.problem(path, what, at_key=True)
 
 
 def suite_schema() -> dict[str, Any]:
