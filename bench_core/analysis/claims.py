@@ -20,7 +20,7 @@ measurement.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from bench_core.analysis.claim_values import Epochs, NotRun, read
 from bench_core.analysis.judge import CORE_DEFAULTS, Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.results.record import ComponentRef, RunRecord
+from bench_core.results.record import ComponentRef
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
 from bench_core.suite.claim import SHARES, ClaimedMethod, Expectation
 
@@ -44,6 +44,7 @@ RECIPE = (
     "training.autocast",
     "data.limit",
 )
+Status = Literal["holds", "fails", "not run"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ClaimResult:
 
     claim: Expectation
     label: str
-    status: Literal["holds", "fails", "not run"]
+    status: Status
     measured: Interval | None
     notes: tuple[str, ...]
 
@@ -83,57 +84,36 @@ def judge_claims(
     claimed_for  `Suite.recipe` of the file; None if unknown: then only `cell` restricts the runs
     epochs       reads the rows of epochs.jsonl of a run, if a claim needs them
     """
-    return [_judge(claim, groups, settings, claimed_for, epochs) for claim in claims]
-
-
-def _judge(
-    claim: Expectation,
-    groups: Sequence[Group],
-    settings: Settings,
-    claimed_for: Mapping[str, Any] | None,
-    epochs: Epochs,
-) -> ClaimResult:
-    label = method_text(claim.method) if claim.method else str(claim.cell["method"])
-    try:
-        group, row, notes = select(claim, groups, claimed_for)
-        label = row.label
-        values = _values(claim, row, settings, epochs, notes)
-        if claim.minus is not None:
-            others = [other for other in group.rows if _is(claim.minus, other.method, {})]
-            if len(others) != 1:
-                count = len(others) or "no"
-                raise NotRun(f"{count} rows of {method_text(claim.minus)} under this recipe")
-            less = _values(claim, others[0], settings, epochs, notes)
-            seeds = sorted(values.keys() & less.keys())
-            if not seeds:
-                raise NotRun(f"{row.label} and {others[0].label} share no finished seed")
-            values = {seed: values[seed] - less[seed] for seed in seeds}
-        measured = _interval(claim, [value / claim.divide_by for value in values.values()], notes)
-    except NotRun as reason:
-        return ClaimResult(claim, label, "not run", None, (str(reason),))
-    status: Literal["holds", "fails"] = "holds" if holds(claim, measured.value) else "fails"
-    return ClaimResult(claim, label, status, measured, tuple(dict.fromkeys(notes)))
+    results = []
+    for claim in claims:
+        label = method_text(claim.method) if claim.method else str(claim.cell["method"])
+        try:
+            group, row, notes = select(claim, groups, claimed_for)
+            label = row.label
+            values = _values(claim, group, row, settings, epochs, notes)
+            measured = _interval(claim, [value / claim.divide_by for value in values], notes)
+        except NotRun as reason:
+            results.append(ClaimResult(claim, label, "not run", None, (str(reason),)))
+        else:
+            status: Status = "holds" if holds(claim, measured.value) else "fails"
+            notes = list(dict.fromkeys(notes))
+            results.append(ClaimResult(claim, label, status, measured, tuple(notes)))
+    return results
 
 
 def holds(claim: Expectation, value: float) -> bool:
     """Decide whether a mean lies in the claimed range, ends included; NaN lies in none."""
+    # .306 + .008 is not .314 in binary
+    slack = 1e-12 * max(1.0, abs(value)) if math.isfinite(value) else 0.0
     if claim.value is None:
-        low, high = claim.at_least, claim.at_most
-        return (
-            not math.isnan(value)
-            and (low is None or low - _slack(low, value) <= value)
-            and (high is None or value <= high + _slack(high, value))
-        )
+        low = -math.inf if claim.at_least is None else claim.at_least
+        high = math.inf if claim.at_most is None else claim.at_most
+        return low - slack <= value <= high + slack
     if claim.factor is not None:
         ratio = value / claim.value
         return (1 - 1e-12) / claim.factor <= ratio <= claim.factor * (1 + 1e-12)
     assert claim.tolerance is not None
-    return abs(value - claim.value) <= claim.tolerance + _slack(claim.value, value)
-
-
-def _slack(claimed: float, value: float) -> float:
-    """Return the tolerance for rounding: .306 + .008 is not .314 in binary."""
-    return 1e-12 * max(1.0, abs(claimed), abs(value)) if math.isfinite(value) else 0.0
+    return abs(value - claim.value) <= claim.tolerance + slack
 
 
 # ---------------------------------------------------------------------------------- which runs
@@ -159,9 +139,9 @@ def _is(claimed: ClaimedMethod | None, ref: ComponentRef, named: Mapping[str, An
     return all(frozen(ref.params.get(key)) == frozen(value) for key, value in wanted.items())
 
 
-def spec(record: RunRecord) -> CellSpec:
-    """Return the cell of a record in the form that `matches` takes."""
-    cell = record.cell
+def _cell(row: Row) -> CellSpec:
+    """Return the cell of a row, with some seed, in the form that `matches` takes."""
+    cell = row.runs[0].record.cell
     refs = {"method": cell.method, "arch": cell.arch, "dataset": cell.dataset}
     parts = {kind: {"name": ref.name, **ref.params} for kind, ref in refs.items()}
     return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
@@ -213,17 +193,19 @@ def select(
         (group, row)
         for group in groups
         for row in group.rows
-        if _is(claim.method, row.method, options) and matches(_spec(row), method)
+        if _is(claim.method, row.method, options) and matches(_cell(row), method)
     ]
     if not rows:
         raise NotRun("no run of this method")
-    candidates = [(group, row) for group, row in rows if matches(_spec(row), wanted)]
+    candidates = [(group, row) for group, row in rows if matches(_cell(row), wanted)]
     if not candidates:
-        raise NotRun(_other_recipe(rows, wanted))
+        changes = (_changed(row, wanted) for _, row in rows)  # the nearest recipe
+        nearest = min(changes, key=lambda text: (text.count("(claimed "), text))
+        raise NotRun(f"only with {nearest}")
     if len(candidates) > 1:  # the file's own recipe precedes others
-        candidates = [pair for pair in candidates if matches(_spec(pair[1]), exact)] or candidates
+        candidates = [pair for pair in candidates if matches(_cell(pair[1]), exact)] or candidates
     if len(candidates) > 1:
-        differences = _differences(row for _, row in candidates)
+        differences = _differences([_cell(row) for _, row in candidates])
         raise NotRun(f"{len(candidates)} rows could be meant: name one under cell ({differences})")
     (group, row), notes = candidates[0], []
     if changed := _changed(row, exact):
@@ -233,45 +215,26 @@ def select(
     return group, row, notes
 
 
-def _spec(row: Row) -> CellSpec:
-    return spec(row.runs[0].record)
-
-
-def _value(row: Row, key: str) -> Any:
-    value: Any = vars(_spec(row))
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value["name"] if key in ("arch", "dataset") else value
-
-
 def _changed(row: Row, wanted: Mapping[str, Any]) -> str:
     """Write `training.epochs=5 (claimed for 100)` for every key in which a row differs."""
-    changed = []
+    changed, cell = [], _cell(row)
     for key, value in wanted.items():
-        if not matches(_spec(row), {key: value}):
+        if not matches(cell, {key: value}):
             shown = " or ".join(map(str, value)) if isinstance(value, list) else value
             without = value is None or key == "training.stop_when"
             claimed = "without" if without else f"for {shown}"
-            changed.append(f"{key}={_value(row, key)} (claimed {claimed})")
+            own = cell.value(f"{key}.name" if key in ("arch", "dataset") else key)
+            changed.append(f"{key}={own} (claimed {claimed})")
     return ", ".join(changed)
 
 
-def _other_recipe(rows: Sequence[tuple[Group, Row]], wanted: Mapping[str, Any]) -> str:
-    """Name the nearest recipe that was run instead."""
-    changes = (_changed(row, wanted) for _, row in rows)
-    return f"only with {min(changes, key=lambda text: (text.count('(claimed '), text))}"
-
-
-def _differences(rows: Iterable[Row]) -> str:
-    specs = [_spec(row) for row in rows]
+def _differences(cells: Sequence[CellSpec]) -> str:
     keys = []
     for kind in ("arch", "dataset", "training", "data", "method"):
-        parts = [vars(item)[kind] for item in specs]
-        keys += [
-            f"{kind}.{key}"
-            for key in sorted({key for part in parts for key in part})
-            if len({frozen(part.get(key)) for part in parts}) > 1
-        ]
+        parts = [cell.value(kind) for cell in cells]
+        for key in sorted({key for part in parts for key in part}):
+            if len({frozen(part.get(key)) for part in parts}) > 1:
+                keys.append(f"{kind}.{key}")
     return "they differ in " + ", ".join(keys)
 
 
@@ -279,30 +242,49 @@ def _differences(rows: Iterable[Row]) -> str:
 
 
 def _values(
-    claim: Expectation, row: Row, settings: Settings, epochs: Epochs, notes: list[str]
-) -> dict[int, float]:
-    """Map seed → figure for the finished runs that have it. Raises `NotRun` if none has it."""
-    runs = [run for run in row.runs if claim.seed in (None, run.record.cell.seed)]
-    if not runs:
-        raise NotRun(f"{row.label}: no run of seed {claim.seed}")
-    by_seed: dict[int, float] = {}
-    lacking: list[str] = []
-    for run in runs:
-        try:
-            if run.record.status != "done":
-                raise NotRun(f"the run is {run.record.status}")
-            value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
-            by_seed[run.record.cell.seed] = value
-            notes += [f"{row.label}: not diagnostic: {note}"] if note else []
-        except NotRun as reason:
-            lacking.append(f"seed {run.record.cell.seed}: {reason}")
-    if not by_seed:
-        raise NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
-    if lacking:
-        notes.append(
-            f"{row.label}: {len(lacking)} of {len(runs)} runs not counted ({'; '.join(lacking)})"
-        )
-    return by_seed
+    claim: Expectation,
+    group: Group,
+    row: Row,
+    settings: Settings,
+    epochs: Epochs,
+    notes: list[str],
+) -> list[float]:
+    """List the figures of a row by seed, less those of the claim's other method."""
+
+    def by_seed(row: Row) -> dict[int, float]:
+        runs = [run for run in row.runs if claim.seed in (None, run.record.cell.seed)]
+        if not runs:
+            raise NotRun(f"{row.label}: no run of seed {claim.seed}")
+        values: dict[int, float] = {}
+        lacking: list[str] = []
+        for run in runs:
+            try:
+                if run.record.status != "done":
+                    raise NotRun(f"the run is {run.record.status}")
+                value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
+                values[run.record.cell.seed] = value
+                notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
+            except NotRun as reason:
+                lacking.append(f"seed {run.record.cell.seed}: {reason}")
+        if not values:
+            raise NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
+        if lacking:
+            count = f"{len(lacking)} of {len(runs)} runs not counted"
+            notes.append(f"{row.label}: {count} ({'; '.join(lacking)})")
+        return values
+
+    values = by_seed(row)
+    if claim.minus is None:
+        return list(values.values())
+    others = [other for other in group.rows if _is(claim.minus, other.method, {})]
+    if len(others) != 1:
+        count = len(others) or "no"
+        raise NotRun(f"{count} rows of {method_text(claim.minus)} under this recipe")
+    less = by_seed(others[0])
+    seeds = sorted(values.keys() & less.keys())
+    if not seeds:
+        raise NotRun(f"{row.label} and {others[0].label} share no finished seed")
+    return [values[seed] - less[seed] for seed in seeds]
 
 
 def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> Interval:
@@ -316,10 +298,9 @@ def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> 
         ratios = [value / claim.value for value in values]
         if all(ratio > 0 for ratio in ratios):
             logs = estimate(math.log(ratio) for ratio in ratios)
-            low, high = _ends(logs)
-            ends = [None if end is None else claim.value * math.exp(end) for end in (low, high)]
-            ends = ends if claim.value > 0 else ends[::-1]
-            return Interval(claim.value * math.exp(logs.mean), ends[0], ends[1], logs.n)
+            ends = [None if end is None else claim.value * math.exp(end) for end in _ends(logs)]
+            low, high = ends if claim.value > 0 else ends[::-1]
+            return Interval(claim.value * math.exp(logs.mean), low, high, logs.n)
         notes.append("a value has not the sign of the claim")
     mean = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(mean)
