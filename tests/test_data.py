@@ -343,5 +343,5 @@ def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
 
     net = resmlp()
     net.loss = Boasting()
-    with pytest.raises(BenchError, match=r"cross_entropy\) is .*, which is not in 0 … 1"):
+    with pytest.raises(BenchError, match=r"cross_entropy\) is .*, not in 0 … 1"):
         evaluate(net, toy_data())

@@ -26,12 +26,12 @@ def build_cell(
     """Look the cell's components up and build them.
 
     training  the cell's settings, with the device
-    Raises BenchError where the rule keeps a value that is no tensor.
+    Raises BenchError if the rule keeps a value that is no tensor.
     """
-    from bench_core.training.build import Parts, build
+    from bench_core.training.build import build
 
-    refs = {"method": cell.method, "arch": cell.arch, "dataset": cell.dataset}
-    parts = Parts(*(make(registry, kind, ref.name, ref.params) for kind, ref in refs.items()))
+    refs = [("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset)]
+    parts = [make(registry, kind, ref.name, ref.params) for kind, ref in refs]
     folder = Path(data_dir) if data_dir else None
     built = build(parts, training, cell.data["limit"], cell.seed, folder)
     for name, value in built.method.state_dict().items():
@@ -60,28 +60,13 @@ def diagnostics(
     return listed
 
 
-def _attributes(diagnostic: Any) -> dict[str, Any]:
-    """Return the attributes of a diagnostic's class that are stored with its value."""
-    fields = Measurement.model_fields.keys() - {"value", "not_diagnostic", "details"}
-    return {name: getattr(diagnostic, name) for name in fields}
-
-
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
     """Run one diagnostic; return its value with the rule by which it fires."""
-    measured: Measured = diagnostic.measure(audit)
-    return Measurement(
-        **_attributes(diagnostic),
-        value=measured.value,
-        not_diagnostic=measured.not_diagnostic,
-        details=measured.details,
-    )
+    return _stored(diagnostic, diagnostic.measure(audit))
 
 
 def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
-    """Run one diagnostic; if it raises, return its error instead of a value.
-
-    Raises CreditError, which is the rule's fault.
-    """
+    """Run one diagnostic; an error takes the place of its value. Raises CreditError, a rule's."""
     try:
         measurement = measure(diagnostic, audit)
         measurement.model_dump_json()  # raises if a value cannot be stored
@@ -90,12 +75,18 @@ def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
         raise
     except Exception as error:
         traceback.print_exc()
-        details = {"error": f"{name} raised {brief(error)}"}
-        return Measurement(**_attributes(diagnostic), details=details)
+        return _stored(diagnostic, Measured(None, {"error": f"{name} raised {brief(error)}"}))
+
+
+def _stored(diagnostic: Diagnostic, result: Measured) -> Measurement:
+    """Join a result with the attributes of its diagnostic that are stored beside it."""
+    own = {name: getattr(result, name) for name in ("value", "details", "not_diagnostic")}
+    others = Measurement.model_fields.keys() - own.keys()
+    return Measurement(**own, **{name: getattr(diagnostic, name) for name in others})
 
 
 def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
-    """Return versions and device: why the same cell may give other bits. No user, host or path."""
+    """Return versions and device: why a cell may give other bits. No user, host or path."""
     import numpy
     import torch
 

@@ -1,8 +1,8 @@
 """Measure diagnostics on the checkpoints of finished runs, each run in a child process.
 
-The child rebuilds network and rule from the cell and loads the checkpoint. The states on the probe,
-and the credits if the environment is the same, must equal those that the run stored. Otherwise
-code, data or versions have changed since, and the audit is refused.
+The child rebuilds network and rule from the cell and loads the checkpoint. States on the probe, and
+credits if the environment is the same, must equal the stored ones. Otherwise code, data or versions
+have changed since, and the audit is refused.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.tensors import probe
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import remeasured, store
@@ -24,6 +25,10 @@ from bench_core.results.hashing import jsonable
 from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored
 from bench_core.suite.model import TrainingOptions
+from bench_core.training.checkpoint import part
+
+if TYPE_CHECKING:
+    from bench_core.training.audit import Audit
 
 TIMEOUT = 3600.0  # seconds for one run
 
@@ -51,18 +56,18 @@ def audit_runs(
     device  None: the device that the run was trained on
     """
 
+    job = {
+        "diagnostics": list(wanted),
+        "device": device,
+        "data_dir": str(data_dir) if data_dir else None,
+    }
+
     def audit(run: Stored) -> Outcome:
-        if "checkpoint.safetensors" not in run.record.files:
-            problem = f"it is {run.record.status} and left no checkpoint"
-            return Outcome(run.folder, run.record, problem=problem)
-        job = {
-            "folder": str(run.folder.absolute()),
-            "diagnostics": list(wanted),
-            "device": device,
-            "data_dir": str(data_dir) if data_dir else None,
-        }
         try:
-            (answer,) = child.answers(__name__, job, TIMEOUT)
+            if "checkpoint.safetensors" not in run.record.files:
+                raise UsageError(f"it is {run.record.status} and left no checkpoint")
+            own = {**job, "folder": str(run.folder.absolute())}
+            (answer,) = child.answers(__name__, own, TIMEOUT)
         except child.ChildError as error:
             return Outcome(run.folder, run.record, problem=f"the measurement {error}")
         except UsageError as error:
@@ -78,12 +83,7 @@ def audit_runs(
 
 
 def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
-    """Send the measurements of the job by short name."""
-    say(jsonable(measure_run(job)))
-
-
-def measure_run(job: dict[str, Any]) -> dict[str, Any]:
-    """Measure and keep the job's diagnostics; return the measurements by short name.
+    """Measure and keep the job's diagnostics, and send the measurements by short name.
 
     Raises BenchError if the run cannot be rebuilt.
     """
@@ -127,7 +127,7 @@ def measure_run(job: dict[str, Any]) -> dict[str, Any]:
                 measured=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             remeasured.write(folder, late)
-    return measurements
+    say(jsonable(measurements))
 
 
 def load_checkpoint(folder: Path, built: Any, device: str) -> None:
@@ -136,9 +136,8 @@ def load_checkpoint(folder: Path, built: Any, device: str) -> None:
 
     tensors = load_file(folder / "checkpoint.safetensors", device=device)
     try:
-        for prefix, part in (("net.", built.net), ("method.", built.method)):
-            own = {name: value for name, value in tensors.items() if name.startswith(prefix)}
-            part.load_state_dict({name.removeprefix(prefix): own[name] for name in own})
+        built.net.load_state_dict(part(tensors, "net."))
+        built.method.load_state_dict(part(tensors, "method."))
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BenchError(
@@ -146,68 +145,62 @@ def load_checkpoint(folder: Path, built: Any, device: str) -> None:
         ) from None
 
 
-def check_states(folder: Path, audit: Any) -> None:
+def check_states(folder: Path, audit: Audit) -> None:
     """Raise BenchError if the rebuilt network gives other states than the run stored."""
-    from safetensors.torch import load_file
-
-    stored = load_file(folder / "probe.safetensors")
-    for layer in range(audit.net.depth + 1):
-        states = [batch.states.h[layer] for batch in audit.batches]
-        if not same(audit, stored[f"h_{layer}"], states, rtol=1e-3, atol=1e-5):
-            raise BenchError(
-                f"the network rebuilt from its checkpoint gives other states h_{layer} on the "
-                "probe than the run stored: code, data or versions have changed; see `bench why`"
-            )
+    if name := first_difference(folder, audit, "h_", rtol=1e-3, atol=1e-5):
+        raise BenchError(
+            f"the network rebuilt from its checkpoint gives other states {name} on the "
+            "probe than the run stored: code, data or versions have changed; see `bench why`"
+        )
 
 
-def check_credits(folder: Path, audit: Any) -> None:
+def check_credits(folder: Path, audit: Audit) -> None:
     """Raise BenchError if the rebuilt rule gives other credits than the run stored.
 
     A credit that depends on random draws is not compared.
     """
-    from safetensors.torch import load_file
-
-    stored, sites = load_file(folder / "probe.safetensors"), audit.net.sites
-    comparable = audit.batches[0].credits is not None and all(f"a_{s}" in stored for s in sites)
-    if not comparable or drawn(audit):
-        return
-    for index, site in enumerate(sites):
-        credits = [batch.audited[index] for batch in audit.batches]
-        if not same(audit, stored[f"a_{site}"], credits, rtol=1e-2, atol=1e-3):
-            raise BenchError(
-                f"the rule rebuilt from its checkpoint gives another credit a_{site} on the probe "
-                "than the run stored: its state_dict lacks a tensor that its credit needs "
-                "(`bench check` tests this), or its code has changed since"
-            )
+    name = first_difference(folder, audit, "a_", rtol=1e-2, atol=1e-3)
+    if name and not drawn(audit):
+        raise BenchError(
+            f"the rule rebuilt from its checkpoint gives another credit {name} on the probe "
+            "than the run stored: its state_dict lacks a tensor that its credit needs "
+            "(`bench check` tests this), or its code has changed since"
+        )
 
 
-def same(audit: Any, stored: Any, batches: Sequence[Any], rtol: float, atol: float) -> bool:
-    """Whether the tensors of all batches equal the stored ones, which may lack the last samples.
+def first_difference(
+    folder: Path, audit: Audit, prefix: str, rtol: float, atol: float
+) -> str | None:
+    """Return the first tensor of the probe whose values differ from the stored ones.
 
-    atol  relative to the largest stored value
+    prefix  of the names of the compared tensors, which may be stored without the last samples
+    atol    relative to the largest stored value
     """
     import torch
+    from safetensors.torch import load_file
 
-    now = torch.cat([audit.net.flat(tensor).cpu() for tensor in batches])[: len(stored)]
-    atol *= float(stored.abs().max())
-    return now.shape == stored.shape and torch.allclose(now, stored, rtol, atol, equal_nan=True)
+    stored = load_file(folder / "probe.safetensors")
+    for name, batches in probe(audit).items():
+        if name.startswith(prefix) and (then := stored.get(name)) is not None:
+            now, limit = torch.cat(batches).cpu()[: len(then)], atol * float(then.abs().max())
+            if now.shape != then.shape or not torch.allclose(now, then, rtol, limit, True):
+                return name
+    return None
 
 
-def drawn(audit: Any) -> bool:
-    """Whether the credit depends on the state of the random streams, which no checkpoint holds."""
+def drawn(audit: Audit) -> bool:
+    """Tell whether the credit depends on the random streams, whose state no checkpoint holds."""
     import torch
 
-    method, first = audit.method, audit.batches[0]
-    was_training = audit.net.training
-    audit.net.eval()
-    streams = [torch.default_generator, method.tools.generator, method.tools.aux_generator]
+    tools: Any = audit.method.tools  # type: ignore[union-attr]
+    first = audit.batches[0]
+    streams = [torch.default_generator, tools.generator, tools.aux_generator]
     before = [generator.get_state() for generator in streams]
     for generator in streams:
         generator.manual_seed(1)
     try:
-        again = audit._batch(next(audit.data.test_batches(len(first.y)))[0], first.y)
+        again = audit.batch(next(audit.data.test_batches(len(first.y)))[0], first.y)
     finally:
-        audit.net.train(was_training)
         for generator, state in zip(streams, before, strict=True):
             generator.set_state(state)
     return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))

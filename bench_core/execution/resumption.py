@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class CannotResume(Exception):  # noqa: N818
     """A saved state does not fit the training: the cell's objects must be built anew.
 
-    The cause is a method's `load_state_dict`, or a number of updaters that differs between starts.
+    A method's `load_state_dict` raised, or the number of updaters differs between starts.
     """
 
 
@@ -27,8 +27,7 @@ class Keeper:
     """Keep the state of a training in a file (`bench_core.training.loop.Resumption`).
 
     every     epochs between saves; None: never
-    remember  returns the worker's own state as JSON values
-    recall    takes it back, with the epoch
+    remember  returns the worker's own state as JSON values; `recall` takes it back, with the epoch
     """
 
     def __init__(
@@ -40,9 +39,7 @@ class Keeper:
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
-        tools = self.method.tools
-        own = {"feedback": tools.generator, "auxiliary": tools.aux_generator}
-        self.training = Training(self.net, self.method, tools.updaters, {**streams, **own})
+        self.training = Training(self.net, self.method, streams)
         try:
             state = self.training.load(self.path, self.identity)
         except Exception as error:

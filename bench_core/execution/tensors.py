@@ -23,24 +23,27 @@ def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
     """Write both files into a run's temporary folder. Raises StoreError.
 
     checkpoint  net.*, method.*: the network, feedback, auxiliary networks
-    probe       h_l, g_l, a_l of the last audit, flat as norms and cosines take them (`Net.flat`),
-                of the first samples that fit into 64 MiB: on resmlp all of them
+    probe       `probe` of the last audit, of the first samples that fit into 64 MiB
     """
     import torch
 
     states = {"net": net.state_dict(), "method": method.state_dict()}
     tensors = {f"{part}.{key}": v.clone() for part, own in states.items() for key, v in own.items()}
     _write(folder / "checkpoint.safetensors", tensors)
-    batches = audit.batches
+    flat = probe(audit)
+    room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
+    first = {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()}
+    _write(folder / "probe.safetensors", first)
+
+
+def probe(audit: Audit) -> dict[str, list[Tensor]]:
+    """Return h_l, g_l and a_l of every batch, flat as norms and cosines take them (`Net.flat`)."""
+    net, batches = audit.net, audit.batches
     rows = {f"h_{i}": [b.states.h[i] for b in batches] for i in range(net.depth + 1)}
     rows |= {f"g_{i}": [b.g[i] for b in batches] for i in range(net.depth + 1)}
     if batches[0].credits is not None:
-        for index, site in enumerate(net.sites):
-            rows[f"a_{site}"] = [b.audited[index] for b in batches]
-    flat = {key: [net.flat(part) for part in parts] for key, parts in rows.items()}
-    room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
-    probe = {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()}
-    _write(folder / "probe.safetensors", probe)
+        rows |= {f"a_{s}": [b.audited[i] for b in batches] for i, s in enumerate(net.sites)}
+    return {key: [net.flat(part) for part in parts] for key, parts in rows.items()}
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

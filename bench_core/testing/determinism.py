@@ -9,7 +9,7 @@ import torch
 
 from bench_core.testing.kit import check
 from bench_core.testing.outcomes import Failed
-from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject, Trial, equal, reseed
+from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject, equal, reseed
 from bench_core.training.checkpoint import Training
 
 
@@ -39,26 +39,16 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
     straight = subject.trial(seed=3).steps(4).bits()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
-        training_of(subject.trial(seed=3).steps(2)).save(path, 1, "trial", {})
+        saved = subject.trial(seed=3).steps(2)
+        Training(saved.net, saved.method, {}).save(path, 1, "trial", {})
         resumed = subject.trial(seed=3)
-        if training_of(resumed).load(path, "trial") is None:
+        if Training(resumed.net, resumed.method, {}).load(path, "trial") is None:
             raise Failed("the saved training cannot be read back")
     if name := equal(straight, resumed.steps(2, first=2).bits()):
         raise Failed(
             f"{name} differs in a resumed training: something that steps change is not in "
             "state_dict"
         )
-
-
-def training_of(trial: Trial) -> Training:
-    """The saved state of a training, as the core saves it."""
-    tools = trial.method.tools
-    return Training(
-        trial.net,
-        trial.method,
-        tools.updaters,
-        {"feedback": tools.generator, "auxiliary": tools.aux_generator},
-    )
 
 
 @check("method", "determinism")

@@ -1,10 +1,9 @@
 """Compute the inputs of all diagnostics of one network: probe, states, gradients and credits.
 
-Each is computed once and shared by all diagnostics. The probe is the first 1,280 test samples in
-file order, as 10 batches of 128, with the model in eval mode; a smaller test set gives fewer. The
-reference gradients g_l are per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as
-publications print it, is this divided by N. Credits that carry 1/N (`reduction: mean`) are
-multiplied by N before they are compared.
+Each is computed once. The probe is the first 1,280 test samples in file order, as 10 batches of
+128, with the model in eval mode; a smaller test set gives fewer. The reference gradients g_l are
+per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as publications print it, is this
+divided by N. Credits that carry 1/N (`reduction: mean`) are multiplied by N for the comparison.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
 from bench_core.training.diagnostic import Measured
 from bench_core.training.method import Credits, Method
-from bench_core.training.net import Net, States, exact_gradients
+from bench_core.training.net import Net, States, exact_gradients, in_eval
 
 PROBE = 1280
 BATCH = 128
@@ -46,23 +45,17 @@ class ProbeBatch:
 
     def per_sample(self, credit: Tensor) -> Tensor:
         """Convert a credit into the units of g."""
-        return (
-            credit * len(self.y)
-            if self.credits is not None and self.credits.reduction == "mean"
-            else credit
-        )
+        mean = self.credits is not None and self.credits.reduction == "mean"
+        return credit * len(self.y) if mean else credit
 
 
 class Audit:
     """Share the measurements of one network among its diagnostics.
 
-    net, method   the network in eval mode, and the method whose credits are audited (None: no
-                  credits)
+    net, method   the network in eval mode, and the method whose credits are audited (None: none)
     epoch         the epoch of the credits, counted from 0
-    initial       the network's parameters and buffers before training; None where they are not
-                  known
-    history       the rows of epochs.jsonl so far; the measurements of the last row may be
-                  incomplete
+    initial       the network's parameters and buffers before training, if they are known
+    history       the rows of epochs.jsonl so far; the last one's measurements may be incomplete
     edit_credits  a function by which a control replaces the credits
     """
 
@@ -82,26 +75,19 @@ class Audit:
 
     @cached_property
     def batches(self) -> list[ProbeBatch]:
-        was_training = self.net.training
-        self.net.eval()
-        try:
-            return [self._batch(x, y) for x, y in self.data.test_batches(BATCH, PROBE)]
-        finally:
-            self.net.train(was_training)
+        return [self.batch(x, y) for x, y in self.data.test_batches(BATCH, PROBE)]
 
-    def _batch(self, x: Tensor, y: Tensor) -> ProbeBatch:
-        with torch.no_grad():
-            states = self.net.states(x).detach(y)
-        g = tuple(gradient.detach() for gradient in exact_gradients(self.net, states.h[0], y))
-        credits = self.method.credit(states, y, self.epoch) if self.method is not None else None
+    def batch(self, x: Tensor, y: Tensor) -> ProbeBatch:
+        """Compute a probe batch of these inputs and labels."""
+        with in_eval(self.net):
+            with torch.no_grad():
+                states = self.net.states(x).detach(y)
+            g = tuple(gradient.detach() for gradient in exact_gradients(self.net, states.h[0], y))
+            credits = self.method.credit(states, y, self.epoch) if self.method else None
         if credits is not None:
             try:
                 credits = as_credits(credits, self.net, states.h, trains=False)
-            # what is measured of it would be of other layers, or broadcast
-            except (
-                TypeError,
-                ValueError,
-            ) as error:
+            except (TypeError, ValueError) as error:  # it would be measured broadcast
                 raise CreditError(str(error)) from None
             credits = replace(credits, audited=[a.detach() for a in credits.audited])
             if self.edit_credits is not None:
@@ -110,10 +96,7 @@ class Audit:
 
     @cached_property
     def double(self) -> Net:
-        """A float64 copy of the network in eval mode.
-
-        Float32 cannot resolve loss changes of 1e-9.
-        """
+        """A float64 copy in eval mode, because float32 cannot resolve loss changes of 1e-9."""
         return copy.deepcopy(self.net).double().eval()
 
     @property
@@ -122,20 +105,13 @@ class Audit:
         return [batch for batch in self.batches if len(batch.y) == BATCH]
 
     def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
-        """Compute L2 norms per sample over the whole probe.
-
-        In float64, because the squares of small gradients underflow in float32.
-        """
-        return torch.cat(
-            [self.net.flat(tensors(batch)).double().norm(dim=1) for batch in self.batches]
-        )
+        """Compute L2 norms per sample; in float64, because float32 squares underflow."""
+        flat = [self.net.flat(tensors(batch)).double() for batch in self.batches]
+        return torch.cat([rows.norm(dim=1) for rows in flat])
 
     @cached_property
     def at_floor(self) -> bool:
-        """Whether diagnostic b fires at its default threshold.
-
-        If it fires, no cosine to the reference means anything.
-        """
+        """Whether diagnostic b fires (default threshold): then no cosine to g means anything."""
         return median(self.norms(lambda batch: batch.g[-1])) < FLOOR * BATCH
 
     @cached_property
@@ -161,16 +137,14 @@ def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Calla
 
     def change(audit: Audit) -> None:
         draws = torch.Generator().manual_seed(0)
-        sites = audit.net.sites
 
         def edited(credits: Credits, g: tuple[Tensor, ...]) -> Credits:
+            exact = [g[site] for site in audit.net.sites]
             new = {
-                "exact": [g[site] for site in sites],
-                "opposite": [-g[site] for site in sites],
-                "noise": [
-                    torch.randn(g[site].shape, generator=draws).to(g[site]) for site in sites
-                ],
-                "zero": [torch.zeros_like(g[site]) for site in sites],
+                "exact": exact,
+                "opposite": [-a for a in exact],
+                "noise": [torch.randn(a.shape, generator=draws).to(a) for a in exact],
+                "zero": [torch.zeros_like(a) for a in exact],
             }
             return replace(credits, audited=new[what], reduction="sum")
 
@@ -180,7 +154,7 @@ def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Calla
 
 
 def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> float | None:
-    """Average over the deep layers, the sites 1 ≤ l ≤ L−1; None where there are none."""
+    """Average over the deep layers, the sites 1 ≤ l ≤ L−1; None if there are none."""
     deep = [value for site, value in zip(sites, values, strict=True) if 1 <= site <= depth - 1]
     return sum(deep) / len(deep) if deep else None
 
@@ -188,30 +162,26 @@ def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> floa
 def layered(
     audit: Audit, values: Sequence[float], reasons: Mapping[int, str], **details: Any
 ) -> Measured:
-    """Pack a figure per site, with its deep mean as the value.
+    """Pack a figure per site; its value is the deep mean, or without deep layers the mean.
 
-    Without deep layers the value is the mean over all sites.
-
-    reasons  site → why its figure means nothing; a deep mean that contains such a site means
-             nothing
+    reasons  site → why its figure means nothing; then a mean that contains it means nothing
     """
     sites, depth = audit.net.sites, audit.net.depth
     deep, mean = deep_mean(sites, values, depth), sum(values) / len(values)
     counted = [site for site in sites if deep is None or 1 <= site <= depth - 1]
     why = because({site: reasons[site] for site in counted if site in reasons})
-    found = {"sites": list(sites), "layers": list(values), "mean": mean, "deep": deep, **details}
-    found["not_diagnostic"] = {str(site): reason for site, reason in reasons.items()}
-    return Measured(mean if deep is None else deep, found, why)
+    details |= {"sites": list(sites), "layers": list(values), "mean": mean, "deep": deep}
+    details["not_diagnostic"] = {str(site): reason for site, reason in reasons.items()}
+    return Measured(mean if deep is None else deep, details, why)
 
 
 def because(reasons: Mapping[int, str]) -> str | None:
-    """Join the distinct reasons, each with its layers; None where there are none."""
+    """Join the distinct reasons, each with its layers; None if there are none."""
     layers: dict[str, list[str]] = {}
     for site, reason in reasons.items():
         layers.setdefault(reason, []).append(str(site))
-    return (
-        "; ".join(f"{reason} (l = {', '.join(found)})" for reason, found in layers.items()) or None
-    )
+    texts = [f"{reason} (l = {', '.join(sites)})" for reason, sites in layers.items()]
+    return "; ".join(texts) or None
 
 
 def median(values: Tensor) -> float:

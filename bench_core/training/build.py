@@ -1,12 +1,11 @@
 """Build the data, the network and the learning rule of a cell, as they are before the first step.
 
-Training and late audits share this function, so that a checkpoint is loaded into the network that
-was trained.
+Training and late audits share this function, so a checkpoint fits the network that was trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,12 @@ from torch import Tensor
 from bench_core.errors import BenchError
 from bench_core.training import processor
 from bench_core.training.data import Data
-from bench_core.training.dataset import Dataset
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
 from bench_core.training.net import Net
 from bench_core.training.params import ParamsModel
 
-
-@dataclass(frozen=True)
-class Parts:
-    """The components of a cell: each a class and its validated parameters."""
-
-    method: tuple[type[Method], ParamsModel]
-    arch: tuple[type[Net], ParamsModel]
-    dataset: tuple[type[Dataset], ParamsModel]
+Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters
 
 
 @dataclass(frozen=True)
@@ -49,13 +40,18 @@ class Built:
 
 
 def build(
-    parts: Parts, training: dict[str, Any], limit: int | None, seed: int, data_dir: Path | None
+    parts: Sequence[Part],
+    training: dict[str, Any],
+    limit: int | None,
+    seed: int,
+    data_dir: Path | None,
 ) -> Built:
     """Load the data, draw the network and set the rule up.
 
-    Sets the threads, the determinism and the matrix library of this process. Raises BenchError
-    where the data do not fill a batch, or the rule keeps values that are no tensors.
+    Sets the threads, the determinism and the matrix library of this process. Raises BenchError if
+    the data do not fill a batch.
 
+    parts     of the rule, the architecture and the data set
     training  the cell's settings, with the device
     limit     the number of training samples used; None: all
     """
@@ -65,23 +61,21 @@ def build(
     torch.set_num_threads(training["threads"])
     torch.use_deterministic_algorithms(training["deterministic"])
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    dataset, dataset_params = parts.dataset
-    data = dataset(dataset_params).load(data_dir).limit(limit).to(device)
-    if len(data.train_y) < training["batch_size"]:
+    (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
+    data: Data = data_class(data_params).load(data_dir).limit(limit).to(device)
+    count, batch = len(data.train_y), training["batch_size"]
+    if count < batch:
         raise BenchError(
-            f"{len(data.train_y)} training samples do not fill one batch of "
-            f"{training['batch_size']}; "
+            f"{count} training samples do not fill one batch of {batch}; "
             "use a smaller training.batch_size or a larger data.limit"
         )
     sums = data.sums()
     torch.manual_seed(seed)
-    arch, arch_params = parts.arch
-    net = arch(arch_params, data.train_x.shape[1:], data.classes).to(device)
-    rule, rule_params = parts.method
-    method = rule(rule_params)
-    set_up(method, net, data, training, seed)
+    net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
+    rule = rule_class(rule_params)
+    set_up(rule, net, data, training, seed)
     initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
     if training["compile"]:
         for block in net.blocks:
             block.compile()
-    return Built(net, method, data, initial, sums)
+    return Built(net, rule, data, initial, sums)

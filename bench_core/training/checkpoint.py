@@ -8,12 +8,9 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     stream.<name>          random streams of loop and method (`bench_core.training.rng`)
     global.cpu, global.cuda, global.numpy    global generators of torch and numpy
 
-Its metadata hold JSON: the epoch, the rows so far, learning rates, the seconds spent, Python's
-generator, and a checksum of everything. The file contains no pickle. A file that cannot be read, or
-whose checksum differs, is not used: the cell starts again from epoch 0.
-
-The file does not hold values that a method keeps outside of its `state_dict` and of the optimisers
-of its updaters: see `Method.state_dict`.
+Its metadata hold JSON (no pickle): epoch, rows, learning rates, seconds, Python's generator and a
+checksum. A file that is damaged is not used: the cell starts again from epoch 0. Values that a
+method keeps outside of its `state_dict` and its updaters are not saved: see `Method.state_dict`.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +28,12 @@ if TYPE_CHECKING:
 
     from bench_core.training.method import Method
     from bench_core.training.net import Net
-    from bench_core.training.optimizer import Updater
 
 VERSION = 1
 
 
 def header(path: Path) -> dict[str, Any] | None:
-    """Read the JSON part of a resume file, without its tensors and without torch.
-
-    None where there is no file, or none that can be read.
-    """
+    """Read the JSON part of a resume file, without torch; None if the file cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -53,20 +46,16 @@ def header(path: Path) -> dict[str, Any] | None:
 
 
 class Training:
-    """Collect everything of a running training that changes, by name.
+    """Everything of a running training that changes, by name.
 
-    updaters  the updaters of the method, in the order in which it got them
-    streams   generators by name
+    streams  generators by name, beside the two of the method
     """
 
-    def __init__(
-        self,
-        net: Net,
-        method: Method,
-        updaters: Sequence[Updater],
-        streams: Mapping[str, Generator],
-    ) -> None:
-        self.net, self.method, self.updaters, self.streams = net, method, updaters, streams
+    def __init__(self, net: Net, method: Method, streams: Mapping[str, Generator]) -> None:
+        tools = method.tools
+        own = {"feedback": tools.generator, "auxiliary": tools.aux_generator}
+        self.net, self.method, self.streams = net, method, {**streams, **own}
+        self.optimisers = [updater.optimiser for updater in tools.updaters]
 
     def save(self, path: Path, epoch: int, identity: str, more: Mapping[str, Any]) -> None:
         """Write the state after `epoch` epochs. Raises OSError.
@@ -87,7 +76,7 @@ class Training:
         new.replace(path)
 
     def load(self, path: Path, identity: str) -> dict[str, Any] | None:
-        """Restore the saved state and return its JSON; None where no file can be trusted."""
+        """Restore the saved state and return its JSON; None if no file can be trusted."""
         from safetensors import safe_open
 
         if header(path) is None:
@@ -111,67 +100,44 @@ class Training:
 
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
-        tensors |= {
-            f"stream.{name}": generator.get_state() for name, generator in self.streams.items()
-        }
-        updaters = []
-        for number, updater in enumerate(self.updaters):
-            saved = updater.optimiser.state_dict()
-            scalars: dict[str, dict[str, Any]] = {}
-            for parameter, values in saved["state"].items():
+        tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
+        scalars: dict[str, Any] = {}
+        for number, optimiser in enumerate(self.optimisers):
+            for parameter, values in optimiser.state_dict()["state"].items():
                 for key, value in values.items():
-                    if isinstance(value, torch.Tensor):
-                        tensors[f"updater.{number}.{parameter}.{key}"] = value
-                    else:
-                        scalars.setdefault(str(parameter), {})[key] = value
-            updaters.append(
-                {"lr": [group["lr"] for group in saved["param_groups"]], "scalars": scalars}
-            )
+                    name = f"updater.{number}.{parameter}.{key}"
+                    (tensors if isinstance(value, torch.Tensor) else scalars)[name] = value
+        rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
         own: Any = numpy.random.get_state(legacy=False)
         tensors["global.cpu"] = torch.get_rng_state()
         tensors["global.numpy"] = torch.from_numpy(own["state"].pop("key").astype("int64"))
         if torch.cuda.is_available():
             tensors["global.cuda"] = torch.cuda.get_rng_state()
-        plain = {
-            name: value.detach().to("cpu", copy=True).contiguous()
-            for name, value in tensors.items()
-        }
-        return plain, {"updaters": updaters, "python": random.getstate(), "numpy": own}
+        plain = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in tensors.items()}
+        generators = {"python": random.getstate(), "numpy": own}
+        return plain, {"rates": rates, "scalars": scalars, **generators}
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         import numpy
         import torch
 
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(prefix): value
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
-
-        self.net.load_state_dict(part("net."))
-        self.method.load_state_dict(
-            {name: value.to(device) for name, value in part("method.").items()}
-        )
-        for number, (updater, told) in enumerate(
-            zip(self.updaters, state["updaters"], strict=True)
+        self.net.load_state_dict(part(tensors, "net."))
+        kept = part(tensors, "method.")
+        self.method.load_state_dict({name: value.to(device) for name, value in kept.items()})
+        moments = {**tensors, **state["scalars"]}
+        for number, (optimiser, rates) in enumerate(
+            zip(self.optimisers, state["rates"], strict=True)
         ):
-            fresh = updater.optimiser.state_dict()
-            values: dict[int, dict[str, Any]] = {
-                int(p): dict(each) for p, each in told["scalars"].items()
-            }
-            for name, value in part(f"updater.{number}.").items():
+            values: dict[int, dict[str, Any]] = {}
+            for name, value in part(moments, f"updater.{number}.").items():
                 parameter, _, key = name.partition(".")
                 values.setdefault(int(parameter), {})[key] = value
-            groups = [
-                {**group, "lr": lr}
-                for group, lr in zip(fresh["param_groups"], told["lr"], strict=True)
-            ]
-            updater.optimiser.load_state_dict({"state": values, "param_groups": groups})
-        for name, generator in self.streams.items():
-            generator.set_state(tensors[f"stream.{name}"])
+            groups = optimiser.state_dict()["param_groups"]
+            groups = [{**group, "lr": lr} for group, lr in zip(groups, rates, strict=True)]
+            optimiser.load_state_dict({"state": values, "param_groups": groups})
+        for name, stream in self.streams.items():
+            stream.set_state(tensors[f"stream.{name}"])
         own = state["numpy"]
         own["state"]["key"] = tensors["global.numpy"].numpy().astype("uint32")
         numpy.random.set_state(own)
@@ -182,12 +148,17 @@ class Training:
             torch.cuda.set_rng_state(tensors["global.cuda"])
 
 
+def part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the values whose names begin with `prefix`, by the rest of their names."""
+    return {n.removeprefix(prefix): value for n, value in values.items() if n.startswith(prefix)}
+
+
 def _sum(tensors: Mapping[str, Tensor], text: str) -> str:
     """Return the BLAKE2b of the JSON and of every tensor's name and bytes."""
+    import torch
+
     hasher = blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
-        import torch
-
         hasher.update(name.encode() + bytes(1))
         hasher.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return hasher.hexdigest()

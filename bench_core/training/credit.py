@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -31,9 +31,8 @@ def rms(credit: Tensor, eps: float = 1e-6, mode: str = "sample", tokens: bool = 
 def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False) -> Tensor:
     """Normalise a credit by the options `normalize` and `normalize_eps`."""
     eps = options.normalize_eps
-    return rms(
-        credit, eps.per_n / len(credit) if isinstance(eps, PerN) else eps, options.normalize, tokens
-    )
+    eps = eps.per_n / len(credit) if isinstance(eps, PerN) else eps
+    return rms(credit, eps, options.normalize, tokens)
 
 
 def as_credits(
@@ -41,47 +40,41 @@ def as_credits(
 ) -> Credits:
     """Check a rule's answer against the states h_0 … h_L and return it as `Credits`.
 
-    Raises TypeError or ValueError that names the part that does not fit.
-
     trains  whether blocks and embedding learn from it; False: it is only audited
+    Raises TypeError or ValueError that names the part that does not fit.
     """
     if credits is None:
-        raise TypeError(
-            "credit() returned None: a block-local rule must return one credit per block"
-        )
-    found = credits if isinstance(credits, Credits) else Credits(audited=credits)
-    if found.reduction not in ("sum", "mean"):
-        raise ValueError(f"credits.reduction is {found.reduction!r}: it is sum or mean")
-    _fit("audited", found.audited, [(site, h[site]) for site in net.sites])
-    if found.blocks is not None:
-        _fit("blocks", found.blocks, list(enumerate(h[1:], start=1)))
-    if found.embed is not None:
-        _fit("embed", [found.embed], [(0, h[0])])
-    elif trains and net.sites[0] != 0:
+        raise TypeError("credit() returned None: a block-local rule returns one credit per block")
+    credits = credits if isinstance(credits, Credits) else Credits(audited=credits)
+    if credits.reduction not in ("sum", "mean"):
+        raise ValueError(f"credits.reduction is {credits.reduction!r}: it is sum or mean")
+    sites = {site: h[site] for site in net.sites}
+    _fit("audited", credits.audited, sites)
+    if credits.blocks is not None:
+        _fit("blocks", credits.blocks, dict(enumerate(h[1:], start=1)))
+    if credits.embed is not None:
+        _fit("embed", [credits.embed], {0: h[0]})
+    elif trains and 0 not in sites:
         raise ValueError(
             "credits.embed is missing: without residual connections audited[0] is the credit of "
-            "h_1, and the embedding learns from "
-            "that of h_0"
+            "h_1, and the embedding learns from that of h_0"
         )
-    for name, readout in found.readouts.items() if not trains else ():  # they teach nothing
-        _fit(f"readouts[{name!r}]", readout, [(site, h[site]) for site in net.sites])
-    return found
+    if not trains:  # further read-outs teach nothing
+        for name, readout in credits.readouts.items():
+            _fit(f"readouts[{name!r}]", readout, sites)
+    return credits
 
 
-def _fit(name: str, credits: Sequence[Tensor], states: Sequence[tuple[int, Tensor]]) -> None:
+def _fit(name: str, credits: Sequence[Tensor], states: Mapping[int, Tensor]) -> None:
     if not isinstance(credits, Sequence) or isinstance(credits, str):
         raise TypeError(f"credits.{name} is a {type(credits).__name__}, not a list of tensors")
     if len(credits) != len(states):
-        raise ValueError(
-            f"credits.{name} has {len(credits)} entries, and there are {len(states)} states to "
-            "credit"
-        )
-    for index, (credit, (layer, h)) in enumerate(zip(credits, states, strict=True)):
+        sizes = f"{len(credits)} entries, and there are {len(states)} states to credit"
+        raise ValueError(f"credits.{name} has {sizes}")
+    for index, (credit, (layer, h)) in enumerate(zip(credits, states.items(), strict=True)):
         one = "credits.embed" if name == "embed" else f"credits.{name}[{index}]"
         if not isinstance(credit, Tensor):
             raise TypeError(f"{one} is a {type(credit).__name__}, not a tensor")
         if credit.shape != h.shape:
-            raise ValueError(
-                f"{one} has shape {tuple(credit.shape)}, and its state h_{layer} has "
-                f"{tuple(h.shape)}"
-            )
+            shapes = f"{tuple(credit.shape)}, and its state h_{layer} has {tuple(h.shape)}"
+            raise ValueError(f"{one} has shape {shapes}")

@@ -1,6 +1,6 @@
 """Hold a data set as tensors on a device and cut batches from it.
 
-There is no DataLoader. The whole set lies on the device as one uint8 (images) or float tensor. Each
+There is no DataLoader. The whole set lies on the device as one uint8 (images) or float tensor. A
 batch is cut out, normalised and augmented there, all its images at once. Order, crops and flips of
 an epoch are drawn before the epoch starts.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import blake2b
 from typing import Literal
 
@@ -50,34 +49,27 @@ class Data:
 
     def limit(self, count: int | None) -> Data:
         """Keep only the first `count` training samples."""
-        return (
-            self
-            if count is None
-            else replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
-        )
+        return replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
 
     def to(self, device: str) -> Data:
-        return replace(
-            self, **{name: getattr(self, name).to(device).contiguous() for name in TENSORS}
-        )
+        tensors = {name: getattr(self, name).to(device).contiguous() for name in TENSORS}
+        return replace(self, **tensors)
 
     def sums(self) -> dict[str, str]:
         """Return the BLAKE2b of each tensor's bytes; 0.15 s for CIFAR-10."""
-        found = {}
+        sums = {}
         for name in TENSORS:
-            held = getattr(self, name).detach().cpu().contiguous().view(-1)
-            found[name] = blake2b(held.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
-        return found
+            flat = getattr(self, name).detach().cpu().contiguous().view(-1)
+            sums[name] = blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
+        return sums
 
     def normalise(self, x: Tensor) -> Tensor:
         """Compute (x/255 − mean)/std per channel of uint8 images; return floats unchanged."""
         if x.dtype != torch.uint8:
             return x
-        shape = (1, -1, 1, 1)
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=x.device).view(shape)
-        shift = torch.tensor(
-            [-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device
-        ).view(shape)
+        scales = [1 / (255 * s) for s in self.std]
+        shifts = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
+        scale, shift = torch.tensor([scales, shifts], device=x.device).view(2, 1, -1, 1, 1)
         return x.float().mul_(scale).add_(shift)
 
     def test_batches(self, size: int, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -99,19 +91,13 @@ class Data:
         for start in range(0, n - batch_size + 1, batch_size):
             rows = permutation[start : start + batch_size]
             x = self.train_x.index_select(0, rows)
+            if not self.augment or self.padding == "mean":
+                x = self.normalise(x)
             if self.augment:
                 span = slice(start, start + batch_size)
-                moved = partial(
-                    crop_and_flip, down=shifts[0, span], right=shifts[1, span], flip=flips[span]
-                )
-                x = (
-                    self.normalise(moved(x))
-                    if self.padding == "black"
-                    else moved(self.normalise(x))
-                )
-            else:
-                x = self.normalise(x)
-            yield x, self.train_y[rows]
+                down, right = shifts[:, span]
+                x = crop_and_flip(x, down, right, flips[span])
+            yield self.normalise(x), self.train_y[rows]  # which leaves floats unchanged
 
 
 def crop_and_flip(x: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:

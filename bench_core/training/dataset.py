@@ -1,7 +1,4 @@
-"""Define the interface of a data set plugin.
-
-Importing it loads no torch; `load` imports `Data` when it makes tensors.
-"""
+"""Define the interface of a data set plugin; importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Dataset(ABC):
-    """A data set: the place of its files, their checksum, and the way to load them as tensors.
+    """A data set: the place of its files, their checksum, and how they become tensors.
 
-    Known before anything is loaded: `shape` (of one input), `classes`, and whether it is a
-    regression (then `classes` counts the outputs).
+    Known before loading: `shape` (of one input), `classes` (of a regression: the number of
+    outputs), and whether it is a `regression`.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +36,7 @@ class Dataset(ABC):
 
         The checksum is part of the identity of a cell.
 
-        folder  the data directory; None where the user gave none
+        folder  the data directory; None if the user gave none
         Raises `DataError` with one line that names the missing or corrupt file and the remedy.
         """
 

@@ -1,7 +1,4 @@
-"""Define the interface of a diagnostic.
-
-A measurement on the probe, and the rule by which it fires.
-"""
+"""Define the interface of a diagnostic: a measurement and the rule by which it fires."""
 
 from __future__ import annotations
 
@@ -20,10 +17,9 @@ if TYPE_CHECKING:
 class Measured:
     """The result of a diagnostic on one network.
 
-    value           compared with the threshold; None where nothing is measured, or where the value
-                    compares cells
+    value           compared with the threshold; None if not measured, or if it compares cells
     details         further numbers and lists of numbers, kept with the run
-    not_diagnostic  the reason why the value means nothing; None where it means something
+    not_diagnostic  the reason why the value means nothing; None if it means something
     """
 
     value: float | None
@@ -33,9 +29,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Control:
-    """A situation in which the right result of a diagnostic is known.
-
-    The tests and `bench check` run it.
+    """A situation in which the right result of a diagnostic is known; a test of the diagnostic.
 
     change   edits the (untrained) network or the audit's credits in place before the measurement
     expect   gets the result; returns True if it is right
@@ -49,15 +43,13 @@ class Control:
 class Diagnostic(ABC):
     """A measurement on the probe batches, with the rule by which it fires.
 
-    A record stores these attributes with the value, so that judging, tables and figures need no
-    plugin.
+    A record stores these attributes with the value, so judging and showing it needs no plugin.
 
-    letter           names the diagnostic in a verdict: "walked back (a+b)"; with a direction and a
-                     threshold but without a letter, its name stands there
-    direction        fires when the value lies "above" or "below" the threshold; None: never fires
-    across           where the value compares cells: "floor": `bench_core.analysis.leaderboard`
-                     computes it from the stored accuracies; "ceiling":
-                     `bench_core.analysis.distance` computes it from the stored states
+    letter           in a verdict: "walked back (a+b)"; without a letter the name stands there
+    direction        fires when the value lies "above" or "below" the threshold; None: never
+    across           the value compares cells: "floor": `bench_core.analysis.leaderboard` computes
+                     it from stored accuracies; "ceiling": `bench_core.analysis.distance` from
+                     stored states
     when             "final": after training (and before it); "epochs": also after every epoch
     unit             of the value: "x", "pp", …
     title            the measured quantity, as the title of a figure; its name if empty
@@ -65,8 +57,8 @@ class Diagnostic(ABC):
     sentence         why a run is walked back. {value}, {limit}, {unit}, {name}, {batch}, {floor}
                      and {state} (residual stream, or hidden state) are filled in
     axis             the scale of a figure's axis: "linear" or "log"
-    batch            N, where the value is per sample and shown divided by N, as a batch mean has it
-    needs_reference  the value means nothing where the reference gradient is at the floor (b fires)
+    batch            N, if the value is per sample and shown divided by N, as a batch mean has it
+    needs_reference  the value means nothing if the reference gradient is at the floor (b fires)
     """
 
     numerics: ClassVar[int] = 1

@@ -44,8 +44,8 @@ def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Cre
     """Update the surrogate's groups and the readout: one backward; clip; AdamW.
 
     states   h_0 with a graph to the embedding, f_l with a graph to block l alone
-             (`Net.states(x, local=True)`). The samples may differ from those of the loss if a rule
-             trains its blocks on states of a second pass
+             (`Net.states(x, local=True)`); of other samples than the loss if the rule trains its
+             blocks on a second pass
     loss     the readout's loss, with a graph to the readout alone
     credits  of these states
     """
@@ -64,11 +64,10 @@ def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Cre
         tensors.append(states.h[0])
         seeds.append(scaled(credits.for_embed) / n)
     for f, c in zip(states.f, credits.for_blocks, strict=True):
-        if not f.requires_grad:  # frozen
-            continue
-        seed = scaled(c)
-        tensors.append(f)
-        seeds.append(
-            (seed.add(f.detach(), alpha=2 * options.penalty) if options.penalty else seed) / n
-        )
+        if f.requires_grad:  # not where the block is frozen
+            seed = scaled(c)
+            if options.penalty:
+                seed = seed.add(f.detach(), alpha=2 * options.penalty)
+            tensors.append(f)
+            seeds.append(seed / n)
     method.tools.updater.descend(tensors, seeds)

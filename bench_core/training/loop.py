@@ -2,7 +2,7 @@
 
 The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch,
 and looks at the losses when the epoch is over. `observe` is called before training and after every
-epoch. It ends the training by returning True. It draws from no stream of the training, so
+epoch, and ends the training by returning True. It draws from no stream of the training, so
 measurements cannot change the training.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from bench_core.errors import BenchError
 from bench_core.training.data import Data
 from bench_core.training.method import Method, Task, Tools
-from bench_core.training.net import Net
+from bench_core.training.net import Net, in_eval
 from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.rng import stream
 
@@ -49,8 +49,7 @@ class Resumption(Protocol):
     def begin(self, streams: dict[str, torch.Generator]) -> int:
         """Restore a saved training; return the number of epochs that it has trained.
 
-        If the number is above 0, network, method and these streams are in the state after that
-        epoch.
+        Above 0, network, method and these streams are in the state after that epoch.
         """
 
     def passed(self, epoch: int) -> None:
@@ -65,17 +64,12 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         net.freeze_blocks(method.params.train_last)
     net.loss = data.loss
     if method.params.random_targets and not net.loss.classes:
-        raise BenchError(
-            "random_targets draws classes, and this data set has none "
-            f"(its loss is {net.loss.name})"
-        )
+        loss = f"(its loss is {net.loss.name})"
+        raise BenchError(f"random_targets draws classes, and this data set has none {loss}")
     device = training["device"]
     x, _ = next(data.test_batches(1))
-    was_training = net.training
-    net.eval()
-    with torch.no_grad():
+    with in_eval(net), torch.no_grad():
         shapes = tuple(tuple(h.shape[1:]) for h in net.states(x).h)
-    net.train(was_training)
     task = Task(
         classes=data.classes,
         epochs=training["epochs"],
@@ -93,28 +87,14 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
         return updaters[-1]
 
-    aux_generator = stream(seed, "auxiliary")
-    tools = Tools(
-        updater=updaters[0],
-        auxiliary=auxiliary,
-        updaters=updaters,
-        generator=stream(seed, "feedback"),
-        aux_generator=aux_generator,
-        batches=further_passes(method, data, training["batch_size"], aux_generator),
-    )
-    method.setup(net, task, tools)
-
-
-def further_passes(
-    method: Method, data: Data, batch_size: int, draws: torch.Generator
-) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    """Make passes over the training data beside the training; everything is drawn from `draws`."""
+    draws = stream(seed, "auxiliary")
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in data.epoch(batch_size, draws, draws):
+        for x, y in data.epoch(training["batch_size"], draws, draws):
             yield x, random_classes(data, y, draws) if method.params.random_targets else y
 
-    return batches
+    feedback = stream(seed, "feedback")
+    method.setup(net, task, Tools(updaters[0], auxiliary, feedback, draws, batches, updaters))
 
 
 def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
@@ -123,25 +103,18 @@ def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
-    """Compute accuracy and mean loss on the whole test set, in eval mode.
-
-    The accuracy is the score of the task's loss.
+    """Compute accuracy (the score of the loss) and mean loss on the test set, in eval mode.
 
     Raises BenchError for a score outside 0 … 1, because such a score must not enter a mean.
     """
-    was_training = net.training
-    net.eval()
-    with torch.no_grad():
+    with in_eval(net), torch.no_grad():
         # not `states`: those of a thousand images through a large network are hundreds of megabytes
         logits = torch.cat([net.resume(net.embed(x), 0) for x, _ in data.test_batches(1000)])
         loss = net.loss(logits.double(), data.test_y)
-    net.train(was_training)
     score = net.loss.score(logits, data.test_y)
     if not 0.0 <= score <= 1.0:
-        raise BenchError(
-            f"the score of the data set's loss ({net.loss.name}) is {score:g}, "
-            "which is not in 0 … 1"
-        )
+        name = net.loss.name
+        raise BenchError(f"the score of the data set's loss ({name}) is {score:g}, not in 0 … 1")
     return score, float(loss)
 
 
@@ -164,11 +137,13 @@ def train(
     epochs, batch_size = training["epochs"], training["batch_size"]
     steps = len(data.train_y) // batch_size
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
+    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if training["autocast"] != "off":
+        autocast = torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)
     first, last = 0, training["stop_after"] or epochs
     if resumption is not None:
-        first = resumption.begin(
-            {"order": order, "augmentation": augmentation, "random_targets": random_targets}
-        )
+        streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
+        first = resumption.begin(streams)
     row = EpochRow(first, training["learning_rate"], None, *evaluate(net, data), 0.0)
     if first == 0:
         observe(row)
@@ -177,18 +152,16 @@ def train(
         lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
         method.tools.updater.set_lr(lr)
         started = time.perf_counter()
-        with precision(training):
+        with autocast:
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
                 if method.params.random_targets:
                     y = random_classes(data, y, random_targets)
                 losses[step] = method.step(x, y, epoch)
-        finite = bool(losses.isfinite().all())
+        finite = losses.isfinite().tolist()
         seconds = time.perf_counter() - started
-        if not finite:
-            step = int(losses.isfinite().logical_not().nonzero()[0])
-            raise Diverged(
-                f"the training loss is not finite from step {step + 1} of epoch {epoch + 1}"
-            )
+        if not all(finite):
+            first_bad = f"step {finite.index(False) + 1} of epoch {epoch + 1}"
+            raise Diverged(f"the training loss is not finite from {first_bad}")
         bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
@@ -198,10 +171,3 @@ def train(
         if resumption is not None and epoch + 1 < last:
             resumption.passed(epoch + 1)
     return row
-
-
-def precision(training: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """Return the autocast context of a step, or an empty one."""
-    if training["autocast"] == "off":
-        return contextlib.nullcontext()
-    return torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)

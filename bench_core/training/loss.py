@@ -1,7 +1,6 @@
 """Define the losses of data sets: cross-entropy of classes, or squared error of a regression.
 
-A network carries its loss (`net.loss`), so rules and audits call `net.loss(logits, y)` for any
-task.
+Rules and audits call the loss of their network, `net.loss(logits, y)`, for any task.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from torch.nn import functional as F
 
 
 class Loss(Protocol):
-    """The minimised loss of a task.
-
-    `logits` are the outputs (N, C) of the network, for any task.
-    """
+    """The minimised loss of a task; `logits` are the outputs (N, C) of the network."""
 
     name: str
     classes: bool  # whether labels are classes
@@ -33,9 +29,9 @@ class Loss(Protocol):
 
 
 class CrossEntropy:
-    """−log softmax(logits)_y.
+    """−log softmax(logits)_y with y (N,) int64; e = softmax(logits) − onehot(y).
 
-    Y (N,) int64; e = softmax(logits) − onehot(y); score: share of samples classified right.
+    Score: share of samples classified right.
     """
 
     name = "cross_entropy"

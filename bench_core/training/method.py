@@ -141,18 +141,16 @@ class Credits:
 class Tools:
     """The optimisers, random streams and data passes that the core lends a rule at `setup`.
 
-    updater     clips each group (every block, the embedding, the readout) to `clip_norm` on its
-                own, then one AdamW step
-    auxiliary   makes such an updater for auxiliary networks: constant learning rate 1e-3, no
-                weight decay
-    updaters    all that were lent so far; a training that goes on later finds their optimisers
-                as they were
-    generator   the method's own stream for feedback matrices, seeded from the run's seed
-    aux_generator  the stream for auxiliary networks: their initial weights and the noise of
-                   their training
-    batches     a further pass over the training data for networks that are fitted outside the
-                training steps; order, augmentation and random targets are drawn from
-                `aux_generator`
+    updater        clips each group (every block, the embedding, the readout) to `clip_norm` on its
+                   own, then one AdamW step
+    auxiliary      makes such an updater for auxiliary networks: constant learning rate 1e-3, no
+                   weight decay
+    generator      the method's own stream for feedback matrices, seeded from the run's seed
+    aux_generator  the stream for auxiliary networks: their initial weights and the noise of their
+                   training
+    batches        a further pass over the training data for networks that are fitted outside the
+                   training steps; all its draws come from `aux_generator`
+    updaters       all that were lent so far; a resumed training restores their optimisers
     """
 
     updater: Updater
@@ -166,11 +164,11 @@ class Tools:
 class Method(ABC):
     """A learning rule with full control of its training step.
 
-    Subclasses define `Params`, `passport`, `step` and `credit`, and where needed `setup`. What
-    `setup` puts into `kept` is saved and restored; a rule with other state overrides `state_dict`
-    and `load_state_dict`. The core carries out `freeze`, `train_last` and `random_targets`. The
-    rule carries out `penalty` in its step (a LocalMethod leaves that to the core), or a validator
-    of its Params refuses it. `passport` may be a property that depends on the parameters.
+    Subclasses define `Params`, `passport`, `step` and `credit`, and if needed `setup`. `kept` of
+    `setup` is saved and restored; a rule with other state overrides `state_dict` and
+    `load_state_dict`. The core carries out `freeze`, `train_last` and `random_targets`. The rule
+    carries out `penalty` in its step (a LocalMethod leaves that to the core), or a validator of its
+    Params refuses it. `passport` may be a property that depends on the parameters.
     """
 
     class Params(ParamsModel):
@@ -196,21 +194,17 @@ class Method(ABC):
         @classmethod
         def _none_of_the_blocks(cls, values: Any) -> Any:
             """Turn `train_last: 0` into `freeze: blocks`, so that the two are one cell."""
-            if (
-                isinstance(values, dict)
-                and type(values.get("train_last")) is int
-                and values["train_last"] == 0
-            ):
+            last = values.get("train_last") if isinstance(values, dict) else None
+            if type(last) is int and last == 0:
                 return values | {"freeze": "blocks", "train_last": None}
             return values
 
         @model_validator(mode="after")
         def _one_way_to_freeze(self) -> Self:
             if self.freeze and self.train_last:
-                raise ValueError(
-                    f"freeze: blocks trains no block and train_last: {self.train_last} does; "
-                    "give one of them"
-                )
+                k = self.train_last
+                text = f"freeze: blocks trains no block and train_last: {k} does; give one of them"
+                raise ValueError(text)
             return self
 
     numerics: ClassVar[int] = 1  # raise it with every change of the rule that moves numbers
@@ -224,8 +218,7 @@ class Method(ABC):
     def forward_passes(self) -> int:
         """Number of batches that run through the busiest block in a training step.
 
-        The cost columns show it. A rule that stacks perturbed copies of a batch counts each copy.
-        Of several phases of a training the most expensive counts.
+        Perturbed copies of a batch count too; of several phases the most expensive counts.
         """
         return 1
 
@@ -239,8 +232,7 @@ class Method(ABC):
         Overrides call `super().setup(net, task, tools)` first.
 
         kept  all that `state_dict` saves, by name: tensors, and parts with a `state_dict` and a
-              `load_state_dict` of their own (modules, other rules). A part's tensors are saved
-              under the part's name and a dot
+              `load_state_dict` (modules, other rules), saved under their name and a dot
         """
         self.net, self.task, self.tools = net, task, tools
         self.kept: dict[str, Any] = {}
@@ -252,12 +244,9 @@ class Method(ABC):
         """
         import torch
 
-        dtype = next(
-            (p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32
-        )
-        return (std * torch.randn(*shape, generator=self.tools.generator)).to(
-            self.task.device, dtype
-        )
+        dtypes = (p.dtype for p in self.net.parameters() if p.is_floating_point())
+        entries = std * torch.randn(*shape, generator=self.tools.generator)
+        return entries.to(self.task.device, next(dtypes, torch.float32))
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
@@ -270,15 +259,14 @@ class Method(ABC):
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits | Sequence[Tensor] | None:
         """Return the credits for the (detached) states of a batch.
 
-        A plain sequence stands for `Credits(audited=…)`. Audits call it too, with test inputs: it
-        changes nothing that is trained.
+        A plain sequence stands for `Credits(audited=…)`. Audits call it with test inputs: it must
+        change nothing that is trained.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the feedback and auxiliary tensors: by default the tensors in `kept`.
 
-        A later audit needs them beside the network. A resumed training needs them beside the
-        optimisers of the updaters and the two streams.
+        Late audits need them; resumed trainings too, with the optimisers and both streams.
         """
         import torch
 
@@ -294,7 +282,7 @@ class Method(ABC):
         """Restore what `state_dict` returned; called after `setup`.
 
         By default parts and parameters in `kept` are loaded in place, since an optimiser may hold
-        them; other tensors are replaced, and tensors that a step had added are added.
+        them; other tensors are replaced, or added if a step had added them.
         """
         import torch
 

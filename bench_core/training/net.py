@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -44,22 +44,15 @@ class States:
     def detach(self, y: Tensor | None = None) -> States:
         """Return the same numbers without a graph and, given labels, with the output error."""
         logits = self.logits.detach()
-        return States(
-            self.x,
-            tuple(h.detach() for h in self.h),
-            tuple(f.detach() for f in self.f),
-            logits,
-            None if y is None else self.loss.error(logits, y),
-            self.loss,
-        )
+        h, f = tuple(h.detach() for h in self.h), tuple(f.detach() for f in self.f)
+        error = None if y is None else self.loss.error(logits, y)
+        return replace(self, h=h, f=f, logits=logits, error=error)
 
     @property
     def output_error(self) -> Tensor:
-        """The output error e; raises ValueError where the states carry none."""
+        """The output error e; raises ValueError if the states carry none."""
         if self.error is None:
-            raise ValueError(
-                "these states carry no output error: they were computed without labels"
-            )
+            raise ValueError("these states were computed without labels: no output error")
         return self.error
 
 
@@ -154,9 +147,7 @@ class Net(nn.Module):
         return h.flatten(1)
 
     def feedback(self, block: int) -> nn.Module | None:
-        """Make a linear module of block l's own kind, without biases.
-
-        It maps states of the shape of h_l to states of the shape of h_{l+1}.
+        """Make a linear module of block l's own kind, without biases, from h_l to h_{l+1}.
 
         `fa` redraws its weights, keeps them fixed, and carries the credit of h_{l+1} down to h_l by
         its transpose. None: a dense matrix between the two states.
@@ -164,42 +155,38 @@ class Net(nn.Module):
         return None
 
     def costate(self, states: States, y: Tensor) -> tuple[Tensor, ...] | None:
-        """Compute λ_0 … λ_L, the exact ∂loss/∂h_l per sample in closed form.
-
-        None where the architecture has no closed form.
-        """
+        """Compute λ_0 … λ_L, the exact ∂loss/∂h_l per sample; None without a closed form."""
         return None
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trainable parameters of every block, the embedding and the readout, by name.
-
-        Each group is clipped on its own.
-        """
-        modules = {
-            "embed": self.embed,
-            **{f"block_{i}": b for i, b in enumerate(self.blocks)},
-            "readout": self.readout,
-        }
-        named = {
-            name: [p for p in module.parameters() if p.requires_grad]
-            for name, module in modules.items()
-        }
-        return {name: parameters for name, parameters in named.items() if parameters}
+        """Return the trainable parameters by name; each group is clipped on its own."""
+        blocks = {f"block_{i}": block for i, block in enumerate(self.blocks)}
+        modules = {"embed": self.embed, **blocks, "readout": self.readout}
+        groups = {name: list(module.parameters()) for name, module in modules.items()}
+        trainable = {name: [p for p in own if p.requires_grad] for name, own in groups.items()}
+        return {name: own for name, own in trainable.items() if own}
 
     @torch.no_grad()
     def freeze_blocks(self, train_last: int = 0) -> None:
-        """Freeze all blocks but the last `train_last`.
-
-        Raises ValueError if there are fewer blocks.
-        """
+        """Freeze all blocks but the last `train_last`; ValueError if there are fewer."""
         if train_last > self.depth:
             raise ValueError(
                 f"train_last: {train_last} asks for more blocks than the {self.depth} that there "
                 "are"
             )
         for block in self.blocks[: self.depth - train_last]:
-            for parameter in block.parameters():
-                parameter.requires_grad_(False)
+            block.requires_grad_(False)
+
+
+@contextmanager
+def in_eval(net: Net) -> Iterator[None]:
+    """Put a network into eval mode inside, and back into its mode afterwards."""
+    was_training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(was_training)
 
 
 def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:

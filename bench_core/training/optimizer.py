@@ -1,7 +1,4 @@
-"""Optimise every rule by AdamW with one gradient clip per group, and a cosine schedule.
-
-docs/protocol.md, section 4.
-"""
+"""Optimise by AdamW with one clip per group and a cosine schedule (docs/protocol.md, section 4)."""
 
 from __future__ import annotations
 

@@ -9,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ParamsModel(BaseModel):
-    """Base of every component's parameter model.
-
-    Unknown keys, coercions and non-finite numbers are refused.
-    """
+    """Base of every parameter model: refuses unknown keys, coercions, non-finite numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -41,8 +38,7 @@ def resolved(params: BaseModel) -> dict[str, Any]:
     """Return the parameters as plain values, without the `LATER` ones that have their default."""
     plain = params.model_dump(mode="json")
     for name, field in type(params).model_fields.items():
-        if LATER in field.metadata and getattr(params, name) == field.get_default(
-            call_default_factory=True
-        ):
+        default = field.get_default(call_default_factory=True)
+        if LATER in field.metadata and getattr(params, name) == default:
             del plain[name]
     return plain

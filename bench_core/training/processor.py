@@ -25,7 +25,7 @@ def name() -> str:
 
 
 def _cpuinfo(field: str) -> str:
-    """Read a field of Linux' /proc/cpuinfo; "" where there is none."""
+    """Read a field of Linux' /proc/cpuinfo; "" if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def matmul_library() -> str:
 def _use_onednn() -> bool:
     """Put oneDNN behind mm and addmm, below autograd, functorch and autocast.
 
-    False, with nothing changed, where this torch lacks the operator (it is not a documented one).
+    False, with nothing changed, if this torch lacks the operator, which is not documented.
     """
     try:
         linear = torch.ops.mkldnn._linear_pointwise.default
@@ -61,10 +61,8 @@ def _use_onednn() -> bool:
     mm_out, addmm_out = torch.ops.aten.mm.out, torch.ops.aten.addmm.out
 
     def served(a: Tensor, b: Tensor) -> bool:
-        return (
-            a.dtype == b.dtype == torch.float32
-            and a.shape[0] * a.shape[1] * b.shape[1] >= MULTIPLICATIONS
-        )
+        large = a.shape[0] * a.shape[1] * b.shape[1] >= MULTIPLICATIONS
+        return large and a.dtype == b.dtype == torch.float32
 
     def product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
         return linear(_dense(a), _dense(b).t(), bias, "none", [], "")  # type: ignore[no-any-return]
@@ -75,12 +73,8 @@ def _use_onednn() -> bool:
         return mm_out(a, b, out=a.new_empty(a.shape[0], b.shape[1]))  # type: ignore[no-any-return]
 
     def addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-        if (
-            beta == alpha == 1
-            and bias.shape == b.shape[1:]
-            and bias.dtype == torch.float32
-            and served(a, b)
-        ):
+        plain = beta == alpha == 1 and bias.shape == b.shape[1:] and bias.dtype == torch.float32
+        if plain and served(a, b):
             return product(a, b, bias.contiguous())
         out: Tensor = a.new_empty(a.shape[0], b.shape[1])
         addmm_out(bias, a, b, beta=beta, alpha=alpha, out=out)

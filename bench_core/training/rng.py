@@ -30,10 +30,7 @@ def stream(seed: int, name: Name) -> torch.Generator:
 
 @contextmanager
 def draws_from(generator: torch.Generator) -> Iterator[None]:
-    """Seed torch's global generator by a draw from `generator` inside, and restore it afterwards.
-
-    Modules' default initialisers draw from the global generator.
-    """
+    """Seed torch's global generator, from which modules draw, by `generator`; restore it after."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
         yield
