@@ -41,7 +41,10 @@ class Components:
         self.absent: Mapping[str, str] = {}
         self._problems: list[Problem] = []
         self.trios = self._trios()
-        self.diagnostics = self._diagnostics()
+        self.diagnostics: list[int] = []
+        for number, spec in enumerate(suite.diagnostics):
+            entry = {key: value for key, value in spec.as_dict().items() if key != "threshold"}
+            self.diagnostics.append(self._find("diagnostic", entry, f"diagnostics[{number}]"))
         self._check_exclude()
         if suite.depth_utility.floor not in ("matched", "bp"):
             self._full_name("method", suite.depth_utility.floor, "depth_utility.floor")
@@ -83,10 +86,10 @@ class Components:
             raise UsageError("\n".join(dict.fromkeys(errors)))
 
     def stop_when(self) -> dict[str, float | None]:
-        """Return full name → the suite's threshold of each diagnostic that ends a training.
+        """Return full name → threshold of each diagnostic that ends a training (None: its own).
 
-        None stands for the diagnostic's own threshold. Raises SuiteError for a diagnostic that the
-        suite does not measure after every epoch, or that never fires.
+        Raises SuiteError for one that the suite does not measure after every epoch, or that never
+        fires.
         """
         thresholds: dict[str, float | None] = {}
         listed = list(zip(self.suite.diagnostics, self.diagnostics, strict=True))
@@ -105,26 +108,18 @@ class Components:
         return thresholds
 
     def parts(self, places: Iterable[int]) -> list[dict[str, Any]]:
-        """Return the answers at some places."""
         return [self.answers[place] for place in places]
 
     def _trios(self) -> list[Trio]:
         places: dict[tuple[str, int], int] = {}  # specs share their dicts and keep them alive
-        for spec in self.specs:
-            for kind in PARTS:
-                entry = getattr(spec, kind)
-                if (kind, id(entry)) not in places:
-                    places[kind, id(entry)] = self._find(kind, entry, kind, spec)
-        trios = (tuple(places[k, id(getattr(spec, k))] for k in PARTS) for spec in self.specs)
-        return list(trios)  # type: ignore[arg-type]
 
-    def _diagnostics(self) -> list[int]:
-        places = []
-        for number, spec in enumerate(self.suite.diagnostics):
-            entry = spec.as_dict()
-            entry.pop("threshold", None)
-            places.append(self._find("diagnostic", entry, f"diagnostics[{number}]"))
-        return places
+        def place(kind: Kind, spec: CellSpec) -> int:
+            entry = getattr(spec, kind)
+            if (kind, id(entry)) not in places:
+                places[kind, id(entry)] = self._find(kind, entry, kind, spec)
+            return places[kind, id(entry)]
+
+        return [(place("method", s), place("arch", s), place("dataset", s)) for s in self.specs]
 
     def _check_exclude(self) -> None:
         for number, rule in enumerate(self.suite.exclude):
@@ -221,8 +216,8 @@ def code_of(
 
 def changed_modules(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the modules that differ between the code of two cells, as `code_of` describes it."""
-    before, after = (
-        {name: file for entry in code.values() for name, file in entry.get("files", {}).items()}
+    files = [
+        {k: v for entry in code.values() for k, v in entry.get("files", {}).items()}
         for code in (one, other)
-    )
-    return sorted(name for name in before | after if before.get(name) != after.get(name))
+    ]
+    return sorted({name for name, _ in files[0].items() ^ files[1].items()})

@@ -11,7 +11,7 @@ from functools import cache
 
 @cache
 def visible() -> tuple[str, ...]:
-    """Return the CUDA devices of this process as CUDA_VISIBLE_DEVICES names them, without torch."""
+    """Return the CUDA devices as CUDA_VISIBLE_DEVICES names them, without torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(part.strip() for part in named.split(",") if part.strip() not in ("", "-1"))
@@ -25,11 +25,10 @@ def visible() -> tuple[str, ...]:
 
 @dataclass
 class Leases:
-    """Slots on accelerators, `per_gpu` on each.
+    """Slots on accelerators, `per_gpu` on each; a worker sees the leased device alone.
 
     A cell on `cuda` gets a slot on the device with the most free ones, a cell on `cuda:1` one on
-    the second. A worker sees the leased device alone. If this machine has no such device, none is
-    leased, and the worker reports that.
+    the second. If this machine has no such device, none is leased: the worker reports that.
     """
 
     per_gpu: int = 1

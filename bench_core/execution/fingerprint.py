@@ -5,14 +5,12 @@
 
 The code of a cell is all of `bench_core.training`, and the modules of its method, architecture and
 data set with all modules that these import from their own distribution, from the built-in plugins
-and from no distribution (a checkout on the path). The syntax tree of each module counts
-(`bench_core.execution.syntax`): an edited formula changes the identity, an edited docstring does
-not, nor does any edit of `bench_core` outside `training`.
+and from no distribution (a checkout on the path). Their syntax trees are digested
+(`bench_core.execution.syntax`), so an edited docstring changes no identity.
 
 Not covered: code imported by a computed name, and data files inside a package. Device, versions and
-environment are recorded beside the identity.
-
-Algorithm 1 digested the bytes of the files that the training loop imported; 2 digests syntax trees.
+environment are recorded beside the identity. Algorithm 1 digested the bytes of the files that the
+training loop imported; 2 digests syntax trees.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from bench_core.execution.syntax import for_type_checkers, syntax_digest
+from bench_core.execution.syntax import import_statements, syntax_digest
 from bench_core.registry.distributions import normalised, our_packages, packages_of
 from bench_core.results.hashing import digest
 
@@ -71,7 +69,7 @@ def code_files(modules: Collection[str], distribution: str = "") -> dict[str, st
 
 @cache
 def _digest(path: Path, modified: int, size: int) -> str:
-    """Digest a file once: every component of a plan asks for the training's modules."""
+    # cached, because every component of a plan asks for the training's modules
     return syntax_digest(path.read_bytes())
 
 
@@ -86,7 +84,6 @@ def training_modules() -> dict[str, Path]:
 
 
 def _belongs(package: str, distribution: str) -> bool:
-    """Tell whether a top-level package belongs to the distribution, or to none."""
     owners = _owners().get(package)
     return package not in sys.stdlib_module_names and (owners is None or distribution in owners)
 
@@ -120,35 +117,15 @@ def source(module: str) -> Path | None:
 
 
 def imported(module: str, path: Path) -> Iterator[str]:
-    """Yield names that may be modules imported by `module`, also inside its functions.
-
-    Imports for type checkers only are left out.
-    """
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # the process that imports it reports this
-    for node in _walk(tree):
+    """Yield names that may be modules imported by `module`."""
+    parts = module.split(".") + ["__init__"] * (path.name == "__init__.py")
+    for node in import_statements(path.read_bytes()):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([node.module] if node.module else [])])
-            modules = {name: source(name) for name in (f"{base}.{a.name}" for a in node.names)}
-            yield from modules
-            if None in modules.values():  # a name of the package itself, so its __init__ counts
-                yield base
-
-
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if for_type_checkers(child):
-            for other in child.orelse:  # type: ignore[attr-defined]
-                yield other
-                yield from _walk(other)
             continue
-        yield child
-        yield from _walk(child)
+        parents = parts[: -node.level] if node.level else []
+        base = ".".join([*parents, *filter(None, [node.module])])
+        modules = {name: source(name) for name in (f"{base}.{a.name}" for a in node.names)}
+        yield from modules
+        if None in modules.values():  # a name of the package itself, so its __init__ counts
+            yield base

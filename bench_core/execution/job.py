@@ -66,9 +66,8 @@ def checkout() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-        return subprocess.check_output(
-            command, text=True, stderr=subprocess.DEVNULL, timeout=30
-        ).strip()
+        output = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=30)
+        return output.decode().strip()
 
     try:
         changes = git("status", "--porcelain", "--untracked-files=no")

@@ -16,11 +16,7 @@ def check_machine(job: Mapping[str, Any], registry: Registry) -> None:
     cell = job["cell"]
     measured = [("diagnostic", each["name"], each["params"]) for each in job["diagnostics"]]
     components = [(kind, cell[kind]["name"], cell[kind]["params"]) for kind in PARTS] + measured
-    request = {
-        "components": components,
-        "trios": [],
-        "data_dir": job["data_dir"],
-    }
+    request = {"components": components, "trios": [], "data_dir": job["data_dir"]}
     parts = validate.answer(request, registry)["components"]
     for part in parts:
         if "error" in part:
@@ -31,12 +27,8 @@ def check_machine(job: Mapping[str, Any], registry: Registry) -> None:
     for name, entry in code.items():
         if entry["digest"] != job["code"][name]["digest"]:
             modules = ", ".join(changed_modules({name: entry}, {name: job["code"][name]}))
-            raise UsageError(
-                f"this machine has other code of {name}: {modules}; "
-                "install the same version everywhere"
-            )
-    if parts[2]["checksum"] != job["data_checksum"]:
-        raise UsageError(
-            f"this machine has other data: checksum {parts[2]['checksum']}, "
-            f"not {job['data_checksum']}"
-        )
+            remedy = "install the same version everywhere"
+            raise UsageError(f"this machine has other code of {name}: {modules}; {remedy}")
+    here, planned = parts[2]["checksum"], job["data_checksum"]
+    if here != planned:
+        raise UsageError(f"this machine has other data: checksum {here}, not {planned}")

@@ -23,8 +23,6 @@ from bench_core.suite.model import Suite
 class PlannedCell:
     """A cell with its identity and the decision to run it or to reuse a stored run.
 
-    action    "run" or "reuse"
-    why       the reason for the action
     stamp     of the run that the plan found in the folder; another runner's run has another stamp
     numerics  of the training and of every component; shipped results are matched by them
     defaults  of the rule's own parameters
@@ -62,9 +60,8 @@ class Plan:
 
     def job(self, cell: PlannedCell) -> dict[str, Any]:
         """Return what the worker of a cell must know."""
-        suite, budget = self.suite, self.suite.budget.of_cell()
-        every = suite.checkpoint_every
-        return make_job(cell, suite.name, self.diagnostics, self.data_dir, budget, every)
+        name, budget, every = self.suite.name, self.suite.budget, self.suite.checkpoint_every
+        return make_job(cell, name, self.diagnostics, self.data_dir, budget.of_cell(), every)
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -84,10 +81,7 @@ def make_plan(
     data_dir: Path | None = None,
     retry_failed: bool = False,
 ) -> Plan:
-    """Resolve a suite without writing anything.
-
-    Raises SuiteError with every fault of the suite, UsageError with every fault of a component.
-    """
+    """Resolve a suite without writing. Raises SuiteError and UsageError with all faults."""
     components = Components(suite, registry)
     components.examine(data_dir)
     diagnostics = components.parts(components.diagnostics)

@@ -26,20 +26,14 @@ class Decision(NamedTuple):
 
 
 class StoredRuns:
-    """The runs of a suite folder, as a plan finds them.
-
-    retry_failed  run cells again whose run failed
-    """
+    """The runs of a suite folder, as a plan finds them."""
 
     def __init__(self, folder: Path, budget: Budget, retry_failed: bool) -> None:
         self.folder, self.budget, self.retry_failed = folder, budget.of_cell(), retry_failed
         self.earlier = saved_mapping(folder, "cells")
 
     def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
-        """Decide about a cell; `data` is the checksum of its data. Raises UsageError.
-
-        The runner that makes the cell anew sets an unreadable folder aside.
-        """
+        """Decide about a cell; `data` is the checksum of its data. Raises UsageError."""
         folder = self.folder / identity
         saved = checkpoint.header(store.resume_file(folder))
         resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
@@ -77,10 +71,9 @@ class StoredRuns:
         elif record.data_checksum != data:
             cause = f"its data had the checksum {record.data_checksum}, now {data}"
         else:
-            changed = changed_modules(record.code, code)
+            changed = changed_modules(record.code, code) or ["another version"]
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            names = ", ".join(changed[:3]) + more
-            cause = f"the code has changed since: {names or 'another version'}"
+            cause = f"the code has changed since: {', '.join(changed[:3])}{more}"
         return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
 
 

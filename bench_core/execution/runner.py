@@ -140,6 +140,7 @@ def described(plan: Plan) -> dict[str, Any]:
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     defaults = {c.cell.method.name: dict(c.defaults) for c in plan.cells}
     limits = {entry.name: entry.threshold for entry in suite.diagnostics}
+    decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     return {
         "schema": 1,
         "name": suite.name,
@@ -151,7 +152,5 @@ def described(plan: Plan) -> dict[str, Any]:
         "claimed_for": suite._claimed_for,
         "cells": saved_mapping(plan.folder, "cells") | cells,
         "defaults": saved_mapping(plan.folder, "defaults") | defaults,
-        "decisions": {
-            c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells
-        },
+        "decisions": decisions,
     }

@@ -38,9 +38,16 @@ def syntax_digest(source: bytes) -> str:
     return digest_bytes(text.encode("utf-8", "surrogatepass"))
 
 
-def for_type_checkers(node: ast.AST) -> bool:
-    """Tell whether a node is `if TYPE_CHECKING:`, whose body never runs."""
-    return isinstance(node, ast.If) and ast.unparse(node.test) in _TYPE_CHECKING
+def import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports of a module, also inside its functions, but not those for type checkers.
+
+    Empty if the bytes are no Python: the process that imports the module reports that.
+    """
+    try:
+        nodes = ast.walk(_Stripped().visit(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 class _Stripped(ast.NodeTransformer):
@@ -110,8 +117,8 @@ def _statements(block: list[ast.stmt]) -> list[ast.stmt]:
     """Return the statements that run, sorted imports first; of `if TYPE_CHECKING` its else."""
     running: list[ast.stmt] = []
     for statement in block:
-        if for_type_checkers(statement):
-            running += _statements(statement.orelse)  # type: ignore[attr-defined]
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in _TYPE_CHECKING:
+            running += _statements(statement.orelse)
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             running.append(statement)
     imports = [node for node in running if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -1,9 +1,8 @@
 """Validate the components of a suite in a child process, before any training.
 
-Validation imports the components' code, and with it torch, and runs plugin code. The child
-(`answer`) validates the parameters by the components' own models, prepares the data, checks
-that each method can train each network, and digests the code. A component that raises, exits,
-crashes or hangs is an error of one line, and the parent (`ask`) stays free of torch.
+Validation imports torch and runs plugin code. The child (`answer`) validates the parameters by the
+components' own models, prepares the data, checks that each method can train each network, and
+digests the code. A component that raises, exits, crashes or hangs is an error of one line.
 """
 
 from __future__ import annotations
@@ -39,17 +38,14 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
               "trios": [{"at": "arch" or "method", "why"} or null, …]}
     Raises UsageError if the child hangs or ends early; its text names the component.
     """
-    phase = "loading the plugins"
-    answer: dict[str, Any] = {}
+    line: Any = "loading the plugins"
+    phase = line
     try:
         for line in child.answers(__name__, request, timeout):
-            if isinstance(line, str):
-                phase = line
-            else:
-                answer = line
+            phase = line if isinstance(line, str) else phase
     except child.ChildError as error:
         raise UsageError(f"{phase}: it {error}") from None
-    return answer
+    return dict(line)
 
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
@@ -74,9 +70,8 @@ def answer(
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]
-    absent = {
-        device: why for device in request.get("devices", ()) if (why := devices.absent(device))
-    }
+    absent = {device: devices.absent(device) for device in request.get("devices", ())}
+    absent = {device: why for device, why in absent.items() if why}
     return {"components": [public for public, _ in components], "trios": trios, "absent": absent}
 
 
@@ -109,23 +104,18 @@ def _component(
 def _prepared(
     item: Installed, target: Any, validated: Any, data_dir: Path | None, files_of: Files
 ) -> dict[str, Any]:
-    """Describe a valid component: parameters, numerics, code, and the fields of its kind."""
+    """Describe a valid component."""
     from bench_core.results.hashing import digest
     from bench_core.training.method import Passport
 
-    fields: dict[str, Any] = {
-        "name": item.full_name,
-        "params": resolved(validated),
-        "numerics": target.numerics,
-    }
+    fields = {"name": item.full_name, "params": resolved(validated), "numerics": target.numerics}
     if item.kind == "diagnostic":
         fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
     if item.kind == "method":
         passport = target(validated).passport
         if not isinstance(passport, Passport):
-            raise TypeError(
-                f"its passport is a {type(passport).__name__}: write passport = Passport(…)"
-            )
+            kind = type(passport).__name__
+            raise TypeError(f"its passport is a {kind}: write passport = Passport(…)")
         fields["passport"] = passport.as_dict()
         fields["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
     if item.kind == "dataset":
@@ -146,20 +136,16 @@ def _misfit(target: Any) -> str | None:
     if not issubclass(target, Method):
         return None
     base = LocalMethod if issubclass(target, LocalMethod) else Method
-    if issubclass(target.Params, base.Params):
-        return None
-    return (
-        f"its Params must derive from {base.__name__}.Params, which has freeze, penalty and the "
-        "other options of every rule"
-    )
+    options = "freeze, penalty and the other options of every rule"
+    misfit = f"its Params must derive from {base.__name__}.Params, which has {options}"
+    return None if issubclass(target.Params, base.Params) else misfit
 
 
 @contextmanager
 def _without_draws() -> Iterator[None]:
-    """Skip `normal_` and `uniform_` while a network is built on the meta device.
+    """Skip `normal_` and `uniform_` on the meta device, where tensors have no values.
 
-    Tensors have no values there, and drawing would load torch's compiler, which takes longer than
-    the rest of a plan.
+    Drawing would load torch's compiler, which takes longer than the rest of a plan.
     """
     import torch
 
@@ -175,8 +161,7 @@ def _without_draws() -> Iterator[None]:
 def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     """Say why a method cannot train a network on this data, and which of them is the cause.
 
-    The network is built on the meta device. None: the method can train it, or a part of the trio is
-    already known to be broken.
+    None: it can, or a part of the trio is already known to be broken.
     """
     if method is None or arch is None or dataset is None:
         return None
@@ -202,10 +187,8 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     if data.regression and getattr(rule_params, "random_targets", False):
         reason = "random_targets draws classes, and this data set has none"
     elif (rule_params.train_last or 0) > net.depth:
-        reason = (
-            f"train_last: {rule_params.train_last} asks for more blocks than the {net.depth} that "
-            "there are"
-        )
+        last, depth = rule_params.train_last, net.depth
+        reason = f"train_last: {last} asks for more blocks than the {depth} that there are"
     else:
         try:
             reason = rule(rule_params).unsupported(net)
