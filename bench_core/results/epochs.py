@@ -1,7 +1,7 @@
 """Read epochs.jsonl, the curve of a run, without torch or any plugin.
 
-Row 0 is the untrained network. Every row holds the diagnostics that are measured after every epoch;
-the first and the last row hold all diagnostics.
+Row 0 is the untrained network. The first and the last row hold all diagnostics, the others those
+that are measured after every epoch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench_core.results.record import Measurement, Number
 from bench_core.results.store import EPOCHS, Unreadable
@@ -32,11 +32,7 @@ class Epoch(BaseModel):
 
 
 def read(folder: Path) -> tuple[Epoch, ...]:
-    """Read the rows of a run folder in the order of the epochs.
-
-    A run that ended before row 0 has none. Raises `Unreadable`. `bench_core.results.store.read`
-    checks the size of the file.
-    """
+    """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`."""
     path = folder / EPOCHS
     if not path.exists():
         return ()
@@ -45,7 +41,7 @@ def read(folder: Path) -> tuple[Epoch, ...]:
             raise Unreadable(f"{EPOCHS} has {path.stat().st_size} bytes")
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = tuple(Epoch.model_validate(json.loads(line)) for line in lines if line.strip())
-    except (OSError, ValidationError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also pydantic's
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unreadable(f"{EPOCHS} cannot be read: {reason}") from None
     if [row.epoch for row in rows] != list(range(len(rows))):

@@ -1,9 +1,7 @@
 """Keep log.txt, the output of a run's plugins, small and safe to print.
 
-The worker writes to the file itself, so that its last output survives its death. The runner
-checks the size several times a second and cuts the middle out of a log that exceeds the limit.
-The final log has its beginning and its end, as UTF-8 without control characters other than line
-ends and tabs.
+The worker writes to the file itself, so its last output survives its death. The runner checks the
+size several times a second and cuts the middle out of a log that exceeds the limit.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ def trim(log: Path) -> None:
 
 
 def finish(log: Path) -> None:
-    """Replace a log by a new file within the limit and safe to print. Raises OSError."""
+    """Replace a log by a new file: within the limit, UTF-8, no control characters. OSError."""
     if not log.is_file():
         return
     text = _shortened(log).decode("utf-8", "replace")

@@ -1,10 +1,9 @@
 """Marks of trust: how far a run can be relied on.
 
 *posted* (stored), *checked* (`bench verify` found no fault), *replicated* (another run of the cell
-agreed), *disputed* (another run of the cell did not agree; `bench_core.sharing.agreement`).
-
-Marks lie in `<suite>/agreement/<identity>.json`, beside the run folders and never in them. A
-mark names the checksum of its run.json and does not count for another run.json of this identity.
+agreed), *disputed* (another run did not agree; `bench_core.sharing.agreement`). Marks lie in
+`<suite>/agreement/<identity>.json`. A mark names the checksum of its run.json and does not count
+for another run.json of this identity.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from bench_core.results.files import replace_file, writing
 from bench_core.results.hashing import file_text
@@ -64,7 +63,7 @@ def read(folder: Path, record: RunRecord) -> TrustMark:
     try:
         text = (folder / FOLDER / f"{record.identity}.json").read_text(encoding="utf-8")
         mark = TrustMark.model_validate(json.loads(text))
-    except (OSError, ValueError, RecursionError, ValidationError):
+    except (OSError, ValueError, RecursionError):  # also pydantic's
         return empty
     return mark if (mark.identity, mark.run) == (empty.identity, empty.run) else empty
 
@@ -89,7 +88,6 @@ def add(record: RunRecord, source: Path, target: Path) -> None:
     """Add the mark of a run in one suite folder to its mark in another. Raises StoreError."""
     theirs, ours = read(source, record), read(target, record)
     new = [replica for replica in theirs.replicas if replica not in ours.replicas]
-    checked = ours.checked or theirs.checked
-    if new or checked != ours.checked:
-        update = {"checked": checked, "replicas": [*ours.replicas, *new]}
-        write(target, ours.model_copy(update=update))
+    update = {"checked": ours.checked or theirs.checked, "replicas": ours.replicas + new}
+    if (both := ours.model_copy(update=update)) != ours:
+        write(target, both)

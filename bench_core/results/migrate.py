@@ -82,9 +82,8 @@ def migrated(raw: Any) -> dict[str, Any]:
     if not isinstance(version, int) or isinstance(version, bool) or version < min(STEPS):
         raise ValueError(f"has no schema that this bench knows ({min(STEPS)} … {SCHEMA})")
     if version > SCHEMA:
-        raise NewerSchema(
-            f"has schema {version}, newer than this bench reads ({SCHEMA}): update bench-core"
-        )
+        newer = f"newer than this bench reads ({SCHEMA}): update bench-core"
+        raise NewerSchema(f"has schema {version}, {newer}")
     for step in range(version, SCHEMA):
         raw = {**STEPS[step](raw), "schema": step + 1}
     return dict(raw)

@@ -40,9 +40,8 @@ class _Frozen(BaseModel):
 class Measurement(_Frozen):
     """A diagnostic's value on one network, with the rule by which a threshold judges it.
 
-    All but value, not_diagnostic and details are the attributes of the diagnostic's class
-    (`bench_core.training.diagnostic.Diagnostic` describes them). The ones of `SINCE_3` are left out
-    of JSON at their default, so that a measurement from before keeps its checksum.
+    `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `SINCE_3` are
+    left out of JSON at their default, so that a measurement from before keeps its checksum.
     """
 
     SINCE_3: ClassVar = ("title", "heading", "sentence", "axis", "batch", "needs_reference")
@@ -151,8 +150,8 @@ class RunRecord(_Frozen):
 def fires(measurement: Measurement, threshold: float | None = None) -> bool:
     """Decide whether a value lies strictly beyond the threshold, by default the measurement's own.
 
-    A value that is not finite fires. A measurement without value, direction or threshold does not
-    fire, nor does one that is not diagnostic.
+    A value that is not finite fires. Without value, direction or threshold nothing fires, nor
+    does a measurement that is not diagnostic.
     """
     value, limit = measurement.value, measurement.threshold if threshold is None else threshold
     above = measurement.direction == "above"

@@ -1,11 +1,8 @@
 """Read and write late audits: diagnostics measured on the checkpoint of a finished run.
 
-    results/<suite>/<identity>/late.<diagnostic>.json     measurement, time and versions
-
-The files of the run itself do not change. A late measurement is a file of its own, sealed with a
-checksum and tied to its checkpoint. Readers (`bench_core.analysis.gather`) add it to the run's
-measurements and prefer it to an earlier measurement of the same diagnostic.
-`bench_core.execution.remeasure` makes the measurement.
+`bench_core.execution.remeasure` makes a measurement. It lies beside the run's files, which do not
+change, as `late.<diagnostic>.json`, sealed with a checksum and tied to its checkpoint. Readers
+(`bench_core.analysis.gather`) prefer it to the run's own measurement of the same diagnostic.
 """
 
 from __future__ import annotations
@@ -36,9 +33,6 @@ class Late(BaseModel):
     measured: str  # time
     checksum: str = ""
 
-    def sealed(self) -> Late:
-        return self.model_copy(update={"checksum": self.digest()})
-
     def digest(self) -> str:
         return digest(self.model_dump(mode="json", exclude={"checksum"}))
 
@@ -56,10 +50,8 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
         try:
             late = Late.model_validate_json(path.read_bytes())
             if late.late_schema > SCHEMA:
-                raise ValueError(
-                    f"schema {late.late_schema} is newer than this bench reads ({SCHEMA}): "
-                    "update bench-core"
-                )
+                newer = f"schema {late.late_schema} is newer than this bench reads ({SCHEMA})"
+                raise ValueError(f"{newer}: update bench-core")
             if late.digest() != late.checksum:
                 raise ValueError("it was changed: its checksum differs")
             if late.checkpoint != checkpoint_sum(record):
@@ -77,5 +69,6 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
 
 def write(folder: Path, late: Late) -> None:
     """Keep a late measurement beside its run, in place of an older one of the same diagnostic."""
+    sealed = late.model_copy(update={"checksum": late.digest()})
     name = late.diagnostic.rpartition("/")[2]
-    replace_file(folder / f"late.{name}.json", late.sealed().model_dump_json(indent=1) + "\n")
+    replace_file(folder / f"late.{name}.json", sealed.model_dump_json(indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ class Scan:
 def scan(roots: Sequence[Path]) -> Scan:
     """Read all runs under results folders, suite folders or run folders, each run folder once."""
     result = Scan()
-    visited: set[tuple[int, int] | Path] = set()
+    visited: set[tuple[int, int]] = set()
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
@@ -42,15 +43,10 @@ def scan(roots: Sequence[Path]) -> Scan:
         for folder in folders:
             try:
                 status = folder.stat()
-                inode: tuple[int, int] | Path = (status.st_dev, status.st_ino)
-            except OSError:
-                inode = folder
-            if inode in visited:
-                continue
-            visited.add(inode)
-            try:
-                result.runs.append(Stored(read(folder), folder))
-            except Unreadable as reason:
+                if (status.st_dev, status.st_ino) not in visited:
+                    visited.add((status.st_dev, status.st_ino))
+                    result.runs.append(Stored(read(folder), folder))
+            except (OSError, Unreadable) as reason:
                 result.troubles.append(f"{folder}: not counted: {reason}")
     return result
 
@@ -61,14 +57,12 @@ def run_folders(root: Path) -> Iterator[Path]:
         yield root
         return
     for child in root.iterdir():
-        if child.name.startswith("."):
-            continue
         if is_run_folder(child):
             yield child
-        elif child.is_dir() and not child.is_symlink():
-            yield from (grandchild for grandchild in child.iterdir() if is_run_folder(grandchild))
+        elif child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
+            yield from filter(is_run_folder, child.iterdir())
 
 
 def is_run_folder(path: Path) -> bool:
     """Decide by its name whether a path is a run folder: 32 hex digits."""
-    return len(path.name) == 32 and all(c in "0123456789abcdef" for c in path.name)
+    return re.fullmatch("[0-9a-f]{32}", path.name) is not None

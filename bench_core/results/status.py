@@ -1,7 +1,7 @@
 """The statuses of a run: one table of how a run can end and what follows from it.
 
-Records, plans, the terminal, the report's style and docs/leaderboard.schema.json take the statuses
-from this table. A new status is one entry here, and the code that gives it to a run.
+Records, plans, terminal, report and docs/leaderboard.schema.json are made from this table. A new
+status is one entry here, and the code that gives it to a run.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def is_reused(status: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> b
 
     then, now  limits of a cell that the run had and that a new run would have
 
-    A run that exceeded its budget is kept while no limit that can have ended it is larger or gone.
-    Memory that ran out without a limit says nothing about the next run.
+    A run over its budget is kept while no limit that can have ended it is larger or gone. Memory
+    that ran out without a limit says nothing about the next run.
     """
     if STATUSES[status].reused != "within the budget":
         return status in FINAL

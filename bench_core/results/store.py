@@ -67,10 +67,7 @@ def temporary(final: Path) -> Path:
 
 
 def resume_file(final: Path) -> Path:
-    """Name the file with the state from which the training of a cell can be resumed.
-
-    It lies beside the temporary folder, which becomes the run folder of a crashed run.
-    """
+    """Name the file with the saved training; it outlives the temporary folder of a crash."""
     return final.parent / f".resume-{final.name}.safetensors"
 
 
@@ -138,9 +135,8 @@ def open_suite_folder(results: Path, suite: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be written: {error.strerror}; choose another folder with --results"
-        ) from None
+        reason = f"{error.strerror}; choose another folder with --results"
+        raise UsageError(f"{folder}: cannot be written: {reason}") from None
     return folder
 
 
@@ -180,14 +176,10 @@ def remove(final: Path) -> bool:
 def tidy(folder: Path) -> None:
     """Delete the locks and temporary folders of killed runners in a suite folder.
 
-    A lock that is held belongs to a live process. Saved states stay until their cells have ended.
+    A held lock belongs to a live process. Saved states stay until their cells have ended.
     """
-    names = {
-        path.name.partition("-")[2]
-        for kind in (".lock", ".tmp", ".old")
-        for path in folder.glob(f"{kind}-*")
-    }
-    for name in sorted(names):
+    left = [path for kind in ("lock", "tmp", "old") for path in folder.glob(f".{kind}-*")]
+    for name in sorted({path.name.partition("-")[2] for path in left}):
         with locked(folder / name) as descriptor:
             if descriptor is not None:
                 remove_temporary(folder / name)
@@ -204,10 +196,9 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         logs.finish(folder / logs.LOG)
         sums = {}
         for path in sorted(folder.iterdir()):
-            if path.name == RUN:
-                continue
-            fsync(path)
-            sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
+            if path.name != RUN:
+                fsync(path)
+                sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
         record = sealed(record.model_copy(update={"files": sums}))
         write_file(folder / RUN, record.to_json())
     put(final)
@@ -218,10 +209,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
 
 
 def put(final: Path) -> None:
-    """Rename the complete temporary folder to its place, replacing an older run; the lock is held.
-
-    Raises StoreError.
-    """
+    """Rename the complete temporary folder to its place; the lock is held. Raises StoreError."""
     folder = temporary(final)
     with writing(final):
         fsync(folder)
@@ -240,10 +228,7 @@ def put(final: Path) -> None:
 
 
 def quarantine(folder: Path, reason: str) -> Path:
-    """Move a folder to the quarantine, with its reason, and return its new place.
-
-    The caller holds its lock.
-    """
+    """Move a folder to the quarantine, with its reason, and return its place; it is locked."""
     home = folder.parent / QUARANTINE
     with writing(home):
         home.mkdir(exist_ok=True)
@@ -271,7 +256,6 @@ def read(folder: Path, sums: bool = False) -> RunRecord:
     """Read the record of a run folder and check the sizes of its files.
 
     sums  also check the checksums of the files
-
     Raises `Unreadable`, and `Newer` for a run of a newer bench.
     """
     try:
