@@ -52,7 +52,7 @@ def _integral(value: Any) -> Any:
 def jsonable(value: Any) -> Any:
     """Replace every float that is not finite by its name, recursively."""
     if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+        return str(value)
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

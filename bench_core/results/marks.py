@@ -13,21 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from bench_core.results.files import replace_file, writing
 from bench_core.results.hashing import file_text
-from bench_core.results.record import RunRecord
+from bench_core.results.record import Frozen, RunRecord
 
 FOLDER = "agreement"
 Trust = Literal["posted", "checked", "replicated", "disputed"]
 ORDER: tuple[Trust, ...] = ("disputed", "replicated", "checked", "posted")
 
 
-class Replica(BaseModel):
+class Replica(Frozen):
     """One attempt to reproduce a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     agrees: bool
     how: Literal["bits", "figures"]
@@ -38,16 +36,14 @@ class Replica(BaseModel):
     finished: str
 
 
-class TrustMark(BaseModel):
+class TrustMark(Frozen):
     """When a run was checked, and its replicas."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     identity: str
     run: str  # checksum of the run.json
     checked: str | None = None  # when
-    replicas: list[Replica] = []
+    replicas: list[Replica] = Field(default_factory=list)
 
     @property
     def state(self) -> Trust:

@@ -33,11 +33,13 @@ def _parse(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_parse), PlainSerializer(jsonable)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Base of stored values: they do not change, and unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Measurement(_Frozen):
+class Measurement(Frozen):
     """A diagnostic's value on one network, with the rule by which a threshold judges it.
 
     `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `SINCE_3` are
@@ -72,7 +74,7 @@ class Measurement(_Frozen):
         }
 
 
-class ComponentRef(_Frozen):
+class ComponentRef(Frozen):
     """A component with the values of all its parameters."""
 
     name: str
@@ -84,7 +86,7 @@ class ComponentRef(_Frozen):
         return self.name.removeprefix("bench-core/")
 
 
-class Cell(_Frozen):
+class Cell(Frozen):
     """One training run as plain values. Equal cells give equal numbers on one machine."""
 
     method: ComponentRef
@@ -101,14 +103,14 @@ class Cell(_Frozen):
         return last if isinstance(last, int) else 0
 
 
-class FileSum(_Frozen):
+class FileSum(Frozen):
     """Size and checksum of a file beside run.json."""
 
     bytes: int
     blake2b: str
 
 
-class RunRecord(_Frozen):
+class RunRecord(Frozen):
     """Everything about one run, written once as `run.json`."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -140,7 +142,7 @@ class RunRecord(_Frozen):
     files: dict[str, FileSum] = Field(default_factory=dict)
     checksum: str | None = None  # digest of the other fields, given when the run is committed
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     def to_json(self) -> str:
         """Write the content of run.json: equal records are equal bytes."""

@@ -10,19 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from bench_core.results.files import replace_file
 from bench_core.results.hashing import digest
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.record import Frozen, Measurement, RunRecord
 
 SCHEMA = 1
 
 
-class Late(BaseModel):
+class Late(Frozen):
     """The content of late.<diagnostic>.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     late_schema: int
     checkpoint: str  # checksum of the measured checkpoint

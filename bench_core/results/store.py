@@ -63,7 +63,7 @@ class Newer(Unreadable):
 
 def temporary(final: Path) -> Path:
     """Name the folder in which a run folder is built."""
-    return final.parent / f".tmp-{final.name}"
+    return _beside(final, "tmp")
 
 
 def resume_file(final: Path) -> Path:
@@ -71,13 +71,9 @@ def resume_file(final: Path) -> Path:
     return final.parent / f".resume-{final.name}.safetensors"
 
 
-def _lock_file(final: Path) -> Path:
-    return final.parent / f".lock-{final.name}"
-
-
-def _aside(final: Path) -> Path:
-    """Name the folder of an older run that is being replaced."""
-    return final.parent / f".old-{final.name}"
+def _beside(final: Path, kind: str) -> Path:
+    """Name what belongs to a run: "tmp", its "lock", or "old", the run that is being replaced."""
+    return final.parent / f".{kind}-{final.name}"
 
 
 # ------------------------------------------------------------------------------------------- lock
@@ -85,7 +81,7 @@ def _aside(final: Path) -> Path:
 
 def lock(final: Path) -> int | None:
     """Lock a run folder and return a descriptor; None if another process holds the lock."""
-    path = _lock_file(final)
+    path = _beside(final, "lock")
     while True:
         with writing(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -108,7 +104,7 @@ def lock(final: Path) -> int | None:
 def unlock(final: Path, descriptor: int) -> None:
     """Remove the lock file, which this process still owns, and release the lock."""
     with contextlib.suppress(OSError):
-        _lock_file(final).unlink()
+        _beside(final, "lock").unlink()
     os.close(descriptor)
 
 
@@ -150,7 +146,7 @@ def clear_temporary(final: Path) -> Path:
 
 def remove_temporary(final: Path) -> None:
     """Delete the temporary folder of a run, and an older run that was replaced."""
-    for path in (temporary(final), _aside(final)):
+    for path in (temporary(final), _beside(final, "old")):
         shutil.rmtree(path, ignore_errors=True)
         if os.path.lexists(path) and not path.is_dir():
             path.unlink(missing_ok=True)
@@ -168,7 +164,7 @@ def remove(final: Path) -> bool:
         if descriptor is None:
             return False
         with writing(final):
-            final.rename(_aside(final))
+            final.rename(_beside(final, "old"))
         remove_temporary(final)
     return True
 
@@ -214,11 +210,11 @@ def put(final: Path) -> None:
     with writing(final):
         fsync(folder)
         if os.path.lexists(final):
-            final.rename(_aside(final))
+            final.rename(_beside(final, "old"))
             try:
                 folder.rename(final)
             except OSError:
-                _aside(final).rename(final)
+                _beside(final, "old").rename(final)
                 raise
         else:
             folder.rename(final)

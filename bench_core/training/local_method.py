@@ -40,6 +40,19 @@ class LocalMethod(Method):
         """Copy updates into the feedback; called after the network's update."""
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        from bench_core.training.local_update import local_step
+        """Train on a batch and return the CE of its forward pass, unread.
 
-        return local_step(self, x, y, epoch)
+        Order: forward; auxiliary networks learn on this batch; credits from the updated networks;
+        one backward; clip; AdamW.
+        """
+        from bench_core.training.credit import as_credits
+        from bench_core.training.local_update import local_update
+
+        states = self.net.states(x, local=True)
+        loss = self.net.loss(states.logits, y)
+        detached = states.detach(y)
+        self.learn(detached, y, epoch)
+        credits = as_credits(self.credit(detached, y, epoch), self.net, detached.h)
+        local_update(self, states, loss, credits)
+        self.after_update(epoch)
+        return loss.detach()

@@ -16,28 +16,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bench_core.training.credit import as_credits, normalised
+from bench_core.training.credit import normalised
 from bench_core.training.method import Credits
 from bench_core.training.net import States
 
 if TYPE_CHECKING:
     from bench_core.training.local_method import LocalMethod
-
-
-def local_step(method: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-    """Carry out one training step of a block-local rule; return the CE of its forward pass, unread.
-
-    Order: forward; auxiliary networks learn on this batch; credits from the updated networks; one
-    backward; clip; AdamW.
-    """
-    net = method.net
-    states = net.states(x, local=True)
-    loss = net.loss(states.logits, y)
-    seen = states.detach(y)
-    method.learn(seen, y, epoch)
-    local_update(method, states, loss, as_credits(method.credit(seen, y, epoch), net, seen.h))
-    method.after_update(epoch)
-    return loss.detach()
 
 
 def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Credits) -> None:

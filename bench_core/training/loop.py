@@ -44,24 +44,21 @@ class EpochRow:
 
 
 class Resumption(Protocol):
-    """The checkpoint interface of the training loop."""
+    """The checkpoint interface of the training loop.
 
-    def begin(self, streams: dict[str, torch.Generator]) -> int:
-        """Restore a saved training; return the number of epochs that it has trained.
+    begin   restores a saved training, with its streams; returns the epochs that it has trained
+    passed  saves the state after `epoch` epochs; called while further epochs remain
+    """
 
-        Above 0, network, method and these streams are in the state after that epoch.
-        """
+    def begin(self, streams: dict[str, torch.Generator]) -> int: ...
 
-    def passed(self, epoch: int) -> None:
-        """Save the state after `epoch` epochs; called while further epochs remain."""
+    def passed(self, epoch: int) -> None: ...
 
 
 def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
     """Freeze the frozen blocks, and give the method its task, its streams and its optimiser."""
-    if method.params.freeze == "blocks":
-        net.freeze_blocks()
-    elif method.params.train_last is not None:
-        net.freeze_blocks(method.params.train_last)
+    if method.params.freeze == "blocks" or method.params.train_last is not None:
+        net.freeze_blocks(method.params.train_last or 0)
     net.loss = data.loss
     if method.params.random_targets and not net.loss.classes:
         loss = f"(its loss is {net.loss.name})"
