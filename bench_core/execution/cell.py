@@ -66,7 +66,7 @@ def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
 
 
 def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
-    """Run one diagnostic; an error takes the place of its value. Raises CreditError, a rule's."""
+    """Run one diagnostic; if it raises, keep its error. Raises CreditError, the rule's fault."""
     try:
         measurement = measure(diagnostic, audit)
         measurement.model_dump_json()  # raises if a value cannot be stored

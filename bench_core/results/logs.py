@@ -28,7 +28,7 @@ def trim(log: Path) -> None:
 
 
 def finish(log: Path) -> None:
-    """Replace a log by a new file: within the limit, UTF-8, no control characters. OSError."""
+    """Rewrite a log within the limit, as UTF-8 without control characters. Raises OSError."""
     if not log.is_file():
         return
     text = _shortened(log).decode("utf-8", "replace")

@@ -67,12 +67,12 @@ def temporary(final: Path) -> Path:
 
 
 def resume_file(final: Path) -> Path:
-    """Name the file with the saved training; it outlives the temporary folder of a crash."""
+    """Name the file with the saved training of a cell, beside its temporary folder."""
     return final.parent / f".resume-{final.name}.safetensors"
 
 
 def _beside(final: Path, kind: str) -> Path:
-    """Name what belongs to a run: "tmp", its "lock", or "old", the run that is being replaced."""
+    """Name a hidden path of a run: "tmp", "lock", or "old", the run that is being replaced."""
     return final.parent / f".{kind}-{final.name}"
 
 
@@ -205,7 +205,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
 
 
 def put(final: Path) -> None:
-    """Rename the complete temporary folder to its place; the lock is held. Raises StoreError."""
+    """Put the complete temporary folder of a locked run in its place. Raises StoreError."""
     folder = temporary(final)
     with writing(final):
         fsync(folder)
@@ -224,7 +224,7 @@ def put(final: Path) -> None:
 
 
 def quarantine(folder: Path, reason: str) -> Path:
-    """Move a folder to the quarantine, with its reason, and return its place; it is locked."""
+    """Move a locked folder to the quarantine, with the reason, and return its new place."""
     home = folder.parent / QUARANTINE
     with writing(home):
         home.mkdir(exist_ok=True)
