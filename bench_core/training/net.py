@@ -166,14 +166,11 @@ class Net(nn.Module):
         trainable = {name: [p for p in own if p.requires_grad] for name, own in groups.items()}
         return {name: own for name, own in trainable.items() if own}
 
-    @torch.no_grad()
     def freeze_blocks(self, train_last: int = 0) -> None:
         """Freeze all blocks but the last `train_last`; ValueError if there are fewer."""
         if train_last > self.depth:
-            raise ValueError(
-                f"train_last: {train_last} asks for more blocks than the {self.depth} that there "
-                "are"
-            )
+            blocks = f"more blocks than the {self.depth} that there are"
+            raise ValueError(f"train_last: {train_last} asks for {blocks}")
         for block in self.blocks[: self.depth - train_last]:
             block.requires_grad_(False)
 
@@ -189,15 +186,17 @@ def in_eval(net: Net) -> Iterator[None]:
         net.train(was_training)
 
 
-def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> tuple[Tensor, ...]:
-    """Compute g_0 … g_L = ∂loss/∂h_l by backpropagation from h_0, in one backward pass.
+def exact_gradients(
+    net: Net, h: Tensor, y: Tensor, reduction: str = "sum", layer: int = 0
+) -> tuple[Tensor, ...]:
+    """Compute g_l … g_L = ∂loss/∂h_l by backpropagation from h_l (h_0), in one backward pass.
 
     reduction  "sum": per sample; "mean": of the batch-mean loss, 1/N times that
     """
     with torch.enable_grad():
-        h = h0.detach().requires_grad_()
+        h = h.detach().requires_grad_()
         hs = [h]
-        for block in range(net.depth):
+        for block in range(layer, net.depth):
             h, _ = net.advance(h, block)
             hs.append(h)
         return torch.autograd.grad(net.loss(net.readout(h), y, reduction), hs)
@@ -205,7 +204,4 @@ def exact_gradients(net: Net, h0: Tensor, y: Tensor, reduction: str = "sum") -> 
 
 def top_gradient(net: Net, h_last: Tensor, y: Tensor, reduction: str = "sum") -> Tensor:
     """Compute g_L = ∂loss/∂h_L through the readout alone, in the units of `exact_gradients`."""
-    with torch.enable_grad():
-        h = h_last.detach().requires_grad_()
-        (g,) = torch.autograd.grad(net.loss(net.readout(h), y, reduction), h)
-    return g
+    return exact_gradients(net, h_last, y, reduction, net.depth)[0]
