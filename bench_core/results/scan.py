@@ -46,7 +46,8 @@ def scan(roots: Sequence[Path]) -> Scan:
                 if (status.st_dev, status.st_ino) not in visited:
                     visited.add((status.st_dev, status.st_ino))
                     result.runs.append(Stored(read(folder), folder))
-            except (OSError, Unreadable) as reason:
+            except (OSError, Unreadable) as error:
+                reason = getattr(error, "strerror", None) or error
                 result.troubles.append(f"{folder}: not counted: {reason}")
     return result
 
