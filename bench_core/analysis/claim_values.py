@@ -71,9 +71,8 @@ def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: Epochs)
         raise NotRun(f"{figure.name} was not measured after every epoch")
     if firing.not_diagnostic is not None:
         raise NotRun(f"{figure.name} is not diagnostic: {firing.not_diagnostic}")
-    if firing.epoch is None and (last := rows[-1].epoch) < run.record.cell.training.get(
-        "epochs", 0
-    ):
+    planned = run.record.cell.training.get("epochs", 0)
+    if firing.epoch is None and (last := rows[-1].epoch) < planned:
         raise NotRun(f"{figure.name} had not fired when the run ended, after epoch {last}")
     if figure.kind == "ever_fires":
         return float(firing.epoch is not None)

@@ -1,20 +1,16 @@
 """Compare published figures with stored runs: the `expect:` entries of a suite.
 
-A claim is about one method under one recipe. It is judged on the finished runs with the training
-and data of the suite's file, as written without command-line options, and with the parameters of
-arch and dataset that the file sets. `cell` of the claim overrides the file, an axis of the
-matrix is free, and `recipe: any` leaves training and data free. So a claim made for 100 epochs
-is *not run* if only a shortened recipe was run. A figure after an epoch, or a first firing, may
-be read from a run of the same schedule that was ended later (`stop_after`, `stop_when`): its
-first epochs are the same.
+A claim is judged on the finished runs with the training and data of the suite's file, as written
+without command-line options, and with the parameters of arch and dataset that the file sets. `cell`
+of the claim overrides the file, an axis of the matrix is free, and `recipe: any` leaves training
+and data free. So a claim made for 100 epochs is *not run* if only a shortened recipe was run. A
+figure after an epoch, or a first firing, may be read from a run of the same schedule that was ended
+later (`stop_after`, `stop_when`): its first epochs are the same.
 
 The mean over seeds is compared; with `factor` the geometric mean, for figures that spread over
 decades. The claim holds if that mean lies in the claimed range, whatever the width of its 95 %
 interval, which is printed beside it with n. A share of runs (fires, walked_back) has no interval. A
 difference (`minus`) is paired by seed.
-
-*not run* always has a reason: no run of the method, another recipe, several matching recipes, or no
-measurement.
 """
 
 from __future__ import annotations

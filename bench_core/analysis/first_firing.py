@@ -44,7 +44,6 @@ class Firing:
     epoch            t, or None: it never fired
     not_diagnostic   why it could not fire, or None
     epochs_saved     epochs after t; seconds_saved their training time
-    accuracy         of the test set after t
     accuracy_change  last accuracy less that after t, percentage points: the cost of stopping at t
     """
 
@@ -56,7 +55,6 @@ class Firing:
     not_diagnostic: str | None = None
     epochs_saved: int | None = None
     seconds_saved: float | None = None
-    accuracy: float | None = None
     accuracy_change: float | None = None
 
 
@@ -71,11 +69,7 @@ def firings(
     """
     if not rows:
         return ()
-    silent = {
-        letter
-        for letter, reason in (judgement.not_diagnostic if judgement else ())
-        if reason == UNTRAINED
-    }
+    reasons = dict(judgement.not_diagnostic) if judgement else {}
     everywhere = set.intersection(*(set(row.measurements) for row in rows))
     by_letter = judged(rows[-1].measurements)
     result = []
@@ -85,7 +79,7 @@ def firings(
         if name not in everywhere or item.across or limit is None:
             continue
         batch = item.batch
-        if letter in silent:
+        if reasons.get(letter) == UNTRAINED:
             result.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
         else:
             result.append(_first(rows, letter, name, batch, limit))
@@ -101,13 +95,10 @@ def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit:
     last = rows[-1]
     for row in rows[1:]:
         if fires(row.measurements[name], limit):
-            return Firing(
-                key, name, batch, limit, row.epoch,
-                epochs_saved=last.epoch - row.epoch,
-                seconds_saved=math.fsum(later.seconds for later in rows if later.epoch > row.epoch),
-                accuracy=row.accuracy,
-                accuracy_change=100.0 * (last.accuracy - row.accuracy),
-            )  # fmt: skip
+            epochs = last.epoch - row.epoch
+            seconds = math.fsum(later.seconds for later in rows if later.epoch > row.epoch)
+            change = 100.0 * (last.accuracy - row.accuracy)
+            return Firing(key, name, batch, limit, row.epoch, None, epochs, seconds, change)
     reasons = [row.measurements[name].not_diagnostic for row in rows[1:]]
     silent = reasons[-1] if reasons and None not in reasons else None  # no epoch could be judged
     return Firing(key, name, batch, limit, not_diagnostic=silent)

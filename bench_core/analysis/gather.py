@@ -1,7 +1,6 @@
 """Gather the runs of results folders by suite, with the settings by which they are judged.
 
-`bench run` writes suite.json into a suite folder: title, thresholds, the floor of d, and the
-identity of every cell under the code that ran last. If a folder holds runs of one cell under
+`bench run` writes suite.json into a suite folder. If the folder holds runs of one cell under
 several identities (the code has changed), the run that suite.json names counts; the others are
 superseded.
 """
@@ -53,15 +52,6 @@ class SuiteResults:
         folders = [folder / record.identity for folder in (self.folder, *self.further)]
         return next((folder for folder in folders if folder.is_dir()), folders[0])
 
-    def epochs(self, record: RunRecord, troubles: list[str]) -> tuple[Epoch, ...] | None:
-        """Read the epochs of a run; None, and a line in `troubles`, if they are unreadable."""
-        folder = self.run_folder(record)
-        try:
-            return epochs.read(folder)
-        except store.Unreadable as reason:
-            troubles.append(f"{folder}: the epochs are not counted: {reason}")
-            return None
-
 
 class _Described(BaseModel):
     """The part of suite.json that decides how runs are judged."""
@@ -77,28 +67,30 @@ class _Described(BaseModel):
     claimed_for: dict[str, Any] | None = None
 
 
-def _described(folder: Path) -> tuple[_Described, str | None]:
+def _described(folder: Path, troubles: list[str]) -> _Described:
     """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
     path = folder / store.SUITE
     if not os.path.lexists(path):
-        return _Described(name=folder.name), None
+        return _Described(name=folder.name)
     content = store.read_suite(folder) or {"title": None}
     try:
-        return _Described.model_validate({"name": folder.name, **content}), None
+        return _Described.model_validate({"name": folder.name, **content})
     except ValidationError:
         line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
-        return _Described(name=folder.name), line
+        troubles.append(line)
+        return _Described(name=folder.name)
 
 
-def _claims(folder: Path, entries: Sequence[Any]) -> tuple[tuple[Expectation, ...], list[str]]:
+def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:
     """Parse the claims of suite.json, with a warning if some cannot be read."""
     claims = []
     for entry in entries:
         with contextlib.suppress(ValidationError):
             claims.append(Expectation.model_validate(entry))
-    lost = len(entries) - len(claims)
-    line = f"{folder / store.SUITE}: {lost} claims cannot be read; `bench run` writes them anew"
-    return tuple(claims), [line] if lost else []
+    if lost := len(entries) - len(claims):
+        path = folder / store.SUITE
+        troubles.append(f"{path}: {lost} claims cannot be read; `bench run` writes them anew")
+    return tuple(claims)
 
 
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
@@ -112,28 +104,16 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         by_folder[run.folder.parent].append(record)
     results = []
     for folder in sorted(by_folder):
-        described, trouble = _described(folder)
-        troubles += [trouble] if trouble else []
+        described = _described(folder, troubles)
         counted, superseded = current(by_folder[folder], described.cells)
-        settings = Settings(
-            described.thresholds,
-            described.depth_utility,
-            described.title,
-            marks.states(folder, counted),
-            described.defaults,
-        )
-        claims, unreadable = _claims(folder, described.expect)
-        troubles += unreadable
+        trust = marks.states(folder, counted)
+        limits, floor = described.thresholds, described.depth_utility
+        settings = Settings(limits, floor, described.title, trust, described.defaults)
+        claims = _claims(folder, described.expect, troubles)
+        text, recipe = described.description, described.claimed_for
         results.append(
             SuiteResults(
-                described.name,
-                settings,
-                counted,
-                superseded,
-                folder,
-                described.description,
-                expect=claims,
-                claimed_for=described.claimed_for,
+                described.name, settings, counted, superseded, folder, text, (), claims, recipe
             )
         )
     return results, troubles
@@ -167,13 +147,6 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     return joined
 
 
-def epochs_of(results: SuiteResults) -> tuple[dict[str, tuple[Epoch, ...]], list[str]]:
-    """Map identity → epochs for the runs that count, and a line for each unreadable file."""
-    troubles: list[str] = []
-    rows = {record.identity: results.epochs(record, troubles) for record in results.records}
-    return {identity: epochs for identity, epochs in rows.items() if epochs is not None}, troubles
-
-
 def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
     """Judge every claim of a suite; also a line for each run whose epochs are unreadable."""
     troubles: list[str] = []
@@ -181,7 +154,12 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
 
     def rows(record: RunRecord) -> tuple[Epoch, ...]:
         if record.identity not in cache:
-            cache[record.identity] = results.epochs(record, troubles) or ()
+            folder = results.run_folder(record)
+            try:
+                cache[record.identity] = epochs.read(folder)
+            except store.Unreadable as reason:
+                troubles.append(f"{folder}: the epochs are not counted: {reason}")
+                cache[record.identity] = ()
         return cache[record.identity]
 
     if any(claim.parsed.name == distance.NAME for claim in results.expect):

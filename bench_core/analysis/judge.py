@@ -80,7 +80,7 @@ def recipe(record: RunRecord) -> str:
 
 
 def recipe_key(record: RunRecord) -> str:
-    """Compute 16 hex digits that name the recipe of a run."""
+    """Name the recipe of a run by 16 hex digits."""
     return digest_bytes(recipe(record).encode(), 8)
 
 

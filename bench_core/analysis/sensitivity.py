@@ -171,18 +171,9 @@ def _sensitivity(
         return (low, high) if sign > 0 else (-high, -low)
 
     grid = tuple(Tried(limit, changed(points, limit), changed(free, limit)) for limit in tried)
-    return Sensitivity(
-        letter,
-        name,
-        direction,
-        threshold,
-        len(points),
-        band(points),
-        band(free),
-        _gap(points, direction),
-        grid,
-        tuple(points),
-    )
+    bands, gap = (band(points), band(free)), _gap(points, direction)
+    n, runs = len(points), tuple(points)
+    return Sensitivity(letter, name, direction, threshold, n, *bands, gap, grid, runs)
 
 
 def _gap(points: Sequence[JudgedValue], direction: Direction) -> Gap | None:

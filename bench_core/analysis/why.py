@@ -101,12 +101,12 @@ def elsewhere(one: RunRecord, other: RunRecord) -> list[str]:
 
 def nearest(run: Stored, others: Sequence[Stored]) -> Stored | None:
     """Return the run with the fewest differences, and of several the first by identity."""
+
+    def distance(other: Stored) -> tuple[int, str]:
+        return len(differences(run.record, other.record)), other.record.identity
+
     rest = [other for other in others if other.record.identity != run.record.identity]
-    return min(
-        rest,
-        key=lambda other: (len(differences(run.record, other.record)), other.record.identity),
-        default=None,
-    )
+    return min(rest, key=distance, default=None)
 
 
 def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
@@ -119,9 +119,8 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     lines.append(f"ran until {record.finished or 'an unknown time'}: {why}")
     if record.resumed:
         lines.append(f"resumed after epoch {', '.join(map(str, record.resumed))}")
-    decisions = (store.read_suite(run.folder.parent) or {}).get("decisions", {})
-    decisions = decisions if isinstance(decisions, dict) else {}
-    decision = decisions.get(record.identity)
+    decisions = (store.read_suite(run.folder.parent) or {}).get("decisions")
+    decision = decisions.get(record.identity) if isinstance(decisions, dict) else {}
     if isinstance(decision, dict) and decision.get("action") == "reuse":
         lines.append(f"reused at {decision.get('at')}: {decision.get('why')}")
     elif decisions and decision is None:

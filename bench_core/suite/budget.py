@@ -1,10 +1,8 @@
-"""Limit what a cell may use.
+"""Limit what a cell may use: no part of a cell's identity, because it never changes numbers.
 
-A budget is a setting of a suite and no part of the identity of its cells: it decides whether a
-cell ends, never its numbers. `seconds` counts the whole cell, with the earlier attempts that it
-was resumed from. `memory_mb` is the resident memory of the worker and of all processes that it
-started; shared pages count once. The memory is sampled several times a second, so a cell may
-exceed the limit for a moment.
+`seconds` counts the whole cell, with the attempts that it was resumed from. `memory_mb` is the
+resident memory of the worker and of all processes that it started, shared pages once; it is
+sampled several times a second, so a cell may exceed the limit for a moment.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Load a YAML file, with command-line options, as a validated `Suite`.
-
-Contract: `load_suite` returns a `Suite` in which every value has its type and range and whose
-cells can be listed, or raises one `SuiteError` with all faults, each `file:line:col: key.path:
-what; hint`.
-"""
+"""Load a YAML file, with command-line options, as a validated `Suite`, or raise all its faults."""
 
 from __future__ import annotations
 
@@ -46,8 +41,8 @@ def installed_suites() -> list[str]:
 def title_of(name: str) -> str:
     """Read the title of an installed suite; "" if it has none."""
     text = (resources.files("bench_suites") / f"{name}.yaml").read_text(encoding="utf-8")
-    line = next((line for line in text.splitlines() if line.startswith("title:")), "title: ''")
-    return str(yaml.safe_load(line)["title"])
+    lines = [line for line in text.splitlines() if line.startswith("title:")]
+    return str(yaml.safe_load(lines[0])["title"]) if lines else ""
 
 
 def load_suite(

@@ -1,13 +1,9 @@
 """Say pydantic's faults in plain words, under the user's own keys.
 
-Contract: `explain` takes the faults of `ValidationError.errors()`, the annotation (a model, as a
-rule) that was validated and the value. Where the annotation does not say what was wanted,
-pydantic's own message is reworded. Results are plain values and may go through JSON.
-
-Unions. pydantic reports every branch of a union and puts the branch's name into `loc`. `explain`
-drops the names and keeps one branch: the one whose type the value has. Where no branch or several
-fit, one line names the choices. A lower-case title such as "a share of the epochs" stands for the
-value's type; pydantic's own titles are "Title Case" or class names.
+pydantic reports every branch of a union and puts the branch's name into `loc`. `explain` drops the
+names and keeps one branch: the one whose type the value has. Where no branch or several fit, one
+line names the choices. A lower-case title such as "a share of the epochs" stands for the value's
+type; pydantic's own titles are "Title Case" or class names.
 """
 
 from __future__ import annotations
@@ -41,6 +37,7 @@ _TYPES: dict[Any, str] = {
     **dict.fromkeys((dict, Mapping), "a mapping"),
 }
 _PLAIN = (  # pydantic's words for Python types, in its messages
+    (r",? (unable to|got|error:|input is|after validation|following the rules)\b.*", ""),
     (r"valid (dictionary or .*|\w*[dD]ict(ionary)?\b|Counter)", "mapping"),
     (r"(?:^|(?<=an ))instance of ", "object of the type "),
     (r"valid (tuple|set|frozenset|deque)\b", "list"),
@@ -344,12 +341,10 @@ def _or(words: Sequence[str], word: str = "or") -> str:
 
 
 def _range(bounds: Mapping[str, Any]) -> str:
-    if "ge" in bounds and "le" in bounds:
-        return f"between {_number(bounds['ge'])} and {_number(bounds['le'])}"
-    parts = [
-        f"{words} {_number(bounds[name])}" for name, words in _BOUNDS.items() if name in bounds
-    ]
-    return " and ".join(parts)
+    shown = {name: _number(bounds[name]) for name in _BOUNDS if name in bounds}
+    if "ge" in shown and "le" in shown:
+        return f"between {shown['ge']} and {shown['le']}"
+    return " and ".join(f"{_BOUNDS[name]} {number}" for name, number in shown.items())
 
 
 def _number(value: Any) -> str:
@@ -365,11 +360,7 @@ def _reworded(message: str) -> str:
         return author[2] if author[2] not in ("", "None") else "is not allowed"
     subject = r"(?:\w+ input|Input|String|List|Set|Tuple|Dictionary|URL|Data|Date|Keys)?\b ?should "
     if own := re.match(f"{subject}(.*)", text):
-        text = re.sub(
-            r",? (unable to|got|error:|input is|after validation|following the rules)\b.*",
-            "",
-            own[1],
-        )
+        text = own[1]
         for pattern, plain in _PLAIN:
             text = re.sub(pattern, plain, text)
         text = f"must {text}"

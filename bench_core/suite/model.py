@@ -1,10 +1,7 @@
 """Define the models of a suite file and list the cells of a suite.
 
-Contract: in a `Suite` from `bench_core.suite.load` every value has its type and range, and the
-cells can be listed. Nothing is imported or executed: `bench_core.execution.plan` checks later
-whether a method exists and has a parameter, and finds positions by `Suite.problem`.
-
-Trade-off. Cells share the plain dicts that they have in common: read only.
+Nothing is imported or executed: `bench_core.execution.plan` checks later whether a method exists
+and has a parameter, and finds positions by `Suite.problem`. Cells share plain dicts: read only.
 """
 
 from __future__ import annotations

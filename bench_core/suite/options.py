@@ -1,8 +1,7 @@
-"""Apply the options of the command line to the document of a suite.
+"""Apply the options of the command line to the document of a suite, before its validation.
 
-Contract: `apply_options` edits the document before its validation. So options pass the same
-checks as the file, and their faults name the option as it was written. A key that an option
-sets is no longer an axis of `matrix`.
+So options pass the same checks as the file, and their faults name the option as it was written.
+A key that an option sets is no longer an axis of `matrix`.
 """
 
 from __future__ import annotations

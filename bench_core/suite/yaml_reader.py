@@ -1,20 +1,12 @@
 """Read YAML files of strangers: a position for every value, no execution, bounded time and memory.
 
-Contract: `read_yaml` turns bytes or text into a `Document`, plain values with the position of
-every key and value, or raises `SuiteError`. Faults that leave the rest readable (duplicate
-keys, anchors, aliases, merge keys, tags, keys that are not text) are kept in
-`Document.problems`, so that the caller can report them together with its own. Faults after
-which nothing can be trusted (syntax, depth, size) are raised at once, together with those found
-before.
+`read_yaml` returns a `Document` or raises `SuiteError`. Faults that leave the rest readable
+(duplicate keys, anchors, tags, …) are kept in `Document.problems`; faults after which nothing can
+be trusted (syntax, depth, size) are raised at once, together with those found before.
 
-Reasons: PyYAML's parser is an event machine without recursion. Its composer recurses and
-expands the targets of an alias bomb. So the tree is built here from events, and a refusal comes
-before anything is built. The trade-off is a second, small resolver for scalars: YAML 1.2
-booleans and decimal numbers only. `1e-3` is a float; `on`, `off`, `yes`, `no`, `0x10`, `1_000`
-and `010` are text.
-
-A `Document` can be edited (`put`, `put_list`, `drop`): command-line options become part of it,
-with positions of their own.
+The tree is built from PyYAML's events, because PyYAML's composer recurses and expands the targets
+of an alias bomb. So scalars are resolved here: YAML 1.2 booleans and decimal numbers only. `1e-3`
+is a float; `on`, `off`, `yes`, `no`, `0x10`, `1_000` and `010` are text.
 """
 
 from __future__ import annotations
