@@ -712,6 +712,10 @@ matrix: {training.epochs: [90, 100]}
     assert faults(source, methods=["dfa[x"]) == [
         "--method dfa[x: methods[0]: must have the form name or name[key=value,…]"
     ]
+    assert faults(source, methods=["dfa[a=&x 1]"]) == [
+        "--method dfa[a=&x 1]: methods[0].a: anchors and aliases (& and *) are not allowed; "
+        "write the value out"
+    ]
 
 
 def test_kept_entries_keep_their_places(write: Any) -> None:
