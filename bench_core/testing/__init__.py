@@ -15,8 +15,16 @@ are known to fail and why; one that then passes is a failure, so that the list s
 Importing this package loads no torch.
 """
 
-from bench_core.testing.kit import CATEGORIES, BoundCheck, Outcome, checks, conformance, run
-from bench_core.testing.outcomes import Failed, Skipped
+from bench_core.testing.kit import (
+    CATEGORIES,
+    BoundCheck,
+    Failed,
+    Outcome,
+    Skipped,
+    checks,
+    conformance,
+    run,
+)
 
 __all__ = [
     "CATEGORIES",

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench_core.testing.kit import check
-from bench_core.testing.outcomes import Failed, Skipped
-from bench_core.testing.subjects import LAST, MethodSubject, distance, equal
+from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.subjects import LAST, MethodSubject, copies, differs, distance
 from bench_core.training.method import Credits
 from bench_core.training.net import States
 
 
 def lists(
     credits: Credits, states: States, sites: tuple[int, ...]
-) -> dict[str, tuple[Sequence[Tensor], list[Tensor]]]:
+) -> dict[str, tuple[Sequence[Tensor], Sequence[Tensor]]]:
     """Name → (credits, their states, one by one)."""
     at_sites = [states.h[site] for site in sites]
-    found = {"audited": (credits.audited, at_sites), "blocks": (credits.for_blocks, list(states.f))}
-    found["embed (default: audited[0])"] = ([credits.for_embed], [states.h[0]])
-    return found | {
-        f"readouts[{name!r}]": (readout, at_sites) for name, readout in credits.readouts.items()
+    return {
+        "audited": (credits.audited, at_sites),
+        "blocks": (credits.for_blocks, states.f),
+        "embed (default: audited[0])": ([credits.for_embed], [states.h[0]]),
+        **{f"readouts[{name!r}]": (own, at_sites) for name, own in credits.readouts.items()},
     }
 
 
@@ -34,11 +34,9 @@ def pairs(
     credits: Credits, states: States, sites: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield the name, the credit and the state of the same shape of every credit."""
-    for name, (found, like) in lists(credits, states, sites).items():
-        yield from (
-            (f"credits.{name}[{number}]", a, h)
-            for number, (a, h) in enumerate(zip(found, like, strict=False))
-        )
+    for name, (own, like) in lists(credits, states, sites).items():
+        for number, (a, h) in enumerate(zip(own, like, strict=False)):
+            yield f"credits.{name}[{number}]", a, h
 
 
 @check("method", "contract")
@@ -48,15 +46,13 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
     for shape, trial in subject.trials():
         states, y = trial.states()
         credits = trial.credits(states, y)
-        for name, (found, like) in lists(credits, states, trial.net.sites).items():
-            if len(found) != len(like):
-                raise Failed(f"credits.{name} has {len(found)} tensors for {len(like)} blocks")
-        for what, a, h in pairs(credits, states, trial.net.sites):
-            if tuple(a.shape) != tuple(h.shape):
-                raise Failed(
-                    f"{what} has shape {tuple(a.shape)}, its state {tuple(h.shape)} ({shape} "
-                    "network)"
-                )
+        for name, (own, like) in lists(credits, states, trial.net.sites).items():
+            if len(own) != len(like):
+                raise Failed(f"credits.{name} has {len(own)} tensors for {len(like)} blocks")
+        for name, a, h in pairs(credits, states, trial.net.sites):
+            if a.shape != h.shape:
+                shapes = f"shape {tuple(a.shape)}, its state {tuple(h.shape)}"
+                raise Failed(f"{name} has {shapes} ({shape} network)")
 
 
 @check("method", "contract")
@@ -64,14 +60,12 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
     """Credits have the dtype and lie on the device of their states, and are finite."""
     for shape, trial in subject.trials():
         states, y = trial.steps(1).states()
-        for what, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
+        for name, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
             if (a.dtype, a.device) != (h.dtype, h.device):
-                raise Failed(
-                    f"{what} is {a.dtype} on {a.device}, its state {h.dtype} on {h.device} "
-                    f"({shape} network)"
-                )
+                types = f"{a.dtype} on {a.device}, its state {h.dtype} on {h.device}"
+                raise Failed(f"{name} is {types} ({shape} network)")
             if not bool(a.isfinite().all()):
-                raise Failed(f"{what} is not finite ({shape} network)")
+                raise Failed(f"{name} is not finite ({shape} network)")
 
 
 @check("method", "contract")
@@ -81,9 +75,9 @@ def runs_on_an_accelerator(subject: MethodSubject) -> None:
         raise Skipped("no accelerator here")
     trial = subject.trial(device="cuda")
     states, y = trial.steps(2).states()
-    for what, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
+    for name, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
         if a.device != h.device:
-            raise Failed(f"{what} is on {a.device}, its state on {h.device}")
+            raise Failed(f"{name} is on {a.device}, its state on {h.device}")
     for name, tensor in trial.method.state_dict().items():
         if tensor.device.type != "cuda":
             raise Failed(f"{name} of state_dict is on {tensor.device}")
@@ -100,15 +94,15 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
             raise Failed(f"state_dict()[{name!r}] is of type {type(tensor).__name__}, not a tensor")
     other = subject.trial(seed=1)
     other.net.load_state_dict(trial.net.state_dict())
-    other.method.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()})
-    if lost := equal(state, other.method.state_dict()):
+    other.method.load_state_dict(copies(state))
+    if lost := differs(state, other.method.state_dict()):
         raise Failed(f"{lost} of state_dict is another one after load_state_dict")
     states, y = trial.states()
-    found = []
-    for each in (trial, other):
-        each.seed_draws()
-        found.append(each.credits(states, y))
-    for number, (a, b) in enumerate(zip(found[0].audited, found[1].audited, strict=True)):
+    credits = []
+    for owner in (trial, other):
+        owner.seed_draws()
+        credits.append(owner.credits(states, y).audited)
+    for number, (a, b) in enumerate(zip(*credits, strict=True)):
         if not torch.equal(a, b):
             raise Failed(
                 f"the credit of block {number} is another one after load_state_dict: what it "
@@ -126,9 +120,9 @@ def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
             expected = trial.net.loss(trial.net.states(x).logits, y)
         loss = trial.method.step(x, y, LAST)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
-            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise Failed(
-                f"step() returned {what}, not a tensor without dimensions ({shape} network)"
+                f"step() returned {kind}, not a tensor without dimensions ({shape} network)"
             )
         if loss.requires_grad:
             raise Failed(
@@ -136,10 +130,8 @@ def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
                 "memory: .detach() it"
             )
         if distance(loss, expected) > 1e-4:
-            raise Failed(
-                f"step() returned {float(loss):.6g}; the loss of its forward pass is "
-                f"{float(expected):.6g}"
-            )
+            own, wanted = f"{float(loss):.6g}", f"{float(expected):.6g}"
+            raise Failed(f"step() returned {own}; the loss of its forward pass is {wanted}")
 
 
 @check("method", "contract")
@@ -148,10 +140,11 @@ def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
     …): each read stalls a GPU."""
     trial = subject.trial().steps(1)
     x, y = trial.batch(1)
-    with _no_reads() as reads:
+    names: set[str] = set()
+    with _Operations(names) as operations, _Methods(names, operations):
         trial.method.step(x, y, LAST)
-    if reads:
-        raise Failed(f"step() reads from the device: {', '.join(sorted(set(reads)))}")
+    if names:
+        raise Failed(f"step() reads from the device: {', '.join(sorted(names))}")
 
 
 @check("method", "contract")
@@ -159,12 +152,8 @@ def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
     """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout
     still train."""
     for shape in subject.supported():
-        trial = subject.trial(shape, freeze="blocks")
-        changed = {
-            name.partition(".")[0]
-            for name, change in trial.changes(2).items()
-            if bool((change != 0).any())
-        }
+        changes = subject.trial(shape, freeze="blocks").changes(2)
+        changed = {n.partition(".")[0] for n, change in changes.items() if bool(change.any())}
         if "blocks" in changed:
             raise Failed(
                 f"`freeze: blocks` leaves the blocks trained ({shape} network): update them by "
@@ -178,76 +167,44 @@ def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
 
 # ----------------------------------------------------------------------------- reads on the host
 
-_READS = (
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "is_nonzero",
-    "unique",
-    "_unique2",
-    "aten.equal",
-)
-_METHODS = (
-    "item",
-    "tolist",
-    "numpy",
-    "cpu",
-    "__bool__",
-    "__float__",
-    "__int__",
-    "__index__",
-    "__array__",
-)
+_READS = re.compile("_local_scalar_dense|nonzero|masked_select|unique|aten.equal")
+_METHODS = re.compile("item|tolist|numpy|cpu|__(bool|float|int|index|array)__")
 
 
-class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Note every operation for whose result the host must wait."""
 
-    def __init__(self, seen: list[str]) -> None:
+    def __init__(self, names: set[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen, self.paused = seen, False
+        self.names, self.paused = names, False
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if not self.paused and any(read in str(function) for read in _READS):
-            self.seen.append(str(function).removeprefix("aten.").removesuffix(".default"))
+        if not self.paused and _READS.search(str(function)):
+            self.names.add(str(function).removeprefix("aten.").removesuffix(".default"))
         return function(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _no_reads() -> Iterator[list[str]]:
-    """Collect the operations that read a value on the host.
+class _Methods(TorchFunctionMode):
+    """Note every method of a tensor that reads its values on the host.
 
     one_hot with a number of classes reads on a CPU only, and does not count.
     """
-    seen: list[str] = []
-    mode = _Reads(seen)
-    originals: dict[str, Callable[..., Any]] = {name: getattr(Tensor, name) for name in _METHODS}
-    one_hot = F.one_hot
 
-    def noted(name: str) -> Callable[..., Any]:
-        def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if not mode.paused:
-                seen.append(f"Tensor.{name}")
-            return originals[name](self, *args, **kwargs)
+    def __init__(self, names: set[str], operations: _Operations) -> None:
+        super().__init__()
+        self.names, self.operations = names, operations
 
-        return method
-
-    def quiet(tensor: Tensor, num_classes: int = -1) -> Tensor:
-        mode.paused = num_classes >= 0
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        if _METHODS.fullmatch(name):
+            self.names.add(f"Tensor.{name}")
+        options = {"num_classes": args[1] if len(args) > 1 else -1} | (kwargs or {})
+        self.operations.paused = name == "one_hot" and options["num_classes"] >= 0
         try:
-            return one_hot(tensor, num_classes)
+            return function(*args, **(kwargs or {}))
         finally:
-            mode.paused = False
-
-    for name in _METHODS:
-        setattr(Tensor, name, noted(name))
-    nn.functional.one_hot = quiet
-    try:
-        with mode:
-            yield seen
-    finally:
-        nn.functional.one_hot = one_hot
-        for name, original in originals.items():
-            setattr(Tensor, name, original)
+            self.operations.paused = False

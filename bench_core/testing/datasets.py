@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from bench_core.errors import DataError
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import check
-from bench_core.testing.outcomes import Failed, Skipped
-from bench_core.testing.subjects import DatasetSubject, equal
-from bench_core.training.data import Data
-from bench_core.training.dataset import Dataset
+from bench_core.testing.kit import Failed, Skipped, check
+from bench_core.testing.subjects import Subject, must_equal, must_preserve
+from bench_core.training.data import TENSORS, Data
 
 LEAK = 0.01  # share of test inputs that may occur in the training set, bit by bit
 
@@ -25,16 +24,10 @@ def folder() -> Path | None:
     return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
 
 
-def made(subject: DatasetSubject) -> Dataset:
-    found: Dataset = subject.target(subject.target.Params.model_validate(subject.options))
-    return found
-
-
 @cache
-def _loaded(target: type, options: str) -> tuple[Dataset, str, Data]:
-    import json
-
-    dataset = made(DatasetSubject(target, json.loads(options)))
+def loaded(subject: Subject) -> tuple[Any, str, Data]:
+    """Return data set, checksum and tensors, loaded once. Raises Skipped if files are missing."""
+    dataset = subject.made()
     try:
         checksum = dataset.prepare(folder())
     except DataError as error:
@@ -42,27 +35,15 @@ def _loaded(target: type, options: str) -> tuple[Dataset, str, Data]:
     return dataset, checksum, dataset.load(folder())
 
 
-def loaded(subject: DatasetSubject) -> tuple[Dataset, str, Data]:
-    """Return data set, checksum and tensors, loaded once. Raises Skipped if files are missing."""
-    import json
-
-    return _loaded(subject.target, json.dumps(subject.options, sort_keys=True))
-
-
-def tensors(data: Data) -> dict[str, Tensor]:
-    return {name: getattr(data, name) for name in ("train_x", "train_y", "test_x", "test_y")}
-
-
 @check("dataset", "contract")
-def shape_and_classes_are_known_before_loading(subject: DatasetSubject) -> None:
+def shape_and_classes_are_known_before_loading(subject: Subject) -> None:
     """`shape` and `classes` of the class are those of the tensors."""
     dataset, _, data = loaded(subject)
+    declared = tuple(dataset.shape)
     for name in ("train_x", "test_x"):
         shape = tuple(getattr(data, name).shape[1:])
-        if shape != tuple(dataset.shape):
-            raise Failed(
-                f"{name} has inputs of shape {shape}; the data set says {tuple(dataset.shape)}"
-            )
+        if shape != declared:
+            raise Failed(f"{name} has inputs of shape {shape}; the data set says {declared}")
     if data.classes != dataset.classes:
         raise Failed(
             f"the tensors have {data.classes} classes; the data set says {dataset.classes}"
@@ -70,7 +51,7 @@ def shape_and_classes_are_known_before_loading(subject: DatasetSubject) -> None:
 
 
 @check("dataset", "contract")
-def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
+def tensors_are_ready_for_the_loop(subject: Subject) -> None:
     """Inputs are uint8 images with mean and std, or floats that are finite; one label per input;
     on the CPU."""
     _, _, data = loaded(subject)
@@ -83,7 +64,7 @@ def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
                 f"{part}: the tensors are on {x.device}: leave them on the CPU, the core moves them"
             )
         if x.dtype == torch.uint8 and (
-            x.dim() != 4 or len(data.mean) != x.shape[1] or len(data.std) != x.shape[1]
+            x.dim() != 4 or {len(data.mean), len(data.std)} != {x.shape[1]}
         ):
             raise Failed(
                 f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std "
@@ -96,7 +77,7 @@ def tensors_are_ready_for_the_loop(subject: DatasetSubject) -> None:
 
 
 @check("dataset", "contract")
-def labels_are_classes(subject: DatasetSubject) -> None:
+def labels_are_classes(subject: Subject) -> None:
     """Labels are int64 in 0 … classes−1 and every class occurs in both parts; or floats where
     the loss is a regression's."""
     _, _, data = loaded(subject)
@@ -108,57 +89,56 @@ def labels_are_classes(subject: DatasetSubject) -> None:
         y = getattr(data, part)
         if y.dtype != torch.int64 or y.dim() != 1:
             raise Failed(f"{part} is {y.dtype} of shape {tuple(y.shape)}, not int64 (N,)")
-        found = set(y.unique().tolist())
-        if found != set(range(data.classes)):
-            raise Failed(f"{part} has the classes {sorted(found)[:12]}, not 0 … {data.classes - 1}")
+        labels = y.unique().tolist()  # sorted
+        if labels != list(range(data.classes)):
+            raise Failed(f"{part} has the classes {labels[:12]}, not 0 … {data.classes - 1}")
 
 
 @check("dataset", "determinism")
-def loading_again_gives_the_same_bits(subject: DatasetSubject) -> None:
+def loading_again_gives_the_same_bits(subject: Subject) -> None:
     """The same tensors and checksum every time, for all global seeds."""
     _, checksum, data = loaded(subject)
     torch.manual_seed(12345)
-    again = made(subject)
+    again = subject.made()
     if again.prepare(folder()) != checksum:
         raise Failed("prepare() returns another checksum the second time")
-    if name := equal(tensors(data), tensors(again.load(folder()))):
-        raise Failed(
-            f"{name} differs when it is loaded again: draw from a generator with a seed of its own"
-        )
+    one, other = ({n: getattr(d, n) for n in TENSORS} for d in (data, again.load(folder())))
+    must_equal(
+        one,
+        other,
+        "{} differs when it is loaded again: draw from a generator with a seed of its own",
+    )
 
 
 @check("dataset", "honesty")
-def test_inputs_are_not_in_the_training_set(subject: DatasetSubject) -> None:
+def test_inputs_are_not_in_the_training_set(subject: Subject) -> None:
     """At most 1 % of the test inputs occur in the training set bit by bit."""
     _, _, data = loaded(subject)
-    seen = {bytes(row) for row in data.train_x.flatten(1).numpy()}
-    found = sum(bytes(row) in seen for row in data.test_x.flatten(1).numpy())
-    if found > LEAK * len(data.test_x):
-        raise Failed(f"{found} of {len(data.test_x)} test inputs are in the training set")
+    train = {bytes(row) for row in data.train_x.flatten(1).numpy()}
+    count = sum(bytes(row) in train for row in data.test_x.flatten(1).numpy())
+    if count > LEAK * len(data.test_x):
+        raise Failed(f"{count} of {len(data.test_x)} test inputs are in the training set")
 
 
 @check("dataset", "honesty")
-def loading_changes_no_global_state(subject: DatasetSubject) -> None:
+def loading_changes_no_global_state(subject: Subject) -> None:
     """Preparing and loading leaves seeds, dtype, folder and environment as they were."""
-    with preserved() as changed:
+    with preserved() as changes:
         loaded(subject)
-        dataset = made(subject)
+        dataset = subject.made()
         dataset.prepare(folder())
         dataset.load(folder())
-    if changed.names:
-        raise Failed(f"loading changes global state: {', '.join(changed.names[:3])}")
+    must_preserve(changes, "loading")
 
 
 @check("dataset", "honesty")
-def missing_files_are_one_line(subject: DatasetSubject) -> None:
+def missing_files_are_one_line(subject: Subject) -> None:
     """Without its files prepare() raises DataError with one line, or it needs none."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as empty:
         blocked = Path(empty) / "file"
         blocked.write_text("not a folder")
         try:
-            made(subject).prepare(blocked)
+            subject.made().prepare(blocked)
         except DataError as error:
             if len(str(error).splitlines()) != 1:
                 raise Failed("the DataError for missing files has several lines") from None

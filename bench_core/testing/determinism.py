@@ -7,9 +7,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench_core.testing.kit import check
-from bench_core.testing.outcomes import Failed
-from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject, equal, reseed
+from bench_core.testing.kit import Failed, check
+from bench_core.testing.subjects import (
+    FIRST_DRAWS,
+    MethodSubject,
+    must_equal,
+    seed_globally,
+)
 from bench_core.training.checkpoint import Training
 
 
@@ -18,15 +22,12 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
     """Two cells of one seed end with bit-equal weights, feedback and auxiliary networks."""
     ends = []
     for start in (0, 1):
-        reseed()
+        seed_globally(0)  # as a worker has them at the start
         trial = subject.trial(seed=3)
         torch.manual_seed(start)  # the global generator is not the cell's once the network is drawn
         ends.append(trial.steps(4).bits())
-    if name := equal(*ends):
-        raise Failed(
-            f"{name} differs between two runs of the same seed: draw from tools.generator or "
-            "tools.aux_generator"
-        )
+    remedy = "draw from tools.generator or tools.aux_generator"
+    must_equal(ends[0], ends[1], f"{{}} differs between two runs of the same seed: {remedy}")
 
 
 @check("method", "determinism")
@@ -44,11 +45,11 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
         resumed = subject.trial(seed=3)
         if Training(resumed.net, resumed.method, {}).load(path, "trial") is None:
             raise Failed("the saved training cannot be read back")
-    if name := equal(straight, resumed.steps(2, first=2).bits()):
-        raise Failed(
-            f"{name} differs in a resumed training: something that steps change is not in "
-            "state_dict"
-        )
+    must_equal(
+        straight,
+        resumed.steps(2, first=2).bits(),
+        "{} differs in a resumed training: something that steps change is not in state_dict",
+    )
 
 
 @check("method", "determinism")
@@ -56,17 +57,17 @@ def other_cells_do_not_matter(subject: MethodSubject) -> None:
     """An earlier cell of the same process, with another seed and network, changes nothing."""
     alone = subject.trial(seed=3).steps(3).bits()
     other = subject.trial(seed=4)
-    if FIRST_DRAWS[subject.target] != other.tools_drawn():
+    if FIRST_DRAWS[subject.target] != other.drawn():
         raise Failed(
             "setup() drew from its generators in the first cell of the process, and does not "
             "now: what is kept?"
         )
     other.steps(3)
-    if name := equal(alone, subject.trial(seed=3).steps(3).bits()):
-        raise Failed(
-            f"{name} differs when another cell ran before: the rule keeps state in its class or "
-            "module"
-        )
+    must_equal(
+        alone,
+        subject.trial(seed=3).steps(3).bits(),
+        "{} differs when another cell ran before: the rule keeps state in its class or module",
+    )
 
 
 @check("method", "determinism")
@@ -74,13 +75,11 @@ def an_audit_draws_nothing(subject: MethodSubject) -> None:
     """credit() leaves the training's random streams as they were, so that measuring more often
     trains nothing else."""
     trial = subject.trial(seed=3).steps(1)
-    tools = trial.method.tools
-    streams = {"tools.generator": tools.generator, "tools.aux_generator": tools.aux_generator}
-    before = {name: generator.get_state() for name, generator in streams.items()}
+    before = {name: generator.get_state() for name, generator in trial.streams.items()}
     trial.method.credit(*trial.states(), 3)
-    for name, generator in streams.items():
-        if not torch.equal(before[name], generator.get_state()):
-            raise Failed(
-                f"credit() draws from {name}: draw in learn(), or from a generator of its own "
-                "that it seeds anew"
-            )
+    must_equal(
+        before,
+        {name: generator.get_state() for name, generator in trial.streams.items()},
+        "credit() draws from {}: draw in learn(), or from a generator of its own that it seeds "
+        "anew",
+    )

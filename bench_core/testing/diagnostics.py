@@ -11,12 +11,11 @@ from torch import Tensor
 from bench_core.execution.cell import measure
 from bench_core.results.record import fires
 from bench_core.testing.global_state import preserved
-from bench_core.testing.kit import check
+from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.outcomes import Failed, Skipped
-from bench_core.testing.subjects import TRAINING, DiagnosticSubject, equal
+from bench_core.testing.subjects import TRAINING, Subject, copies, must_equal, must_preserve
 from bench_core.training.audit import Audit
-from bench_core.training.data import Data
+from bench_core.training.data import TENSORS, Data
 from bench_core.training.diagnostic import Measured
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loop import set_up
@@ -51,49 +50,48 @@ def audited(seed: int = 0) -> Audit:
     net = ProbeNet(ProbeNet.Params(width=WIDTH), (FEATURES,), CLASSES)
     method = RandomDirect(RandomDirect.Params.model_validate({}))
     set_up(method, net, data, TRAINING, seed)
-    initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    audit = Audit(net, method, data, seed, 3, initial=initial)
+    audit = Audit(net, method, data, seed, 3, initial=copies(net.state_dict()))
     audit.history = []
     return audit
 
 
-def made(subject: DiagnosticSubject) -> Any:
-    return subject.target(subject.target.Params.model_validate(subject.options))
-
-
-def controls(subject: DiagnosticSubject) -> Sequence[Any]:
+def controls(subject: Subject) -> Sequence[Any]:
     """Return its controls. Raises Skipped for a diagnostic across runs, which has none."""
-    found = made(subject).controls()
-    if not found and subject.target.across:
+    answer = list(subject.made().controls())
+    if not answer and subject.target.across:
         raise Skipped("it compares runs (across), so its value is made of stored accuracies")
-    return list(found)
+    return answer
+
+
+def changed_by(control: Any) -> Audit:
+    """Return a fresh audit of the network that a control changed."""
+    audit = audited()
+    control.change(audit)
+    return audit
 
 
 @check("diagnostic", "contract")
-def it_has_controls(subject: DiagnosticSubject) -> None:
+def it_has_controls(subject: Subject) -> None:
     """At least two situations in which the answer is known: one positive, one negative."""
-    if len(controls(subject)) < 2:
+    count = len(controls(subject))
+    if count < 2:
         raise Failed(
-            f"controls() returns {len(controls(subject))}; at least a positive and a negative "
-            "one are needed"
+            f"controls() returns {count}; at least a positive and a negative one are needed"
         )
 
 
 @check("diagnostic", "contract")
-def its_controls_behave(subject: DiagnosticSubject) -> None:
+def its_controls_behave(subject: Subject) -> None:
     """Every control gives the answer that it expects."""
     for control in controls(subject):
-        audit = audited()
-        control.change(audit)
-        found = made(subject).measure(audit)
-        if not control.expect(found):
-            raise Failed(
-                f"control {control.name!r}: measured {found.value}, which is not what it expects"
-            )
+        measured = subject.made().measure(changed_by(control))
+        if not control.expect(measured):
+            answer = f"measured {measured.value}, which is not what it expects"
+            raise Failed(f"control {control.name!r}: {answer}")
 
 
 @check("diagnostic", "contract")
-def its_controls_can_fail(subject: DiagnosticSubject) -> None:
+def its_controls_can_fail(subject: Subject) -> None:
     """No control accepts every answer: each refuses at least one of none, ±infinity, 0, ±1e30
     and NaN."""
     values = (None, float("inf"), float("-inf"), 0.0, 1e30, -1e30, float("nan"))
@@ -110,45 +108,39 @@ def _accepts(control: Any, value: float | None) -> bool:
 
 
 @check("diagnostic", "contract")
-def a_rule_that_fires_fires_on_its_controls(subject: DiagnosticSubject) -> None:
+def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
     """With a threshold it fires on at least one control and stays silent on at least one."""
     target = subject.target
     if target.direction is None or target.across:
         raise Skipped("it never fires on a network")
     if target.threshold is None:
         raise Failed(f"direction is {target.direction!r} and there is no threshold")
-    answers = set()
-    for control in controls(subject):
-        audit = audited()
-        control.change(audit)
-        answers.add(fires(measure(made(subject), audit)))
+    answers = {fires(measure(subject.made(), changed_by(control))) for control in controls(subject)}
     if answers != {True, False}:
-        raise Failed(
-            f"its controls {'all fire' if answers == {True} else 'never fire'} by direction and "
-            "threshold"
-        )
+        often = "all fire" if answers == {True} else "never fire"
+        raise Failed(f"its controls {often} by direction and threshold")
 
 
 @check("diagnostic", "contract")
-def what_it_measures_can_be_stored(subject: DiagnosticSubject) -> None:
+def what_it_measures_can_be_stored(subject: Subject) -> None:
     """The value is a number or None, the details are plain data; networks that are not finite
     are no crash."""
-    measure(made(subject), audited()).model_dump_json()
+    measure(subject.made(), audited()).model_dump_json()
     audit = audited()
     with torch.no_grad():
         next(audit.net.blocks[1].parameters()).fill_(float("nan"))
-    measure(made(subject), audit).model_dump_json()
+    measure(subject.made(), audit).model_dump_json()
 
 
 @check("diagnostic", "determinism")
-def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
+def measuring_again_gives_the_same(subject: Subject) -> None:
     """The same network gives the same measurement, for all states of the global generator."""
-    found = []
+    answers = []
     for start in (0, 1):
         audit = audited()
         torch.manual_seed(start)
-        found.append(measure(made(subject), audit).model_dump_json())
-    if found[0] != found[1]:
+        answers.append(measure(subject.made(), audit).model_dump_json())
+    if answers[0] != answers[1]:
         raise Failed(
             "two measurements of the same network differ: "
             'draw from bench_core.training.rng.stream(audit.seed, "probe")'
@@ -156,36 +148,29 @@ def measuring_again_gives_the_same(subject: DiagnosticSubject) -> None:
 
 
 @check("diagnostic", "honesty")
-def measuring_leaves_what_it_measures(subject: DiagnosticSubject) -> None:
+def measuring_leaves_what_it_measures(subject: Subject) -> None:
     """Network, data, states and credits are the same afterwards, and so is everything global."""
     audit = audited()
     method: Any = audit.method
     kept = {f"net.{name}": value for name, value in audit.net.state_dict().items()}
-    kept |= {
-        "test_x": audit.data.test_x,
-        "test_y": audit.data.test_y,
-        "train_x": audit.data.train_x,
-    }
+    kept |= {name: getattr(audit.data, name) for name in TENSORS}
     kept |= method.state_dict()
     for number, batch in enumerate(audit.batches):
         kept |= {f"g_{layer} of probe batch {number}": g for layer, g in enumerate(batch.g)}
         kept |= {f"h_{layer} of probe batch {number}": h for layer, h in enumerate(batch.states.h)}
         kept |= {f"a_{i} of probe batch {number}": a for i, a in enumerate(batch.credits.audited)}  # type: ignore[union-attr]
-    before = {name: value.clone() for name, value in kept.items()}
-    streams = [
-        generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)
-    ]
-    training = audit.net.training
-    with preserved() as changed:
-        made(subject).measure(audit)
-    if name := equal(before, kept):
-        raise Failed(f"measuring changes {name}")
+    before, training = copies(kept), audit.net.training
+
+    def draws() -> list[list[int]]:
+        tools = method.tools
+        return [g.get_state().tolist() for g in (tools.generator, tools.aux_generator)]
+
+    streams = draws()
+    with preserved() as changes:
+        subject.made().measure(audit)
+    must_equal(before, kept, "measuring changes {}")
     if audit.net.training != training:
         raise Failed("measuring leaves the network in another mode (train or eval)")
-    after = [
-        generator.get_state() for generator in (method.tools.generator, method.tools.aux_generator)
-    ]
-    if not all(torch.equal(a, b) for a, b in zip(streams, after, strict=True)):
+    if draws() != streams:
         raise Failed("measuring draws from the method's generators, and so changes what is trained")
-    if changed.names:
-        raise Failed(f"measuring changes global state: {', '.join(changed.names[:3])}")
+    must_preserve(changes, "measuring")

@@ -1,4 +1,4 @@
-"""Checks, their subjects and their outcomes.
+"""Checks and their outcomes.
 
 A check is a function of one subject, found by its name; its docstring states the law in one
 line. It raises `Failed` or `Skipped` with a reason. Every other exception comes from the plugin
@@ -17,13 +17,13 @@ from typing import Any, Literal, get_args
 
 from bench_core.errors import UsageError, did_you_mean
 from bench_core.printable import brief
-from bench_core.registry.plugins import load_for
-from bench_core.registry.registry import KINDS, Installed, Kind, Registry, resolve
-from bench_core.testing.outcomes import Failed, Skipped
+from bench_core.registry import plugins
+from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
 
 Category = Literal["contract", "determinism", "mathematics", "passport", "honesty"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 Status = Literal["passed", "failed", "skipped", "expected"]
+Function = Callable[[Any], None]
 
 MODULES = {  # kind of component → where its checks are; the order is that of the report
     "method": ("contract", "determinism", "mathematics", "passport", "honesty"),
@@ -34,15 +34,22 @@ MODULES = {  # kind of component → where its checks are; the order is that of 
 }
 
 
+class Failed(AssertionError):  # noqa: N818 - an outcome, not an error
+    """The subject breaks the law of a check; the message states the observation."""
+
+
+class Skipped(Exception):  # noqa: N818 - an outcome, not an error
+    """The check does not apply; the message gives the reason and, if there is one, the remedy."""
+
+
 @dataclass(frozen=True)
 class Check:
     """A law for one kind of component."""
 
     name: str
     category: Category
-    kind: str
     law: str
-    function: Callable[[Any], None]
+    function: Function
 
 
 @dataclass(frozen=True)
@@ -63,38 +70,27 @@ class Outcome:
     seconds: float = 0.0
 
 
-REGISTERED: dict[str, list[Check]] = {kind: [] for kind in (*KINDS, "distribution")}
+REGISTERED: dict[str, list[Check]] = {kind: [] for kind in KINDS}
 
 
-def check(
-    kind: str, category: Category
-) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+def check(kind: str, category: Category) -> Callable[[Function], Function]:
     """Register a function as a check of this kind of component."""
 
-    def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    def register(function: Function) -> Function:
         law = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        REGISTERED[kind].append(Check(function.__name__, category, kind, law, function))
+        REGISTERED[kind].append(Check(function.__name__, category, law, function))
         return function
 
     return register
 
 
 @dataclass(frozen=True)
-class BoundCheck:
-    """A check with its subject; calling it raises `Failed` or `Skipped`."""
+class BoundCheck(Check):
+    """A check with the name of its subject, the subject, and why it is known to fail."""
 
-    check: Check
     subject: str
+    component: Any
     expected: str | None
-    make: Callable[[], Any]
-
-    @property
-    def name(self) -> str:
-        return self.check.name
-
-    @property
-    def category(self) -> Category:
-        return self.check.category
 
     def __call__(self) -> None:
         """Run the check in a test file: fail as pytest fails, skip as pytest skips."""
@@ -106,10 +102,8 @@ class BoundCheck:
         if outcome.status == "expected":
             pytest.xfail(outcome.reason)
         if outcome.status == "failed":
-            pytest.fail(
-                f"{self.name}: {outcome.law}\n{outcome.reason}\n{outcome.trace}".rstrip(),
-                pytrace=False,
-            )
+            text = f"{self.name}: {self.law}\n{outcome.reason}\n{outcome.trace}"
+            pytest.fail(text.rstrip(), pytrace=False)
 
 
 def run(bound: BoundCheck) -> Outcome:
@@ -124,7 +118,7 @@ def run(bound: BoundCheck) -> Outcome:
     try:
         with preserved():
             torch.set_num_threads(1)  # as in a worker
-            bound.check.function(bound.make())
+            bound.function(bound.component)
     except Skipped as skipped:
         status, reason = "skipped", str(skipped)
     except Failed as failed:
@@ -136,37 +130,20 @@ def run(bound: BoundCheck) -> Outcome:
     if bound.expected is not None and status == "failed":
         status, reason = "expected", f"{bound.expected} ({reason})"
     elif bound.expected is not None and status == "passed":
-        status, reason = (
-            "failed",
-            f"was expected to fail ({bound.expected}) and passes: take it off the list",
-        )
+        status = "failed"
+        reason = f"was expected to fail ({bound.expected}) and passes: take it off the list"
     seconds = round(time.perf_counter() - started, 3)
-    return Outcome(
-        bound.name, bound.category, status, bound.check.law, reason, where, trace, seconds
-    )
+    return Outcome(bound.name, bound.category, status, bound.law, reason, where, trace, seconds)
 
 
 def _where(error: BaseException) -> str:
     """Return the plugin's own line in which the traceback ends: neither ours nor torch's."""
-    ours = str(Path(__file__).resolve().parent.parent)
+    ours = ("<", str(Path(__file__).resolve().parent.parent))
     frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if not f.filename.startswith(("<", ours))
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)
     ]
     frames = [f for f in frames if "/torch/" not in f.filename] or frames
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def kind_of(target: type) -> Kind:
-    """Return the kind of component that a class is. Raises UsageError if it is none."""
-    from bench_core.registry.registry import base_class
-
-    for kind in KINDS:
-        base = base_class(kind)
-        if base is not None and issubclass(target, base):
-            return kind
-    raise UsageError(f"{target.__name__} is no Method, Net, Dataset or Diagnostic")
 
 
 def checks(
@@ -188,31 +165,31 @@ def checks(
     expected = dict(expected_failures or {})
     if isinstance(subject, str):
         item = find(subject, registry)
-        kind, name = item.kind, item.short_name
-        target: Any = resolve(item, _base(kind))
+        kind, name, target = item.kind, item.short_name, resolve(item, base_class(item.kind))
     else:
-        target, kind, name = subject, kind_of(subject), subject.__name__
+        kind, name, target = kind_of(subject), subject.__name__, subject
     for module in MODULES[kind]:
         import_module(f"bench_core.testing.{module}")
-    found = REGISTERED[kind]
-    names = {each.name for each in found}
+    names = {check.name for check in REGISTERED[kind]}
     for wanted in (*expected, *([only] if only else [])):
         if wanted not in names:
-            raise UsageError(
-                f"no check of a {kind} is called {wanted!r}; {did_you_mean(wanted, names)}"
-            )
-    subject_of = import_module("bench_core.testing.subjects").SUBJECTS[kind]
-    for each in found:
-        if category in (None, each.category) and only in (None, each.name):
+            hint = did_you_mean(wanted, names)
+            raise UsageError(f"no check of a {kind} is called {wanted!r}; {hint}")
+    component = import_module("bench_core.testing.subjects").subject(kind, target, options)
+    for check in REGISTERED[kind]:
+        if category in (None, check.category) and only in (None, check.name):
             yield BoundCheck(
-                each, name, expected.get(each.name), lambda: subject_of(target, dict(options or {}))
+                **vars(check), subject=name, component=component, expected=expected.get(check.name)
             )
 
 
-def _base(kind: Kind) -> type | None:
-    from bench_core.registry.registry import base_class
-
-    return base_class(kind)
+def kind_of(target: type) -> Kind:
+    """Return the kind of component that a class is. Raises UsageError if it is none."""
+    for kind in KINDS:
+        base = base_class(kind)
+        if base is not None and issubclass(target, base):
+            return kind
+    raise UsageError(f"{target.__name__} is no Method, Net, Dataset or Diagnostic")
 
 
 def find(name: str, registry: Registry | None = None) -> Installed:
@@ -220,10 +197,8 @@ def find(name: str, registry: Registry | None = None) -> Installed:
 
     Raises UsageError.
     """
-    from bench_core.registry.plugins import load
-
     kind, _, rest = name.rpartition(":")
-    registry = registry or (load_for([rest]) if "/" in rest else load())
+    registry = registry or (plugins.load_for([rest]) if "/" in rest else plugins.load())
     hits: list[Installed] = []
     failures: list[UsageError] = []
     for each in KINDS:
@@ -237,9 +212,9 @@ def find(name: str, registry: Registry | None = None) -> Installed:
     if hits:
         choices = " or ".join(f"{hit.kind}:{rest}" for hit in hits)
         raise UsageError(f"{rest!r} is several components: say {choices}")
-    several = next((error for error in failures if "several distributions" in str(error)), None)
-    if several is not None:
-        raise several
+    for failure in failures:
+        if "several distributions" in str(failure):
+            raise failure
     raise registry.unknown(f"no component is called {rest!r}", rest, registry.components)
 
 
@@ -253,6 +228,5 @@ def conformance(
     import pytest
 
     bound = list(checks(subject, options=options, expected_failures=expected_failures))
-    return pytest.mark.parametrize(
-        "check", bound, ids=[f"{each.category}-{each.name}" for each in bound]
-    )
+    ids = [f"{check.category}-{check.name}" for check in bound]
+    return pytest.mark.parametrize("check", bound, ids=ids)

@@ -1,8 +1,9 @@
-"""Mathematics: the laws that every rule obeys, and those that a rule declares
-(`bench_core.api.Laws`)."""
+"""Mathematics: the laws that all rules obey, and those that a rule declares (`api.Laws`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -10,21 +11,28 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench_core.testing.kit import check
+from bench_core.testing.kit import Failed, Function, Skipped, check
 from bench_core.testing.nets import Dense, ProbeNet
-from bench_core.testing.outcomes import Failed, Skipped
-from bench_core.testing.subjects import BATCH, TRAINING, MethodSubject, Trial, distance
+from bench_core.testing.subjects import BATCH, TRAINING, MethodSubject, Trial, copies, distance
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loss import Loss
 from bench_core.training.net import exact_gradients
 
 
-def declared(subject: MethodSubject, law: str, example: str) -> Any:
-    """Return the declared value of a law. Raises Skipped if the rule does not declare it."""
-    value = getattr(subject.target.laws, law)
-    if value is None or value is False:
-        raise Skipped(f"not declared: Laws({law}={example})")
-    return value
+def law(name: str, example: str = "True") -> Callable[[Function], Function]:
+    """Register a check of a law; it is skipped if the rule does not declare the law."""
+
+    def register(function: Function) -> Function:
+        @check("method", "mathematics")
+        @wraps(function)
+        def declared(subject: MethodSubject) -> None:
+            if getattr(subject.target.laws, name) in (None, False):
+                raise Skipped(f"not declared: Laws({name}={example})")
+            function(subject)
+
+        return declared
+
+    return register
 
 
 @check("method", "mathematics")
@@ -32,7 +40,7 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
     """With learning rate 0 a step leaves every weight of the network as it was."""
     trial = subject.trial(training={"learning_rate": 0.0})
     for name, change in trial.changes(2).items():
-        if bool((change != 0).any()):
+        if bool(change.any()):
             raise Failed(
                 f"{name} changes at learning rate 0: the network's weights are tools.updater's "
                 "to change"
@@ -43,28 +51,25 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
 def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
     """`penalty: λ` adds λ·mean_batch ‖f_l‖² to the loss of every block, or is refused."""
     try:
-        subject.method(penalty=1.0)
+        subject.made(penalty=1.0)
     except ValidationError as error:
         raise Skipped(f"it refuses a penalty: {error.errors()[0]['msg']}") from None
     for shape in subject.supported():
-        without, given = (
-            subject.trial(shape, penalty=penalty).plain_descent().changes()
-            for penalty in (0.0, 1.0)
-        )
+        trials = (subject.trial(shape, penalty=penalty) for penalty in (0.0, 1.0))
+        without, given = (trial.plain_descent().changes() for trial in trials)
         blocks = [name for name in without if name.startswith("blocks.")]
         if all(torch.equal(without[name], given[name]) for name in blocks):
             raise Failed(
                 f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in "
-                "its step, as in docs/protocol.md "
-                "section 4, or refuses it in a validator of its Params"
+                "its step, as in docs/protocol.md section 4, or refuses it in a validator of its "
+                "Params"
             )
 
 
-@check("method", "mathematics")
+@law("permutation")
 def renamed_hidden_units_rename_their_updates(subject: MethodSubject) -> None:
     """Permuting the hidden units inside a block permutes the updates of their weights, and
     changes no other."""
-    declared(subject, "permutation", "True")
     order = torch.randperm(16, generator=torch.Generator().manual_seed(5))
 
     def rename(net: ProbeNet) -> None:
@@ -106,10 +111,9 @@ class _Scaled:
         return self.loss.score(logits, y)
 
 
-@check("method", "mathematics")
+@law("linear_in_error")
 def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
     """k times the loss, and with it k times the output error, gives k times the credit."""
-    declared(subject, "linear_in_error", "True")
     for shape, trial in subject.trials():
         trial.steps(1)
         states, y = trial.states()
@@ -125,10 +129,9 @@ def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
                 )
 
 
-@check("method", "mathematics")
+@law("exact_top")
 def the_top_credit_is_exact(subject: MethodSubject) -> None:
     """The last block is trained with ∂CE/∂h_L."""
-    declared(subject, "exact_top", "True")
     for shape, trial in subject.trials():
         states, y = trial.steps(2).states()
         credits = trial.credits(states, y)
@@ -140,13 +143,12 @@ def the_top_credit_is_exact(subject: MethodSubject) -> None:
             )
 
 
-@check("method", "mathematics")
+@law("exact_with", "{…}")
 def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
     """With the options of `Laws.exact_with` the audited credit is the gradient, a_l = g_l, to 1
     % in float64."""
-    options = declared(subject, "exact_with", "{…}")
     for shape in subject.supported():
-        trial = subject.trial(shape, dtype=torch.float64, **options)
+        trial = subject.trial(shape, dtype=torch.float64, **subject.target.laws.exact_with)
         states, y = trial.states()
         credits = trial.credits(states, y)
         g = exact_gradients(trial.net, states.h[0], y, credits.reduction)
@@ -158,43 +160,32 @@ def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
                 )
 
 
-def _options(subject: MethodSubject) -> dict[str, Any]:
-    """Switch normalisation off, if the rule has one."""
-    return {"normalize": "none"} if issubclass(subject.target, LocalMethod) else {}
-
-
 def _feedback(subject: MethodSubject, trial: Trial) -> list[str]:
     """The keys of B_0 … B_{L−1}. Raises Failed if state_dict lacks their names or shapes."""
-    pattern = declared(subject, "feedback", '"B_{layer}"')
+    pattern = subject.target.laws.feedback
+    if pattern is None:
+        raise Skipped('not declared: Laws(feedback="B_{layer}")')
     keys = [pattern.format(layer=layer) for layer in range(trial.net.depth)]
     state = trial.method.state_dict()
     for key, weight in zip(keys, _weights(trial), strict=True):
-        shape = tuple(state[key].shape) if key in state else None
-        if shape != tuple(weight.shape):
-            raise Failed(
-                f"Laws.feedback: state_dict has {key}: {shape}; asked for is {tuple(weight.shape)}"
-            )
+        shape, wanted = tuple(state[key].shape) if key in state else None, tuple(weight.shape)
+        if shape != wanted:
+            raise Failed(f"Laws.feedback: state_dict has {key}: {shape}; asked for is {wanted}")
     return keys
 
 
 def _weights(trial: Trial) -> list[Tensor]:
     """W_l, from h_l to h_{l+1}, of the linear network."""
-    return [
-        layer.weight
-        for block in trial.net.blocks
-        for layer in block.modules()
-        if isinstance(layer, Dense)
-    ]
+    return [layer.weight for layer in trial.net.blocks.modules() if isinstance(layer, Dense)]
 
 
-@check("method", "mathematics")
+@law("feedback", '"B_{layer}"')
 def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> None:
     """On a linear network without residuals and normalisation, B_l = W_l gives the gradients of
     backpropagation."""
-    declared(subject, "feedback", '"B_{layer}"')
-    trial = subject.trial("linear", **_options(subject))
-    keys = _feedback(subject, trial)
-    own = {key: weight.detach().clone() for key, weight in zip(keys, _weights(trial), strict=True)}
+    plain: Any = {"normalize": "none"} if issubclass(subject.target, LocalMethod) else {}
+    trial = subject.trial("linear", **plain)
+    own = copies(dict(zip(_feedback(subject, trial), _weights(trial), strict=True)))
     trial.method.load_state_dict({**trial.method.state_dict(), **own})
     states, y = trial.states()
     factor = 1 / BATCH if trial.credits(states, y).reduction == "mean" else 1.0
@@ -202,31 +193,27 @@ def with_transposed_feedback_it_is_backpropagation(subject: MethodSubject) -> No
     expected = torch.autograd.grad(
         F.cross_entropy(trial.net.states(x).logits, y), list(trial.net.parameters())
     )
-    found = trial.plain_descent(1.0).changes()
-    for (name, change), gradient in zip(found.items(), expected, strict=True):
-        if (
-            miss := distance(change, -gradient * (1.0 if name.startswith("readout") else factor))
-        ) > 1e-3:
+    changes = trial.plain_descent(1.0).changes()
+    for (name, change), gradient in zip(changes.items(), expected, strict=True):
+        scale = 1.0 if name.startswith("readout") else factor
+        if (miss := distance(change, -gradient * scale)) > 1e-3:
             raise Failed(
                 f"with B_l = W_l the update of {name} misses backpropagation's by {miss:.1%} of "
                 "its norm"
             )
 
 
-@check("method", "mathematics")
+@law("kolen_pollack")
 def forward_weights_and_feedback_meet(subject: MethodSubject) -> None:
     """Kolen–Pollack: every step shrinks W_l − B_l by 1 − learning rate · weight decay."""
-    declared(subject, "kolen_pollack", "True")
     trial = subject.trial("linear", training={"weight_decay": 5.0})
     keys = _feedback(subject, trial)
     rate = 1 - TRAINING["learning_rate"] * 5.0
 
     def gaps() -> list[Tensor]:
         state = trial.method.state_dict()
-        return [
-            (weight - state[key]).detach().clone()
-            for key, weight in zip(keys, _weights(trial), strict=True)
-        ]
+        pairs = zip(keys, _weights(trial), strict=True)
+        return [weight.detach() - state[key] for key, weight in pairs]
 
     for _ in range(3):
         before = gaps()

@@ -10,6 +10,7 @@ larger networks may use it. The probes catch accidents, not malice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import wraps
 from math import ceil
 from typing import Any
@@ -17,17 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench_core.testing.kit import check
+from bench_core.testing.kit import Failed, Function, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.testing.subjects import (
     BATCH,
     CLASSES,
     LAST,
     MethodSubject,
     Trial,
+    copies,
     distance,
-    equal,
+    must_equal,
     noisy,
 )
 from bench_core.training.local_method import LocalMethod
@@ -38,35 +39,38 @@ STEPS = 2
 RATE = 0.05
 
 
-def from_first_to_last(probe: Callable[[MethodSubject], None]) -> Callable[[MethodSubject], None]:
-    """Run the probe in the last and in the first epoch: a rule may warm up with other credits."""
+def probe(*uses: str) -> Callable[[Function], Function]:
+    """Register a check that is skipped if the passport declares one of `uses`.
 
-    @wraps(probe)
-    def both(subject: MethodSubject) -> None:
-        probe(subject)
-        probe(subject.at(0))
+    It runs in the last and in the first epoch: a rule may warm up with other credits.
+    """
 
-    return both
+    def register(function: Function) -> Function:
+        @check("method", "passport")
+        @wraps(function)
+        def both(subject: MethodSubject) -> None:
+            for use in uses:
+                if getattr(subject.made().passport, use):
+                    raise Skipped(f"declared: Passport({use}=True)")
+            for epoch in (LAST, 0):
+                function(replace(subject, epoch=epoch))
+
+        return both
+
+    return register
 
 
-def skip_if_declared(subject: MethodSubject, *uses: str) -> None:
-    """Raises Skipped where the passport declares one of these."""
-    for use in uses:
-        if getattr(subject.method().passport, use):
-            raise Skipped(f"declared: Passport({use}=True)")
-
-
-def below(name: str, block: int) -> bool:
-    """Test whether a parameter belongs to the embedding or to a block under `block`."""
-    part, _, rest = name.partition(".")
-    return part == "embed" or (part == "blocks" and int(rest.partition(".")[0]) < block)
+def below(block: int, names: Iterable[str]) -> list[str]:
+    """Return the parameters that belong to the embedding or to a block under `block`."""
+    lower = ("embed.", *(f"blocks.{number}." for number in range(block)))
+    return [name for name in names if name.startswith(lower)]
 
 
 def first_change(
     one: dict[str, Tensor], other: dict[str, Tensor], names: Iterable[str]
 ) -> str | None:
     """The first of these parameters whose change differs between two trials."""
-    return next((name for name in names if distance(one[name], other[name]) > SEEN), None)
+    return next((name for name in names if distance(other[name], one[name]) > SEEN), None)
 
 
 def pair(
@@ -96,12 +100,10 @@ def masked_above(subject: MethodSubject, block: int) -> list[Trial]:
     return pair(subject, lambda net: net.mask_blocks(block), lambda net: net.blocks[block:])
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("weight_transport", "exact_hidden_gradients")
 def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubject) -> None:
     """a_l does not change when the weights of the blocks above are noise in everything but the
     forward pass."""
-    skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
     for block in (1, 2):
         credits = []
         for trial in masked_above(subject, block):
@@ -112,33 +114,27 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
             if distance(credits[1].audited[number], credits[0].audited[number]) > SEEN:
                 raise Failed(
                     f"the credit of block {number} depends on the weights of block {block} or "
-                    "above beyond the forward pass: "
-                    "declare Passport(weight_transport=True)"
+                    "above beyond the forward pass: declare Passport(weight_transport=True)"
                 )
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("weight_transport", "exact_hidden_gradients")
 def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> None:
     """The update of a block does not change when the weights of later blocks are noise in
     everything but the forward pass.
     """
-    skip_if_declared(subject, "weight_transport", "exact_hidden_gradients")
     for block in range(3):
         one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
-        if name := first_change(other, one, [name for name in one if below(name, block)]):
+        if name := first_change(one, other, below(block, one)):
             raise Failed(
                 f"the update of {name} depends on the weights of block {block} or above beyond "
-                "the forward pass: "
-                "declare Passport(weight_transport=True)"
+                "the forward pass: declare Passport(weight_transport=True)"
             )
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("exact_hidden_gradients")
 def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> None:
     """No gradient passes out of a block into the block below, in a step or in a credit."""
-    skip_if_declared(subject, "exact_hidden_gradients")
     for shape, trial in subject.trials():
         trial.steps(STEPS)
         states, y = trial.states()
@@ -147,8 +143,7 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
             block = max(trial.net.log.leaks)
             raise Failed(
                 f"a gradient passes from block {block} into block {block - 1} ({shape} network): "
-                "detach the states, "
-                "or declare Passport(exact_hidden_gradients=True)"
+                "detach the states, or declare Passport(exact_hidden_gradients=True)"
             )
 
 
@@ -212,46 +207,38 @@ class _Fixed:
         return 0.0
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("labels_below_head")
 def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
     """With the network's loss and output error held fixed, other labels change no update of
     embedding and blocks."""
-    skip_if_declared(subject, "labels_below_head")
     changes = []
     for shift in (0, 1):
         fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
         trial = subject.trial(labels=shift, loss=fixed, before=fixed.watch).plain_descent(RATE)
         changes.append(trial.changes(STEPS))
-    if name := first_change(
-        changes[1], changes[0], [name for name in changes[0] if below(name, 3)]
-    ):
+    if name := first_change(changes[0], changes[1], below(3, changes[0])):
         raise Failed(
             f"the update of {name} depends on the labels beyond the network's own loss (a local "
-            "head's counts): declare "
-            "Passport(labels_below_head=True), or use net.loss of the logits and "
-            "states.output_error"
+            "head's counts): declare Passport(labels_below_head=True), or use net.loss of the "
+            "logits and states.output_error"
         )
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("exact_top_credit", "exact_hidden_gradients")
 def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
     """Credits and updates of blocks do not change when the head's weight is noise in everything
     but the forward pass."""
-    skip_if_declared(subject, "exact_top_credit", "exact_hidden_gradients")
     # the norm before the head
     two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])
     one, other = (trial.changes(STEPS) for trial in two)
-    if name := first_change(other, one, [name for name in one if below(name, 3)]):
+    if name := first_change(one, other, below(3, one)):
         raise Failed(
             f"the update of {name} depends on the head's weight: declare "
             "Passport(exact_top_credit=True)"
         )
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe()
 def forward_passes_are_counted(subject: MethodSubject) -> None:
     """`forward_passes` is how many batches run through the busiest block in a step; more than
     one is declared."""
@@ -260,7 +247,7 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
         trial.net.log.rows[:] = [0] * trial.net.depth
         trial.steps(1, first=1)
         runs = ceil(max(trial.net.log.rows) / BATCH)
-        if runs > 1 and not subject.method().passport.extra_forward_passes:
+        if runs > 1 and not subject.made().passport.extra_forward_passes:
             raise Failed(
                 f"a step runs {runs} batches through a block ({shape} network): declare "
                 "Passport(extra_forward_passes=True)"
@@ -268,65 +255,57 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
         # the dearest phase counts, and that is not always the first
         most = trial.method.forward_passes
         if runs > most or (runs != most and subject.epoch == LAST):
-            raise Failed(
-                f"a step runs {runs} batches through a block; forward_passes says "
-                f"{trial.method.forward_passes}"
-            )
+            raise Failed(f"a step runs {runs} batches through a block; forward_passes says {most}")
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("learned_feedback")
 def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
     """Training changes nothing in state_dict but counters (integers), and asks for no auxiliary
     optimiser."""
-    skip_if_declared(subject, "learned_feedback")
     trial = subject.trial()
 
     def feedback() -> dict[str, Tensor]:
         state = trial.method.state_dict().items()
-        return {name: value.detach().clone() for name, value in state if value.is_floating_point()}
+        return copies({name: value for name, value in state if value.is_floating_point()})
 
     before = feedback()
     trial.steps(STEPS)
-    if name := equal(before, feedback()):
-        raise Failed(
-            f"{name} changes in training: declare Passport(learned_feedback=True), which stands "
-            "for all that a rule learns or "
-            "remembers beside the network's weights, a momentum or a running mean too"
-        )
+    must_equal(
+        before,
+        feedback(),
+        "{} changes in training: declare Passport(learned_feedback=True), which stands for all "
+        "that a rule learns or remembers beside the network's weights, a momentum or a running "
+        "mean too",
+    )
 
 
-@check("method", "passport")
-@from_first_to_last
+@probe("non_local_state", "exact_hidden_gradients")
 def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> None:
     """Credit and update of block l do not change when the states of other blocks become noise to
     learn() and credit() (its own, and h_L of the head, kept)."""
-    skip_if_declared(subject, "non_local_state", "exact_hidden_gradients")
+    remedy = "declare Passport(non_local_state=True)"
     for shape, trial in subject.trials():
         states, y = trial.steps(STEPS).states()
         trial.seed_draws()
         true = trial.credits(states, y).for_blocks
-        for block in range(trial.net.depth):
+        kept = [(block, block + 1, trial.net.depth) for block in range(trial.net.depth)]
+        for block, keep in enumerate(kept):
             trial.seed_draws()
-            found = trial.credits(noisy(states, (block, block + 1, trial.net.depth)), y).for_blocks
-            if distance(found[block], true[block]) > SEEN:
-                raise Failed(
-                    f"the credit of block {block} depends on the states of other blocks ({shape} "
-                    "network): "
-                    "declare Passport(non_local_state=True)"
-                )
-        for block in range(trial.net.depth):
-            one, other = (
-                _one_step(subject.trial(shape), keep)
-                for keep in (None, (block, block + 1, trial.net.depth))
-            )
-            if name := first_change(
-                other, one, [name for name in one if name.startswith(f"blocks.{block}.")]
+            if (
+                distance(trial.credits(noisy(states, keep), y).for_blocks[block], true[block])
+                > SEEN
             ):
                 raise Failed(
+                    f"the credit of block {block} depends on the states of other blocks ({shape} "
+                    f"network): {remedy}"
+                )
+        for block, keep in enumerate(kept):
+            one, other = (_one_step(subject.trial(shape), given) for given in (None, keep))
+            own = [name for name in one if name.startswith(f"blocks.{block}.")]
+            if name := first_change(one, other, own):
+                raise Failed(
                     f"the update of {name} depends on the states of other blocks ({shape} "
-                    "network): "
-                    "declare Passport(non_local_state=True)"
+                    f"network): {remedy}"
                 )
 
 

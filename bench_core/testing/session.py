@@ -15,8 +15,9 @@ from bench_core.processes import child
 from bench_core.registry import entry_points
 from bench_core.registry.entry_points import EntryPoint
 from bench_core.registry.loading import examine
+from bench_core.registry.plugins import load_for
 from bench_core.registry.registry import Installed
-from bench_core.testing.kit import Outcome
+from bench_core.testing.kit import Outcome, checks, run
 
 SECONDS = 120.0
 
@@ -39,27 +40,26 @@ def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
     for result in examine(own, seconds):
         names = {brought.component.name for brought in result.components}
         if item.component.name in names or result.troubles:
-            reasons = [trouble.reason for trouble in result.troubles]
-            yield from of_module(result.entry_point, reasons, result.torch)
+            heavy = "it loads torch: import torch in the module that a target names, or inside a "
+            faults = "; ".join(trouble.reason for trouble in result.troubles)
+            yield _of_module(
+                result.entry_point,
+                "the_plugin_module_is_taken_without_trouble",
+                "The module of the entry point imports, and its hooks and components are "
+                "well-formed.",
+                faults,
+            )
+            yield _of_module(
+                result.entry_point,
+                "the_plugin_module_imports_no_torch",
+                "The module of the entry point loads no torch: every `bench` command imports it.",
+                f"{heavy}function" if result.torch else "",
+            )
 
 
-def of_module(point: EntryPoint, troubles: list[str], torch: bool) -> Iterator[Outcome]:
-    """Yield the outcomes of the two checks of one plugin module."""
-    heavy = "it loads torch: import torch in the module that a target names, or inside a function"
-    for check, law, reason in (
-        (
-            "the_plugin_module_is_taken_without_trouble",
-            "The module of the entry point imports, and its hooks and components are well-formed.",
-            "; ".join(troubles),
-        ),
-        (
-            "the_plugin_module_imports_no_torch",
-            "The module of the entry point loads no torch: every `bench` command imports it.",
-            heavy if torch else "",
-        ),
-    ):
-        reason = f"{point.name} = {point.value}: {reason}" if reason else ""
-        yield Outcome(check, "contract", "failed" if reason else "passed", law, reason)
+def _of_module(point: EntryPoint, check: str, law: str, fault: str) -> Outcome:
+    reason = f"{point.name} = {point.value}: {fault}" if fault else ""
+    return Outcome(check, "contract", "failed" if fault else "passed", law, reason)
 
 
 def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
@@ -96,27 +96,17 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
     met = first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
         return outcome
-    return replace(
-        outcome,
-        status="skipped",
-        reason=f"not reached: {kind} as in {met}; mend that first",
-        trace="",
-    )
+    reason = f"not reached: {kind} as in {met}; mend that first"
+    return replace(outcome, status="skipped", reason=reason, trace="")
 
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
     """Carry out the checks from the `skip`-th on; send each check, then its outcome."""
-    from bench_core.registry.plugins import load_for
-    from bench_core.testing.kit import checks, run
-
-    bound = checks(
-        f"{request['kind']}:{request['name']}",
-        registry=load_for([request["name"]]),
-        **{key: request[key] for key in ("options", "category", "only")},
-    )
+    kind, name, skip = (request.pop(key) for key in ("kind", "name", "skip"))
+    bound = list(checks(f"{kind}:{name}", registry=load_for([name]), **request))
     met: dict[tuple[str, str], str] = {}
-    for check in list(bound)[request["skip"] :]:
-        say({"check": check.name, "category": check.category, "law": check.check.law})
+    for check in bound[skip:]:
+        say({"check": check.name, "category": check.category, "law": check.law})
         say({"outcome": asdict(said_once(run(check), met))})
 
 

@@ -1,11 +1,9 @@
-"""Subjects of checks: a component with its parameters, and for a method small cells to try it
-in.
-"""
+"""Subjects of checks: a component with its parameters, and for a method small cells to try it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench_core.testing.global_state import Changes
+from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.outcomes import Failed, Skipped
 from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loop import set_up
 from bench_core.training.loss import CROSS_ENTROPY, Loss
 from bench_core.training.method import Credits, Method
-from bench_core.training.net import Net, States
+from bench_core.training.net import States
 from bench_core.training.rng import stream
 
 FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
@@ -79,10 +78,8 @@ class Trial:
     def credits(self, states: States, y: Tensor) -> Credits:
         """The method's credits; fails where they do not fit their states, and skips where there
         are none to audit."""
-        answer, local = (
-            self.method.credit(states, y, self.epoch),
-            isinstance(self.method, LocalMethod),
-        )
+        answer = self.method.credit(states, y, self.epoch)
+        local = isinstance(self.method, LocalMethod)
         if answer is None and not local:
             raise Skipped("the method has no credit to audit")
         try:
@@ -90,20 +87,23 @@ class Trial:
         except (TypeError, ValueError) as error:
             raise Failed(str(error)) from None
 
-    def tools_drawn(self) -> tuple[bool, bool]:
-        """Return whether setup drew from the feedback stream, and from the auxiliary one."""
+    @property
+    def streams(self) -> dict[str, torch.Generator]:
+        """The random streams that the method draws from."""
         tools = self.method.tools
-        feedback, auxiliary = stream(self.seed, "feedback"), stream(self.seed, "auxiliary")
-        return (
-            not torch.equal(tools.generator.get_state(), feedback.get_state()),
-            not torch.equal(tools.aux_generator.get_state(), auxiliary.get_state()),
-        )
+        return {"tools.generator": tools.generator, "tools.aux_generator": tools.aux_generator}
+
+    def drawn(self) -> list[bool]:
+        """Return whether setup drew from the feedback stream, and from the auxiliary one."""
+        fresh = [stream(self.seed, name).get_state() for name in ("feedback", "auxiliary")]
+        own = [generator.get_state() for generator in self.streams.values()]
+        return [not torch.equal(a, b) for a, b in zip(own, fresh, strict=True)]
 
     def seed_draws(self) -> None:
         """Give the method's generators the same state, so that two trials draw the same."""
-        for generator in (self.method.tools.generator, self.method.tools.aux_generator):
+        for generator in self.streams.values():
             generator.manual_seed(1)
-        _seed_everything()
+        seed_globally(1)
 
     def plain_descent(self, rate: float = 1.0) -> Trial:
         """Replace clipped AdamW by θ ← θ − rate·gradient, so that a step changes by the
@@ -116,8 +116,8 @@ class Trial:
 
     def changes(self, count: int = 1) -> dict[str, Tensor]:
         """Return the change of every parameter in `count` steps."""
-        before = {name: value.detach().clone() for name, value in self.net.named_parameters()}
-        _seed_everything()
+        before = copies(dict(self.net.named_parameters()))
+        seed_globally(1)
         self.steps(count)
         return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
 
@@ -126,29 +126,26 @@ class Trial:
         networks."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
-        return {name: value.detach().clone() for name, value in tensors.items()}
+        return copies(tensors)
 
 
-def _seed_everything() -> None:
-    """Seed the global generators too: only the check of global state shall report their use."""
-    torch.manual_seed(1)
-    random.seed(1)
-    np.random.seed(1)
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A component and its parameters."""
+
+    target: Any
+    options: dict[str, Any]
+
+    def made(self, *arguments: Any, **more: Any) -> Any:
+        """The component with these parameters and `more`; an architecture takes more arguments."""
+        return self.target(self.target.Params.model_validate(self.options | more), *arguments)
 
 
-class MethodSubject:
-    """A learning rule and its options."""
+@dataclass(frozen=True, eq=False)
+class MethodSubject(Subject):
+    """A learning rule and its options, tried in an epoch of its training."""
 
-    def __init__(self, target: type[Method], options: dict[str, Any], epoch: int = LAST) -> None:
-        self.target, self.options, self.epoch = target, options, epoch
-
-    def at(self, epoch: int) -> MethodSubject:
-        """The same, tried in another epoch of its training."""
-        return MethodSubject(self.target, self.options, epoch)
-
-    def method(self, **more: Any) -> Method:
-        params = self.target.Params.model_validate({**self.options, **more})
-        return self.target(params)
+    epoch: int = LAST
 
     def trial(
         self, shape: str | None = None, seed: int = 0, dtype: torch.dtype = torch.float32,
@@ -165,9 +162,8 @@ class MethodSubject:
         loss    the loss of the cell, from setup on
         Raises Skipped where the method does not support the network.
         """
-        method = self.method(**options)
-        data = toy_data(dtype=dtype)
-        data = replace(data, loss=loss)
+        method = self.made(**options)
+        data = replace(toy_data(dtype=dtype), loss=loss)
         data.train_y.add_(labels).remainder_(CLASSES)
         net = probe_net(shape or self.supported()[0], seed, dtype)
         before(net)
@@ -177,19 +173,18 @@ class MethodSubject:
         net, data = net.to(device), data.to(device)
         set_up(method, net, data, {**TRAINING, **(training or {}), "device": device}, seed)
         trial = Trial(method, net, data, seed, self.epoch)
-        FIRST_DRAWS.setdefault(self.target, trial.tools_drawn())
+        FIRST_DRAWS.setdefault(self.target, trial.drawn())
         return trial
 
     def supported(self) -> list[str]:
         """residual, plain or both. Raises Skipped where the method supports neither."""
-        reasons = {
-            shape: self.method().unsupported(probe_net(shape)) for shape in ("residual", "plain")
-        }
-        found = [shape for shape, reason in reasons.items() if reason is None]
-        if not found:
+        method = self.made()
+        reasons = {shape: method.unsupported(probe_net(shape)) for shape in ("residual", "plain")}
+        fitting = [shape for shape, reason in reasons.items() if reason is None]
+        if not fitting:
             listed = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
             raise Skipped(f"the method does not support the probe networks ({listed})")
-        return found
+        return fitting
 
     def trials(self) -> list[tuple[str, Trial]]:
         """One trial on every network that it supports."""
@@ -197,7 +192,7 @@ class MethodSubject:
 
 
 # of each method's first cell in this process: did its setup draw?
-FIRST_DRAWS: dict[type, tuple[bool, bool]] = {}
+FIRST_DRAWS: dict[type, list[bool]] = {}
 
 
 def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
@@ -206,42 +201,18 @@ def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     return ProbeNet(ProbeNet.Params(**SHAPES[shape]), (FEATURES,), CLASSES).to(dtype)
 
 
-@dataclass(frozen=True)
-class ArchSubject:
-    """An architecture and its parameters."""
-
-    target: type[Net]
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class DatasetSubject:
-    """A data set and its parameters."""
-
-    target: Any
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class DiagnosticSubject:
-    """A diagnostic and its parameters."""
-
-    target: Any
-    options: dict[str, Any]
-
-
-SUBJECTS: dict[str, Callable[..., Any]] = {
-    "method": MethodSubject,
-    "arch": ArchSubject,
-    "dataset": DatasetSubject,
-    "diagnostic": DiagnosticSubject,
-}
+def subject(kind: str, target: type, options: Mapping[str, Any] | None) -> Subject:
+    return (MethodSubject if kind == "method" else Subject)(target, dict(options or {}))
 
 
 # ------------------------------------------------------------------------------------- comparing
 
 
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> str | None:
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def differs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that differs in a bit (or is missing), or None."""
     for name in sorted(one.keys() | other.keys()):
         if name not in one or name not in other or not _same(one[name], other[name]):
@@ -253,6 +224,20 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
+def must_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], failure: str) -> None:
+    """Raise Failed if a tensor differs; `{}` in its text stands for the name of the tensor."""
+    if name := differs(one, other):
+        raise Failed(failure.format(name))
+
+
+def must_preserve(changes: Changes, action: str, *, but: str = "") -> None:
+    """Raise Failed if the action changed global state, other than the state `but`."""
+    names = [name for name in changes.names if name != but]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    if names:
+        raise Failed(f"{action} changes global state: {', '.join(names[:3])}{more}")
+
+
 def distance(found: Tensor, expected: Tensor) -> float:
     """‖found − expected‖ / ‖expected‖, float64; ‖found‖ if expected is zero."""
     found, expected = found.detach().double(), expected.detach().double()
@@ -260,11 +245,11 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm()) / norm if norm > 0 else float(found.norm())
 
 
-def reseed() -> None:
-    """The global generators as a worker has them at the start."""
-    torch.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)
+def seed_globally(seed: int) -> None:
+    """Seed the global generators: only the check of global state shall report their use."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
