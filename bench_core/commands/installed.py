@@ -114,8 +114,7 @@ def _check_all(timeout: float | None) -> bool:
     points, registry.troubles = entry_points.installed()
     results = [r for point in points for r in loading.examine([point], seconds, targets=True)]
     for result in results:
-        registry.components += result.components
-        registry.troubles += result.troubles
+        registry.add(result)
     installed.find_clashes(registry, points)
     broken = _broken(registry)
     rows = []

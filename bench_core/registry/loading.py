@@ -28,7 +28,7 @@ from bench_core.processes import child
 from bench_core.registry import hookspecs
 from bench_core.registry.component import API_VERSION, Component
 from bench_core.registry.distributions import OURS
-from bench_core.registry.entry_points import EntryPoint, Observer, Trouble, hooks_of
+from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
 from bench_core.suite.names import NAME, NAME_RULE
 
@@ -42,17 +42,14 @@ OBSERVERS = [name for name in HOOKS if name not in {f"bench_{kind}s" for kind in
 
 
 @dataclass
-class ImportResult:
+class ImportResult(Registry):
     """What one plugin module brings, and how its import went.
 
     seconds  duration of the import; None if it did not end
     torch    whether the import loaded torch, which makes every `bench` command slow
     """
 
-    entry_point: EntryPoint
-    components: list[Installed] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
-    observers: list[Observer] = field(default_factory=list)
+    entry_point: EntryPoint = field(kw_only=True)
     seconds: float | None = None
     torch: bool = False
 
@@ -77,58 +74,41 @@ def examine(
     seconds  limit for each; default: BENCH_PLUGIN_SECONDS, else 10
     targets  import the components' targets as well
     """
+    from pydantic import TypeAdapter
+
     results: list[ImportResult] = []
     while left := points[len(results) :]:
         seconds = limit() if seconds is None else seconds
         request = {"path": sys.path, "points": [asdict(p) for p in left], "targets": targets}
         try:
             for answer in child.answers(__name__, request, seconds, each=True):
-                results.append(_result(points[len(results)], answer))
+                results.append(TypeAdapter(ImportResult).validate_python(answer))
         except child.ChildError as error:
             if len(results) < len(points):
-                point = points[len(results)]
-                hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {point.distribution}"
-                trouble = point.trouble(f"its import {error}; {hint}")
-                results.append(ImportResult(point, troubles=[trouble]))
+                result = ImportResult(entry_point=points[len(results)])
+                name = result.entry_point.distribution
+                hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {name}"
+                result.fault(result.entry_point, f"its import {error}; {hint}")
+                results.append(result)
     return results
-
-
-def _result(point: EntryPoint, answer: dict[str, Any]) -> ImportResult:
-    return ImportResult(
-        point,
-        [
-            Installed(kind, Component(**fields), point.distribution, point.version)
-            for kind, fields in answer["components"]
-        ],
-        [Trouble(**fields) for fields in answer["troubles"]],
-        [Observer(hook, point, tuple(arguments)) for hook, arguments in answer["observers"]],
-        answer["seconds"],
-        answer["torch"],
-    )
 
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
     """Import the plugin modules of the request one by one; send what each brings."""
     sys.path[:] = request["path"]
     for fields in request["points"]:
-        point, registry = EntryPoint(**fields), Registry()
+        result = ImportResult(entry_point=EntryPoint(**fields))
         before, started = "torch" in sys.modules, time.perf_counter()
-        take(registry, point)
-        seconds, torch = time.perf_counter() - started, not before and "torch" in sys.modules
-        for item in registry.components if request["targets"] else ():
+        take(result, result.entry_point)
+        result.seconds = round(time.perf_counter() - started, 3)
+        result.torch = not before and "torch" in sys.modules
+        for item in result.components if request["targets"] else ():
             try:
                 resolve(item, base_class(item.kind))
             except PluginError as error:
-                registry.fault(point, f"{item.kind} {item.component.name}: {error.reason}")
-        say(
-            {
-                "components": [(item.kind, asdict(item.component)) for item in registry.components],
-                "troubles": [asdict(trouble) for trouble in registry.troubles],
-                "observers": [(each.hook, each.arguments) for each in registry.observers],
-                "seconds": round(seconds, 3),
-                "torch": torch,
-            }
-        )
+                reason = f"{item.kind} {item.component.name}: {error.reason}"
+                result.fault(result.entry_point, reason)
+        say(asdict(result))
 
 
 # ------------------------------------------------------------------------------ in this process
@@ -199,24 +179,21 @@ def _take_components(registry: Registry, kind: Kind, answer: Any, point: EntryPo
     if not isinstance(answer, (list, tuple)):
         return registry.fault(point, f"{hook} returned {type(answer).__name__}")
     if len(answer) > MOST:
-        return registry.fault(
-            point, f"{hook} returned {len(answer):,} items; the limit is {MOST:,}"
-        )
-    names = {
-        item.component.name
-        for item in registry.components
-        if (item.kind, item.distribution) == (kind, point.distribution)
-    }
+        count = f"{len(answer):,} items; the limit is {MOST:,}"
+        return registry.fault(point, f"{hook} returned {count}")
+    own = [i for i in registry.components if (i.kind, i.distribution) == (kind, point.distribution)]
+    names = {item.component.name for item in own}
     for component in answer:
         fault = _fault(component)
         if fault is None and component.name in names:
             fault = f"{kind} {component.name!r} twice in this distribution; the first counts"
-        if fault is not None:
-            registry.fault(point, f"{hook}: {fault}")
-        else:
+        if fault is None:
             names.add(component.name)
-            item = Installed(kind, component, point.distribution, point.version)
-            registry.components.append(item)
+            registry.components.append(
+                Installed(kind, component, point.distribution, point.version)
+            )
+        else:
+            registry.fault(point, f"{hook}: {fault}")
     return None
 
 

@@ -39,9 +39,7 @@ def load(*, isolated: bool = True, only: Iterable[str] | None = None) -> Registr
         if point not in strangers:
             take(registry, point)
     for result in examine(strangers):
-        registry.components += result.components
-        registry.troubles += result.troubles
-        registry.observers += result.observers
+        registry.add(result)
     find_clashes(registry, points)
     return registry
 

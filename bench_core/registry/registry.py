@@ -45,6 +45,12 @@ class Registry:
     troubles: list[Trouble] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
 
+    def add(self, other: Registry) -> None:
+        """Add the components, observers and faults of another registry."""
+        self.components += other.components
+        self.troubles += other.troubles
+        self.observers += other.observers
+
     def fault(self, point: EntryPoint, reason: str) -> None:
         """Keep a fault of the plugin behind an entry point."""
         self.troubles.append(point.trouble(reason))

@@ -13,7 +13,6 @@ import re
 import shutil
 import tempfile
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bench_core.errors import UsageError
@@ -48,9 +47,8 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
         raise UsageError(f"{name!r} makes no name of a Python class; begin with a letter")
     place = home / f"bench-{word.replace('_', '-')}"
     if os.path.lexists(place):
-        raise UsageError(
-            f"{place} is there already; remove it, choose another name, or say --into FOLDER"
-        )
+        remedy = "remove it, choose another name, or say --into FOLDER"
+        raise UsageError(f"{place} is there already; {remedy}")
     if not home.is_dir():
         raise UsageError(f"{home} is no folder; make it first")
     try:
@@ -80,7 +78,7 @@ def command(kind: str, name: str) -> str:
 def files(kind: str, name: str, word: str) -> dict[str, str]:
     """Return path inside the package → text. Raises UsageError without the examples."""
     try:
-        root = resources.files(EXAMPLES)
+        root = Path(str(resources.files(EXAMPLES)))
         texts = _read(root / SOURCE)
     except (ModuleNotFoundError, FileNotFoundError):
         raise UsageError(
@@ -112,15 +110,13 @@ def files(kind: str, name: str, word: str) -> dict[str, str]:
     return texts
 
 
-def _read(folder: Traversable, prefix: str = "") -> dict[str, str]:
+def _read(folder: Path) -> dict[str, str]:
     """Return path → text of every file in a folder of the examples, except built files."""
-    texts: dict[str, str] = {}
-    for entry in folder.iterdir():
-        path = f"{prefix}{entry.name}"
-        if entry.name in BUILT or entry.name.endswith((".egg-info", ".pyc")):
-            continue
-        if entry.is_dir():
-            texts |= _read(entry, f"{path}/")
-        else:
-            texts[path] = entry.read_text(encoding="utf-8")
-    return texts
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(name): path.read_text(encoding="utf-8")
+        for name, path in paths.items()
+        if not any(part in BUILT or part.endswith((".egg-info", ".pyc")) for part in name.parts)
+    }
