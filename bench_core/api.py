@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bench_core.registry.component import API_VERSION, Component, hookimpl
+from bench_core.registry.hookspecs import API_VERSION, Component, hookimpl
 from bench_core.training.dataset import Dataset
 from bench_core.training.diagnostic import Control, Diagnostic, Measured
 from bench_core.training.local_method import LocalMethod

@@ -18,7 +18,7 @@ from bench_core.errors import BenchError, Exit
 
 COMMANDS = {
     "run": "run:run",
-    "plan": "plan:plan",
+    "plan": "run:plan",
     "leaderboard": "tables:leaderboard",
     "report": "report:report",
     "figure": "report:figure",
@@ -34,11 +34,11 @@ COMMANDS = {
     "verify": "folders:verify",
     "replicate": "folders:replicate",
     "clean": "folders:clean",
-    "list": "installed:list_",
-    "plugins": "installed:plugins",
-    "check": "author:check",
-    "new": "author:new",
-    "schema": "author:schema",
+    "list": "plugins:list_",
+    "plugins": "plugins:plugins",
+    "check": "plugins:check",
+    "new": "plugins:new",
+    "schema": "plugins:schema",
 }  # name → module of bench_core.commands and function, in the order in which a newcomer meets them
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # faults of the disk, not bugs
 

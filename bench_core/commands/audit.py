@@ -16,7 +16,7 @@ from bench_core.commands.options import (
     component,
     data_dir_option,
     faults,
-    repeatable,
+    option,
     warn,
 )
 from bench_core.errors import Exit, UsageError
@@ -29,24 +29,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=PATH)
-@repeatable(
-    "--diagnostic",
+@option(
+    "--diagnostic NAME",
+    "Measure this diagnostic, NAME or NAME[option=value]; repeatable.",
     "names",
-    "NAME",
-    "Measure this diagnostic, NAME or NAME[option=value]",
+    multiple=True,
     required=True,
 )
-@repeatable("--method", "methods", "NAME", "Audit only this method")
-@repeatable("--seed", "seeds", "N", "Audit only this seed", type=int)
+@option("--method NAME", "Audit only this method; repeatable.", "methods", multiple=True)
+@option("--seed N", "Audit only this seed; repeatable.", "seeds", multiple=True)
 @data_dir_option
-@click.option(
-    "--device",
-    metavar="NAME",
-    help="Measure on cpu, cuda, …  [default: the device of each run's training]",
-)
-@click.option(
-    "--workers", type=WORKERS, metavar="N", help="Audit N runs at once.  [default: one per core]"
-)
+@option("--device NAME", "Measure on cpu, cuda, …  [default: the device of each run's training]")
+@option("--workers N", "Audit N runs at once.  [default: one per core]", type=WORKERS)
 def audit(
     runs: tuple[Path, ...],
     names: tuple[str, ...],

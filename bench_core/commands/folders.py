@@ -8,13 +8,20 @@ from pathlib import Path
 
 import click
 
-from bench_core.commands.options import PATH, WORKERS, data_dir_option, results_argument, warn
+from bench_core.commands.options import (
+    PATH,
+    WORKERS,
+    data_dir_option,
+    option,
+    results_argument,
+    warn,
+)
 from bench_core.errors import Exit, StoreError, UsageError
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=PATH)
-@click.option("--into", default="results", type=PATH, help="The target results folder.")
+@option("--into PATH", "The target results folder.", default="results")
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the runs of other results folders into one.
 
@@ -39,7 +46,7 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
 
 @click.command()
 @results_argument
-@click.option("--quarantine", is_flag=True, help="Move unreadable run folders to the quarantine.")
+@option("--quarantine", "Move unreadable run folders to the quarantine.")
 def verify(results: tuple[Path, ...], quarantine: bool) -> None:
     """Check runs: checksums, schema, identity, plausibility. Default: results.
 
@@ -85,20 +92,13 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
 
 @click.command()
 @click.argument("results", type=PATH)
-@click.option(
-    "--sample",
-    default="10%",
-    metavar="SHARE",
-    help="A share such as 10%, or a number of runs.",
-)
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the draw [random].")
-@click.option("--into", type=PATH, help="Folder of the new runs [RESULTS-replicas].")
+@option("--sample SHARE", "A share such as 10%, or a number of runs.", default="10%")
+@option("--seed N", "Seed of the draw [random].", type=click.IntRange(0))
+@option("--into PATH", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
-@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …")
-@click.option("--workers", type=WORKERS, metavar="N", help="Cells at once.")
-@click.option(
-    "--executor", default="local", metavar="NAME", help="local, ray, slurm, or a plugin's."
-)
+@option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
+@option("--workers N", "Cells at once.", type=WORKERS)
+@option("--executor NAME", "local, ray, slurm, or a plugin's.", default="local")
 def replicate(
     results: Path,
     sample: str,
@@ -152,7 +152,7 @@ def replicate(
 
 @click.command()
 @results_argument
-@click.option("--yes", is_flag=True, help="Remove the items; without it they are only listed.")
+@option("--yes", "Remove the items; without it they are only listed.")
 def clean(results: tuple[Path, ...], yes: bool) -> None:
     """List or remove runs that no table counts. Default: results.
 

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from bench_core.errors import UsageError
-
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
-    from bench_core.execution.plan import Plan
-    from bench_core.registry.registry import Registry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 WORKERS = click.IntRange(1, 1024)
-SECONDS = click.FloatRange(0.1, 3600)
+TYPES = {"PATH": PATH, "N": int, "SECONDS": click.FloatRange(0.1, 3600)}  # of an option's value
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
@@ -40,61 +36,40 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
         return get_args(names) or tuple(names() if callable(names) else names)
 
 
-def repeatable(
-    option: str, name: str, metavar: str, help: str, **more: Any
+def option(
+    usage: str, help: str, name: str | None = None, **more: Any
 ) -> Callable[[Command], Command]:
-    """Return an option that may be given several times."""
-    help = f"{help}; repeatable."
-    return click.option(option, name, multiple=True, metavar=metavar, help=help, **more)
+    """Return an option, written as in the help: `--workers N`; without a value it is a flag.
+
+    name  of the function's parameter, where it differs; of several values it is a plural
+    """
+    *names, value = usage.split()
+    if value.startswith("-"):
+        names, more = [*names, value], more if "type" in more else {"is_flag": True, **more}
+    else:
+        more = {"metavar": value, "type": TYPES.get(value), **more}
+    return click.option(*names, *([name] if name else []), help=help, **more)
 
 
 def format_option(
     names: click.Choice[str], default: str | None = "table", help: str = "Write in this format."
 ) -> Callable[[Command], Command]:
-    return click.option("--format", "form", type=names, default=default, help=help)
+    return option("--format", help, "form", type=names, default=default)
 
 
 def output_option(
     default: str | None = None, help: str = "Write to this file."
 ) -> Callable[[Command], Command]:
-    return click.option("-o", "--output", default=default, type=PATH, help=help)
+    return option("-o --output PATH", help, default=default)
 
 
 results_argument = click.argument("results", nargs=-1, type=PATH)
-data_dir_option = click.option(
-    "--data-dir",
+data_dir_option = option(
+    "--data-dir PATH",
+    "Folder with the data files.  [default: data]",
     envvar="BENCH_DATA_DIR",
     show_envvar=True,
-    type=PATH,
-    help="Folder with the data files.  [default: data]",
 )
-SUITE_OPTIONS = (
-    click.argument("suite"),
-    repeatable(
-        "--set", "overrides", "KEY=VALUE", "Set a key of the suite, such as training.epochs=5"
-    ),
-    repeatable("--method", "methods", "NAME", "Run only this method, NAME or NAME[option=value]"),
-    click.option("--dataset", metavar="NAME", help="Use this data set."),
-    click.option("--arch", metavar="NAME", help="Use this architecture."),
-    repeatable("--seed", "seeds", "N", "Run only this seed", type=int),
-    click.option("--epochs", type=int, metavar="N", help="Train for N epochs."),
-    click.option("--device", metavar="NAME", help="Train on cpu, cuda, cuda:1, …"),
-    click.option(
-        "--results", default="results", type=PATH, help="Keep the run folders in this folder."
-    ),
-    data_dir_option,
-    click.option(
-        "--strict-plugins", is_flag=True, help="Stop if any plugin is broken, used or not."
-    ),
-    click.option("--retry-failed", is_flag=True, help="Run the cells again that failed."),
-)
-
-
-def suite_options(command: Any) -> Any:
-    """Give a command the argument SUITE and the options that change the suite."""
-    for option in reversed(SUITE_OPTIONS):
-        command = option(command)
-    return command
 
 
 def warn(lines: Iterable[object]) -> None:
@@ -122,25 +97,6 @@ def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
     return suites, troubles
 
 
-def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
-    """Load the suite and the plugins, make the plan, and warn of broken plugins it does not use."""
-    from bench_core.execution.plan import make_plan
-    from bench_core.registry import plugins
-    from bench_core.suite.load import load_suite
-
-    keys = ("methods", "seeds", "dataset", "arch", "epochs", "device")
-    loaded = load_suite(suite, options["overrides"], **{key: options[key] for key in keys})
-    registry = plugins.load()
-    broken = [f"plugin {trouble}" for trouble in registry.troubles]
-    if options["strict_plugins"] and broken:
-        raise UsageError(f"--strict-plugins: {'; '.join(broken)}")
-    plan = make_plan(
-        loaded, registry, options["results"], options["data_dir"], options["retry_failed"]
-    )
-    warn([*broken, *plan.troubles])
-    return plan, registry
-
-
 def deliver(text: str, output: Path | None, coloured: bool) -> None:
     """Write the text to the file and print its path; without a file print the text."""
     from bench_core.report.terminal import say
@@ -155,14 +111,14 @@ def deliver(text: str, output: Path | None, coloured: bool) -> None:
         click.echo(text, nl=False)
 
 
-def component(option: str, text: str) -> tuple[str, dict[str, Any]]:
+def component(flag: str, text: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of a component given as NAME or NAME[option=value].
 
-    option  the option that holds the text, for error messages
+    flag  the option that holds the text, for error messages
     """
     from bench_core.suite.component import component_option
 
-    value = component_option(option, text, ()).value
+    value = component_option(flag, text, ()).value
     options = dict(value) if isinstance(value, dict) else {"name": value}
     return options.pop("name"), options
 

@@ -11,6 +11,7 @@ from bench_core.commands.options import (
     Choice,
     format_option,
     gathered,
+    option,
     output_option,
     results_argument,
 )
@@ -54,7 +55,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     None,
     "Write in this format.  [default: the ending of the file, else svg]",
 )
-@click.option("--suite", metavar="NAME", help="Draw only this suite.")
+@option("--suite NAME", "Draw only this suite.")
 @output_option(help="Write to this file.  [default: NAME.FORMAT]")
 def figure(
     name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None

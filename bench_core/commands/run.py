@@ -1,57 +1,101 @@
-"""`bench run`: run a suite, then print its leaderboard and write its page."""
+"""`bench run`, `bench plan`: the cells of a suite, run with a leaderboard and a page, or listed."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import WORKERS, planned, repeatable, suite_options, warn
+from bench_core.commands.options import WORKERS, data_dir_option, option, warn
 from bench_core.commands.report import write_page
 from bench_core.commands.tables import print_leaderboards
-from bench_core.errors import BenchError, Exit
+from bench_core.errors import BenchError, Exit, UsageError
 
 if TYPE_CHECKING:
+    from bench_core.execution.cost import Estimate
     from bench_core.execution.plan import Plan
+    from bench_core.registry.registry import Registry
     from bench_core.results.record import RunRecord
+
+Costs = dict[str, "Estimate | None"]
+SUITE_OPTIONS = (
+    click.argument("suite"),
+    option(
+        "--set KEY=VALUE",
+        "Set a key of the suite, such as training.epochs=5; repeatable.",
+        "overrides",
+        multiple=True,
+    ),
+    option(
+        "--method NAME",
+        "Run only this method, NAME or NAME[option=value]; repeatable.",
+        "methods",
+        multiple=True,
+    ),
+    option("--dataset NAME", "Use this data set."),
+    option("--arch NAME", "Use this architecture."),
+    option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True),
+    option("--epochs N", "Train for N epochs."),
+    option("--device NAME", "Train on cpu, cuda, cuda:1, …"),
+    option("--results PATH", "Keep the run folders in this folder.", default="results"),
+    data_dir_option,
+    option("--strict-plugins", "Stop if any plugin is broken, used or not."),
+    option("--retry-failed", "Run the cells again that failed."),
+)
+
+
+def suite_options(command: Any) -> Any:
+    """Give a command the argument SUITE and the options that change the suite."""
+    for decorate in reversed(SUITE_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
+    """Load the suite and the plugins, make the plan, and warn of broken plugins it does not use."""
+    from bench_core.execution.plan import make_plan
+    from bench_core.registry import plugins
+    from bench_core.suite.load import load_suite
+
+    keys = ("methods", "seeds", "dataset", "arch", "epochs", "device")
+    loaded = load_suite(suite, options["overrides"], **{key: options[key] for key in keys})
+    registry = plugins.load()
+    broken = [f"plugin {trouble}" for trouble in registry.troubles]
+    if options["strict_plugins"] and broken:
+        raise UsageError(f"--strict-plugins: {'; '.join(broken)}")
+    plan = make_plan(
+        loaded, registry, options["results"], options["data_dir"], options["retry_failed"]
+    )
+    warn([*broken, *plan.troubles])
+    return plan, registry
 
 
 @click.command()
 @suite_options
-@click.option(
-    "--workers",
-    type=WORKERS,
-    metavar="N",
-    help="Run N cells at once.  [default: one per core or GPU slot]",
-)
-@click.option(
-    "--per-gpu",
-    type=click.IntRange(1, 64),
-    default=1,
-    metavar="N",
-    help="Run N cells at once on each GPU.",
-)
-@click.option(
-    "--executor",
+@option("--workers N", "Run N cells at once.  [default: one per core or GPU slot]", type=WORKERS)
+@option("--per-gpu N", "Run N cells at once on each GPU.", type=click.IntRange(1, 64), default=1)
+@option(
+    "--executor NAME",
+    "Run the cells with local, ray, slurm, or the executor of a plugin.",
     default="local",
-    metavar="NAME",
-    help="Run the cells with local, ray, slurm, or the executor of a plugin.",
 )
-@repeatable(
-    "--executor-set",
+@option(
+    "--executor-set KEY=VALUE",
+    "Set an option of the executor, such as partition=gpu; repeatable.",
     "settings",
-    "KEY=VALUE",
-    "Set an option of the executor, such as partition=gpu",
+    multiple=True,
 )
-@click.option(
+@option(
     "--report/--no-report",
+    "Write the page of the suite at the end, or not.",
     "wants_report",
     default=True,
     show_default=False,
     envvar="BENCH_REPORT",
-    help="Write the page of the suite at the end, or not.",
 )
 def run(
     suite: str,
@@ -109,3 +153,58 @@ def _say_failures(plan: Plan, records: list[RunRecord]) -> Exit:
             f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True
         )
     return Exit.SOME_FAILED if failed else Exit.DONE
+
+
+@click.command()
+@suite_options
+@option("--json", "Print JSON.", "as_json")
+def plan(suite: str, as_json: bool, **options: Any) -> None:
+    """Say what `bench run` would do, why, and at what cost.
+
+    The cost is estimated from finished cells in the same results folder that are like those to run.
+    """
+    from bench_core.execution.cost import Past
+    from bench_core.results.scan import scan
+
+    made, _ = planned(suite, options)
+    root = made.folder.parent
+    known = scan([root]).runs if made.to_run and root.is_dir() else []
+    past = Past([run.record for run in known])
+    costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
+    click.echo(_as_json(made, costs) if as_json else _as_text(made, costs))
+
+
+def _as_json(plan: Plan, costs: Costs) -> str:
+    cells = []
+    for cell in plan.cells:
+        cost = costs.get(cell.identity)
+        about = {"identity": cell.identity, "action": cell.action, "why": cell.why}
+        content = cell.cell.model_dump(mode="json")
+        cells.append(about | {"cell": content, "estimate": asdict(cost) if cost else None})
+    known = [cost.seconds for cost in costs.values() if cost is not None]
+    total = {"seconds": sum(known), "cells_estimated": len(known), "cells_to_run": len(costs)}
+    document = {"suite": plan.suite.name, "folder": str(plan.folder)}
+    return json.dumps(document | {"cells": cells, "estimate": total}, indent=1)
+
+
+def _as_text(plan: Plan, costs: Costs) -> str:
+    from bench_core.analysis.judge import label
+    from bench_core.execution.cost import spoken
+
+    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in plan.cells}
+    defaults = {cell.cell.method.name: cell.defaults for cell in plan.cells}
+    labels = {key: label(method, methods.values(), defaults) for key, method in methods.items()}
+    lines = []
+    for cell in plan.cells:
+        cost = costs.get(cell.identity)
+        about = f", about {spoken(cost.seconds)}" if cost else ""
+        name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"
+        lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
+    lines.append(f"{plan.suite.name}: {plan.counts}")
+    if costs:
+        known = [cost.seconds for cost in costs.values() if cost is not None]
+        total = f"about {spoken(sum(known))} of one worker" if known else "unknown"
+        unlike = len(costs) - len(known)
+        rest = f"; no finished cell here is like {unlike} of them" if unlike else ""
+        lines.append(f"cost: {total}{rest}")
+    return "\n".join(lines)

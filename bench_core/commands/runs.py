@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from bench_core.commands.options import (
-    PATH,
     Choice,
     format_option,
     gathered,
+    option,
     output_option,
     results_argument,
     terminal_width,
@@ -21,9 +21,7 @@ from bench_core.errors import UsageError
 @click.command()
 @click.argument("run")
 @results_argument
-@click.option(
-    "--suite", "as_suite", is_flag=True, help="Print the suite file that makes this run again."
-)
+@option("--suite", "Print the suite file that makes this run again.", "as_suite")
 def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
     """Show one run.
 
@@ -68,12 +66,7 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option(
-    "--results",
-    multiple=True,
-    type=PATH,
-    help="Where to look for the run and its neighbours [results].",
-)
+@option("--results PATH", "Where to look for the run and its neighbours [results].", multiple=True)
 def why(run: str, results: tuple[Path, ...]) -> None:
     """Say why a run was run or reused, and how its nearest neighbour differs.
 
@@ -94,11 +87,11 @@ def why(run: str, results: tuple[Path, ...]) -> None:
 @click.command()
 @results_argument
 @format_option(click.Choice(["csv", "parquet"]), "csv")
-@click.option(
+@option(
     "--table",
+    "Write a row per run, or a row per epoch of a run.",
     type=Choice("bench_core.report.export:TABLES"),
     default="runs",
-    help="Write a row per run, or a row per epoch of a run.",
 )
 @output_option(help="Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]")
 def export(results: tuple[Path, ...], form: str, table: str, output: Path | None) -> None:

@@ -14,6 +14,7 @@ from bench_core.commands.options import (
     deliver,
     format_option,
     gathered,
+    option,
     output_option,
     results_argument,
     terminal_width,
@@ -26,9 +27,7 @@ from bench_core.errors import Exit, UsageError
 @results_argument
 @format_option(Choice("bench_core.report.tables:Format"))
 @output_option()
-@click.option(
-    "--by-passport", is_flag=True, help="List rules that use the same information together."
-)
+@option("--by-passport", "List rules that use the same information together.")
 def leaderboard(
     results: tuple[Path, ...], form: str, output: Path | None, by_passport: bool
 ) -> None:
@@ -98,13 +97,9 @@ def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
 @click.command()
 @results_argument
 @format_option(Choice("bench_core.report.claimed:Format"))
-@click.option(
-    "--suite",
-    metavar="NAME",
-    help="Take the claims of this suite, not those kept with the results.",
-)
+@option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
 @output_option()
-@click.option("--strict", is_flag=True, help="Exit with 1 if a claim fails or was not run.")
+@option("--strict", "Exit with 1 if a claim fails or was not run.")
 def claims(
     results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool
 ) -> None:

@@ -26,111 +26,99 @@ An implementation may leave out parameters of its hook. No hook runs inside a tr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-
-from bench_core.registry.component import Component
 
 if TYPE_CHECKING:
     from bench_core.execution.plan import Plan
     from bench_core.results.record import Cell, RunRecord
 
+API_VERSION = (1, 0)
+hookimpl = pluggy.HookimplMarker("bench_core")
 hookspec = pluggy.HookspecMarker("bench_core")
 
 
-# -------------------------------------------------------------------------
-# Components: called once per command, each returns a list of components
-# -------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Component:
+    """A component of a distribution: strings only, so that listing it imports none of its code.
+
+    name     snake_case, unique in its kind and distribution; the full name is `distribution/name`
+    target   "package.module:Class"
+    summary  one line for `bench list`
+    cite     the source of the definition (free text, DOI or arXiv number)
+    """
+
+    name: str
+    target: str
+    summary: str = ""
+    cite: str = ""
+
+
+# Components: called once per command, each returns a list of components. The targets are
+# subclasses of a class of `bench_core.api`.
 
 
 @hookspec
 def bench_methods() -> list[Component]:  # type: ignore[empty-body]
-    """Return learning rules.
-
-    :returns: components whose targets are subclasses of `bench_core.api.Method` or `LocalMethod`.
-    """
+    """Return learning rules; their targets are subclasses of `Method` or `LocalMethod`."""
 
 
 @hookspec
 def bench_archs() -> list[Component]:  # type: ignore[empty-body]
-    """Return architectures.
-
-    :returns: components whose targets are subclasses of `bench_core.api.Net`.
-    """
+    """Return architectures; their targets are subclasses of `Net`."""
 
 
 @hookspec
 def bench_datasets() -> list[Component]:  # type: ignore[empty-body]
-    """Return data sets.
-
-    :returns: components whose targets are subclasses of `bench_core.api.Dataset`.
-    """
+    """Return data sets; their targets are subclasses of `Dataset`."""
 
 
 @hookspec
 def bench_diagnostics() -> list[Component]:  # type: ignore[empty-body]
-    """Return diagnostics.
+    """Return diagnostics; their targets are subclasses of `Diagnostic`.
 
-    :returns: components whose targets are subclasses of `bench_core.api.Diagnostic`. A component
-        with the name of a built-in diagnostic is refused.
+    A component with the name of a built-in diagnostic is refused.
     """
 
 
 @hookspec
 def bench_executors() -> list[Component]:  # type: ignore[empty-body]
-    """Return executors.
-
-    :returns: components whose targets are callables as `bench_core.execution.executors` describes.
-    """
+    """Return executors; targets are callables as `bench_core.execution.executors` describes."""
 
 
-# -------------------------------------------------------------------------
-# Observers: called in the process of `bench run`, never in a worker.
-# An observer that raises is a warning; the other observers are still called.
-# -------------------------------------------------------------------------
+# Observers: called in the process of `bench run`, never in a worker. An observer that raises is
+# a warning; the other observers are still called. Their parameters:
+#
+# plan      all cells of the suite; each says whether it runs or is reused, and why
+# identity  the cell's digest, which names its run folder
+# cell      method, architecture, data set, training and seed
+# row       the line of the cell's epochs.jsonl: epoch, losses, accuracy, measurements
+# record    the cell's run.json
+# records   the run.json of each cell that has a run folder
 
 
 @hookspec
 def bench_suite_start(plan: Plan) -> None:
-    """Observe the start of a suite, after planning and before the first cell.
-
-    :param plan: all cells of the suite; each says whether it runs or is reused, and why.
-    """
+    """Observe the start of a suite, after planning and before the first cell."""
 
 
 @hookspec
 def bench_cell_start(identity: str, cell: Cell) -> None:
-    """Observe the start of a cell's worker.
-
-    :param identity: the cell's digest, which names its run folder.
-    :param cell: method, architecture, data set, training and seed.
-    """
+    """Observe the start of a cell's worker."""
 
 
 @hookspec
 def bench_epoch_end(identity: str, cell: Cell, row: dict[str, Any]) -> None:
-    """Observe the end of an epoch, and the untrained network as epoch 0.
-
-    :param identity: the cell's digest, which names its run folder.
-    :param cell: method, architecture, data set, training and seed.
-    :param row: the line of the cell's epochs.jsonl: epoch, losses, accuracy, measurements.
-    """
+    """Observe the end of an epoch, and the untrained network as epoch 0."""
 
 
 @hookspec
 def bench_cell_end(identity: str, record: RunRecord) -> None:
-    """Observe the end of a cell, with any status.
-
-    :param identity: the cell's digest, which names its run folder.
-    :param record: the cell's run.json.
-    """
+    """Observe the end of a cell, with any status."""
 
 
 @hookspec
 def bench_suite_end(plan: Plan, records: list[RunRecord]) -> None:
-    """Observe the end of a suite.
-
-    :param plan: all cells of the suite, as in `bench_suite_start`.
-    :param records: the run.json of each cell that has a run folder.
-    """
+    """Observe the end of a suite."""

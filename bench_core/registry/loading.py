@@ -26,9 +26,9 @@ from bench_core.errors import PluginError, UsageError, did_you_mean
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry import hookspecs
-from bench_core.registry.component import API_VERSION, Component
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of
+from bench_core.registry.hookspecs import API_VERSION, Component
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
 from bench_core.suite.names import NAME, NAME_RULE
 

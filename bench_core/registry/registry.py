@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
 from bench_core.printable import Harmless, brief
-from bench_core.registry.component import Component
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
+from bench_core.registry.hookspecs import Component
 
 Kind = Literal["method", "arch", "dataset", "diagnostic", "executor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -65,19 +65,22 @@ class Registry:
 
         Raises UsageError with similar names and the faults of broken plugins.
         """
-        items = self.of_kind(kind)
-        for item in items:
-            if item.full_name == name:
-                return item
-        short = [item for item in items if item.component.name == name]
-        if short and (len(short) == 1 or short[0].distribution == OURS):
-            return short[0]
-        if short:
-            choices = ", ".join(item.full_name for item in short)
+        items = self.matches(kind, name)
+        if len(items) == 1:
+            return items[0]
+        if items:
+            choices = ", ".join(item.full_name for item in items)
             raise UsageError(
                 f"{kind} {name!r} is brought by several distributions; name one of {choices}"
             )
-        raise self.unknown(f"unknown {kind} {name!r}", name, items)
+        raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
+
+    def matches(self, kind: Kind, name: str) -> list[Installed]:
+        """Return the component of that full name, or those of that short name; ours goes first."""
+        items = self.of_kind(kind)
+        full = [item for item in items if item.full_name == name]
+        short = [item for item in items if item.component.name == name]
+        return full or (short[:1] if short and short[0].distribution == OURS else short)
 
     def unknown(self, fault: str, name: str, items: Iterable[Installed]) -> UsageError:
         """Return an error with names of `items` like `name` and the faults of broken plugins."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from bench_core.errors import UsageError, did_you_mean
 from bench_core.printable import brief
 from bench_core.registry import plugins
-from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
+from bench_core.registry.registry import KINDS, Installed, Registry, base_class, resolve
 
 Category = Literal["contract", "determinism", "mathematics", "passport", "honesty"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -167,7 +167,11 @@ def checks(
         item = find(subject, registry)
         kind, name, target = item.kind, item.short_name, resolve(item, base_class(item.kind))
     else:
-        kind, name, target = kind_of(subject), subject.__name__, subject
+        bases = {kind: base_class(kind) for kind in KINDS}
+        kinds = [kind for kind, base in bases.items() if base and issubclass(subject, base)]
+        if not kinds:
+            raise UsageError(f"{subject.__name__} is no Method, Net, Dataset or Diagnostic")
+        kind, name, target = kinds[0], subject.__name__, subject
     for module in MODULES[kind]:
         import_module(f"bench_core.testing.{module}")
     names = {check.name for check in REGISTERED[kind]}
@@ -183,15 +187,6 @@ def checks(
             )
 
 
-def kind_of(target: type) -> Kind:
-    """Return the kind of component that a class is. Raises UsageError if it is none."""
-    for kind in KINDS:
-        base = base_class(kind)
-        if base is not None and issubclass(target, base):
-            return kind
-    raise UsageError(f"{target.__name__} is no Method, Net, Dataset or Diagnostic")
-
-
 def find(name: str, registry: Registry | None = None) -> Installed:
     """Find the component of that name among all kinds; `kind:name` if kinds share the name.
 
@@ -199,22 +194,12 @@ def find(name: str, registry: Registry | None = None) -> Installed:
     """
     kind, _, rest = name.rpartition(":")
     registry = registry or (plugins.load_for([rest]) if "/" in rest else plugins.load())
-    hits: list[Installed] = []
-    failures: list[UsageError] = []
-    for each in KINDS:
-        if kind in ("", each):
-            try:
-                hits.append(registry.find(each, rest))
-            except UsageError as error:
-                failures.append(error)
-    if len(hits) == 1:
-        return hits[0]
-    if hits:
-        choices = " or ".join(f"{hit.kind}:{rest}" for hit in hits)
+    kinds = [each for each in KINDS if kind in ("", each) and registry.matches(each, rest)]
+    if len(kinds) == 1:
+        return registry.find(kinds[0], rest)
+    if kinds:
+        choices = " or ".join(f"{each}:{rest}" for each in kinds)
         raise UsageError(f"{rest!r} is several components: say {choices}")
-    for failure in failures:
-        if "several distributions" in str(failure):
-            raise failure
     raise registry.unknown(f"no component is called {rest!r}", rest, registry.components)
 
 

@@ -10,6 +10,7 @@ downwards into another block.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,34 +82,14 @@ class Dense(nn.Linear):
 
 @dataclass
 class Log:
-    """Observed runs and gradient leaks of the blocks."""
+    """Observations of the blocks.
 
-    rows: list[int] = field(default_factory=list)  # that each block was run on
-    # blocks out of which a gradient went down into the block below
+    rows   rows that each block was run on
+    leaks  blocks out of which a gradient went down into the block below
+    """
+
+    rows: list[int]
     leaks: set[int] = field(default_factory=set)
-
-
-class _Watch(torch.autograd.Function):
-    """The identity; notes when a gradient passes."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(h: Tensor, log: Log, block: int) -> Tensor:
-        return h.view_as(h)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.log, ctx.block = inputs[1:]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        ctx.log.leaks.add(ctx.block)
-        return gradients[0], None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        return tangents[0].view_as(tangents[0])
 
 
 class Block(nn.Module):
@@ -118,13 +99,14 @@ class Block(nn.Module):
         super().__init__()
         self.number, self.log = number, log
         self.norm = nn.Identity() if linear else nn.LayerNorm(width)
-        self.layers = nn.ModuleList([Dense(width, width, bias=False)] if linear else
-                                    [Dense(width, 2 * width), Dense(2 * width, width)])  # fmt: skip
+        widths = (width, width) if linear else (width, 2 * width, width)
+        self.layers = nn.ModuleList(Dense(*pair, bias=not linear) for pair in pairwise(widths))
 
     def forward(self, h: Tensor) -> Tensor:
         self.log.rows[self.number] += len(h)
         if self.number > 0 and h.requires_grad and h.grad_fn is not None:
-            h = _Watch.apply(h, self.log, self.number)
+            h = h.view_as(h)
+            h.register_hook(lambda gradient: self.log.leaks.add(self.number))  # type: ignore[no-untyped-call]
         first, *second = self.layers
         out: Tensor = first(self.norm(h))
         for layer in second:
@@ -156,20 +138,21 @@ class ProbeNet(Net):
         self.blocks = nn.ModuleList(
             Block(width, number, self.log, params.linear) for number in range(params.depth)
         )
-        head = Dense(width, classes, bias=bias)
-        self.readout = (
-            nn.Sequential(head) if params.linear else nn.Sequential(nn.LayerNorm(width), head)
-        )
+        norm = [] if params.linear else [nn.LayerNorm(width)]
+        self.readout = nn.Sequential(*norm, Dense(width, classes, bias=bias))
 
     def mask_blocks(self, first: int) -> None:
         """Mask every weight of the blocks `first` … L−1."""
-        for number, block in enumerate(self.blocks):
-            for index, layer in enumerate(block.modules()):
-                if number >= first and isinstance(layer, Dense):
-                    layer.mask(seed=100 * number + index)
+        for number in range(first, self.depth):
+            mask(self.blocks[number], seed=100 * number)
 
     def mask_readout(self) -> None:
         """Mask the head's weight."""
-        for layer in self.readout.modules():
-            if isinstance(layer, Dense):
-                layer.mask(seed=1_000)
+        mask(self.readout, seed=1_000)
+
+
+def mask(part: nn.Module, seed: int) -> None:
+    """Mask every weight of a part, each with noise of its own."""
+    for index, layer in enumerate(part.modules()):
+        if isinstance(layer, Dense):
+            layer.mask(seed + index)

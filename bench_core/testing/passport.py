@@ -32,7 +32,7 @@ from bench_core.testing.subjects import (
     noisy,
 )
 from bench_core.training.local_method import LocalMethod
-from bench_core.training.loss import CROSS_ENTROPY
+from bench_core.training.loss import CrossEntropy
 
 SEEN = 1e-2  # relative change that is no rounding
 STEPS = 2
@@ -147,7 +147,7 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
             )
 
 
-class _Fixed:
+class _Fixed(CrossEntropy):
     """⟨logits, E⟩ per sample with a constant E: loss and output error do not depend on the
     labels.
 
@@ -155,7 +155,7 @@ class _Fixed:
     labels count.
     """
 
-    name, classes = "fixed", True
+    name = "fixed"
 
     def __init__(self, error: Tensor) -> None:
         self.constant = error
@@ -196,15 +196,12 @@ class _Fixed:
 
     def __call__(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
         if self.foreign(logits):
-            return CROSS_ENTROPY(logits, y, reduction)
+            return super().__call__(logits, y, reduction)
         each = (logits * self.repeated(len(logits)).to(logits)).sum(1)
         return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
 
     def error(self, logits: Tensor, y: Tensor) -> Tensor:
         return self.repeated(len(logits)).to(logits)
-
-    def score(self, logits: Tensor, y: Tensor) -> float:
-        return 0.0
 
 
 @probe("labels_below_head")
