@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+Paths = tuple[Path, ...]
 PATH = click.Path(path_type=Path)
 WORKERS = click.IntRange(1, 1024)
 TYPES = {"PATH": PATH, "N": int, "SECONDS": click.FloatRange(0.1, 3600)}  # of an option's value
@@ -57,12 +58,6 @@ def format_option(
     return option("--format", help, "form", type=names, default=default)
 
 
-def output_option(
-    default: str | None = None, help: str = "Write to this file."
-) -> Callable[[Command], Command]:
-    return option("-o --output PATH", help, default=default)
-
-
 results_argument = click.argument("results", nargs=-1, type=PATH)
 data_dir_option = option(
     "--data-dir PATH",
@@ -85,7 +80,7 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def gathered(roots: tuple[Path, ...]) -> tuple[list[SuiteResults], list[str]]:
+def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
     """Read the results under the given folders (default: results).
 
     Also returns what could not be read, a line each; these lines are printed as warnings.

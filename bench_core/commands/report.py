@@ -12,7 +12,6 @@ from bench_core.commands.options import (
     format_option,
     gathered,
     option,
-    output_option,
     results_argument,
 )
 from bench_core.errors import UsageError
@@ -21,7 +20,7 @@ from bench_core.report.figures import NAMES
 
 @click.command()
 @results_argument
-@output_option("report.html")
+@option("-o --output PATH", "Write to this file.", default="report.html")
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Write one self-contained HTML page.
 
@@ -56,7 +55,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     "Write in this format.  [default: the ending of the file, else svg]",
 )
 @option("--suite NAME", "Draw only this suite.")
-@output_option(help="Write to this file.  [default: NAME.FORMAT]")
+@option("-o --output PATH", "Write to this file.  [default: NAME.FORMAT]")
 def figure(
     name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None
 ) -> None:
@@ -94,7 +93,7 @@ def figure(
 
 @click.command()
 @results_argument
-@output_option("site", "Write to this folder.")
+@option("-o --output PATH", "Write to this folder.", default="site")
 def site(results: tuple[Path, ...], output: Path) -> None:
     """Build static pages from the results of several people.
 

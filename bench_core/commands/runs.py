@@ -8,10 +8,10 @@ import click
 
 from bench_core.commands.options import (
     Choice,
+    Paths,
     format_option,
     gathered,
     option,
-    output_option,
     results_argument,
     terminal_width,
 )
@@ -22,7 +22,7 @@ from bench_core.errors import UsageError
 @click.argument("run")
 @results_argument
 @option("--suite", "Print the suite file that makes this run again.", "as_suite")
-def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
+def show(run: str, results: Paths, as_suite: bool) -> None:
     """Show one run.
 
     That is its measurements, its verdict and the reasons, and where its numbers come from. RUN is
@@ -67,7 +67,7 @@ def show(run: str, results: tuple[Path, ...], as_suite: bool) -> None:
 @click.command()
 @click.argument("run")
 @option("--results PATH", "Where to look for the run and its neighbours [results].", multiple=True)
-def why(run: str, results: tuple[Path, ...]) -> None:
+def why(run: str, results: Paths) -> None:
     """Say why a run was run or reused, and how its nearest neighbour differs.
 
     RUN is an identity, its first letters, or a folder.
@@ -93,8 +93,10 @@ def why(run: str, results: tuple[Path, ...]) -> None:
     type=Choice("bench_core.report.export:TABLES"),
     default="runs",
 )
-@output_option(help="Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]")
-def export(results: tuple[Path, ...], form: str, table: str, output: Path | None) -> None:
+@option(
+    "-o --output PATH", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
+)
+def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     """Write all runs, or all epochs of all runs, as one flat table.
 
     RESULTS are results folders or suite folders  [default: results].
@@ -118,7 +120,7 @@ def export(results: tuple[Path, ...], form: str, table: str, output: Path | None
 
 @click.command()
 @results_argument
-def cite(results: tuple[Path, ...]) -> None:
+def cite(results: Paths) -> None:
     """Print BibTeX of what results used.
 
     That is the protocol, the rules, the data and the software. RESULTS are results folders or suite

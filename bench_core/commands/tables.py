@@ -11,11 +11,11 @@ import click
 
 from bench_core.commands.options import (
     Choice,
+    Paths,
     deliver,
     format_option,
     gathered,
     option,
-    output_option,
     results_argument,
     terminal_width,
     warn,
@@ -26,11 +26,9 @@ from bench_core.errors import Exit, UsageError
 @click.command()
 @results_argument
 @format_option(Choice("bench_core.report.tables:Format"))
-@output_option()
+@option("-o --output PATH", "Write to this file.")
 @option("--by-passport", "List rules that use the same information together.")
-def leaderboard(
-    results: tuple[Path, ...], form: str, output: Path | None, by_passport: bool
-) -> None:
+def leaderboard(results: Paths, form: str, output: Path | None, by_passport: bool) -> None:
     """Rank the methods of results folders, with verdicts.
 
     RESULTS are results folders or suite folders  [default: results].
@@ -39,7 +37,7 @@ def leaderboard(
 
 
 def print_leaderboards(
-    roots: tuple[Path, ...], form: str, output: Path | None = None, by_passport: bool = False
+    roots: Paths, form: str, output: Path | None = None, by_passport: bool = False
 ) -> None:
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
     from bench_core.analysis.distance import attach
@@ -70,7 +68,7 @@ def print_leaderboards(
 @click.argument("b")
 @results_argument
 @format_option(click.Choice(["table", "json"]))
-def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
+def compare(a: str, b: str, results: Paths, form: str) -> None:
     """Compare two methods or two results folders, paired by seed.
 
     A and B are methods of RESULTS  [default: results], or two results folders.
@@ -98,11 +96,9 @@ def compare(a: str, b: str, results: tuple[Path, ...], form: str) -> None:
 @results_argument
 @format_option(Choice("bench_core.report.claimed:Format"))
 @option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
-@output_option()
+@option("-o --output PATH", "Write to this file.")
 @option("--strict", "Exit with 1 if a claim fails or was not run.")
-def claims(
-    results: tuple[Path, ...], form: str, suite: str | None, output: Path | None, strict: bool
-) -> None:
+def claims(results: Paths, form: str, suite: str | None, output: Path | None, strict: bool) -> None:
     """Hold results against published figures.
 
     Suites state these as claims under `expect:`. A claim for another recipe than the one of the

@@ -1,19 +1,10 @@
 """Load the installed plugins into a registry.
 
-pluggy's own loader stops at the first module that cannot be imported, ignores a second entry
-point of the same name, and aborts a hook call at the first implementation that raises. So each
-plugin module is imported and checked on its own, and each fault becomes a `Trouble`: a warning
-if the suite does not use the plugin, an error before any training if it does.
-
-A command imports the built-in modules itself and other modules in a child process
-(`bench_core.registry.loading`). Workers are processes of their own: they import the modules of
-the distributions that their cell uses (`load_for`).
-
-Built-ins are plugins like all others, and cannot be replaced: a short name means the built-in
-component if there is one. A component of another distribution with that name is reached as
-`distribution/name`, and the clash is reported.
-
-BENCH_PLUGINS=NAME,NAME in the environment allows only these distributions and the built-ins.
+Each module is imported and checked on its own, because pluggy's loader stops at the first broken
+one. A fault becomes a `Trouble`: a warning, or an error before any training if the suite uses the
+plugin. Commands import modules of other distributions in a child process
+(`bench_core.registry.loading`); workers import those that their cell uses. A short name means the
+built-in component if there is one; others of that name are reached as `distribution/name`.
 """
 
 from __future__ import annotations

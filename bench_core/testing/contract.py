@@ -12,16 +12,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench_core.testing.kit import Failed, Skipped, check
-from bench_core.testing.subjects import LAST, MethodSubject, copies, differs, distance
-from bench_core.training.method import Credits
-from bench_core.training.net import States
+from bench_core.testing.subjects import LAST, MethodSubject, Trial, copies, differs, distance
 
 
-def lists(
-    credits: Credits, states: States, sites: tuple[int, ...]
-) -> dict[str, tuple[Sequence[Tensor], Sequence[Tensor]]]:
-    """Name → (credits, their states, one by one)."""
-    at_sites = [states.h[site] for site in sites]
+def lists(trial: Trial) -> dict[str, tuple[Sequence[Tensor], Sequence[Tensor]]]:
+    """Name → (credits of a batch, their states, one by one)."""
+    states, y = trial.states()
+    credits = trial.credits(states, y)
+    at_sites = [states.h[site] for site in trial.net.sites]
     return {
         "audited": (credits.audited, at_sites),
         "blocks": (credits.for_blocks, states.f),
@@ -30,11 +28,9 @@ def lists(
     }
 
 
-def pairs(
-    credits: Credits, states: States, sites: tuple[int, ...]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the name, the credit and the state of the same shape of every credit."""
-    for name, (own, like) in lists(credits, states, sites).items():
+def pairs(trial: Trial) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the name, the credit and the state of the same shape of every credit of a batch."""
+    for name, (own, like) in lists(trial).items():
         for number, (a, h) in enumerate(zip(own, like, strict=False)):
             yield f"credits.{name}[{number}]", a, h
 
@@ -44,12 +40,10 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
     """One credit per block, each of the shape of the state that it belongs to, with and without
     residual."""
     for shape, trial in subject.trials():
-        states, y = trial.states()
-        credits = trial.credits(states, y)
-        for name, (own, like) in lists(credits, states, trial.net.sites).items():
+        for name, (own, like) in lists(trial).items():
             if len(own) != len(like):
                 raise Failed(f"credits.{name} has {len(own)} tensors for {len(like)} blocks")
-        for name, a, h in pairs(credits, states, trial.net.sites):
+        for name, a, h in pairs(trial):
             if a.shape != h.shape:
                 shapes = f"shape {tuple(a.shape)}, its state {tuple(h.shape)}"
                 raise Failed(f"{name} has {shapes} ({shape} network)")
@@ -59,8 +53,7 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
 def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
     """Credits have the dtype and lie on the device of their states, and are finite."""
     for shape, trial in subject.trials():
-        states, y = trial.steps(1).states()
-        for name, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
+        for name, a, h in pairs(trial.steps(1)):
             if (a.dtype, a.device) != (h.dtype, h.device):
                 types = f"{a.dtype} on {a.device}, its state {h.dtype} on {h.device}"
                 raise Failed(f"{name} is {types} ({shape} network)")
@@ -73,9 +66,8 @@ def runs_on_an_accelerator(subject: MethodSubject) -> None:
     """Set up with a network on an accelerator, a step and a credit stay there."""
     if not torch.cuda.is_available():
         raise Skipped("no accelerator here")
-    trial = subject.trial(device="cuda")
-    states, y = trial.steps(2).states()
-    for name, a, h in pairs(trial.credits(states, y), states, trial.net.sites):
+    trial = subject.trial(device="cuda").steps(2)
+    for name, a, h in pairs(trial):
         if a.device != h.device:
             raise Failed(f"{name} is on {a.device}, its state on {h.device}")
     for name, tensor in trial.method.state_dict().items():

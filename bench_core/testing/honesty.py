@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.subjects import (
-    LAST,
-    TEST,
     MethodSubject,
     Trial,
     copies,
@@ -28,10 +26,11 @@ from bench_core.training.data import TENSORS
 
 def audit(trial: Trial, shift: int = 0) -> None:
     """Ask for the credit on the test set, as an audit does, with its labels or with others."""
-    x, y = trial.data.test_x[:TEST], (trial.data.test_y[:TEST] + shift) % trial.data.classes
+    data = trial.data
+    y = (data.test_y + shift) % data.classes
     with torch.no_grad():
-        states = trial.net.states(x)
-    trial.method.credit(states.detach(y), y, LAST)
+        states = trial.net.states(data.test_x)
+    trial.method.credit(states.detach(y), y, trial.epoch)
 
 
 @check("method", "honesty")
@@ -65,8 +64,8 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
             f"states.{field.name}[{i}]": t for i, t in enumerate(parts) if isinstance(t, Tensor)
         }
     before = copies(given)
-    trial.method.step(x, y, LAST)
-    trial.method.credit(states, labels, LAST)
+    trial.method.step(x, y, trial.epoch)
+    trial.method.credit(states, labels, trial.epoch)
     audit(trial)
     loaded = toy_data()  # as it was before setup and the first step
     before |= {name: getattr(loaded, name) for name in TENSORS}

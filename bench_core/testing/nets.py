@@ -1,10 +1,8 @@
 """Probe networks: small, and built to reveal how a rule uses their weights.
 
-Every weight matrix can be *masked*: its parameter then holds noise, while the forward pass uses
-the true values. Code that reads the parameter or back-propagates through the layer sees the
-noise; code that only runs the layer forward (forward-mode derivatives included) sees no
-difference. Every block counts the rows that it runs on, and notes a gradient that leaves it
-downwards into another block.
+A *masked* weight matrix holds noise in its parameter, while the forward pass (forward-mode
+derivatives included) uses the true values; reading the parameter or back-propagating sees the
+noise. Every block counts the rows that it runs on, and notes a gradient that leaves it downwards.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Carry out the checks of a component in a child process (`bench check`).
 
-A plugin that hangs or ends the child fails the check that was running; another child carries
-out the remaining checks. Each check has its own time limit.
+A plugin that hangs or ends the child fails the check that was running; another child carries out
+the remaining checks.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -90,9 +91,8 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
     """
     if outcome.status != "failed" or not outcome.trace:
         return outcome
-    lines = outcome.trace.rstrip().splitlines()
-    raised = next((line for line in reversed(lines) if line.startswith("  File ")), "")
-    kind = next((line.partition(":")[0] for line in reversed(lines) if line[:1].strip()), "")
+    raised = re.findall(r"^  File .*", outcome.trace, re.MULTILINE)[-1]
+    kind = re.findall(r"^[^\s:]+", outcome.trace, re.MULTILINE)[-1]
     met = first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
         return outcome
