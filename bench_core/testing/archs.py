@@ -19,7 +19,7 @@ from bench_core.testing.subjects import (
 )
 from bench_core.training.net import Net
 
-SHAPES = ((3, 32, 32), (1, 8, 8), (128,))  # of the built-in data sets
+SHAPES: tuple[tuple[int, ...], ...] = ((3, 32, 32), (1, 8, 8), (128,))  # of the built-in data sets
 CLASSES, BATCH = 5, 4
 
 
@@ -31,22 +31,20 @@ def built(subject: Subject, shape: tuple[int, ...], seed: int = 0, device: str =
     return net
 
 
-def tried(subject: Subject) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Return the built-in data sets' input shapes that fit it, and reasons for the others."""
-    fitting: list[tuple[int, ...]] = []
-    reasons = []
+def misfits(subject: Subject) -> dict[tuple[int, ...], str]:
+    """Map the built-in data sets' input shapes to the reason why one does not fit, or ""."""
+    reasons = dict.fromkeys(SHAPES, "")
     for shape in SHAPES:
         try:
             built(subject, shape, device="meta").states(torch.zeros(2, *shape, device="meta"))
-            fitting.append(shape)
         except Exception as error:
-            reasons.append(f"{shape}: {type(error).__name__}: {' '.join(str(error).split())[:80]}")
-    return fitting, reasons
+            reasons[shape] = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+    return reasons
 
 
 def shapes(subject: Subject) -> list[tuple[int, ...]]:
     """Return the input shapes that fit it. Raises Skipped if none does."""
-    fitting, _ = tried(subject)
+    fitting = [shape for shape, reason in misfits(subject).items() if not reason]
     if not fitting:
         raise Skipped("it takes no built-in data set's inputs")
     return fitting
@@ -75,9 +73,10 @@ def gradients(end: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor | 
 @check("arch", "contract")
 def takes_a_built_in_data_set(subject: Subject) -> None:
     """Built on the meta device, it takes the inputs of a built-in data set."""
-    fitting, reasons = tried(subject)
-    if not fitting:
-        raise Failed(f"no built-in data set's inputs pass through it: {'; '.join(reasons)}")
+    reasons = misfits(subject)
+    if all(reasons.values()):
+        listed = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
+        raise Failed(f"no built-in data set's inputs pass through it: {listed}")
 
 
 @check("arch", "contract")

@@ -1,10 +1,8 @@
 """Passport: the information that a rule uses, probed and compared with its declaration.
 
-Each probe changes one kind of information and holds the rest: noise replaces weights in
-everything but the forward pass, labels change while the loss does not, states of other blocks
-become noise. A credit or an update that then changes depends on that information. A rule fails
-if it uses undeclared information. It may declare more than it uses here, since options and
-larger networks may use it. The probes catch accidents, not malice.
+Each probe changes one kind of information and holds the rest; a credit or an update that then
+changes depends on it. A rule fails if it uses undeclared information. It may declare more than it
+uses here, since options and larger networks may use it. The probes catch accidents, not malice.
 """
 
 from __future__ import annotations
@@ -83,16 +81,16 @@ def pair(
     The `frozen` part keeps its weights in both: masked layers would learn differently by
     themselves, and then the forward passes would differ.
     """
-    trials = []
-    for masked in (False, True):
 
-        def before(net: ProbeNet, masked: bool = masked) -> None:
-            frozen(net).requires_grad_(False)
-            if masked:
-                mask(net)
+    def freeze(net: ProbeNet) -> None:
+        frozen(net).requires_grad_(False)
 
-        trials.append(subject.trial(before=before).plain_descent(RATE))
-    return trials
+    def freeze_and_mask(net: ProbeNet) -> None:
+        freeze(net)
+        mask(net)
+
+    changes = (freeze, freeze_and_mask)
+    return [subject.trial(before=change).plain_descent(RATE) for change in changes]
 
 
 def masked_above(subject: MethodSubject, block: int) -> list[Trial]:
@@ -148,19 +146,16 @@ def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> No
 
 
 class _Fixed(CrossEntropy):
-    """⟨logits, E⟩ per sample with a constant E: loss and output error do not depend on the
-    labels.
+    """⟨logits, E⟩ per sample with a constant E: loss and output error depend on no labels.
 
-    For other logits, those of a local head, it is the cross-entropy that it replaces: there the
-    labels count.
+    For the logits of a local head it is the cross-entropy: there the labels count.
     """
 
     name = "fixed"
 
     def __init__(self, error: Tensor) -> None:
         self.constant = error
-        # of the readout; held, so that no other tensor gets their place in memory
-        self.outputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []  # of the readout; held to keep their places in memory
         self.head: set[int] = set()
 
     def watch(self, net: ProbeNet) -> None:

@@ -14,13 +14,18 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.processes import child
 from bench_core.registry import entry_points
-from bench_core.registry.entry_points import EntryPoint
 from bench_core.registry.loading import examine
 from bench_core.registry.plugins import load_for
 from bench_core.registry.registry import Installed
 from bench_core.testing.kit import Outcome, checks, run
 
 SECONDS = 120.0
+MODULE_LAWS = {
+    "the_plugin_module_is_taken_without_trouble": "The module of the entry point imports, and its "
+    "hooks and components are well-formed.",
+    "the_plugin_module_imports_no_torch": "The module of the entry point loads no torch: every "
+    "`bench` command imports it.",
+}
 
 
 @dataclass(frozen=True)
@@ -40,27 +45,16 @@ def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
     own = [point for point in points if point.distribution == item.distribution]
     for result in examine(own, seconds):
         names = {brought.component.name for brought in result.components}
-        if item.component.name in names or result.troubles:
-            heavy = "it loads torch: import torch in the module that a target names, or inside a "
-            faults = "; ".join(trouble.reason for trouble in result.troubles)
-            yield _of_module(
-                result.entry_point,
-                "the_plugin_module_is_taken_without_trouble",
-                "The module of the entry point imports, and its hooks and components are "
-                "well-formed.",
-                faults,
-            )
-            yield _of_module(
-                result.entry_point,
-                "the_plugin_module_imports_no_torch",
-                "The module of the entry point loads no torch: every `bench` command imports it.",
-                f"{heavy}function" if result.torch else "",
-            )
-
-
-def _of_module(point: EntryPoint, check: str, law: str, fault: str) -> Outcome:
-    reason = f"{point.name} = {point.value}: {fault}" if fault else ""
-    return Outcome(check, "contract", "failed" if fault else "passed", law, reason)
+        if item.component.name not in names and not result.troubles:
+            continue
+        heavy = (
+            "it loads torch: import torch in the module that a target names, or inside a function"
+        )
+        faults = ("; ".join(t.reason for t in result.troubles), heavy if result.torch else "")
+        for (check, law), fault in zip(MODULE_LAWS.items(), faults, strict=True):
+            point = result.entry_point
+            reason = f"{point.name} = {point.value}: {fault}" if fault else ""
+            yield Outcome(check, "contract", "failed" if fault else "passed", law, reason)
 
 
 def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:

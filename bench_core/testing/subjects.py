@@ -38,8 +38,7 @@ TRAINING: dict[str, Any] = {
 
 
 def toy_data(seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
-    """Gaussian inputs (6,) labelled by a random linear map into 4 classes; 96 for training, 32
-    for testing."""
+    """Gaussian inputs (6,) labelled by a random linear map: 4 classes; 96 to train, 32 to test."""
     draws = torch.Generator().manual_seed(seed)
     n = BATCH * BATCHES
     x = torch.randn(n + TEST, FEATURES, generator=draws, dtype=torch.float32).to(dtype)
@@ -76,8 +75,7 @@ class Trial:
             return self.net.states(x).detach(y), y
 
     def credits(self, states: States, y: Tensor) -> Credits:
-        """The method's credits; fails where they do not fit their states, and skips where there
-        are none to audit."""
+        """The method's credits. Raises Failed if they fit no states, Skipped if there are none."""
         answer = self.method.credit(states, y, self.epoch)
         local = isinstance(self.method, LocalMethod)
         if answer is None and not local:
@@ -106,9 +104,7 @@ class Trial:
         seed_globally(1)
 
     def plain_descent(self, rate: float = 1.0) -> Trial:
-        """Replace clipped AdamW by θ ← θ − rate·gradient, so that a step changes by the
-        gradient.
-        """
+        """Replace clipped AdamW by θ ← θ − rate·gradient."""
         updater = self.method.tools.updater
         updater.clip_norm = None
         updater.optimiser = torch.optim.SGD(updater.optimiser.param_groups[0]["params"], lr=rate)  # type: ignore[assignment]
@@ -122,8 +118,7 @@ class Trial:
         return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
 
     def bits(self) -> dict[str, Tensor]:
-        """Copies of all that the method trained: the network, its feedback and its auxiliary
-        networks."""
+        """Copies of the network, the feedback and the auxiliary networks."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         return copies(tensors)
@@ -157,8 +152,7 @@ class MethodSubject(Subject):
 
         shape   residual, plain or linear; default: the first that the method supports
         before  change of the network before the method is set up on it
-        labels  by how much every label of the training set is moved on, before the method can
-                see one
+        labels  by how much every label of the training set is moved on before setup
         loss    the loss of the cell, from setup on
         Raises Skipped where the method does not support the network.
         """
@@ -187,16 +181,13 @@ class MethodSubject(Subject):
         return fitting
 
     def trials(self) -> list[tuple[str, Trial]]:
-        """One trial on every network that it supports."""
         return [(shape, self.trial(shape)) for shape in self.supported()]
 
 
-# of each method's first cell in this process: did its setup draw?
-FIRST_DRAWS: dict[type, list[bool]] = {}
+FIRST_DRAWS: dict[type, list[bool]] = {}  # of each method's first cell: did its setup draw?
 
 
 def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
-    """A probe network, drawn from the seed."""
     torch.manual_seed(seed)
     return ProbeNet(ProbeNet.Params(**SHAPES[shape]), (FEATURES,), CLASSES).to(dtype)
 
@@ -255,10 +246,8 @@ def seed_globally(seed: int) -> None:
 def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
     """The same states with noise of the same size in place of every h_l that is not to be kept."""
     draws = torch.Generator().manual_seed(seed)
-    h = tuple(
-        value
-        if layer in keep
-        else torch.randn(value.shape, generator=draws).to(value) * value.std()
-        for layer, value in enumerate(states.h)
-    )
-    return replace(states, h=h)
+    h = list(states.h)
+    for layer, value in enumerate(h):
+        if layer not in keep:
+            h[layer] = torch.randn(value.shape, generator=draws).to(value) * value.std()
+    return replace(states, h=tuple(h))
