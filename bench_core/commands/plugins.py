@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -17,13 +17,6 @@ from bench_core.errors import Exit, UsageError
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
     from bench_core.testing.kit import Outcome
-
-WORDS = {  # of an outcome
-    "passed": "passed",
-    "failed": "failed",
-    "expected": "failed as expected",
-    "skipped": "skipped",
-}
 
 
 def listed_kinds() -> list[str]:
@@ -215,8 +208,11 @@ def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
 
 def _counted(counts: Counter[str]) -> str:
     """Return `12 passed, 0 failed, 1 skipped`."""
-    shown = [key for key in WORDS if counts[key] or key in ("passed", "failed")]
-    return ", ".join(f"{counts[key]} {WORDS[key]}" for key in shown)
+    from bench_core.testing.kit import Status
+
+    shown = [key for key in get_args(Status) if counts[key] or key in ("passed", "failed")]
+    words = {"expected": "failed as expected"}
+    return ", ".join(f"{counts[key]} {words.get(key, key)}" for key in shown)
 
 
 def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[str]:

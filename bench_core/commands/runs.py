@@ -77,9 +77,8 @@ def why(run: str, results: Paths) -> None:
     from bench_core.results.scan import scan
 
     folder = Path(run)
-    roots = list(results) or (
-        [folder.absolute().parent] if run and folder.is_dir() else [Path("results")]
-    )
+    home = folder.absolute().parent if run and folder.is_dir() else Path("results")
+    roots = list(results) or [home]
     for line in explain(find_run(run, roots), scan(roots).runs):
         click.echo(visible(line))
 

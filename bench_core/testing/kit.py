@@ -22,7 +22,7 @@ from bench_core.registry.registry import KINDS, Installed, Registry, base_class,
 
 Category = Literal["contract", "determinism", "mathematics", "passport", "honesty"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
-Status = Literal["passed", "failed", "skipped", "expected"]
+Status = Literal["passed", "failed", "expected", "skipped"]  # in the order of a report
 Function = Callable[[Any], None]
 
 MODULES = {  # kind of component → where its checks are; the order is that of the report
