@@ -56,11 +56,7 @@ class Commands(click.Group):
         return None if place is None else resolve_name(f"bench_core.commands.{place}")
 
 
-CONTEXT = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 100,
-    "show_default": True,
-}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -7,13 +7,7 @@ from typing import get_args
 
 import click
 
-from bench_core.commands.options import (
-    Choice,
-    format_option,
-    gathered,
-    option,
-    results_argument,
-)
+from bench_core.commands.options import Choice, format_option, gathered, option, results_argument
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
 

@@ -8,12 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from bench_core.testing.kit import Failed, check
-from bench_core.testing.subjects import (
-    FIRST_DRAWS,
-    MethodSubject,
-    must_equal,
-    seed_globally,
-)
+from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject, must_equal, seed_globally
 from bench_core.training.checkpoint import Training
 
 
