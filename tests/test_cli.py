@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import COMMAND, HANG, TINY, Bench, Finished, environment, fake_dist, plugin
 
 from bench_core import cli
-from bench_core.commands import run, tables
+from bench_core.commands import results, run
 from bench_core.errors import StoreError
 
 MISTAKES = {
@@ -96,7 +96,7 @@ def test_each_kind_of_error_has_its_exit_code(
     def fails(*arguments: object, **options: object) -> None:
         raise raised
 
-    monkeypatch.setattr(tables, "print_leaderboards", fails)
+    monkeypatch.setattr(results, "print_leaderboards", fails)
     monkeypatch.setattr(sys, "argv", ["bench", "leaderboard"])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -12,7 +12,7 @@ import click
 
 from bench_core.commands.options import WORKERS, data_dir_option, option, warn
 from bench_core.commands.report import write_page
-from bench_core.commands.tables import print_leaderboards
+from bench_core.commands.results import print_leaderboards
 from bench_core.errors import BenchError, Exit, UsageError
 
 if TYPE_CHECKING:
