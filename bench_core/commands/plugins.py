@@ -79,8 +79,7 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     for distribution in sorted(kinds.keys() | observing | broken):
         brings = _brings(kinds.get(distribution, []), distribution in observing)
         rows.append([*distribution, brings, "trouble" if distribution in broken else "ok"])
-    _print_table(rows, ["distribution", "version", "brings", "state"], "brings", 16)
-    _print_troubles(registry)
+    _print_plugins(rows, ["distribution", "version", "brings", "state"], registry)
     if strict_plugins and registry.troubles:
         sys.exit(Exit.USAGE)
 
@@ -89,7 +88,8 @@ def _broken(registry: Registry) -> set[tuple[str, str]]:
     return {(trouble.distribution, trouble.version) for trouble in registry.troubles}
 
 
-def _print_troubles(registry: Registry) -> None:
+def _print_plugins(rows: list[list[str]], heads: list[str], registry: Registry) -> None:
+    _print_table(rows, heads, "brings", 16)
     for trouble in registry.troubles:
         click.echo(f"trouble: {trouble}")
 
@@ -124,8 +124,7 @@ def _check_all(timeout: float | None) -> bool:
             state = "trouble"
         rows.append([point.distribution, point.version, point.name, brings, took, state])
     heads = ["distribution", "version", "entry point", "brings", "import", "state"]
-    _print_table(rows, heads, "brings", 16)
-    _print_troubles(registry)
+    _print_plugins(rows, heads, registry)
     for point in (result.entry_point for result in results if result.torch):
         note = f"importing {point.value} loads torch in every bench command"
         click.echo(f"note: {point.distribution}: {note}")

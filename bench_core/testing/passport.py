@@ -32,7 +32,9 @@ from bench_core.testing.subjects import (
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loss import CrossEntropy
 
+Updates = dict[str, Tensor]
 SEEN = 1e-2  # relative change that is no rounding
+ABOVE = "or above beyond the forward pass: declare Passport(weight_transport=True)"
 STEPS = 2
 RATE = 0.05
 
@@ -64,11 +66,11 @@ def below(block: int, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(lower)]
 
 
-def first_change(
-    one: dict[str, Tensor], other: dict[str, Tensor], names: Iterable[str]
-) -> str | None:
-    """The first of these parameters whose change differs between two trials."""
-    return next((name for name in names if distance(other[name], one[name]) > SEEN), None)
+def must_agree(one: Updates, other: Updates, names: Iterable[str], information: str) -> None:
+    """Raise Failed if the update of one of these parameters differs between two trials."""
+    for name in names:
+        if distance(other[name], one[name]) > SEEN:
+            raise Failed(f"the update of {name} depends on {information}")
 
 
 def pair(
@@ -110,10 +112,8 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
             credits.append(trial.credits(states, y))
         for number in range(block):
             if distance(credits[1].audited[number], credits[0].audited[number]) > SEEN:
-                raise Failed(
-                    f"the credit of block {number} depends on the weights of block {block} or "
-                    "above beyond the forward pass: declare Passport(weight_transport=True)"
-                )
+                information = f"the weights of block {block} {ABOVE}"
+                raise Failed(f"the credit of block {number} depends on {information}")
 
 
 @probe("weight_transport", "exact_hidden_gradients")
@@ -123,11 +123,7 @@ def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> 
     """
     for block in range(3):
         one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
-        if name := first_change(one, other, below(block, one)):
-            raise Failed(
-                f"the update of {name} depends on the weights of block {block} or above beyond "
-                "the forward pass: declare Passport(weight_transport=True)"
-            )
+        must_agree(one, other, below(block, one), f"the weights of block {block} {ABOVE}")
 
 
 @probe("exact_hidden_gradients")
@@ -208,12 +204,14 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
         fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
         trial = subject.trial(labels=shift, loss=fixed, before=fixed.watch).plain_descent(RATE)
         changes.append(trial.changes(STEPS))
-    if name := first_change(changes[0], changes[1], below(3, changes[0])):
-        raise Failed(
-            f"the update of {name} depends on the labels beyond the network's own loss (a local "
-            "head's counts): declare Passport(labels_below_head=True), or use net.loss of the "
-            "logits and states.output_error"
-        )
+    one, other = changes
+    must_agree(
+        one,
+        other,
+        below(3, one),
+        "the labels beyond the network's own loss (a local head's counts): declare "
+        "Passport(labels_below_head=True), or use net.loss of the logits and states.output_error",
+    )
 
 
 @probe("exact_top_credit", "exact_hidden_gradients")
@@ -223,11 +221,8 @@ def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
     # the norm before the head
     two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])
     one, other = (trial.changes(STEPS) for trial in two)
-    if name := first_change(one, other, below(3, one)):
-        raise Failed(
-            f"the update of {name} depends on the head's weight: declare "
-            "Passport(exact_top_credit=True)"
-        )
+    remedy = "declare Passport(exact_top_credit=True)"
+    must_agree(one, other, below(3, one), f"the head's weight: {remedy}")
 
 
 @probe()
@@ -277,6 +272,7 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
     learn() and credit() (its own, and h_L of the head, kept)."""
     remedy = "declare Passport(non_local_state=True)"
     for shape, trial in subject.trials():
+        information = f"the states of other blocks ({shape} network): {remedy}"
         states, y = trial.steps(STEPS).states()
         trial.seed_draws()
         true = trial.credits(states, y).for_blocks
@@ -287,18 +283,11 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
                 distance(trial.credits(noisy(states, keep), y).for_blocks[block], true[block])
                 > SEEN
             ):
-                raise Failed(
-                    f"the credit of block {block} depends on the states of other blocks ({shape} "
-                    f"network): {remedy}"
-                )
+                raise Failed(f"the credit of block {block} depends on {information}")
         for block, keep in enumerate(kept):
             one, other = (_one_step(subject.trial(shape), given) for given in (None, keep))
             own = [name for name in one if name.startswith(f"blocks.{block}.")]
-            if name := first_change(one, other, own):
-                raise Failed(
-                    f"the update of {name} depends on the states of other blocks ({shape} "
-                    f"network): {remedy}"
-                )
+            must_agree(one, other, own, information)
 
 
 def _one_step(trial: Trial, keep: Sequence[int] | None) -> dict[str, Tensor]:
