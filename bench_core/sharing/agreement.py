@@ -7,8 +7,6 @@ amplifies the rounding of another machine.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from bench_core.results.marks import Replica
 from bench_core.results.record import RunRecord, environment_key, fires
 
@@ -17,18 +15,16 @@ POINTS = 0.02  # of accuracy, between environments
 
 def differing(one: RunRecord, other: RunRecord) -> list[str]:
     """Name the numbers that two runs of one identity both have and in which they differ."""
-    parts = [
-        f"{name} {getattr(one, name)} and {getattr(other, name)}"
+    numbers = [
+        (name, getattr(one, name), getattr(other, name))
         for name in ("status", "epochs", "accuracy", "train_loss", "data_checksum")
-        if repr(getattr(one, name)) != repr(getattr(other, name))  # NaN equals NaN here
     ]
     for when in ("initial", "measurements"):
         mine, theirs = getattr(one, when), getattr(other, when)
-        parts += [
-            f"{when}.{name} {mine[name].value} and {theirs[name].value}"
-            for name in sorted(mine.keys() & theirs.keys())
-            if repr(mine[name].value) != repr(theirs[name].value)
-        ]
+        for name in sorted(mine.keys() & theirs.keys()):
+            numbers.append((f"{when}.{name}", mine[name].value, theirs[name].value))
+    # NaN equals NaN here
+    parts = [f"{name} {a} and {b}" for name, a, b in numbers if repr(a) != repr(b)]
     name = "checkpoint.safetensors"
     if name in one.files and name in other.files and one.files[name] != other.files[name]:
         parts.append("other weights")
@@ -37,17 +33,13 @@ def differing(one: RunRecord, other: RunRecord) -> list[str]:
 
 def compare(posted: RunRecord, again: RunRecord) -> Replica:
     """Compare a reproduced run with the posted one."""
-    how: Literal["bits", "figures"] = "figures"
-    if again.identity == posted.identity and environment_key(again) == environment_key(posted):
-        how, agreement = "bits", "equal bit by bit"
-        parts = differing(again, posted)
-    else:
-        agreement = "accuracy within 2 points, the same diagnostics fire"
-        parts = _far(again, posted)
+    bits = again.identity == posted.identity and environment_key(again) == environment_key(posted)
+    parts = differing(again, posted) if bits else _far(again, posted)
+    near = "accuracy within 2 points, the same diagnostics fire"
     return Replica(
         agrees=not parts,
-        how=how,
-        said="; ".join(parts) or agreement,
+        how="bits" if bits else "figures",
+        said="; ".join(parts) or ("equal bit by bit" if bits else near),
         identity=again.identity,
         accuracy=again.accuracy,
         environment=again.environment,

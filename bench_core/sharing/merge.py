@@ -1,12 +1,9 @@
-"""Merge results folders of several people.
+"""Merge results folders of several people: copy folders unchanged, together with their marks.
 
-Runs of one identity and one environment must have the same numbers. If they differ, some of the
-numbers are wrong: the merge lists all such conflicts and writes nothing. A run from another
-environment, or of a recipe that is not deterministic, is a *replicate*: kept under
-`<suite>/replicates/<environment>/<identity>` and not counted. A run with a final status replaces
-a run without (crashed, timeout, …); otherwise the run in the target stays. Folders are copied
-unchanged, together with their marks (`bench_core.results.marks`). A run in which `bench verify`
-finds a fault is left out and reported.
+Runs of one identity and one environment must have the same numbers; otherwise the merge lists the
+conflicts and writes nothing. A run from another environment, or of a recipe that is not
+deterministic, is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>` and not
+counted. A run with a final status replaces a run without. A run with a fault is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import marks, store
@@ -28,7 +25,6 @@ from bench_core.sharing.verify import faults
 
 REPLICATES = "replicates"
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
-
 WORDS: dict[Fate, str] = {
     "copy": "copied",
     "replace": "replaced what had not ended",
@@ -47,7 +43,6 @@ class Merge:
     troubles: list[str] = field(default_factory=list)
 
     def count(self, fate: Fate) -> int:
-        """Count the run folders with this fate."""
         return list(self.fates.values()).count(fate)
 
 
@@ -67,26 +62,20 @@ def fate(new: RunRecord, old: RunRecord | None) -> Fate:
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merge:
-    """Copy the runs of `sources` into `target`, unless there are conflicts.
-
-    Raises UsageError, StoreError.
-    """
+    """Copy the runs of `sources` unless they conflict. Raises UsageError, StoreError."""
     if any(source.resolve() == target.resolve() for source in sources):
-        raise UsageError(
-            f"{target}: is merged into itself; name the folders to take from, and --into another"
-        )
+        remedy = "name the folders to take from, and --into another"
+        raise UsageError(f"{target}: is merged into itself; {remedy}")
     result = Merge()
     plans: dict[Path, Stored] = {}
     runs = _sound(sources, result)
     for run in runs:
         final = target / run.folder.parent.name / run.record.identity
-        planned = plans.get(final)
-        old = planned.record if planned is not None else _old(final, result)
-        decision = result.fates[run.folder] = fate(run.record, old)
+        old = plans[final] if final in plans else _old(final, result)
+        decision = result.fates[run.folder] = fate(run.record, old.record if old else None)
         if decision == "conflict" and old is not None:
-            where = planned.folder if planned is not None else final
-            parts = "; ".join(differing(run.record, old))
-            result.conflicts.append(f"{run.folder} and {where}: {parts}")
+            parts = "; ".join(differing(run.record, old.record))
+            result.conflicts.append(f"{run.folder} and {old.folder}: {parts}")
         if decision == "replicate":
             final = final.parent / REPLICATES / environment_key(run.record) / run.record.identity
         if decision in ("copy", "replace", "replicate"):
@@ -104,7 +93,6 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
 
 
 def _sound(sources: Sequence[Path], result: Merge) -> list[Stored]:
-    """Return the runs of the sources without a fault."""
     stored = scan(sources)
     result.troubles += [line.replace("not counted", "left out") for line in stored.troubles]
     sound = []
@@ -116,10 +104,9 @@ def _sound(sources: Sequence[Path], result: Merge) -> list[Stored]:
     return sound
 
 
-def _old(final: Path, result: Merge) -> RunRecord | None:
-    """Read the run in the target; None if it is missing or unreadable."""
+def _old(final: Path, result: Merge) -> Stored | None:
     try:
-        return store.read(final, sums=True)
+        return Stored(store.read(final, sums=True), final)
     except store.Newer as reason:
         raise StoreError(f"{final}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
@@ -129,17 +116,13 @@ def _old(final: Path, result: Merge) -> RunRecord | None:
 
 
 def install(source: Path, final: Path) -> None:
-    """Copy a run folder to its place, complete or not at all.
-
-    Raises StoreError, also if another process holds the lock of the run.
-    """
+    """Copy a run folder, complete or not at all. StoreError, also if its lock is held."""
     with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with store.locked(final) as lock:
         if lock is None:
-            raise StoreError(
-                f"{final}: another bench is at work on this run; try again when it is done"
-            )
+            held = "another bench is at work on this run; try again when it is done"
+            raise StoreError(f"{final}: {held}")
         try:
             store.remove_temporary(final)
             with writing(final):
@@ -162,14 +145,13 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
         return
     differ = [key for key in ("thresholds", "depth_utility") if theirs.get(key) != ours.get(key)]
     if differ:
-        result.troubles.append(
-            f"{source}: its suite is judged by other {' and '.join(differ)}; those of {target} stay"
-        )
-    keys = ("cells", "defaults")
-    joined = {key: {**_dict(theirs.get(key)), **_dict(ours.get(key))} for key in keys}
-    if new := {key: value for key, value in joined.items() if value != _dict(ours.get(key))}:
-        store.write_suite(target, {**ours, **new})
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+        line = f"{source}: its suite is judged by other {' and '.join(differ)}"
+        result.troubles.append(f"{line}; those of {target} stay")
+    joined = dict(ours)
+    for key in ("cells", "defaults"):
+        items = [suite.get(key) for suite in (theirs, ours)]
+        their, our = (item if isinstance(item, dict) else {} for item in items)
+        if their.keys() - our.keys():
+            joined[key] = {**their, **our}
+    if joined != ours:
+        store.write_suite(target, joined)

@@ -1,12 +1,12 @@
 """Reproduce a random sample of other people's runs with the installed code.
 
-The sample is drawn from the done runs, each equally likely, from a printed seed, so that the
-draw can be checked. The new runs are kept in a results folder of their own. Each comparison is a
-`bench_core.results.marks.Replica` in the mark of the posted run.
+Each done run is equally likely; a printed seed lets everybody check the draw. The new runs are kept
+in a results folder of their own. Each comparison is a `Replica` in the mark of the posted run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -39,24 +39,19 @@ class Again:
 
 def share(text: str) -> float | int:
     """Parse `10%` as 0.1 and `3` as 3 runs. Raises UsageError."""
-    number = text.removesuffix("%")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if text.endswith("%") and 0 < value <= 100:
-        return value / 100
-    if not text.endswith("%") and value >= 1 and value.is_integer():
-        return int(value)
+    with contextlib.suppress(ValueError):
+        value = float(text.removesuffix("%"))
+        if text.endswith("%") and 0 < value <= 100:
+            return value / 100
+        if not text.endswith("%") and value >= 1 and value.is_integer():
+            return int(value)
     raise UsageError(f"--sample {text}: must be a share such as 10% or a number of runs")
 
 
 def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]:
     """Draw at least one of the done runs, without replacement. Raises UsageError without any."""
-    done = sorted(
-        (run for run in runs if run.record.status == "done"),
-        key=lambda run: (run.record.identity, str(run.folder)),
-    )
+    done = [run for run in runs if run.record.status == "done"]
+    done.sort(key=lambda run: (run.record.identity, str(run.folder)))
     if not done:
         raise UsageError("there is no run that is done, so there is nothing to run again")
     count = math.ceil(size * len(done)) if isinstance(size, float) else size
@@ -100,24 +95,14 @@ def plan_again(
 
 
 def _describe(record: RunRecord, registry: Registry, data_dir: Path | None) -> list[dict[str, Any]]:
-    """Describe method, arch, dataset and diagnostics of a run as installed here.
-
-    Raises UsageError if a component is missing or does not take the parameters of the run.
-    """
-    components: list[tuple[Any, str, dict[str, Any]]] = []
-    for kind in PARTS:
-        ref = getattr(record.cell, kind)
-        components.append((kind, registry.find(kind, ref.name).full_name, ref.params))
+    """Describe the components as installed here. UsageError if one is missing or unfit."""
+    refs = [(kind, getattr(record.cell, kind)) for kind in PARTS]
+    wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
     installed = {item.component.name for item in registry.of_kind("diagnostic")}
-    for name in record.measurements:
-        if name in installed:
-            components.append(("diagnostic", registry.find("diagnostic", name).full_name, {}))
-    request = {
-        "components": components,
-        "trios": [(0, 1, 2)],
-        "data_dir": str(data_dir) if data_dir else None,
-    }
-    answer = validate.ask(request)
+    wanted += [("diagnostic", name, {}) for name in record.measurements if name in installed]
+    components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
+    place = str(data_dir) if data_dir else None
+    answer = validate.ask({"components": components, "trios": [(0, 1, 2)], "data_dir": place})
     described: list[dict[str, Any]] = answer["components"]
     unfit = answer["trios"][0]
     invalid = [item for item in described if "error" in item or "invalid" in item]
@@ -142,7 +127,7 @@ def carry_out(
     by_folder = {again.cell.folder: again for again in planned}
     for again in planned:
         store.open_suite_folder(again.cell.folder.parent.parent, again.cell.folder.parent.name)
-    to_run = [again.cell for again in planned if _finished(again.cell.folder) is None]
+    to_run = [again.cell for again in planned if not _finished(again.cell.folder)]
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
         execute(own, lambda cell: job_of(by_folder[cell.folder]), on_event, options)
@@ -164,9 +149,8 @@ def carry_out(
     return replicas, troubles
 
 
-def _finished(folder: Path) -> RunRecord | None:
+def _finished(folder: Path) -> bool:
     try:
-        record = store.read(folder, sums=True)
+        return not STATUSES[store.read(folder, sums=True).status].failure
     except store.Unreadable:
-        return None
-    return None if STATUSES[record.status].failure else record
+        return False

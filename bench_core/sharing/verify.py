@@ -1,8 +1,7 @@
 """Check stored runs: checksums, schema, identity, and figures that must fit together.
 
-Every fault is a sentence. A run without a fault gets a *checked* mark
-(`bench_core.results.marks`). The checks find damage, mistakes and careless edits. They cannot
-find a forgery, because a forger can recompute every checksum; `bench replicate` can.
+The checks find damage, mistakes and careless edits. They cannot find a forgery, because a forger
+can recompute every checksum; `bench replicate` can.
 """
 
 from __future__ import annotations
@@ -31,17 +30,13 @@ def faults(run: Stored) -> list[str]:
         record = store.read(run.folder, sums=True)
     except store.Unreadable as reason:
         return [str(reason)]
-    curve = _curve(run.folder, record) if record.status == "done" else []
-    return [*_identity(run.folder, record), *_figures(record), *curve]
-
-
-def _identity(folder: Path, record: RunRecord) -> Iterator[str]:
-    raw = json.loads((folder / store.RUN).read_text(encoding="utf-8"))
+    raw = json.loads((run.folder / store.RUN).read_text(encoding="utf-8"))
     parts = {name: entry for name, entry in record.code.items() if isinstance(entry, dict)}
     code = {name: entry.get("digest", "") for name, entry in parts.items()}
     identity = cell_identity(raw["cell"], code, record.data_checksum, record.algorithm)
-    if identity != record.identity:
-        yield "its identity is not that of its cell, code and data"
+    wrong = "its identity is not that of its cell, code and data"
+    curve = _curve(run.folder, record) if record.status == "done" else []
+    return [*([wrong] if identity != record.identity else []), *_figures(record), *curve]
 
 
 def _figures(record: RunRecord) -> Iterator[str]:
@@ -75,9 +70,8 @@ def _curve(folder: Path, record: RunRecord) -> list[str]:
         last = rows[-1]
         pairs = {name: (getattr(record, name), last[name]) for name in ("accuracy", "train_loss")}
         for name, item in record.measurements.items():
-            if last["measurements"].get(name) is not None:
-                final = Measurement.model_validate(last["measurements"][name])
-                pairs[name] = (item.value, final.value)
+            if (final := last["measurements"].get(name)) is not None:
+                pairs[name] = (item.value, Measurement.model_validate(final).value)
         result = []
         if epochs != list(range(record.epochs + 1)):
             result.append(f"epochs.jsonl has not the epochs 0 … {record.epochs}, each once")
@@ -93,10 +87,7 @@ def _curve(folder: Path, record: RunRecord) -> list[str]:
 
 
 def between(runs: Sequence[Stored]) -> Iterator[str]:
-    """Yield the faults among runs.
-
-    A data set has two checksums, or an identity has two sets of numbers in one environment.
-    """
+    """Yield data sets with two checksums, and identities with other numbers in one environment."""
     sums: dict[str, dict[str, Path]] = defaultdict(dict)
     first: dict[tuple[str, str], Stored] = {}
     for run in runs:
