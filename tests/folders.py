@@ -4,13 +4,16 @@ results."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from records import audit, frozen, seeds
 
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import Settings
+from bench_core.report.tables import Format, leaderboards
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import FileSum, RunRecord
@@ -129,3 +132,15 @@ def sweep_folder(root: Path) -> Path:
         + seeds("bench-core/dfa", [0.25, 0.26, 0.27])
     ]
     return write(root, records + deeper, None, suite="sweeps")
+
+
+def leaderboard(
+    records: Sequence[RunRecord],
+    settings: Settings | None = None,
+    format: Format = "table",
+    width: int | None = 80,
+) -> str:
+    """Return the leaderboard of records as one suite."""
+    name = records[0].suite if records else ""
+    results = SuiteResults(name, settings or Settings(), tuple(records), superseded=0)
+    return leaderboards([results], format, width)

@@ -137,8 +137,7 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     assert dfa["state_distance"]["layers"] == pytest.approx([3.0] * 3)
     assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
     shown = {
-        run.record.identity: text(view(found), row, run, tmp_path, 100)
-        for _, row, run in view(found).runs
+        run.record.identity: text(view(found), row, run, 100) for _, row, run in view(found).runs
     }
     assert "d_BP by layer 3  3  3" in shown["dfa"]
     assert "d_BP        not measured: no finished run" in shown["far"]

@@ -17,7 +17,7 @@ from bench_core.analysis.gather import gather
 from bench_core.report import export, figures
 from bench_core.report.page import page
 from bench_core.report.tables import FORMATS, leaderboards
-from bench_core.report.tallies import sensitivity_table
+from bench_core.report.tallies import bands
 from bench_core.report.view import view
 
 SOURCE = '''
@@ -90,9 +90,7 @@ def test_it_has_a_panel_a_row_and_a_column_of_the_page(results: Path) -> None:
         for panel in drawn.figure.panels
     ]
     assert "e · rank of the states (samples)" in panels
-    table = sensitivity_table(shown)
-    assert table is not None
-    assert ("e · rank", "> 3.5") in {row[:2] for row in table.rows}
+    assert ("e · rank", "> 3.5") in {row[:2] for row in bands(shown)}
     html = page([suite])
     assert '<abbr title="e · rank of the states (samples)">e</abbr>' in html
     assert "the states have rank 7 (limit 3.5 samples)" in html

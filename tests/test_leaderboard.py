@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import leaderboard
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
@@ -21,7 +22,7 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.report import escape, schema
 from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
-from bench_core.report.tables import FORMATS, Format, leaderboard, leaderboards
+from bench_core.report.tables import FORMATS, Format, leaderboards
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 

@@ -13,16 +13,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from folders import audit_folder, sweep_folder, write
+from folders import audit_folder, leaderboard, sweep_folder, write
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
 from bench_core.report import figures, page, site
-from bench_core.report.figures.drawing import Figure, Panel
+from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures.paper import paper, render
-from bench_core.report.tables import leaderboard, leaderboards
+from bench_core.report.tables import leaderboards
 from bench_core.report.view import View, view
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.model import DepthUtility

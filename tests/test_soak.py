@@ -20,8 +20,8 @@ from typing import Any
 import forged
 import pytest
 from conftest import COMMAND, HANG, Bench, environment, leftovers, wait_until, workers_of
+from folders import leaderboard
 
-from bench_core.report.tables import leaderboard
 from bench_core.results.scan import scan
 
 RUNNER = """

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from folders import leaderboard
 from pydantic import ValidationError
 from records import audit, run
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.report.page import page
-from bench_core.report.tables import leaderboard
 from bench_core.report.terminal import COLOURS, paint
 from bench_core.results.record import RunRecord
 from bench_core.results.status import FINAL, STATUSES, is_reused

@@ -6,10 +6,10 @@ import json
 
 import pytest
 from conftest import TINY, Bench
+from folders import leaderboard
 from records import run
 
 from bench_core.analysis.early_stop import savings
-from bench_core.report.tables import leaderboard
 from bench_core.results.scan import scan
 
 MEASURED = "diagnostics: [{name: scale_growth, threshold: 1.05}, alignment, loss_decrease]\n"

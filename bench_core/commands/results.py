@@ -165,7 +165,7 @@ def show(run: str, results: Paths, as_suite: bool) -> None:
     if as_suite:
         click.echo(suite_of(item.record), nl=False)
     else:
-        say(text(suite, row, item, suite.results.run_folder(item.record), terminal_width()))
+        say(text(suite, row, item, terminal_width()))
 
 
 @click.command()

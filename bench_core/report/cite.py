@@ -1,7 +1,6 @@
 """Write BibTeX of what results used: this software, the protocol, the rules, the data and PyTorch.
 
-The source of a definition is free text in a component's descriptor, often with an arXiv number or a
-DOI. An entry has these as fields, and the whole text as its note.
+A component's source is free text: an arXiv number or a DOI in it is a field, the text is the note.
 """
 
 from __future__ import annotations
@@ -48,10 +47,7 @@ def _entry(key: str, fields: Mapping[str, str]) -> str:
 
 
 def fields(name: str, summary: str, cite: str) -> dict[str, str]:
-    """Return the fields of a component's entry.
-
-    Year, arXiv number and DOI are those of the first work that it cites; the note names all works.
-    """
+    """Return the fields of an entry; year, arXiv number and DOI are those of the first work."""
     title = f"{{{escape.latex(name)}}}" + (f": {escape.latex(summary)}" if summary else "")
     entry = {"title": title, "note": escape.latex(cite)}
     first, _, _ = cite.partition(";")
@@ -71,10 +67,7 @@ def entry_of(kind: str, name: str, summary: str, cite: str) -> str:
 
 
 def bibtex(records: Sequence[RunRecord], known: Mapping[tuple[str, str], tuple[str, str]]) -> str:
-    """Return one entry per source.
-
-    known  (kind, full name) → (summary, cite) of the installed components
-    """
+    """Return one entry per source; known: (kind, full name) → (summary, cite) if installed."""
     entries = [_entry(key, content) for key, content in OURS.items()]
     silent = []
     used = ((kind, {getattr(record.cell, kind).name for record in records}) for kind in KINDS)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
 from bench_core.report import escape
@@ -32,10 +32,7 @@ Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 
 def claim_text(claim: Expectation, label: str) -> str:
-    """Write the figure, the method and the cell of a claim.
-
-    Examples: `scale_growth.h[-1] of dfa after epoch 5 (arch.depth=4)`, `accuracy of dfa less ep`.
-    """
+    """Write figure, method and cell: `growth.h[-1] of dfa after epoch 5 (arch.depth=4)`."""
     text = f"{claim.figure} of {label}"
     if claim.minus is not None:
         text += f" less {method_text(claim.minus)}"
@@ -92,56 +89,40 @@ def summary(outcomes: Iterable[ClaimResult]) -> str:
 
 
 def claims_text(judged: Judged, form: Format, width: int | None = None) -> str:
-    """Write the claims of all suites as text that ends with a newline.
-
-    width  columns of the terminal, for `table` only; None: as wide as it gets
-    """
+    """Write the claims of all suites; `table` fits `width` columns of a terminal, None: any."""
     if form == "json":
-        return _json(judged)
-    blocks = [
-        block
-        for name, outcomes in judged
-        if outcomes
-        for block in _suite(name, outcomes, form, width)
-    ]
+        suites = []
+        for name, outcomes in judged:
+            claims = [{**asdict(o), "claim": o.claim.model_dump(mode="json")} for o in outcomes]
+            suites.append({"name": name, "claims": claims})
+        return document({"schema": SCHEMA, "suites": suites})
+    blocks = []
+    for name, outcomes in judged:
+        blocks += _suite(name, outcomes, form, width) if outcomes else []
     if not blocks:
         return NOTHING + "\n"
     return "\n\n".join([*blocks, _lines([LEGEND], form, width)]) + "\n"
 
 
-def _lines(lines: Sequence[str], form: Format, width: int | None) -> str:
+def _lines(lines: Sequence[str], form: str, width: int | None) -> str:
     if form == "table":
         return paragraph(lines, width)
-    return "\n".join(f"- {escape.markdown(line)}" for line in lines)
+    return escape.markdown_list(lines)
 
 
-def _suite(
-    name: str, outcomes: Sequence[ClaimResult], form: Format, width: int | None
-) -> list[str]:
+def _suite(name: str, outcomes: Sequence[ClaimResult], form: str, width: int | None) -> list[str]:
     plain = form == "table"
     escaped = escape.visible if plain else escape.markdown
-    numbered = list(enumerate(outcomes, start=1))
-    rows = [
-        [
-            str(i),
-            claim_text(o.claim, o.label),
-            expected_text(o.claim),
-            measured_text(o.claim, o.measured),
-            str(o.measured.n if o.measured else 0),
-            o.status,
-        ]
-        for i, o in numbered
-    ]
-    table = tabulated(
-        [[escaped(text) for text in row] for row in rows],
-        HEADS,
-        style="simple" if plain else "pipe",
-        align=ALIGN,
-        width=width if plain else None,
-        narrow=NARROW,
-    )
-    notes = [(i, text) for i, o in numbered for text in (*o.notes, o.claim.note) if text]
-    sources = [(i, f"from {o.claim.source}") for i, o in numbered]
+    rows, notes, sources = [], [], []
+    for number, item in enumerate(outcomes, start=1):
+        claim, measured = item.claim, item.measured
+        texts = [claim_text(claim, item.label), expected_text(claim)]
+        texts += [measured_text(claim, measured), str(measured.n if measured else 0), item.status]
+        rows.append([str(number), *map(escaped, texts)])
+        notes += [(number, text) for text in (*item.notes, claim.note) if text]
+        sources.append((number, f"from {claim.source}"))
+    style, most = ("simple", width) if plain else ("pipe", None)
+    table = tabulated(rows, HEADS, style=style, align=ALIGN, width=most, narrow=NARROW)
     head = f"{name}: {summary(outcomes)}"
     lines = _lines(_shared(notes) + _shared(sources), form, width)
     return [head if plain else f"**{escaped(head)}**", table, lines]
@@ -159,13 +140,3 @@ def _ranges(numbers: Sequence[int]) -> str:
     runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     members = ([number for _, number in run] for _, run in runs)
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in members)
-
-
-def _json(judged: Judged) -> str:
-    suites = [{"name": name, "claims": [*map(_claim, outcomes)]} for name, outcomes in judged]
-    return document({"schema": SCHEMA, "suites": suites})
-
-
-def _claim(outcome: ClaimResult) -> dict[str, Any]:
-    stated = outcome.claim.model_dump(mode="json")
-    return {**asdict(outcome), "claim": stated}

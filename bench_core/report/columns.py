@@ -1,14 +1,14 @@
 """List the columns of the leaderboard: one entry has all that any format needs of a column.
 
 The terminal, Markdown, LaTeX, the page, CSV, JSON and docs/leaderboard.schema.json follow
-`COLUMNS`: a new column is one entry here. A diagnostic of another package that takes part in
-verdicts has a column too (`columns_of`).
+`COLUMNS`. A diagnostic of another package that takes part in verdicts has a column too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any, get_args
@@ -17,9 +17,18 @@ from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import NONE, compact, fraction, signed, with_interval
-from bench_core.report.rows import Gamma, Median, gamma, median_of, passport, value_of
-from bench_core.results.hashing import jsonable, line_text
+from bench_core.report.numbers import (
+    NONE,
+    NOT_FINITE,
+    compact,
+    finite,
+    fraction,
+    optional,
+    signed,
+    with_interval,
+)
+from bench_core.report.rows import Gamma, gamma, median_of, passport, value_of
+from bench_core.results.hashing import line_text
 
 Schema = Mapping[str, Any]
 
@@ -37,56 +46,42 @@ class Text:
     brief: str = ""
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The form of a value in JSON and CSV.
-
-    json   the value in JSON
-    csv    suffix of the field's name → the value in CSV; a field without any is not in CSV
-    place  its place in a line of CSV: single values, estimates, medians, codes
-    """
-
-    schema: Schema
-    json: Callable[[Any], Any] = _same
-    csv: Mapping[str, Callable[[Any], Any]] = field(default_factory=lambda: {"": _same})
-    place: int = 0
-
-
 @dataclass(frozen=True)
 class Field:
     """A value of a row as data.
 
-    get  how a row gives the value, or an attribute of the row, by default of the field's name
-    csv  the name in CSV where that differs
+    get      how a row gives the value, or an attribute of the row, by default of the field's name
+    in_csv   the name in CSV where that differs
+    as_json  the value in JSON; None: as it is
+    csv      (suffix of the name, attribute) of each part in CSV; "": the value itself
+    place    its place in a line of CSV: single values, estimates, medians, codes
     """
 
     name: str
-    kind: Kind
     get: Callable[[Row], Any] | str = ""
-    csv: str = ""
+    in_csv: str = ""
+    schema: Schema = field(default_factory=dict)
+    as_json: Callable[[Any], Any] | None = None
+    csv: Sequence[tuple[str, str]] = (("", ""),)
+    place: int = 0
 
     def value(self, row: Row) -> Any:
-        """Return the value of a row."""
         get = attrgetter(self.get or self.name) if isinstance(self.get, str) else self.get
         return get(row)
 
     def json(self, row: Row) -> Any:
-        """Return the value in JSON."""
-        return self.kind.json(self.value(row))
+        value = self.value(row)
+        return self.as_json(value) if self.as_json else value
 
     @property
     def names(self) -> list[str]:
         """Return the names of its columns in CSV."""
-        return [(self.csv or self.name) + suffix for suffix in self.kind.csv]
+        return [(self.in_csv or self.name) + suffix for suffix, _ in self.csv]
 
     def flat(self, row: Row) -> dict[str, Any]:
         """Return the value of each column of CSV."""
         value = self.value(row)
-        parts = (part(value) for part in self.kind.csv.values())
+        parts = [_part(value, attribute) for _, attribute in self.csv]
         return dict(zip(self.names, parts, strict=True))
 
 
@@ -115,9 +110,6 @@ class Column:
 SHORTENED = 10
 
 
-# ---------------------------------------------------------------------------------- kinds of data
-
-
 def object_schema(**properties: Schema | str) -> dict[str, Any]:
     """Describe an object with exactly these properties; a text is the name of a type."""
     typed = {k: {"type": v} if isinstance(v, str) else v for k, v in properties.items()}
@@ -130,17 +122,14 @@ def object_schema(**properties: Schema | str) -> dict[str, Any]:
 
 
 def nullable(name: str) -> dict[str, Any]:
-    """Describe a value of this type or null."""
     return {"type": [name, "null"]}
 
 
 def array(items: Schema) -> dict[str, Any]:
-    """Describe a list."""
     return {"type": "array", "items": items}
 
 
 def mapping(values: Schema) -> dict[str, Any]:
-    """Describe an object with any keys."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -154,50 +143,44 @@ def _gamma_json(deep: Gamma) -> dict[str, Any]:
     }
 
 
-def _part(name: str, path: str = "", default: Any = None) -> Callable[[Any], Any]:
-    """Return a function that reads an attribute of a value, or of the value's attribute `path`."""
-    return lambda value: getattr(getattr(value, path) if path else value, name, default)
-
-
-def _of_estimate(path: str = "") -> dict[str, Callable[[Any], Any]]:
-    return {
-        "": _part("mean", path),
-        "_half_width_95": _part("half_width", path),
-        "_std": _part("std", path),
-        "_n": _part("n", path, 0),
-    }
+def _part(value: Any, attribute: str) -> Any:
+    """Return a value, or an attribute of it such as `estimate.n`, for a cell of CSV."""
+    for name in filter(None, attribute.split(".")):
+        known = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+        value = known.get(name, 0 if name == "n" else None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return line_text(value) if isinstance(value, dict) else value
 
 
 NUMBER = nullable("number")
-STRING = Kind({"type": "string"})
-INTEGER = Kind({"type": "integer"})
-RANK = Kind(nullable("integer"))
-FLAG = Kind({"type": "boolean"}, csv={"": lambda flag: "yes" if flag else "no"})
-ROLE = Kind({"enum": list(get_args(Role))})
-CODES = replace(STRING, place=3)
-PARAMS = Kind({"type": "object"}, jsonable, {"": line_text})
-FLOOR = Kind(object_schema(name="string", mean=NUMBER, missing=nullable("string")), csv={})
-ESTIMATE = Kind(
-    {"$ref": "#/$defs/estimate"}, lambda mean: mean and asdict(mean), _of_estimate(), place=1
-)
-_STRUCK = "why the value means nothing; then it must not be shown without this"
-GAMMA = Kind(
-    object_schema(
-        value=NUMBER,
-        half_width=NUMBER,
-        n="integer",
-        not_diagnostic=nullable("string") | {"description": _STRUCK},
-    ),
-    _gamma_json,
-    _of_estimate("estimate") | {"_not_diagnostic": _part("not_diagnostic")},
+STRING = partial(Field, schema={"type": "string"})
+INTEGER = partial(Field, schema={"type": "integer"})
+RANK = partial(Field, schema=nullable("integer"))
+FLAG = partial(Field, schema={"type": "boolean"})
+ROLE = partial(Field, schema={"enum": list(get_args(Role))})
+PARAMS = partial(Field, schema={"type": "object"})
+_FLOOR = object_schema(name="string", mean=NUMBER, missing=nullable("string"))
+_PARTS = (("", "mean"), ("_half_width_95", "half_width"), ("_std", "std"), ("_n", "n"))
+ESTIMATE = partial(
+    Field,
+    schema={"$ref": "#/$defs/estimate"},
+    as_json=lambda mean: mean and asdict(mean),
+    csv=_PARTS,
     place=1,
 )
-MEDIAN = Kind(
-    {"$ref": "#/$defs/median"},
-    lambda median: {key: item for key, item in asdict(median).items() if key == "value" or item},
-    {"": _part("value"), "_note": _part("note")},
-    place=2,
+_OF_GAMMA = tuple((suffix, f"estimate.{name}") for suffix, name in _PARTS)
+_STRUCK = "why the value means nothing; then it must not be shown without this"
+_REASON = nullable("string") | {"description": _STRUCK}
+GAMMA = partial(
+    Field,
+    schema=object_schema(value=NUMBER, half_width=NUMBER, n="integer", not_diagnostic=_REASON),
+    as_json=_gamma_json,
+    csv=(*_OF_GAMMA, ("_not_diagnostic", "not_diagnostic")),
+    place=1,
 )
+_MEDIAN = (("", "value"), ("_note", "note"))
+MEDIAN = partial(Field, schema={"$ref": "#/$defs/median"}, csv=_MEDIAN, place=2)
 
 
 def _floor(row: Row) -> dict[str, Any]:
@@ -205,7 +188,8 @@ def _floor(row: Row) -> dict[str, Any]:
     return {"name": floor.name, "mean": floor.mean, "missing": floor.reason or None}
 
 
-# --------------------------------------------------------------------------------- cells for people
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.0f}"
 
 
 def _rank(row: Row) -> Text:
@@ -251,102 +235,59 @@ def _gamma(row: Row) -> Text:
 
 
 def _median(
-    name: str, get: Callable[[Row], Median], written: Callable[[float], str] = compact
+    name: str, letter: str = "", written: Callable[[float], str] = compact
 ) -> dict[str, Any]:
-    """Return the cell and the field of a column of medians."""
+    """Return cell and field of a column of medians: of a diagnostic, or an attribute of records."""
+
+    def get(row: Row) -> float | None:
+        if letter:
+            return value_of(row, letter)
+        return median_of(getattr(run.record, name) for run in row.finished)
+
+    def noted(row: Row) -> dict[str, Any]:
+        value = get(row)
+        note = {} if value is None or math.isfinite(value) else {"note": NOT_FINITE}
+        return {"value": finite(value), **note}
 
     def cell(row: Row) -> Text:
-        median = get(row)
-        return Text((median.note or NONE) if median.value is None else written(median.value))
+        return Text(optional(get(row), written))
 
-    return {"cell": cell, "fields": (Field(name, MEDIAN, get),)}
-
-
-def _criterion(name: str, letter: str, written: Callable[[float], str] = compact) -> dict[str, Any]:
-    return {"letter": letter, **_median(name, partial(value_of, letter=letter), written)}
+    return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 
 
-def _over_runs(attribute: str, written: Callable[[float], str] = compact) -> dict[str, Any]:
-    """Return the cell and the field of a column of medians of an attribute of records."""
-
-    def get(row: Row) -> Median:
-        return median_of(getattr(run.record, attribute) for run in row.finished)
-
-    return _median(attribute, get, written)
-
-
-# ------------------------------------------------------------------------------------- the columns
-
+_METHOD = (STRING("method", "method.name"), PARAMS("params", "method.params"))
+_MATCHED = (
+    Field("floor", _floor, schema=_FLOOR, csv=()),
+    ESTIMATE("margin_pp", "margin", csv=()),
+    ESTIMATE("margin_matched_pp", "margin_matched"),
+)
+_BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
+_THREE = (STRING("three_diagnostics", "three"),)
+_PASSPORT = (STRING("passport", passport, place=3),)
 COLUMNS = (
-    Column("rank", "#", _rank, (Field("rank", RANK), Field("tied", FLAG))),
+    Column("rank", "#", _rank, (RANK("rank"), FLAG("tied"))),
     Column(
         "method",
         "method",
         lambda row: Text(row.label),
-        (
-            Field("method", STRING, "method.name"),
-            Field("params", PARAMS, "method.params"),
-            Field("label", STRING),
-            Field("role", ROLE),
-        ),
+        (*_METHOD, STRING("label"), ROLE("role")),
         right=False,
     ),
-    Column("accuracy", "accuracy", _accuracy, (Field("accuracy", ESTIMATE),), right=False),
-    Column("n", "n", _n, (Field("runs_total", INTEGER, lambda row: len(row.runs), csv="runs"),)),
+    Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
+    Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
+    Column("verdict", "verdict", lambda row: Text(row.verdict), (STRING("verdict"),), right=False),
+    Column("three", "D1 D2 D3", lambda row: Text(row.three or NONE), _THREE, right=False, drop=4),
+    Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
+    Column("bp", "Δ bp floor", _bp, _BP, short="Δ bp", drop=15),
+    Column("gamma", "Γ deep", _gamma, (GAMMA("gamma_deep", gamma),), drop=13),
+    Column("growth", "growth", **_median("growth", "a"), drop=11),
+    Column("reference", "‖g_L‖ N=128", **_median("reference_n128", "b"), drop=12),
     Column(
-        "verdict",
-        "verdict",
-        lambda row: Text(row.verdict),
-        (Field("verdict", STRING),),
-        right=False,
+        "passport", "uses", lambda row: Text(passport(row) or NONE), _PASSPORT, right=False, drop=14
     ),
-    Column(
-        "three",
-        "D1 D2 D3",
-        lambda row: Text(row.three or NONE),
-        (Field("three_diagnostics", STRING, "three"),),
-        right=False,
-        drop=4,
-    ),
-    Column(
-        "matched",
-        "Δ matched",
-        _matched,
-        (
-            Field("floor", FLOOR, _floor),
-            Field("margin_pp", replace(ESTIMATE, csv={}), "margin"),
-            Field("margin_matched_pp", ESTIMATE, "margin_matched"),
-        ),
-        short="Δ pp",
-        drop=16,
-    ),
-    Column(
-        "bp",
-        "Δ bp floor",
-        _bp,
-        (Field("margin_bp_pp", ESTIMATE, "margin_bp"),),
-        short="Δ bp",
-        drop=15,
-    ),
-    Column("gamma", "Γ deep", _gamma, (Field("gamma_deep", GAMMA, gamma),), drop=13),
-    Column("growth", "growth", **_criterion("growth", "a"), drop=11),
-    Column("reference", "‖g_L‖ N=128", **_criterion("reference_n128", "b"), drop=12),
-    Column(
-        "passport",
-        "uses",
-        lambda row: Text(passport(row) or NONE),
-        (Field("passport", CODES, passport),),
-        right=False,
-        drop=14,
-    ),
-    Column("seconds", "s/run", **_over_runs("seconds"), drop=3),
-    Column(
-        "memory",
-        "memory MB",
-        **_over_runs("peak_memory_bytes", lambda size: f"{size / 1e6:.0f}"),
-        drop=1,
-    ),
-    Column("passes", "passes", **_over_runs("forward_passes"), drop=2),
+    Column("seconds", "s/run", **_median("seconds"), drop=3),
+    Column("memory", "memory MB", **_median("peak_memory_bytes", written=_megabytes), drop=1),
+    Column("passes", "passes", **_median("forward_passes"), drop=2),
 )
 # c and d have no column: batch stability has no room, d is a margin
 BUILT_IN = ("a", "b", "c", "d")
@@ -359,7 +300,7 @@ def further(rows: Iterable[Row]) -> list[Column]:
         letter, heading = criterion.letter, criterion.heading
         if letter not in BUILT_IN:
             header = heading if letter == criterion.name else f"{letter} {heading}"
-            shown = _criterion(criterion.field, letter, criterion.text)
+            shown = _median(criterion.field, letter, criterion.text)
             columns.append(Column(letter, header, **shown, drop=0))
     return columns
 

@@ -9,11 +9,11 @@ however large the effect (n = 3: .25), so a comparison also has the smallest pos
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import method_key, recipe
@@ -49,10 +49,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A against B over their `n` common seeds; p values are None if there is no pair.
-
-    effect  B - A in percentage points
-    """
+    """A against B over `n` common seeds: the effect is B - A in percentage points."""
 
     where: str
     a: Side
@@ -65,12 +62,8 @@ class Comparison:
     note: str
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A row, with its suite and its recipe."""
-
+class _Placed(NamedTuple):
     suite: str
-    recipe: str
     header: str
     row: Row
 
@@ -78,47 +71,45 @@ class _Placed:
     def method(self) -> str:
         return method_key(self.row.method)
 
+    @property
+    def recipe(self) -> str:
+        return recipe(self.row.runs[0].record)
+
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
-    placed = []
-    for shown in map(view, suites):
-        for header, group in zip(shown.headers, shown.groups, strict=True):
-            name = recipe(group.records[0])
-            placed += [_Placed(shown.results.name, name, header, row) for row in group.rows]
-    return placed
+    return [
+        _Placed(shown.results.name, header, row)
+        for shown in map(view, suites)
+        for header, group in shown.recipes
+        for row in group.rows
+    ]
 
 
 def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
-    by_seed = [accuracies(run.record for run in row.runs) for row in (a, b)]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    differences = [100.0 * (by_seed[1][seed] - by_seed[0][seed]) for seed in seeds]
+    ours, theirs = (accuracies(run.record for run in row.runs) for row in (a, b))
+    seeds = sorted(ours.keys() & theirs.keys())
+    differences = [100.0 * (theirs[seed] - ours[seed]) for seed in seeds]
     same = a.runs == b.runs
-    remarks = [note] if note else []
-    remarks += ["the same runs on both sides"] if same else []
+    remarks = [note, "the same runs on both sides" if same else ""]
     if not seeds:
         remarks.append("no seed finished on both sides")
-    elif any(len(finished) != len(seeds) for finished in by_seed):
+    elif ours.keys() != theirs.keys():
         remarks.append("only seeds that both sides finished")
-    left, right = (
-        Side(
-            row.label,
-            fmean(finished[seed] for seed in seeds) if seeds else None,
-            len(row.finished),
-            len(row.runs),
-            row.verdict,
-        )
-        for row, finished in zip((a, b), by_seed, strict=True)
-    )
+
+    def side(row: Row, finished: Mapping[int, float]) -> Side:
+        mean = fmean(finished[seed] for seed in seeds) if seeds else None
+        return Side(row.label, mean, len(row.finished), len(row.runs), row.verdict)
+
     return Comparison(
         where,
-        left,
-        right,
+        side(a, ours),
+        side(b, theirs),
         len(seeds),
         effect=estimate(differences) if seeds else None,
         p=sign_flip_p(differences) if seeds and not same else None,
         p_holm=None,
         p_smallest=smallest_p(len(seeds)) if seeds else None,
-        note="; ".join(remarks),
+        note="; ".join(filter(None, remarks)),
     )
 
 
@@ -127,9 +118,6 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [
         item if item.p is None else replace(item, p_holm=next(adjusted)) for item in comparisons
     ]
-
-
-# ----------------------------------------------------------------------------------------- methods
 
 
 def _named(group: Group, name: str) -> list[Row]:
@@ -144,13 +132,10 @@ def _named(group: Group, name: str) -> list[Row]:
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
-    """Compare method A with method B in every recipe that has both.
-
-    Raises `UsageError` if a name means no row, or several rows of one recipe.
-    """
+    """Compare A with B in every recipe; UsageError if a name means no row or several."""
     comparisons, labels, known = [], set[str](), set[str]()
     for shown in map(view, suites):
-        for header, group in zip(shown.headers, shown.groups, strict=True):
+        for header, group in shown.recipes:
             labels |= {row.label for row in group.rows}
             picked = {name: _named(group, name) for name in (a, b)}
             known |= {name for name, rows in picked.items() if rows}
@@ -158,24 +143,19 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
                 continue
             for name, rows in picked.items():
                 if len(rows) > 1:
-                    several = listed(row.label for row in rows)
-                    raise UsageError(
-                        f"{name}: {len(rows)} methods of {shown.results.name} have this name:"
-                        f" {several}"
-                    )
+                    labelled = listed(row.label for row in rows)
+                    many = f"{len(rows)} methods of {shown.results.name} have this name"
+                    raise UsageError(f"{name}: {many}: {labelled}")
             where = f"{shown.results.name} · {header}"
             comparisons.append(_compared(where, picked[a][0], picked[b][0]))
     if not comparisons:
         names = f"there are: {listed(sorted(labels)) or 'no runs'}"
-        if unknown := [name for name in (a, b) if name not in known]:
-            raise UsageError(
-                f"{unknown[0]}: no such folder, and no such method in these results; {names}"
-            )
+        for name in (a, b):
+            if name not in known:
+                missing = "no such folder, and no such method in these results"
+                raise UsageError(f"{name}: {missing}; {names}")
         raise UsageError(f"no recipe of these results has both {a} and {b}; {names}")
     return _adjusted(comparisons)
-
-
-# -------------------------------------------------------------------------------------------- sets
 
 
 def _paired(
@@ -210,15 +190,10 @@ def sets(
             where = f"{one[0].header} | {two[0].header}"
             comparisons.append(_compared(where, one[0].row, two[0].row, "recipes differ"))
         else:
-            alone += [
-                f"only in {side}: {item.row.label} ({item.suite} · {item.header})"
-                for side, items in (("A", one), ("B", two))
-                for item in items
-            ]
+            for side, items in (("A", one), ("B", two)):
+                texts = ((item.row.label, f"{item.suite} · {item.header}") for item in items)
+                alone += [f"only in {side}: {label} ({place})" for label, place in texts]
     return _adjusted(comparisons), alone
-
-
-# --------------------------------------------------------------------------------------- as text
 
 
 def _p(value: float | None) -> str:
@@ -235,15 +210,8 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         label = a.label if a.label == b.label else f"{a.label} → {b.label}"
         means = [optional(side.mean, fraction) for side in (a, b)]
         tests = [_p(p) for p in (item.p, item.p_holm, item.p_smallest)]
-        rows.append(
-            [
-                visible(label),
-                *means,
-                with_interval(item.effect, 2, alone=" (n=1)"),
-                str(item.n),
-                *tests,
-            ]
-        )
+        effect = with_interval(item.effect, 2, alone=" (n=1)")
+        rows.append([visible(label), *means, effect, str(item.n), *tests])
         below += [f"{label}: {a.verdict} → {b.verdict}"] if a.verdict != b.verdict else []
         below += [f"{label}: {item.note}"] if item.note else []
     too_wide = any(limits(rows, HEADS, width, [(0, 0)]))
@@ -251,9 +219,9 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         rows = [[row[0].replace("freeze=blocks", "frozen"), *row[1:]] for row in rows]
         below.append("frozen: freeze=blocks")
     align = ["left", *["right"] * 7]
-    parts = [paragraph([where], width)]
-    parts += [tabulated(rows, HEADS, align=align, width=width, narrow=[(0, 12)])]
-    return "\n\n".join(parts + ([paragraph(below, width)] if below else []))
+    table = tabulated(rows, HEADS, align=align, width=width, narrow=[(0, 12)])
+    parts = [paragraph([where], width), table, paragraph(below, width)]
+    return "\n\n".join(filter(None, parts))
 
 
 def as_table(
@@ -262,8 +230,8 @@ def as_table(
     """Write a table per recipe, the methods that only one side has, and a legend."""
     by_recipe = groupby(comparisons, key=lambda item: item.where)
     blocks = [_table(where, list(items), width) for where, items in by_recipe]
-    blocks += [paragraph(alone, width)] if alone else []
-    return "\n\n".join([*blocks, paragraph(LEGEND, width)]) + "\n"
+    blocks += [paragraph(alone, width), paragraph(LEGEND, width)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def as_json(comparisons: Sequence[Comparison], alone: Sequence[str] = ()) -> str:

@@ -6,17 +6,19 @@ another package has a column, a panel and a sentence even where its plugin is no
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench_core.analysis.judge import letter_order
-from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.judge import letter_order, threshold_of
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
+SMALLEST = 1e-30  # where a logarithmic axis shows zero
 _WORD = re.compile(r"\{(\w+)\}")
 
 
@@ -33,7 +35,6 @@ class Criterion:
 
     @property
     def short(self) -> str:
-        """Return the name without its distribution."""
         return self.name.rpartition("/")[2]
 
     @property
@@ -43,11 +44,7 @@ class Criterion:
 
     @property
     def title(self) -> str:
-        """Return letter, title and unit.
-
-        Examples: `a · largest growth of ‖h‖ in one block (x)`,
-        `b · ‖g_L‖, batch-mean CE at N = 128`.
-        """
+        """Return letter, title and unit: `a · largest growth of ‖h‖ in one block (x)`."""
         item = self.item
         unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""
         text = (item.title or self.short) + unit
@@ -60,7 +57,6 @@ class Criterion:
 
     @property
     def log(self) -> bool:
-        """Return whether a figure has a logarithmic axis."""
         return self.item.axis == "log"
 
     @property
@@ -72,9 +68,17 @@ class Criterion:
         """Convert a stored value to the unit for people: a per-sample value is divided by N."""
         return value / (self.item.batch or 1)
 
+    def on_axis(self, value: float) -> float:
+        """Convert a stored value to that on an axis; a logarithmic one has no zero."""
+        return max(self.shown(value), SMALLEST) if self.log else self.shown(value)
+
     def text(self, shown: float | None, digits: int = 1) -> str:
         """Write a value that `shown` returned."""
         return optional(shown, partial(signed, digits=digits) if self.margin else compact)
+
+    def limit(self, thresholds: Mapping[str, float]) -> float | None:
+        """Return the threshold in force, as stored."""
+        return threshold_of(self.name, self.item, thresholds)
 
     def sentence(self, value: float | None, limit: float, **words: str) -> str:
         """Say why the diagnostic fired at a stored value.
@@ -106,11 +110,24 @@ def criteria(rows: Iterable[Row]) -> list[Criterion]:
     for row in rows:
         for run in row.runs:
             if run.record.status == "done" and row.role != "floor":
-                for letter, (name, item) in run.judged.items():
-                    by_letter.setdefault(letter, Criterion(letter, name, item))
+                by_letter = {item.letter: item for item in criteria_of(run)} | by_letter
     return [by_letter[letter] for letter in sorted(by_letter, key=letter_order)]
+
+
+def criteria_of(run: Run) -> list[Criterion]:
+    """Return the diagnostics that judge a run, in the order of letters."""
+    letters = sorted(run.judged, key=letter_order)
+    return [Criterion(letter, *run.judged[letter]) for letter in letters]
 
 
 def criterion_of(item: Sensitivity) -> Criterion:
     """Return the diagnostic whose threshold was varied."""
     return Criterion(item.letter, *item.points[0].run.judged[item.letter])
+
+
+def band_text(item: Sensitivity) -> str:
+    """Write a band as an interval, such as `[12, 693)`: open at the end where a run lies."""
+    low, high = (criterion_of(item).shown(end) for end in item.band)
+    left, right = ("[", ")") if item.direction == "above" else ("(", "]")
+    lower = "(−∞" if low == -math.inf else left + compact(low)
+    return f"{lower}, " + ("∞)" if high == math.inf else compact(high) + right)

@@ -1,9 +1,8 @@
 """Write the leaderboard as data: CSV with a line per method, JSON with an entry per run.
 
-In CSV every figure is a bare number in its own column and every text is quoted. So a reader in any
-locale reads numbers as numbers, and no text as a formula. In JSON
-(docs/leaderboard.schema.json) names are raw. A figure that is NaN or infinite is empty or null,
-with a note beside it. Both formats have full precision. `report.columns` lists their fields.
+Both have full precision. In CSV every figure is a bare number in its own column and every text is
+quoted, so that no text is read as a formula. Names in JSON (docs/leaderboard.schema.json) are raw.
+A figure that is not finite is empty or null, with a note. `report.columns` has the fields.
 """
 
 from __future__ import annotations
@@ -20,18 +19,17 @@ from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
+from bench_core.report.numbers import finite
 from bench_core.report.rows import trust
-from bench_core.report.view import View, finite
+from bench_core.report.view import View
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement
 from bench_core.results.status import STATUSES
 
 SCHEMA = "bench-leaderboard/2"
+PLACE = ("suite", "arch", "dataset", "epochs", "recipe")
 FIELDS = [field for column in COLUMNS for field in column.fields]
-
-
-# ------------------------------------------------------------------------------------------- JSON
 
 
 Get = Callable[[Run, Settings], Any]
@@ -102,10 +100,7 @@ def _suite(shown: View) -> dict[str, Any]:
         "title": settings.title,
         "depth_utility": settings.depth_utility.model_dump(),
         "thresholds": dict(sorted(settings.thresholds.items())),
-        "groups": [
-            _group(header, group, settings)
-            for header, group in zip(shown.headers, shown.groups, strict=True)
-        ],
+        "groups": [_group(header, group, settings) for header, group in shown.recipes],
     }
 
 
@@ -132,9 +127,6 @@ def _row(row: Row, settings: Settings) -> dict[str, Any]:
     return {**values, "runs": runs}
 
 
-# -------------------------------------------------------------------------------------------- CSV
-
-
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     """Return CSV with every text quoted; no cell reads as a formula in a spreadsheet."""
     text = io.StringIO()
@@ -148,26 +140,18 @@ def as_csv(views: Sequence[View]) -> str:
     """Return a line per suite, recipe and method under one header."""
     every = [(shown, row) for shown in views for group in shown.groups for row in group.rows]
     last = {name for column in further(row for _, row in every) for name in column.fields[0].names}
-    ordered = sorted(FIELDS, key=lambda field: field.kind.place)
-    header = ["suite", "arch", "dataset", "epochs", "recipe"]
+    ordered = sorted(FIELDS, key=lambda field: field.place)
+    header = list(PLACE)
     header += [name for field in ordered for name in field.names]
     header += ["trust", *sorted(last)]
-    lines = (_flat(shown, row) for shown, row in every)
-    return csv_text(header, ([line.get(name) for name in header] for line in lines))
-
-
-def _flat(shown: View, row: Row) -> dict[str, Any]:
-    record = row.runs[0].record
-    cell = record.cell
-    line = {
-        "suite": shown.results.name,
-        "arch": cell.arch.short,
-        "dataset": cell.dataset.short,
-        "epochs": cell.training.get("epochs"),
-        "recipe": recipe_key(record),
-    }
-    for field in FIELDS + [column.fields[0] for column in further([row])]:
-        line |= field.flat(row)
-    counts = Counter(trust(run, shown.settings) for run in row.runs)
-    line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    return line
+    lines = []
+    for shown, row in every:
+        cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record)
+        names = (shown.results.name, cell.arch.short, cell.dataset.short)
+        line = dict(zip(PLACE, (*names, cell.training.get("epochs"), recipe), strict=True))
+        for field in FIELDS + [column.fields[0] for column in further([row])]:
+            line |= field.flat(row)
+        counts = Counter(trust(run, shown.settings) for run in row.runs)
+        line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+        lines.append([line.get(name) for name in header])
+    return csv_text(header, lines)

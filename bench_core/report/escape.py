@@ -1,35 +1,25 @@
-"""Escape names, reasons and parameter values for each output format.
+"""Escape names, reasons and parameter values for each output format: they are data, never markup.
 
-Names come from plugins, suites and error messages: they are data, never markup. Every function
-takes raw text and returns text that the format shows literally. Each calls `visible` first, which
-writes control bytes, bidirectional overrides and other invisible characters as `\\x1b`, `\\u202e`:
-a cell cannot move the cursor or reorder its row.
+Every function takes raw text and returns text that the format shows literally. Each calls `visible`
+first, which writes control bytes, bidirectional overrides and other invisible characters as
+`\\x1b`, `\\u202e`: a cell cannot move the cursor or reorder its row.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # OWASP's list, with the full-width forms that spreadsheets accept
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
-_MARKDOWN = {character: "\\" + character for character in "\\`*_[]~#!"} | {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    "|": "&#124;",  # an entity: some readers split the row before they read backslashes
-}
+_MARKDOWN = str.maketrans({character: "\\" + character for character in "\\`*_[]~#!"})
+# an entity for a bar: some readers split the row before they read backslashes
+_MARKDOWN |= str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 
-_LATEX = {
+_LATEX = {character: "\\" + character for character in "{}$&#%_"} | {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
@@ -71,43 +61,31 @@ def _written(character: str) -> str:
 
 def markdown(text: str) -> str:
     """Escape a cell or a line of GitHub Markdown: no markup, no HTML, no new cells."""
-    return "".join(_MARKDOWN.get(character, character) for character in visible(text))
+    return visible(text).translate(_MARKDOWN)
+
+
+def markdown_list(lines: Iterable[str]) -> str:
+    """Write lines as a list in Markdown."""
+    return "\n".join(f"- {markdown(line)}" for line in lines)
 
 
 def latex(text: str) -> str:
-    """Escape LaTeX text in UTF-8.
-
-    A character that plain pdflatex may not know becomes its code point.
-    """
+    """Escape LaTeX in UTF-8; a character unknown to pdflatex becomes its code point."""
     return "".join(map(_latex_character, visible(text)))
 
 
 def _latex_character(character: str) -> str:
-    unknown = f"{{[}}U+{ord(character):04X}{{]}}"
-    return _LATEX.get(character, character if known_to_latex(character) else unknown)
-
-
-def known_to_latex(character: str) -> bool:
-    """Return whether pdflatex takes a character in UTF-8 without a further package.
-
-    That holds for ASCII and the letters of Latin-1 and Latin Extended-A.
-    """
-    return character.isascii() or (
-        character.isalpha() and "\u00c0" <= character <= "\u017f" and character not in "ĦħĸŦŧŉſ"
-    )
+    # ASCII, and the letters of Latin-1 and Latin Extended-A
+    letter = "\u00c0" <= character <= "\u017f" and character.isalpha()
+    known = character.isascii() or (letter and character not in "ĦħĸŦŧŉſ")
+    return _LATEX.get(character, character if known else f"{{[}}U+{ord(character):04X}{{]}}")
 
 
 def csv_text(text: str) -> str:
-    """Escape a text cell of CSV (never a number).
-
-    A text that a spreadsheet takes for a formula gets a leading apostrophe.
-    """
+    """Escape a text of CSV, never a number: an apostrophe stands before a spreadsheet's formula."""
     return ("'" if text.startswith(_FORMULA) else "") + visible(text)
 
 
 def json_text(text: str) -> str:
-    """Escape JSON for an HTML page.
-
-    The document stays valid JSON and cannot end a script element.
-    """
+    """Escape JSON for an HTML page: it stays valid and cannot end a script element."""
     return text.replace("</", "<\\/").replace("<!--", "\\u003c!--")

@@ -1,15 +1,14 @@
 """Write results as flat tables for other tools: a row per run, or a row per run and epoch.
 
-The format is CSV, or Parquet through pyarrow. Numbers have full precision and columns of their own.
-A number that is not finite is empty, and `not_finite` names its column. The column of a diagnostic
-in a table of epochs is `<diagnostic>`, with the value as stored (b is per sample).
+Numbers have full precision and columns of their own. A number that is not finite is empty, and
+`not_finite` names its column. Values by epoch are those that were stored (b is per sample).
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,15 @@ from bench_core.analysis.judge import recipe_key
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
-from bench_core.report.curves import curve, read_rows
 from bench_core.report.data import csv_text
 from bench_core.report.text import flat
-from bench_core.report.view import View, gamma_deep, state_norm, value
+from bench_core.report.view import View, curve, gamma_deep, state_norm, value
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
+OF_RUN = ("status", "reason", "epochs", "accuracy", "train_loss")
+COSTS = ("forward_passes", "seconds", "peak_memory_bytes", "finished", "data_checksum")
 OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
 BUILT_IN = {
     "a": "a_growth",
@@ -35,26 +35,23 @@ BUILT_IN = {
 
 
 def _clean(line: Line) -> Line:
-    broken = [
-        key for key, item in line.items() if isinstance(item, float) and not math.isfinite(item)
-    ]
+    numbers = {key: item for key, item in line.items() if isinstance(item, float)}
+    broken = [key for key, item in numbers.items() if not math.isfinite(item)]
     return {**line, **dict.fromkeys(broken), "not_finite": " ".join(broken)}
 
 
 def _cell(shown: View, row: Row, record: RunRecord) -> Line:
     cell = record.cell
+    parts: Line = {}
+    for name, ref in (("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset)):
+        parts |= {name: ref.name, f"{name}_params": line_text(ref.params)}
     return {
         "suite": shown.results.name,
         "identity": record.identity,
         "recipe": recipe_key(record),
         "label": row.label,
         "role": row.role,
-        "method": cell.method.name,
-        "method_params": line_text(cell.method.params),
-        "arch": cell.arch.name,
-        "arch_params": line_text(cell.arch.params),
-        "dataset": cell.dataset.name,
-        "dataset_params": line_text(cell.dataset.params),
+        **parts,
         "data": line_text(cell.data),
         "training": line_text(cell.training),
         "seed": cell.seed,
@@ -64,18 +61,11 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
 def _run(shown: View, row: Row, run: Run) -> Line:
     record, judgement = run.record, run.judgement
     deep, reason = gamma_deep(run)
-    further = {
-        Criterion(letter, *named).field: value(run, letter)
-        for letter, named in run.judged.items()
-        if letter not in BUILT_IN
-    }
+    own = [Criterion(k, *named) for k, named in run.judged.items() if k not in BUILT_IN]
+    further = {criterion.field: value(run, criterion.letter) for criterion in own}
     line = {
         **_cell(shown, row, record),
-        "status": record.status,
-        "reason": record.reason,
-        "epochs": record.epochs,
-        "accuracy": record.accuracy,
-        "train_loss": record.train_loss,
+        **{name: getattr(record, name) for name in OF_RUN},
         "verdict": judgement.text,
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),
@@ -86,11 +76,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         "gamma_deep": deep,
         "gamma_not_diagnostic": reason,
         "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
-        "forward_passes": record.forward_passes,
-        "seconds": record.seconds,
-        "peak_memory_bytes": record.peak_memory_bytes,
-        "finished": record.finished,
-        "data_checksum": record.data_checksum,
+        **{name: getattr(record, name) for name in COSTS},
         "code": line_text(record.code),
         **{f"environment_{key}": item for key, item in flat(record.environment).items()},
         **further,
@@ -108,7 +94,7 @@ def epochs(views: Sequence[View]) -> Iterator[Line]:
     """Yield a row per run and epoch, from epochs.jsonl."""
     for shown in views:
         for _, row, run in shown.runs:
-            rows = read_rows(shown.results.run_folder(run.record))
+            rows = shown.results.epochs(run.record, []) or ()
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             for raw, point in zip(rows, curve(rows), strict=True):
@@ -125,13 +111,9 @@ def epochs(views: Sequence[View]) -> Iterator[Line]:
 TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}
 
 
-def _columns(lines: Iterable[Line]) -> list[str]:
-    return list(dict.fromkeys(key for line in lines for key in line))
-
-
 def as_csv(lines: Sequence[Line]) -> str:
     """Write CSV with one header, every text quoted, and no cell that reads as a formula."""
-    columns = _columns(lines)
+    columns = list(dict.fromkeys(key for line in lines for key in line))
     return csv_text(columns, ([_plain(line.get(name)) for name in columns] for line in lines))
 
 
@@ -146,12 +128,11 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UsageError(
-            "Parquet needs pyarrow: pip install 'bench-core[parquet]', or --format csv"
-        ) from None
+        remedy = "pip install 'bench-core[parquet]', or --format csv"
+        raise UsageError(f"Parquet needs pyarrow: {remedy}") from None
     from bench_core.results.files import replace_file
 
-    names = _columns(lines)
+    names = dict.fromkeys(key for line in lines for key in line)
     table = pyarrow.table({name: _typed([line.get(name) for line in lines]) for name in names})
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)

@@ -1,8 +1,8 @@
 """Fit a leaderboard into the width of a terminal.
 
-First the least important columns go (`Column.drop`), costs before others. Then texts are shortened:
-a rule of another package loses the name of its distribution if no other rule has the same short
-name. Then further columns go, and last labels are cut. A legend explains every shortened text.
+First the least important columns go (`Column.drop`). Then texts are shortened: a rule of another
+package loses the name of its distribution if no other rule has the same short name. Then further
+columns go, and last labels are cut. A legend explains every shortened text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.columns import SHORTENED, Column, Text
+from bench_core.report.columns import SHORTENED, Column
 from bench_core.report.escape import visible
 from bench_core.report.text import NARROWEST, natural, table_width
 
@@ -29,13 +29,11 @@ class Sheet:
     legend: list[str]
 
     def widths(self) -> dict[str, int]:
-        """Return the width of each column by key."""
         heads = [column.header for column in self.columns]
         keys = (column.key for column in self.columns)
         return dict(zip(keys, natural(self.cells(), heads), strict=True))
 
     def excess(self, width: int) -> int:
-        """Return how many characters the table is wider than `width`."""
         return table_width([*self.widths().values()]) - width
 
     def drop(self, keys: Iterable[str], width: int) -> None:
@@ -45,7 +43,6 @@ class Sheet:
                 self.columns = [column for column in self.columns if column.key != key]
 
     def cells(self) -> list[list[str]]:
-        """Return the texts of the columns, row by row."""
         return [[line[column.key] for column in self.columns] for line in self.lines]
 
 
@@ -56,7 +53,8 @@ def fit(
 
     passports  rows are sorted by passport, whose column is dropped last
     """
-    lines = [{column.key: _brief(column.cell(row)) for column in columns} for row in group.rows]
+    rows = ([(column.key, column.cell(row)) for column in columns] for row in group.rows)
+    lines = [{k: visible(c.brief or c.text) + "†" * c.struck for k, c in row} for row in rows]
     sheet = Sheet(list(columns), lines, [])
     if width is None:
         return sheet
@@ -79,12 +77,7 @@ def fit(
     return sheet
 
 
-def _brief(cell: Text) -> str:
-    return visible(cell.brief or cell.text) + ("†" if cell.struck else "")
-
-
 def _shorten(sheet: Sheet, group: Group) -> None:
-    """Shorten verdicts, counts and names of methods."""
     bare, names = _bare_names(group), dict[str, None]()
     for line, row in zip(sheet.lines, group.rows, strict=True):
         line["verdict"] = _short_verdict(line["verdict"])
@@ -102,10 +95,7 @@ def _shorten(sheet: Sheet, group: Group) -> None:
 
 
 def _short_verdict(verdict: str) -> str:
-    """Shorten `walked back 3/3 (a 3, b 3)` to `walked back 3/3 a3 b3`.
-
-    What was not measured goes too: the lines below the table name it.
-    """
+    """Shorten `walked back 3/3 (a 3, b 3)` to `walked back 3/3 a3 b3`."""
     verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
     return re.sub(r" \(([^()]*)\)", lambda m: " " + re.sub(r" (\d+),?", r"\1", m[1]), verdict)
 

@@ -39,16 +39,16 @@ def layers(group: Group, most: int) -> list[Layers]:
 
 
 def _row(row: Row) -> Layers | None:
-    audited = [
-        (run.record, item)
-        for run in row.finished
-        if (item := alignment(run.record, run.judgement)) and item.layers
-    ]
+    every = [(run.record, alignment(run.record, run.judgement)) for run in row.finished]
+    audited = [(record, item) for record, item in every if item and item.layers]
     if not audited:
         return None
     depth = max(len(item.layers) for _, item in audited)
-    every = (_sites(record.measurements["alignment"].details) for record, _ in audited)
-    sites = next((sites for sites in every if len(sites) == depth), range(depth))
+    stored = (record.measurements["alignment"].details.get("sites") for record, _ in audited)
+    known = (
+        [s for s in sites if isinstance(s, int)] for sites in stored if isinstance(sites, list)
+    )
+    sites = next((sites for sites in known if len(sites) == depth), range(depth))
     by_layer = []
     for index, site in enumerate(sites):
         values = _at(index, (item.layers for _, item in audited))
@@ -59,10 +59,4 @@ def _row(row: Row) -> Layers | None:
 
 
 def _at(index: int, runs: Iterable[Sequence[float | None]]) -> list[float]:
-    """Return the values of a layer in the runs that have one."""
     return [value for run in runs for value in run[index : index + 1] if value is not None]
-
-
-def _sites(details: dict[str, object]) -> Sequence[int]:
-    sites = details.get("sites")
-    return [s for s in sites if isinstance(s, int)] if isinstance(sites, list) else []

@@ -6,17 +6,17 @@ not on their order.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
-from typing import Any
 
-from bench_core.analysis.early_stop import Saving, savings
+from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import NOT_FINITE, signed, with_interval
+from bench_core.report.numbers import signed, with_interval
 from bench_core.report.rows import (
     OTHER,
     PASSPORT,
@@ -30,17 +30,11 @@ from bench_core.report.rows import (
 from bench_core.report.text import flat, listed
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import ORDER
-from bench_core.results.record import RunRecord
 
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
-
-
-def _recipe(group: Group) -> dict[str, Any]:
-    cell = group.records[0].cell
-    parts = {"arch": cell.arch.params, "dataset": cell.dataset.params}
-    return flat({**parts, "data": cell.data, "training": cell.training})
+WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
 def _epochs(count: int) -> str:
@@ -48,11 +42,13 @@ def _epochs(count: int) -> str:
 
 
 def headers(groups: Sequence[Group]) -> list[str]:
-    """Describe each recipe in a line.
-
-    That is arch, dataset, epochs, seeds, and every further setting in which the recipes differ.
-    """
-    recipes = [_recipe(group) for group in groups]
+    """Describe each recipe: arch, dataset, epochs, seeds, and the settings that differ."""
+    cells = [group.records[0].cell for group in groups]
+    recipes = [
+        flat({"arch": c.arch.params, "dataset": c.dataset.params})
+        | flat({"data": c.data, "training": c.training})
+        for c in cells
+    ]
     keys = sorted({key for values in recipes for key in values})
     differing = [
         key
@@ -61,24 +57,16 @@ def headers(groups: Sequence[Group]) -> list[str]:
         and len({canonical(values.get(key)) for values in recipes}) > 1
     ]
     lines = []
-    for group, values in zip(groups, recipes, strict=True):
-        cell = group.records[0].cell
+    for group, cell, values in zip(groups, cells, recipes, strict=True):
         parts = [cell.arch.short, cell.dataset.short]
         if (epochs := values.get("training.epochs")) is not None:
             stop = values.get("training.stop_after")
             parts.append(_epochs(epochs) + (f" stopped after {stop}" if stop is not None else ""))
-        parts.append(
-            ("seed " if len(group.seeds) == 1 else "seeds ") + listed(map(str, group.seeds))
-        )
+        seeds = listed(map(str, group.seeds))
+        parts.append(f"seed{'s' * (len(group.seeds) != 1)} {seeds}")
         parts += [f"{key}={values[key]}" for key in differing if key in values]
         lines.append(" · ".join(parts))
     return lines
-
-
-def _failure(record: RunRecord) -> str:
-    status = record.status if record.status != "done" else "without a usable accuracy"
-    reason = f": {record.reason}" if record.reason else ""
-    return f"seed {record.cell.seed} {status}{reason}"
 
 
 def _failures(group: Group) -> list[str]:
@@ -86,7 +74,11 @@ def _failures(group: Group) -> list[str]:
     for row in group.rows:
         broken = [run.record for run in row.runs if not is_finished(run.record)]
         if broken:
-            failures = [_failure(record) for record in broken[:3]]
+            failures = []
+            for record in broken[:3]:
+                status = record.status if record.status != "done" else "without a usable accuracy"
+                reason = f": {record.reason}" if record.reason else ""
+                failures.append(f"seed {record.cell.seed} {status}{reason}")
             failures += [f"and {len(broken) - 3} more"] if len(broken) > 3 else []
             count = f"{len(broken)} of {len(row.runs)} runs not done"
             lines.append(f"{row.label}: {count} ({'; '.join(failures)})")
@@ -96,43 +88,31 @@ def _failures(group: Group) -> list[str]:
     return lines
 
 
-def _gathered(group: Group) -> list[str]:
-    """Write a line for each remark that one or more methods share."""
-    silent: dict[tuple[str, str], set[str]] = defaultdict(set)
-    floors: dict[str, set[str]] = defaultdict(set)
-    struck: dict[str, list[str]] = defaultdict(list)
-    unbounded, warming, against = [], [], []
+def _shared(group: Group) -> list[str]:
+    """Write each remark once, with the labels of all methods that it is about."""
     letters = [column.letter for column in (*COLUMNS, *further(group.rows)) if column.letter]
+    # (place, text before the labels, text after them) → labels
+    remarks: dict[tuple[int, str, str], dict[str, None]] = defaultdict(dict)
     for row in group.rows:
+        deep, name = gamma(row), row.label
+        if deep.not_diagnostic is not None:
+            remarks[0, "† Γ means nothing for ", f": {deep.not_diagnostic}"][name] = None
+        elif deep.estimate is not None and deep.estimate.mean < AGAINST:
+            remarks[1, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"][name] = None
+        if not deep.in_use:
+            remarks[2, "‡ Γ of ", f": {NOT_IN_USE}"][name] = None
         for run in row.runs:
             for letter, reason in run.judgement.not_diagnostic:
-                silent[letter, reason].add(row.label)
+                remarks[3, f"{letter} not diagnostic for ", f": {reason}"][name] = None
         if row.role != "floor" and row.finished and row.floor.mean is None:
-            floors[row.floor.reason].add(row.label)
-        deep = gamma(row)
-        if deep.not_diagnostic is not None:
-            struck[deep.not_diagnostic].append(row.label)
-        elif deep.estimate is not None and deep.estimate.mean < AGAINST:
-            against.append(row.label)
-        if not deep.in_use:
-            warming.append(row.label)
-        if NOT_FINITE in (value_of(row, letter).note for letter in letters):
-            unbounded.append(row.label)
-    lines = [f"† Γ means nothing for {listed(v)}: {k}" for k, v in sorted(struck.items())]
-    if against:
-        lines.append(
-            f"Γ deep of {listed(against)} is under {AGAINST}: such credit points against the"
-            " gradient; is its sign right?"
-        )
-    lines += [f"‡ Γ of {listed(warming)}: {NOT_IN_USE}"] if warming else []
-    lines += [
-        f"{letter} not diagnostic for {listed(sorted(names))}: {reason}"
-        for (letter, reason), names in sorted(silent.items())
+            remarks[4, "d not measured for ", f": {row.floor.reason}"][name] = None
+        values = [value_of(row, letter) for letter in letters]
+        if any(value is not None and not math.isfinite(value) for value in values):
+            remarks[5, "A measurement of ", " is not finite, and such a value fires"][name] = None
+    return [
+        before + listed(sorted(labels) if place in (3, 4) else labels) + after
+        for (place, before, after), labels in sorted(remarks.items())
     ]
-    lines += [f"d not measured for {listed(sorted(v))}: {k}" for k, v in sorted(floors.items())]
-    if unbounded:
-        lines.append(f"A measurement of {listed(unbounded)} is not finite, and such a value fires")
-    return lines
 
 
 def _readouts(group: Group) -> list[str]:
@@ -168,24 +148,18 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
 
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the remarks on the runs of one recipe."""
-    lines = [
-        f"{row.label} walked back: {', '.join(reasons)}"
-        for row in group.rows
-        if (reasons := why(row, settings))
-    ]
-    lines += _gathered(group) + _readouts(group) + _failures(group) + _relied_on(group, settings)
+    reasons = [(row.label, ", ".join(why(row, settings))) for row in group.rows]
+    lines = [f"{name} walked back: {text}" for name, text in reasons if text]
+    lines += _shared(group) + _readouts(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")
-    floors, ceilings = (
-        [row.label for row in group.rows if row.role == role] for role in ("floor", "ceiling")
-    )
-    lines.append(f"Floors: {listed(floors) or 'none'}. Ceiling: {listed(ceilings) or 'none'}.")
+    floors = listed(row.label for row in group.rows if row.role == "floor")
+    ceilings = listed(row.label for row in group.rows if row.role == "ceiling")
+    lines.append(f"Floors: {floors or 'none'}. Ceiling: {ceilings or 'none'}.")
     if group.set_aside:
-        lines.append(
-            f"{group.set_aside} further records of these cells set aside: a seed counts once,"
-            " its latest done"
-        )
+        rule = "a seed counts once, its latest done"
+        lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
         lines.append("Warning: these runs did not all read the same data (different checksums)")
     return lines
@@ -195,26 +169,8 @@ def _judged_by(settings: Settings) -> str:
     depth = settings.depth_utility
     if depth.floor_value is not None:
         return f"a given accuracy of {depth.floor_value:g}"
-    words = {
-        "matched": "the matched floor (same method, blocks frozen)",
-        "bp": "bp with frozen blocks",
-    }
-    return words.get(depth.floor, f"{depth.floor} with frozen blocks")
-
-
-def _saved(item: Saving, name: str) -> str:
-    after = ", ".join(map(str, item.at.values()))
-    seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
-    cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
-    if item.cost is not None:
-        cost = (
-            f"accuracy {with_interval(item.cost)} pp against the same cells trained to their end"
-            f" (n={item.cost.n})"
-        )
-    return (
-        f"{name} ended by {item.diagnostic} after epoch {after} of {item.planned}:"
-        f" {_epochs(item.epochs)}{seconds} saved; {cost}"
-    )
+    matched = "the matched floor (same method, blocks frozen)"
+    return matched if depth.floor == "matched" else f"{depth.floor} with frozen blocks"
 
 
 def _stopped(groups: Sequence[Group]) -> list[str]:
@@ -223,16 +179,31 @@ def _stopped(groups: Sequence[Group]) -> list[str]:
     peers = [record.cell.method for record in records]
     every = savings(records)
     several = len({item.system for item in every}) > 1
-    return [
-        _saved(item, label(item.method, peers) + (f" ({item.system})" if several else ""))
-        for item in every
-    ]
+    lines = []
+    for item in every:
+        name = label(item.method, peers) + (f" ({item.system})" if several else "")
+        after = ", ".join(map(str, item.at.values()))
+        seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
+        saved = f"{_epochs(item.epochs)}{seconds} saved"
+        cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
+        if item.cost is not None:
+            compared = f"against the same cells trained to their end (n={item.cost.n})"
+            cost = f"accuracy {with_interval(item.cost)} pp {compared}"
+        end = f"{name} ended by {item.diagnostic} after epoch {after} of {item.planned}"
+        lines.append(f"{end}: {saved}; {cost}")
+    return lines
 
 
-def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) -> list[str]:
-    """Explain how to read the tables; only the columns that are shown have a legend."""
-    shown = set(columns)
+def of_all(
+    groups: Sequence[Group], settings: Settings, keys: Collection[str] | None = None
+) -> list[str]:
+    """Explain how to read the tables.
+
+    keys  of the columns that are shown: only these have a legend; None: all
+    """
     rows: list[Row] = [row for group in groups for row in group.rows]
+    columns = [*COLUMNS, *further(rows)] if rows else []
+    shown = {column.key for column in columns} if keys is None else keys
     lines = [
         "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are"
         " better by a difference paired by seed whose interval excludes 0 (= where several share"
@@ -244,7 +215,7 @@ def of_all(groups: Sequence[Group], settings: Settings, columns: Iterable[str]) 
     of_letter = {item.letter: item for item in criteria(rows)}
     medians = [
         of_letter[column.letter]
-        for column in (*COLUMNS, *further(rows))
+        for column in columns
         if column.key in shown and column.letter in of_letter
     ]
     if medians:

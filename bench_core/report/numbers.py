@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from bench_core.analysis.stats import Estimate
 
@@ -51,3 +52,17 @@ def with_interval(estimate: Estimate | None, digits: int = 1, alone: str = "") -
         return NONE
     half = estimate.half_width
     return signed(estimate.mean, digits) + (alone if half is None else f" ± {half:.{digits}f}")
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def finite(value: Any) -> float | None:
+    """Return a finite number or None; stored details may hold words such as "nan"."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """Round to significant digits, which saves bytes in the page."""
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -1,12 +1,9 @@
 """Write the report: one self-contained HTML page that opens from disk and uses no network.
 
-Everything that comes from results is data. Jinja2 escapes it, after `escape.visible` has written
-out invisible characters. Chart specs are JSON in script elements that no browser executes. The
-Content-Security-Policy allows the two scripts of this module by their SHA-256, but no `eval`
-(Vega's expressions are interpreted) and no connection.
-
-The page stays readable and small for any number of runs: the verdict table has at most `MOST_RUNS`
-rows, every figure has a limit, and the page says what it leaves out and which command prints it.
+Results are data: Jinja2 escapes them, `escape.visible` writes out invisible characters, and chart
+specs are JSON that no browser executes. The Content-Security-Policy allows two scripts by SHA-256,
+but no `eval` (Vega's expressions are interpreted) and no connection. Tables and figures have a
+limit, so that the page stays readable; it says what it leaves out and which command prints it.
 """
 
 from __future__ import annotations
@@ -14,6 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,54 +24,58 @@ import jinja2
 from markupsafe import Markup
 
 from bench_core import __version__
-from bench_core.analysis.claims import ClaimResult
-from bench_core.analysis.gather import SuiteResults, claims_of
-from bench_core.analysis.leaderboard import Row, Run
-from bench_core.report import claimed, escape, figures, notes
-from bench_core.report.columns import COLUMNS, columns_of
-from bench_core.report.criteria import Criterion, criteria
-from bench_core.report.figures import Chart
-from bench_core.report.figures.drawing import Figure
-from bench_core.report.layers import layers
-from bench_core.report.numbers import NONE, fraction, optional, signed
-from bench_core.report.provenance import Provenance, provenance
-from bench_core.report.rows import PASSPORT, passport
-from bench_core.report.tallies import Table, firing_table, sensitivity_table, utility_table
-from bench_core.report.view import View, gamma_deep, name_of, plural, state, value, view
+from bench_core.analysis import gather, sensitivity, utility
+from bench_core.analysis.gather import SuiteResults
+from bench_core.report import (
+    claimed,
+    columns,
+    criteria,
+    escape,
+    layers,
+    notes,
+    numbers,
+    provenance,
+    rows,
+    tallies,
+)
+from bench_core.report import view as views
+from bench_core.report.figures import Drawn, drawn
+from bench_core.report.numbers import fraction, optional
+from bench_core.report.view import View, name_of, view
+from bench_core.results import status
 from bench_core.results.record import RunRecord
-from bench_core.results.status import STATUSES
 
+# templates use the names of these modules and of this one
+OF_REPORT = (claimed, columns, criteria, layers, notes, numbers, provenance, rows, tallies, views)
+OTHERS = (gather, sensitivity, status, utility)
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 2000  # rows of the verdict table of one page
 MOST_ROWS = 400  # rows of one leaderboard, of the passports and of the tables beside figures
 MOST_NOTES = 100  # lines below a leaderboard
 MOST_RECIPES = 24  # recipes of a suite with figures and tables of their own
-EMBED = "window.vegaEmbed=vegaEmbed;"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A row of the verdict table.
+class Section:
+    """A suite in the page.
 
-    cells   (text, sort key, state) of every diagnostic
-    struck  why Γ means nothing, or None
+    most     runs that it lists
+    figures  by recipe, or by place on the page; each has the id of its element
     """
 
-    run: str
-    method: str
-    recipe: str
-    seed: int
-    accuracy: str
-    sort_accuracy: float | None
-    kind: str
-    verdict: str
-    cells: tuple[tuple[str, float | None, str], ...]
-    gamma: str
-    sort_gamma: float | None
-    struck: str | None
-    margin_bp: str
-    sort_margin_bp: float | None
-    reason: str
+    id: str
+    view: View
+    most: int
+    figures: dict[int | str, list[tuple[str, Drawn]]]
+
+
+def section(shown: View, number: int, most: int = MOST_RUNS) -> Section:
+    """Draw the figures of a suite."""
+    placed: dict[int | str, list[tuple[str, Drawn]]] = defaultdict(list)
+    for count, item in enumerate(drawn(shown, most_recipes=MOST_RECIPES)):
+        place = item.chart.place if item.recipe is None else item.recipe
+        placed[place].append((f"s{number}-f{count}", item))
+    return Section(f"s{number}", shown, most, dict(placed))
 
 
 def shown_accuracy(record: RunRecord) -> str:
@@ -80,144 +83,19 @@ def shown_accuracy(record: RunRecord) -> str:
     return optional(record.accuracy if record.status == "done" else None, fraction)
 
 
-def _verdict(recipe: str, row: Row, run: Run, judged_by: Sequence[Criterion]) -> Verdict:
-    record, judgement = run.record, run.judgement
-    deep, struck = gamma_deep(run)
-    values = [(criterion, value(run, criterion.letter)) for criterion in judged_by]
-    accuracy = record.accuracy if record.status == "done" else None
-    return Verdict(
-        run=record.identity,
-        method=name_of(row),
-        recipe=recipe,
-        seed=record.cell.seed,
-        accuracy=shown_accuracy(record),
-        sort_accuracy=accuracy,
-        kind=judgement.kind,
-        verdict=judgement.text,
-        cells=tuple(
-            (criterion.text(number), number, state(run, criterion.letter))
-            for criterion, number in values
-        ),
-        gamma=NONE if deep is None else signed(deep, 3),
-        sort_gamma=deep,
-        struck=struck,
-        margin_bp=optional(judgement.margin_bp, signed) if record.status == "done" else NONE,
-        sort_margin_bp=judgement.margin_bp if record.status == "done" else None,
-        reason=record.reason or "",
-    )
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A figure in the page, with the ids and the specs of its panels for script elements."""
-
-    chart: Chart
-    figure: Figure
-    ids: tuple[str, ...]
-    specs: tuple[Markup, ...]
-
-
 def script_json(data: Any) -> Markup:
     """Write JSON for a script element; it cannot end it, and has no invisible characters."""
-    return Markup(
-        escape.json_text(json.dumps(data, separators=(",", ":"), allow_nan=False)).replace(
-            "<", "\\u003c"
-        )
-    )
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(escape.json_text(text).replace("<", "\\u003c"))
 
 
-def _figures(view: View, prefix: str) -> dict[int | str, list[Embedded]]:
-    """Draw the figures, and return them by recipe or by place on the page."""
-    placed: dict[int | str, list[Embedded]] = {}
-    for count, item in enumerate(figures.drawn(view, most_recipes=MOST_RECIPES)):
-        panels = item.figure.panels
-        ids = tuple(f"{prefix}-f{count}-{k}" for k in range(len(panels)))
-        specs = tuple(script_json(panel.spec) for panel in panels)
-        place = item.chart.place if item.recipe is None else item.recipe
-        placed.setdefault(place, []).append(Embedded(item.chart, item.figure, ids, specs))
-    return placed
-
-
-def _passports(found: View) -> list[dict[str, Any]]:
-    """Return the passport of every method; a floor has that of its method."""
-    shown: dict[str, dict[str, Any]] = {}
-    for _, row, _ in found.runs:
-        if row.role == "floor":
-            continue
-        flags = {name for run in row.runs for name, flag in run.record.passport.items() if flag}
-        told = any(run.record.passport for run in row.runs)
-        shown.setdefault(
-            name_of(row),
-            {
-                "method": name_of(row),
-                "flags": [name in flags for name in PASSPORT],
-                "other": ", ".join(
-                    sorted(escape.visible(name) for name in flags - PASSPORT.keys())
-                ),
-                "codes": passport(row) or "not declared",
-                "told": told,
-            },
-        )
-    return [shown[name] for name in sorted(shown)][:MOST_ROWS]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A suite in the page."""
-
-    id: str
-    view: View
-    verdicts: tuple[Verdict, ...]
-    hidden: int
-    counts: dict[str, int]
-    judged_by: list[Criterion]
-    figures: dict[int | str, list[Embedded]]
-    provenance: Provenance
-    passports: list[dict[str, Any]]
-    firings: dict[int, Table]
-    sensitivity: Table | None
-    utility: Table | None
-    claims: list[ClaimResult]
-    footer: list[str]
-
-
-def section(found: View, number: int, most: int = MOST_RUNS) -> Section:
-    many = len(found.groups) > 1
-    judged_by = criteria(row for group in found.groups for row in group.rows)
-    verdicts = [
-        _verdict(found.headers[k] if many else "", row, run, judged_by)
-        for k, row, run in found.runs[:most]
-    ]
-    counts: dict[str, int] = {}
-    for _, _, run in found.runs:
-        counts[run.judgement.kind] = counts.get(run.judgement.kind, 0) + 1
-    return Section(
-        id=f"s{number}",
-        view=found,
-        verdicts=tuple(verdicts),
-        hidden=len(found.runs) - len(verdicts),
-        judged_by=judged_by,
-        counts=dict(sorted(counts.items(), key=lambda item: -item[1])),
-        figures=_figures(found, f"s{number}"),
-        provenance=provenance(found, most),
-        passports=_passports(found),
-        firings={
-            k: table
-            for k, group in enumerate(found.groups[:MOST_RECIPES])
-            if (table := firing_table(found, group))
-        },
-        sensitivity=sensitivity_table(found),
-        utility=utility_table(found),
-        claims=claims_of(found.results)[0] if found.results.expect else [],
-        footer=notes.of_all(
-            found.groups,
-            found.settings,
-            {column.key for group in found.groups for column in columns_of(group)},
-        ),
-    )
-
-
-# ---------------------------------------------------------------------------------------- the page
+def passports(shown: View) -> list[tuple[str, set[str] | None]]:
+    """Return the information that every method uses; a floor has that of its method."""
+    declared: dict[str, set[str] | None] = {}
+    for _, row, _ in shown.runs:
+        if row.role != "floor":
+            declared.setdefault(name_of(row), rows.information(row.runs))
+    return sorted(declared.items())[:MOST_ROWS]
 
 
 @cache
@@ -225,9 +103,8 @@ def environment() -> jinja2.Environment:
     """Load the templates; they escape all strings and write out invisible characters."""
 
     def finalize(item: Any) -> Any:
-        return (
-            escape.visible(item) if isinstance(item, str) and not isinstance(item, Markup) else item
-        )
+        plain = isinstance(item, str) and not isinstance(item, Markup)
+        return escape.visible(item) if plain else item
 
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -237,19 +114,10 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = (claimed, columns_of, layers, notes, plural, shown_accuracy, signed)
-    templates.globals |= {item.__name__.rpartition(".")[2]: item for item in shared}
-    templates.globals |= {
-        "COLUMNS": COLUMNS,
-        "MOST_NOTES": MOST_NOTES,
-        "MOST_RECIPES": MOST_RECIPES,
-        "MOST_ROWS": MOST_ROWS,
-        "NONE": NONE,
-        "PASSPORT": PASSPORT,
-        "SHAPES": SHAPES,
-        "STATUSES": STATUSES,
-        "version": __version__,
-    }
+    for module in (sys.modules[__name__], *OF_REPORT, *OTHERS):
+        names = {name: item for name, item in vars(module).items() if not name.startswith("_")}
+        templates.globals |= names
+    templates.globals["version"] = __version__
     return templates
 
 
@@ -266,17 +134,7 @@ SHAPES = {  # the marks of a legend, as SVG paths within 12 × 12
 
 
 def asset(name: str) -> Markup:
-    """Read a style sheet or script of this package."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-def _status_style() -> Markup:
-    """Return the style rules for the badges of run statuses."""
-    return Markup("").join(
-        Markup(f".badge.{name} {{ background: var(--{tone}-bg); color: var(--{tone}); }}\n")
-        for name, status in STATUSES.items()
-        if (tone := status.tone)
-    )
 
 
 @cache
@@ -284,20 +142,16 @@ def library() -> str:
     """Bundle Vega, Vega-Lite and vega-embed with the expression interpreter into one script."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(EMBED)).replace("</script", "<\\/script")
+    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;"))
+    return bundle.replace("</script", "<\\/script")
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """Return a Content-Security-Policy: only these scripts, inline styles and inline images.
-
-    Vega sets some styles inline.
-    """
+    """Allow only these scripts, inline styles (Vega sets some) and inline images."""
     sums = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{text}'" for text in sums) or "'none'"
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
+    scripted = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'"
+    return f"{scripted}; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
 def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
@@ -308,20 +162,11 @@ def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
         views = [view(found) for found in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)
         sections = [section(found, number, most) for number, found in enumerate(views)]
-        drawn = any(item.figures for item in sections)
-        scripts = ([bundled.result()] if drawn else []) + [str(asset("page.js"))]
+        charts = any(item.figures for item in sections)
+        scripts = ([bundled.result()] if charts else []) + [str(asset("page.js"))]
     return rendered("report.html.j2", scripts, sections=sections, troubles=list(troubles))
 
 
 def rendered(name: str, scripts: list[str], **context: Any) -> str:
-    """Render a template with the style, the scripts and the policy that every page has."""
-    return (
-        environment()
-        .get_template(name)
-        .render(
-            scripts=[Markup(text) for text in scripts],
-            policy=policy(scripts),
-            style=asset("page.css") + _status_style(),
-            **context,
-        )
-    )
+    """Render a template with the scripts of its page."""
+    return environment().get_template(name).render(scripts=[*map(Markup, scripts)], **context)

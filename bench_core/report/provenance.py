@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from bench_core.report.numbers import NONE
 from bench_core.report.text import flat
-from bench_core.report.view import View, name_of
+from bench_core.report.view import View
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Runs, with the names of their code, environment and data, and each of these once."""
+def provenance(shown: View, most: int) -> dict[str, Any]:
+    """Trace the first `most` runs of a suite.
 
-    runs: list[dict[str, Any]]
-    codes: dict[str, dict[str, Any]]
-    environments: dict[str, dict[str, Any]]
-    data: dict[str, str]
-
-
-class _Numbered(dict[str, Any]):
-    """Different values by name, in the order of their appearance: `E1`, `E2`, …"""
-
-    def __init__(self, letter: str) -> None:
-        super().__init__()
-        self.letter, self.names = letter, dict[str, str]()
-
-    def name(self, value: Any) -> str:
-        """Return the name of a value, and keep the value; `–` for an empty one."""
-        if not value:
-            return NONE
-        name = self.names.setdefault(canonical(value), f"{self.letter}{len(self.names) + 1}")
-        self.setdefault(name, value)
-        return name
-
-
-def provenance(shown: View, most: int) -> Provenance:
-    """Trace the first `most` runs of a suite."""
-    codes, environments, data = _Numbered("C"), _Numbered("E"), _Numbered("D")
-    runs = [
-        {
-            "identity": run.record.identity,
-            "method": name_of(row),
-            "seed": run.record.cell.seed,
-            "status": run.record.status,
-            "code": codes.name(flat(run.record.code)),
-            "environment": environments.name(flat(run.record.environment)),
-            "data": data.name(run.record.data_checksum),
-            "seconds": run.record.seconds,
-            "finished": run.record.finished,
-        }
-        for _, row, run in shown.runs[:most]
-    ]
-    return Provenance(runs, codes, environments, data)
+    Returns the `runs` (row, record, and the names of its code, environment and data), and each
+    different `Code`, `Environment` and `Data` by name: `C1`, `C2`, `E1`, … An empty one is `–`.
+    """
+    runs = shown.runs[:most]
+    records = [run.record for _, _, run in runs]
+    values: dict[str, list[Any]] = {
+        "Code": [flat(record.code) for record in records],
+        "Environment": [flat(record.environment) for record in records],
+        "Data": [record.data_checksum for record in records],
+    }
+    named: dict[str, dict[str, Any]] = {}
+    names = []
+    for title, items in values.items():
+        different = {canonical(item): item for item in items if item}
+        name = {text: f"{title[0]}{number}" for number, text in enumerate(different, start=1)}
+        named[title] = {name[text]: item for text, item in different.items()}
+        names.append([name[canonical(item)] if item else NONE for item in items])
+    with_names = zip(runs, zip(*names, strict=True), strict=True)
+    return {**named, "runs": [(row, run.record, of_run) for (_, row, run), of_run in with_names]}
 
 
 def suite_of(record: RunRecord) -> str:

@@ -7,22 +7,18 @@ a cosine, is a mean with its interval. A value that is not finite becomes None, 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from bench_core.analysis.judge import (
-    AT_FLOOR,
-    Alignment,
-    Settings,
-    alignment,
-    letter_order,
-    threshold_of,
-)
+from bench_core.analysis import judge
+from bench_core.analysis.judge import Alignment, Settings
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.report.criteria import Criterion
-from bench_core.report.numbers import NOT_FINITE, fraction
+from bench_core.report.escape import visible
+from bench_core.report.numbers import finite, fraction
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -37,39 +33,17 @@ PASSPORT = {
 OTHER = ("X", "something else that its plugin names")
 
 
-@dataclass(frozen=True)
-class Median:
-    """A median over the runs of a row; None with a note if the value is not finite."""
-
-    value: float | None
-    note: str | None = None
-
-
-def median_of(values: Iterable[float | None]) -> Median:
+def median_of(values: Iterable[float | None]) -> float | None:
     """Return the median. NaN counts as infinitely large, so that healthy seeds do not hide it."""
     known = [math.inf if math.isnan(value) else value for value in values if value is not None]
-    if not known:
-        return Median(None)
-    middle = median(known)
-    return Median(middle) if math.isfinite(middle) else Median(None, NOT_FINITE)
+    return median(known) if known else None
 
 
-def _values(runs: Iterable[Run], letter: str) -> list[float | None]:
-    """Return the stored values of a diagnostic."""
-    measured = (run.judged.get(letter) for run in runs)
-    return [entry[1].value for entry in measured if entry is not None]
-
-
-def value_of(row: Row, letter: str) -> Median:
-    """Return the median value of a diagnostic, divided by N where it is per sample.
-
-    That of b is ‖g_L‖ of a batch mean of N = 128 samples.
-    """
-    stored = median_of(_values(row.finished, letter))
-    if stored.value is None:
-        return stored
-    named = next(run.judged[letter] for run in row.finished if letter in run.judged)
-    return Median(Criterion(letter, *named).shown(stored.value))
+def value_of(row: Row, letter: str) -> float | None:
+    """Return the median value of a diagnostic, divided by N where it is per sample (‖g_L‖)."""
+    named = [run.judged[letter] for run in row.finished if letter in run.judged]
+    stored = median_of(item.value for _, item in named)
+    return None if stored is None else Criterion(letter, *named[0]).shown(stored)
 
 
 @dataclass(frozen=True)
@@ -87,36 +61,41 @@ class Gamma:
 
 def alignments(row: Row) -> list[Alignment]:
     """Return the alignment of each finished run that has one."""
-    read = (alignment(run.record, run.judgement) for run in row.finished)
+    read = (judge.alignment(run.record, run.judgement) for run in row.finished)
     return [item for item in read if item is not None]
 
 
 def gamma(row: Row) -> Gamma:
-    """Return the mean of Γ deep.
-
-    It is not diagnostic if it is not in one run, because part of the mean is then rounding.
-    """
+    """Return the mean of Γ deep; part of it is rounding if Γ means nothing in one run."""
     read = alignments(row)
     values = [item.deep for item in read if item.deep is not None]
     reasons = [item.not_diagnostic for item in read if item.not_diagnostic is not None]
     reason = None
     if reasons:
-        reason = AT_FLOOR if AT_FLOOR in reasons else min(reasons)
+        reason = judge.AT_FLOOR if judge.AT_FLOOR in reasons else min(reasons)
         if len(reasons) < len(read):
             reason += f" in {len(reasons)} of {len(read)} runs"
     in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
 
 
-def passport(row: Row) -> str:
-    """Return the codes of the information that the rule uses.
-
-    `local` if it declares none; empty if no run has a passport.
-    """
-    declared = [run.record.passport for run in row.runs if run.record.passport]
-    if not declared:
-        return ""
+def information(runs: Iterable[Run]) -> set[str] | None:
+    """Return the names of the information that a rule uses; None if no run has a passport."""
+    declared = [run.record.passport for run in runs if run.record.passport]
     used = {name for flags in declared for name, flag in flags.items() if flag}
+    return used if declared else None
+
+
+def other_information(used: set[str] | None) -> list[str]:
+    """Return the names that no passport lists, escaped."""
+    return sorted(visible(name) for name in (used or set()) - PASSPORT.keys())
+
+
+def passport(row: Row) -> str:
+    """Return the codes of the information used, `local` for none; empty if undeclared."""
+    used = information(row.runs)
+    if used is None:
+        return ""
     codes = [code for name, (code, _) in PASSPORT.items() if name in used]
     return " ".join(codes + ([OTHER[0]] if used - PASSPORT.keys() else [])) or "local"
 
@@ -126,9 +105,8 @@ def by_passport(group: Group) -> Group:
 
     def key(row: Row) -> tuple[int, str]:
         codes = passport(row)
-        if codes == "local":
-            return 0, codes
-        return len(codes.split()) or len(PASSPORT) + 1, codes
+        used = 0 if codes == "local" else len(codes.split()) or len(PASSPORT) + 1
+        return used, codes
 
     return replace(group, rows=tuple(sorted(group.rows, key=key)))
 
@@ -139,33 +117,31 @@ def trust(run: Run, settings: Settings) -> str:
 
 
 def why(row: Row, settings: Settings) -> list[str]:
-    """Write why a row is walked back, one sentence for each diagnostic that fired.
+    """Write why a row is walked back, a sentence for each diagnostic that fired.
 
-    A sentence has the median over the runs in which the diagnostic fired, or for d the mean, like
-    the column of the margin.
+    It has the median, for d the mean, over the runs in which the diagnostic fired.
     """
-    fired: dict[str, list[Run]] = {}
+    fired: dict[str, list[Run]] = defaultdict(list)
     for run in row.runs:
         for letter in run.judgement.fired:
-            fired.setdefault(letter, []).append(run)
+            fired[letter].append(run)
     floor = {"matched": "their frozen twins"}.get(row.floor.kind, row.floor.name)
     if row.floor.kind == "literal" and row.floor.mean is not None:
         floor = f"the given floor of {fraction(row.floor.mean)}"
     residual = row.runs[0].record.cell.arch.params.get("residual") is True
     words = {"floor": floor, "state": "residual stream" if residual else "hidden state"}
     lines = []
-    for letter in sorted(fired, key=letter_order):
+    for letter in sorted(fired, key=judge.letter_order):
         runs = fired[letter]
         criterion = Criterion(letter, *runs[0].judged[letter])
         if criterion.margin:
-            margins = [run.judgement.margin for run in runs]
-            finite = [m for m in margins if m is not None and math.isfinite(m)]
-            value = fmean(finite) if finite else None
+            margins = [finite(run.judgement.margin) for run in runs]
+            known = [margin for margin in margins if margin is not None]
+            value = fmean(known) if known else None
         else:
-            value = median_of(_values(runs, letter)).value
-        limit = threshold_of(criterion.name, criterion.item, settings.thresholds) or 0.0
+            value = finite(median_of(run.judged[letter][1].value for run in runs))
+        limit = criterion.limit(settings.thresholds) or 0.0
         text = criterion.sentence(value, limit, **words)
-        lines.append(
-            text if len(runs) == len(row.runs) else f"{text} in {len(runs)} of {len(row.runs)} runs"
-        )
+        part = "" if len(runs) == len(row.runs) else f" in {len(runs)} of {len(row.runs)} runs"
+        lines.append(text + part)
     return lines

@@ -16,17 +16,11 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _row() -> dict[str, Any]:
-    values = {field.name: field.kind.schema for field in FIELDS}
-    row = object_schema(**values, runs=array(_ref("run")))
-    row["properties"]["diagnostics"] = mapping(_ref("median")) | {
-        "description": "values of diagnostics beyond a, b, c and d, by letter or name"
-    }
-    return row
-
-
 def schema() -> dict[str, Any]:
     """Return the schema."""
+    row = object_schema(**{field.name: field.schema for field in FIELDS}, runs=array(_ref("run")))
+    beyond = "values of diagnostics beyond a, b, c and d, by letter or name"
+    row["properties"]["diagnostics"] = mapping(_ref("median")) | {"description": beyond}
     estimate = object_schema(mean="number", half_width=NUMBER, std=NUMBER, n="integer")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -47,7 +41,7 @@ def schema() -> dict[str, Any]:
             },
             "component": object_schema(name="string", params="object"),
             "run": object_schema(**{name: kind for name, (kind, _) in RUN.items()}),
-            "row": _row(),
+            "row": row,
             "group": object_schema(
                 header="string",
                 arch=_ref("component"),

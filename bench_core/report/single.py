@@ -9,22 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.judge import (
-    AT_FLOOR,
-    CORE_DEFAULTS,
-    NOT_IN_USE,
-    alignment,
-    letter_order,
-    threshold_of,
-)
+from bench_core.analysis import judge
 from bench_core.analysis.leaderboard import Row, Run
-from bench_core.report.criteria import Criterion
-from bench_core.report.curves import curve, read_rows
+from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
-from bench_core.report.numbers import NONE, compact, fraction, optional, signed
+from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.rows import PASSPORT, N
 from bench_core.report.text import flat, paragraph, tabulated
-from bench_core.report.view import View, finite, plural, state, value
+from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
@@ -44,42 +36,35 @@ def _series(values: Iterable[float | None], written: Callable[[float], str] = co
 
 def _diagnostics(shown: View, run: Run, width: int | None) -> str:
     rows = []
-    for letter, (name, item) in sorted(run.judged.items(), key=lambda pair: letter_order(pair[0])):
-        criterion = Criterion(letter, name, item)
-        number = value(run, letter)
-        limit = threshold_of(name, item, shown.settings.thresholds)
-        bound = NONE
+    for criterion in criteria_of(run):
+        letter, item, number = criterion.letter, criterion.item, value(run, criterion.letter)
+        limit, bound = criterion.limit(shown.settings.thresholds), NONE
         if limit is not None:
             bound = f"{'>' if item.direction == 'above' else '<'} {criterion.shown(limit):g}"
             bound += f" (N={item.batch})" if item.batch else ""
         quiet = dict(run.judgement.not_diagnostic).get(letter)
         says = f"not diagnostic: {quiet}" if quiet else state(run, letter)
         unit = " pp" if criterion.margin and number is not None else ""
-        rows.append([letter, name, criterion.text(number, 2) + unit, bound, says])
+        rows.append([letter, criterion.name, criterion.text(number, 2) + unit, bound, says])
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
-def _cosines(values: Iterable[float | None]) -> str:
-    return _series(values, partial(signed, digits=3))
-
-
 def _alignment(run: Run) -> list[str]:
-    measured = alignment(run.record, run.judgement)
+    measured = judge.alignment(run.record, run.judgement)
     if measured is None or not measured.layers:
         return []
-    by_layer, deep = _cosines(measured.layers), _cosines([measured.deep])
+    cosines = partial(_series, written=partial(signed, digits=3))
+    by_layer, deep = cosines(measured.layers), cosines([measured.deep])
     if measured.not_diagnostic:
         return [f"Γ by layer  means nothing ({measured.not_diagnostic}); was: {by_layer}"]
-    used = "" if measured.in_use else f"   ({NOT_IN_USE})"
+    used = "" if measured.in_use else f"   ({judge.NOT_IN_USE})"
     lines = [f"Γ by layer  {by_layer}   deep {deep}{used}"]
     if measured.library:
-        lines.append(f"Γ library   {_cosines(measured.library)}   (norms clamped at 1e-8)")
+        lines.append(f"Γ library   {cosines(measured.library)}   (norms clamped at 1e-8)")
     lines.append(f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}")
     details = run.record.measurements["alignment"].details
-    return lines + [
-        f"Γ of {name}  {_cosines(map(finite, details[name + '_unclamped']))}"
-        for name in measured.readouts
-    ]
+    read = {name: map(finite, details[f"{name}_unclamped"]) for name in measured.readouts}
+    return lines + [f"Γ of {name}  {cosines(values)}" for name, values in read.items()]
 
 
 def _distance(run: Run) -> list[str]:
@@ -111,27 +96,22 @@ def _further(run: Run, width: int | None) -> str:
     for name, item in sorted(run.record.measurements.items()):
         if name not in above:
             at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
-            reason = AT_FLOOR if at_floor else item.not_diagnostic
+            reason = judge.AT_FLOOR if at_floor else item.not_diagnostic
             says = f"not diagnostic: {reason}" if reason else _by_layer(item)
             rows.append([name, optional(item.value), says])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 
 
-def _epochs(folder: Path, width: int | None) -> str:
-    points = curve(read_rows(folder))
+def _epochs(shown: View, run: Run, width: int | None) -> str:
+    points = curve(shown.results.epochs(run.record, []) or ())
     if len(points) < 2:
         return ""
     *earlier, last = points
     step = max(1, -(-len(earlier) // SHOWN))
-    rows = [
-        [
-            str(point.epoch),
-            optional(point.accuracy, fraction),
-            optional(point.h),
-            optional(point.g, "{:.1e}".format),
-        ]
-        for point in [*(point for point in earlier if point.epoch % step == 0), last]
-    ]
+    rows = []
+    for point in [*(point for point in earlier if point.epoch % step == 0), last]:
+        accuracy, g = optional(point.accuracy, fraction), optional(point.g, "{:.1e}".format)
+        rows.append([str(point.epoch), accuracy, optional(point.h), g])
     return _table(rows, ["epoch", "accuracy", "‖h_L‖", f"‖g_L‖ N={N}"], width)
 
 
@@ -143,15 +123,12 @@ def _head(row: Row, run: Run, folder: Path) -> list[str]:
     record, judgement = run.record, run.judgement
     cell = record.cell
     floors = {"its matched floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
-    margins = ", ".join(
-        f"{signed(margin, 2)} pp over {name}"
-        for name, margin in floors.items()
-        if margin is not None
-    )
+    known = {name: margin for name, margin in floors.items() if margin is not None}
+    margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
     accuracy = optional(record.accuracy if record.status == "done" else None, fraction)
+    place = f"{cell.arch.short} · {cell.dataset.short} · {record.suite}"
     return [
-        f"{row.label} · seed {cell.seed} · {cell.arch.short} · {cell.dataset.short}"
-        f" · {record.suite}",
+        f"{row.label} · seed {cell.seed} · {place}",
         f"run         {record.identity}",
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
@@ -165,13 +142,12 @@ def _head(row: Row, run: Run, folder: Path) -> list[str]:
 
 def _provenance(record: RunRecord, folder: Path) -> list[str]:
     cell = record.cell
-    changed = {
-        key: item
-        for key, item in cell.method.params.items()
-        if key not in CORE_DEFAULTS or canonical(item) != canonical(CORE_DEFAULTS[key])
-    }
-    used = [words for name, (_, words) in PASSPORT.items() if record.passport.get(name)]
-    used += sorted(name for name, flag in record.passport.items() if flag and name not in PASSPORT)
+    default = {key: canonical(item) for key, item in judge.CORE_DEFAULTS.items()}
+    params = cell.method.params.items()
+    changed = {key: item for key, item in params if canonical(item) != default.get(key)}
+    names = {name for name, flag in record.passport.items() if flag}
+    used = [words for name, (_, words) in PASSPORT.items() if name in names]
+    used += sorted(names - PASSPORT.keys())
     uses = ", ".join(used) or ("nothing beyond a block" if record.passport else "not declared")
     memory = f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""
     results = shlex.quote(str(folder.parent.parent))
@@ -189,10 +165,11 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     ]
 
 
-def text(shown: View, row: Row, run: Run, folder: Path, width: int | None) -> str:
+def text(shown: View, row: Row, run: Run, width: int | None) -> str:
     """Write the run for a terminal of `width` columns."""
+    folder = shown.results.run_folder(run.record)
     parts = [paragraph(_head(row, run, folder), width)]
     if run.record.status == "done":
         parts += [_diagnostics(shown, run, width), _further(run, width)]
-    parts += [_epochs(folder, width), paragraph(_provenance(run.record, folder), width)]
+    parts += [_epochs(shown, run, width), paragraph(_provenance(run.record, folder), width)]
     return "\n\n".join(part for part in parts if part) + "\n"

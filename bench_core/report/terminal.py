@@ -1,8 +1,7 @@
 """Colour verdicts on a terminal; the words alone say the same.
 
-Bold red, green, blue and magenta are the ANSI colours that stay readable on light and dark
-backgrounds alike; yellow, cyan and white do not. Output has no colour if it is not a terminal, TERM
-is `dumb`, or NO_COLOR is set and not empty (no-color.org).
+Bold red, green, blue and magenta stay readable on light and dark backgrounds; yellow, cyan and
+white do not. No colour without a terminal, with TERM=dumb, or with NO_COLOR (no-color.org).
 """
 
 from __future__ import annotations

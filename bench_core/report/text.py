@@ -30,17 +30,14 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-def wrapped(line: str, width: int | None) -> str:
-    """Break a line for people at words; None: never."""
-    if width is None:
-        return line
-    width = max(width, NARROWEST)
-    return "\n".join(textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False))
-
-
 def paragraph(lines: Iterable[str], width: int | None) -> str:
-    """Escape lines for a terminal, and break each at words."""
-    return "\n".join(wrapped(visible(line), width) for line in lines)
+    """Escape lines for a terminal, and break each at words; None: never."""
+    escaped = map(visible, lines)
+    if width is not None:
+        width = max(width, NARROWEST)
+        wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+        escaped = map(wrapper.fill, escaped)
+    return "\n".join(escaped)
 
 
 def natural(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> list[int]:
@@ -86,10 +83,7 @@ def tabulated(
     width: int | None = None,
     narrow: Sequence[tuple[int, int]] = (),
 ) -> str:
-    """Return a table in a style of tabulate, without spaces at the ends of lines.
-
-    width, narrow  as in `limits`
-    """
+    """Return a table in a style of tabulate, as wide as `limits` allows."""
     from tabulate import tabulate
 
     text = tabulate(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings, alignment, threshold_of
+from bench_core.analysis.judge import Settings, alignment
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import notes
-from bench_core.report.criteria import Criterion
+from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
+from bench_core.report.numbers import finite
+from bench_core.report.rows import N
+from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 
 State = Literal["healthy", "fired", "not judged"]
@@ -36,6 +40,19 @@ class View:
     def name(self) -> str:
         return visible(self.results.name)
 
+    @property
+    def recipes(self) -> list[tuple[str, Group]]:
+        return list(zip(self.headers, self.groups, strict=True))
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for group in self.groups for row in group.rows]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Count the runs of each kind of verdict, the most frequent kind first."""
+        return dict(Counter(run.judgement.kind for _, _, run in self.runs).most_common())
+
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:
         """Compute how much the verdicts depend on each threshold."""
@@ -44,12 +61,8 @@ class View:
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
         """Return every run that counts, with the number of its recipe and its row."""
-        return tuple(
-            (k, row, run)
-            for k, group in enumerate(self.groups)
-            for row in group.rows
-            for run in row.runs
-        )
+        rows = ((k, row) for k, group in enumerate(self.groups) for row in group.rows)
+        return tuple((k, row, run) for k, row in rows for run in row.runs)
 
 
 def view(results: SuiteResults) -> View:
@@ -64,20 +77,6 @@ def competing(group: Group) -> list[Row]:
 
 def name_of(row: Row) -> str:
     return visible(row.label)
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def finite(value: Any) -> float | None:
-    """Return a finite number or None; stored details may hold words such as "nan"."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def rounded(value: float | None, digits: int = 5) -> float | None:
-    """Round to significant digits, which saves bytes in the page."""
-    return None if value is None else float(f"{value:.{digits}g}")
 
 
 def state(run: Run, letter: str) -> State:
@@ -100,22 +99,18 @@ def value(run: Run, letter: str) -> float | None:
 
 
 def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
-    """Return the limits in force by letter, in the units of `value`.
-
-    A letter has several limits only if runs were stored with different ones.
-    """
-    limits: dict[str, set[float]] = {}
+    """Return the limits in force by letter, in the units of `value`; several if runs differ."""
+    limits: dict[str, set[float]] = defaultdict(set)
     for row in competing(group):
         for run in row.finished:
-            for letter, (name, item) in run.judged.items():
-                limit = threshold_of(name, item, settings.thresholds)
-                if limit is not None and math.isfinite(limit):
-                    shown = Criterion(letter, name, item).shown(limit)
-                    limits.setdefault(letter, set()).add(shown)
+            for criterion in criteria_of(run):
+                limit = finite(criterion.limit(settings.thresholds))
+                if limit is not None:
+                    limits[criterion.letter].add(criterion.shown(limit))
     return {letter: sorted(values) for letter, values in limits.items()}
 
 
-def state_norm(record: RunRecord) -> float | None:
+def state_norm(record: RunRecord | Epoch) -> float | None:
     """Return ‖h_L‖, the median per-sample norm of the last state after training."""
     return last_of(record.measurements.get("scale_growth"), "h")
 
@@ -130,3 +125,23 @@ def gamma_deep(run: Run) -> tuple[float | None, str | None]:
     """Return Γ deep of one run, and the reason if it means nothing."""
     item = alignment(run.record, run.judgement)
     return (None, None) if item is None else (item.deep, item.not_diagnostic)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One epoch: ‖h_L‖, ‖g_L‖ at N = 128 and accuracy; None: not measured or not finite."""
+
+    epoch: int
+    h: float | None
+    g: float | None
+    accuracy: float | None
+
+
+def curve(rows: Sequence[Epoch]) -> list[Point]:
+    """Return ‖h_L‖, ‖g_L‖ and accuracy by epoch."""
+    points = []
+    for row in rows:
+        g = last_of(row.measurements.get("reference_floor"), "g")
+        g = None if g is None else g / N
+        points.append(Point(row.epoch, state_norm(row), g, finite(row.accuracy)))
+    return points

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
+from typing import Any
 
-if TYPE_CHECKING:
-    from bench_core.report.figures.drawing import Figure
-    from bench_core.report.view import View
+from bench_core.report.view import View
+
+Spec = dict[str, Any]
+# channels of an encoding → the attribute of a `Key` that they show
+CHANNELS = {"color": "colour", "fill": "colour", "shape": "shape", "strokeDash": "dash"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,37 @@ NAMES = tuple(chart.name for chart in CHARTS)
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A title, and a Vega-Lite spec without width and legend."""
+
+    title: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a name, and how its marks are drawn."""
+
+    name: str
+    colour: str
+    shape: str
+    dash: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of one recipe or one suite.
+
+    Every panel has the signal `pick`, a list of legend names, and fades all other marks.
+    """
+
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[Key, ...] = ()
+    columns: int = 2
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A figure, its chart, and the number of its recipe (None: it shows the whole suite)."""
 
@@ -67,18 +101,16 @@ def drawn(
     validate      let Altair check every panel against the schema of Vega-Lite, which doubles the
                   time
     """
-    from pkgutil import resolve_name
-
     from altair.utils import schemapi
 
-    made = []
+    figures = []
     recipes = list(enumerate(view.groups))[:most_recipes]
     with schemapi.debug_mode(validate):
         for chart in CHARTS:
             if chart.name in names:
                 draw = resolve_name(f"{__name__}.{chart.function}")
                 if chart.place == "recipe":
-                    made += [Drawn(chart, k, f) for k, group in recipes for f in draw(view, group)]
+                    figures += [Drawn(chart, k, f) for k, g in recipes for f in draw(view, g)]
                 else:
-                    made += [Drawn(chart, None, figure) for figure in draw(view)]
-    return made
+                    figures += [Drawn(chart, None, figure) for figure in draw(view)]
+    return figures

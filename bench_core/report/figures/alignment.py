@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import altair as alt
+
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.figures.drawing import (
-    BLUE,
-    GREY,
-    ORANGE,
-    Figure,
-    chart,
-    counted,
-    interval,
-    panel,
-)
+from bench_core.report.figures import Figure
+from bench_core.report.figures import drawing as draw
 from bench_core.report.layers import Layers, layers
-from bench_core.report.numbers import signed
-from bench_core.report.view import View, competing, plural
+from bench_core.report.numbers import plural, signed
+from bench_core.report.view import View, competing
 
 MOST = 60  # methods drawn
 
@@ -28,7 +22,7 @@ def alignment(view: View, group: Group) -> list[Figure]:
     cells = [cell for row in rows for cell in _cells(row)]
     if not cells:
         return []
-    runs = counted([cell["n"] for cell in cells], "run")
+    runs = draw.counted([cell["n"] for cell in cells], "run")
     out = plural(sum(row.not_diagnostic is not None for row in rows), "row")
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at layer l "
@@ -38,12 +32,11 @@ def alignment(view: View, group: Group) -> list[Figure]:
     )
     if (total := len(competing(group))) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
-    made = panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows))
-    return [Figure(caption, (made,), columns=1)]
+    panel = draw.panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows))
+    return [Figure(caption, (panel,), columns=1)]
 
 
 def _cells(row: Layers) -> list[dict[str, Any]]:
-    """Return the data of a method's cells."""
     reason = row.not_diagnostic
     return [
         {
@@ -54,7 +47,7 @@ def _cells(row: Layers) -> list[dict[str, Any]]:
             "ratio": "–" if layer.ratio is None else f"{layer.ratio:.2g}",
             "means": f"nothing: {reason}" if reason else "what it says",
             "struck": reason is not None,
-            **interval(layer.gamma, lambda value: signed(value, 3)),
+            **draw.interval(layer.gamma, lambda value: signed(value, 3)),
         }
         for layer in row.layers
         if layer.gamma is not None
@@ -62,38 +55,26 @@ def _cells(row: Layers) -> list[dict[str, Any]]:
 
 
 def _layers(cells: list[dict[str, Any]], rows: list[Layers]) -> list[Any]:
-    import altair as alt
-
-    sites = sorted({layer.site for row in rows for layer in row.layers})
-    base = chart(cells).encode(
-        x=alt.X(
-            "layer:N",
-            sort=[f"l{site}" for site in sites],
-            title="layer",
-            axis=alt.Axis(labelAngle=0, orient="top"),
-        ),
+    sites = [f"l{site}" for site in sorted({layer.site for row in rows for layer in row.layers})]
+    top = alt.Axis(labelAngle=0, orient="top")
+    base = draw.chart(cells).encode(
+        x=alt.X("layer:N", sort=sites, title="layer", axis=top),
         y=alt.Y("method:N", sort=[row.label for row in rows], title=None),
-        tooltip=[
-            "method:N",
-            "layer:N",
-            alt.Tooltip("read:N", title="Γ"),
-            "n:Q",
-            alt.Tooltip("ratio:N", title="‖a‖/‖g‖"),
-            alt.Tooltip("means:N", title="it means"),
-        ],
+        tooltip=draw.tips(method="", layer="", read="Γ", n="", ratio="‖a‖/‖g‖", means="it means"),
     )
     valid, struck = base.transform_filter("!datum.struck"), base.transform_filter("datum.struck")
-    edge: dict[str, Any] = {"stroke": GREY, "strokeWidth": 0.5}
+    edge: dict[str, Any] = {"stroke": draw.GREY, "strokeWidth": 0.5}
     gamma = alt.Color("value:Q", title="Γ", legend=alt.Legend(orient="top", gradientLength=160))
     ink = alt.condition("abs(datum.value) > 0.6", alt.value("white"), alt.value("#1d1d1f"))
+    shades = [draw.ORANGE, "#F4F4F2", draw.BLUE]
     return [
         valid.mark_rect(**edge).encode(
-            color=gamma.scale(
-                domain=[-1, 0, 1], range=[ORANGE, "#F4F4F2", BLUE], type="linear", interpolate="rgb"
-            )
+            color=gamma.scale(domain=[-1, 0, 1], range=shades, type="linear", interpolate="rgb")
         ),
-        struck.mark_rect(fill=GREY, fillOpacity=0.12, strokeDash=[3, 2], **edge),
+        struck.mark_rect(fill=draw.GREY, fillOpacity=0.12, strokeDash=[3, 2], **edge),
         valid.mark_text(fontSize=11).encode(text="text:N", color=ink),
-        struck.mark_text(fontSize=11, color=GREY).encode(text="text:N"),
-        struck.mark_tick(orient="horizontal", thickness=1.5, size=34, color=ORANGE, opacity=0.9),
+        struck.mark_text(fontSize=11, color=draw.GREY).encode(text="text:N"),
+        struck.mark_tick(
+            orient="horizontal", thickness=1.5, size=34, color=draw.ORANGE, opacity=0.9
+        ),
     ]

@@ -5,32 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import altair as alt
+
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.report.criteria import Criterion, criteria
-from bench_core.report.figures.drawing import (
-    SMALLEST,
-    STATE_KEYS,
-    Figure,
-    Panel,
-    by_key,
-    chart,
-    limit_line,
-    measured,
-    panel,
-    picked,
-)
-from bench_core.report.numbers import compact
-from bench_core.report.view import (
-    View,
-    competing,
-    finite,
-    name_of,
-    plural,
-    rounded,
-    state,
-    thresholds,
-    value,
-)
+from bench_core.report.criteria import SMALLEST, Criterion, criteria
+from bench_core.report.figures import Figure, Panel
+from bench_core.report.figures import drawing as draw
+from bench_core.report.numbers import compact, finite, plural, rounded
+from bench_core.report.view import View, competing, name_of, state, thresholds, value
 
 MOST = 600  # runs drawn per recipe: more dots hide each other and make the page large
 
@@ -57,7 +39,7 @@ def audit(view: View, group: Group) -> list[Figure]:
         f"{plural(len(rows), 'method')}, one dot each; {kinds.count('trustworthy')} trustworthy, "
         f"{kinds.count('walked back')} walked back. Floors are not judged and not drawn."
     )
-    return [Figure(" ".join([caption, *remarks]), tuple(panels), STATE_KEYS)]
+    return [Figure(" ".join([caption, *remarks]), tuple(panels), draw.STATE_KEYS)]
 
 
 def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, Any]], list[str]]:
@@ -81,7 +63,7 @@ def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, A
     if not points:
         return [], [f"{letter} has no value that can be drawn."]
     remarks = []
-    if infinite := sum(found is not None and finite(found) is None for _, _, found in runs):
+    if infinite := sum(found is not None for _, _, found in runs) - len(numbers):
         remarks.append(
             f"{letter}: {plural(infinite, 'value')} not finite and not drawn; such a value fires."
         )
@@ -95,27 +77,18 @@ def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, A
 def _panel(
     rows: Sequence[Row], points: list[dict[str, Any]], criterion: Criterion, limits: Sequence[float]
 ) -> Panel:
-    import altair as alt
-
     names = [name_of(row) for row in rows]
-    log = criterion.log
-    limits = [limit for limit in limits if limit > 0 or not log]
-    dots = (
-        chart(points)
-        .mark_point(filled=True, size=80, opacity=0.85)
-        .encode(
-            measured(alt.X, "value", [*(point["value"] for point in points), *limits], log),
-            y=alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names)),
-            opacity=picked("state"),
-            tooltip=[
-                "method:N",
-                alt.Tooltip("seed:Q", format="d"),
-                alt.Tooltip("read:N", title=criterion.heading),
-                alt.Tooltip("state:N", title=f"diagnostic {criterion.letter}"),
-                "verdict:N",
-            ],
-            **by_key(STATE_KEYS, "state", "color", "shape"),
-        )
+    limits = [limit for limit in limits if limit > 0 or not criterion.log]
+    values = [*(point["value"] for point in points), *limits]
+    diagnostic = f"diagnostic {criterion.letter}"
+    dots = draw.chart(points).mark_point(filled=True, size=80, opacity=0.85)
+    dots = dots.encode(
+        draw.measured(alt.X, "value", values, criterion.log),
+        y=alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names)),
+        opacity=draw.picked("state"),
+        tooltip=draw.tips(method="", seed="", read=criterion.heading, state=diagnostic, verdict=""),
+        **draw.by_key(draw.STATE_KEYS, "state", "color", "shape"),
     )
-    lines = [part for limit in limits for part in limit_line(limit, f"limit {compact(limit)}")]
-    return panel(criterion.title, [dots, *lines], 26 * len(names))
+    texts = ((limit, f"limit {compact(limit)}") for limit in limits)
+    lines = [part for limit, text in texts for part in draw.limit_line(limit, text)]
+    return draw.panel(criterion.title, [dots, *lines], 26 * len(names))

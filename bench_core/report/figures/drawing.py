@@ -1,22 +1,23 @@
-"""Build figures from Vega-Lite specs that Altair makes.
+"""Build the panels of figures from Vega-Lite specs that Altair makes.
 
-A figure is a caption, a legend and panels, each a spec of its own without a width: the page makes
-panels as wide as it is, `paper` gives them a fixed width. Colours are those of Okabe and Ito, which
-colour-blind readers can tell apart, and a shape or a dash always repeats what a colour says. Names
-of methods are data in a spec, never field names or expressions.
+The page makes panels as wide as it is, `paper` gives them a fixed width. Colours are those of Okabe
+and Ito, which colour-blind readers can tell apart; a shape or a dash repeats what a colour says.
+Names of methods are data in a spec, never field names or expressions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from bench_core.analysis.stats import Estimate
-from bench_core.report.view import STATES, plural, rounded
+import altair as alt
+from altair.utils import schemapi
 
-Spec = dict[str, Any]
+from bench_core.analysis.stats import Estimate
+from bench_core.report.figures import CHANNELS, Key, Panel, Spec
+from bench_core.report.numbers import plural, rounded
+from bench_core.report.view import STATES
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 YELLOW, SKY, OLIVE, GREY = "#E69F00", "#56B4E9", "#7F6A00", "#8A8A8A"
@@ -24,44 +25,8 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, OLIVE, GREY)
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 2, 1, 2), (3, 3), (12, 2))
 POINTS = ("circle", "triangle-up", "square", "diamond", "cross")
 SHAPES = (*POINTS, "triangle-down", "triangle-right", "triangle-left")
-SMALLEST = 1e-30  # where a logarithmic axis shows zero
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A chart of a figure: its title, and its Vega-Lite spec without width and legend."""
-
-    title: str
-    spec: Spec
-
-
-@dataclass(frozen=True)
-class Key:
-    """An entry of a legend: a name, and how its marks are drawn."""
-
-    name: str
-    colour: str
-    shape: str
-    dash: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of one recipe or one suite.
-
-    Every panel has the signal `pick`, a list of legend names, and fades all other marks.
-    """
-
-    caption: str
-    panels: tuple[Panel, ...]
-    legend: tuple[Key, ...] = ()
-    columns: int = 2
-
-
-STATE_KEYS = tuple(
-    Key(*item)
-    for item in zip(STATES, (BLUE, ORANGE, GREY), ("circle", "triangle-up", "diamond"), strict=True)
-)
+_MARKS = ((BLUE, "circle"), (ORANGE, "triangle-up"), (GREY, "diamond"))
+STATE_KEYS = tuple(Key(name, *mark) for name, mark in zip(STATES, _MARKS, strict=True))
 
 
 def series(names: Sequence[str]) -> tuple[Key, ...]:
@@ -72,34 +37,23 @@ def series(names: Sequence[str]) -> tuple[Key, ...]:
     )
 
 
-# ----------------------------------------------------------------------------------------- panels
-
-
 def chart(values: Sequence[dict[str, Any]]) -> Any:
     """Return an Altair chart of inline data."""
-    import altair as alt
-
     return alt.Chart(alt.Data(values=list(values)))  # type: ignore[no-untyped-call]
 
 
 def panel(title: str, layers: Sequence[Any], height: int) -> Panel:
     """Lay Altair charts over each other in a panel, without Altair's configuration."""
-    import altair as alt
-    from altair.utils import schemapi
-
     layered = alt.layer(*layers).properties(height=max(height, 60), description=title)
     spec: Spec = layered.add_params(alt.param(name="pick", value=[])).to_dict(
         validate=schemapi.DEBUG_MODE
     )
-    return Panel(
-        title, {key: item for key, item in spec.items() if key not in ("$schema", "config")}
-    )
+    del spec["$schema"], spec["config"]
+    return Panel(title, spec)
 
 
 def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
     """Draw a dashed line at a threshold, with a text beside it."""
-    import altair as alt
-
     line = chart([{"limit": limit, "text": text}])
     at = alt.Y("limit:Q") if horizontal else alt.X("limit:Q")
     place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"y": -5}
@@ -109,15 +63,8 @@ def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
     ]
 
 
-# --------------------------------------------------------------------------------------- encodings
-
-CHANNELS = {"color": "colour", "fill": "colour", "shape": "shape", "strokeDash": "dash"}
-
-
 def by_key(keys: Sequence[Key], field: str, *channels: str) -> dict[str, Any]:
     """Return encodings of a field by the colours, shapes or dashes of its values in the legend."""
-    import altair as alt
-
     names = [key.name for key in keys]
     return {
         channel: getattr(alt, channel[0].upper() + channel[1:])(f"{field}:N", legend=None).scale(
@@ -127,33 +74,43 @@ def by_key(keys: Sequence[Key], field: str, *channels: str) -> dict[str, Any]:
     }
 
 
+# fields of tooltips that are numbers, with their formats
+NUMBERS: dict[str, dict[str, Any]] = {
+    "seed": {"format": "d"},
+    "epoch": {"format": "d"},
+    "n": {},
+    "accuracy": {},
+    "back": {},
+}
+
+
+def tips(**titles: str) -> list[Any]:
+    """Return a tooltip of fields; a field without a title is shown under its own name."""
+    return [
+        alt.Tooltip(
+            f"{name}:{'Q' if name in NUMBERS else 'N'}",
+            title=title or alt.Undefined,
+            **NUMBERS.get(name, {}),
+        )
+        for name, title in titles.items()
+    ]
+
+
 def picked(field: str, opacity: float = 0.85) -> Any:
     """Return the opacity of the marks that the legend's choice keeps, and of all others."""
-    import altair as alt
-
-    return alt.condition(
-        f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0",
-        alt.value(opacity),
-        alt.value(0.08),
-    )
+    kept = f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0"
+    return alt.condition(kept, alt.value(opacity), alt.value(0.08))
 
 
 def measured(channel: Any, field: str, values: Collection[float], log: bool = False) -> Any:
     """Encode a measured field (channel: alt.X or alt.Y): logarithmic, or linear without zero."""
-    import altair as alt
-
     scale: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False}
     axis = log_axis(values) if log else alt.Axis(title=None, tickCount=6, format="~g")
     return channel(f"{field}:Q", scale=alt.Scale(padding=10, **scale), axis=axis)
 
 
 def log_axis(values: Collection[float]) -> Any:
-    """Return a logarithmic axis with few ticks.
-
-    They are powers of ten; 1, 2 and 5 times these, or round numbers, if the values span little.
-    """
-    import altair as alt
-
+    """Return a logarithmic axis with few ticks: powers of ten, or round numbers in a small span."""
     positive = [value for value in values if value > 0] or [1.0]
     plain = "datum.value >= 0.01 && datum.value < 10000"
     return alt.Axis(
@@ -171,17 +128,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
     if span >= 0.7 or high == low:
         return [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
     width = 10.0 ** math.floor(math.log10((high - low) / 2))
-    return [
-        float(f"{k * width:.6g}")
-        for k in range(math.floor(low / width), math.ceil(high / width) + 1)
-    ]
+    steps = range(math.floor(low / width), math.ceil(high / width) + 1)
+    return [float(f"{k * width:.6g}") for k in steps]
 
 
-# ----------------------------------------------------------------------------------------- in words
-
-
-def interval(estimate: Estimate, read: Callable[[float], str]) -> dict[str, Any]:
+def interval(estimate: Estimate | None, read: Callable[[float], str]) -> dict[str, Any]:
     """Return the data of a mean with its 95 % interval: value, low, high, and `read` in words."""
+    if estimate is None:
+        return {}
     half = estimate.half_width
     words = " (n=1)" if half is None else f" ± {read(half).lstrip('+')}"
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from bench_core.report.figures.drawing import CHANNELS, Figure, Spec
+from bench_core.report.figures import CHANNELS, Figure, Spec
 
 Format = Literal["svg", "png", "pdf"]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -83,9 +83,7 @@ def render(figure: Figure, form: Format) -> bytes:
     """Return the file of a figure. PNG has 200 dots per inch."""
     import vl_convert
 
-    spec = paper(figure)
-    if form == "svg":
-        return str(vl_convert.vegalite_to_svg(spec, vl_version="6.4")).encode()
-    if form == "pdf":
-        return bytes(vl_convert.vegalite_to_pdf(spec, vl_version="6.4"))
-    return bytes(vl_convert.vegalite_to_png(spec, vl_version="6.4", ppi=200))
+    options = {"ppi": 200} if form == "png" else {}
+    convert = getattr(vl_convert, f"vegalite_to_{form}")
+    content: str | bytes = convert(paper(figure), vl_version="6.4", **options)
+    return content.encode() if isinstance(content, str) else content

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import altair as alt
+
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.report.figures.drawing import (
-    BLUE,
-    GREY,
-    ORANGE,
-    YELLOW,
-    Figure,
-    Key,
-    by_key,
-    chart,
-    counted,
-    interval,
-    panel,
-    picked,
-)
-from bench_core.report.numbers import fraction
-from bench_core.report.view import View, name_of, rounded
+from bench_core.report.figures import Figure, Key
+from bench_core.report.figures import drawing as draw
+from bench_core.report.numbers import fraction, rounded
+from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn
 KEYS = (
-    Key("trustworthy", BLUE, "circle"),
-    Key("walked back", ORANGE, "triangle-up"),
-    Key("undetermined", YELLOW, "square"),
-    Key("floor", GREY, "diamond"),
+    Key("trustworthy", draw.BLUE, "circle"),
+    Key("walked back", draw.ORANGE, "triangle-up"),
+    Key("undetermined", draw.YELLOW, "square"),
+    Key("floor", draw.GREY, "diamond"),
 )
 
 
@@ -37,7 +27,7 @@ def ranking(view: View, group: Group) -> list[Figure]:
     if not finished:
         return []
     rows = finished[:MOST]
-    n = counted([row.accuracy.n for row in rows if row.accuracy], "seed")
+    n = draw.counted([row.accuracy.n for row in rows if row.accuracy], "seed")
     caption = (
         "Mean accuracy after the last epoch with its 95 % interval (Student t over seeds); small "
         f"ticks are the seeds. n = {n} per method. A method that does not clear the "
@@ -45,56 +35,44 @@ def ranking(view: View, group: Group) -> list[Figure]:
     )
     if len(finished) > len(rows):
         caption += f" The {len(rows)} best of {len(finished)} rows are drawn."
-    made = panel("test accuracy", _layers(rows), 22 * len(rows))
-    return [Figure(caption, (made,), KEYS, columns=1)]
+    drawn = draw.panel("test accuracy", _layers(rows), 22 * len(rows))
+    return [Figure(caption, (drawn,), KEYS, columns=1)]
 
 
 def _kind(row: Row) -> str:
-    """Return the legend's name of a row: the worst kind among its runs, or floor."""
+    """Return the worst kind among the runs of a row, or floor."""
     kinds = {"floor"} if row.role == "floor" else {run.judgement.kind for run in row.finished}
     order = ("floor", "walked back", "undetermined")
     return next((kind for kind in order if kind in kinds), "trustworthy")
 
 
 def _layers(rows: list[Row]) -> list[Any]:
-    import altair as alt
-
     means = [
         {"method": name_of(row), "kind": _kind(row), "n": row.accuracy.n, "verdict": row.verdict}
-        | interval(row.accuracy, fraction)
+        | draw.interval(row.accuracy, fraction)
         for row in rows
         if row.accuracy is not None
     ]
+    runs = [(name_of(row), run.record) for row in rows for run in row.finished]
     seeds = [
-        {
-            "method": name_of(row),
-            "seed": run.record.cell.seed,
-            "accuracy": rounded(run.record.accuracy),
-        }
-        for row in rows
-        for run in row.finished
+        {"method": name, "seed": record.cell.seed, "accuracy": rounded(record.accuracy)}
+        for name, record in runs
     ]
     names = [name_of(row) for row in rows]
     y = alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names))
     scale, axis = alt.Scale(zero=False, padding=10), alt.Axis(tickCount=8)
-    base = chart(means).encode(y=y, opacity=picked("kind", 1.0))
+    base = draw.chart(means).encode(y=y, opacity=draw.picked("kind", 1.0))
     bars = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q", title=None, scale=scale, axis=axis),
         x2="high:Q",
-        **by_key(KEYS, "kind", "color"),
+        **draw.by_key(KEYS, "kind", "color"),
     )
     points = base.mark_point(filled=True, size=90).encode(
         x="value:Q",
-        tooltip=["method:N", alt.Tooltip("read:N", title="accuracy"), "n:Q", "verdict:N"],
-        **by_key(KEYS, "kind", "color", "shape"),
+        tooltip=draw.tips(method="", read="accuracy", n="", verdict=""),
+        **draw.by_key(KEYS, "kind", "color", "shape"),
     )
-    ticks = (
-        chart(seeds)
-        .mark_tick(thickness=1.5, size=12, opacity=0.6, color=GREY)
-        .encode(
-            y=y,
-            x="accuracy:Q",
-            tooltip=["method:N", alt.Tooltip("seed:Q", format="d"), "accuracy:Q"],
-        )
-    )
+    marks = draw.chart(seeds).mark_tick(thickness=1.5, size=12, opacity=0.6, color=draw.GREY)
+    tooltip = draw.tips(method="", seed="", accuracy="")
+    ticks = marks.encode(y=y, x="accuracy:Q", tooltip=tooltip)
     return [bars, ticks, points]

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
+
+import altair as alt
 
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import letter_order
 from bench_core.analysis.leaderboard import Group, Run
-from bench_core.report.curves import Point, curve, read_rows
-from bench_core.report.figures.drawing import (
-    SHAPES,
-    Figure,
-    Key,
-    Panel,
-    by_key,
-    chart,
-    limit_line,
-    measured,
-    panel,
-    picked,
-    series,
-)
-from bench_core.report.numbers import compact, fraction
-from bench_core.report.view import View, competing, name_of, plural, rounded, thresholds
+from bench_core.report.figures import Figure, Key, Panel
+from bench_core.report.figures import drawing as draw
+from bench_core.report.numbers import compact, fraction, plural, rounded
+from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
 MOST_RUNS = 60  # curves per recipe
 MOST_POINTS = 120  # per curve
@@ -41,15 +32,12 @@ class Curve:
 
     def of(self, points: Iterable[Point], quantity: Quantity) -> list[dict[str, Any]]:
         """Return the data of these epochs, without those that the axis cannot show."""
+        run = {"method": self.method, "seed": self.run.record.cell.seed}
+        values = [(point.epoch, getattr(point, quantity.name)) for point in points]
         return [
-            {
-                "method": self.method,
-                "seed": self.run.record.cell.seed,
-                "epoch": point.epoch,
-                "value": rounded(value, 4),
-            }
-            for point in points
-            if (value := quantity.value(point)) is not None and (value > 0 or not quantity.log)
+            {**run, "epoch": epoch, "value": rounded(value, 4)}
+            for epoch, value in values
+            if value is not None and (value > 0 or not quantity.log)
         ]
 
 
@@ -57,41 +45,45 @@ class Curve:
 class Quantity:
     """A quantity by epoch, in a panel of its own.
 
+    name   its attribute of a `Point`
     limit  letter of the diagnostic whose threshold the panel shows
     """
 
     name: str
     title: str
     log: bool
-    value: Callable[[Point], float | None]
     read: Callable[[float], str]
     limit: str = ""
 
 
 QUANTITIES = (
-    Quantity("h", "‖h_L‖ (median over the probe)", True, lambda point: point.h, compact),
-    Quantity("g", "‖g_L‖ at N = 128", True, lambda point: point.g, compact, "b"),
-    Quantity("accuracy", "test accuracy", False, lambda point: point.accuracy, fraction),
+    Quantity("h", "‖h_L‖ (median over the probe)", True, compact),
+    Quantity("g", "‖g_L‖ at N = 128", True, compact, "b"),
+    Quantity("accuracy", "test accuracy", False, fraction),
 )
 
 
 def temporal(view: View, group: Group) -> list[Figure]:
     """Draw a recipe whose runs have rows by epoch."""
-    runs, left_out = _first_runs(group)
-    curves = [curve for method, run in runs if (curve := _curve(view, method, run)) is not None]
-    names = list(dict.fromkeys(name_of(row) for row in competing(group)))
+    rows = competing(group)
+    by_row = ([(name_of(row), run) for run in row.runs] for row in rows)
+    # seed by seed over all methods
+    runs = [pair for pair in chain.from_iterable(zip_longest(*by_row)) if pair is not None]
+    read = (_curve(view, method, run) for method, run in runs[:MOST_RUNS])
+    curves = [curve for curve in read if curve is not None]
+    names = list(dict.fromkeys(name_of(row) for row in rows))
     names = [name for name in names if any(curve.method == name for curve in curves)]
     letters = sorted({letter for curve in curves for letter in curve.fired}, key=letter_order)
-    keys = series(names)
+    keys = draw.series(names)
     limits = thresholds(group, view.settings)
     panels = [
-        made
+        drawn
         for quantity in QUANTITIES
-        if (made := _panel(quantity, curves, keys, letters, limits.get(quantity.limit, ())))
+        if (drawn := _panel(quantity, curves, keys, letters, limits.get(quantity.limit, ())))
     ]
     if not panels:
         return []
-    shapes = dict(zip(letters, SHAPES[1:], strict=False))
+    shapes = dict(zip(letters, draw.SHAPES[1:], strict=False))
     marks = ", ".join(f"{shape.removesuffix('-up')} {letter}" for letter, shape in shapes.items())
     never = sum(not any(curve.fired.values()) for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
@@ -103,22 +95,14 @@ def temporal(view: View, group: Group) -> list[Figure]:
         f"{plural(len(names), 'method')} over {plural(longest, 'epoch')}; {never} "
         "never fired. Floors are not drawn."
     )
-    if left_out:
+    if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
     return [Figure(caption, tuple(panels), keys, columns=3)]
 
 
-def _first_runs(group: Group) -> tuple[list[tuple[str, Run]], int]:
-    """Return the runs to draw, seed by seed over all methods, and how many are left out."""
-    rows = competing(group)
-    most = max((len(row.runs) for row in rows), default=0)
-    runs = [(name_of(row), row.runs[k]) for k in range(most) for row in rows if k < len(row.runs)]
-    return runs[:MOST_RUNS], len(runs[MOST_RUNS:])
-
-
 def _curve(view: View, method: str, run: Run) -> Curve | None:
     """Read the epochs of a run; None if it has fewer than two."""
-    rows = read_rows(view.results.run_folder(run.record))
+    rows = view.results.epochs(run.record, []) or ()
     if len(rows) < 2:
         return None
     first = firings(rows, view.settings.thresholds, run.judgement)
@@ -134,42 +118,29 @@ def _panel(
     limits: Sequence[float],
 ) -> Panel | None:
     """Draw a quantity of all runs; None if no run has a value of it."""
-    import altair as alt
-
     values = [value for curve in curves for value in _thinned(curve.of(curve.points, quantity))]
     if not values:
         return None
     limits = [limit for limit in limits if limit > 0]
-    y = measured(alt.Y, "value", [*(value["value"] for value in values), *limits], quantity.log)
+    numbers = [*(value["value"] for value in values), *limits]
+    y = draw.measured(alt.Y, "value", numbers, quantity.log)
     last = max(value["epoch"] for value in values)
     ticks = {"values": list(range(last + 1))} if last < 6 else {"tickCount": 6}
     axis, scale = alt.Axis(format="d", **ticks), alt.Scale(nice=False)
     x = alt.X("epoch:Q", title="epoch", axis=axis, scale=scale)
-    layers = _lines(chart(values).encode(x, y, **by_key(keys, "method", "color")), quantity, keys)
+    colour = draw.by_key(keys, "method", "color")
+    layers = _lines(draw.chart(values).encode(x, y, **colour), quantity, keys)
     if marks := _marks(curves, quantity):
-        layers.append(
-            chart(marks)
-            .mark_point(filled=False, size=110, strokeWidth=2)
-            .encode(
-                x,
-                y,
-                opacity=picked("method", 1.0),
-                shape=alt.Shape("letter:N", legend=None).scale(
-                    domain=list(letters), range=list(SHAPES[1 : len(letters) + 1])
-                ),
-                tooltip=[
-                    "method:N",
-                    alt.Tooltip("seed:Q", format="d"),
-                    alt.Tooltip("fires:N"),
-                    alt.Tooltip("read:N", title=quantity.title),
-                ],
-                **by_key(keys, "method", "color"),
-            )
-        )
+        shapes = list(draw.SHAPES[1 : len(letters) + 1])
+        shape = alt.Shape("letter:N", legend=None).scale(domain=list(letters), range=shapes)
+        tooltip = draw.tips(method="", seed="", fires="", read=quantity.title)
+        opacity = draw.picked("method", 1.0)
+        firing = draw.chart(marks).mark_point(filled=False, size=110, strokeWidth=2)
+        layers.append(firing.encode(x, y, opacity=opacity, shape=shape, tooltip=tooltip, **colour))
     for limit in limits:
         text = f"{quantity.limit} fires below {compact(limit)}"
-        layers += limit_line(limit, text, horizontal=True)
-    return panel(quantity.title, layers, 230)
+        layers += draw.limit_line(limit, text, horizontal=True)
+    return draw.panel(quantity.title, layers, 230)
 
 
 def _thinned(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -180,8 +151,6 @@ def _thinned(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _lines(base: Any, quantity: Quantity, keys: Sequence[Key]) -> list[Any]:
     """Draw a line per run, and the point of it that is nearest to the mouse."""
-    import altair as alt
-
     near = alt.selection_point(
         name=f"near_{quantity.name}",
         nearest=True,
@@ -191,30 +160,23 @@ def _lines(base: Any, quantity: Quantity, keys: Sequence[Key]) -> list[Any]:
         empty=False,
     )
     lines = base.mark_line(strokeWidth=1.6).encode(
-        detail="seed:N", opacity=picked("method"), **by_key(keys, "method", "strokeDash")
+        detail="seed:N", opacity=draw.picked("method"), **draw.by_key(keys, "method", "strokeDash")
     )
+    form = ".2~e" if quantity.log else ".3~g"
+    value = alt.Tooltip("value:Q", title=quantity.title, format=form)
     points = base.mark_point(filled=True, size=60).encode(
         opacity=alt.condition(near, alt.value(1.0), alt.value(0.0)),
-        tooltip=[
-            "method:N",
-            alt.Tooltip("seed:Q", format="d"),
-            alt.Tooltip("epoch:Q", format="d"),
-            alt.Tooltip("value:Q", title=quantity.title, format=".2~e" if quantity.log else ".3~g"),
-        ],
+        tooltip=[*draw.tips(method="", seed="", epoch=""), value],
     )
     return [lines, points.add_params(near)]
 
 
 def _marks(curves: Sequence[Curve], quantity: Quantity) -> list[dict[str, Any]]:
-    """Return the data of the first firings."""
-    return [
-        mark
-        | {
-            "letter": letter,
-            "fires": f"{letter} first fires at epoch {epoch}",
-            "read": quantity.read(mark["value"]),
-        }
-        for curve in curves
-        for letter, epoch in curve.fired.items()
-        for mark in curve.of([p for p in curve.points if p.epoch == epoch], quantity)
-    ]
+    marks = []
+    for run in curves:
+        for letter, epoch in run.fired.items():
+            for mark in run.of([point for point in run.points if point.epoch == epoch], quantity):
+                fires = f"{letter} first fires at epoch {epoch}"
+                mark |= {"letter": letter, "fires": fires, "read": quantity.read(mark["value"])}
+                marks.append(mark)
+    return marks

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import altair as alt
+
 from bench_core.analysis import utility as strategies
-from bench_core.report.figures.drawing import ORANGE, Figure, chart, panel
-from bench_core.report.view import View, plural
+from bench_core.report.figures import Figure
+from bench_core.report.figures import drawing as draw
+from bench_core.report.numbers import plural
+from bench_core.report.view import View
 
 
 def utility(view: View) -> list[Figure]:
     """Draw a suite with a finished run."""
-    import altair as alt
-
     total = strategies.total(view.groups)
     if not total.n:
         return []
@@ -18,7 +20,7 @@ def utility(view: View) -> list[Figure]:
         {"strategy": name, "words": strategies.WORDS[name], "back": back, "n": total.n}
         for name, back in total.walked_back.items()
     ]
-    base = chart(values).encode(
+    base = draw.chart(values).encode(
         x=alt.X(
             "back:Q",
             title=f"runs walked back, of {total.n}",
@@ -26,14 +28,9 @@ def utility(view: View) -> list[Figure]:
             axis=alt.Axis(tickMinStep=1, format="d"),
         ),
         y=alt.Y("strategy:N", sort=list(total.walked_back), title=None),
-        tooltip=[
-            "strategy:N",
-            alt.Tooltip("words:N", title="walks back"),
-            alt.Tooltip("back:Q", title="walked back"),
-            "n:Q",
-        ],
+        tooltip=draw.tips(strategy="", words="walks back", back="walked back", n=""),
     )
-    bars = base.mark_bar(color=ORANGE, opacity=0.85, height=14)
+    bars = base.mark_bar(color=draw.ORANGE, opacity=0.85, height=14)
     numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text="back:Q")
     caption = (
         "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 "
@@ -44,4 +41,4 @@ def utility(view: View) -> list[Figure]:
     if total.without_gamma:
         caption += f" {plural(total.without_gamma, 'run')} without Γ."
     title = "runs walked back by each way of reporting"
-    return [Figure(caption, (panel(title, [bars, numbers], 24 * len(values)),), columns=1)]
+    return [Figure(caption, (draw.panel(title, [bars, numbers], 24 * len(values)),), columns=1)]
