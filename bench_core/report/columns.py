@@ -21,7 +21,6 @@ from bench_core.report.numbers import (
     NONE,
     NOT_FINITE,
     compact,
-    finite,
     fraction,
     optional,
     signed,
@@ -246,8 +245,9 @@ def _median(
 
     def noted(row: Row) -> dict[str, Any]:
         value = get(row)
-        note = {} if value is None or math.isfinite(value) else {"note": NOT_FINITE}
-        return {"value": finite(value), **note}
+        if value is None or math.isfinite(value):
+            return {"value": value}
+        return {"value": None, "note": NOT_FINITE}
 
     def cell(row: Row) -> Text:
         return Text(optional(get(row), written))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from inspect import ismodule
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,10 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for module in (sys.modules[__name__], *OF_REPORT, *OTHERS):
-        names = {name: item for name, item in vars(module).items() if not name.startswith("_")}
-        templates.globals |= names
-    templates.globals["version"] = __version__
+    for module in (*OF_REPORT, *OTHERS, sys.modules[__name__]):  # this module's names win
+        public = {name: item for name, item in vars(module).items() if not name.startswith("_")}
+        templates.globals |= {k: item for k, item in public.items() if not ismodule(item)}
+    templates.globals |= {"claimed": claimed, "notes": notes, "version": __version__}
     return templates
 
 

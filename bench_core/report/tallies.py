@@ -14,7 +14,7 @@ from bench_core.report.numbers import NONE, compact, finite, signed
 from bench_core.report.view import View, competing, name_of
 
 MOST_SHOWN = 400  # methods in the table of strategies
-MOST_ROWS = 40  # methods of a recipe whose epochs are read
+MOST_READ = 40  # methods of a recipe whose epochs are read
 
 
 Rows = list[tuple[str, ...]]
@@ -49,7 +49,7 @@ def _stopping(firings: dict[int, first_firing.Firing], lengths: dict[int, int]) 
 def first_firings(shown: View, group: Group) -> Rows:
     """List first firings, and the epochs that stopping there would have saved."""
     rows: Rows = []
-    for row in competing(group)[:MOST_ROWS]:
+    for row in competing(group)[:MOST_READ]:
         records = [run.record for run in row.runs]
         epochs = {record.identity: shown.results.epochs(record, []) or () for record in records}
         lengths = {record.cell.seed: len(epochs[record.identity]) - 1 for record in records}
