@@ -94,7 +94,7 @@ def epochs(views: Sequence[View]) -> Iterator[Line]:
     """Yield a row per run and epoch, from epochs.jsonl."""
     for shown in views:
         for _, row, run in shown.runs:
-            rows = shown.results.epochs(run.record, []) or ()
+            rows = shown.epochs(run.record)
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             for raw, point in zip(rows, curve(rows), strict=True):

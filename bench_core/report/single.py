@@ -103,7 +103,7 @@ def _further(run: Run, width: int | None) -> str:
 
 
 def _epochs(shown: View, run: Run, width: int | None) -> str:
-    points = curve(shown.results.epochs(run.record, []) or ())
+    points = curve(shown.epochs(run.record))
     if len(points) < 2:
         return ""
     *earlier, last = points

@@ -51,7 +51,7 @@ def first_firings(shown: View, group: Group) -> Rows:
     rows: Rows = []
     for row in competing(group)[:MOST_READ]:
         records = [run.record for run in row.runs]
-        epochs = {record.identity: shown.results.epochs(record, []) or () for record in records}
+        epochs = {record.identity: shown.epochs(record) for record in records}
         lengths = {record.cell.seed: len(epochs[record.identity]) - 1 for record in records}
         for key, firings in first_firing.of_row(row, epochs, shown.settings).items():
             diagnostic = key.replace("@", " at N = ")

@@ -17,8 +17,10 @@ from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import finite
 from bench_core.report.rows import N
+from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.store import Unreadable
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -52,6 +54,13 @@ class View:
     def counts(self) -> dict[str, int]:
         """Count the runs of each kind of verdict, the most frequent kind first."""
         return dict(Counter(run.judgement.kind for _, _, run in self.runs).most_common())
+
+    def epochs(self, record: RunRecord) -> tuple[Epoch, ...]:
+        """Read the epochs of a run; a folder that cannot be read has none."""
+        try:
+            return epochs.read(self.results.run_folder(record))
+        except Unreadable:
+            return ()
 
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:

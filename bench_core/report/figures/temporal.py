@@ -102,7 +102,7 @@ def temporal(view: View, group: Group) -> list[Figure]:
 
 def _curve(view: View, method: str, run: Run) -> Curve | None:
     """Read the epochs of a run; None if it has fewer than two."""
-    rows = view.results.epochs(run.record, []) or ()
+    rows = view.epochs(run.record)
     if len(rows) < 2:
         return None
     first = firings(rows, view.settings.thresholds, run.judgement)
