@@ -38,6 +38,12 @@ def data():
 
 
 @pytest.fixture
+def few():
+    """Return two batches of training data: enough for a law about bits."""
+    return toy_data(n=64, test=128)
+
+
+@pytest.fixture
 def batch(data):
     return data.train_x[:32], data.train_y[:32]
 
@@ -216,18 +222,18 @@ def test_perlayer_vector_gives_every_sample_one_direction_and_learns_the_mean_gr
 # ----------------------------------------------------------------------------------------- blend
 
 
-@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"branch": "continue_dfa"}, {"start": 9}])
 @pytest.mark.parametrize("normalize", ["sample", "batch", "none"])
-def test_blend_without_its_auxiliary_part_is_dfa_bit_for_bit(data, options, normalize):
+def test_blend_without_its_auxiliary_part_is_dfa_bit_for_bit(few, normalize):
     def run(method):
-        method, net = ready(method, resmlp(), data)
-        row = train(method, net, data, {**ONE, "epochs": 4, "stop_after": 2}, 0)
+        method, net = ready(method, resmlp(), few)
+        row = train(method, net, few, {**ONE, "epochs": 4, "stop_after": 2}, 0)
         return row.train_loss, net.state_dict()
 
     loss, plain = run(rule("dfa", normalize=normalize))
-    blended_loss, blended = run(rule("blend", normalize=normalize, **{"start": 1, **options}))
-    assert loss == blended_loss
-    assert all(torch.equal(plain[key], blended[key]) for key in plain)
+    for options in ({"alpha": 0.0}, {"branch": "continue_dfa"}, {"start": 9}):
+        blended_loss, blended = run(rule("blend", normalize=normalize, **{"start": 1, **options}))
+        assert loss == blended_loss, options
+        assert all(torch.equal(plain[key], blended[key]) for key in plain), options
 
 
 @pytest.mark.parametrize("normalize", ["batch", "none"])
@@ -270,33 +276,33 @@ def test_blend_mixes_normalised_parts_and_is_not_normalised_again(data, batch):
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
-def test_every_branch_trains_is_reproducible_and_survives_a_checkpoint(data, batch, branch):
-    x, y = batch
+def test_every_branch_trains_is_reproducible_and_survives_a_checkpoint(few, branch):
+    x, y = few.train_x, few.train_y
 
     def run(seed=0):
-        method, net = ready(blend(branch), resmlp(seed), data, seed=seed)
-        row = train(method, net, data, {**ONE, "epochs": 4, "stop_after": 2}, seed)
+        method, net = ready(blend(branch), resmlp(seed), few, seed=seed)
+        row = train(method, net, few, {**ONE, "epochs": 4, "stop_after": 2}, seed)
         return method, net, row.train_loss
 
     (method, net, loss), (_, _, again) = run(), run()
     assert loss == again
     assert math.isfinite(loss)
     states = net.states(x).detach(y)
-    fresh, _ = ready(blend(branch), net, data, seed=99)
+    fresh, _ = ready(blend(branch), net, few, seed=99)
     fresh.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     one, other = method.credit(states, y, 3), fresh.credit(states, y, 3)
     assert all(torch.equal(a, b) for a, b in zip(one.audited, other.audited, strict=True))
 
 
 @pytest.mark.parametrize("branch", ["gaussian_noise", "prefit_trainable", "shuffled_trainable"])
-def test_audits_of_a_blend_do_not_change_what_is_trained(data, branch):
+def test_audits_of_a_blend_do_not_change_what_is_trained(few, branch):
     def run(look):
-        method, net = ready(blend(branch), resmlp(), data)
-        train(method, net, data, ONE, 0, look(method, net))
+        method, net = ready(blend(branch), resmlp(), few)
+        train(method, net, few, ONE, 0, look(method, net))
         return net.state_dict()
 
     plain = run(lambda method, net: lambda row: None)
-    watched = run(lambda method, net: lambda row: Audit(net, method, data, 0, 0).batches and None)
+    watched = run(lambda method, net: lambda row: Audit(net, method, few, 0, 0).batches and None)
     assert all(torch.equal(plain[key], watched[key]) for key in plain)
 
 
@@ -379,15 +385,15 @@ def test_prefit_fits_while_the_network_waits_and_frozen_stays(data, batch):
     )
 
 
-def test_prefit_does_not_shift_the_order_of_the_training(data):
+def test_prefit_does_not_shift_the_order_of_the_training(few):
     """Further passes draw from the auxiliary stream: which batches the training meets is the
     same with and without them."""
 
     def seen(branch):
-        method, net = ready(blend(branch), resmlp(), data)
+        method, net = ready(blend(branch), resmlp(), few)
         met, step = [], method.step
         method.step = lambda x, y, epoch: met.append(x) or step(x, y, epoch)
-        train(method, net, data, ONE, 0)
+        train(method, net, few, ONE, 0)
         return torch.cat(met)
 
     assert torch.equal(seen("prefit_trainable"), seen("continue_dfa"))
@@ -508,23 +514,17 @@ def test_measured_changes_fit_projected_states():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_train_last_none_of_the_blocks_is_freeze_and_all_of_them_is_plain_training(data, name):
+def test_train_last_keeps_all_but_the_last_blocks_and_all_of_them_is_plain_training(few, name):
     def run(**params):
-        method, net = ready(rule(name, **params), resmlp(), data)
-        train(method, net, data, {**ONE, "stop_after": 1}, 0)
-        return net.state_dict()
+        method, net = ready(rule(name, **params), resmlp(), few)
+        before = copy.deepcopy(net.state_dict())
+        train(method, net, few, ONE, 0)
+        return before, net.state_dict()
 
-    for one, other in ((run(train_last=3), run()), (run(train_last=0), run(freeze="blocks"))):
-        assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_train_last_keeps_all_but_the_last_blocks(data, name):
-    method, net = ready(rule(name, train_last=1), resmlp(), data)
-    before = copy.deepcopy(net.state_dict())
-    train(method, net, data, ONE, 0)
-    for key, value in net.state_dict().items():
+    (before, last), (_, every), (_, plain) = run(train_last=1), run(train_last=3), run()
+    for key, value in last.items():
         assert torch.equal(value, before[key]) == key.startswith(("blocks.0", "blocks.1")), key
+    assert all(torch.equal(every[key], plain[key]) for key in plain)
 
 
 def test_train_last_zero_and_freeze_are_one_cell():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import cache
 
 import pytest
 from records import frozen, measured, run, seeds
@@ -144,6 +145,7 @@ def test_bands_and_grid_are_those_of_judging_anew(trial: int) -> None:
     before = verdicts(records, Settings())
     for letter, found in of(records).items():
 
+        @cache
         def changed(limit: float, letter: str = letter) -> tuple[int, int]:
             after = verdicts(records, Settings({NAMES[letter]: limit}))
             pairs = [(before[key], after[key]) for key in before]
