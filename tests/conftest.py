@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import forged
 import pytest
+
+from bench_core.processes import groups
+from bench_core.processes.forking import MARK, UNMARKED
 
 # a shell's background job ignores it, and tests raise it
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -194,21 +198,17 @@ def alive(pid: int) -> bool:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the worker processes among the children of a process.
+    """Return the worker processes among the descendants of a process.
 
-    A worker is known by its command line: a runner starts other short processes too, git for one.
+    A worker leads a session and has a mark in its environment; a fork server's mark is all zeros.
     """
     workers = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(word) for word in task.read_text().split()]
-            workers += [
-                child
-                for child in children
-                if b"bench_core.execution.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
-            ]
-        except OSError:  # it ended while we looked
-            continue
+    for child in groups.family(pid)[1:]:
+        with suppress(OSError):  # it ended while we looked
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            marks = [each for each in variables if each.startswith(f"{MARK}=".encode())]
+            if marks and not marks[0].endswith(UNMARKED.encode()) and os.getsid(child) == child:
+                workers.append(child)
     return workers
 
 

@@ -50,6 +50,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         script.write_text(f"#!{PYTHON}\n{FORGED}\n{code}")
         script.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(script))
+        monkeypatch.setenv("BENCH_FORK", "0")
         events: list[dict[str, Any]] = []
         folder = store.open_suite_folder(tmp_path, "s")
         planned = [cell(folder / f"{number:032x}", device) for number in range(cells)]

@@ -116,9 +116,9 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
             lambda c, event, to=events: to.append(event),
             Options(1, settings=settings),
         )
-        assert [event["event"] for event in events] == ["start", "epoch", "epoch", "end"], name
         record = store.read(own.folder, sums=True)
         assert record.status == "done", record.reason
+        assert [event["event"] for event in events] == ["start", "epoch", "epoch", "end"], name
         assert leftovers(own.folder.parent) == []
         files = {
             file: record.files[file] for file in ("checkpoint.safetensors", "probe.safetensors")
@@ -192,6 +192,30 @@ def test_settings_of_ray_are_checked(tmp_path: Path, options: dict[str, str], sa
         ray_executor.execute(
             cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=options)
         )
+
+
+@pytest.mark.parametrize(
+    ("address", "cpus", "asked"),
+    [
+        (None, 1, ["local"]),  # never a cluster of somebody else
+        (None, None, ["auto", "local"]),
+        ("head:6379", 1, ["head:6379"]),
+    ],
+)
+def test_ray_joins_a_cluster_or_starts_one(
+    address: str | None, cpus: int | None, asked: list[str]
+) -> None:
+    calls: list[str] = []
+
+    class Ray:
+        @staticmethod
+        def init(address: str, **options: Any) -> None:
+            calls.append(address)
+            if address == "auto":
+                raise ConnectionError
+
+    ray_executor._connect(Ray, address, cpus)
+    assert calls == asked
 
 
 # -------------------------------------------------------------------------------------------- slurm

@@ -25,8 +25,9 @@ from folders import leaderboard
 from bench_core.results.scan import scan
 
 RUNNER = """
-import sys
+import os, sys
 from pathlib import Path
+os.environ["BENCH_FORK"] = "0"
 sys.path.insert(0, {tests!r})
 import forged
 from bench_core.results import store

@@ -206,5 +206,9 @@ def drawn(audit: Audit) -> bool:
     return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))
 
 
-if __name__ == "__main__":
+def main() -> None:
     child.serve(serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -200,5 +200,9 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     return None if reason is None else {"at": "method", "why": reason}
 
 
-if __name__ == "__main__":
+def main() -> None:
     child.serve(serve)
+
+
+if __name__ == "__main__":
+    main()

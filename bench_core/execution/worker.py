@@ -12,13 +12,11 @@ Exit codes: 0 a run folder was written, whatever its status; 74 (EX_IOERR) none 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import json
 import os
 import re
 import resource
-import signal
 import sys
 import time
 import traceback
@@ -36,6 +34,7 @@ from bench_core.execution.machine import check_machine
 from bench_core.execution.tensors import save_tensors
 from bench_core.printable import brief
 from bench_core.processes import child
+from bench_core.processes.forking import die_with
 from bench_core.registry import plugins
 from bench_core.results import store
 from bench_core.results.files import writing
@@ -246,16 +245,6 @@ def limit_gpu(device: str, megabytes: int | None) -> None:
 
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * MIB / total), device)
-
-
-def die_with(parent: int) -> None:
-    """Let the kernel kill this process when the runner dies; Linux only."""
-    if sys.platform != "linux":
-        return
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
 
 
 def keep_from_children(descriptor: int) -> None:

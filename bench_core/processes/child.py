@@ -1,7 +1,8 @@
 """Run a Python module as a child process: one JSON request in, JSON lines of answers out.
 
-The parent starts `python -P -m MODULE` in a session of its own, writes the request to standard
-input and reads answers with a deadline (`answers`). The child's side is `serve`. The channel is
+The parent starts `python -P -m MODULE` in a session of its own, or forks it from a process that has
+imported torch (`bench_core.processes.forking`), writes the request to standard input and reads
+answers with a deadline (`answers`). The child's side is `serve`. The channel is
 a duplicate of the child's standard output; its prints go to standard error, of which the parent
 keeps the end. The last line of a child is either "end" or "problem", a user's mistake. A child
 that hangs or ends without such a line is a `ChildError`. A child is always ended together with
@@ -18,12 +19,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.printable import last_line
-from bench_core.processes.groups import end_groups
+from bench_core.processes import forking, groups
 
 START = 60.0  # seconds for the interpreter and the module's own imports
 KEPT = 4096  # bytes of standard error, for the last line
@@ -33,30 +34,57 @@ class ChildError(Exception):
     """A child that hung or ended too early; the text reads "ended the process (exit code 3): …"."""
 
 
-def start(module: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a module as a child in a session of its own; `options` go to `subprocess.Popen`."""
+def environment(threads: int = 1) -> dict[str, str]:
+    """Return this process's environment for a child whose libraries use so many threads."""
+    number = str(threads)
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start(
+    module: str, *, env: Mapping[str, str], fork: bool = False, **options: Any
+) -> groups.Process:
+    """Start a module as a child in a session of its own; `options` go to `subprocess.Popen`.
+
+    fork  the child needs torch, and not CUDA: fork it where that is possible
+    """
+    if fork and forking.possible(env):
+        with contextlib.suppress(OSError):
+            return forking.start(module, env=env, **options)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module],
+        [sys.executable, "-P", "-m", module], env=env,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
 
 
-def send(process: subprocess.Popen[bytes], request: Any) -> None:
+def parent(process: groups.Process) -> int:
+    """Return the process id of a child's parent."""
+    return process.parent if isinstance(process, forking.Forked) else os.getpid()
+
+
+def send(process: groups.Process, request: Any) -> None:
     """Write the request to the child's standard input; a child that has ended is no error here."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
         stdin.write(json.dumps(request).encode())
 
 
-def answers(module: str, request: Any, seconds: float, *, each: bool = False) -> Iterator[Any]:
+def answers(
+    module: str, request: Any, seconds: float, *, each: bool = False, fork: bool = True
+) -> Iterator[Any]:
     """Run a module on a request and yield its answers.
 
     seconds  limit for the whole run; with `each`, for each answer after the one before it
+    fork     as in `start`
     Raises ChildError if the child hangs or ends before its last line, UsageError if it sends a
     problem.
     """
     errors = bytearray()
-    with start(module, stderr=subprocess.PIPE) as process:
+    with start(module, env=environment(), fork=fork, stderr=subprocess.PIPE) as process:
         try:
             send(process, request)
             for line in _lines(process, errors, seconds, each):
@@ -79,11 +107,11 @@ def answers(module: str, request: Any, seconds: float, *, each: bool = False) ->
         except (TimeoutError, subprocess.TimeoutExpired):
             raise ChildError(f"did not end within {seconds:g} s") from None
         finally:
-            end_groups([process])
+            groups.end_groups([process])
 
 
 def _lines(
-    process: subprocess.Popen[bytes], errors: bytearray, seconds: float, each: bool
+    process: groups.Process, errors: bytearray, seconds: float, each: bool
 ) -> Iterator[bytes]:
     """Yield the lines of standard output; keep the end of standard error in `errors`.
 

@@ -19,12 +19,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench_core.processes.forking import MARK, Forked
+
 GRACE = 2.0  # seconds between asking a process group to end and killing it
-MARK = "BENCH_WORKER"  # environment variable of a worker and of all processes that it starts
 PROC = Path("/proc")
 
+Process = subprocess.Popen[bytes] | Forked
 
-def end_groups(processes: Sequence[subprocess.Popen[bytes]], grace: float | None = None) -> bool:
+
+def end_groups(processes: Sequence[Process], grace: float | None = None) -> bool:
     """Ask process groups to end (SIGTERM), kill the rest after `grace` seconds, reap the leaders.
 
     After an interrupt (a second Ctrl-C) all are killed at once. Returns whether there was none.
@@ -47,7 +50,7 @@ def end_groups(processes: Sequence[subprocess.Popen[bytes]], grace: float | None
     return not interrupted
 
 
-def signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+def signal_group(process: Process, number: int) -> bool:
     """Send a signal to the group; return False if no process is left in it."""
     try:
         os.killpg(process.pid, number)

@@ -76,7 +76,7 @@ def examine(
         seconds = limit() if seconds is None else seconds
         request = {"path": sys.path, "points": [asdict(p) for p in left], "targets": targets}
         try:
-            for answer in child.answers(__name__, request, seconds, each=True):
+            for answer in child.answers(__name__, request, seconds, each=True, fork=False):
                 results.append(TypeAdapter(ImportResult).validate_python(answer))
         except child.ChildError as error:
             if len(results) < len(points):
@@ -206,5 +206,9 @@ def _fault(component: Any) -> str | None:
     return None
 
 
-if __name__ == "__main__":
+def main() -> None:
     child.serve(serve)
+
+
+if __name__ == "__main__":
+    main()

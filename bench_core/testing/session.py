@@ -104,5 +104,9 @@ def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
         say({"outcome": asdict(said_once(run(check), met))})
 
 
-if __name__ == "__main__":
+def main() -> None:
     child.serve(serve)
+
+
+if __name__ == "__main__":
+    main()

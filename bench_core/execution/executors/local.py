@@ -106,7 +106,7 @@ class _Sweep:
         if time.monotonic() >= self.deadline:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
         own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone
-        worker = supervise.start({**job, **own_device}, lock, environment(device))
+        worker = supervise.start({**job, **own_device}, lock, environment(device), fork=True)
         running = _Running(cell, worker, held.pop_all())
         self.running.append(running)
         self._listen_to(worker.pipe, running)

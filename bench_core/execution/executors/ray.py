@@ -1,10 +1,11 @@
 """Run cells as tasks of a Ray cluster (`pip install 'bench-core[ray]'`).
 
-The executor joins the cluster of `--executor-set address=…` or RAY_ADDRESS, else one that runs on
-this machine, else it starts one here with `--executor-set cpus=…` CPUs. A task asks for the cell's
-threads as CPUs and, on `cuda`, for a GPU shared by `--per-gpu` cells. A task whose node or process
-is lost starts again elsewhere, `--executor-set retries=3` times, from the cell's saved state if the
-results folder is shared; after that the cell is a row with status crashed.
+The executor joins the cluster of `--executor-set address=…` or RAY_ADDRESS. Without an address,
+`--executor-set cpus=…` starts a cluster here with so many CPUs; otherwise the executor joins a
+cluster that runs on this machine, or starts one. A task asks for the cell's threads as CPUs and, on
+`cuda`, for a GPU shared by `--per-gpu` cells. A task whose node or process is lost starts
+again elsewhere, `--executor-set retries=3` times, from the cell's saved state if the results folder
+is shared; after that the cell is a row with status crashed.
 
 Every node needs the same bench-core, plugins and data; the worker compares digests first.
 """
@@ -77,10 +78,12 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
 
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        ray.init(address=address or "auto", **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address:
-            text = " ".join(str(error).split())[:200]
-            raise UsageError(f"no Ray cluster at {address}: {text}") from None
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    if address or cpus is None:
+        try:
+            ray.init(address=address or "auto", **quiet)
+            return
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if address:
+                text = " ".join(str(error).split())[:200]
+                raise UsageError(f"no Ray cluster at {address}: {text}") from None
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)

@@ -1,9 +1,10 @@
 """Start one worker process, listen to it, hold it to its budget, end it, keep a run of its cell.
 
-A worker is a fresh interpreter in a session of its own, so that it can be ended together with the
-processes that it started; one that left the group is found by a mark in its environment. The
-worker's standard error is log.txt, its events come through a pipe. A worker over its budget gets
-SIGTERM, and SIGKILL `groups.GRACE` seconds later. The caller holds the lock of the run folder.
+A worker is a fresh interpreter, or a fork of one, in a session of its own, so that it can be ended
+together with the processes that it started; one that left the group is found by a mark in its
+environment. The worker's standard error is log.txt, its events come through a pipe. A worker over
+its budget gets SIGTERM, and SIGKILL `groups.GRACE` seconds later. The caller holds the lock of the
+run folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import math
 import os
 import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.execution.job import make_record
 from bench_core.processes import child, groups
+from bench_core.processes.forking import MARK
 from bench_core.results import logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
@@ -48,7 +49,7 @@ class Worker:
     """
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: groups.Process
     mark: str
     before: tuple[int, int] | None
     spent: float
@@ -95,21 +96,18 @@ def finished_elsewhere(final: Path, stamp: tuple[int, int] | None) -> RunRecord 
     return record if store.stamp(final) != stamp else None
 
 
-def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Worker:
+def start(
+    job: Job, lock: int, environ: Mapping[str, str] | None = None, fork: bool = False
+) -> Worker:
     """Start the worker of a job and pass it the lock. Leaves nothing if it raises.
+
+    fork  fork it where that is possible
 
     Raises StoreError if the folder cannot be written, BenchError if no process can be started.
     """
     final, mark = Path(job["final"]), secrets.token_hex(8)
-    threads = str(job["cell"]["training"]["threads"])
-    variables = {
-        **os.environ,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "PYTHONUNBUFFERED": "1",
-        groups.MARK: mark,
-        **(environ or {}),
-    }
+    threads = job["cell"]["training"]["threads"]
+    variables = {**child.environment(threads), MARK: mark, **(environ or {})}
     if job["device"].startswith("cuda"):  # torch's deterministic algorithms ask for it
         variables.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     process = None
@@ -119,7 +117,12 @@ def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Work
             log = (folder / logs.LOG).open("ab")
         with log:
             process = child.start(
-                WORKER, stderr=log, pass_fds=[lock], env=variables, cwd=job.get("cwd")
+                WORKER,
+                env=variables,
+                fork=fork and job["device"] == "cpu",
+                stderr=log,
+                pass_fds=[lock],
+                cwd=job.get("cwd"),
             )
         saved = checkpoint.header(store.resume_file(final)) or {}
         worker = Worker(
@@ -132,7 +135,7 @@ def start(job: Job, lock: int, environ: Mapping[str, str] | None = None) -> Work
             epochs=int(saved.get("epoch", 0)),
         )
         os.set_blocking(worker.pipe.fileno(), False)
-        child.send(process, {**job, "runner": os.getpid(), "lock": lock})
+        child.send(process, {**job, "runner": child.parent(process), "lock": lock})
         return worker
     except BaseException as error:  # an interrupt may come at any moment
         groups.end_groups([process] if process is not None else [])
@@ -191,7 +194,7 @@ def _over_budget(worker: Worker) -> tuple[Status, str] | None:
 
 def finish(worker: Worker) -> RunRecord:
     """End the processes that a worker left, and return the run of its cell: its own or a row."""
-    final, code = worker.final, worker.process.returncode
+    final, code = worker.final, worker.process.wait()
     try:
         groups.signal_group(worker.process, signal.SIGKILL)
         groups.kill_marked(worker.mark)
