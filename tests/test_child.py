@@ -6,51 +6,72 @@ Answers, problems, limits, and how a child died.
 from __future__ import annotations
 
 import os
-import time
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import HANG, alive, wait_until
 
 from bench_core.errors import UsageError
-from bench_core.processes import child, groups
+from bench_core.processes import child, forking, groups
 
-MODULE = """
+SCRIPTED = """
 import os, signal, subprocess, sys, time
 from bench_core.errors import UsageError
 from bench_core.processes import child
 
 def serve(request, say):
-{body}
+    exec(request["body"], {**globals(), "request": request["request"], "say": say})
 
-child.serve(serve)
+def main():
+    child.serve(serve)
+
+if __name__ == "__main__":
+    main()
 """
 
+Run = Callable[..., list[Any]]
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the body of a `serve` in a child.
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a module whose work is a text in its request."""
+    folder = tmp_path_factory.mktemp("scripted")
+    (folder / "scripted.py").write_text(SCRIPTED)
+    return folder
+
+
+@pytest.fixture(params=["1", "0"], ids=["forked", "started"])
+def run(scripted: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Run:
+    """Run the body of a `serve` in a child, forked or in an interpreter of its own.
 
     `run(body, request, seconds, each=…)` gives its answers.
     """
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(scripted), prepend=":")
+    monkeypatch.setenv("BENCH_FORK", request.param)
     monkeypatch.setattr(groups, "GRACE", 0.2)
 
-    def answers(body: str, request: object = None, seconds: float = 30.0, **options: bool) -> list:
-        indented = "\n".join(f"    {line}" for line in body.splitlines())
-        (tmp_path / "a_child.py").write_text(MODULE.format(body=indented))
-        return list(child.answers("a_child", request, seconds, **options))
+    def answers(
+        body: str, request: object = None, seconds: float = 30.0, each: bool = False
+    ) -> list[Any]:
+        work = {"body": body, "request": request}
+        return list(child.answers("scripted", work, seconds, each=each))
 
     return answers
 
 
-def test_answers_come_in_order_and_prints_do_not_disturb_them(run) -> None:
+def test_answers_come_in_order_and_prints_do_not_disturb_them(run: Run) -> None:
     body = (
         "for n in range(request['n']):\n    print('[\"answer\", 9]', flush=True)\n    say({'n': n})"
     )
     assert run(body, {"n": 3}) == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-def test_a_problem_is_the_parents_usage_error(run) -> None:
+def test_a_problem_is_the_parents_usage_error(run: Run) -> None:
     with pytest.raises(UsageError, match=r"^no such thing$"):
         run("say(1)\nraise UsageError('no such thing')")
 
@@ -75,30 +96,100 @@ def test_a_problem_is_the_parents_usage_error(run) -> None:
         ("while True: os.write(3, b'{}\\n[1]\\n')", "did not end within 2 s"),
     ],
 )
-def test_a_child_that_hangs_or_dies_says_how(run, body: str, text: str) -> None:
+def test_a_child_that_hangs_or_dies_says_how(run: Run, body: str, text: str) -> None:
     with pytest.raises(child.ChildError) as caught:
         run(body, seconds=2)
     assert str(caught.value) == text
 
 
 def test_a_large_request_to_a_child_that_has_died_is_no_broken_pipe(tmp_path: Path) -> None:
-    with pytest.raises(child.ChildError, match="exit code 1"):
+    with pytest.raises(child.ChildError, match="No module named no_such_module_at_all"):
         list(child.answers("no_such_module_at_all", "x" * (1 << 20), 30))
 
 
-def test_each_answer_has_its_own_limit(run) -> None:
+def test_each_answer_has_its_own_limit(run: Run) -> None:
     steps = "for n in range(4):\n    time.sleep(0.8)\n    say(n)"
     assert run(steps, seconds=2, each=True) == [0, 1, 2, 3]
     with pytest.raises(child.ChildError, match="did not end within 2 s"):
         run(f"{steps}\ntime.sleep(600)", seconds=2, each=True)
 
 
-def test_processes_that_a_child_started_end_with_it(run) -> None:
+def test_processes_that_a_child_started_end_with_it(run: Run) -> None:
     (pid,) = run("say(subprocess.Popen(['sleep', '600']).pid)")
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and os.path.exists(f"/proc/{pid}"):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            break
-        time.sleep(0.05)
-    else:
-        assert not os.path.exists(f"/proc/{pid}")
+    wait_until(lambda: not alive(pid))
+
+
+# ------------------------------------------------------------------------------------ forked ones
+
+
+def test_a_forked_child_has_what_a_started_one_has(run: Run, tmp_path: Path) -> None:
+    """A session, a folder, an environment and no descriptor but its streams and a duplicate."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A_VARIABLE", "here")
+        patch.chdir(tmp_path)
+        (found,) = run(
+            "found = [os.getsid(0) == os.getpid(), os.getcwd(), os.environ.get('A_VARIABLE')]\n"
+            "found += [sorted(map(int, os.listdir('/proc/self/fd')))[:-1]]\n"
+            "found += [signal.getsignal(signal.SIGINT) is signal.default_int_handler]\n"
+            "found += [len(os.listdir('/proc/self/task'))]\n"
+            "say(found)"
+        )
+    assert found == [True, str(tmp_path), "here", [0, 1, 2, 3], True, 1]
+
+
+def test_children_share_no_module_no_draw_and_the_same_generator_of_torch(run: Run) -> None:
+    body = (
+        "import random, numpy, torch\n"
+        "say(['tomllib' in sys.modules, random.random(), numpy.random.rand(), float(torch.rand(1))])\n"
+        "import tomllib"
+    )
+    (first,), (second,) = run(body), run(body)
+    assert first[0] is second[0] is False
+    assert first[1] != second[1]
+    assert first[2] != second[2]
+    assert first[3] == second[3]
+
+
+def test_the_mark_of_a_forked_worker_stands_where_the_kernel_shows_it(run: Run) -> None:
+    mark = "0123456789abcdef"
+    env = {**child.environment(), groups.MARK: mark}
+    process = child.start("scripted", env=env, fork=True, stderr=subprocess.PIPE)
+    with process:
+        child.send(process, {"body": "subprocess.Popen(['sleep', '60'])\ntime.sleep(600)"})
+        wait_until(lambda: len(groups.family(process.pid)) == 2)
+        family = groups.family(process.pid)
+        wait_until(lambda: sorted(groups._marked(mark)) == sorted(family))
+        groups.kill_marked(mark)
+        assert process.wait(HANG) == -signal.SIGKILL
+
+
+def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Run) -> None:
+    if os.environ["BENCH_FORK"] == "0":
+        pytest.skip("it has no server")
+    process = child.start("scripted", env=child.environment(), fork=True, stderr=subprocess.PIPE)
+    assert isinstance(process, forking.Forked)
+    with process:
+        child.send(process, {"body": "time.sleep(600)"})
+        os.kill(process.parent, signal.SIGKILL)
+        assert process.wait(HANG) == -signal.SIGKILL
+        assert process.lost
+    assert run("say(1)") == [1]  # with a new server
+
+
+def test_the_server_and_its_children_end_with_the_caller(scripted: Path) -> None:
+    code = (
+        "import os, signal, subprocess, time\n"
+        "from bench_core.processes import child\n"
+        "process = child.start('scripted', env=child.environment(), fork=True, stderr=2)\n"
+        "child.send(process, {'body': 'time.sleep(600)', 'request': None})\n"
+        "print(process.parent, process.pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{scripted}:{os.environ.get('PYTHONPATH', '')}"}
+    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
+    with caller:
+        assert caller.stdout is not None
+        pids = [int(word) for word in caller.stdout.readline().split()]
+        assert [alive(pid) for pid in pids] == [True, True]
+        caller.kill()
+        wait_until(lambda: not any(map(alive, pids)))

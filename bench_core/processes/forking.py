@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import fcntl
 import gc
 import importlib
@@ -241,11 +242,11 @@ def _report(selector: selectors.BaseSelector, pidfd: int, pid: int, status: int)
 def _fork(request: dict[str, Any], descriptors: list[int]) -> int:
     """Return the child's process id, or the negative number of an error."""
     server = os.getpid()
-    importlib.import_module(request["module"])
     try:
+        importlib.import_module(request["module"])
         pid = os.fork()
-    except OSError as error:
-        return -(error.errno or 1)
+    except (Exception, SystemExit) as error:  # the caller will start an interpreter, which says it
+        return -(getattr(error, "errno", None) or errno.ENOEXEC)
     if pid == 0:
         _run(request, descriptors[1:], server)
     for descriptor in descriptors[1:]:

@@ -57,7 +57,7 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
                 _listen(sweep.selector, on_event)
             elif waiting:
                 time.sleep(POLL)
-            sweep.end_finished()
+            waiting += sweep.end_finished()
 
 
 class _Sweep:
@@ -68,6 +68,7 @@ class _Sweep:
         self.deadline = time.monotonic() + (options.sweep_seconds or math.inf)
         self.leases = Leases(options.per_gpu)
         self.running: list[_Running] = []
+        self.lost: set[str] = set()  # identities of cells whose fork server ended
         self.selector = selectors.DefaultSelector()
 
     def __enter__(self) -> _Sweep:
@@ -106,7 +107,8 @@ class _Sweep:
         if time.monotonic() >= self.deadline:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
         own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone
-        worker = supervise.start({**job, **own_device}, lock, environment(device), fork=True)
+        fork = cell.identity not in self.lost
+        worker = supervise.start({**job, **own_device}, lock, environment(device), fork)
         running = _Running(cell, worker, held.pop_all())
         self.running.append(running)
         self._listen_to(worker.pipe, running)
@@ -120,16 +122,27 @@ class _Sweep:
         self.selector.register(descriptor, selectors.EVENT_READ, running)
         running.held.callback(_unregister, self.selector, descriptor)
 
-    def end_finished(self) -> None:
-        """Hold the workers to their budgets, and keep the runs of those that have ended."""
+    def end_finished(self) -> list[PlannedCell]:
+        """Hold the workers to their budgets, and keep the runs of those that have ended.
+
+        Returns the cells that must start again, because the process that their worker was forked
+        from has ended.
+        """
+        again = []
         for running in self.running:
             supervise.watch(running.worker)
         for running in [r for r in self.running if r.worker.process.poll() is not None]:
             _report(running, self.on_event)
             self.running.remove(running)
             with running.held:
+                if supervise.lost(running.worker):
+                    supervise.end([running.worker])
+                    again.append(running.cell)
+                    continue
                 record = supervise.finish(running.worker)
             self.on_event(running.cell, {"event": "end", "record": record})
+        self.lost |= {cell.identity for cell in again}
+        return again
 
 
 def _unregister(selector: selectors.BaseSelector, descriptor: Any) -> None:

@@ -24,7 +24,7 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.execution.job import make_record
 from bench_core.processes import child, groups
-from bench_core.processes.forking import MARK
+from bench_core.processes.forking import MARK, Forked
 from bench_core.results import logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
@@ -190,6 +190,13 @@ def _over_budget(worker: Worker) -> tuple[Status, str] | None:
         return None
     limit = f"over its budget of {budget['memory_mb']} MiB"
     return "oom", f"{used:.0f} MiB resident, {limit}, after epoch {epochs}"
+
+
+def lost(worker: Worker) -> bool:
+    """Test whether a worker ended with the process that it was forked from, and left no run."""
+    process, run = worker.process, store.stamp(worker.final)
+    by_itself = not isinstance(process, Forked) or not process.lost or worker.ending is not None
+    return not by_itself and run in (None, worker.before)
 
 
 def finish(worker: Worker) -> RunRecord:
