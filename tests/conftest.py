@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import forged
 import pytest
 
+from bench_core import cli
 from bench_core.processes import groups
 from bench_core.processes.forking import MARK, UNMARKED
 
@@ -102,6 +104,42 @@ class Bench:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Here:
+    """The command in this process: for tests whose law is not about the process.
+
+    Its children are forked from a server that this process keeps, so no test imports torch again.
+    """
+
+    cwd: Path
+
+    def __call__(
+        self, *arguments: Any, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+        variables = {"COLUMNS": "100", "BENCH_REPORT": "0", **(env or {})}
+        code: Any = 0
+        with pytest.MonkeyPatch.context() as patch, ExitStack() as redirected:
+            patch.chdir(self.cwd)
+            patch.delenv("BENCH_DATA_DIR", raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+            redirected.enter_context(redirect_stdout(streams[0]))
+            redirected.enter_context(redirect_stderr(streams[1]))
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code
+        out, err = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+        return subprocess.CompletedProcess(list(arguments), int(code or 0), out, err)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    return Here(tmp_path)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
@@ -132,7 +170,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     home = tmp_path_factory.mktemp("finished")
     suite = home / "tiny.yaml"
     suite.write_text(TINY)
-    done = Bench(home)("run", suite, "--results", home / "results", "--workers", 2)
+    done = Here(home)("run", suite, "--results", home / "results", "--workers", 2)
     assert done.returncode == 0, done.stderr
     return Finished(suite, home / "results", done.stdout)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HANG, Bench, Finished, alive, leftovers, runs, wait_until, workers_of
+from conftest import HANG, Finished, Here, alive, leftovers, runs, wait_until, workers_of
 
 
-def figures(bench: Bench, results: Path) -> object:
+def figures(results: Path) -> object:
     """The leaderboard without what depends on the clock."""
-    told = json.loads(bench("leaderboard", results, "--format", "json").stdout)
+    told = json.loads(Here(results)("leaderboard", results, "--format", "json").stdout)
     drop = {"seconds", "seconds_per_epoch", "peak_memory_bytes", "memory", "memory_mb", "finished"}
 
     def strip(value: object) -> object:
@@ -52,12 +52,12 @@ def begun(process: subprocess.Popen[str], results: Path, finished: int = 0) -> i
     return pid
 
 
-def test_a_second_run_trains_nothing_and_prints_the_same_table(bench, finished: Finished):
+def test_a_second_run_trains_nothing_and_prints_the_same_table(here, finished: Finished):
     before = {
         name: (finished.folder / name / "run.json").stat().st_mtime_ns
         for name in runs(finished.folder)
     }
-    again = bench("run", finished.suite, "--results", finished.results)
+    again = here("run", finished.suite, "--results", finished.results)
     assert again.returncode == 0
     assert "4 cells, 4 reused, 0 to run" in again.stdout
     assert again.stdout.splitlines()[1:] == finished.output.splitlines()[5:]
@@ -67,10 +67,10 @@ def test_a_second_run_trains_nothing_and_prints_the_same_table(bench, finished: 
 
 
 def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
-    bench, finished: Finished, tmp_path
+    here, finished: Finished, tmp_path
 ):
     """One worker instead of two, and another hash seed: equal checkpoints, curves and probes."""
-    bench(
+    here(
         "run",
         finished.suite,
         "--results",
@@ -94,7 +94,7 @@ def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
-    bench, finished: Finished, tmp_path, after
+    bench, here, finished: Finished, tmp_path, after
 ):
     """SIGKILL of the runner after `after` cells or more.
 
@@ -108,12 +108,12 @@ def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
     wait_until(lambda: not alive(worker))
     kept = runs(folder)
     assert after <= len(kept) < 4
-    went_on = bench("run", finished.suite, "--results", tmp_path / "r")
+    went_on = here("run", finished.suite, "--results", tmp_path / "r")
     assert went_on.returncode == 0, went_on.stderr
     assert f"4 cells, {len(kept)} reused, {4 - len(kept)} to run" in went_on.stdout
     assert kept.items() <= runs(folder).items()
     assert leftovers(folder) == []
-    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+    assert figures(tmp_path / "r") == figures(finished.results)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -132,7 +132,9 @@ def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(
     assert leftovers(folder) == []
 
 
-def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(bench, finished: Finished, tmp_path):
+def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(
+    bench, here, finished: Finished, tmp_path
+):
     folder = tmp_path / "r" / "tiny"
     process = bench.start("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
     os.kill(begun(process, tmp_path / "r"), signal.SIGKILL)
@@ -144,10 +146,10 @@ def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(bench, finished: 
     assert crashed["status"] == "crashed"
     assert "SIGKILL" in crashed["reason"]
     assert "crashed" in out
-    again = bench("run", finished.suite, "--results", tmp_path / "r")
+    again = here("run", finished.suite, "--results", tmp_path / "r")
     assert "3 reused, 1 to run" in again.stdout
     assert again.returncode == 0
-    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+    assert figures(tmp_path / "r") == figures(finished.results)
 
 
 def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tmp_path):
@@ -161,11 +163,11 @@ def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tm
     trained = sum(len(re.findall(r"· accuracy", out)) for out, _ in outputs)
     assert trained == 4
     assert leftovers(tmp_path / "r" / "tiny") == []
-    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+    assert figures(tmp_path / "r") == figures(finished.results)
 
 
 def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
-    bench, finished: Finished, tmp_path
+    here, finished: Finished, tmp_path
 ):
     """A real file system that fills up after the first cell.
 
@@ -182,7 +184,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
     if libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, options) != 0:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     try:
-        run = bench("run", finished.suite, "--results", disk, "--workers", 1)
+        run = here("run", finished.suite, "--results", disk, "--workers", 1)
         assert run.returncode == 2
         assert "No space left on device" in run.stderr
         assert len([line for line in run.stderr.splitlines() if line.startswith("error")]) == 1
@@ -192,14 +194,14 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
         assert len(kept) == 1
         # MS_REMOUNT: somebody made room
         libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=100m")
-        assert "1 reused, 3 to run" in bench("run", finished.suite, "--results", disk).stdout
-        assert figures(bench, disk) == figures(bench, finished.results)
+        assert "1 reused, 3 to run" in here("run", finished.suite, "--results", disk).stdout
+        assert figures(disk) == figures(finished.results)
     finally:
         libc.umount2(bytes(disk), 2)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "other file"])
-def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp_path, damage):
+def test_a_damaged_run_is_set_aside_and_run_again(here, finished: Finished, tmp_path, damage):
     shutil.copytree(finished.results, tmp_path / "r")
     folder = tmp_path / "r" / "tiny"
     victim = next(path.parent for path in sorted(folder.glob("*/run.json")))
@@ -216,17 +218,17 @@ def test_a_damaged_run_is_set_aside_and_run_again(bench, finished: Finished, tmp
         )
     # sums are checked by `bench run`, sizes and run.json by every reader
     if damage != "other file":
-        told = bench("leaderboard", tmp_path / "r")
+        told = here("leaderboard", tmp_path / "r")
         assert told.returncode == 0
         assert f"{victim.name}: not counted" in told.stderr
-    run = bench("run", finished.suite, "--results", tmp_path / "r")
+    run = here("run", finished.suite, "--results", tmp_path / "r")
     assert run.returncode == 0, run.stderr
     assert "3 reused, 1 to run" in run.stdout
     assert len(list((folder / "quarantine").iterdir())) == 2  # the folder and its reason
-    assert figures(bench, tmp_path / "r") == figures(bench, finished.results)
+    assert figures(tmp_path / "r") == figures(finished.results)
 
 
-def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(bench, finished: Finished, tmp_path):
+def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(here, finished: Finished, tmp_path):
     shutil.copytree(finished.results, tmp_path / "r")
     folder = tmp_path / "r" / "tiny"
     first, victim = sorted(path.parent for path in folder.glob("*/run.json"))[:2]
@@ -235,22 +237,22 @@ def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(bench, finished: Fi
     record.write_text(json.dumps({**json.loads(record.read_bytes()), "schema": 99}))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     for command in ("run", "plan"):
-        told = bench(command, finished.suite, "--results", tmp_path / "r")
+        told = here(command, finished.suite, "--results", tmp_path / "r")
         assert told.returncode == 2
         assert told.stderr.count("\n") == 1
         assert f"{victim}: written by a newer bench: " in told.stderr
         assert "update bench-core" in told.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    told = bench("verify", tmp_path / "r", "--quarantine")
+    told = here("verify", tmp_path / "r", "--quarantine")
     assert f"{victim}: left where it is: a newer bench wrote it" in told.stderr
     assert record.exists()
     assert not (folder / "quarantine").exists()
-    assert bench("leaderboard", tmp_path / "r").returncode == 0
-    assert bench("merge", finished.results, "--into", tmp_path / "r").returncode == 2
+    assert here("leaderboard", tmp_path / "r").returncode == 0
+    assert here("merge", finished.results, "--into", tmp_path / "r").returncode == 2
     assert json.loads(record.read_bytes())["schema"] == 99
 
 
-def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finished, tmp_path):
+def test_every_run_has_a_suite_file_that_makes_it_again(here, finished: Finished, tmp_path):
     """Whatever its suite and its options were.
 
     The identities are the same, so that nothing is left to train.
@@ -263,15 +265,15 @@ def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finishe
         "stop_when=[reference_floor]",
     ]
     given = [word for value in sets for word in ("--set", value)]
-    made = bench("run", finished.suite, "--method", rule, *given, "--results", tmp_path / "r")
+    made = here("run", finished.suite, "--method", rule, *given, "--results", tmp_path / "r")
     assert made.returncode == 0, made.stderr
     for root in (tmp_path / "r", finished.results):
         for record in runs(root / "tiny").values():
-            again = bench("show", record["identity"][:12], root, "--suite")
+            again = here("show", record["identity"][:12], root, "--suite")
             assert again.returncode == 0, again.stderr
             (tmp_path / "again.yaml").write_text(again.stdout)
             planned = json.loads(
-                bench("plan", tmp_path / "again.yaml", "--results", root, "--json").stdout
+                here("plan", tmp_path / "again.yaml", "--results", root, "--json").stdout
             )
             assert {cell["identity"]: cell["action"] for cell in planned["cells"]} == {
                 record["identity"]: "reuse"
@@ -280,34 +282,34 @@ def test_every_run_has_a_suite_file_that_makes_it_again(bench, finished: Finishe
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_nothing(
-    bench, finished: Finished, tmp_path
+    here, finished: Finished, tmp_path
 ):
-    run = bench("run", finished.suite, "--device", "cuda", "--results", tmp_path / "r")
+    run = here("run", finished.suite, "--device", "cuda", "--results", tmp_path / "r")
     assert run.returncode == 2
     assert run.stderr.startswith("error: no device cuda here: ")
     assert not (tmp_path / "r").exists()
     shutil.copytree(finished.results, tmp_path / "theirs")
-    again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--device", "cuda")
+    again = here("replicate", tmp_path / "theirs", "--sample", "1", "--device", "cuda")
     assert again.returncode == 1
     assert ": could not be run here: crashed: no device cuda here: " in again.stderr
     assert "0 of 1 agree, 1 could not be run" in again.stdout
     assert not (tmp_path / "theirs" / "tiny" / "agreement").exists()
 
 
-def test_somebody_elses_results_are_checked_and_made_again(bench, finished: Finished, tmp_path):
+def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finished, tmp_path):
     """`bench verify`, then `bench replicate` of one run, in the same environment.
 
     Equal bit by bit, and the table says so.
     """
     shutil.copytree(finished.results, tmp_path / "theirs")
-    assert "4 runs: 4 without fault, 0 with" in bench("verify", tmp_path / "theirs").stdout
-    again = bench("replicate", tmp_path / "theirs", "--sample", "1", "--seed", 1)
+    assert "4 runs: 4 without fault, 0 with" in here("verify", tmp_path / "theirs").stdout
+    again = here("replicate", tmp_path / "theirs", "--sample", "1", "--seed", 1)
     assert again.returncode == 0, again.stderr
     assert "agrees: equal bit by bit\n1 of 1 agree" in again.stdout
-    assert "Of 4 runs: 1 replicated (" in bench("leaderboard", tmp_path / "theirs").stdout
+    assert "Of 4 runs: 1 replicated (" in here("leaderboard", tmp_path / "theirs").stdout
     assert len(runs(tmp_path / "theirs-replicas" / "tiny")) == 1
     assert runs(tmp_path / "theirs" / "tiny") == runs(finished.folder)
-    merged = bench(
+    merged = here(
         "merge", tmp_path / "theirs", tmp_path / "theirs-replicas", "--into", tmp_path / "all"
     )
     assert merged.returncode == 0, merged.stderr

@@ -263,7 +263,7 @@ def _run(request: dict[str, Any], descriptors: list[int], server: int) -> NoRetu
         die_with(server)
         _set_environment(request["env"])
         os.chdir(request["cwd"])
-        random.seed()
+        _draw_anew()
         importlib.invalidate_caches()
         sys.modules[request["module"]].main()
         code = 0
@@ -297,6 +297,16 @@ def _set_environment(variables: dict[str, str]) -> None:
     ctypes.memmove(getenv(MARK.encode()), mark, len(UNMARKED))
     os.environ.clear()
     os.environ.update(variables)
+
+
+def _draw_anew() -> None:
+    """Give the global generators other states than the server's, as in a fresh interpreter."""
+    import numpy
+    import torch
+
+    random.seed()
+    numpy.random.seed()
+    torch.seed()
 
 
 def die_with(parent: int) -> None:
