@@ -175,6 +175,17 @@ def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Ru
     assert run("say(1)") == [1]  # with a new server
 
 
+def test_the_server_of_workers_has_one_thread(scripted: Path) -> None:
+    """Another thread would be missing in a fork, with the locks that it held."""
+    worker = "bench_core.execution.worker"
+    process = child.start(worker, env=child.environment(), fork=True, stderr=subprocess.PIPE)
+    assert isinstance(process, forking.Forked)
+    assert len(os.listdir(f"/proc/{process.parent}/task")) == 1
+    child.send(process, {})
+    with process:
+        assert process.wait(HANG) == 1
+
+
 def test_the_server_and_its_children_end_with_the_caller(scripted: Path) -> None:
     code = (
         "import os, signal, subprocess, time\n"

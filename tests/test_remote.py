@@ -75,7 +75,7 @@ def cells(tmp_path: Path, count: int) -> list[Any]:
 
 ATTEMPT = """
 import signal
-from bench_core.execution.worker import die_with
+from bench_core.processes.forking import die_with
 die_with(job["runner"])
 log = final.parent.parent / "attempts"
 with open(log, "a") as out:

@@ -40,7 +40,7 @@ todo = [c for c in cells if store.stamp(c.folder) is None or store.read(c.folder
 local.execute(todo, forged.job, lambda c, event: None, Options(2))
 """
 WORKER = """
-from bench_core.execution.worker import die_with
+from bench_core.processes.forking import die_with
 die_with(job["runner"])
 for row in range(5):
     with (store.temporary(final) / "epochs.jsonl").open("a") as out:

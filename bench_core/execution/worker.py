@@ -23,7 +23,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch._inductor  # as the first optimiser does: here a fork server imports it once
 
 from bench_core.errors import BenchError, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
@@ -31,6 +34,7 @@ from bench_core.execution.devices import absent
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.job import make_record
 from bench_core.execution.machine import check_machine
+from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
 from bench_core.printable import brief
 from bench_core.processes import child
@@ -43,10 +47,8 @@ from bench_core.results.record import Cell, Measurement, RunRecord, fires
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
 from bench_core.suite.model import TrainingOptions
-
-if TYPE_CHECKING:
-    from bench_core.training.audit import Audit
-    from bench_core.training.loop import EpochRow
+from bench_core.training.audit import Audit
+from bench_core.training.loop import Diverged, EpochRow, train
 
 OUT_OF_MEMORY = re.compile(
     r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
@@ -83,9 +85,6 @@ class CellRun:
 
     def run(self) -> RunRecord:
         """Train and measure; any fault of a plugin becomes a status. Raises StoreError."""
-        from bench_core.execution.resumption import CannotResume
-        from bench_core.training.loop import Diverged
-
         try:
             try:
                 self.train()
@@ -109,9 +108,6 @@ class CellRun:
 
     def train(self) -> None:
         """Build the cell's network and rule, train, and write the tensors."""
-        from bench_core.execution.resumption import Keeper
-        from bench_core.training.loop import train
-
         job, cell, device = self.job, self.cell, self.job["device"]
         if missing := absent(device):
             raise NoDevice(missing)
@@ -143,8 +139,6 @@ class CellRun:
 
     def observe(self, row: EpochRow) -> bool:
         """Measure after an epoch and write its row; return whether the training ends now."""
-        from bench_core.training.audit import Audit
-
         built, last, step = self.built, self.cell.last_epoch, max(row.epoch - 1, 0)
         line = {**asdict(row), "measurements": {}}
         self.audit = Audit(
@@ -230,8 +224,6 @@ def _plain(measured: dict[str, Measurement]) -> dict[str, Any]:
 def peak_memory(device: str) -> int:
     """Return peak bytes of the CUDA device, else of this process's resident memory."""
     if device.startswith("cuda"):
-        import torch
-
         return int(torch.cuda.max_memory_allocated(device))
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
@@ -241,8 +233,6 @@ def limit_gpu(device: str, megabytes: int | None) -> None:
     """Hold this process to its share of a CUDA device; beyond it torch raises OutOfMemoryError."""
     if megabytes is None or not device.startswith("cuda"):
         return
-    import torch
-
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * MIB / total), device)
 

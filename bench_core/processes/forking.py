@@ -1,9 +1,10 @@
 """Fork children from a server that has imported torch, instead of starting interpreters.
 
 A fresh interpreter imports torch for seconds; a fork of the server begins in milliseconds. The
-server is one single-threaded process per caller and environment. It has no plugin, no thread pool
-and no CUDA, and it ends with its caller. A child is as isolated as one that was started: a session,
-descriptors, environment and folder of its own, and an exit code.
+server is one single-threaded process per caller and environment. It imports torch and the modules
+of its children, but no plugin; it has no thread pool and no CUDA; it ends with its caller. A child
+is as isolated as one that was started: a session, descriptors, environment and folder of its own,
+and an exit code.
 
 The standard library's fork server is not used: its children import the caller's main script, and
 they take neither descriptors nor a session of their own.
@@ -48,7 +49,6 @@ EARLY: tuple[str, ...] = (
     "DNNL_",
 )
 EARLY += ("ONEDNN_", "OPENBLAS_", "NUMEXPR_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "NVIDIA_")
-PRELOADED = ("bench_core.training.build", "bench_core.training.loop", "bench_core.training.audit")
 MESSAGE = 1 << 17  # bytes of a request at most
 
 
@@ -209,9 +209,8 @@ def main() -> NoReturn:
     """Fork a child for every request until the caller is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.close(os.pidfd_open(os.getpid()))  # an old kernel has none: end before the imports
-    for name in PRELOADED:
-        importlib.import_module(name)
-    gc.freeze()  # a collection in a child would copy the pages that it marks
+    import torch  # noqa: F401
+
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         while True:
@@ -243,7 +242,9 @@ def _fork(request: dict[str, Any], descriptors: list[int]) -> int:
     """Return the child's process id, or the negative number of an error."""
     server = os.getpid()
     try:
-        importlib.import_module(request["module"])
+        if request["module"] not in sys.modules:
+            importlib.import_module(request["module"])
+            gc.freeze()  # a collection in a child would copy the pages that it marks
         pid = os.fork()
     except (Exception, SystemExit) as error:  # the caller will start an interpreter, which says it
         return -(getattr(error, "errno", None) or errno.ENOEXEC)
