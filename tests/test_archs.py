@@ -109,9 +109,9 @@ def test_the_top_of_the_exact_gradients_is_the_gradient_through_the_readout(name
 
 @every_arch
 @every_rule
-def test_credits_have_the_shapes_of_their_states_and_every_group_learns(name, method):
+def test_credits_fit_their_states_every_group_learns_and_a_checkpoint_keeps_it(name, method):
     """Two steps: all credits finite and shaped like the states at `sites`, and every group of
-    parameters has moved."""
+    parameters has moved. A fresh method that loads the state answers bit for bit the same."""
     made, net, x, y = setting(name, method)
     states = net.states(x).detach(y)
     credits = made.credit(states, y, 3)
@@ -126,6 +126,15 @@ def test_credits_have_the_shapes_of_their_states_and_every_group_learns(name, me
     for group in made.tools.updater.groups.values():
         keys = [key for key, p in parameters.items() if any(p is q for q in group)]
         assert any(not torch.equal(parameters[key], before[key]) for key in keys), keys
+
+    fresh, again = ready(rule(method), build(name, seed=9), data_for(name), seed=99)
+    again.load_state_dict(net.state_dict())
+    fresh.load_state_dict({key: value.clone() for key, value in made.state_dict().items()})
+    net.eval()
+    again.eval()
+    one = made.credit(net.states(x).detach(y), y, 3)
+    other = fresh.credit(again.states(x).detach(y), y, 3)
+    assert all(torch.equal(a, b) for a, b in zip(one.audited, other.audited, strict=True))
 
 
 @every_arch
@@ -183,7 +192,7 @@ def test_ep_prediction_error_tends_to_the_gradient(name):
         with torch.no_grad():
             net.embed.cls.mul_(50)
             net.embed.position.mul_(50)
-    step, steps = (0.05, 900) if name == "small_resnet" else (0.2, 300)
+    step, steps = {"small_resnet": (0.1, 450), "vit_mini": (0.2, 300)}.get(name, (0.35, 170))
     made, net = ready(rule("ep", beta=1e-6, steps=steps, step_size=step), net, data)
     x, y = data.train_x[:4], data.train_y[:4]
     states = net.states(x).detach(y)
@@ -191,22 +200,6 @@ def test_ep_prediction_error_tends_to_the_gradient(name):
     for a, site in zip(made.credit(states, y, 0).audited, net.sites, strict=True):
         miss = (a - g[site]).flatten(1).norm(dim=1) / g[site].flatten(1).norm(dim=1)
         assert float(miss.max()) < 0.02, site
-
-
-@every_arch
-@every_rule
-def test_a_checkpoint_gives_back_the_same_credits(name, method):
-    made, net, x, y = setting(name, method)
-    made.step(x, y, 0)
-    net.eval()
-    states = net.states(x).detach(y)
-    before = made.credit(states, y, 3)
-    fresh, again = ready(rule(method), build(name, seed=9), data_for(name), seed=99)
-    again.load_state_dict(net.state_dict())
-    fresh.load_state_dict({key: value.clone() for key, value in made.state_dict().items()})
-    again.eval()
-    after = fresh.credit(again.states(x).detach(y), y, 3)
-    assert all(torch.equal(a, b) for a, b in zip(before.audited, after.audited, strict=True))
 
 
 @every_arch
@@ -344,19 +337,13 @@ def statistics(net: Net) -> dict[str, torch.Tensor]:
 @every_rule
 def test_running_statistics_move_once_per_training_step(name, method):
     """Relaxations, credits, auxiliary networks and audits between the epochs leave them alone."""
-    data = data_for(name)
+    data = data_for(name, test=16)
     made, net = ready(rule(method), build(name), data)
-    train(
-        made,
-        net,
-        data,
-        {**TRAINING, "epochs": 2},
-        0,
-        lambda row: Audit(net, made, data, 0, 0).batches and None,
-    )
+    training = {**TRAINING, "epochs": 1}
+    train(made, net, data, training, 0, lambda row: Audit(net, made, data, 0, 0).batches and None)
     counts = [value for key, value in net.state_dict().items() if "num_batches" in key]
     assert counts
-    assert all(int(count) == 2 * (64 // 32) for count in counts)
+    assert all(int(count) == 64 // 32 for count in counts)
 
 
 @pytest.mark.parametrize("name", BATCH_NORM)

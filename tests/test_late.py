@@ -6,9 +6,13 @@ import json
 import shutil
 
 import pytest
+from click.testing import CliRunner
 from conftest import Bench, Finished
 
+from bench_core import cli
 from bench_core.analysis.gather import gather
+from bench_core.errors import BenchError, UsageError
+from bench_core.execution import remeasure
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import checksum
 from bench_core.results.scan import Stored, scan
@@ -56,7 +60,7 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     assert "not diagnostic: fewer than two epochs" in done.stdout
 
 
-def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
+def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy):
     """The states on the probe reveal another network under the same cell."""
     from safetensors.torch import load_file, save_file
 
@@ -71,9 +75,14 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy, tmp_path):
         update={"files": {k: type(run.record.files[k])(**v) for k, v in files.items()}}
     )
     (run.folder / store.RUN).write_text(store.sealed(record).to_json())
-    done = Bench(tmp_path)("audit", run.folder, "--diagnostic", "nudging")
-    assert done.returncode == 1
-    assert "gives other states h_1" in done.stderr
+    job = {
+        "folder": str(run.folder),
+        "diagnostics": [{"name": "bench-core/nudging", "params": {}}],
+        "device": "cpu",
+        "data_dir": None,
+    }
+    with pytest.raises(BenchError, match="gives other states h_1"):
+        remeasure.serve(job, say=lambda answer: None)
     assert not list(run.folder.glob("late.*"))
 
 
@@ -137,9 +146,9 @@ def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, r
         ("nudgin", "did you mean nudging?"),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_is(copy, tmp_path, wanted, message):
+def test_what_cannot_be_measured_is_said_before_anything_is(copy, asked_here, wanted, message):
     results, _ = copy
-    done = Bench(tmp_path)("audit", results, "--diagnostic", wanted)
-    assert done.returncode == 2
-    assert message in done.stderr
+    done = CliRunner().invoke(cli.bench, ["audit", str(results), "--diagnostic", wanted])
+    assert isinstance(done.exception, UsageError)
+    assert message in str(done.exception)
     assert not list(results.rglob("late.*"))

@@ -231,7 +231,7 @@ def test_ep_prediction_error_tends_to_the_gradient(data):
     order of β)."""
     net, data = doubled(resmlp(), data)
     x, y = data.train_x[:16], data.train_y[:16]
-    method, net = ready(rule("ep", beta=1e-6, steps=3000, step_size=0.1), net, data)
+    method, net = ready(rule("ep", beta=1e-6, steps=800, step_size=0.35), net, data)
     states = net.states(x).detach(y)
     credits = method.credit(states, y, 0)
     g = exact_gradients(net, states.h[0], y)
@@ -243,7 +243,7 @@ def test_ep_displacement_points_the_same_way_but_is_longer(data):
     """The displacement is the gradient times a positive matrix that grows with l."""
     net, data = doubled(resmlp(), data)
     x, y = data.train_x[:16], data.train_y[:16]
-    method, net = ready(rule("ep", beta=1e-4, steps=2000), net, data)
+    method, net = ready(rule("ep", beta=1e-4, steps=600, step_size=0.35), net, data)
     states = net.states(x).detach(y)
     credits = method.credit(states, y, 0)
     g = exact_gradients(net, states.h[0], y)

@@ -421,8 +421,8 @@ def test_the_column_by_which_rows_are_grouped_stays(width: int) -> None:
 def test_thousands_of_runs() -> None:
     records = [
         run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100))
-        for i in range(1000)
-        for seed in (1, 2, 3)
+        for i in range(300)
+        for seed in range(10)
     ]
     text = leaderboard(records)
     assert len(text) < 5e6

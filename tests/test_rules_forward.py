@@ -99,7 +99,7 @@ def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
     error is (the free state)."""
     misses = []
     for factor in (1e-2, 1e-3, 1e-4):
-        method, net, x, y = double("predictive_coding", steps=1500, step_size=0.3)
+        method, net, x, y = double("predictive_coding", steps=700, step_size=0.3)
         net.loss = Scaled(factor)
         states = net.states(x).detach(y)
         g = exact_gradients(net, states.h[0], y)
@@ -123,7 +123,7 @@ def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
     data = type(data)(
         data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes
     )
-    method, net = ready(rule("predictive_coding", steps=5000), net, data)
+    method, net = ready(rule("predictive_coding", steps=1200, step_size=0.4), net, data)
     net.loss = SQUARED_ERROR
     x, y = data.train_x[:8], torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double()
     carried = [net.readout.weight]  # ∂output/∂h_l for l = L … 0
@@ -336,13 +336,13 @@ def test_predsim_is_the_sum_of_its_parts(data, batch):
     ("name", "params", "least"),
     [
         ("predictive_coding", {}, 0.9), ("predictive_coding", EXACT, 0.9),
-        ("pepita", {}, 0.5), ("forward_forward", {}, 0.5),
-        ("mono_forward", {}, 0.6), ("local_loss", {}, 0.6), ("local_loss", {"loss": "sim"}, 0.6),
+        ("pepita", {}, 0.6), ("forward_forward", {}, 0.7),
+        ("mono_forward", {}, 0.6), ("local_loss", {}, 0.8), ("local_loss", {"loss": "sim"}, 0.8),
     ],
 )  # fmt: skip
-def test_every_rule_learns_digits_in_two_epochs(digits, name, params, least):
-    """Chance is .10. Measured, width 64, seed 0: .97, .96, .72, .74, .80, .87, .86; bp .96, bp
-    with frozen blocks .92."""
+def test_every_rule_learns_digits_in_one_epoch(digits, name, params, least):
+    """Chance is .10. Measured, width 64, seed 0: .95, .94, .70, .86, .79, .91, .89."""
+    training = {**TRAINING, "epochs": 1, "batch_size": 64, "learning_rate": 5e-3}
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
-    method, net = ready(rule(name, **params), net, digits, epochs=2)
-    assert train(method, net, digits, {**TRAINING, "epochs": 2}, 0).accuracy > least
+    method, net = ready(rule(name, **params), net, digits, **training)
+    assert train(method, net, digits, training, 0).accuracy > least

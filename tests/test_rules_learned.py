@@ -294,20 +294,24 @@ def test_noise_is_fresh_in_every_step_and_the_same_for_an_audit_between_steps(na
 # ------------------------------------------------------------------------------------- all alike
 
 
+ONE_EPOCH = {**TRAINING, "epochs": 1, "batch_size": 64, "learning_rate": 5e-3}
+TWO_EPOCHS = {**TRAINING, "epochs": 2}  # for predictors that start at zero
+
+
 @pytest.mark.parametrize(
-    ("name", "params", "least"),
+    ("name", "params", "training", "least"),
     [
-        ("target_propagation", {}, 0.9), ("target_propagation", {"feedback_loss": "inverse"}, 0.5),
-        ("synthetic_gradients", {}, 0.6), ("synthetic_gradients", {"target": "exact"}, 0.85),
-        ("synthetic_gradients", {"condition": "none"}, 0.5),
-        ("node_perturbation", {}, 0.5), ("forward_gradient", {}, 0.5),
+        ("target_propagation", {}, ONE_EPOCH, 0.9),
+        ("target_propagation", {"feedback_loss": "inverse"}, ONE_EPOCH, 0.9),
+        ("synthetic_gradients", {}, TWO_EPOCHS, 0.6),
+        ("synthetic_gradients", {"target": "exact"}, TWO_EPOCHS, 0.85),
+        ("synthetic_gradients", {"condition": "none"}, TWO_EPOCHS, 0.5),
+        ("node_perturbation", {}, ONE_EPOCH, 0.7),
+        ("forward_gradient", {}, ONE_EPOCH, 0.7),
     ],
-)  # fmt: skip
-def test_every_rule_learns_digits_in_two_epochs(digits, name, params, least):
-    """Chance is .10. Measured, width 64, seed 0: .96, .96, .78, .93, .74, .84, .83; bp .96, bp
-    with frozen blocks .92."""
+)
+def test_every_rule_learns_digits_in_two_epochs_at_most(digits, name, params, training, least):
+    """Chance is .10. Measured, width 64, seed 0: .94, .94, .78, .93, .74, .85, .85."""
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
-    method, net = ready(rule(name, **params), net, digits, epochs=2)
-    accuracy = train(method, net, digits, {**TRAINING, "epochs": 2}, 0).accuracy
-    print(name, params, accuracy)
-    assert accuracy > least
+    method, net = ready(rule(name, **params), net, digits, **training)
+    assert train(method, net, digits, training, 0).accuracy > least
