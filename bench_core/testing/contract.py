@@ -52,8 +52,8 @@ def credits_have_the_shapes_of_their_states(subject: MethodSubject) -> None:
 @check("method", "contract")
 def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
     """Credits have the dtype and lie on the device of their states, and are finite."""
-    for shape, trial in subject.trials():
-        for name, a, h in pairs(trial.steps(1)):
+    for shape, trial in subject.trained:
+        for name, a, h in pairs(trial):
             if (a.dtype, a.device) != (h.dtype, h.device):
                 types = f"{a.dtype} on {a.device}, its state {h.dtype} on {h.device}"
                 raise Failed(f"{name} is {types} ({shape} network)")
@@ -169,6 +169,11 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, names: set[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names, self.paused = names, False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave torch's compiler out: importing it takes a second."""
+        return False
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from torch.backends import cudnn
 
 from bench_core.training import audit, credit, local_update, loop, loss, net, optimizer
 
-SHARED = (torch, torch.Tensor, nn.functional, nn.Module, torch.autograd, torch.optim.AdamW)
+SHARED = (torch, torch.Tensor, nn.functional, nn.Module, torch.autograd, optimizer.AdamW)
 CORE = (audit, credit, local_update, loop, loss, net, optimizer)
+optimizer.Updater({}, 0.0, 0.0, None)  # torch replaces AdamW.step when the first is made
 Access = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 
@@ -64,25 +66,23 @@ class Changes:
 
     def start(self) -> None:
         """Read the state that must be found at the end."""
-        functions = {
-            f"{owner.__name__}.{name}": (
-                partial(vars(owner).get, name),
-                partial(setattr, owner, name),
-            )
-            for owner in SHARED + CORE
-            for name, value in vars(owner).items()
-            if callable(value)
-        }
-        access = STATE | functions
-        self.values = [(name, read, write, read()) for name, (read, write) in access.items()]
+        self.values = {name: read() for name, (read, _) in STATE.items()}
+        self.attributes = [(owner, dict(vars(owner))) for owner in SHARED + CORE]
 
     def compare(self) -> None:
         """Note the state that has changed, and restore it."""
-        for name, read, write, before in self.values:
-            now = read()
-            if now is not before and now != before:
+        for name, (read, write) in STATE.items():
+            if read() != self.values[name]:
                 self.names.append(name)
-                write(before)
+                write(self.values[name])
+        for owner, before in self.attributes:
+            after = vars(owner)
+            if len(after) >= len(before) and all(map(is_, before.values(), after.values())):
+                continue  # nothing was replaced, and what was added stands at the end
+            for name, value in before.items():
+                if callable(value) and after.get(name) is not value:
+                    self.names.append(f"{owner.__name__}.{name}")
+                    setattr(owner, name, value)
 
 
 @contextmanager

@@ -126,8 +126,8 @@ def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
 @law("exact_top")
 def the_top_credit_is_exact(subject: MethodSubject) -> None:
     """The last block is trained with ∂CE/∂h_L."""
-    for shape, trial in subject.trials():
-        states, y = trial.steps(2).states()
+    for shape, trial in subject.trained:
+        states, y = trial.states()
         credits = trial.credits(states, y)
         exact = exact_gradients(trial.net, states.h[0], y, credits.reduction)[-1]
         if (miss := distance(credits.for_blocks[-1], exact)) > 1e-3:

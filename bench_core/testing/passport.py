@@ -8,8 +8,7 @@ uses here, since options and larger networks may use it. The probes catch accide
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import wraps
+from functools import lru_cache, wraps
 from math import ceil
 from typing import Any
 
@@ -42,7 +41,8 @@ RATE = 0.05
 def probe(*uses: str) -> Callable[[Function], Function]:
     """Register a check that is skipped if the passport declares one of `uses`.
 
-    It runs in the last and in the first epoch: a rule may warm up with other credits.
+    It runs in the last epoch, and in the first if the rule does anything else there: a rule may
+    warm up with other credits.
     """
 
     def register(function: Function) -> Function:
@@ -52,8 +52,9 @@ def probe(*uses: str) -> Callable[[Function], Function]:
             for use in uses:
                 if getattr(subject.made().passport, use):
                     raise Skipped(f"declared: Passport({use}=True)")
-            for epoch in (LAST, 0):
-                function(replace(subject, epoch=epoch))
+            function(subject)
+            if subject.begins_otherwise:
+                function(subject.first)
 
         return both
 
@@ -95,9 +96,11 @@ def pair(
     return [subject.trial(before=change).plain_descent(RATE) for change in changes]
 
 
-def masked_above(subject: MethodSubject, block: int) -> list[Trial]:
-    """A pair that differs in the weights of the blocks `block` … L−1."""
-    return pair(subject, lambda net: net.mask_blocks(block), lambda net: net.blocks[block:])
+@lru_cache(maxsize=6)  # the blocks of a subject in two epochs
+def masked_above(subject: MethodSubject, block: int) -> list[tuple[Trial, Updates]]:
+    """A trained pair that differs in the weights of the blocks `block` … L−1, and its updates."""
+    trials = pair(subject, lambda net: net.mask_blocks(block), lambda net: net.blocks[block:])
+    return [(trial, trial.changes(STEPS)) for trial in trials]
 
 
 @probe("weight_transport", "exact_hidden_gradients")
@@ -106,8 +109,8 @@ def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubjec
     forward pass."""
     for block in (1, 2):
         credits = []
-        for trial in masked_above(subject, block):
-            states, y = trial.steps(STEPS).states(STEPS)
+        for trial, _ in masked_above(subject, block):
+            states, y = trial.states(STEPS)
             trial.seed_draws()
             credits.append(trial.credits(states, y))
         for number in range(block):
@@ -122,19 +125,19 @@ def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> 
     everything but the forward pass.
     """
     for block in range(3):
-        one, other = (trial.changes(STEPS) for trial in masked_above(subject, block))
+        (_, one), (_, other) = masked_above(subject, block)
         must_agree(one, other, below(block, one), f"the weights of block {block} {ABOVE}")
 
 
 @probe("exact_hidden_gradients")
 def autograd_flows_between_blocks_only_if_declared(subject: MethodSubject) -> None:
     """No gradient passes out of a block into the block below, in a step or in a credit."""
-    for shape, trial in subject.trials():
-        trial.steps(STEPS)
+    for shape, trial in subject.trained:
         states, y = trial.states()
+        trial.net.log.leaks.clear()
         trial.method.credit(states, y, trial.epoch)
-        if trial.net.log.leaks:
-            block = max(trial.net.log.leaks)
+        if leaks := trial.noted.leaks | trial.net.log.leaks:
+            block = max(leaks)
             raise Failed(
                 f"a gradient passes from block {block} into block {block - 1} ({shape} network): "
                 "detach the states, or declare Passport(exact_hidden_gradients=True)"
@@ -229,11 +232,8 @@ def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
 def forward_passes_are_counted(subject: MethodSubject) -> None:
     """`forward_passes` is how many batches run through the busiest block in a step; more than
     one is declared."""
-    for shape, trial in subject.trials():
-        trial.steps(1)
-        trial.net.log.rows[:] = [0] * trial.net.depth
-        trial.steps(1, first=1)
-        runs = ceil(max(trial.net.log.rows) / BATCH)
+    for shape, trial in subject.trained:
+        runs = ceil(max(trial.noted.rows) / BATCH)
         if runs > 1 and not subject.made().passport.extra_forward_passes:
             raise Failed(
                 f"a step runs {runs} batches through a block ({shape} network): declare "
@@ -271,9 +271,9 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
     """Credit and update of block l do not change when the states of other blocks become noise to
     learn() and credit() (its own, and h_L of the head, kept)."""
     remedy = "declare Passport(non_local_state=True)"
-    for shape, trial in subject.trials():
+    for shape, trial in subject.trained:
         information = f"the states of other blocks ({shape} network): {remedy}"
-        states, y = trial.steps(STEPS).states()
+        states, y = trial.states()
         trial.seed_draws()
         true = trial.credits(states, y).for_blocks
         kept = [(block, block + 1, trial.net.depth) for block in range(trial.net.depth)]
@@ -284,8 +284,11 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
                 > SEEN
             ):
                 raise Failed(f"the credit of block {block} depends on {information}")
+        if not isinstance(trial.method, LocalMethod):
+            continue  # its step is given no states that could be replaced
+        one = _one_step(subject.trial(shape), None)
         for block, keep in enumerate(kept):
-            one, other = (_one_step(subject.trial(shape), given) for given in (None, keep))
+            other = _one_step(subject.trial(shape), keep)
             own = [name for name in one if name.startswith(f"blocks.{block}.")]
             must_agree(one, other, own, information)
 
@@ -293,8 +296,8 @@ def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> Non
 def _one_step(trial: Trial, keep: Sequence[int] | None) -> dict[str, Tensor]:
     """Changes of a step in which noise replaces all states that the rule sees but `keep`."""
     method: Any = trial.plain_descent(RATE).method
-    if keep is not None and isinstance(method, LocalMethod):
+    if keep is not None:
         learn, credit = method.learn, method.credit
-        method.learn = lambda states, y, epoch: learn(noisy(states, keep), y, epoch)  # type: ignore[method-assign]
-        method.credit = lambda states, y, epoch: credit(noisy(states, keep), y, epoch)  # type: ignore[method-assign]
+        method.learn = lambda states, y, epoch: learn(noisy(states, keep), y, epoch)
+        method.credit = lambda states, y, epoch: credit(noisy(states, keep), y, epoch)
     return trial.changes()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bench_core.testing.global_state import Changes
 from bench_core.testing.kit import Failed, Skipped
-from bench_core.testing.nets import ProbeNet
+from bench_core.testing.nets import Log, ProbeNet
 from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
 from bench_core.training.local_method import LocalMethod
@@ -55,6 +56,9 @@ class Trial:
     data: Data
     seed: int
     epoch: int = LAST  # that its steps are taken and its credits asked for in
+    noted: Log = field(
+        default_factory=lambda: Log([])
+    )  # `trained`: rows of the last step, all leaks
 
     def batch(self, number: int = 0) -> tuple[Tensor, Tensor]:
         """Copies of a training batch."""
@@ -107,7 +111,7 @@ class Trial:
         """Replace clipped AdamW by θ ← θ − rate·gradient."""
         updater = self.method.tools.updater
         updater.clip_norm = None
-        updater.optimiser = torch.optim.SGD(updater.optimiser.param_groups[0]["params"], lr=rate)  # type: ignore[assignment]
+        updater.optimiser = _Descent(updater.optimiser, rate)  # type: ignore[assignment]
         return self
 
     def changes(self, count: int = 1) -> dict[str, Tensor]:
@@ -122,6 +126,24 @@ class Trial:
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         return copies(tensors)
+
+
+class _Descent:
+    """θ ← θ − rate·gradient, on the parameters of another optimiser."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer, rate: float) -> None:
+        self.parameters = optimiser.param_groups[0]["params"]
+        self.param_groups = [{"params": self.parameters, "lr": rate, "weight_decay": 0.0}]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=self.param_groups[0]["lr"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +186,8 @@ class MethodSubject(Subject):
         reason = method.unsupported(net)
         if reason is not None:
             raise Skipped(f"the method does not support the {shape} probe network: {reason}")
-        net, data = net.to(device), data.to(device)
+        if device != "cpu":
+            net, data = net.to(device), data.to(device)
         set_up(method, net, data, {**TRAINING, **(training or {}), "device": device}, seed)
         trial = Trial(method, net, data, seed, self.epoch)
         FIRST_DRAWS.setdefault(self.target, trial.drawn())
@@ -172,24 +195,74 @@ class MethodSubject(Subject):
 
     def supported(self) -> list[str]:
         """residual, plain or both. Raises Skipped where the method supports neither."""
-        method = self.made()
-        reasons = {shape: method.unsupported(probe_net(shape)) for shape in ("residual", "plain")}
-        fitting = [shape for shape, reason in reasons.items() if reason is None]
+        fitting = [shape for shape, reason in self._refusals.items() if reason is None]
         if not fitting:
-            listed = "; ".join(f"{shape}: {reason}" for shape, reason in reasons.items())
+            listed = "; ".join(f"{shape}: {reason}" for shape, reason in self._refusals.items())
             raise Skipped(f"the method does not support the probe networks ({listed})")
         return fitting
 
+    @cached_property
+    def _refusals(self) -> dict[str, str | None]:
+        """Probe network → why the method does not support it, or None."""
+        method = self.made()
+        return {shape: method.unsupported(probe_net(shape)) for shape in ("residual", "plain")}
+
     def trials(self) -> list[tuple[str, Trial]]:
         return [(shape, self.trial(shape)) for shape in self.supported()]
+
+    @cached_property
+    def trained(self) -> list[tuple[str, Trial]]:
+        """One trial on every network that it supports after two steps, shared by the checks."""
+        trials = self.trials()
+        for _, trial in trials:
+            trial.seed_draws()
+            log = trial.steps(1).net.log
+            log.rows[:] = [0] * trial.net.depth
+            trial.steps(1, first=1)
+            trial.noted = Log(list(log.rows), set(log.leaks))
+        return trials
+
+    @cached_property
+    def straight(self) -> dict[str, Tensor]:
+        """Copies of all that four steps leave in a cell of seed 3."""
+        seed_globally(0)  # as a worker has them at the start
+        return self.trial(seed=3).steps(4).bits()
+
+    @cached_property
+    def first(self) -> MethodSubject:
+        """The same, tried in the first epoch."""
+        return replace(self, epoch=0)
+
+    @cached_property
+    def begins_otherwise(self) -> bool:
+        """Whether steps, credits or forward passes of the first epoch differ in a bit."""
+        return any(
+            differs(_traces(last), _traces(first))
+            for (_, last), (_, first) in zip(self.trained, self.first.trained, strict=True)
+        )
+
+
+def _traces(trial: Trial) -> dict[str, Tensor]:
+    """What the steps of a trained trial left and noted, and its credits with their leaks."""
+    traces, log = trial.bits(), trial.net.log
+    states, y = trial.states(2)
+    trial.seed_draws()
+    log.leaks.clear()
+    if trial.method.credit(states, y, trial.epoch) is not None:
+        credits = trial.credits(states, y)
+        parts = {"audited": credits.audited, "blocks": credits.for_blocks, **credits.readouts}
+        traces |= {f"{name}[{i}]": a for name, part in parts.items() for i, a in enumerate(part)}
+    leaks = sorted(trial.noted.leaks | log.leaks)
+    return traces | {"rows": torch.tensor(trial.noted.rows), "leaks": torch.tensor(leaks)}
 
 
 FIRST_DRAWS: dict[type, list[bool]] = {}  # of each method's first cell: did its setup draw?
 
 
 def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> ProbeNet:
-    torch.manual_seed(seed)
-    return ProbeNet(ProbeNet.Params(**SHAPES[shape]), (FEATURES,), CLASSES).to(dtype)
+    seed_torch(seed)
+    net = ProbeNet(ProbeNet.Params(**SHAPES[shape]), (FEATURES,), CLASSES)
+    return net if dtype is torch.float32 else net.to(dtype)
 
 
 def subject(kind: str, target: type, options: Mapping[str, Any] | None) -> Subject:
@@ -238,9 +311,17 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 def seed_globally(seed: int) -> None:
     """Seed the global generators: only the check of global state shall report their use."""
-    torch.manual_seed(seed)
+    seed_torch(seed)
     random.seed(seed)
     np.random.seed(seed)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generator of the CPU, which draws every probe network.
+
+    `torch.manual_seed` would also keep a call with its stack for every kind of accelerator.
+    """
+    torch.default_generator.manual_seed(seed)
 
 
 def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:

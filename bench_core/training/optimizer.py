@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from inspect import unwrap
 
 import torch
 from torch import Tensor, nn
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW without the wrappers that import torch's compiler: 1.2 s of CPU per process."""
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
 
 
 class Updater:
@@ -26,7 +37,7 @@ class Updater:
         self.groups = {name: list(parameters) for name, parameters in groups.items()}
         self.clip_norm = clip_norm
         everything = [p for parameters in self.groups.values() for p in parameters]
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = AdamW(
             everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
         )
 

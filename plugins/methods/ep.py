@@ -81,7 +81,14 @@ class EquilibriumPropagation(Method):
         exact_top_credit=True,
     )
     # the displacement tends to the gradient times a positive matrix
-    laws = Laws(exact_with={"beta": 1e-5, "steps": 2000, "readout": "prediction_error"})
+    laws = Laws(
+        exact_with={
+            "beta": 1e-5,
+            "steps": 500,
+            "step_size": 0.2,
+            "readout": "prediction_error",
+        }
+    )
 
     @property
     def forward_passes(self) -> int:
