@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._inductor  # as the first optimiser does: here a fork server imports it once
 
 from bench_core.errors import BenchError, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
