@@ -119,6 +119,24 @@ def test_processes_that_a_child_started_end_with_it(run: Run) -> None:
     wait_until(lambda: not alive(pid))
 
 
+def test_a_child_has_the_import_path_of_its_caller_and_keeps_no_module_for_the_next(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what a script added to it, relative to a folder that is not the child's."""
+    (tmp_path / "added").mkdir()
+    module = tmp_path / "added" / "found_by_the_caller.py"
+    body = "os.chdir('/')\nimport found_by_the_caller\nsay(found_by_the_caller.VALUE)"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("added")
+    for value in (1, 23):
+        module.write_text(f"VALUE = {value}")
+        assert run(body) == [value]
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    assert run("say('added' in str(sys.path))") == [False]
+    with pytest.raises(child.ChildError, match="No module named 'found_by_the_caller'"):
+        run(body)
+
+
 # ------------------------------------------------------------------------------------ forked ones
 
 

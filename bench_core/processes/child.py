@@ -1,7 +1,8 @@
 """Run a Python module as a child process: one JSON request in, JSON lines of answers out.
 
-The parent starts `python -P -m MODULE` in a session of its own, or forks it from a process that has
-imported torch (`bench_core.processes.forking`), writes the request to standard input and reads
+The parent starts an interpreter in a session of its own, or forks one that has imported torch
+(`bench_core.processes.forking`). The child has the parent's import path, so a plugin that a script
+or a notebook found is found there too. The parent writes the request to standard input and reads
 answers with a deadline (`answers`). The child's side is `serve`. The channel is
 a duplicate of the child's standard output; its prints go to standard error, of which the parent
 keeps the end. The last line of a child is either "end" or "problem", a user's mistake. A child
@@ -56,7 +57,7 @@ def start(
         with contextlib.suppress(OSError):
             return forking.start(module, env=env, **options)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module], env=env,
+        forking.command(module), env=env,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
 

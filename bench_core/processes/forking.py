@@ -4,7 +4,7 @@ A fresh interpreter imports torch for seconds; a fork of the server begins in mi
 server is one single-threaded process per caller and environment. It imports torch and the modules
 of its children, but no plugin; it has no thread pool and no CUDA; it ends with its caller. A child
 is as isolated as one that was started: a session, descriptors, environment and folder of its own,
-and an exit code.
+and an exit code. Each child gets the import path that its caller has when it starts the child.
 
 The standard library's fork server is not used: its children import the caller's main script, and
 they take neither descriptors nor a session of their own.
@@ -50,6 +50,9 @@ EARLY: tuple[str, ...] = (
 )
 EARLY += ("ONEDNN_", "OPENBLAS_", "NUMEXPR_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "NVIDIA_")
 MESSAGE = 1 << 17  # bytes of a request at most
+# a program that runs a module as `python -m` does, with another import path
+RUN = "import json, runpy, sys; _, path, module = sys.argv[:3]; sys.path[:] = json.loads(path); "
+RUN += "del sys.argv[:2]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
 
 
 class Forked:
@@ -107,7 +110,7 @@ class Server:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                command(__name__, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -139,6 +142,23 @@ _servers: dict[Any, Server] = {}
 _lock = threading.Lock()
 
 
+def import_path() -> list[str]:
+    """Return this process's `sys.path`, then PYTHONPATH, for a process in another folder.
+
+    An entry that is no path is a mark of an import hook and stays as it is.
+    """
+    later = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # it may be set for children only
+    entries = [entry for entry in sys.path if isinstance(entry, str)] + [*filter(None, later)]
+    hooks = [entry for entry in entries if entry and not os.path.exists(entry)]
+    paths = [entry if entry in hooks else os.path.abspath(entry) for entry in entries]
+    return list(dict.fromkeys(paths))
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module in an interpreter with this process's import path."""
+    return [sys.executable, "-P", "-c", RUN, json.dumps(import_path()), module, *arguments]
+
+
 def possible(environ: Mapping[str, str]) -> bool:
     """Test whether children can be forked here."""
     return sys.platform == "linux" and environ.get(SWITCH) != "0" and hasattr(os, "pidfd_open")
@@ -164,7 +184,13 @@ def start(
         error = theirs[3] if stderr == subprocess.PIPE else stderr
         error = error if isinstance(error, int) else error.fileno()
         targets = [0, 1, 2, *pass_fds]
-        request = {"module": module, "env": dict(env), "cwd": cwd or os.getcwd(), "to": targets}
+        request = {
+            "module": module,
+            "env": dict(env),
+            "path": import_path(),
+            "cwd": cwd or os.getcwd(),
+            "to": targets,
+        }
         sent = [theirs[0], theirs[1], theirs[2], error, *pass_fds]
         try:
             pid = server.fork(json.dumps(request).encode(), sent)
@@ -264,6 +290,7 @@ def _run(request: dict[str, Any], descriptors: list[int], server: int) -> NoRetu
         die_with(server)
         _set_environment(request["env"])
         os.chdir(request["cwd"])
+        sys.path[:] = request["path"]
         _draw_anew()
         importlib.invalidate_caches()
         sys.modules[request["module"]].main()

@@ -74,7 +74,7 @@ def examine(
     results: list[ImportResult] = []
     while left := points[len(results) :]:
         seconds = limit() if seconds is None else seconds
-        request = {"path": sys.path, "points": [asdict(p) for p in left], "targets": targets}
+        request = {"points": [asdict(point) for point in left], "targets": targets}
         try:
             for answer in child.answers(__name__, request, seconds, each=True, fork=False):
                 results.append(TypeAdapter(ImportResult).validate_python(answer))
@@ -90,7 +90,6 @@ def examine(
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
     """Import the plugin modules of the request one by one; send what each brings."""
-    sys.path[:] = request["path"]
     for fields in request["points"]:
         result = ImportResult(entry_point=EntryPoint(**fields))
         before, started = "torch" in sys.modules, time.perf_counter()

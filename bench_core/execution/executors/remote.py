@@ -14,6 +14,7 @@ import base64
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from typing import Any, Protocol
 from bench_core.errors import StoreError
 from bench_core.execution.executors import Event, Job, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
+from bench_core.processes.forking import import_path
 from bench_core.results import store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
@@ -55,7 +57,7 @@ Submit = Callable[[list[tuple[PlannedCell, str]]], list[Handle]]
 def payload(cell: PlannedCell, job: Job, token: str) -> str:
     """Return the text for `run_job`."""
     own = {"verify": True, "stamp": cell.stamp, "token": token, "cwd": os.getcwd()}
-    return json.dumps({**job, **own})
+    return json.dumps({**job, **own, "path": import_path()})
 
 
 def token_in(folder: Path) -> str:
@@ -75,6 +77,8 @@ def run_job(text: str) -> str:
     {"is": "unwritable", "reason": …}    the results folder cannot be written
     """
     job: dict[str, Any] = json.loads(text)
+    # last, because this machine may keep its own packages elsewhere
+    sys.path += [entry for entry in job["path"] if entry not in sys.path and Path(entry).exists()]
     final = Path(job["final"])
     if (final.parent / job["token"]).exists():
         return json.dumps(_run_at(job, final))
