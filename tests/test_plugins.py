@@ -58,12 +58,61 @@ BROKEN = {
         "bench_epoch_end(row, weather) does not fit the hook bench_epoch_end(identity, cell, row)",
     ),
     "unknown argument": (plugin("bench_methods(registry)", "return []"), "registry"),
-    "no hookimpl": ("def bench_methods(): return []", "implements no hook"),
+    "no hook": ("def methods(): return []", "implements no hook"),
+    "no hookimpl": (
+        plugin("bench_methods()", "return []") + "def bench_suite_end(plan): pass\n",
+        "bench_suite_end never runs: it is not marked with @hookimpl",
+    ),
+    "async": (
+        plugin("bench_epoch_end(row)", "pass").replace("def", "async def"),
+        "bench_epoch_end is an async function, which never runs: write a plain function, "
+        "def bench_epoch_end(row)",
+    ),
+    "wrapper": (
+        plugin("bench_suite_end(plan)", "return (yield)").replace(
+            "@hookimpl", "@hookimpl(wrapper=True)"
+        ),
+        "bench_suite_end is a wrapper, which never runs: write a plain function, ",
+    ),
+    "old wrapper": (
+        plugin("bench_methods()", "yield").replace("@hookimpl", "@hookimpl(hookwrapper=True)"),
+        "bench_methods is a wrapper",
+    ),
+    "generator observer": (plugin("bench_epoch_end()", "yield"), "whose body never runs"),
+    "default": (
+        plugin("bench_epoch_end(cell, row=None)", "pass"),
+        "bench_epoch_end gives row a default, so it never gets the value: write a plain function, "
+        "def bench_epoch_end(cell, row)",
+    ),
+    "keywords": (
+        plugin("bench_epoch_end(**all)", "pass"),
+        "bench_epoch_end takes **all, which never gets a value: write a plain function, "
+        "def bench_epoch_end(identity, cell, row)",
+    ),
+    "keyword-only": (plugin("bench_epoch_end(*, row)", "pass"), "takes row, which never"),
+    "no function": (
+        "import functools\nfrom bench_core.api import hookimpl\n"
+        "bench_epoch_end = hookimpl(functools.partial(print, 1))",
+        "bench_epoch_end is no function, so it never runs",
+    ),
+    "renamed": (
+        plugin("hear(row=0)", "pass").replace("@hookimpl", "@hookimpl(specname='bench_epoch_end')"),
+        "hear gives row a default, so it never gets the value: write a plain function, "
+        "def hear(row)",
+    ),
     "none": (
         plugin("bench_methods()", "return None"),
         "bench_methods() -> list[Component] returned NoneType",
     ),
-    "generator": (plugin("bench_methods()", "yield Component('a', 'b:C')"), "returned generator"),
+    "generator": (
+        plugin("bench_methods()", "yield Component('a', 'b:C')"),
+        "bench_methods is a generator, whose body never runs: write a plain function, "
+        "def bench_methods()",
+    ),
+    "returns a generator": (
+        plugin("bench_methods()", "return (i for i in ())"),
+        "returned generator",
+    ),
     "text": (plugin("bench_methods()", "return 'fine'"), "returned str"),
     "wrong items": (plugin("bench_methods()", "return [1]"), "an item of type int"),
     "huge": (
@@ -242,6 +291,15 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(install, tmp_p
         ("x-quits", "bench_epoch_end raised SystemExit: "),
     ]
     assert registry.notify("bench_suite_end", plan=None, records=[]) == []
+
+
+def test_each_implementation_of_a_hook_in_one_module_runs_once(install, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    source = plugin("bench_epoch_end()", f"open({str(calls)!r}, 'a').write('first ')")
+    second = source.replace("bench_epoch_end", "hear").replace("first", "second")
+    second = second.replace("@hookimpl", "@hookimpl(specname='bench_epoch_end')")
+    install(both=source + second).notify("bench_epoch_end", identity="i", cell="c", row=3)
+    assert sorted(calls.read_text().split()) == ["first", "second"]
 
 
 @pytest.mark.parametrize(

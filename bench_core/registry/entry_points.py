@@ -54,14 +54,16 @@ class Observer:
     """One implementation of an observer hook; its module is imported at the first call.
 
     arguments  the hook's arguments that it takes; as everywhere in pluggy, it may leave out some
+    place      among the implementations of the hook in its module
     """
 
     hook: str
     entry_point: EntryPoint
     arguments: tuple[str, ...]
+    place: int = 0
 
     def __call__(self, **arguments: Any) -> None:
-        implementation = hooks_of(self.entry_point)[self.hook][0]
+        implementation = hooks_of(self.entry_point)[self.hook][self.place]
         implementation.function(*(arguments[name] for name in self.arguments))
 
 

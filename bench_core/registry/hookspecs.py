@@ -21,7 +21,8 @@ The module may name the version of the interface that it was written for,
 `BENCH_API = (major, minor)`, as in `bench_core.api.API_VERSION`. A bench with another major
 version, or with an older minor version, refuses the plugin and names the upgrade.
 
-An implementation may leave out parameters of its hook. No hook runs inside a training step.
+An implementation may leave out parameters of its hook. It is a plain function: no `async def`, no
+generator, no wrapper, no argument with a default. No hook runs inside a training step.
 """
 
 from __future__ import annotations

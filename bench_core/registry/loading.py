@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -118,9 +118,11 @@ def take(registry: Registry, point: EntryPoint) -> None:
     if refusal:
         return registry.fault(point, refusal)
     try:
+        if misfit := _misfit(module):
+            return registry.fault(point, misfit)
         hooks = hooks_of(point)
     except Exception as error:
-        return registry.fault(point, _misfit(module) or brief(error))
+        return registry.fault(point, brief(error))
     if not hooks:
         registry.fault(point, "implements no hook: is @hookimpl missing?")
     for kind in KINDS:
@@ -130,9 +132,9 @@ def take(registry: Registry, point: EntryPoint) -> None:
             except (Exception, SystemExit) as error:
                 registry.fault(point, f"bench_{kind}s() raised {brief(error)}")
     registry.observers += [
-        Observer(name, point, tuple(implementation.argnames))
+        Observer(name, point, tuple(implementation.argnames), place)
         for name in OBSERVERS
-        for implementation in hooks.get(name, ())
+        for place, implementation in enumerate(hooks.get(name, ()))
     ]
 
 
@@ -152,18 +154,49 @@ def _refusal(module: Any, distribution: str) -> str | None:
 
 
 def _misfit(module: Any) -> str | None:
-    """Name the implementation that fits no hook, and the hook that was probably meant."""
-    for name, value in vars(module).items():
-        if not hasattr(value, "bench_core_impl"):
+    """Name an implementation that fits no hook or would never run, and the form that works."""
+    for name in dir(module):
+        function = getattr(module, name, None)
+        options = getattr(function, "bench_core_impl", None)
+        if not isinstance(options, dict):
+            if name in HOOKS and inspect.isroutine(function) and function is not HOOKS[name]:
+                return f"{name} never runs: it is not marked with @hookimpl"
             continue
-        if name not in HOOKS:
-            return f"{name} is no hook: {did_you_mean(name, set(HOOKS))} docs/hooks.md lists them"
-        wanted, given = (list(inspect.signature(hook).parameters) for hook in (HOOKS[name], value))
-        if not set(given) <= set(wanted):
+        hook = options.get("specname") or name
+        if hook not in HOOKS:
+            if options.get("optionalhook"):
+                continue
+            return f"{hook} is no hook: {did_you_mean(hook, set(HOOKS))} docs/hooks.md lists them"
+        wanted = list(inspect.signature(HOOKS[hook]).parameters)
+        given = inspect.signature(function).parameters if callable(function) else {}
+        if reason := _never_runs(function, options, given.values()):
+            form = f"def {name}({', '.join(n for n in wanted if n in given) or ', '.join(wanted)})"
+            return f"{name} {reason}: write a plain function, {form}"
+        if not given.keys() <= set(wanted):
             return (
-                f"{name}({', '.join(given)}) does not fit the hook {name}({', '.join(wanted)}): "
+                f"{name}({', '.join(given)}) does not fit the hook {hook}({', '.join(wanted)}): "
                 "it may leave out arguments, and add none"
             )
+    return None
+
+
+def _never_runs(
+    function: Any, options: dict[str, Any], given: Iterable[inspect.Parameter]
+) -> str | None:
+    """Say why a call of an implementation would not run its body, or not fill its arguments."""
+    if not inspect.isroutine(function):
+        return "is no function, so it never runs"
+    if options.get("wrapper") or options.get("hookwrapper"):
+        return "is a wrapper, which never runs"
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is an async function, which never runs"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator, whose body never runs"
+    for argument in given:
+        if argument.default is not argument.empty:
+            return f"gives {argument.name} a default, so it never gets the value"
+        if argument.kind not in (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD):
+            return f"takes {argument}, which never gets a value"
     return None
 
 
