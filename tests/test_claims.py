@@ -436,11 +436,11 @@ expect:
 def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SUITE)
-    assert load_suite(path)._claimed_for["training"]["epochs"] == 30  # type: ignore[index]
+    assert load_suite(path).claimed_for["training"]["epochs"] == 30  # type: ignore[index]
     short = load_suite(path, ["data.limit=100"], epochs=3)
     assert short.training.epochs == 3
-    assert short._claimed_for["training"]["epochs"] == 30  # type: ignore[index]
-    assert short._claimed_for["data"]["limit"] is None  # type: ignore[index]
+    assert short.claimed_for["training"]["epochs"] == 30  # type: ignore[index]
+    assert short.claimed_for["data"]["limit"] is None  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

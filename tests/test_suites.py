@@ -104,7 +104,7 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
         plan.suite.expect,
         judge_all(records, settings),
         settings,
-        plan.suite._claimed_for,
+        plan.suite.claimed_for,
         lambda record: rows,
     )
     unresolved = {i: o.notes for i, o in enumerate(outcomes) if o.status == "not run"}
@@ -137,7 +137,7 @@ def test_a_claim_that_is_spoilt_does_not_resolve(
     def status(**changes: Any) -> str:
         claim = plan.suite.expect[0].model_copy(update=changes)
         return judge_claims(
-            [claim], groups, Settings(), plan.suite._claimed_for, lambda record: rows
+            [claim], groups, Settings(), plan.suite.claimed_for, lambda record: rows
         )[0].status
 
     assert status() != "not run"

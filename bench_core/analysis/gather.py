@@ -11,7 +11,8 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,25 @@ from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
 
 
+class SuiteFile(BaseModel):
+    """The part of suite.json about the suite's file without options.
+
+    cells  keys of its cells; None: every `bench run` here had options that changed them
+    """
+
+    title: str = ""
+    description: str = ""
+    cells: list[str] | None = None
+
+
 @dataclass(frozen=True)
 class SuiteResults:
     """The runs of one suite folder and the settings by which they are judged.
 
     further      suite folders of other people that are taken together with this one
     claimed_for  `Suite.recipe` of the file that contains the claims
+    diagnostics  full name → parameters
+    file         None in older results
     """
 
     name: str
@@ -46,6 +60,15 @@ class SuiteResults:
     further: tuple[Path, ...] = ()
     expect: tuple[Expectation, ...] = ()
     claimed_for: Mapping[str, Any] | None = None
+    diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    file: SuiteFile | None = None
+
+    @cached_property
+    def is_suite(self) -> bool:
+        """Decide whether every cell of the suite's file has a run here."""
+        if self.file is None or self.file.cells is None:
+            return self.file is None
+        return {cell_key(record.cell) for record in self.records}.issuperset(self.file.cells)
 
     def run_folder(self, record: RunRecord) -> Path:
         """Return the folder of a run of this suite."""
@@ -65,6 +88,8 @@ class _Described(BaseModel):
     defaults: dict[str, dict[str, Any]] = {}
     expect: list[Any] = []
     claimed_for: dict[str, Any] | None = None
+    diagnostics: dict[str, dict[str, Any]] = {}
+    file: SuiteFile | None = None
 
 
 def _described(folder: Path, troubles: list[str]) -> _Described:
@@ -110,10 +135,18 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         limits, floor = described.thresholds, described.depth_utility
         settings = Settings(limits, floor, described.title, trust, described.defaults)
         claims = _claims(folder, described.expect, troubles)
-        text, recipe = described.description, described.claimed_for
         results.append(
             SuiteResults(
-                described.name, settings, counted, superseded, folder, text, (), claims, recipe
+                described.name,
+                settings,
+                counted,
+                superseded,
+                folder,
+                described.description,
+                expect=claims,
+                claimed_for=described.claimed_for,
+                diagnostics=described.diagnostics,
+                file=described.file,
             )
         )
     return results, troubles

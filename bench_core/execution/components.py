@@ -107,6 +107,14 @@ class Components:
         self._raise_problems()
         return thresholds
 
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """Return the defaults of every component's parameters by its name (`Plan.defaults`)."""
+        named = zip(self.requests, self.answers, strict=True)
+        return {
+            name if kind == "method" else f"{kind} {name}": answer["defaults"]
+            for (kind, name, _), answer in named
+        }
+
     def parts(self, places: Iterable[int]) -> list[dict[str, Any]]:
         return [self.answers[place] for place in places]
 

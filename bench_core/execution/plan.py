@@ -48,6 +48,8 @@ class Plan:
 
     troubles  a line for each stored run that cannot be read
     absent    devices of the cells that are not on this machine → why
+    defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
+              of its parameters
     """
 
     suite: Suite
@@ -57,6 +59,7 @@ class Plan:
     data_dir: Path | None
     troubles: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def job(self, cell: PlannedCell) -> dict[str, Any]:
         """Return what the worker of a cell must know."""
@@ -126,4 +129,5 @@ def make_plan(
         data_dir=data_dir,
         troubles=tuple(troubles),
         absent=components.absent,
+        defaults=components.defaults(),
     )

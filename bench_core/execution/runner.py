@@ -21,6 +21,7 @@ from bench_core.execution.reuse import saved_mapping
 from bench_core.registry import plugins
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import store
+from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key
 
 
@@ -133,12 +134,12 @@ def described(plan: Plan) -> dict[str, Any]:
     """Return the content of suite.json: how the suite is judged, and what the plan decided.
 
     cells      cell → identity
-    defaults   rule → its own defaults; cells and rules of earlier plans stay in both tables
+    defaults   `Plan.defaults`; entries of earlier plans stay in both tables
     decisions  identity → action, reason and time
+    file       the suite's file without options: its texts, and its cells if a plan has listed them
     """
     suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
-    defaults = {c.cell.method.name: dict(c.defaults) for c in plan.cells}
     limits = {entry.name: entry.threshold for entry in suite.diagnostics}
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     return {
@@ -149,8 +150,22 @@ def described(plan: Plan) -> dict[str, Any]:
         "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
         "depth_utility": suite.depth_utility.model_dump(),
         "expect": [claim.model_dump() for claim in suite.expect],
-        "claimed_for": suite._claimed_for,
+        "claimed_for": suite.claimed_for,
+        "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
+        "file": _file(plan, sorted(cells)),
         "cells": saved_mapping(plan.folder, "cells") | cells,
-        "defaults": saved_mapping(plan.folder, "defaults") | defaults,
+        "defaults": {**saved_mapping(plan.folder, "defaults"), **plan.defaults},
         "decisions": decisions,
     }
+
+
+def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
+    suite, stated = plan.suite, plan.suite._stated or plan.suite
+    name = digest(stated.content())
+    if suite._stated is None or suite.content() != stated.content():  # options changed the suite
+        earlier = saved_mapping(plan.folder, "file")
+        listed = earlier.get("cells") if earlier.get("digest") == name else None
+    else:
+        listed = cells
+    texts = {"title": stated.title, "description": stated.description}
+    return {"digest": name, "cells": listed, **texts}

@@ -109,6 +109,7 @@ def _prepared(
     from bench_core.training.method import Passport
 
     fields = {"name": item.full_name, "params": resolved(validated), "numerics": target.numerics}
+    fields["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
     if item.kind == "diagnostic":
         fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
     if item.kind == "method":
@@ -117,7 +118,6 @@ def _prepared(
             kind = type(passport).__name__
             raise TypeError(f"its passport is a {kind}: write passport = Passport(…)")
         fields["passport"] = passport.as_dict()
-        fields["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
     if item.kind == "dataset":
         fields["checksum"] = target(validated).prepare(data_dir)
     module = item.component.target.partition(":")[0]

@@ -28,7 +28,7 @@ from bench_core.results.record import Measurement
 from bench_core.results.status import STATUSES
 
 SCHEMA = "bench-leaderboard/2"
-PLACE = ("suite", "arch", "dataset", "epochs", "recipe")
+PLACE = ("suite", "arch", "dataset", "epochs", "recipe", "header")
 FIELDS = [field for column in COLUMNS for field in column.fields]
 
 
@@ -97,7 +97,7 @@ def _suite(shown: View) -> dict[str, Any]:
     settings = shown.settings
     return {
         "name": shown.results.name,
-        "title": settings.title,
+        "title": shown.title,
         "depth_utility": settings.depth_utility.model_dump(),
         "thresholds": dict(sorted(settings.thresholds.items())),
         "groups": [_group(header, group, settings) for header, group in shown.recipes],
@@ -138,17 +138,23 @@ def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 def as_csv(views: Sequence[View]) -> str:
     """Return a line per suite, recipe and method under one header."""
-    every = [(shown, row) for shown in views for group in shown.groups for row in group.rows]
-    last = {name for column in further(row for _, row in every) for name in column.fields[0].names}
+    every = [
+        (shown, header, row)
+        for shown in views
+        for header, group in shown.recipes
+        for row in group.rows
+    ]
+    last = {name for column in further(row for *_, row in every) for name in column.fields[0].names}
     ordered = sorted(FIELDS, key=lambda field: field.place)
     header = list(PLACE)
     header += [name for field in ordered for name in field.names]
     header += ["trust", *sorted(last)]
     lines = []
-    for shown, row in every:
+    for shown, heading, row in every:
         cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record)
         names = (shown.results.name, cell.arch.short, cell.dataset.short)
-        line = dict(zip(PLACE, (*names, cell.training.get("epochs"), recipe), strict=True))
+        place = (*names, cell.training.get("epochs"), recipe, heading)
+        line = dict(zip(PLACE, place, strict=True))
         for field in FIELDS + [column.fields[0] for column in further([row])]:
             line |= field.flat(row)
         counts = Counter(trust(run, shown.settings) for run in row.runs)

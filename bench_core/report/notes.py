@@ -1,4 +1,4 @@
-"""Write the lines around a leaderboard: its recipe, why methods are walked back, and legends.
+"""Write the lines below a leaderboard: why methods are walked back, and legends.
 
 All functions return raw text, which each format escapes. Lines depend on the set of records only,
 not on their order.
@@ -16,7 +16,7 @@ from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import signed, with_interval
+from bench_core.report.numbers import plural, signed, with_interval
 from bench_core.report.rows import (
     OTHER,
     PASSPORT,
@@ -27,46 +27,13 @@ from bench_core.report.rows import (
     value_of,
     why,
 )
-from bench_core.report.text import flat, listed
-from bench_core.results.hashing import canonical
+from bench_core.report.text import listed
 from bench_core.results.marks import ORDER
 
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
-
-
-def headers(groups: Sequence[Group]) -> list[str]:
-    """Describe each recipe: arch, dataset, epochs, seeds, and the settings that differ."""
-    cells = [group.records[0].cell for group in groups]
-    recipes = [
-        flat({"arch": c.arch.params, "dataset": c.dataset.params})
-        | flat({"data": c.data, "training": c.training})
-        for c in cells
-    ]
-    keys = sorted({key for values in recipes for key in values})
-    differing = [
-        key
-        for key in keys
-        if key not in ("training.epochs", "training.stop_after")
-        and len({canonical(values.get(key)) for values in recipes}) > 1
-    ]
-    lines = []
-    for group, cell, values in zip(groups, cells, recipes, strict=True):
-        parts = [cell.arch.short, cell.dataset.short]
-        if (epochs := values.get("training.epochs")) is not None:
-            stop = values.get("training.stop_after")
-            parts.append(_epochs(epochs) + (f" stopped after {stop}" if stop is not None else ""))
-        seeds = listed(map(str, group.seeds))
-        parts.append(f"seed{'s' * (len(group.seeds) != 1)} {seeds}")
-        parts += [f"{key}={values[key]}" for key in differing if key in values]
-        lines.append(" · ".join(parts))
-    return lines
 
 
 def _failures(group: Group) -> list[str]:
@@ -184,7 +151,7 @@ def _stopped(groups: Sequence[Group]) -> list[str]:
         name = label(item.method, peers) + (f" ({item.system})" if several else "")
         after = ", ".join(map(str, item.at.values()))
         seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
-        saved = f"{_epochs(item.epochs)}{seconds} saved"
+        saved = f"{plural(item.epochs, 'epoch')}{seconds} saved"
         cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
         if item.cost is not None:
             compared = f"against the same cells trained to their end (n={item.cost.n})"

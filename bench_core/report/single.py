@@ -119,16 +119,17 @@ def _pairs(values: Mapping[str, Any], sign: str) -> str:
     return ", ".join(f"{key}{sign}{value}" for key, value in flat(dict(values)).items())
 
 
-def _head(row: Row, run: Run, folder: Path) -> list[str]:
+def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     record, judgement = run.record, run.judgement
     cell = record.cell
     floors = {"its matched floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     known = {name: margin for name, margin in floors.items() if margin is not None}
     margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
     accuracy = optional(record.accuracy if record.status == "done" else None, fraction)
-    place = f"{cell.arch.short} · {cell.dataset.short} · {record.suite}"
+    recipe = next(header for header, group in shown.recipes if row in group.rows)
     return [
-        f"{row.label} · seed {cell.seed} · {place}",
+        f"{row.label} · seed {cell.seed} · {record.suite}",
+        f"recipe      {recipe}",
         f"run         {record.identity}",
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
@@ -168,7 +169,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
 def text(shown: View, row: Row, run: Run, width: int | None) -> str:
     """Write the run for a terminal of `width` columns."""
     folder = shown.results.run_folder(run.record)
-    parts = [paragraph(_head(row, run, folder), width)]
+    parts = [paragraph(_head(shown, row, run, folder), width)]
     if run.record.status == "done":
         parts += [_diagnostics(shown, run, width), _further(run, width)]
     parts += [_epochs(shown, run, width), paragraph(_provenance(run.record, folder), width)]

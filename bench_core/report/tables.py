@@ -65,7 +65,7 @@ def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str
 
 def _terminal(shown: View, width: int | None, passports: bool) -> str:
     settings = shown.settings
-    blocks = [escape.visible(settings.title)] if settings.title else []
+    blocks = [escape.visible(shown.title)] if shown.title else []
     every, kept = dict[str, str](), set[str]()
     for header, group in shown.recipes:
         columns = columns_of(group)
@@ -89,7 +89,7 @@ def _struck(cell: Text) -> str:
 
 def _markdown(shown: View) -> str:
     settings = shown.settings
-    blocks = [f"## {escape.markdown(settings.title)}"] if settings.title else []
+    blocks = [f"## {escape.markdown(shown.title)}"] if shown.title else []
     for header, group in shown.recipes:
         columns = columns_of(group)
         cells = [[_struck(column.cell(row)) for column in columns] for row in group.rows]
@@ -113,7 +113,8 @@ def _latex(shown: View) -> str:
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
         heads = " & ".join(escape.latex(column.header) for column in columns)
-        caption = escape.latex(f"{settings.title}: {header}" if settings.title else header)
+        title = shown.title_of(group)
+        caption = escape.latex(f"{title}: {header}" if title else header)
         keys = [column.key for column in columns]
         below = notes.of_group(group, settings) + notes.of_all(shown.groups, settings, keys)
         body = [

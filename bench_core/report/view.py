@@ -12,14 +12,14 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings, alignment
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
-from bench_core.report import notes
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
+from bench_core.report.headings import headings
 from bench_core.report.numbers import finite
 from bench_core.report.rows import N
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.store import Unreadable
 
 State = Literal["healthy", "fired", "not judged"]
@@ -41,6 +41,30 @@ class View:
     @property
     def name(self) -> str:
         return visible(self.results.name)
+
+    @property
+    def title(self) -> str:
+        """Return the suite's title if the suite is what ran; an option may have set another."""
+        return self._title(self.results.is_suite)
+
+    def title_of(self, group: Group) -> str:
+        """Return the title of a table alone: the suite's only if the table has cells of it."""
+        file, cells = self.results.file, {cell_key(record.cell) for record in group.records}
+        shared = file is None or not cells.isdisjoint(file.cells or ())
+        return self._title(self.results.is_suite and shared)
+
+    def _title(self, is_suite: bool) -> str:
+        title, name, file = self.settings.title, self.results.name, self.results.file
+        if is_suite or file is None or title != file.title:
+            return title
+        return f"Part of {name}, or {name} with other settings"
+
+    @property
+    def description(self) -> str:
+        """Return the suite's description by the same rule."""
+        text, file = self.results.description, self.results.file
+        of_file = file is not None and text == file.description
+        return "" if of_file and not self.results.is_suite else text
 
     @property
     def recipes(self) -> list[tuple[str, Group]]:
@@ -76,7 +100,7 @@ class View:
 
 def view(results: SuiteResults) -> View:
     groups = judge_all(results.records, results.settings)
-    return View(results, tuple(groups), tuple(notes.headers(groups)))
+    return View(results, tuple(groups), tuple(headings(results, groups)))
 
 
 def competing(group: Group) -> list[Row]:

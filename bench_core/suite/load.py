@@ -76,13 +76,12 @@ def load_suite(
         elif not document.broken:
             document.report((), "the top of a suite must be a mapping with name and methods")
         raise SuiteError(document.problems)
-    recipe = None
-    if "expect" in document.value:
-        with contextlib.suppress(ValidationError):  # only options may make the file valid
-            recipe = Suite.model_validate(copy.deepcopy(document.value)).recipe()
+    stated = None
+    with contextlib.suppress(ValidationError):  # only options may make the file valid
+        stated = Suite.model_validate(copy.deepcopy(document.value))
     apply_options(document, overrides, methods, seeds, dataset, arch, epochs, device)
     suite = _validate(document)
-    suite._claimed_for = recipe
+    suite._stated = stated
     return suite
 
 

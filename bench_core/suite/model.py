@@ -179,7 +179,7 @@ class Suite(Model):
     )
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
-    _claimed_for: dict[str, Any] | None = None  # `recipe()` of the file without options
+    _stated: Suite | None = None  # the file without options; None: only options make it valid
 
     @field_validator("diagnostics")
     @classmethod
@@ -191,6 +191,18 @@ class Suite(Model):
         """Return the recipe that claims are made for: all that the cells share, as plain values."""
         plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
         return {**plain, "axes": sorted(self.matrix)}
+
+    @property
+    def claimed_for(self) -> dict[str, Any] | None:
+        """Return the recipe of the file without options, if it is known."""
+        return None if self._stated is None else self._stated.recipe()
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides which cells run and how they are judged, as plain values."""
+        without = dict.fromkeys(
+            ("name", "title", "description", "expect", "budget", "checkpoint_every"), True
+        )
+        return self.model_dump(mode="json", exclude={**without, "training": {"device"}})
 
     def count(self) -> int:
         """Count the cells before exclusion and removal of duplicates, without making them."""

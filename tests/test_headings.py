@@ -1,0 +1,115 @@
+"""A table says what ran: settings that are not usual stand in its heading, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from conftest import Here
+from records import run
+
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.judge import Settings
+from bench_core.report.view import view
+
+SUITE = """\
+name: two
+title: Two rules on digits
+description: One of them transports no weights.
+arch: {name: resmlp, width: 16, depth: 2}
+dataset: digits
+methods: [dfa, fa]
+seeds: [1]
+floors: false
+data: {limit: 256}
+training: {epochs: 1, batch_size: 64}
+"""
+PART = "Part of two, or two with other settings"
+CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--method", "dfa")
+USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}
+
+
+def test_a_changed_run_shows_its_settings_and_not_the_title_of_the_suite(here: Here) -> None:
+    (here.cwd / "two.yaml").write_text(SUITE)
+    first = here("run", "two.yaml", *CHANGED, env={"BENCH_REPORT": "1"})
+    assert first.returncode == 0, first.stderr
+    texts = {form: here("leaderboard", "--format", form).stdout for form in ("markdown", "latex")}
+    texts |= {"terminal": first.stdout, "page": (here.cwd / "results/two/report.html").read_text()}
+    for form, text in texts.items():
+        plain = " ".join(text.replace("\\", "").split())
+        assert "Two rules" not in text, form
+        assert "transports" not in text, form
+        assert PART in plain, form
+        for setting in ("data.limit=200", "training.learning_rate=100.0", "arch.width=16"):
+            assert setting in plain, (form, setting)
+    (suite,) = json.loads(here("leaderboard", "--format", "json").stdout)["suites"]
+    assert suite["title"] == PART
+    header = suite["groups"][0]["header"]
+    assert "data.limit=200" in header
+    (line,) = csv.DictReader(io.StringIO(here("leaderboard", "--format", "csv").stdout))
+    assert line["header"] == header
+    identity = next((here.cwd / "results/two").glob("*/run.json")).parent.name
+    assert "data.limit=200" in here("show", identity[:8]).stdout
+
+    whole = here("run", "two.yaml", env={"BENCH_REPORT": "1"})
+    assert "two: Two rules on digits" in whole.stdout
+    page = (here.cwd / "results/two/report.html").read_text()
+    assert ">Two rules on digits</h2>" in page
+    assert "transports" in page
+    captions = [
+        line
+        for line in here("leaderboard", "--format", "latex").stdout.splitlines()
+        if "caption" in line
+    ]
+    titles = {"data.limit=200" in line: line.partition(":")[0] for line in captions}
+    assert titles[False].endswith("Two rules on digits")
+    assert titles[True].endswith(PART)
+    mine = here("run", "two.yaml", *CHANGED, "--set", "title=Mine", "--set", "data.limit=128")
+    assert "two: Mine" in mine.stdout  # an option's title is the user's own
+
+
+@pytest.mark.parametrize(
+    ("file", "defaults", "expected"),
+    [
+        (USUAL, {"width": 256, "depth": 4, "residual": True}, ""),
+        (USUAL, {"width": 64, "depth": 4, "residual": True}, "arch.width=256"),
+        (
+            {**USUAL, "arch": {"name": "resmlp", "width": 32}},  # the default, and not the file's
+            {"width": 256, "depth": 4, "residual": True},
+            "arch.width=256",
+        ),
+        (USUAL, {"width": 256, "depth": 4}, "arch.residual=true"),  # a default is not known
+        (
+            {**USUAL, "data": {"limit": 5000}},
+            {"width": 256, "depth": 4, "residual": True},
+            "data.limit=null",
+        ),
+        (
+            {**USUAL, "training": {"clip_norm": None}, "stop_when": ["scale_growth"]},
+            {"width": 256, "depth": 4, "residual": True},
+            "stop_when=none · training.clip_norm=1.0",
+        ),
+    ],
+)
+def test_a_setting_unlike_the_default_or_the_file_is_shown(
+    file: dict[str, object], defaults: dict[str, object], expected: str
+) -> None:
+    settings = Settings(defaults={"arch bench-core/resmlp": defaults})
+    (heading,) = view(SuiteResults("two", settings, (run(),), 0, claimed_for=file)).headers
+    assert heading == " · ".join(
+        filter(None, ["resmlp", "cifar10", "100 epochs", "seed 42", expected])
+    )
+
+
+def test_settings_of_diagnostics_are_shown() -> None:
+    defaults = {
+        "arch bench-core/resmlp": {"width": 256, "depth": 4, "residual": True},
+        "diagnostic bench-core/nudging": {"eta": 0.1},
+        "diagnostic bench-core/drift": {},
+    }
+    settings = Settings({"scale_growth": 3.0}, defaults=defaults)
+    diagnostics = {"bench-core/nudging": {"eta": 0.2}, "bench-core/drift": {}}
+    suite = SuiteResults("two", settings, (run(),), 0, diagnostics=diagnostics)
+    assert view(suite).headers[0].endswith("seed 42 · nudging.eta=0.2 · scale_growth.threshold=3.0")
