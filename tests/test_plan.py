@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -15,6 +16,7 @@ from conftest import alive, fake_dist, lines, plugin
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution import validate
+from bench_core.execution.cell import attempt, diagnostics, make
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.job import make_record
 from bench_core.execution.plan import Plan, make_plan
@@ -24,6 +26,7 @@ from bench_core.results import store
 from bench_core.results.record import cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
+from bench_core.training.params import read
 
 NUMBERS = count()
 RESMLP = "{name: resmlp, width: 8, depth: 2}"
@@ -257,6 +260,75 @@ def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, r
         planned(SUITE.replace("[dfa]", f"[{name}]") + "floors: false\n")
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{name.partition('/')[0]} 1.0: method {name}: {reason}")
+
+
+ODD_PARAMS = """
+class Params(Backprop.Params):
+    pair: tuple[int, ...] = (1, 2)
+    names: frozenset[str] = frozenset(["a"])
+    pace: Pace = Pace.SLOW
+    path: Path = Path("x")
+"""
+ODD_TYPES = "import enum\nfrom pathlib import Path\nclass Pace(enum.Enum):\n    SLOW, FAST = 1, 2\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("", {"pair": [1, 2], "names": ["a"], "pace": 1, "path": "x"}),
+        (", pair: [3], pace: FAST, path: y", {"pair": [3], "pace": 2, "path": "y"}),
+        (", pace: 2, names: []", {"pace": 2, "names": []}),
+    ],
+)
+def test_a_worker_gets_the_parameters_that_the_plan_saw(
+    planned, site, written: str, values: dict[str, Any]
+) -> None:
+    name = site(ODD_PARAMS, imports=ODD_TYPES)
+    plan = planned(SUITE.replace("[dfa]", f"[{{name: {name}{written}}}]") + "floors: false\n")
+    job = json.loads(json.dumps(plan.job(plan.cells[0])))
+    params = job["cell"]["method"]["params"]
+    assert {key: params[key] for key in values} == values
+    target, arrived = make(plugins.load(), "method", name, params)
+    assert arrived == read(target.Params, values)
+    assert isinstance(arrived.pair, tuple)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("float = math.inf", "inf", ""),
+        ("float = math.nan", "nan", ""),
+        ("float | None = math.inf", "inf", "it comes back as None"),
+        ("Annotated[int, Field(ge=1)] = 0", "0", ""),
+        ("Literal['a'] = 'b'", "'b'", ""),
+        ("Annotated[int, AfterValidator(lambda v: v + 1)] = 1", "1", "it comes back as 2"),
+    ],
+)
+def test_a_parameter_that_a_worker_would_not_get_is_refused(
+    planned, site, field: str, value: str, reason: str
+) -> None:
+    imports = "import math\nfrom typing import *\nfrom pydantic import *"
+    name = site(f"class Params(Backprop.Params):\n    cap: {field}", imports=imports)
+    with pytest.raises(UsageError) as caught:
+        planned(SUITE.replace("[dfa]", f"[{name}]") + "floors: false\n")
+    (line,) = str(caught.value).splitlines()
+    assert f"parameter cap does not reach a worker, as JSON, with its value {value}" in line
+    assert reason in line
+
+
+def test_a_diagnostic_that_cannot_be_made_fails_its_measurement_alone() -> None:
+    entries = [
+        {"name": "bench-core/batch_stability", "params": {"no_such": 1}},
+        {"name": "bench-core/nothing", "params": {}},
+        {"name": "bench-core/drift", "params": {}},
+    ]
+    made = diagnostics(plugins.load(), entries)
+    assert [name for name, _ in made] == ["batch_stability", "nothing", "drift"]
+    for name, diagnostic in made[:2]:
+        measurement = attempt(name, diagnostic, None)  # type: ignore[arg-type]
+        assert measurement.value is None
+        assert "could not be made" in measurement.details["error"]
+    assert attempt(*made[0], None).letter == "c"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

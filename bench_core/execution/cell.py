@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench_core.errors import BenchError, CreditError
 from bench_core.printable import brief
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement
 from bench_core.training.diagnostic import Diagnostic, Measured
+from bench_core.training.params import read
 
 if TYPE_CHECKING:
     from bench_core.training.audit import Audit
@@ -46,18 +46,39 @@ def build_cell(
 def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
     """Return a component's class and its validated parameters."""
     target = resolve(registry.find(kind, name))
-    return target, target.Params.model_validate_json(json.dumps(params))
+    return target, read(target.Params, params)
 
 
 def diagnostics(
     registry: Registry, entries: Iterable[Mapping[str, Any]]
 ) -> list[tuple[str, Diagnostic]]:
-    """Return (short name, diagnostic) of each `{"name": …, "params": …}`."""
-    listed = []
+    """Return (short name, diagnostic) of each `{"name": …, "params": …}`.
+
+    One that cannot be made raises its error when it measures, and not before the training.
+    """
+    listed: list[tuple[str, Any]] = []
     for entry in entries:
-        target, params = make(registry, "diagnostic", entry["name"], entry["params"])
-        listed.append((entry["name"].rpartition("/")[2], target(params)))
+        name, target = entry["name"], cast(Any, Diagnostic)
+        try:
+            target = resolve(registry.find("diagnostic", name))
+            made = target(read(target.Params, entry["params"]))
+        except (Exception, SystemExit) as error:
+            made = _Unmade(target, error)
+        listed.append((name.rpartition("/")[2], made))
     return listed
+
+
+class _Unmade:
+    """A diagnostic that could not be made: it has the attributes of its class."""
+
+    def __init__(self, target: Any, error: BaseException) -> None:
+        self.target, self.error = target, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def measure(self, audit: Audit) -> Measured:
+        raise BenchError(f"it could not be made: {brief(self.error)}") from self.error
 
 
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:

@@ -18,7 +18,7 @@ from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry.registry import base_class, resolve
 from bench_core.suite.messages import explain
-from bench_core.training.params import resolved
+from bench_core.training.params import read, resolved
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
@@ -89,7 +89,7 @@ def _component(
         if misfit := _misfit(target):
             raise PluginError(distribution, version, f"{kind} {name}", "preparation", misfit)
         try:
-            validated = target.Params.model_validate(params)
+            validated = read(target.Params, params)
         except ValidationError as error:
             faults = explain(error.errors(include_url=False), target.Params, params)
             return {"invalid": faults}, None
@@ -105,12 +105,14 @@ def _prepared(
     item: Installed, target: Any, validated: Any, data_dir: Path | None, files_of: Files
 ) -> dict[str, Any]:
     """Describe a valid component."""
-    from bench_core.results.hashing import digest
+    from bench_core.results.hashing import digest, jsonable
     from bench_core.training.method import Passport
 
     fields = {"name": item.full_name, "params": resolved(validated), "numerics": target.numerics}
-    fields["defaults"] = target.Params.model_construct().model_dump(mode="json", warnings=False)
+    defaults = target.Params.model_construct().model_dump(mode="json", warnings=False)
+    fields["defaults"] = jsonable(defaults)
     if item.kind == "diagnostic":
+        target(validated)  # raises here and not in a worker
         fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
     if item.kind == "method":
         passport = target(validated).passport

@@ -22,6 +22,7 @@ from bench_core.training.loop import set_up
 from bench_core.training.loss import CROSS_ENTROPY, Loss
 from bench_core.training.method import Credits, Method
 from bench_core.training.net import States
+from bench_core.training.params import read
 from bench_core.training.rng import stream
 
 FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
@@ -155,7 +156,7 @@ class Subject:
 
     def made(self, *arguments: Any, **more: Any) -> Any:
         """The component with these parameters and `more`; an architecture takes more arguments."""
-        return self.target(self.target.Params.model_validate(self.options | more), *arguments)
+        return self.target(read(self.target.Params, self.options | more), *arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import core_schema
+
+# pydantic's words for types that YAML and JSON write as a list, a text or a mapping
+_WRITTEN_OTHERWISE = {
+    "tuple", "set", "frozenset", "enum", "bytes", "date", "time", "datetime", "timedelta",
+    "decimal", "uuid", "url", "dataclass", "lax-or-strict",
+}  # fmt: skip
+
+
+def _accept_written_forms(schema: Any, handler: GetCoreSchemaHandler) -> None:
+    """Set `strict` off in the parts of a schema whose values YAML cannot write as such."""
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            _accept_written_forms(part, handler)
+    elif isinstance(schema, dict) and schema.get("type") == "definition-ref":
+        with suppress(LookupError):  # of a model inside itself, which comes here by itself
+            own = handler.resolve_ref_schema(cast(Any, schema))
+            if own["type"] in _WRITTEN_OTHERWISE and "strict" not in own:
+                _accept_written_forms(own, handler)
+    elif isinstance(schema, dict):
+        for key, part in schema.items():
+            if key != "default":
+                _accept_written_forms(part, handler)
+        if schema.get("type") in _WRITTEN_OTHERWISE:
+            schema["strict"] = False
+        if schema.get("type") == "enum":
+            inner, names = {**schema}, partial(_by_name, schema["cls"])
+            outer = {"ref": inner.pop("ref")} if "ref" in inner else {}
+            schema.clear()
+            schema |= core_schema.no_info_before_validator_function(names, cast(Any, inner)) | outer
+
+
+def _by_name(enum: type[Enum], value: Any) -> Any:
+    by_name = isinstance(value, str) and value not in [member.value for member in enum]
+    return enum.__members__.get(value, value) if by_name else value
 
 
 class ParamsModel(BaseModel):
-    """Base of every parameter model: refuses unknown keys, coercions, non-finite numbers."""
+    """Base of every parameter model: refuses unknown keys, coercions, non-finite numbers.
+
+    Lists are accepted for tuples and sets, and an enum's values and names for its members, because
+    suites and workers' requests have no other form of them.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        schema = handler(source)
+        _accept_written_forms(schema, handler)
+        return schema
 
 
 class PerN(ParamsModel):
@@ -32,6 +82,35 @@ class Later:
 
 
 LATER = Later()
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return the parameters as a worker gets them: validated, written as JSON and read back.
+
+    Raises ValidationError for wrong `values`, ValueError for a parameter whose value changes on
+    that way, such as a default that its own type refuses.
+    """
+    given = model.model_validate(values)
+    before = given.model_dump(mode="json")
+    try:
+        arrived = model.model_validate(json.loads(given.model_dump_json()))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name, reason = ".".join(map(str, fault["loc"])), fault["msg"]
+    else:
+        after = arrived.model_dump(mode="json")
+        lost = [name for name, value in before.items() if after[name] != value]
+        if not lost:
+            json.dumps(after, allow_nan=False)
+            return arrived
+        name, reason = lost[0], f"it comes back as {after[lost[0]]!r}"
+    value = before.get(name.partition(".")[0])
+    raise ValueError(
+        f"parameter {name} does not reach a worker, as JSON, with its value {value!r}: {reason}; "
+        "give it a value that its own type accepts, or None for no value"
+    )
 
 
 def resolved(params: BaseModel) -> dict[str, Any]:
