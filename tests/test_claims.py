@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from records import SICK, audit, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
+from bench_core.analysis.claimed_recipe import recipes
 from bench_core.analysis.claims import ClaimResult, holds, judge_claims
 from bench_core.analysis.gather import gather
 from bench_core.analysis.judge import Settings
@@ -26,6 +27,7 @@ from bench_core.report.claimed import claim_text, claims_text, expected_text, me
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.claim import Expectation, parse_figure
 from bench_core.suite.load import load_suite
+from bench_core.suite.model import DepthUtility
 
 FILE: dict[str, Any] = {
     "arch": {"name": "resmlp", "width": 256},
@@ -35,6 +37,13 @@ FILE: dict[str, Any] = {
     "stop_when": [],
     "axes": [],
 }
+CORE = {"freeze": None, "penalty": 0.0, "random_targets": False}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    **{f"bench-core/{rule}": CORE for rule in ("bp", "dfa", "fa", "ep")},
+    "arch bench-core/resmlp": {"width": 128, "depth": 4, "residual": True},
+    "dataset bench-core/cifar10": {},
+}
+CELLS = {part: FILE[part] for part in ("arch", "dataset", "training", "data")}
 ANY = {"value": 0.3, "tolerance": 10.0}
 
 
@@ -52,7 +61,7 @@ def outcome(
     settings: Settings | None = None,
     epochs: Any = (),
 ) -> ClaimResult:
-    settings = settings or Settings()
+    settings = settings or Settings(defaults=DEFAULTS)
     groups = judge_all(records, settings)
     (found,) = judge_claims([wanted], groups, settings, file, lambda record: epochs)
     return found
@@ -391,10 +400,18 @@ def test_words() -> None:
         "reference_floor of dfa less fa, divided by 128 after epoch 3, seed 42 (arch.depth=4)"
     )
     assert claim_text(found, "dfa") == expected
-    assert expected_text(claim(value=0.306, tolerance=0.008)) == ".306 ± .008"
-    assert expected_text(claim("scale_growth", value=4e8, factor=3)) == "4.0e+08 within x3"
+    assert expected_text(claim(value=0.306, tolerance=0.016)) == ".306, within .016"
+    published = claim(value=0.306, deviation=0.008, tolerance=0.016)
+    assert expected_text(published) == ".306 ± .008, within .016"
+    assert expected_text(claim("scale_growth", value=4e8, factor=3)) == "4.0e+08, within x3"
+    assert expected_text(claim("fires.a", value=1, tolerance=0)) == "1 exactly"
     assert expected_text(claim("first_epoch.a", at_least=8, at_most=11)) == "8 … 11"
     assert expected_text(claim("margin", at_least=2)) == "≥ 2"
+
+
+def test_a_published_deviation_belongs_to_a_value() -> None:
+    with pytest.raises(ValueError, match="has a deviation without a value"):
+        claim(at_least=1, deviation=1)
 
 
 def test_every_format_says_why_a_claim_was_not_run() -> None:
@@ -436,11 +453,112 @@ expect:
 def test_a_claim_keeps_the_recipe_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SUITE)
-    assert load_suite(path).claimed_for["training"]["epochs"] == 30  # type: ignore[index]
-    short = load_suite(path, ["data.limit=100"], epochs=3)
+    short = load_suite(path, ["data.limit=100", "diagnostics=[scale_growth]"], epochs=3)
     assert short.training.epochs == 3
-    assert short.claimed_for["training"]["epochs"] == 30  # type: ignore[index]
-    assert short.claimed_for["data"]["limit"] is None  # type: ignore[index]
+    claimed_for = short.claimed_for
+    assert claimed_for == load_suite(path).claimed_for
+    assert claimed_for is not None
+    assert (claimed_for["included"], claimed_for["thresholds"]) == ([], {})
+    (recipe,) = claimed_for["recipes"]
+    assert (recipe["training"]["epochs"], recipe["data"]["limit"]) == (30, None)
+
+
+def test_the_cells_of_the_matrix_precede_those_of_include(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    more = "matrix: {arch.depth: [2, 4]}\ninclude: [{method: dfa, training.epochs: 100}]\n"
+    path.write_text(SUITE + more)
+    claimed_for = load_suite(path).claimed_for
+    assert claimed_for is not None
+    assert [(r["arch"]["depth"]) for r in claimed_for["recipes"]] == [2, 4]
+    assert [(r["training"]["epochs"]) for r in claimed_for["included"]] == [100]
+
+    def depths(**cell: Any) -> list[int | None]:
+        wanted = {key.replace("_", ".", 1): value for key, value in cell.items()}
+        return [r["arch"].get("depth") for r in recipes(wanted, claimed_for)[0]]
+
+    assert depths() == [2, 4]
+    assert depths(arch_depth=4) == [4]
+    assert depths(training_epochs=100) == [None]  # the recipe of `include`
+    assert depths(training_epochs=7) == [2, 4]  # of no cell: `cell` changes the file's recipes
+
+
+RULES = {
+    "bench-core/ep": {**CORE, "beta": 0.5, "steps": 20},
+    "bench-core/state_bridge": {**CORE, "reduction": "sum"},
+    "arch bench-core/resmlp": {"width": 128, "depth": 4, "residual": True, "terminal_norm": True},
+    "dataset bench-core/cifar10": {"padding": "mean"},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "changes", "expected"),
+    [
+        ("dfa", "arch", {"terminal_norm": False}, "arch.terminal_norm=False (claimed for True)"),
+        ("dfa", "arch", {"residual": False}, "arch.residual=False (claimed for True)"),
+        ("dfa", "arch", {"gain": 2.0}, "arch.gain=2.0 (claimed without)"),
+        ("dfa", "dataset", {"padding": "black"}, "dataset.padding=black (claimed for mean)"),
+        (
+            "ep",
+            "method",
+            {"beta": 0.01, "steps": 1},
+            "method.beta=0.01 (claimed for 0.5), method.steps=1 (claimed for 20)",
+        ),
+        (
+            "state_bridge",
+            "method",
+            {"reduction": "mean"},
+            "method.reduction=mean (claimed for sum)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["file", "older file"])
+def test_every_option_of_a_component_counts(
+    method: str, part: str, changes: dict[str, Any], expected: str, form: str
+) -> None:
+    """An option that the file leaves to its default is part of the recipe as well."""
+    new = {"recipes": [CELLS], "included": []}
+    file = FILE if form == "older file" else new
+    record = run(f"bench-core/{method}")
+    ref = getattr(record.cell, part)
+    cell = record.cell.model_copy(
+        update={part: ref.model_copy(update={"params": {**ref.params, **changes}})}
+    )
+    other = record.model_copy(update={"cell": cell})
+    settings = Settings(defaults={**DEFAULTS, **RULES})
+    assert outcome([record], claim(method=method), file, settings).status == "holds"
+    assert (
+        not_run(outcome([other], claim(method=method), file, settings)) == f"only with {expected}"
+    )
+    named = {f"{part}.{key}": value for key, value in changes.items()}
+    assert outcome([other], claim(method=method, cell=named), file, settings).status == "holds"
+
+
+def test_a_difference_is_taken_to_the_method_of_all_its_options() -> None:
+    records = [run("bench-core/dfa"), run("bench-core/ep", params={"beta": 0.01})]
+    settings = Settings(defaults={**DEFAULTS, **RULES})
+    reason = not_run(outcome(records, claim(minus="ep"), settings=settings))
+    assert reason == "no rows of ep under this recipe"
+
+
+def test_options_without_a_stored_default_are_named() -> None:
+    """Results of an older bench keep the defaults of rules only."""
+    found = outcome([run()], claim(), settings=Settings())
+    assert found.notes == (
+        "not compared, as the results do not keep their defaults: arch.depth, arch.residual",
+    )
+
+
+def test_verdicts_by_other_limits_are_not_those_of_the_claim() -> None:
+    file = {"recipes": [CELLS], "included": [], "thresholds": {}}
+    file["depth_utility"] = Settings().depth_utility.model_dump()
+    lax = Settings(thresholds={"scale_growth": 1e4}, defaults=DEFAULTS)
+    for figure in ("fires.a", "walked_back", "first_epoch.a"):
+        reason = not_run(outcome([run()], claim(figure), file, lax))
+        assert reason == "judged by thresholds {'scale_growth': 10000.0} (claimed for {})"
+    assert outcome([run()], claim("scale_growth"), file, lax).status == "holds"
+    floored = Settings(depth_utility=DepthUtility(floor_value=0.1), defaults=DEFAULTS)
+    assert "judged by depth_utility" in not_run(outcome([run()], claim("margin"), file, floored))
+    assert outcome([run()], claim("fires.a"), file, floored).status == "holds"
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
     text = Parsed(page.page([found])).text
     for words in (
         "3 claims: 1 holds, 1 fails, 1 not run",
-        "accuracy of dfa .306 ± .008 .306 [",
+        "accuracy of dfa .306, within .008 .306 [",
         "Table <1>",
         "elsewhere",
     ):

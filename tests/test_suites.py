@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from nets import ready, resmlp, rule, toy_data
 from test_diagnostics import diagnostic
 
-from bench_core.analysis.claims import judge_claims
+from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.distance import NAME as DISTANCE
 from bench_core.analysis.distance import filled
 from bench_core.analysis.judge import Settings
@@ -17,6 +18,7 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.execution.cell import measure
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.plan import Plan, make_plan
+from bench_core.execution.runner import described
 from bench_core.registry import plugins
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
@@ -64,8 +66,8 @@ def _plain(found: dict[str, Measurement]) -> dict[str, Any]:
     return {name: item.model_dump() for name, item in found.items()}
 
 
-def planned(name: str, folder: Path) -> Plan:
-    return make_plan(load_suite(name), plugins.load(), folder)
+def planned(name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
+    return make_plan(load_suite(name, overrides), plugins.load(), folder)
 
 
 def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunRecord], list[Epoch]]:
@@ -92,6 +94,14 @@ def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunReco
     return records, rows
 
 
+def judged(plan: Plan, records: list[RunRecord], rows: list[Epoch]) -> list[ClaimResult]:
+    settings = Settings(
+        depth_utility=plan.suite.depth_utility, defaults=described(plan)["defaults"]
+    )
+    groups, file = judge_all(records, settings), plan.suite.claimed_for
+    return judge_claims(plan.suite.expect, groups, settings, file, lambda record: rows)
+
+
 @pytest.mark.parametrize("name", installed_suites())
 def test_a_shipped_suite_plans_and_its_claims_resolve(
     name: str, tmp_path: Path, measurements: dict[str, Measurement]
@@ -99,20 +109,14 @@ def test_a_shipped_suite_plans_and_its_claims_resolve(
     plan = planned(name, tmp_path)
     assert plan.cells
     records, rows = runs(plan, measurements)
-    settings = Settings(depth_utility=plan.suite.depth_utility)  # type: ignore[arg-type]
-    outcomes = judge_claims(
-        plan.suite.expect,
-        judge_all(records, settings),
-        settings,
-        plan.suite.claimed_for,
-        lambda record: rows,
-    )
+    outcomes = judged(plan, records, rows)
     unresolved = {i: o.notes for i, o in enumerate(outcomes) if o.status == "not run"}
     assert unresolved == {}
     for found in outcomes:
         assert found.measured is not None
         # one row, its seeds
         assert found.measured.n in ((1,) if found.claim.seed is not None else (1, 3))
+        assert not [note for note in found.notes if note.startswith("not compared")]
         assert found.claim.source.startswith(("arXiv:", "doi:", "independent re-implementation"))
 
 
@@ -153,3 +157,25 @@ def test_a_claim_that_is_spoilt_does_not_resolve(
         == status(seed=7)
         == "not run"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "only"),
+    [
+        ("arch.terminal_norm=false", ""),
+        ("arch.residual=false", ""),
+        ("dataset={name: cifar10, padding: black}", ""),
+        ("methods[4]={name: ep, beta: 0.01, steps: 1}", "ep"),
+        ("methods[2]={name: state_bridge, reduction: mean}", "state_bridge"),
+    ],
+)
+def test_a_run_with_another_option_is_not_the_suites_cell(
+    option: str, only: str, tmp_path: Path, measurements: dict[str, Measurement]
+) -> None:
+    plan = planned("audit5", tmp_path, [option])
+    outcomes = judged(plan, *runs(plan, measurements))
+    concerned = [found for found in outcomes if only in ("", found.claim.method.name)]  # type: ignore[union-attr]
+    assert concerned
+    for found in outcomes:
+        assert (found.status == "not run") is (found in concerned)
+        assert found.status != "not run" or "claimed for" in found.notes[0]

@@ -1,11 +1,9 @@
 """Compare published figures with stored runs: the `expect:` entries of a suite.
 
-A claim is judged on the finished runs with the training and data of the suite's file, as written
-without command-line options, and with the parameters of arch and dataset that the file sets. `cell`
-of the claim overrides the file, an axis of the matrix is free, and `recipe: any` leaves training
-and data free. So a claim made for 100 epochs is *not run* if only a shortened recipe was run. A
-figure after an epoch, or a first firing, may be read from a run of the same schedule that was ended
-later (`stop_after`, `stop_when`): its first epochs are the same.
+A claim is judged on the finished runs of its own recipe, in every setting (`claimed_recipe`). On
+others it is *not run*, with the difference. `recipe: any` leaves training and data free. A figure
+after an epoch, or a first firing, may be read from a run of the same schedule that was ended later
+(`stop_after`, `stop_when`): its first epochs are the same.
 
 The mean over seeds is compared; with `factor` the geometric mean, for figures that spread over
 decades. The claim holds if that mean lies in the claimed range, whatever the width of its 95 %
@@ -21,25 +19,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench_core.analysis.claim_values import Epochs, NotRun, read
-from bench_core.analysis.judge import CORE_DEFAULTS, Settings
+from bench_core.analysis.claimed_recipe import (
+    Defaults,
+    Difference,
+    Recipe,
+    as_list,
+    compare,
+    differing,
+    recipes,
+)
+from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.results.record import ComponentRef
-from bench_core.suite.cells import CellSpec, frozen, matches, same_name
-from bench_core.suite.claim import SHARES, ClaimedMethod, Expectation
+from bench_core.results.record import RunRecord
+from bench_core.suite.cells import same_name
+from bench_core.suite.claim import LETTERED, SHARES, ClaimedMethod, Expectation
 
-# the settings that decide numbers; threads, device and determinism are how they were computed
-RECIPE = (
-    "training.epochs",
-    "training.stop_after",
-    "training.batch_size",
-    "training.learning_rate",
-    "training.weight_decay",
-    "training.clip_norm",
-    "training.schedule",
-    "training.autocast",
-    "data.limit",
-)
+# only the first epochs of such a run are those of the whole schedule
+ENDED_EARLY = ("training.stop_after", "training.stop_when")
 Status = Literal["holds", "fails", "not run"]
 
 
@@ -84,8 +81,9 @@ def judge_claims(
     for claim in claims:
         label = method_text(claim.method) if claim.method else str(claim.cell["method"])
         try:
-            group, row, notes = select(claim, groups, claimed_for)
+            group, row, notes = select(claim, groups, claimed_for, settings.defaults)
             label = row.label
+            _require_limits(claim, settings, claimed_for)
             values = _values(claim, group, row, settings, epochs, notes)
             measured = _interval(claim, [value / claim.divide_by for value in values], notes)
         except NotRun as reason:
@@ -125,113 +123,81 @@ def _options(method: ClaimedMethod) -> dict[str, Any]:
     return {key: value for key, value in method.as_dict().items() if key != "name"}
 
 
-def _is(claimed: ClaimedMethod | None, ref: ComponentRef, named: Mapping[str, Any]) -> bool:
-    """Decide whether a method is the claimed one; core options not named have their defaults."""
-    if claimed is not None and not same_name(ref.short, claimed.name):
-        return False
-    free = {key.removeprefix("method.") for key in named}
-    wanted = {k: v for k, v in CORE_DEFAULTS.items() if k in ref.params and k not in free}
-    wanted |= {} if claimed is None else _options(claimed)
-    return all(frozen(ref.params.get(key)) == frozen(value) for key, value in wanted.items())
-
-
-def _cell(row: Row) -> CellSpec:
-    """Return the cell of a row, with some seed, in the form that `matches` takes."""
-    cell = row.runs[0].record.cell
-    refs = {"method": cell.method, "arch": cell.arch, "dataset": cell.dataset}
-    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in refs.items()}
-    return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
-
-
-def required(
-    claim: Expectation, claimed_for: Mapping[str, Any] | None, *, strictly: bool = False
-) -> dict[str, Any]:
-    """Map dotted key → value (a list: any of them) that a cell of the claim must have.
-
-    strictly  the recipe of the file to the letter, whatever the claim allows
-
-    The method is left out.
-    """
-    wanted: dict[str, Any] = {}
-    file = claimed_for or {}
-    axes = set(file.get("axes", ()))
-    for kind in ("arch", "dataset"):
-        written = dict(file.get(kind, {}))
-        other = claim.cell.get(kind)
-        if kind in axes or not written:
-            continue
-        if other is not None and not same_name(other, written["name"]):
-            continue
-        wanted |= {f"{kind}.{key}".removesuffix(".name"): value for key, value in written.items()}
-    if (strictly or claim.recipe == "suite") and file:
-        wanted |= {key: file[key.split(".")[0]].get(key.split(".")[1]) for key in RECIPE}
-        if not file.get("stop_when"):
-            wanted["training.stop_when"] = [None, {}]  # no diagnostic ended these trainings
-        early = claim.epoch is not None or claim.parsed.kind in ("ever_fires", "first_epoch")
-        if early and not strictly:
-            del wanted["training.stop_after"]
-            wanted.pop("training.stop_when", None)
-    wanted = {key: value for key, value in wanted.items() if key not in axes}
-    return wanted | {key: value for key, value in claim.cell.items() if key != "method"}
-
-
 def select(
-    claim: Expectation, groups: Sequence[Group], claimed_for: Mapping[str, Any] | None
+    claim: Expectation,
+    groups: Sequence[Group],
+    claimed_for: Mapping[str, Any] | None,
+    defaults: Defaults,
 ) -> tuple[Group, Row, list[str]]:
     """Return the one row that the claim is about, and notes on its recipe. Raises `NotRun`."""
-    options = {key: value for key, value in claim.cell.items() if key.startswith("method.")}
-    method = options | {key: value for key, value in claim.cell.items() if key == "method"}
-    wanted, exact = (
-        {key: value for key, value in recipe.items() if key not in options}
-        for recipe in (required(claim, claimed_for), required(claim, claimed_for, strictly=True))
-    )
+    listed, free = recipes(claim.cell, claimed_for)
+    method: Recipe = {"method": {} if claim.method is None else claim.method.as_dict()}
+    names = as_list(claim.cell["method"] if claim.method is None else claim.method.name)
+
+    def refused(difference: Difference) -> list[str]:
+        """List the changes that the claim does not allow."""
+        return [text for key, text in difference.changes.items() if not _allows(claim, key)]
+
+    def nearest(record: RunRecord) -> Difference:
+        differences = [
+            compare(record, {**method, **recipe}, claim.cell, defaults, free) for recipe in listed
+        ]
+        return min(differences, key=lambda one: (len(refused(one)), len(one.changes)))
+
     rows = [
-        (group, row)
+        (group, row, nearest(row.runs[0].record))
         for group in groups
         for row in group.rows
-        if _is(claim.method, row.method, options) and matches(_cell(row), method)
+        if any(same_name(row.method.name, name) for name in names)
     ]
     if not rows:
         raise NotRun("no run of this method")
-    candidates = [(group, row) for group, row in rows if matches(_cell(row), wanted)]
+    candidates = [item for item in rows if not refused(item[2])]
     if not candidates:
-        changes = (_changed(row, wanted) for _, row in rows)  # the nearest recipe
-        nearest = min(changes, key=lambda text: (text.count("(claimed "), text))
-        raise NotRun(f"only with {nearest}")
+        changes = min((refused(item[2]) for item in rows), key=lambda one: (len(one), one))
+        raise NotRun(f"only with {', '.join(changes)}")
     if len(candidates) > 1:  # the file's own recipe precedes others
-        candidates = [pair for pair in candidates if matches(_cell(pair[1]), exact)] or candidates
+        candidates = [item for item in candidates if not item[2].changes] or candidates
     if len(candidates) > 1:
-        differences = _differences([_cell(row) for _, row in candidates])
-        raise NotRun(f"{len(candidates)} rows could be meant: name one under cell ({differences})")
-    (group, row), notes = candidates[0], []
-    if changed := _changed(row, exact):
-        notes.append(f"measured with {changed}")
+        differ = differing([row.runs[0].record for _, row, _ in candidates])
+        raise NotRun(
+            f"{len(candidates)} rows could be meant: name one under cell (they differ in {differ})"
+        )
+    ((group, row, difference),) = candidates
+    notes = []
+    if difference.changes:
+        notes.append(f"measured with {', '.join(difference.changes.values())}")
+    if difference.unknown:
+        options = ", ".join(difference.unknown)
+        notes.append(f"not compared, as the results do not keep their defaults: {options}")
     if claimed_for is None:
         notes.append("the recipe of the suite's file is not known, so it was not compared")
     return group, row, notes
 
 
-def _changed(row: Row, wanted: Mapping[str, Any]) -> str:
-    """Write `training.epochs=5 (claimed for 100)` for every key in which a row differs."""
-    changed, cell = [], _cell(row)
-    for key, value in wanted.items():
-        if not matches(cell, {key: value}):
-            shown = " or ".join(map(str, value)) if isinstance(value, list) else value
-            without = value is None or key == "training.stop_when"
-            claimed = "without" if without else f"for {shown}"
-            own = cell.value(f"{key}.name" if key in ("arch", "dataset") else key)
-            changed.append(f"{key}={own} (claimed {claimed})")
-    return ", ".join(changed)
+def _require_limits(
+    claim: Expectation, settings: Settings, claimed_for: Mapping[str, Any] | None
+) -> None:
+    """Raise `NotRun` if other limits than those of the file decide the figure of the claim."""
+    kind, name = claim.parsed.kind, claim.parsed.name
+    file = claimed_for or {}
+    own: dict[str, Any] = {"thresholds": dict(settings.thresholds)}
+    if kind not in (*LETTERED, "verdict"):
+        own = {}
+    if name in ("margin", "walked_back", "d", "depth_utility"):
+        own["depth_utility"] = settings.depth_utility.model_dump()
+    for key, value in own.items():
+        if value != file.get(key, value):
+            raise NotRun(f"judged by {key} {value} (claimed for {file[key]})")
 
 
-def _differences(cells: Sequence[CellSpec]) -> str:
-    keys = []
-    for kind in ("arch", "dataset", "training", "data", "method"):
-        parts = [cell.value(kind) for cell in cells]
-        for key in sorted({key for part in parts for key in part}):
-            if len({frozen(part.get(key)) for part in parts}) > 1:
-                keys.append(f"{kind}.{key}")
-    return "they differ in " + ", ".join(keys)
+def _allows(claim: Expectation, key: str) -> bool:
+    """Decide whether the figure of a claim may come from a run with another value of a setting."""
+    if key in claim.cell:
+        return False
+    early = claim.epoch is not None or claim.parsed.kind in ("ever_fires", "first_epoch")
+    free = claim.recipe == "any" and key.split(".")[0] in ("training", "data")
+    return free or (early and key in ENDED_EARLY)
 
 
 # ---------------------------------------------------------------------------------- figures
@@ -272,7 +238,12 @@ def _values(
     values = by_seed(row)
     if claim.minus is None:
         return list(values.values())
-    others = [other for other in group.rows if _is(claim.minus, other.method, {})]
+    recipe = {"method": claim.minus.as_dict()}
+    others = [
+        other
+        for other in group.rows
+        if not compare(other.runs[0].record, recipe, {}, settings.defaults).changes
+    ]
     if len(others) != 1:
         count = len(others) or "no"
         raise NotRun(f"{count} rows of {method_text(claim.minus)} under this recipe")

@@ -11,6 +11,7 @@ from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.execution import validate
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
+from bench_core.results.record import default_key
 from bench_core.suite.cells import CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
@@ -110,10 +111,7 @@ class Components:
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of every component's parameters by its name (`Plan.defaults`)."""
         named = zip(self.requests, self.answers, strict=True)
-        return {
-            name if kind == "method" else f"{kind} {name}": answer["defaults"]
-            for (kind, name, _), answer in named
-        }
+        return {default_key(kind, name): answer["defaults"] for (kind, name, _), answer in named}
 
     def parts(self, places: Iterable[int]) -> list[dict[str, Any]]:
         return [self.answers[place] for place in places]

@@ -21,8 +21,10 @@ HEADS = ("#", "claim", "expected", "measured", "n", "holds?")
 ALIGN = ("right", "left", "left", "left", "right", "left")
 NARROW = [(1, 24), (3, 12), (2, 12), (1, 12)]  # columns that a narrow terminal wraps, in this order
 LEGEND = (
-    "measured: mean over n seeds with its 95 % interval; geometric where a factor is claimed. A"
-    " claim holds where the mean lies in the claimed range. The last epoch counts, never the best;"
+    "expected: the published figure, with its published deviation after ±, and the suite's"
+    " tolerance after `within`."
+    " measured: mean over n seeds with its 95 % interval; geometric where a factor is claimed. A"
+    " claim holds where the mean lies in the tolerance. The last epoch counts, never the best;"
     " ‖g‖ is per sample unless it is divided by N."
 )
 NOTHING = "No claims: a suite states them under `expect:`."
@@ -58,14 +60,23 @@ def number(claim: Expectation, value: float) -> str:
 
 
 def expected_text(claim: Expectation) -> str:
-    """Write the claimed range: `.306 ± .008`, `4e+08 within x3`, `≥ 0`, `≤ 5`, `14 … 25`."""
+    """Write the published figure and the range in which the claim holds.
+
+    `.306 ± .008, within .016`, `4e+08, within x3`, `1 exactly`, `≥ 0`, `≤ 5`, `14 … 25`. After ± is
+    the published deviation, after *within* the suite's tolerance.
+    """
     if claim.value is None:
         ends = (claim.at_least, claim.at_most)
         low, high = (None if end is None else number(claim, end) for end in ends)
         return f"{low} … {high}" if low and high else f"≥ {low}" if low else f"≤ {high}"
+    text = number(claim, claim.value)
+    if claim.deviation is not None:
+        text += f" ± {number(claim, claim.deviation)}"
     if claim.factor is not None:
-        return f"{number(claim, claim.value)} within x{claim.factor:g}"
-    return f"{number(claim, claim.value)} ± {number(claim, claim.tolerance or 0.0)}"
+        return f"{text}, within x{claim.factor:g}"
+    return (
+        f"{text}, within {number(claim, claim.tolerance)}" if claim.tolerance else f"{text} exactly"
+    )
 
 
 def measured_text(claim: Expectation, interval: Interval | None) -> str:

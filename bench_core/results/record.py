@@ -86,6 +86,14 @@ class ComponentRef(Frozen):
         return self.name.removeprefix("bench-core/")
 
 
+def default_key(kind: str, name: str) -> str:
+    """Return the key of a component in the table of defaults of suite.json.
+
+    The kind keeps a rule and a data set of one name apart.
+    """
+    return name if kind == "method" else f"{kind} {name}"
+
+
 class Cell(Frozen):
     """One training run as plain values. Equal cells give equal numbers on one machine."""
 

@@ -117,6 +117,9 @@ class Expectation(Model):
         1.0, "number that divides the figure, such as N = 128", gt=0, le=1e12
     )
     value: float | None = setting(None, "the published value")
+    deviation: float | None = setting(
+        None, "the published ±, shown with the value; it decides nothing", ge=0
+    )
     tolerance: float | None = setting(None, "it holds within value ± tolerance", ge=0)
     factor: float | None = setting(
         None, "it holds from value / factor to value · factor", gt=1, le=1e12
@@ -133,8 +136,9 @@ class Expectation(Model):
     def _whole(self) -> Expectation:
         margins = sum(margin is not None for margin in (self.tolerance, self.factor))
         bounds = self.at_least is not None or self.at_most is not None
-        if self.value is None and margins:
-            raise fault("has a tolerance without a value")
+        if self.value is None and (margins or self.deviation is not None):
+            word = "tolerance" if margins else "deviation"
+            raise fault(f"has a {word} without a value")
         if self.value is None and not bounds:
             what = "says no value: give value with tolerance or factor, or at_least, or at_most"
             raise fault(what)

@@ -25,7 +25,7 @@ from pydantic import (
 from bench_core.errors import Problem, SuiteError
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
-from bench_core.suite.cells import frozen, matches, with_value
+from bench_core.suite.cells import frozen, matches, same_name, with_value
 from bench_core.suite.claim import Expectation
 from bench_core.suite.component import ComponentSpec, Model, Name, fault, named, setting
 from bench_core.suite.messages import problems_of
@@ -188,9 +188,37 @@ class Suite(Model):
         return value
 
     def recipe(self) -> dict[str, Any]:
-        """Return the recipe that claims are made for: all that the cells share, as plain values."""
+        """Return the settings of the file as plain values, and all that its claims depend on.
+
+        recipes     arch, dataset, training, data of the cells of `methods` and `matrix`, each once
+        included    those that only `include` adds
+        thresholds, depth_utility  by which the file judges
+        """
         plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
-        return {**plain, "axes": sorted(self.matrix)}
+        plain["axes"] = sorted(self.matrix)
+        if not self.expect:
+            return plain
+        limits = {item.name: item.threshold for item in self.diagnostics}
+        stop_when = {
+            name: next((limit for own, limit in limits.items() if same_name(own, name)), None)
+            for name in self.stop_when
+        }
+        listed: dict[Any, dict[str, Any]] = {}
+        counts = []
+        for suite in (self.model_copy(update={"include": []}), self):
+            for cell in suite.cells():
+                training = {**cell.training, "stop_when": stop_when}
+                recipe = {"arch": cell.arch, "dataset": cell.dataset, "data": cell.data}
+                recipe["training"] = training
+                listed.setdefault(frozen(recipe), recipe)
+            counts.append(len(listed))
+        return {
+            **plain,
+            "recipes": list(listed.values())[: counts[0]],
+            "included": list(listed.values())[counts[0] :],
+            "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
+            "depth_utility": self.depth_utility.model_dump(),
+        }
 
     @property
     def claimed_for(self) -> dict[str, Any] | None:
