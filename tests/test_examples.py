@@ -37,8 +37,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def stranger(
     packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Any]:
-    """Runs Python in an environment with these packages installed; torch and bench are lent to
-    it by path."""
+    """Runs Python in an environment with these packages installed, the new rule as editable.
+
+    torch and bench are lent to it by path.
+    """
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
@@ -57,9 +59,11 @@ def stranger(
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
+    ordinary = [place for kind, place in packages.items() if kind != "method"]
     done = run(
-        "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", *packages.values()
-    )
+        "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
+        "-e", packages["method"], *ordinary
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return run
 
@@ -137,6 +141,7 @@ def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(
         ("../up", "is no component name"),
         ("Bp", "is no component name"),
         ("taken", "is installed already"),
+        ("plugins", "a module bench_plugins is installed already"),
         ("9lives", "begin with a letter"),
         ("class", "is a keyword of Python"),
         ("there", "is there already"),

@@ -40,7 +40,7 @@ def block(name: str) -> str:
 def installed(tmp_path_factory):
     """Build the README's package and install it into its own folder."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in ("my_rule.py", "pyproject.toml"):
+    for name in ("bench_one_bit.py", "pyproject.toml"):
         (source / name).write_text(block(name), encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
@@ -51,13 +51,13 @@ def installed(tmp_path_factory):
 
 
 def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
-    rule = block("my_rule.py")
+    rule = block("bench_one_bit.py")
     assert len([line for line in rule.splitlines() if line.strip()]) <= 22
     run = bench(
         "run",
         "quickstart",
         "--method",
-        "sign_dfa",
+        "one_bit",
         "--seed",
         "42",
         "--epochs",
@@ -69,13 +69,13 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
     rows = [
         line
         for line in run.stdout.splitlines()
-        if re.match(r"\s*\S+  (bench-sign-dfa/)?sign_dfa ", line)
+        if re.match(r"\s*\S+  (bench-one-bit/)?one_bit ", line)
     ]
     assert "walked back" in rows[0] or "trustworthy" in rows[0]
-    assert re.search(r"sign_dfa\[(frozen|freeze=blocks)\]", run.stdout)
-    assert "bench-sign-dfa/sign_dfa" in run.stdout
+    assert re.search(r"one_bit\[(frozen|freeze=blocks)\]", run.stdout)
+    assert "bench-one-bit/one_bit" in run.stdout
     listed = bench("plugins", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
-    assert re.search(r"bench-sign-dfa\s+1.0\s+1 method\s+ok", listed)
+    assert re.search(r"bench-one-bit\s+1.0\s+1 method\s+ok", listed)
 
 
 def test_the_quickstart_walks_three_rules_back_and_a_second_run_trains_nothing(tmp_path):

@@ -4,35 +4,38 @@
     data checksum}
 
 The code of a cell is all of `bench_core.training`, and the modules of its method, architecture and
-data set with all modules that these import from their own distribution, from the built-in plugins
-and from no distribution (a checkout on the path). Their syntax trees are digested
-(`bench_core.execution.syntax`), so an edited docstring changes no identity.
+data set with all modules that these import: from their own distribution, from the built-in plugins,
+from editable installations, archives and folders on the import path. Their syntax trees are
+digested (`bench_core.execution.syntax`), so an edited docstring changes no identity. Of every other
+distribution that they import the version and the Python files count.
 
-Not covered: code imported by a computed name, and data files inside a package. Device, versions and
-environment are recorded beside the identity. Algorithm 1 digested the bytes of the files that the
+Not covered: code imported by a computed name, modules that such another distribution imports from a
+further one, and data files inside a package. Device, environment and the versions of Python, torch
+and numpy are recorded beside the identity. Algorithm 1 digested the bytes of the files that the
 training loop imported; 2 digests syntax trees.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
-import importlib.util
 import sys
 from collections.abc import Collection, Iterator
 from functools import cache
-from importlib import metadata
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from bench_core.errors import UsageError
 from bench_core.execution.syntax import import_statements, syntax_digest
-from bench_core.registry.distributions import normalised, our_packages, packages_of
+from bench_core.registry.distributions import OURS, our_packages
+from bench_core.registry.modules import contents, unreadable
+from bench_core.registry.modules import place as source
+from bench_core.registry.ownership import installer, misplaced
 from bench_core.results.hashing import digest
 
 ALGORITHM = 2
 CORE = "bench_core"
 TRAINING = "bench_core.training"
+RECORDED = ("torch", "numpy")  # `environment` of a run has their versions
 
 
 def cell_identity(
@@ -47,28 +50,49 @@ def code_files(modules: Collection[str], distribution: str = "") -> dict[str, st
 
     modules       the modules of its components
     distribution  the distribution that brought them
+    Other distributions that the modules import stand in it by their names.
+    Raises UsageError for a module that cannot be read, or that is another distribution's.
     """
-    files = training_modules()
-    components, waiting = set(modules), list(modules)
-    packages = (our_packages() - {CORE}) | {name.partition(".")[0] for name in components}
+    digests = {name: _digest(name, path) for name, path in training_modules().items()}
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        package = name.partition(".")[0]
-        counts = package in packages or _belongs(package, distribution)
-        if name in files or not counts or (package == CORE and name not in components):
+        if name in digests or (_is_left_out(name) and name not in modules):
             continue
         path = source(name)
-        if path is not None:
-            files[name] = path
-            waiting.extend(imported(name, path) if path.suffix == ".py" else ())
-    return {
-        name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
-        for name, path in sorted(files.items())
-    }
+        if path is None:
+            if loader := unreadable(name):
+                raise UsageError(f"{name} cannot be digested: {loader} shows no code of it")
+            continue
+        if fault := misplaced(name, distribution):
+            raise UsageError(f"{distribution}: {fault}")
+        by = installer(path)
+        if by is not None and by.name not in (distribution, OURS):
+            digests[f"distribution {by.name}"] = by.code()
+            continue
+        digests[name] = _digest(name, path)
+        names = imported(name, path) if path.suffix == ".py" else ()
+        waiting += [each for each in names if not _is_ours(name) or _is_ours(each)]
+    return dict(sorted(digests.items()))
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in our_packages()
+
+
+def _is_left_out(module: str) -> bool:
+    package = module.partition(".")[0]
+    return package in sys.stdlib_module_names or package in (CORE, *RECORDED)
+
+
+def _digest(module: str, path: Path) -> str:
+    if not path.is_file():
+        return syntax_digest(contents(module, path))
+    return _digest_of_file(path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @cache
-def _digest(path: Path, modified: int, size: int) -> str:
+def _digest_of_file(path: Path, modified: int, size: int) -> str:
     # cached, because every component of a plan asks for the training's modules
     return syntax_digest(path.read_bytes())
 
@@ -83,45 +107,14 @@ def training_modules() -> dict[str, Path]:
     return files
 
 
-def _belongs(package: str, distribution: str) -> bool:
-    owners = _owners().get(package)
-    return package not in sys.stdlib_module_names and (owners is None or distribution in owners)
-
-
-@cache
-def _owners() -> dict[str, set[str]]:
-    """Return top-level package → distributions that installed it; skips unreadable metadata."""
-    owners: dict[str, set[str]] = {}
-    for distribution in metadata.distributions():
-        with contextlib.suppress(Exception):
-            name = normalised(distribution.metadata["Name"])
-            for top in packages_of(distribution):
-                owners.setdefault(top, set()).add(name)
-    return owners
-
-
-def source(module: str) -> Path | None:
-    """Find the source file of a module without importing it; None for a name inside a module."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-        for depth, _ in enumerate(rest, 2):
-            if spec is None or spec.submodule_search_locations is None:
-                return None
-            name = ".".join([top, *rest][:depth])
-            spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
-    except (ImportError, ValueError, AttributeError):
-        return None
-    origin = spec.origin if spec is not None else None
-    return Path(origin) if origin is not None and Path(origin).is_file() else None
-
-
 def imported(module: str, path: Path) -> Iterator[str]:
     """Yield names that may be modules imported by `module`."""
     parts = module.split(".") + ["__init__"] * (path.name == "__init__.py")
-    for node in import_statements(path.read_bytes()):
+    for node in import_statements(contents(module, path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+            # `import a.b` binds `a`
+            yield from (a.name.partition(".")[0] for a in node.names if a.asname is None)
             continue
         parents = parts[: -node.level] if node.level else []
         base = ".".join([*parents, *filter(None, [node.module])])

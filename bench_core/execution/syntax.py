@@ -41,13 +41,26 @@ def syntax_digest(source: bytes) -> str:
 def import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
     """Return the imports of a module, also inside its functions, but not those for type checkers.
 
+    `import_module("name")` counts as `import name`.
     Empty if the bytes are no Python: the process that imports the module reports that.
     """
     try:
-        nodes = ast.walk(_Stripped().visit(ast.parse(source)))
+        nodes = list(ast.walk(_Stripped().visit(ast.parse(source))))
     except (SyntaxError, ValueError, RecursionError):
         return []
-    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    statements = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [*statements, *filter(None, map(_spelt_out, nodes))]
+
+
+def _spelt_out(node: ast.AST) -> ast.Import | None:
+    """Return `import name` for a call that imports a module by a name in quotes."""
+    if not isinstance(node, ast.Call) or len(node.args) != 1:
+        return None
+    function = getattr(node.func, "attr", getattr(node.func, "id", None))
+    name = getattr(node.args[0], "value", None)
+    if function not in ("import_module", "__import__") or not isinstance(name, str):
+        return None
+    return ast.Import([ast.alias(name)])
 
 
 class _Stripped(ast.NodeTransformer):

@@ -41,6 +41,10 @@ class EntryPoint:
     name: str
     value: str
 
+    @property
+    def module_name(self) -> str:
+        return self.value.partition(":")[0].partition("[")[0].strip()
+
     def module(self) -> Any:
         """Import the plugin module. Raises whatever its code raises."""
         return metadata.EntryPoint(self.name, self.value, GROUP).load()

@@ -24,6 +24,7 @@ from bench_core.registry import hookspecs
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of
 from bench_core.registry.hookspecs import API_VERSION, Component
+from bench_core.registry.ownership import stranger
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
 from bench_core.suite.names import NAME, NAME_RULE
 
@@ -111,6 +112,8 @@ def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
 def take(registry: Registry, point: EntryPoint) -> None:
     """Import one plugin module, check its hooks and add its components; keep every fault."""
     try:
+        if fault := stranger(point.module_name, point.distribution):
+            return registry.fault(point, fault)
         module = point.module()
         refusal = _refusal(module, point.distribution)
     except (Exception, SystemExit) as error:

@@ -14,6 +14,7 @@ from bench_core.printable import Harmless, brief
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 from bench_core.registry.hookspecs import Component
+from bench_core.registry.ownership import stranger
 
 Kind = Literal["method", "arch", "dataset", "diagnostic", "executor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -109,13 +110,18 @@ class Registry:
 
 
 def resolve(item: Installed, base: type | None = None) -> Any:
-    """Import a component's target. Raises PluginError if it is missing, raises or is no `base`."""
+    """Import a component's target.
+
+    Raises PluginError if it is missing, raises, is no `base` or is another distribution's.
+    """
 
     def broken(reason: str) -> PluginError:
         component = f"{item.kind} {item.component.name}"
         return PluginError(item.distribution, item.version, component, "import", reason)
 
     module, _, attribute = item.component.target.partition(":")
+    if fault := stranger(module, item.distribution):
+        raise broken(fault)
     try:
         target = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from bench_core.errors import UsageError
+from bench_core.registry.modules import find
 from bench_core.suite.names import NAME, NAME_RULE
 
 EXAMPLES = "bench_examples"
@@ -45,6 +46,8 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
         raise UsageError(f"{name!r} is a keyword of Python; choose another name")
     if not word[0].isalpha():
         raise UsageError(f"{name!r} makes no name of a Python class; begin with a letter")
+    if find(f"bench_{word}") is not None:
+        raise UsageError(f"a module bench_{word} is installed already; choose another name")
     place = home / f"bench-{word.replace('_', '-')}"
     if os.path.lexists(place):
         remedy = "remove it, choose another name, or say --into FOLDER"
