@@ -534,7 +534,7 @@ ENDS = {
     ),
     "KeepsNumber": (
         "failed",
-        r"state_dict\(\) of x-unruly/KeepsNumber holds 'count', of type int: "
+        r"state_dict\(\) of the rule holds 'count', of type int: "
         r"only tensors can be kept",
     ),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench_core.errors import StoreError
 from bench_core.suite.budget import MIB
+from bench_core.training.checkpoint import storable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,7 @@ def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
     """
     import torch
 
-    states = {"net": net.state_dict(), "method": method.state_dict()}
-    tensors = {f"{part}.{key}": v.clone() for part, own in states.items() for key, v in own.items()}
+    tensors = {name: value.clone() for name, value in storable(net, method).items()}
     _write(folder / "checkpoint.safetensors", tensors)
     flat = probe(audit)
     room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))

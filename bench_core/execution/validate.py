@@ -8,7 +8,7 @@ digests the code. A component that raises, exits, crashes or hangs is an error o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,10 +163,22 @@ def _without_draws() -> Iterator[None]:
 def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     """Say why a method cannot train a network on this data, and which of them is the cause.
 
-    None: it can, or a part of the trio is already known to be broken.
+    None: it can, or a part of the trio is already known to be broken. The network is built on the
+    meta device. Code may fail there because tensors have no values, so a refusal counts only if the
+    real network is refused too.
     """
     if method is None or arch is None or dataset is None:
         return None
+    refusal = None
+    for device in ("meta", "cpu"):
+        refusal = _refusal(method, arch, dataset, device)
+        if refusal is None:
+            break
+    return refusal
+
+
+def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> dict[str, str] | None:
+    """Build the network on a device; return the answer of `_unsupported` for it."""
     import torch
 
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
@@ -175,11 +187,15 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     reason: Any = None
     try:
         data = data_class(data_params)
-        with torch.device("meta"), _without_draws():
+        with torch.device(device), _without_draws() if device == "meta" else nullcontext():
             net = net_class(net_params, data.shape, data.classes)
             net.loss = SQUARED_ERROR if data.regression else CROSS_ENTROPY
         if len(net.blocks) == 0:
             reason = "it has no blocks: there is nothing for a learning rule to train"
+        elif name := net.shared_parameter():
+            reason = (
+                f"{name} belongs to two of embed, blocks and readout: it would be trained twice"
+            )
     except ValueError as error:  # an architecture refuses inputs of this shape
         reason = brief(error).partition(": ")[2]
     except (Exception, SystemExit) as error:

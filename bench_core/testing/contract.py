@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench_core.errors import BenchError
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import LAST, MethodSubject, Trial, copies, differs, distance
+from bench_core.training.checkpoint import part, storable
 
 
 def lists(trial: Trial) -> dict[str, tuple[Sequence[Tensor], Sequence[Tensor]]]:
@@ -80,10 +82,10 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
     """A method of another seed that loads the state and the network gives the same credits, so
     that a checkpoint can be audited."""
     trial = subject.trial(seed=0).steps(2)
-    state = trial.method.state_dict()
-    for name, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            raise Failed(f"state_dict()[{name!r}] is of type {type(tensor).__name__}, not a tensor")
+    try:
+        state = part(storable(trial.net, trial.method), "method.")
+    except BenchError as error:
+        raise Failed(str(error)) from None
     other = subject.trial(seed=1)
     other.net.load_state_dict(trial.net.state_dict())
     other.method.load_state_dict(copies(state))

@@ -8,7 +8,6 @@ divided by N. Credits that carry 1/N (`reduction: mean`) are multiplied by N for
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +21,7 @@ from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
 from bench_core.training.diagnostic import Measured
 from bench_core.training.method import Credits, Method
-from bench_core.training.net import Net, States, exact_gradients, in_eval
+from bench_core.training.net import Net, States, copied, exact_gradients, in_eval
 
 PROBE = 1280
 BATCH = 128
@@ -97,7 +96,7 @@ class Audit:
     @cached_property
     def double(self) -> Net:
         """A float64 copy in eval mode, because float32 cannot resolve loss changes of 1e-9."""
-        return copy.deepcopy(self.net).double().eval()
+        return copied(self.net, self.seed).double().eval()
 
     @property
     def full_batches(self) -> list[ProbeBatch]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench_core.errors import BenchError
 from bench_core.training import processor
+from bench_core.training.checkpoint import part, storable
 from bench_core.training.data import Data
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
@@ -49,7 +50,7 @@ def build(
     """Load the data, draw the network and set the rule up.
 
     Sets the threads, the determinism and the matrix library of this process. Raises BenchError if
-    the data do not fill a batch.
+    the data do not fill a batch, or if a checkpoint cannot hold the network or the rule.
 
     parts     of the rule, the architecture and the data set
     training  the cell's settings, with the device
@@ -75,7 +76,8 @@ def build(
     net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
     rule = rule_class(rule_params)
     set_up(rule, net, data, training, seed)
-    initial = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    initial = part(storable(net, rule), "net.")
+    initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:
         for block in net.blocks:
             block.compile()

@@ -23,6 +23,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench_core.errors import BenchError
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
@@ -98,8 +100,7 @@ class Training:
         import numpy
         import torch
 
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        tensors = storable(self.net, self.method)
         tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
         scalars: dict[str, Any] = {}
         for number, optimiser in enumerate(self.optimisers):
@@ -146,6 +147,38 @@ class Training:
         torch.set_rng_state(tensors["global.cpu"])
         if "global.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["global.cuda"])
+
+
+def storable(net: Net, method: Method) -> dict[str, Tensor]:
+    """Return what a checkpoint keeps of network and rule: net.*, method.*.
+
+    Raises BenchError for a value that no file can hold.
+    """
+    tensors = {}
+    for prefix, owner, words in (("net", net, "network"), ("method", method, "rule")):
+        for name, value in owner.state_dict().items():
+            if reason := _unstorable(value):
+                raise BenchError(f"state_dict() of the {words} holds {name!r}, {reason}")
+            tensors[f"{prefix}.{name}"] = value
+    return tensors
+
+
+def _unstorable(value: Any) -> str | None:
+    """Say why a file cannot hold a value; the values of tensors are not read."""
+    import torch
+    from safetensors.torch import save
+
+    if not isinstance(value, torch.Tensor):
+        return f"of type {type(value).__name__}: only tensors can be kept"
+    if value.is_meta or torch.nn.parameter.is_lazy(value):
+        return "a tensor without values"
+    if value.layout != torch.strided:
+        return f"of layout {value.layout}: only dense tensors can be kept"
+    try:
+        save({"": torch.empty(0, dtype=value.dtype)})
+    except Exception:
+        return f"of type {value.dtype}, which no checkpoint can hold"
+    return None
 
 
 def part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

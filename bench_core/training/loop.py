@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bench_core.errors import BenchError
+from bench_core.training.checkpoint import storable
 from bench_core.training.data import Data
 from bench_core.training.method import Method, Task, Tools
 from bench_core.training.net import Net, in_eval
@@ -60,6 +61,8 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     if method.params.freeze == "blocks" or method.params.train_last is not None:
         net.freeze_blocks(method.params.train_last or 0)
     net.loss = data.loss
+    if shared := net.shared_parameter():
+        raise BenchError(f"{shared} belongs to two of embed, blocks and readout")
     if method.params.random_targets and not net.loss.classes:
         loss = f"(its loss is {net.loss.name})"
         raise BenchError(f"random_targets draws classes, and this data set has none {loss}")
@@ -115,6 +118,19 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     return score, float(loss)
 
 
+def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
+    """Raise BenchError if a step changed the network's state so that no new network can load it."""
+    for name in sorted({*tensors, *shapes}):
+        before, now = shapes.get(name), tensors[name].shape if name in tensors else None
+        if name.startswith("net.") and before != now:
+            shown = [list(shape) if shape is not None else None for shape in (before, now)]
+            raise BenchError(
+                f"a step changes {name.removeprefix('net.')} in state_dict() of the network from "
+                f"shape {shown[0]} to {shown[1]}, so its checkpoint fits no network; "
+                "register_buffer(…, persistent=False) keeps it out"
+            )
+
+
 def train(
     method: Method,
     net: Net,
@@ -141,6 +157,7 @@ def train(
     if resumption is not None:
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
+    shapes = {name: value.shape for name, value in storable(net, method).items()}
     row = EpochRow(first, training["learning_rate"], None, *evaluate(net, data), 0.0)
     if first == 0:
         observe(row)
@@ -154,6 +171,8 @@ def train(
                 if method.params.random_targets:
                     y = random_classes(data, y, random_targets)
                 losses[step] = method.step(x, y, epoch)
+                if (epoch, step) == (first, 0):
+                    _must_fit(storable(net, method), shapes)
         finite = losses.isfinite().tolist()
         seconds = time.perf_counter() - started
         if not all(finite):

@@ -9,10 +9,11 @@ gradient; elsewhere only the output has the shape of f_l.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,11 @@ class Net(nn.Module):
 
     class Params(ParamsModel):
         """Parameters of the architecture; part of the identity of a cell."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        net = super().__new__(cls)
+        object.__setattr__(net, "_built_from", (arguments, options))  # for `copied`
+        return net
 
     def __init__(self, params: ParamsModel, shape: tuple[int, ...], classes: int) -> None:
         """shape: of one input, without the batch dimension."""
@@ -166,6 +172,12 @@ class Net(nn.Module):
         trainable = {name: [p for p in own if p.requires_grad] for name, own in groups.items()}
         return {name: own for name, own in trainable.items() if own}
 
+    def shared_parameter(self) -> str | None:
+        """Return the name of a trainable parameter that belongs to two groups, or None."""
+        grouped = [id(p) for own in self.groups().values() for p in own]
+        shared = (name for name, p in self.named_parameters() if grouped.count(id(p)) > 1)
+        return next(shared, None)
+
     def freeze_blocks(self, train_last: int = 0) -> None:
         """Freeze all blocks but the last `train_last`; ValueError if there are fewer."""
         if train_last > self.depth:
@@ -173,6 +185,27 @@ class Net(nn.Module):
             raise ValueError(f"train_last: {train_last} asks for {blocks}")
         for block in self.blocks[: self.depth - train_last]:
             block.requires_grad_(False)
+
+
+def copied(net: Net, seed: int) -> Net:
+    """Copy a network, also one that cannot be deep-copied, such as one that caches activations.
+
+    Such a network is built anew from `seed`, the seed of its cell, as a resumed training builds it;
+    its parameters and buffers are loaded.
+    """
+    try:
+        return copy.deepcopy(net)
+    except Exception:
+        like = next(net.parameters(), torch.empty(0))
+        arguments, options = net.__dict__["_built_from"]
+        with torch.random.fork_rng([like.device] if like.is_cuda else []):
+            torch.manual_seed(seed)
+            other = type(net)(*arguments, **options).to(like)
+        other.load_state_dict(net.state_dict())
+        other.loss = net.loss
+        for own, parameter in zip(other.parameters(), net.parameters(), strict=True):
+            own.requires_grad_(parameter.requires_grad)
+        return other.train(net.training)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from bench_core.api import Credits, Method, Net
 from bench_core.training.audit import Audit
+from bench_core.training.net import copied
 
 
 def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
@@ -52,7 +52,7 @@ def permuted(net: Net, draws: torch.Generator) -> Net:
 
     Feedback that a rule derives from the copy is independent of `net`.
     """
-    other = copy.deepcopy(net)
+    other = copied(net, draws.initial_seed())
     for parameter in other.parameters():
         order = torch.randperm(parameter.numel(), generator=draws).to(parameter.device)
         parameter.copy_(parameter.flatten()[order].view_as(parameter))
