@@ -19,6 +19,7 @@ from bench_plugins.datasets.teacher import Teacher
 from nets import arch, toy_data
 
 from bench_core.errors import DataError
+from bench_core.suite.claim import MAX_SEED
 from bench_core.training.data import Data, crop_and_flip
 from bench_core.training.rng import stream
 
@@ -133,7 +134,7 @@ def test_teacher_has_the_students_form(alpha):
     teacher = Teacher(Teacher.Params(alpha=alpha))
     data = teacher.load(None)
     assert (len(data.train_y), len(data.test_y)) == (50_000, 10_000)
-    draws = torch.Generator().manual_seed(0)
+    draws = teacher.generator()
     net = StudentNet(StudentNet.Params(alpha=alpha), (128,), 10)
     with torch.no_grad():
         for block in net.blocks:
@@ -155,6 +156,59 @@ def test_teacher_is_the_same_every_time_and_its_dial_turns():
     assert 0.01 < float((one.train_y != linear.train_y).double().mean()) < 0.9
     assert one.train_x.shape == (50_000, 128)
     assert len(one.train_y.unique()) == 10
+
+
+def test_a_student_with_any_seed_begins_unlike_its_teacher(monkeypatch) -> None:
+    """With seed 0 it once began with the teacher's weights: correlation 1."""
+    from bench_plugins.archs.student_net import StudentNet
+
+    taught = []
+    monkeypatch.setattr(Teacher, "label", lambda self, x, blocks, head: taught.extend(blocks) or x)
+    Teacher(Teacher.Params()).load(None)
+    for seed in (0, 1, 42):
+        torch.manual_seed(seed)
+        student = StudentNet(StudentNet.Params(), (128,), 10)
+        for block in student.blocks:
+            pairs = (torch.stack([block.w.weight.flatten(), W.flatten()]) for W in taught)
+            assert max(abs(torch.corrcoef(pair.detach())[0, 1]) for pair in pairs) < 0.05
+
+
+def test_linear_quadratic_shares_no_number_with_a_network() -> None:
+    data = LinearQuadratic(LinearQuadratic.Params()).load(None)
+    target = torch.linalg.lstsq(data.train_x, data.train_y).solution
+    for seed in (0, 1, 42):
+        torch.manual_seed(seed)
+        first = torch.randn(64, 10)
+        assert abs(torch.corrcoef(torch.stack([first.flatten(), target.flatten()]))[0, 1]) < 0.2
+
+
+SEEDED = {  # why a module may seed a generator itself
+    "bench_core/training/rng.py": "it makes the streams",
+    "bench_core/training/build.py": "the stream init is the seed itself",
+    "bench_core/execution/remeasure.py": "it asks whether a credit draws, and keeps no number",
+    "plugins/methods/redrawn.py": "from the seed of a stream and the step",
+    "plugins/diagnostics/fresh_feedback.py": "from numbers of a stream",
+}
+
+
+def test_every_draw_of_core_and_plugins_comes_from_a_named_stream() -> None:
+    root = Path(__file__).parent.parent
+    own = [
+        path
+        for folder in ("bench_core", "plugins", "examples/parts")
+        for path in (root / folder).rglob("*.py")
+        if "bench_core/testing" not in str(path) and "manual_seed(" in path.read_text()
+    ]
+    assert {str(path.relative_to(root)) for path in own} == set(SEEDED)
+
+
+def test_torch_tells_apart_all_seeds_that_a_suite_may_have() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return torch.nn.Linear(3, 3).weight
+
+    assert torch.equal(weights(1), weights(MAX_SEED + 2))  # so larger seeds are refused
+    assert not torch.equal(weights(0), weights(MAX_SEED))
 
 
 # -------------------------------------------------------------------------------- CIFAR-10 files

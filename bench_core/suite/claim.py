@@ -36,6 +36,7 @@ FIGURES: dict[str, FigureKind] = {
     "walked_back": "verdict",
 }
 LETTERED: tuple[FigureKind, ...] = ("fires", "ever_fires", "first_epoch")
+MAX_SEED = 2**32 - 1  # torch's generator reads 32 bits: larger seeds would share initial weights
 AT_EPOCH = ("accuracy", "train_loss")  # fields that every epoch has
 SHARES: tuple[FigureKind, ...] = ("verdict", "fires", "ever_fires")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]{1,6})\]")
@@ -108,7 +109,7 @@ class Expectation(Model):
         "the cells it is claimed for: dotted key to value, as in `exclude`; "
         "wins over the suite's recipe",
     )
-    seed: int | None = setting(None, "the only seed it is claimed for", ge=0, le=2**63 - 1)
+    seed: int | None = setting(None, "the only seed it is claimed for", ge=0, le=MAX_SEED)
     epoch: int | None = setting(
         None, "the figure after this epoch; null: at the end", ge=0, le=100_000
     )

@@ -77,10 +77,8 @@ def load_suite(
             document.report((), "the top of a suite must be a mapping with name and methods")
         raise SuiteError(document.problems)
     stated = None
-    with contextlib.suppress(ValidationError, SuiteError):  # only options may make the file valid
-        alone = Suite.model_validate(copy.deepcopy(document.value))
-        alone.cells()
-        stated = alone
+    with contextlib.suppress(SuiteError):  # only options may make the file valid
+        stated = _validate(copy.deepcopy(document))
     apply_options(document, overrides, methods, seeds, dataset, arch, epochs, device)
     suite = _validate(document)
     suite._stated = stated

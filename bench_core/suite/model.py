@@ -26,7 +26,7 @@ from bench_core.errors import Problem, SuiteError
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, same_name, with_value
-from bench_core.suite.claim import Expectation
+from bench_core.suite.claim import MAX_SEED, Expectation
 from bench_core.suite.component import ComponentSpec, Model, Name, fault, named, setting
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
@@ -67,7 +67,7 @@ def _no_twins(values: list[Any]) -> list[Any]:
     return values
 
 
-_Seed = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+_Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
 Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(_no_twins)]
 
 

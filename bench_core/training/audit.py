@@ -22,6 +22,7 @@ from bench_core.training.data import Data
 from bench_core.training.diagnostic import Measured
 from bench_core.training.method import Credits, Method
 from bench_core.training.net import Net, States, copied, exact_gradients, in_eval
+from bench_core.training.rng import stream
 
 PROBE = 1280
 BATCH = 128
@@ -135,7 +136,7 @@ def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Calla
     """Make a control whose credits are the reference gradients, their opposites, noise or zeros."""
 
     def change(audit: Audit) -> None:
-        draws = torch.Generator().manual_seed(0)
+        draws = stream(0, "controls")
 
         def edited(credits: Credits, g: tuple[Tensor, ...]) -> Credits:
             exact = [g[site] for site in audit.net.sites]

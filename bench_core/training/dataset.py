@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench_core.training.params import ParamsModel
 
 if TYPE_CHECKING:
+    from torch import Generator
+
     from bench_core.training.data import Data
 
 
@@ -29,6 +31,16 @@ class Dataset(ABC):
 
     def __init__(self, params: ParamsModel) -> None:
         self.params: Any = params
+
+    def generator(self, seed: int = 0) -> Generator:
+        """Make the generator of a data set that is drawn, not read.
+
+        Torch's own generator with this seed gives the numbers of a network whose run has the same
+        seed: it would begin with weights that are in the data.
+        """
+        from bench_core.training.rng import stream
+
+        return stream(seed, "data")
 
     @abstractmethod
     def prepare(self, folder: Path | None) -> str:

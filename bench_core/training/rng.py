@@ -5,7 +5,8 @@
                          further passes of their training
     order, augmentation  the order of the training images; crops and flips
     random_targets       the control with random labels
-    probe, nulls         draws of diagnostics
+    probe, nulls         draws of diagnostics; controls: the draws of their controls
+    data                 a generated data set (`Dataset.generator`), whose seed is not the run's
 
 All draws are made on the CPU and then moved, so a cell draws the same numbers on every device.
 """
@@ -19,7 +20,17 @@ from typing import Literal
 
 import torch
 
-Name = Literal["feedback", "auxiliary", "order", "augmentation", "random_targets", "probe", "nulls"]
+Name = Literal[
+    "feedback",
+    "auxiliary",
+    "order",
+    "augmentation",
+    "random_targets",
+    "probe",
+    "nulls",
+    "controls",
+    "data",
+]
 
 
 def stream(seed: int, name: Name) -> torch.Generator:

@@ -8,7 +8,6 @@ import torch
 
 from bench_core.api import SQUARED_ERROR, Data, Dataset
 
-SEED = 0
 TRAIN, TEST = 51_200, 1_280
 
 
@@ -17,11 +16,13 @@ class LinearQuadratic(Dataset):
     loss ½‖o − y‖² per sample.
 
     51,200 training inputs (400 batches of 128: the published 8,000 steps are 20 epochs) and
-    1,280 test inputs (the probe), generated from the data set's own seed (0). Accuracy is the
-    share of the targets' variance that is explained.
+    1,280 test inputs (the probe), drawn from a stream of the data set's own (numerics 2; before,
+    it began like a network with seed 0). Accuracy is the share of the targets' variance that is
+    explained.
     Source: arXiv:2606.21126 (the toy problem); sizes and the target's scale are our choice.
     """
 
+    numerics = 2
     shape = (64,)
     classes = 10
     regression = True
@@ -30,7 +31,7 @@ class LinearQuadratic(Dataset):
         return "generated"  # by this code, which is in a cell's identity
 
     def load(self, folder: Path | None) -> Data:
-        draws = torch.Generator().manual_seed(SEED)
+        draws = self.generator()
         (width,) = self.shape
         target = width**-0.5 * torch.randn(width, self.classes, generator=draws)
         x = torch.randn(TRAIN + TEST, width, generator=draws)
