@@ -26,7 +26,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.syntax import import_statements, syntax_digest
-from bench_core.registry.distributions import OURS, our_packages
+from bench_core.registry.distributions import our_packages
 from bench_core.registry.modules import contents, unreadable
 from bench_core.registry.modules import place as source
 from bench_core.registry.ownership import installer, misplaced
@@ -64,15 +64,16 @@ def code_files(modules: Collection[str], distribution: str = "") -> dict[str, st
             if loader := unreadable(name):
                 raise UsageError(f"{name} cannot be digested: {loader} shows no code of it")
             continue
-        if fault := misplaced(name, distribution):
+        names = list(imported(name, path)) if path.suffix == ".py" else []
+        if _is_ours(name):
+            names = [each for each in names if _is_ours(each)]
+        elif fault := misplaced(name, distribution):
             raise UsageError(f"{distribution}: {fault}")
-        by = installer(path)
-        if by is not None and by.name not in (distribution, OURS):
+        elif (by := installer(path)) is not None and by.name != distribution:
             digests[f"distribution {by.name}"] = by.code()
             continue
         digests[name] = _digest(name, path)
-        names = imported(name, path) if path.suffix == ".py" else ()
-        waiting += [each for each in names if not _is_ours(name) or _is_ours(each)]
+        waiting += names
     return dict(sorted(digests.items()))
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MethodType
 from typing import Any
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
@@ -28,6 +29,8 @@ from bench_core.registry.ownership import stranger
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
 from bench_core.suite.names import NAME, NAME_RULE
 
+MARKER = f"{hookspecs.hookimpl.project_name}_impl"  # attribute of a marked function
+WRAPPED = (staticmethod, classmethod, MethodType)
 SECONDS = "BENCH_PLUGIN_SECONDS"
 MOST = 10_000  # components of one hook
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("bench_")}
@@ -159,12 +162,14 @@ def _refusal(module: Any, distribution: str) -> str | None:
 def _misfit(module: Any) -> str | None:
     """Name an implementation that fits no hook or would never run, and the form that works."""
     for name in dir(module):
-        function = getattr(module, name, None)
-        options = getattr(function, "bench_core_impl", None)
+        item = inspect.getattr_static(module, name, None)  # without an import by a lazy module
+        inner = item.__func__ if isinstance(item, WRAPPED) else item
+        options = inspect.getattr_static(inner, MARKER, None)
         if not isinstance(options, dict):
-            if name in HOOKS and inspect.isroutine(function) and function is not HOOKS[name]:
+            if name in HOOKS and inspect.isroutine(item) and item is not HOOKS[name]:
                 return f"{name} never runs: it is not marked with @hookimpl"
             continue
+        function = getattr(module, name)
         hook = options.get("specname") or name
         if hook not in HOOKS:
             if options.get("optionalhook"):

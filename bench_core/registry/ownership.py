@@ -106,11 +106,13 @@ def _installations(_path: tuple[object, ...]) -> list[Installation]:
     listed: dict[tuple[str, str], Installation] = {}
     for each in metadata.distributions():
         with contextlib.suppress(Exception):  # unreadable metadata: `entry_points` reports them
-            about = each.metadata
-            name = normalised(str(about["Name"]))
+            about = each.read_text("METADATA") or each.read_text("PKG-INFO") or ""
+            # the parser of `metadata` takes as long as all the rest
+            fields = dict(re.findall(r"^(Name|Version):[ \t]*(\S+)", about, re.MULTILINE))
+            name, version = normalised(fields.get("Name", "unknown")), fields.get("Version", "0")
             home = os.path.realpath(str(each.locate_file("")))
             record, origin = (each.read_text(file) or "" for file in ("RECORD", "direct_url.json"))
-            one = Installation(name, str(about["Version"]), home, record, _editable(origin), each)
+            one = Installation(name, version, home, record, _editable(origin), each)
             listed.setdefault((name, home), one)
     return list(listed.values())
 
