@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from bench_core import __version__
-from bench_core.errors import BenchError, Exit
+from bench_core.errors import BenchError, Exit, UsageError
+from bench_core.printable import any_encoding
 
 COMMANDS = {
     "run": "run:run",
@@ -81,10 +82,21 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        what = "the working folder was deleted or cannot be read"
+        raise UsageError(f"{what} ({error.strerror}): cd to another one") from None
+
+
 def main() -> None:
     """Run the command line: print an error for people in one line, a bug as a traceback."""
     try:
         _open_standard_streams()
+        for stream in (sys.stdout, sys.stderr):
+            any_encoding(stream)
+        _check_working_folder()
         bench.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()

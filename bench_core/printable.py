@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
-from typing import TextIO
+from typing import Any, TextIO
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]"
 )
+
+# stand-ins of one character, so that the columns of a table keep their widths
+PLAIN = {"Γ": "G", "Δ": "D", "λ": "l", "‖": "|", "–": "-", "−": "-", "·": ".", "±": "~"}
+PLAIN |= {"×": "x", "→": ">", "†": "+", "‡": "+", "…": "."}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(PLAIN.get(letter, "?") for letter in letters), error.end
+
+
+codecs.register_error("bench-plain", _plain)
+
+
+def any_encoding(stream: Any) -> None:
+    """Let a text stream write stand-ins for the letters that its encoding lacks (latin-1: Γ)."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="bench-plain")
 
 
 def brief(error: BaseException) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+
+from bench_core.errors import BenchError, UsageError
+from bench_core.printable import brief
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
@@ -15,9 +21,36 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 Paths = tuple[Path, ...]
-PATH = click.Path(path_type=Path)
 WORKERS = click.IntRange(1, 1024)
-TYPES = {"PATH": PATH, "N": int, "SECONDS": click.FloatRange(0.1, 3600)}  # of an option's value
+
+
+class PathOption(click.Path):
+    """A path that is not empty; `~` is the home folder.
+
+    output  the path of a file to write
+    """
+
+    def __init__(self, output: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.output = output
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Return the path. Raises UsageError in one line."""
+        path = Path(os.path.expanduser(value))
+        given = f"{param.opts[0] if param.opts[0].startswith('-') else param.name.upper()} {value}"
+        if not os.fspath(value):
+            remedy = "name a file" if self.output else "give a path, or . for this folder"
+            raise UsageError(f"{given.strip()}: is empty; {remedy}")
+        if self.output and os.path.isdir(path):
+            raise UsageError(f"{given}: is a folder; name a file in it")
+        if self.output and not os.path.isdir(path.parent):
+            raise UsageError(f"{given}: there is no folder {path.parent}")
+        return path
+
+
+PATH, FILE = PathOption(), PathOption(output=True)
+# of an option's value
+TYPES = {"PATH": PATH, "FILE": FILE, "N": int, "SECONDS": click.FloatRange(0.1, 3600)}
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
@@ -71,6 +104,32 @@ def warn(lines: Iterable[object]) -> None:
     """Print warnings to standard error, one line each."""
     for line in lines:
         click.echo(f"warning: {line}", err=True)
+
+
+@contextlib.contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Turn a fault of the block, which prints what has been computed, into a warning.
+
+    A standard output that cannot be written any more is replaced by the null device. A reader who
+    closed a pipe gets no warning.
+    """
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            _silence_if_broken()
+            if not isinstance(error, BrokenPipeError):
+                warn([f"no {what}: {error if isinstance(error, BenchError) else brief(error)}"])
+
+
+def _silence_if_broken() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        sys.stdout.flush()
 
 
 def terminal_width() -> int:

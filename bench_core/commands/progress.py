@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench_core.analysis.judge import label
+from bench_core.commands.options import spared
 from bench_core.execution.plan import PlannedCell
 from bench_core.report.escape import visible
 
@@ -97,7 +98,30 @@ class Live(Plain):
                 self.bars.console.print(f"{name} · {outcome(event, None)}", markup=False)
 
 
-def choose(cells: Sequence[PlannedCell]) -> Plain:
+class Spared(AbstractContextManager["Spared"]):
+    """A display that ends no training: its first fault is a warning and its last event."""
+
+    def __init__(self, display: Plain) -> None:
+        self.display, self.works = display, True
+
+    def __enter__(self) -> Spared:
+        with spared("progress"):
+            self.display.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with spared("progress"):
+            self.display.__exit__(*exc)
+
+    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+        if self.works:
+            self.works = False
+            with spared("progress"):
+                self.display.event(cell, event)
+                self.works = True
+
+
+def choose(cells: Sequence[PlannedCell]) -> Spared:
     """Return bars on a terminal, lines elsewhere."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Live(cells) if terminal else Plain(cells)
+    return Spared(Live(cells) if terminal else Plain(cells))

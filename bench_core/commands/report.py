@@ -14,7 +14,7 @@ from bench_core.report.figures import NAMES
 
 @click.command()
 @results_argument
-@option("-o --output PATH", "Write to this file.", default="report.html")
+@option("-o --output FILE", "Write to this file.", default="report.html")
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Write one self-contained HTML page.
 
@@ -49,7 +49,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     "Write in this format.  [default: the ending of the file, else svg]",
 )
 @option("--suite NAME", "Draw only this suite.")
-@option("-o --output PATH", "Write to this file.  [default: NAME.FORMAT]")
+@option("-o --output FILE", "Write to this file.  [default: NAME.FORMAT]")
 def figure(
     name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None
 ) -> None:

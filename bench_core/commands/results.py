@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from bench_core.errors import Exit, UsageError
 @click.command()
 @results_argument
 @format_option(Choice("bench_core.report.tables:Format"))
-@option("-o --output PATH", "Write to this file.")
+@option("-o --output FILE", "Write to this file.")
 @option("--by-passport", "List rules that use the same information together.")
 def leaderboard(results: Paths, form: str, output: Path | None, by_passport: bool) -> None:
     """Rank the methods of results folders, with verdicts.
@@ -78,7 +79,7 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
     """
     from bench_core.report import comparison
 
-    if not results and Path(a).is_dir() and Path(b).is_dir():
+    if not results and os.path.isdir(a) and os.path.isdir(b):
         pairs, alone = comparison.sets(*(gathered((Path(side),))[0] for side in (a, b)))
         if not pairs and not alone:
             raise UsageError(f"{a} and {b}: no runs to compare")
@@ -95,7 +96,7 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
 @results_argument
 @format_option(Choice("bench_core.report.claimed:Format"))
 @option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
-@option("-o --output PATH", "Write to this file.")
+@option("-o --output FILE", "Write to this file.")
 @option("--strict", "Exit with 1 if a claim fails or was not run.")
 def claims(results: Paths, form: str, suite: str | None, output: Path | None, strict: bool) -> None:
     """Hold results against published figures.
@@ -143,7 +144,7 @@ def show(run: str, results: Paths, as_suite: bool) -> None:
         raise UsageError(f"RUN is empty: {remedy}")
     folder = Path(run)
     roots, identity = results, run
-    if folder.is_dir():
+    if os.path.isdir(folder):
         if not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
             raise UsageError(f"{run}: is the folder of a suite; {remedy}")
         roots, identity = results or (folder.parent,), folder.resolve().name
@@ -181,7 +182,7 @@ def why(run: str, results: Paths) -> None:
     from bench_core.results.scan import scan
 
     folder = Path(run)
-    home = folder.absolute().parent if run and folder.is_dir() else Path("results")
+    home = folder.absolute().parent if run and os.path.isdir(folder) else Path("results")
     roots = list(results) or [home]
     for line in explain(find_run(run, roots), scan(roots).runs):
         click.echo(visible(line))
@@ -197,7 +198,7 @@ def why(run: str, results: Paths) -> None:
     default="runs",
 )
 @option(
-    "-o --output PATH", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
+    "-o --output FILE", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
 )
 def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     """Write all runs, or all epochs of all runs, as one flat table.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import WORKERS, data_dir_option, option, warn
+from bench_core.commands.options import WORKERS, data_dir_option, option, spared, warn
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
-from bench_core.errors import BenchError, Exit, UsageError
+from bench_core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from bench_core.execution.cost import Estimate
@@ -130,20 +130,21 @@ def run(
             "\ninterrupted: finished cells are kept; the same command runs the rest", err=True
         )
         sys.exit(Exit.INTERRUPTED)
-    print_leaderboards((plan.folder,), "table")
-    if wants_report:
-        try:
+    with spared("table"):
+        print_leaderboards((plan.folder,), "table")
+    with spared("report"):
+        if wants_report:
             write_page((plan.folder,), plan.folder / "report.html", "report: ")
-        except BenchError as error:  # the runs are finished all the same
-            warn([f"no report: {error}"])
-    sys.exit(_say_failures(plan, records))
+    failed = [record for record in records if record.status != "done"]
+    with spared("list of failures"):
+        _say_failures(plan, failed)
+    sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
 
 
-def _say_failures(plan: Plan, records: list[RunRecord]) -> Exit:
-    """Print the log of every run that is not done, and return the exit code."""
+def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
+    """Print the log of every run that is not done."""
     from bench_core.results.status import STATUSES
 
-    failed = [record for record in records if record.status != "done"]
     for record in failed:
         click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
     reused = {cell.identity for cell in plan.cells if cell.action == "reuse"}
@@ -152,7 +153,6 @@ def _say_failures(plan: Plan, records: list[RunRecord]) -> Exit:
         click.echo(
             f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True
         )
-    return Exit.SOME_FAILED if failed else Exit.DONE
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.printable import brief, last_line
 from bench_core.results.record import RunRecord
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def make_job(
         "checkpoint_every": checkpoint_every,
         "code": cell.code,
         "data_checksum": cell.data_checksum,
-        "checkout": checkout(),
+        "checkout": checkout()[0],
     }
 
 
@@ -58,19 +60,29 @@ def make_record(job: Mapping[str, Any], **outcome: Any) -> RunRecord:
 
 
 @cache
-def checkout() -> dict[str, Any]:
-    """Return the commit of this code and whether it was edited since; {} outside a git checkout."""
+def checkout() -> tuple[dict[str, Any], str]:
+    """Return the commit of this code and whether it was edited since, and git's fault or "".
+
+    Outside a git checkout there is neither.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return {}
+        return {}, ""
 
     def git(*arguments: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-        output = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=30)
+        # trusted whoever owns it, because its code runs here anyway
+        options = ["-c", f"safe.directory={root}", "--no-optional-locks", "-C", str(root)]
+        output = subprocess.check_output(
+            ["git", *options, *arguments], stderr=subprocess.PIPE, timeout=30
+        )
         return output.decode().strip()
 
     try:
         changes = git("status", "--porcelain", "--untracked-files=no")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
-        return {}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}, ""
+    except subprocess.CalledProcessError as error:
+        fault = last_line(error.stderr) or brief(error)
+        remedy = f"`git -C {shlex.quote(str(root))} status` must work"
+        return {}, f"{fault}; {remedy}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return {}, brief(error)

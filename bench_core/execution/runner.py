@@ -16,6 +16,7 @@ from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
+from bench_core.execution.job import checkout
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry import plugins
@@ -48,14 +49,15 @@ def run_suite(
 
     suite = load_suite(source, overrides, **short)
     registry = plugins.load()
-    folder = Path(data_dir) if data_dir else default_data_dir()
-    plan = make_plan(suite, registry, Path(results), folder, retry_failed)
+    folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    plan = make_plan(suite, registry, Path(results).expanduser(), folder, retry_failed)
     return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))
 
 
 def default_data_dir() -> Path | None:
     """Return BENCH_DATA_DIR; without it None, and data sets look in `data`."""
-    return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
+    folder = os.environ.get("BENCH_DATA_DIR")
+    return Path(folder).expanduser() if folder else None
 
 
 def executor_named(name: str, registry: Registry) -> Execute:
@@ -79,7 +81,7 @@ def run_plan(
     """Run the cells that a plan says to run; return the records of all its cells, in its order.
 
     progress  makes a context manager whose `event(cell, event)` gets every event of the executor
-    warn      gets a line for each observer hook that raises
+    warn      gets a line for each observer hook that raises, and for a commit that git withholds
     """
     execute, options = executor_named(executor, registry), options or Options()
     if executor == "local":
@@ -96,6 +98,8 @@ def run_plan(
                 warn(line)
 
     to_run = plan.to_run
+    if to_run and (fault := checkout()[1]):
+        warn(f"the runs do not name the commit of this code: {fault}")
     with progress(to_run) if progress is not None and to_run else nullcontext() as display:
 
         def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:

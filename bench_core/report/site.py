@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.gather import SuiteResults, together
 from bench_core.analysis.leaderboard import Row
+from bench_core.errors import UsageError
 from bench_core.report import page
 from bench_core.report.cite import entry_of, fields
 from bench_core.report.rows import information
@@ -92,18 +94,38 @@ def pages(
 def build(
     suites: Sequence[SuiteResults], known: Known, output: Path, troubles: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the site, remove the pages of an earlier build that are gone, and return the files."""
+    """Write the site, remove the pages of an earlier build that are gone, and return the files.
+
+    Raises UsageError for a folder that has other files and no site.
+    """
+    before = _pages_in(output)
     html = pages(suites, known, troubles)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    before: Any = []
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        before = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    _write_manifest(output, before | html.keys())  # first, so that the folder is known as a site
     for name, text in html.items():
         replace_file(output / name, text)
-    replace_file(output / MANIFEST, json.dumps(sorted(html), indent=1) + "\n")
-    for name in before if isinstance(before, list) else []:
-        if isinstance(name, str) and PAGE.fullmatch(name) and name not in html:
+    for name in before - html.keys():
+        if PAGE.fullmatch(name):
             with writing(output / name):
                 (output / name).unlink(missing_ok=True)
+    _write_manifest(output, html)
     return [output / name for name in html]
+
+
+def _pages_in(output: Path) -> set[str]:
+    """Return the pages of the site in a folder, none of an empty or missing one."""
+    with writing(output):
+        files = set(os.listdir(output)) if os.path.lexists(output) else set()
+    names: Any = None
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        names = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    if isinstance(names, list) and "index.html" in names:
+        return {name for name in names if isinstance(name, str)}
+    if files - {".git"}:
+        raise UsageError(f"-o {output}: has files of its own and no site; name an empty folder")
+    return set()
+
+
+def _write_manifest(output: Path, names: Iterable[str]) -> None:
+    replace_file(output / MANIFEST, json.dumps(sorted(names), indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -87,7 +88,7 @@ def load_suite(
 
 def _read(source: str | Path) -> tuple[str, bytes]:
     """Return the file's name for messages and its bytes, at most one more than allowed."""
-    path, shown = Path(source), printable(str(source), 300)
+    path, shown = Path(os.path.expanduser(source)), printable(str(source), 300)
     names = installed_suites()
     try:
         if path.exists() and not path.is_dir():

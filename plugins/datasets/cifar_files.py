@@ -59,6 +59,11 @@ def ensure(source: Source, root: Path) -> None:
     """Check the files in `root`, or download them. Raises DataError with one line."""
     home = root / source.folder
     missing = [name for name in source.sums if not (home / name).is_file()]
+    if missing and root.resolve().name == source.folder:
+        raise DataError(
+            f"--data-dir {root}: is the folder of the files; give the folder that holds it, "
+            f"{root.resolve().parent}"
+        )
     if missing:
         download(source, root, f"{home}: {', '.join(missing)} missing")
     for name, expected in source.sums.items():
@@ -84,7 +89,7 @@ def download(source: Source, root: Path, why: str) -> None:
         "that holds "
         f"{source.folder}/ with --data-dir or BENCH_DATA_DIR"
     )
-    fresh = not root.exists()
+    fresh = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
@@ -100,9 +105,9 @@ def download(source: Source, root: Path, why: str) -> None:
             for name in source.sums:
                 os.replace(Path(temporary) / source.folder / name, root / source.folder / name)
     except (OSError, RuntimeError, tarfile.TarError) as error:
-        if fresh:
-            with contextlib.suppress(OSError):  # the folder that we made, if nothing is in it
-                root.rmdir()
+        with contextlib.suppress(OSError):  # the folders that we made, if nothing is in them
+            for folder in fresh:
+                folder.rmdir()
         reason = " ".join(str(getattr(error, "reason", None) or error).split())
         raise DataError(f"{why}, and the download failed ({reason}); {hint}") from None
 

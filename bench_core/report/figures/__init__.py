@@ -5,11 +5,14 @@ To add a chart, write its module in this package and add a line to `CHARTS`.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
+from bench_core.errors import UsageError
 from bench_core.report.view import View
 
 Spec = dict[str, Any]
@@ -89,6 +92,21 @@ class Drawn:
     figure: Figure
 
 
+def _import_altair() -> None:
+    """Import Altair, which looks for a cache in the home folder, also where there is no home."""
+    if sys.flags.optimize > 1:
+        remedy = "run python without -OO, or with another PYTHONOPTIMIZE than 2"
+        raise UsageError(f"figures need docstrings, which python -OO leaves out: {remedy}")
+    homeless = os.path.expanduser("~") == "~"
+    if homeless:
+        os.environ["HOME"] = os.sep
+    try:
+        import altair  # noqa: F401
+    finally:
+        if homeless:
+            del os.environ["HOME"]
+
+
 def drawn(
     view: View,
     names: Collection[str] = NAMES,
@@ -101,6 +119,7 @@ def drawn(
     validate      let Altair check every panel against the schema of Vega-Lite, which doubles the
                   time
     """
+    _import_altair()
     from altair.utils import schemapi
 
     figures = []

@@ -1,0 +1,211 @@
+"""Where output goes: a wrong path is one line, and no finished run is a hostage to its printing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_plugins.datasets import cifar_files
+from bench_plugins.datasets.cifar import Cifar10
+from conftest import COMMAND, TINY, Finished, Here, environment
+
+from bench_core.commands import options, progress, run
+from bench_core.errors import DataError
+from bench_core.execution import job, runner
+from bench_core.report import page, site, tables
+from bench_core.suite.load import load_suite
+
+ONE = TINY.replace("seeds: [1]", "seeds: [1]\nfloors: false")
+
+
+# ------------------------------------------------------------------------------------------ paths
+
+
+@pytest.mark.parametrize("path", [".", "", "/", "nowhere/x.svg"])
+@pytest.mark.parametrize(
+    "command",
+    ["report", "leaderboard", "claims", "figure alignment", "export", "export --format parquet"],
+)
+def test_an_output_that_is_no_file_is_one_line(
+    here: Here, finished: Finished, command: str, path: str
+) -> None:
+    done = here(*command.split(), finished.results, "-o", path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: -o {path}".rstrip())
+    assert list(here.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [["leaderboard", ""], ["merge", "x", "--into", ""], ["plan", "x", "--results", ""]]
+)
+def test_an_empty_path_is_not_this_folder(here: Here, command: list[str]) -> None:
+    done = here(*command)
+    assert done.returncode == 2
+    assert "is empty" in done.stderr
+
+
+def test_the_tilde_is_the_home_folder(
+    here: Here, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = here.cwd / "home"
+    home.mkdir()
+    shutil.copy(finished.suite, home / "mine.yaml")
+    monkeypatch.setenv("HOME", str(home))
+    assert here("leaderboard", finished.results, "-o", "~/table.txt").returncode == 0
+    assert "dfa" in (home / "table.txt").read_text()
+    parameter = run.run.params[[item.name for item in run.run.params].index("data_dir")]
+    assert options.PATH.convert("~/d", parameter, None) == home / "d"
+    monkeypatch.setenv("BENCH_DATA_DIR", "~/d")
+    assert runner.default_data_dir() == home / "d"
+    assert load_suite("~/mine.yaml").name == "tiny"
+    assert not (here.cwd / "~").exists()
+
+
+def test_a_site_goes_into_an_empty_folder_or_its_own(
+    here: Here, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "pages", lambda *arguments: {"index.html": "a page"})
+    taken, own = here.cwd / "taken", here.cwd / "own"
+    for folder in (taken, own):
+        folder.mkdir()
+    (taken / "mine.txt").write_text("mine")
+    refused = here("site", finished.results, "-o", taken)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: -o {taken}: has files of its own and no site")
+    assert [path.name for path in taken.iterdir()] == ["mine.txt"]
+    assert here("site", finished.results, "-o", "/").returncode == 2
+    assert here("site", finished.results, "-o", own).returncode == 0
+    (own / "index.html").unlink()
+    assert here("site", finished.results, "-o", own).returncode == 0
+    assert (own / "index.html").exists()
+    assert here("site", finished.results, "-o", taken / "mine.txt").returncode == 2
+
+
+def test_the_inner_data_folder_is_recognised(tmp_path: Path) -> None:
+    inner = tmp_path / "cifar-10-batches-py"
+    inner.mkdir()
+    with pytest.raises(DataError, match=f"give the folder that holds it, {tmp_path}"):
+        cifar_files.ensure(Cifar10.source, inner)
+
+
+def test_a_deleted_working_folder_is_one_line(tmp_path: Path) -> None:
+    line = f"mkdir gone && cd gone && rmdir ../gone && exec {COMMAND} plan ../tiny.yaml"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the working folder was deleted")
+
+
+# ----------------------------------------------------------------------------------------- commit
+
+
+def test_a_checkout_of_another_owner_names_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, fault = job.checkout.__wrapped__()
+    if not expected:
+        pytest.skip(f"no checkout: {fault}")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert job.checkout.__wrapped__()[0]["commit"] == expected["commit"]
+
+
+def test_a_commit_that_git_withholds_is_a_warning(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(job.__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    git = here.cwd / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\necho fatal: detected dubious ownership >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(git.parent), prepend=os.pathsep)
+    facts, fault = job.checkout.__wrapped__()
+    assert facts == {}
+    assert fault == f"fatal: detected dubious ownership; `git -C {root} status` must work"
+    monkeypatch.setattr(runner, "checkout", lambda: (facts, fault))
+    (here.cwd / "one.yaml").write_text(ONE)
+    done = here("run", "one.yaml")
+    assert done.returncode == 0
+    assert done.stderr == f"warning: the runs do not name the commit of this code: {fault}\n"
+
+
+# --------------------------------------------------------------------------------------- printing
+
+
+def broken(*arguments: Any, **more: Any) -> Any:
+    raise AttributeError("no doc")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "what"),
+    [
+        (tables, "leaderboards", "table"),
+        (page, "page", "report"),
+        (progress.Plain, "event", "progress"),
+    ],
+)
+def test_what_cannot_be_printed_costs_a_line(
+    here: Here, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, what: str
+) -> None:
+    monkeypatch.setattr(module, name, broken)
+    (here.cwd / "one.yaml").write_text(ONE)
+    done = here("run", "one.yaml", env={"BENCH_REPORT": "1"})
+    assert done.returncode == 0
+    assert done.stderr == f"warning: no {what}: AttributeError: no doc\n"
+    assert len(list((here.cwd / "results/tiny").glob("*/run.json"))) == 1
+
+
+def test_a_full_disk_behind_standard_output_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with options.spared("table"):
+            print("a table", flush=True)
+        with options.spared("report"):
+            print("report: x", flush=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: no table: OSError: [Errno 28] No space left on device"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_a_terminal_without_greek_gets_stand_ins(finished: Finished, encoding: str) -> None:
+    done = subprocess.run(
+        [COMMAND, "leaderboard", finished.results],
+        env=environment(PYTHONIOENCODING=encoding), capture_output=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.decode("utf-8" if encoding == "ascii" else encoding).splitlines()
+    assert any(line.startswith("  #  method") for line in lines)
+    assert not any("?" in line for line in lines if "is its sign right" not in line)
+
+
+def test_figures_need_no_home_folder(finished: Finished, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
+    )
+    variables = environment([tmp_path])
+    done = subprocess.run(
+        [COMMAND, "figure", "alignment", finished.results, "-o", tmp_path / "x.svg"],
+        env={name: value for name, value in variables.items() if name != "HOME"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "<svg" in (tmp_path / "x.svg").read_text()
+
+
+def test_python_without_docstrings_costs_the_page_one_line(finished: Finished) -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "bench_core", "figure", "alignment", finished.results],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "run python without -OO" in line
