@@ -1,4 +1,4 @@
-"""Make text of plugins and child processes safe to print."""
+"""Make text of plugins and child processes safe to print, and their numbers plain."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def any_encoding(stream: Any) -> None:
     """Let a text stream write stand-ins for the letters that its encoding lacks (latin-1: Γ)."""
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="bench-plain")
+
+
+def plain(value: Any) -> Any:
+    """Return scalars and arrays of numpy or torch as numbers and lists of numbers."""
+    listed = getattr(value, "tolist", None)
+    return listed() if callable(listed) and hasattr(value, "ndim") else value
 
 
 def brief(error: BaseException) -> str:

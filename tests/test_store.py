@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ from records import run
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import files, logs, store
-from bench_core.results.record import RunRecord
+from bench_core.results.hashing import canonical
+from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
 
 IDENTITY = "0123456789abcdef" * 2
@@ -492,3 +494,19 @@ def test_a_damaged_suite_json_loses_no_run_and_is_said(final: Path, content: str
 def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such results folder; `bench run SUITE` writes one"):
         scan([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32, np.float64, np.array])
+def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
+    value = kind(3)
+    assert canonical({"a": [value]}) == canonical({"a": [3]}) == '{"a": [3]}'
+    details = {"one": value, "many": [value], "by": {"x": (value,)}}
+    written = json.loads(Measurement(value=value, details=details).model_dump_json())
+    assert written["value"] == 3
+    assert written["details"] == {"one": 3, "many": [3], "by": {"x": [3]}}
+
+
+def test_arrays_and_keys_of_numpy_are_stored_as_plain_values() -> None:
+    details = {"by": {np.int64(2): np.array([1.5, np.nan])}, "yes": np.bool_(True)}
+    written = json.loads(Measurement(details=details).model_dump_json())["details"]
+    assert written == {"by": {"2": [1.5, "nan"]}, "yes": True}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import HANG
 from hypothesis import given, settings
@@ -999,3 +1000,36 @@ def test_shipped_suites_use_only_keys_of_the_schema() -> None:
     known = suite_schema()["properties"]
     for path in SHIPPED.glob("*.yaml"):
         assert set(read_yaml(path.read_bytes(), path.name).value) <= set(known)
+
+
+@pytest.mark.parametrize("seeds", [[np.int64(3), 4], np.array([3, 4]), (np.uint8(3), np.int32(4))])
+def test_seeds_may_be_integers_of_numpy(write: Any, seeds: Any) -> None:
+    suite = load_suite(write(MINIMAL), seeds=seeds, epochs=np.int64(2))
+    assert suite.seeds == [3, 4]
+    assert {type(seed) for seed in suite.seeds} == {int}
+    assert suite.training.epochs == 2
+    with pytest.raises(SuiteError, match="whole number"):
+        load_suite(write(MINIMAL), seeds=[np.float64(1.5)])
+    with pytest.raises(SuiteError, match="whole number"):
+        load_suite(write(MINIMAL), seeds=[np.bool_(True)])
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("run # 3", "run # 3"),
+        ("#1", "#1"),
+        ("'a # b'", "a # b"),
+        ('"a # b"', "a # b"),
+        ("a#b", "a#b"),
+    ],
+)
+def test_an_option_keeps_what_follows_a_hash(write: Any, text: str, title: str) -> None:
+    assert load_suite(write(MINIMAL), [f"title={text}"]).title == title
+
+
+def test_a_number_with_a_comment_is_refused_as_an_option(write: Any) -> None:
+    with pytest.raises(SuiteError, match=r"training\.epochs"):
+        load_suite(write(MINIMAL), ["training.epochs=3 # three"])
+    suite = load_suite(write("name: s # a comment\nmethods: [dfa]\n"))
+    assert suite.name == "s"

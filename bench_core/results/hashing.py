@@ -8,6 +8,8 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
+from bench_core.printable import plain
+
 
 def digest_bytes(content: bytes, size: int = 16) -> str:
     """Compute BLAKE2b of `size` bytes, as hex digits."""
@@ -38,7 +40,7 @@ def line_text(value: Any) -> str:
 
 def canonical(value: Any) -> str:
     """Write JSON that is equal exactly for equal values, whatever the order of keys."""
-    return line_text(_integral(value))
+    return line_text(_integral(jsonable(value)))
 
 
 def _integral(value: Any) -> Any:
@@ -50,11 +52,12 @@ def _integral(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """Replace every float that is not finite by its name, recursively."""
+    """Replace floats that are not finite by their names and numpy's values by plain ones."""
+    value = plain(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: jsonable(item) for key, item in value.items()}
+        return {plain(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     return value

@@ -19,6 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
+from bench_core.printable import plain
 from bench_core.results.hashing import digest, file_text, jsonable
 from bench_core.results.status import Status
 
@@ -27,6 +28,7 @@ NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code deci
 
 
 def _parse(value: Any) -> Any:
+    value = plain(value)
     return float(value) if value in ("inf", "-inf", "nan") else value
 
 

@@ -20,6 +20,7 @@ import yaml
 from yaml.reader import Reader
 
 from bench_core.errors import Problem, SuiteError
+from bench_core.printable import plain
 
 KeyPath = tuple[str | int, ...]
 
@@ -36,6 +37,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
 _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
+_HASH = "\ue000"  # stands for # in an option, so that PyYAML sees no comment
 
 
 def printable(text: str, limit: int = 60) -> str:
@@ -110,7 +112,7 @@ class Document:
     @classmethod
     def of(cls, value: Any, file: str, base: KeyPath) -> Document:
         """Make a document of a command-line value that needs no parsing, to be put at `base`."""
-        return cls(file, value, {(): Position(file, 0, 0, base, str(value))})
+        return cls(file, plain(value), {(): Position(file, 0, 0, base, str(value))})
 
     def at(self, path: KeyPath) -> Any:
         """Return the value at `path`, or None."""
@@ -194,7 +196,8 @@ def read_yaml(data: bytes | str, file: str, *, base: KeyPath | None = None) -> D
     """Read one YAML document.
 
     file  name of the file in messages
-    base  the path at which the text of an option will be put; its positions have no line
+    base  the path at which the text of an option will be put; its positions have no line, and it
+          has no comments: `run # 3` is a text
     """
     document = Document(file)
     try:
@@ -257,13 +260,18 @@ class _Builder:
             what = f"invalid UTF-8 (byte 0x{error.object[error.start]:02x})"
             raise fail(before, what, "save the file as UTF-8") from None
         text = text.removeprefix("\ufeff")
+        if self.base is not None:
+            text = text.replace("#", _HASH)
         if bad := _FORBIDDEN.search(text):
             raise fail(text[: bad.start()], _not_allowed(bad))
         return text
 
     def _event(self, loader: yaml.SafeLoader) -> Any:
         try:
-            return loader.get_event()  # type: ignore[no-untyped-call]
+            event = loader.get_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.ScalarEvent) and self.base is not None:
+                event.value = event.value.replace(_HASH, "#")
+            return event
         except yaml.MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark or loader.get_mark()
             what = printable(error.problem or error.context or "cannot be read", 120)
