@@ -283,3 +283,28 @@ def test_a_helper_that_another_distribution_has_overwritten_is_refused(
     install(site, "x-help", {f"{module}.py": "A = 2\n"})
     with pytest.raises(UsageError, match=rf"^x-rule: the module {module}, .* belongs to x-help"):
         code_files([f"rule_of_{module}"], "x-rule")
+
+
+def test_a_rule_that_a_script_finds_trains_and_is_not_reused_after_an_edit_of_its_helper(
+    site: Path, module: str, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both workers see the import path of this process alone; the helper lies in an archive."""
+    own = f"rule_of_{module}"
+    code = (
+        f"from bench_plugins.methods.dfa import DirectFeedbackAlignment\nimport {module}\n"
+        "class Rule(DirectFeedbackAlignment):\n    pass\n"
+    )
+    hooks = f"hooks_of_{module}"
+    files = {f"{hooks}.py": table("found", f"{own}:Rule"), f"{own}.py": code}
+    install(site, "x-rule", files, hooks)
+    suite = TINY.replace("[dfa]", "[found]") + "floors: false\n"
+    (tmp_path / "tiny.yaml").write_text(suite)
+    for value in (1, 2):
+        archive = tmp_path / f"{value}.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(f"{module}.py", f"A = {value}\n")
+        monkeypatch.syspath_prepend(str(archive))
+        done = here("run", "tiny.yaml")
+        assert done.returncode == 0, done.stderr
+        assert "1 cell, 0 reused, 1 to run" in done.stdout
+    assert "1 cell, 1 reused, 0 to run" in here("run", "tiny.yaml").stdout

@@ -297,6 +297,20 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     assert leftovers(cell.folder.parent) == []
 
 
+def test_a_job_finds_the_modules_that_its_runner_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    with pytest.MonkeyPatch.context() as runner:
+        runner.syspath_prepend(str(tmp_path / "scripts"))
+        (cell,) = cells(tmp_path, 1)
+        text = remote.payload(cell, forged.job(cell), "no such token")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    here_is(monkeypatch, tmp_path, "finish()")
+    remote.run_job(text)
+    assert sys.path[-1] == str(tmp_path / "scripts")
+
+
 def test_the_executor_of_the_manual_runs_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
