@@ -185,6 +185,7 @@ def test_linear_quadratic_shares_no_number_with_a_network() -> None:
 SEEDED = {  # why a module may seed a generator itself
     "bench_core/training/rng.py": "it makes the streams",
     "bench_core/training/build.py": "the stream init is the seed itself",
+    "bench_core/training/net.py": "the stream init again, for a network built anew",
     "bench_core/execution/remeasure.py": "it asks whether a credit draws, and keeps no number",
     "plugins/methods/redrawn.py": "from the seed of a stream and the step",
     "plugins/diagnostics/fresh_feedback.py": "from numbers of a stream",

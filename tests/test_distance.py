@@ -139,5 +139,5 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     shown = {
         run.record.identity: text(view(found), row, run, 100) for _, row, run in view(found).runs
     }
-    assert "d_BP by layer 3  3  3" in shown["dfa"]
+    assert "d_BP by layer 3  3  3   (n = 40 probe samples)" in shown["dfa"]
     assert "d_BP        not measured: no finished run" in shown["far"]

@@ -13,7 +13,10 @@ from records import audit, run
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
+from bench_core.report.columns import COLUMNS
+from bench_core.report.data import RUN
 from bench_core.report.page import page
+from bench_core.report.schema import schema
 from bench_core.report.terminal import COLOURS, paint
 from bench_core.results.record import RunRecord
 from bench_core.results.status import FINAL, STATUSES, is_reused
@@ -40,6 +43,15 @@ def test_every_status_is_shown_and_its_leaderboard_follows_the_published_schema(
 def test_the_published_schema_names_the_statuses_of_the_table() -> None:
     assert SCHEMA["$defs"]["run"]["properties"]["status"]["enum"] == list(STATUSES)
     assert set(STATUSES) - COLOURS.keys() == {"done"}
+
+
+def test_the_published_schema_has_every_column_and_every_field_of_a_run() -> None:
+    assert schema() == SCHEMA
+    row, one = SCHEMA["$defs"]["row"], SCHEMA["$defs"]["run"]
+    columns = {field.name for column in COLUMNS for field in column.fields}
+    assert {*columns, "runs"} == set(row["required"])
+    assert row["additionalProperties"] is one["additionalProperties"] is False
+    assert set(RUN) == set(one["required"])
 
 
 def test_a_status_outside_the_table_is_no_status() -> None:

@@ -73,7 +73,8 @@ def _distance(run: Run) -> list[str]:
         return []
     if item.not_diagnostic:
         return [f"d_BP        not measured: {item.not_diagnostic}"]
-    return [f"d_BP by layer {_series(map(float, item.details.get('layers', ())))}"]
+    by_layer = _series(map(float, item.details.get("layers", ())))
+    return [f"d_BP by layer {by_layer}   (n = {item.details.get('samples'):,} probe samples)"]
 
 
 def _by_layer(item: Measurement) -> str:

@@ -11,7 +11,9 @@ class StateDistance(Diagnostic):
     same recipe and seed; value = d_L.
 
     It takes two runs, so the value is computed from the stored states by
-    `bench_core.analysis.distance` when results are read; here nothing is measured.
+    `bench_core.analysis.distance` when results are read; here nothing is measured. A run stores
+    the states of as many samples as fit into 64 MiB (small_cnn: 119 of 1,280). Their number is
+    shown with the value.
     Source: arXiv:2606.21126.
     """
 
