@@ -493,8 +493,8 @@ RULES = {
 @pytest.mark.parametrize(
     ("method", "part", "changes", "expected"),
     [
-        ("dfa", "arch", {"terminal_norm": False}, "arch.terminal_norm=False (claimed for True)"),
-        ("dfa", "arch", {"residual": False}, "arch.residual=False (claimed for True)"),
+        ("dfa", "arch", {"terminal_norm": False}, "arch.terminal_norm=false (claimed for true)"),
+        ("dfa", "arch", {"residual": False}, "arch.residual=false (claimed for true)"),
         ("dfa", "arch", {"gain": 2.0}, "arch.gain=2.0 (claimed without)"),
         ("dfa", "dataset", {"padding": "black"}, "dataset.padding=black (claimed for mean)"),
         (
@@ -537,7 +537,7 @@ def test_a_difference_is_taken_to_the_method_of_all_its_options() -> None:
     records = [run("bench-core/dfa"), run("bench-core/ep", params={"beta": 0.01})]
     settings = Settings(defaults={**DEFAULTS, **RULES})
     reason = not_run(outcome(records, claim(minus="ep"), settings=settings))
-    assert reason == "no rows of ep under this recipe"
+    assert reason == "no rows of ep under this recipe, only with method.beta=0.01 (claimed for 0.5)"
 
 
 def test_options_without_a_stored_default_are_named() -> None:
@@ -546,6 +546,20 @@ def test_options_without_a_stored_default_are_named() -> None:
     assert found.notes == (
         "not compared, as the results do not keep their defaults: arch.depth, arch.residual",
     )
+
+
+def test_a_diagnostic_with_other_options_is_not_that_of_the_claim() -> None:
+    records = [run(measurements={**measured(), "nudging": Measurement(value=0.5)})]
+    file = {"recipes": [CELLS], "included": [], "measured": {"nudging": {"eta": 0.02}}}
+    settings = Settings(defaults={**DEFAULTS, "diagnostic bench-core/nudging": {"eta": 0.01}})
+
+    def judged(figure: str, eta: float) -> ClaimResult:
+        groups, options = judge_all(records, settings), {"bench-core/nudging": {"eta": eta}}
+        wanted = [claim(figure, at_least=0)]
+        return judge_claims(wanted, groups, settings, file, lambda record: (), options)[0]
+
+    assert not_run(judged("nudging", 0.5)) == "only with nudging.eta=0.5 (claimed for 0.02)"
+    assert judged("nudging", 0.02).status == judged("accuracy", 0.5).status == "holds"
 
 
 def test_verdicts_by_other_limits_are_not_those_of_the_claim() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.analysis.judge import CORE_DEFAULTS
+from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
 from bench_core.suite.model import DataOptions, TrainingOptions
@@ -122,6 +123,15 @@ def compare(
     return Difference(changes, tuple(unknown))
 
 
+def changed(part: str, own: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Write `nudging.eta=0.5 (claimed for 0.01)` for every option with another value."""
+    return [
+        _change(f"{part}.{key}", own.get(key), wanted.get(key))
+        for key in sorted(own.keys() | wanted.keys())
+        if frozen(own.get(key)) != frozen(wanted.get(key))
+    ]
+
+
 def differing(records: Sequence[RunRecord]) -> str:
     """List the settings in which the cells of several runs differ."""
     cells = [_parts(record) for record in records]
@@ -162,4 +172,6 @@ def _change(key: str, own: Any, claimed: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "none" if value in (None, {}) else str(value)
+    if value in (None, {}):
+        return "none"
+    return value if isinstance(value, str) else line_text(value)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.analysis.claim_values import Epochs, NotRun, read
@@ -24,6 +25,7 @@ from bench_core.analysis.claimed_recipe import (
     Difference,
     Recipe,
     as_list,
+    changed,
     compare,
     differing,
     recipes,
@@ -70,12 +72,14 @@ def judge_claims(
     settings: Settings,
     claimed_for: Mapping[str, Any] | None,
     epochs: Epochs,
+    diagnostics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[ClaimResult]:
     """Judge every claim, in order.
 
     groups       the runs of the suite as `judge_all` judged them under `settings`
     claimed_for  `Suite.recipe` of the file; None if unknown: then only `cell` restricts the runs
     epochs       reads the rows of epochs.jsonl of a run, if a claim needs them
+    diagnostics  full name → parameters with which the runs were measured, if known
     """
     results = []
     for claim in claims:
@@ -83,7 +87,8 @@ def judge_claims(
         try:
             group, row, notes = select(claim, groups, claimed_for, settings.defaults)
             label = row.label
-            _require_limits(claim, settings, claimed_for)
+            _require_limits(claim, settings, claimed_for or {})
+            _require_options(claim, settings, claimed_for or {}, diagnostics)
             values = _values(claim, group, row, settings, epochs, notes)
             measured = _interval(claim, [value / claim.divide_by for value in values], notes)
         except NotRun as reason:
@@ -175,12 +180,9 @@ def select(
     return group, row, notes
 
 
-def _require_limits(
-    claim: Expectation, settings: Settings, claimed_for: Mapping[str, Any] | None
-) -> None:
+def _require_limits(claim: Expectation, settings: Settings, file: Mapping[str, Any]) -> None:
     """Raise `NotRun` if other limits than those of the file decide the figure of the claim."""
     kind, name = claim.parsed.kind, claim.parsed.name
-    file = claimed_for or {}
     own: dict[str, Any] = {"thresholds": dict(settings.thresholds)}
     if kind not in (*LETTERED, "verdict"):
         own = {}
@@ -189,6 +191,25 @@ def _require_limits(
     for key, value in own.items():
         if value != file.get(key, value):
             raise NotRun(f"judged by {key} {value} (claimed for {file[key]})")
+
+
+def _require_options(
+    claim: Expectation,
+    settings: Settings,
+    file: Mapping[str, Any],
+    diagnostics: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Raise `NotRun` if a diagnostic of the claim was measured with options unlike the file's."""
+    kind, name = claim.parsed.kind, claim.parsed.name.rpartition("/")[2]
+    if kind not in (*LETTERED, "verdict", "diagnostic"):
+        return
+    for full, own in diagnostics.items():
+        short, default = full.rpartition("/")[2], settings.defaults.get(f"diagnostic {full}")
+        if default is None or (kind == "diagnostic" and name != short):
+            continue
+        wanted = {**default, **file.get("measured", {}).get(short, {})}
+        if changes := changed(short, {**default, **own}, wanted):
+            raise NotRun(f"only with {', '.join(changes)}")
 
 
 def _allows(claim: Expectation, key: str) -> bool:
@@ -238,20 +259,30 @@ def _values(
     values = by_seed(row)
     if claim.minus is None:
         return list(values.values())
-    recipe = {"method": claim.minus.as_dict()}
-    others = [
-        other
-        for other in group.rows
-        if not compare(other.runs[0].record, recipe, {}, settings.defaults).changes
-    ]
-    if len(others) != 1:
-        count = len(others) or "no"
-        raise NotRun(f"{count} rows of {method_text(claim.minus)} under this recipe")
-    less = by_seed(others[0])
+    other = _row_of(claim.minus, group, settings.defaults)
+    less = by_seed(other)
     seeds = sorted(values.keys() & less.keys())
     if not seeds:
-        raise NotRun(f"{row.label} and {others[0].label} share no finished seed")
+        raise NotRun(f"{row.label} and {other.label} share no finished seed")
     return [values[seed] - less[seed] for seed in seeds]
+
+
+def _row_of(method: ClaimedMethod, group: Group, defaults: Defaults) -> Row:
+    """Return the row of a method in a group. Raises `NotRun`."""
+    differences = [
+        (row, compare(row.runs[0].record, {"method": method.as_dict()}, {}, defaults))
+        for row in group.rows
+        if same_name(row.method.name, method.name)
+    ]
+    rows = [row for row, difference in differences if not difference.changes]
+    if len(rows) == 1:
+        return rows[0]
+    reason = f"{len(rows) or 'no'} rows of {method_text(method)} under this recipe"
+    if differences and not rows:
+        texts = [list(difference.changes.values()) for _, difference in differences]
+        nearest = min(texts, key=lambda own: (len(own), own))
+        reason += f", only with {', '.join(nearest)}"
+    raise NotRun(reason)
 
 
 def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> Interval:

@@ -199,7 +199,10 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
         results = distance.attach(results)
     settings = results.settings
     groups = judge_all(results.records, settings)
-    return judge_claims(results.expect, groups, settings, results.claimed_for, rows), troubles
+    outcomes = judge_claims(
+        results.expect, groups, settings, results.claimed_for, rows, results.diagnostics
+    )
+    return outcomes, troubles
 
 
 def current(

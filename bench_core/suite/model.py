@@ -193,6 +193,7 @@ class Suite(Model):
         recipes     arch, dataset, training, data of the cells of `methods` and `matrix`, each once
         included    those that only `include` adds
         thresholds, depth_utility  by which the file judges
+        measured    options of its diagnostics, as written
         """
         plain = self.model_dump(include={"arch", "dataset", "training", "data", "stop_when"})
         plain["axes"] = sorted(self.matrix)
@@ -218,6 +219,10 @@ class Suite(Model):
             "included": list(listed.values())[counts[0] :],
             "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
             "depth_utility": self.depth_utility.model_dump(),
+            "measured": {
+                item.name.rpartition("/")[2]: item.model_dump(exclude={"name", "threshold"})
+                for item in self.diagnostics
+            },
         }
 
     @property
