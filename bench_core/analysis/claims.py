@@ -30,7 +30,7 @@ from bench_core.analysis.claimed_recipe import (
     differing,
     recipes,
 )
-from bench_core.analysis.judge import Settings
+from bench_core.analysis.judge import Settings, judged
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.results.record import RunRecord
@@ -87,8 +87,8 @@ def judge_claims(
         try:
             group, row, notes = select(claim, groups, claimed_for, settings.defaults)
             label = row.label
-            _require_limits(claim, settings, claimed_for or {})
-            _require_options(claim, settings, claimed_for or {}, diagnostics)
+            _require_limits(claim, row, settings, claimed_for or {})
+            _require_options(claim, row, settings, claimed_for or {}, diagnostics)
             values = _values(claim, group, row, settings, epochs, notes)
             measured = _interval(claim, [value / claim.divide_by for value in values], notes)
         except NotRun as reason:
@@ -180,32 +180,49 @@ def select(
     return group, row, notes
 
 
-def _require_limits(claim: Expectation, settings: Settings, file: Mapping[str, Any]) -> None:
+def _decisive(claim: Expectation, row: Row) -> set[str]:
+    """Return the diagnostics, by short name, on whose options and limits the figure depends."""
+    kind, name = claim.parsed.kind, claim.parsed.name.partition("@")[0]
+    letters: dict[str, str] = {}
+    for run in row.runs:
+        letters |= {key: item[0] for key, item in judged(run.record.measurements).items()}
+    if kind == "verdict":
+        names = set(letters.values())
+    else:
+        names = {letters.get(name, name)} if kind in (*LETTERED, "diagnostic") else set()
+    return {name.rpartition("/")[2] for name in names}
+
+
+def _require_limits(
+    claim: Expectation, row: Row, settings: Settings, file: Mapping[str, Any]
+) -> None:
     """Raise `NotRun` if other limits than those of the file decide the figure of the claim."""
-    kind, name = claim.parsed.kind, claim.parsed.name
-    own: dict[str, Any] = {"thresholds": dict(settings.thresholds)}
-    if kind not in (*LETTERED, "verdict"):
-        own = {}
-    if name in ("margin", "walked_back", "d", "depth_utility"):
-        own["depth_utility"] = settings.depth_utility.model_dump()
-    for key, value in own.items():
-        if value != file.get(key, value):
-            raise NotRun(f"judged by {key} {value} (claimed for {file[key]})")
+    decisive, floor = _decisive(claim, row), settings.depth_utility.model_dump()
+    changes: list[str] = []
+    if claim.parsed.kind != "diagnostic" and "thresholds" in file:
+        own, wanted = (
+            {name: limits[name] for name in limits if name.rpartition("/")[2] in decisive}
+            for limits in (settings.thresholds, file["thresholds"])
+        )
+        changes += changed("threshold", own, wanted)
+    if claim.parsed.name == "margin" or "depth_utility" in decisive:
+        changes += changed("depth_utility", floor, file.get("depth_utility", floor))
+    if changes:
+        raise NotRun(f"only with {', '.join(changes)}")
 
 
 def _require_options(
     claim: Expectation,
+    row: Row,
     settings: Settings,
     file: Mapping[str, Any],
     diagnostics: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Raise `NotRun` if a diagnostic of the claim was measured with options unlike the file's."""
-    kind, name = claim.parsed.kind, claim.parsed.name.rpartition("/")[2]
-    if kind not in (*LETTERED, "verdict", "diagnostic"):
-        return
+    decisive = _decisive(claim, row)
     for full, own in diagnostics.items():
         short, default = full.rpartition("/")[2], settings.defaults.get(f"diagnostic {full}")
-        if default is None or (kind == "diagnostic" and name != short):
+        if default is None or short not in decisive:
             continue
         wanted = {**default, **file.get("measured", {}).get(short, {})}
         if changes := changed(short, {**default, **own}, wanted):
