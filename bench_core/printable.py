@@ -34,9 +34,8 @@ def any_encoding(stream: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return scalars and arrays of numpy or torch as numbers and lists of numbers."""
-    listed = getattr(value, "tolist", None)
-    return listed() if callable(listed) and hasattr(value, "ndim") else value
+    """Return a scalar of numpy or torch as a number; an array, and every other value, as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def brief(error: BaseException) -> str:

@@ -506,7 +506,7 @@ def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
     assert written["details"] == {"one": 3, "many": [3], "by": {"x": [3]}}
 
 
-def test_arrays_and_keys_of_numpy_are_stored_as_plain_values() -> None:
-    details = {"by": {np.int64(2): np.array([1.5, np.nan])}, "yes": np.bool_(True)}
+def test_keys_and_names_of_numpy_are_stored_as_plain_values() -> None:
+    details = {"by": {np.int64(2): [np.float32(1.5), np.float32("nan")]}, "yes": np.bool_(True)}
     written = json.loads(Measurement(details=details).model_dump_json())["details"]
     assert written == {"by": {"2": [1.5, "nan"]}, "yes": True}

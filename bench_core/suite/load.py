@@ -15,7 +15,6 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
-from bench_core.printable import plain
 from bench_core.suite.cells import frozen
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
@@ -81,7 +80,7 @@ def load_suite(
     stated = None
     with contextlib.suppress(SuiteError):  # only options may make the file valid
         stated = _validate(copy.deepcopy(document))
-    apply_options(document, overrides, methods, plain(seeds), dataset, arch, epochs, device)
+    apply_options(document, overrides, methods, list(seeds), dataset, arch, epochs, device)
     suite = _validate(document)
     suite._stated = stated
     return suite
