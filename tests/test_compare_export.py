@@ -221,7 +221,7 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     )
     told = invoke("show", record.identity[:12], tmp_path)
     assert told == invoke("show", results.run_folder(record))
-    for words in ("walked back (a+b+d)", "694", "> 50", "means nothing (reference at the floor)",
+    for words in ("flagged (a+b+d)", "694", "> 50", "means nothing (reference at the floor)",
                   "again.yaml", "torch 2.11", "epoch", record.identity, "ab",
                   "cd" * 16):  # fmt: skip
         assert words in told, words
@@ -367,10 +367,12 @@ def test_bibtex_names_each_source_once() -> None:
 
 
 def test_colours_keep_the_text_and_the_widths() -> None:
-    text = "bp  trustworthy 3/3  x\ndfa  walked back 3/3 a3\nlab/failed_rule  failed 1/3\n"
+    text = "bp  trustworthy  x\ndfa  walked back a 1/3, d\nlab/failed_rule  failed 1/3\n"
     painted = paint(text)
     assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == text
-    assert "\x1b[32m\x1b[1mtrustworthy 3/3" in painted
+    assert "\x1b[32m\x1b[1mtrustworthy\x1b[0m" in painted
+    assert "\x1b[31m\x1b[1mwalked back\x1b[0m" in painted
+    assert "\x1b[1mfailed 1/3\x1b[0m" in painted
     assert "lab/failed_rule" in painted
     # unreadable on light or dark
     assert not {"yellow", "cyan", "white", "black"} & set(COLOURS.values())

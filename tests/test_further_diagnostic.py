@@ -66,7 +66,7 @@ def test_it_is_judged_and_shown_without_its_package(results: Path) -> None:
     row = next(row for row in document["rows"] if row["role"] == "method")
     assert row["diagnostics"] == {"e": {"value": 7.0}}
     assert "e" in row["runs"][0]["letters"]
-    assert row["runs"][0]["verdict"].startswith("walked back (")
+    assert row["runs"][0]["verdict"].startswith("flagged (")
     line = next(
         line
         for line in csv.DictReader(io.StringIO(texts["csv"], newline=""))

@@ -76,10 +76,11 @@ def clean(text: str) -> None:
 def test_why_a_method_was_walked_back() -> None:
     text = leaderboard(audit(), width=None)
     assert (
-        "dfa walked back: residual stream grows 694x in one block (limit 50x), "
+        "dfa walked back: residual stream grows 694x in one block (limit 50x); "
         "reference gradient at the floor "
-        "(4.2e-09 < 1e-07 at N=128), "
-        "blocks help -4.3 pp over their frozen twins (needs 2.0)\n"
+        "(4.2e-09 < 1e-07 at N=128); "
+        "blocks help -4.3 ± 0.7 pp over their frozen twins (needs 2.0); "
+        "worse than random blocks under bp (-11.3 ± 0.7 pp)\n"
     ) in text
     for needed in (
         "95 % interval, Student t over seeds",
@@ -96,11 +97,11 @@ def test_wide_columns() -> None:
     table = rows_of(leaderboard(audit(), format="markdown"))
     row = dict(zip(table[0], next(line for line in table if line[1] == "dfa"), strict=True))
     assert row == {
-        r"\#": "3",
+        r"\#": "2",
         "method": "dfa",
         "accuracy": ".306 ± .010",
         "n": "3",
-        "verdict": "walked back 3/3 (a 3, b 3, d 3)",
+        "verdict": "walked back (a, b, d, bp floor)",
         "D1 D2 D3": "FAIL(D1+D2+D3)",
         "Δ matched": "-4.3 ± 0.7",
         "Δ bp floor": "-11.3 ± 0.7",
@@ -115,13 +116,14 @@ def test_wide_columns() -> None:
     bp = dict(zip(table[0], next(line for line in table if line[1] == "bp"), strict=True))
     assert (bp["uses"], bp["Γ deep"], bp["D1 D2 D3"]) == ("G", "+.200 ± .000", "PASS")
     ep = dict(zip(table[0], next(line for line in table if line[1] == "ep"), strict=True))
-    assert (ep["n"], ep["verdict"]) == ("2 of 3 done", "trustworthy 2/3, diverged 1/3")
+    assert (ep["n"], ep["verdict"]) == ("2 of 3 done", "undetermined, diverged 1/3")
 
 
 def test_gamma_never_stands_alone_where_b_fires() -> None:
     texts = everything(audit())
     assert "+.004†" in leaderboard(audit(), width=None)
-    assert r"+.004$^{\dagger}$" in texts["latex"]
+    short = leaderboard(seeds(DFA, [0.302, 0.306], measurements=SICK), format="latex")
+    assert r"+.004$^{\dagger}$" in short
     assert all("reference at the floor" in texts[name] for name in FORMATS)
     row = next(
         row
@@ -187,7 +189,7 @@ def test_credit_against_the_gradient_is_asked_about() -> None:
     )
 
 
-def test_ties_share_a_rank() -> None:
+def test_rules_that_no_interval_separates_share_their_ranks() -> None:
     records = (
         seeds(DFA, [0.30, 0.34, 0.31])
         + seeds("bench-core/fa", [0.31, 0.32, 0.32])
@@ -195,18 +197,18 @@ def test_ties_share_a_rank() -> None:
     )
     assert {row[1]: row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]} == {
         "bp": "1",
-        "fa": "2=",
-        "dfa": "2=",
+        "fa": "2–3",
+        "dfa": "2–3",
     }
 
 
 def test_floor_of_the_settings_is_named_in_the_reason() -> None:
     records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
     for depth, words in (
-        (DepthUtility(floor="bp"), "blocks help -12.0 pp over bp[freeze=blocks] (needs 2.0)"),
+        (DepthUtility(floor="bp"), "blocks help -12.0 ± 0.0 pp over bp[freeze=blocks] (needs 2.0)"),
         (
             DepthUtility(floor_value=0.349),
-            "blocks help -4.9 pp over the given floor of .349 (needs 2.0)",
+            "blocks help -4.9 ± 0.0 pp over the given floor of .349 (needs 2.0)",
         ),
     ):
         assert words in leaderboard(records, Settings(depth_utility=depth), width=None)
@@ -301,7 +303,10 @@ def test_all_equal() -> None:
     records = seeds(DFA, [0.3] * 3) + seeds(BP, [0.3] * 3)
     for text in everything(records).values():
         clean(text)
-    assert [row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]] == ["1=", "1="]
+    assert [row[0] for row in rows_of(leaderboard(records, format="markdown"))[2:]] == [
+        "1–2",
+        "1–2",
+    ]
 
 
 def test_all_failed() -> None:
@@ -315,7 +320,7 @@ def test_all_failed() -> None:
 
 def test_one_method_and_no_floor() -> None:
     text = leaderboard(seeds(DFA, [0.3, 0.31, 0.32]), width=None)
-    assert "undetermined 3/3 (d not measured)" in text
+    assert "undetermined (d not measured)" in text
     assert "d not measured for dfa: no finished run of dfa[freeze=blocks] with this recipe" in text
     assert "UNDETERMINED(D3)" in text
 
@@ -337,11 +342,8 @@ def test_what_is_not_finite_fires_and_is_not_printed(value: float) -> None:
     ]
     for text in everything(records + frozen(DFA, [0.3] * 3)).values():
         clean(text)
-        assert (
-            "a 2, b 2, c 2, d 3, lab/x 2" in text
-            or " a2 b2 c2 d3 lab/x2" in text
-            or "dfa: walked back" in text
-        )
+        # the terminal shortens verdicts
+        assert "walkedbacka2/3b2/3c2/3dlab/x2/3" in re.sub(r"[\s,()]", "", text)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
@@ -374,32 +376,18 @@ def test_the_terminal_table_fits(width: int) -> None:
 def test_the_audit_at_80_columns() -> None:
     """80 columns keep the accuracy with its interval, the verdict by letters and the margin."""
     row = next(line for line in leaderboard(audit()).splitlines() if " dfa  " in line)
-    assert row.split() == [
-        "3",
-        "dfa",
-        ".306",
-        "±",
-        ".010",
-        "3",
-        "walked",
-        "back",
-        "3/3",
-        "a3",
-        "b3",
-        "d3",
-        "-4.3",
-    ]
+    assert row.split()[:5] == ["2", "dfa", ".306", "±", ".010"]
+    assert re.search(r" walked back a b d bp +-4\.3 ± 0\.7", row)
     without = [record for record in audit() if record.cell.method.short != "ep"]
     row = next(line for line in leaderboard(without).splitlines() if " dfa  " in line)
-    assert "walked back 3/3 a3 b3 d3  " in row or "walked back 3/3 (a 3, b 3, d 3)" in row
-    assert "-4.3" in row
+    assert re.search(r" walked back a b d bp +-4\.3 ± 0\.7", row)
 
 
 def test_a_distribution_goes_before_figures_do_where_the_rule_is_unambiguous() -> None:
     name = "bench-sign-dfa/sign_dfa"
     done = [record for record in audit() if record.cell.method.short != "ep"]
     ours = [*done, *seeds(name, [0.30, 0.31, 0.32]), *frozen(name, [0.3, 0.3, 0.3])]
-    text = leaderboard(ours)
+    text = leaderboard(ours, width=84)
     head, _, *rows = text.split("\n\n")[1].splitlines()
     assert {"n", "Δ"} <= set(head.split())
     assert {row.split()[1] for row in rows} >= {"sign_dfa", "sign_dfa[frozen]"}
@@ -604,4 +592,4 @@ def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> 
     ]
     (group,) = judge_all(records)
     found = [(row.runs[0].record.cell.method.short, row.rank) for row in by_passport(group).rows]
-    assert found == [("dfa", 2), ("x-mine/mine", 4), ("fa", 3), ("bp", 1)]
+    assert found == [("dfa", (2, 2)), ("x-mine/mine", (4, 4)), ("fa", (3, 3)), ("bp", (1, 1))]

@@ -147,7 +147,7 @@ def test_the_table_sorts_and_filters(opened: Opened) -> None:
     assert [opened.column(0), opened.column(1)] == [["dfa[freeze=blocks]", "dfa"], ["123", "123"]]
     assert opened.page.locator(".count").inner_text() == "2 of 18 runs"
     opened.page.locator(".find").fill("")
-    opened.page.locator(".kind").select_option("walked back")
+    opened.page.locator(".kind").select_option("flagged")
     assert set(opened.column(0)) == {"dfa"}
     assert len(opened.column(0)) == 3
     assert opened.complaints == []

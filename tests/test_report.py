@@ -103,8 +103,9 @@ def test_the_page_says_what_the_records_say(miniature: View) -> None:
     parsed = Parsed(page.page([miniature.results]))
     assert parsed.unbalanced == []
     for words in (
-        "A miniature audit", "walked back (a+b+d)", "loss is not finite at step 90",
-        "reference at the floor", "residual stream grows 694x in one block (limit 50x)",
+        "A miniature audit", "walked back (a, b, d, bp floor)", "flagged (a+b+d)",
+        "loss is not finite at step 90", "reference at the floor",
+        "residual stream grows 694x in one block (limit 50x)",
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
         "makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
         "S_full S1 or any diagnostic", "first fires at epoch",
@@ -256,7 +257,7 @@ def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(miniature: View
         ("dfa", "fired"),
     }
     assert "n = 8 finished runs of 3 methods" in figure.caption
-    assert "5 trustworthy, 3 walked back" in figure.caption
+    assert "5 without a flag, 3 flagged" in figure.caption
     assert (
         len({key.colour for key in figure.legend}) == len({key.shape for key in figure.legend}) == 3
     )
@@ -369,7 +370,7 @@ def test_edges(edge: str, tmp_path: Path) -> None:
         assert "failed 3/3" in parsed.text
         assert "boom" in parsed.text
     if edge == "all equal":
-        assert parsed.text.count("1=") == 2
+        assert parsed.text.count("1–2") == 2
     for text in site.pages([suite_of(EDGES[edge])], {}).values():
         assert Parsed(text).unbalanced == []
 
@@ -496,7 +497,7 @@ def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_a_table_of_an_audit_fits_the_text_of_an_article(tmp_path: Path) -> None:
     table = leaderboard(audit(), format="latex")
-    assert r"$\Gamma$ deep" in table
+    assert r"$\Delta$ pp & $\Delta$ bp" in table
     (tmp_path / "t.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
         + table
@@ -566,7 +567,7 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert "lab/new_rule" in audit_page
     dfa = Parsed((out / "method-dfa.html").read_text())
     assert "arXiv:1609.01596" in dfa.text
-    assert "walked back 3/3" in dfa.text
+    assert "walked back (a, b, d, bp floor)" in dfa.text
     assert ("a", "https://arxiv.org/abs/1609.01596") in [
         (tag, a.get("href")) for tag, a in dfa.tags
     ]

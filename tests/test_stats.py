@@ -1,4 +1,4 @@
-"""Laws of intervals, paired differences and ranks."""
+"""Laws of intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_core.analysis.stats import Estimate, estimate, paired_difference, separated, tie_ranks
+from bench_core.analysis.stats import Estimate, estimate, paired_difference
+from bench_core.analysis.verdict import below_zero, ends
 
 accuracy = st.floats(0, 1)
 by_seed = st.dictionaries(st.integers(0, 4), accuracy, max_size=5)
@@ -62,9 +63,10 @@ def test_differences_are_paired_by_seed() -> None:
     found = paired_difference(a, b)
     assert found is not None
     assert found.mean == pytest.approx(0.025)
-    assert separated(found)
-    unpaired = paired_difference(a, dict(zip(a, b.values(), strict=True)))
-    assert not separated(unpaired)
+    assert ends(found)[0] > 0
+    crossed = paired_difference(a, dict(zip(a, b.values(), strict=True)))
+    assert crossed is not None
+    assert ends(crossed)[0] < 0 < ends(crossed)[1]
 
 
 def test_only_common_seeds_are_compared() -> None:
@@ -80,64 +82,16 @@ def test_difference_is_antisymmetric(a: dict[int, float], b: dict[int, float]) -
     assert (forth is None) == (back is None)
     if forth is not None and back is not None:
         assert forth.mean == -back.mean
-        assert separated(forth) == separated(back)
+        assert ends(forth)[0] == pytest.approx(-ends(back)[1], abs=1e-15)
 
 
-def test_an_interval_that_touches_zero_is_a_tie() -> None:
-    assert not separated(Estimate(0.5, 0.5, 0.1, 3))
-    assert separated(Estimate(0.5, math.nextafter(0.5, 0), 0.1, 3))
-    assert separated(Estimate(-0.5, 0.4, 0.1, 3))
-    assert not separated(Estimate(0.5, None, None, 1))
-    assert not separated(None)
-
-
-def test_equal_differences_separate_unless_they_are_zero() -> None:
-    a = {1: 0.5, 2: 0.5, 3: 0.5}
-    assert tie_ranks([a, dict(a)]) == [1, 1]
-    assert tie_ranks([a, {1: 0.25, 2: 0.25, 3: 0.25}]) == [1, 2]
-
-
-def test_higher_is_better_and_noise_ties() -> None:
-    good = {1: 0.610, 2: 0.615, 3: 0.620}
-    middle = {1: 0.30, 2: 0.34, 3: 0.31}
-    similar = {1: 0.31, 2: 0.32, 3: 0.32}
-    bad = {1: 0.10, 2: 0.11, 3: 0.10}
-    assert tie_ranks([bad, middle, good, similar]) == [4, 2, 1, 2]
-
-
-def test_ranks_use_the_sample_deviation() -> None:
-    """Differences .3 ± .0273 at n=2: half width .347 with ddof=1 (a tie), .245 with ddof=0."""
-    assert tie_ranks([{1: 0.5, 2: 0.5}, {1: 0.1727, 2: 0.2273}]) == [1, 1]
-    assert tie_ranks([{1: 0.5, 2: 0.5}, {1: 0.19, 2: 0.21}]) == [1, 2]
-
-
-def test_one_seed_earns_no_rank() -> None:
-    assert tie_ranks([{1: 0.9}, {1: 0.1}]) == [None, None]
-    assert tie_ranks([{1: 0.9}, {1: 0.1, 2: 0.2}, {}]) == [None, 1, None]
-    assert tie_ranks([]) == []
-
-
-def test_pairs_without_common_seeds_tie() -> None:
-    assert tie_ranks([{1: 0.9, 2: 0.91}, {2: 0.10, 3: 0.11}]) == [1, 1]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(by_seed, max_size=5))
-def test_ranks_are_what_their_definition_says(rows: list[dict[int, float]]) -> None:
-    """Pair by pair through `paired_difference`; pairs on the border of rounding are left out."""
-    pairs = [paired_difference(a, b) for a in rows for b in rows]
-    if any(
-        p and p.half_width is not None and abs(abs(p.mean) - p.half_width) < 1e-12 and p.mean
-        for p in pairs
-    ):
-        return
-    expected = []
-    for row in rows:
-        rivals = [paired_difference(other, row) for other in rows]
-        better = sum(rival is not None and separated(rival) and rival.mean > 0 for rival in rivals)
-        expected.append(1 + better if len(row) >= 2 else None)
-    assert tie_ranks(rows) == expected
-    assert tie_ranks(rows[::-1]) == expected[::-1]
+def test_an_interval_that_touches_zero_is_not_below_it() -> None:
+    assert not below_zero(Estimate(-0.5, 0.5, 0.1, 3))
+    assert below_zero(Estimate(-0.5, math.nextafter(0.5, 0), 0.1, 3))
+    assert below_zero(Estimate(-0.5, 0.0, 0.0, 3))
+    assert not below_zero(Estimate(0.5, 0.4, 0.1, 3))
+    assert not below_zero(Estimate(-0.5, None, None, 1))
+    assert not below_zero(None)
 
 
 def test_imports_are_cheap() -> None:

@@ -1,4 +1,4 @@
-"""Laws of verdicts: what fires, what is missing, which floor, and how runs are counted."""
+"""Laws of flags and verdicts: what fires, what is missing, which floor, how a row is judged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from bench_core.analysis.judge import (
     label,
     recipe,
 )
-from bench_core.analysis.leaderboard import Group, Row, aggregate, judge_all
+from bench_core.analysis.leaderboard import Group, Row, judge_all
 from bench_core.analysis.sensitivity import sensitivities
+from bench_core.analysis.verdict import Reading, verdict
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
@@ -76,24 +77,22 @@ def test_what_never_fires() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "floor", "text", "three"),
+    ("found", "floor", "text"),
     [
-        (measured(), 0.1, "trustworthy", "PASS"),
-        (measured(), None, "undetermined (d not measured)", "UNDETERMINED(D3)"),
-        (measured(c=None), None, "undetermined (c+d not measured)", "UNDETERMINED(D3)"),
-        (measured(c=None), 0.1, "undetermined (c not measured)", "PASS"),
-        (SICK, 0.39, "walked back (a+b+d)", "FAIL(D1+D2+D3)"),
-        (measured(a=99.0, b=1e-9), 0.1, "walked back (a+b)", "FAIL(D1+D2)"),
-        (measured(c=0.9), None, "walked back (c)", "UNDETERMINED(D3)"),
-        (measured(a=math.inf), None, "walked back (a)", "FAIL(D1)"),
+        (measured(), 0.1, "no flag"),
+        (measured(), None, "incomplete (d not measured)"),
+        (measured(c=None), None, "incomplete (c+d not measured)"),
+        (measured(c=None), 0.1, "incomplete (c not measured)"),
+        (SICK, 0.39, "flagged (a+b+d)"),
+        (measured(a=99.0, b=1e-9), 0.1, "flagged (a+b)"),
+        (measured(c=0.9), None, "flagged (c)"),
+        (measured(a=math.inf), None, "flagged (a)"),
     ],
 )
-def test_verdict_texts(
-    found: dict[str, Measurement], floor: float | None, text: str, three: str
-) -> None:
+def test_flags_of_a_run(found: dict[str, Measurement], floor: float | None, text: str) -> None:
     given = Floor("f", mean=floor)
     judgement = judge(run(accuracy=0.4, measurements=found), given, given, given, Settings())
-    assert (judgement.text, judgement.three) == (text, three)
+    assert judgement.text == text
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "crashed", "interrupted"])
@@ -106,16 +105,16 @@ def test_a_run_that_is_not_done_has_its_status(status: str) -> None:
 def test_d_fires_below_two_points_and_not_at_them() -> None:
     record = run(accuracy=0.5)
     for floor, text in (
-        (0.4799, "trustworthy"),
-        (0.4801, "walked back (d)"),
-        (0.55, "walked back (d)"),
+        (0.4799, "no flag"),
+        (0.4801, "flagged (d)"),
+        (0.55, "flagged (d)"),
     ):
         given = Floor("f", mean=floor)
         assert judge(record, given, given, given, Settings()).text == text
     exact = Floor("f", mean=0.25)
     assert (
         judge(record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.0})).text
-        == "trustworthy"
+        == "no flag"
     )
     assert judge(
         record, exact, exact, exact, Settings(thresholds={"depth_utility": 25.1})
@@ -126,12 +125,12 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
     record = run(measurements=measured(c=0.9), initial=measured(c=0.8))
     given = Floor("f", mean=0.1)
     judgement = judge(record, given, given, given, Settings())
-    assert judgement.text == "trustworthy"
+    assert judgement.text == "no flag"
     assert dict(judgement.not_diagnostic) == {"c": "already fires on the untrained network"}
     healthy = judge(
         record.model_copy(update={"initial": measured(c=0.2)}), given, given, given, Settings()
     )
-    assert healthy.text == "walked back (c)"
+    assert healthy.text == "flagged (c)"
     # d compares trained cells: it has no untrained value
     low = Floor("f", mean=0.5)
     untrained = measured()
@@ -153,11 +152,11 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
         run(seed=seed, measurements=found, initial=measured(c=c))
         for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))
     ]
-    row = row_of([*records, *frozen("bench-core/dfa", [0.1])], "dfa")
-    assert row.verdict == "trustworthy 3/3"
+    row = row_of([*records, *frozen("bench-core/dfa", [0.1] * 3)], "dfa")
+    assert row.verdict == "trustworthy"
     assert all(dict(found.judgement.not_diagnostic) == {"c": UNTRAINED} for found in row.runs)
-    alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1])], "dfa")
-    assert alone.verdict == "walked back 2/2 (c 2)"
+    alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1] * 3)], "dfa")
+    assert alone.verdict == "walked back (c)"
     (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
     # no threshold under .5 makes any of them fire
     assert {point.fires for point in c.points} == {(0.5, 0.6)}
@@ -178,7 +177,7 @@ def test_a_declared_reason_is_neither_fired_nor_missing() -> None:
     given = Floor("f", mean=0.1)
     judgement = judge(run(measurements=found), given, given, given, Settings())
     assert (judgement.text, dict(judgement.not_diagnostic)) == (
-        "trustworthy",
+        "no flag",
         {"c": "3 of 10 probe batches"},
     )
 
@@ -192,25 +191,26 @@ def test_letters_of_strangers_join() -> None:
     }
     given = Floor("f", mean=0.1)
     judgement = judge(run(measurements=measured() | extra), given, given, given, Settings())
-    assert judgement.text == "walked back (r+lab/entropy+lab/impostor)"
-    assert judgement.three == "PASS"
+    assert judgement.text == "flagged (r+lab/entropy+lab/impostor)"
+    found = verdict([judgement] * 2, {"d": "passes"}, None)
+    assert found.text == "walked back (r, lab/entropy, lab/impostor)"
+    assert found.three == "PASS"  # none of them is one of the three
 
 
 def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
     extra = measured() | {
         "lab/rank": Measurement(value=0.0, letter="r", direction="above", threshold=1.0)
     }
-    records = [run(seed=1, measurements=extra), run(seed=2), *frozen(DFA, [0.2, 0.2])]
-    assert row_of(records, "dfa").verdict == "trustworthy 1/2, undetermined 1/2 (r not measured)"
+    records = [run(seed=42, measurements=extra), run(seed=123), *frozen(DFA, [0.2, 0.2])]
+    row = row_of(records, "dfa")
+    assert [run_.judgement.text for run_ in row.runs] == ["no flag", "incomplete (r not measured)"]
+    assert row.verdict == "undetermined (r not measured)"
 
 
 def test_thresholds_of_the_suite_replace_the_stored_ones() -> None:
     records = [*seeds(DFA, [0.4, 0.4]), *frozen(DFA, [0.2, 0.2])]
     for name in ("scale_growth", "bench-core/scale_growth"):
-        assert (
-            row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict
-            == "walked back 2/2 (a 2)"
-        )
+        assert row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict == "walked back (a)"
 
 
 def test_gamma_is_marked_where_b_fires() -> None:
@@ -230,13 +230,16 @@ def test_gamma_is_marked_where_b_fires() -> None:
 # --------------------------------------------------------------------------------------- floors
 
 
-def test_d_is_judged_per_run_against_the_mean_of_the_floor() -> None:
+def test_d_is_judged_per_run_against_its_twin_and_per_row_by_the_paired_interval() -> None:
+    """Differences 1, 4 and 2: mean 7/3, s = √(7/3), half width 4.303 · √(7/3)/√3 = 3.79."""
     records = [*seeds(DFA, [0.30, 0.34, 0.33]), *frozen(DFA, [0.29, 0.30, 0.31])]
     row = row_of(records, "dfa")
-    assert [run_.judgement.margin for run_ in row.runs] == pytest.approx([0.0, 4.0, 3.0])
-    assert row.verdict == "walked back 1/3 (d 1)"
+    assert [run_.judgement.margin for run_ in row.runs] == pytest.approx([1.0, 4.0, 2.0])
+    assert [run_.judgement.text for run_ in row.runs] == ["flagged (d)", "no flag", "no flag"]
+    assert row.verdict == "not separated from its floor"
     assert row.margin_matched is not None
     assert row.margin_matched.mean == pytest.approx(7 / 3)
+    assert row.margin_matched.half_width == pytest.approx(4.302653 * math.sqrt(7 / 9))
 
 
 def test_failed_floor_runs_do_not_count() -> None:
@@ -280,7 +283,7 @@ def test_bp_named_and_literal_floors() -> None:
         )
     fa = row_of(records, "fa").runs[0].judgement
     assert (fa.text, fa.margin_matched, fa.margin_bp) == (
-        "undetermined (d not measured)",
+        "incomplete (d not measured)",
         None,
         pytest.approx(3.0),
     )
@@ -290,7 +293,7 @@ def test_bp_named_and_literal_floors() -> None:
 def test_a_floor_of_another_recipe_is_no_floor() -> None:
     records = [run(), *frozen(DFA, [0.2], training={"epochs": 30})]
     assert {row.verdict for group in judge_all(records) for row in group.rows} == {
-        "undetermined 1/1 (d not measured)",
+        "single seed, incomplete (d not measured)",
         "floor",
     }
 
@@ -323,7 +326,7 @@ def _judged(kind: str, *letters: str) -> Judgement:
 
 
 @pytest.mark.parametrize(
-    ("judgements", "text"),
+    ("judgements", "d", "text", "three"),
     [
         (
             [
@@ -331,22 +334,51 @@ def _judged(kind: str, *letters: str) -> Judgement:
                 _judged("done", "a", "b", "d"),
                 _judged("done", "a", "b", "c", "d"),
             ],
-            "walked back 3/3 (a 3, b 3, c 1, d 3)",
+            "fires",
+            "walked back (a, b, c 1/3, d)",
+            "FAIL(D1+D2+D3)",
         ),
-        ([_judged("done")] * 3, "trustworthy 3/3"),
-        ([_judged("done"), _judged("done", "d"), _judged("done", "d")], "walked back 2/3 (d 2)"),
+        ([_judged("done")] * 3, "passes", "trustworthy", "PASS"),
+        # of d the interval decides, whatever single runs were flagged
+        (
+            [_judged("done"), _judged("done", "d"), _judged("done", "d")],
+            "open",
+            "not separated from its floor",
+            "UNDETERMINED(D3)",
+        ),
+        ([_judged("done"), _judged("done", "d")], "passes", "trustworthy", "PASS"),
+        ([_judged("done"), _judged("done", "d")], "fires", "walked back (d)", "FAIL(D3)"),
         (
             [_judged("done", "d"), _judged("done", "d"), _judged("diverged")],
-            "walked back 2/3 (d 2), diverged 1/3",
+            "fires",
+            "walked back (d), diverged 1/3",
+            "FAIL(D3)",
         ),
-        ([_judged("missing", "d")] * 2, "undetermined 2/2 (d not measured)"),
-        ([_judged("failed")] * 3, "failed 3/3"),
-        ([_judged("floor")] * 3, "floor"),
-        ([_judged("floor")] * 2 + [_judged("crashed")], "floor 2/3, crashed 1/3"),
+        (
+            [_judged("missing", "d")] * 2,
+            "open",
+            "undetermined (d not measured)",
+            "UNDETERMINED(D3)",
+        ),
+        (
+            [_judged("done", "a"), _judged("failed")],
+            "open",
+            "single seed, flagged (a), failed 1/2",
+            "FLAGGED(D1)",
+        ),
+        ([_judged("failed")] * 3, "open", "failed 3/3", "FAILED 3/3"),
+        ([_judged("floor")] * 3, "fires", "floor", "FLOOR"),
+        (
+            [_judged("floor")] * 2 + [Judgement("crashed", "floor")],
+            "fires",
+            "floor, crashed 1/3",
+            "FLOOR",
+        ),
     ],
 )
-def test_aggregate(judgements: list[Judgement], text: str) -> None:
-    assert aggregate(judgements) == text
+def test_verdict_of_a_row(judgements: list[Judgement], d: Reading, text: str, three: str) -> None:
+    found = verdict(judgements, {"d": d}, None)
+    assert (found.text, found.three) == (text, three)
 
 
 def test_labels() -> None:
@@ -388,7 +420,7 @@ def test_failed_runs_stay_in_n_and_out_of_the_mean() -> None:
     row = row_of(audit(), "ep")
     assert row.accuracy is not None
     assert (row.accuracy.n, row.accuracy.mean) == (2, pytest.approx(0.405))
-    assert row.verdict == "trustworthy 2/3, diverged 1/3"
+    assert row.verdict == "undetermined, diverged 1/3"
 
 
 def test_recipes_are_never_mixed() -> None:
@@ -411,7 +443,7 @@ def test_a_seed_counts_once() -> None:
 
 def test_an_accuracy_that_is_not_finite_enters_no_mean() -> None:
     row = row_of([run(accuracy=math.nan), *frozen(DFA, [0.1])], "dfa")
-    assert (row.accuracy, row.verdict) == (None, "walked back 1/1 (d 1)")
+    assert (row.accuracy, row.verdict) == (None, "single seed, flagged (d)")
 
 
 def test_order_of_records_does_not_matter() -> None:
@@ -425,23 +457,26 @@ def test_order_of_records_does_not_matter() -> None:
 def test_rows_are_sorted_and_ranked_without_floors() -> None:
     rows = only(audit()).rows
     assert [(row.label, row.rank) for row in rows] == [
-        ("bp", 1),
+        ("bp", (1, 1)),
         ("bp[freeze=blocks] (frozen)", None),
-        ("ep", 2),
+        ("ep", None),  # one of its seeds diverged
         ("dfa[freeze=blocks]", None),
         ("ep[freeze=blocks]", None),
-        ("dfa", 3),
+        ("dfa", (2, 2)),
     ]
 
 
 @pytest.mark.parametrize("status", [name for name in STATUSES if name != "done"])
 def test_every_status_is_named_in_the_verdict_of_its_row(status: str) -> None:
     bad, good = Judgement(status, "method"), Judgement("done", "method")
-    assert aggregate([bad]) == f"{status} 1/1"
-    assert aggregate([good, good, bad]) == f"trustworthy 2/3, {status} 1/3"
+    assert verdict([bad], {"d": "open"}, None).text == f"{status} 1/1"
+    survivors = verdict([good, good, bad], {"d": "passes"}, None)
+    assert survivors.text == f"undetermined, {status} 1/3"
 
 
 def test_a_margin_of_exactly_two_points_is_not_below_two() -> None:
     """.36 − .34 is 1.9999999999999962 in binary, whichever accuracy out of 10,000 images it is."""
+    record = run()
     for k in range(0, 8000):
-        assert Floor("f", mean=k / 10000).margin((k + 200) / 10000) == 2.0
+        above = record.model_copy(update={"accuracy": (k + 200) / 10000})
+        assert Floor("f", mean=k / 10000).margin(above) == 2.0

@@ -30,7 +30,7 @@ def read(
     """Read the figure of one run, and the reason if it is not diagnostic. Raises `NotRun`."""
     record, judgement = run.record, run.judgement
     if figure.kind == "verdict":
-        return float(judgement.kind == "walked back"), None
+        return float(bool(judgement.fired)), None
     if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
         margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
         margin = margins.get(figure.name, judgement.margin)

@@ -1,20 +1,22 @@
-"""Judge one run: pure functions of records (docs/protocol.md, section 6).
+"""Find the flags of one run: pure functions of records (docs/protocol.md, section 6).
 
 A measurement carries its letter, direction and threshold. So judging imports no plugin, and an old
 result can be judged by new thresholds. Only d, depth utility, needs other runs: the accuracy of a
 floor under the same recipe.
 
-The rules, in the order in which they decide:
+A run has flags; a verdict needs seeds (`bench_core.analysis.verdict`). The rules, in the order in
+which they decide:
 
-1. The verdict of a run that is not done is its status.
-2. The verdict of a floor (`freeze: blocks`) is `floor`; other runs are compared with it.
+1. A run that is not done has its status.
+2. A floor (`freeze: blocks`) has no flags; other runs are compared with it.
 3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. A diagnostic
    is *not diagnostic*, neither fired nor missing, if it declares so itself, or if it already
    fires on the untrained network of any run of the recipe (then chance lies on both sides of the
    threshold).
-4. If a diagnostic fired: `walked back (a+b+d)`. If none fired but one was not measured:
-   `undetermined (d not measured)`. Otherwise `trustworthy`. Required are a, b, c, d and every other
-   diagnostic that some run of the recipe has.
+4. If a diagnostic fired: `flagged (a+b+d)`. If none fired but one was not measured: `incomplete (d
+   not measured)`. Otherwise `no flag`. Required are a, b, c, d and every other diagnostic that some
+   run of the recipe has. d compares a run with its own twin, the floor's run of its seed; without a
+   twin, with the floor's mean.
 """
 
 from __future__ import annotations
@@ -41,7 +43,6 @@ D_DEFAULT = described(
 AT_FLOOR = "reference at the floor"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
-THREE = {"a": "D1", "b": "D2", "d": "D3"}
 CORE_DEFAULTS: dict[str, Any] = {
     "freeze": None,
     "train_last": None,
@@ -188,16 +189,20 @@ class Floor:
     mean: float | None = None
     reason: str = ""
 
-    def margin(self, accuracy: float | None) -> float | None:
-        """Compute 100 · (accuracy - mean) in percentage points, rounded: .36 over .34 is 2."""
-        if accuracy is None or self.mean is None:
+    def margin(self, record: RunRecord) -> float | None:
+        """Compute 100 · (accuracy - floor) in percentage points, rounded: .36 over .34 is 2.
+
+        The floor is the run of the same seed, else the mean.
+        """
+        floor = self.accuracies.get(record.cell.seed, self.mean)
+        if record.accuracy is None or floor is None:
             return None
-        return round(100.0 * (accuracy - self.mean), 9)
+        return round(100.0 * (record.accuracy - floor), 9)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict of one run.
+    """The flags of one run.
 
     not_diagnostic  pairs of letter and reason
     margin          percentage points over the floor of the settings, by which d is judged; the
@@ -215,32 +220,21 @@ class Judgement:
 
     @property
     def kind(self) -> str:
-        """walked back, trustworthy, undetermined, floor, or the status of an unfinished run."""
+        """flagged, no flag, incomplete, floor, or the status of an unfinished run."""
         if self.status != "done":
             return self.status
         if self.role == "floor":
             return "floor"
-        return "walked back" if self.fired else "undetermined" if self.missing else "trustworthy"
+        return "flagged" if self.fired else "incomplete" if self.missing else "no flag"
 
     @property
     def text(self) -> str:
-        """`trustworthy`, `walked back (a+b+d)`, `undetermined (d not measured)`, `diverged`, …"""
-        if self.kind == "walked back":
-            return f"walked back ({'+'.join(self.fired)})"
-        if self.kind == "undetermined":
-            return f"undetermined ({'+'.join(self.missing)} not measured)"
+        """`no flag`, `flagged (a+b+d)`, `incomplete (d not measured)`, `diverged`, …"""
+        if self.kind == "flagged":
+            return f"flagged ({'+'.join(self.fired)})"
+        if self.kind == "incomplete":
+            return f"incomplete ({'+'.join(self.missing)} not measured)"
         return self.kind
-
-    @property
-    def three(self) -> str:
-        """The form with D1 = a, D2 = b, D3 = d: `PASS`, `FAIL(D1+D2)`, `UNDETERMINED(D3)`."""
-        if self.status != "done" or self.role == "floor":
-            return self.kind.upper()
-        for word, letters in (("FAIL", self.fired), ("UNDETERMINED", self.missing)):
-            names = [name for letter, name in THREE.items() if letter in letters]
-            if names:
-                return f"{word}({'+'.join(names)})"
-        return "PASS"
 
 
 def untrained(records: Iterable[RunRecord]) -> dict[str, Measurement]:
@@ -263,15 +257,17 @@ def judge(
     settings: Settings,
     expected: Iterable[str] = (),
     initial: Mapping[str, Measurement] | None = None,
+    no_margin: str = "",
 ) -> Judgement:
     """Judge one run against its floors.
 
-    expected  letters that other runs of the recipe have
-    initial   the untrained networks of the recipe (`untrained`); by default that of the run
+    expected   letters that other runs of the recipe have
+    initial    the untrained networks of the recipe (`untrained`); by default that of the run
+    no_margin  why a margin over the floor says nothing here
     """
     if record.status != "done":
         return Judgement(record.status, role(record))
-    margins = [one.margin(record.accuracy) for one in (floor, matched, bp)]
+    margins = [one.margin(record) for one in (floor, matched, bp)]
     if is_floor(record):
         return Judgement(record.status, "floor", (), (), (), *margins)
     fired: set[str] = set()
@@ -283,7 +279,9 @@ def judge(
         limit = threshold_of(name, item, settings.thresholds)
         measured = item.model_copy(update={"value": margins[0]}) if item.across == "floor" else item
         at_start = None if item.across == "floor" else start.get(name)
-        if item.not_diagnostic is not None:
+        if item.across == "floor" and no_margin:
+            silent[letter] = no_margin
+        elif item.not_diagnostic is not None:
             silent[letter] = item.not_diagnostic
         elif at_start is not None and fires(at_start, limit):
             silent[letter] = UNTRAINED

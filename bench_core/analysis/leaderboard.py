@@ -1,17 +1,18 @@
 """Make the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
 
 Runs are compared and averaged only within a recipe (arch, dataset, data, training). Failed runs
-stay in the denominator of every verdict and have no part in a mean. A seed counts once, because
-n is the number of seeds: of several records of one cell (replicates, another version of the
-code) a done record is preferred, then the record finished last; the others are counted as set
-aside. `bench_core.analysis.judge` judges one run.
+stay in the denominator of every verdict and have no part in a mean; a rule with such a run has no
+rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
+seeds: of several records of one cell (replicates, another version of the code) a done record is
+preferred, then the record finished last; the others are counted as set aside, and named where their
+status differs. `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -23,7 +24,7 @@ from bench_core.analysis.judge import (
     Judgement,
     Role,
     Settings,
-    in_order,
+    is_ceiling,
     is_floor,
     judge,
     judged,
@@ -32,12 +33,24 @@ from bench_core.analysis.judge import (
     option,
     recipe,
     role,
+    threshold_of,
     untrained,
 )
-from bench_core.analysis.stats import Estimate, estimate, paired_difference, tie_ranks
+from bench_core.analysis.ranks import Ranking, rank
+from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdict import (
+    AT_CHANCE,
+    CANNOT_JUDGE,
+    Margin,
+    Verdict,
+    at_chance,
+    margin,
+    points_of,
+    reading,
+    verdict,
+)
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
-from bench_core.results.status import STATUSES
 
 DEFAULT = Settings()
 
@@ -59,21 +72,21 @@ class Run:
 class Row:
     """A method over its seeds.
 
-    accuracy  over finished runs; verdict counts all runs; margins are in percentage points
+    accuracy  over finished runs
+    margin    over the floor by which d is judged; the other two are always given
+    rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     """
 
     label: str
     role: Role
     runs: tuple[Run, ...]
     accuracy: Estimate | None
-    margin: Estimate | None
-    margin_matched: Estimate | None
-    margin_bp: Estimate | None
+    over_floor: Margin | None
+    over_matched: Margin | None
+    over_bp: Margin | None
     floor: Floor
-    verdict: str
-    three: str
-    rank: int | None = None
-    tied: bool = False
+    judged: Verdict
+    rank: tuple[int, int] | None = None
 
     @property
     def method(self) -> ComponentRef:
@@ -83,13 +96,41 @@ class Row:
     def finished(self) -> tuple[Run, ...]:
         return tuple(run for run in self.runs if is_finished(run.record))
 
+    @property
+    def complete(self) -> bool:
+        return len(self.finished) == len(self.runs)
+
+    @property
+    def verdict(self) -> str:
+        return self.judged.text
+
+    @property
+    def margin(self) -> Estimate | None:
+        return points_of(self.over_floor)
+
+    @property
+    def margin_matched(self) -> Estimate | None:
+        return points_of(self.over_matched)
+
+    @property
+    def margin_bp(self) -> Estimate | None:
+        return points_of(self.over_bp)
+
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one recipe, best mean accuracy first, rows without a finished run last."""
+    """The rows of one recipe, best mean accuracy first, rows without a finished run last.
+
+    ranking      of the rows that are ranked, in the order of `rows`
+    ceiling      the margin of bp, if it is so small that the recipe cannot judge d
+    contradicted cells of which a record with another status was set aside
+    """
 
     rows: tuple[Row, ...]
     set_aside: int
+    ranking: Ranking
+    ceiling: Estimate | None = None
+    contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
@@ -110,41 +151,6 @@ def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
     """Return seed → accuracy of the finished runs."""
     finished = (record for record in records if is_finished(record))
     return {item.cell.seed: item.accuracy for item in finished if item.accuracy is not None}
-
-
-def aggregate(judgements: Sequence[Judgement]) -> str:
-    """Write the verdict of a row.
-
-    Examples: `walked back 3/3 (a 3, b 3, c 1, d 3)`, `trustworthy 3/3`, `floor`, `walked back
-    2/3 (d 2), diverged 1/3`. Every run is in the denominator. The number of trustworthy runs is
-    left out beside a walked-back count.
-    """
-    total, kinds = len(judgements), Counter(item.kind for item in judgements)
-    if kinds["floor"] == total:
-        return "floor"
-    parts = []
-    for kind in ("floor", "walked back", "trustworthy", "undetermined", *STATUSES):
-        if not kinds[kind] or (kind == "trustworthy" and kinds["walked back"]):
-            continue
-        part = f"{kind} {kinds[kind]}/{total}"
-        same = [item for item in judgements if item.kind == kind]
-        if kind == "walked back":
-            fired = Counter(letter for item in same for letter in item.fired)
-            part += f" ({', '.join(f'{letter} {fired[letter]}' for letter in in_order(fired))})"
-        elif kind == "undetermined":
-            missing = in_order({letter for item in same for letter in item.missing})
-            part += f" ({'+'.join(missing)} not measured)"
-        parts.append(part)
-    return ", ".join(parts)
-
-
-def aggregate_three(judgements: Sequence[Judgement]) -> str:
-    """Write the three-diagnostic form of a row, with counts if the runs differ."""
-    texts = Counter(item.three for item in judgements)
-    if len(texts) == 1:
-        return judgements[0].three
-    ordered = sorted(texts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{text} {count}/{len(judgements)}" for text, count in ordered)
 
 
 class _Floors:
@@ -200,19 +206,6 @@ class _Floors:
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
-def _margin(by_seed: Mapping[int, float], floor: Floor) -> Estimate | None:
-    """Estimate the margin in points; its interval, paired by seed, needs the floor's seeds."""
-    if not by_seed or floor.mean is None:
-        return None
-    if not floor.accuracies:
-        return estimate(100.0 * (value - floor.mean) for value in by_seed.values())
-    paired = paired_difference(by_seed, floor.accuracies)
-    if paired is not None and by_seed.keys() == floor.accuracies.keys():
-        return paired.scaled(100.0)
-    mean = math.fsum(by_seed.values()) / len(by_seed)
-    return Estimate(100.0 * (mean - floor.mean), None, None, len(by_seed))
-
-
 def _representative(records: Sequence[RunRecord]) -> RunRecord:
     """Choose the record of a cell that counts."""
     if len(records) == 1:
@@ -230,58 +223,101 @@ def _group(
         key: [_representative(seeds[seed]) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
+    chosen = [run for runs in by_row.values() for run in runs]
     floors = _Floors(by_row, peers, settings)
-    bp = floors.bp()
+    ceiling = _blind(by_row, floors, settings)
+    rows = sorted(_rows(by_row, floors, settings, ceiling is not None), key=_place)
+    ranking = rank(
+        [
+            accuracies(run.record for run in row.runs)
+            if row.role != "floor" and row.complete
+            else {}
+            for row in rows
+        ]
+    )
+    contradicted = [
+        (run, other)
+        for run in chosen
+        for other in cells[method_key(run.cell.method)][run.cell.seed]
+        if other.status != run.status and "diverged" in (other.status, run.status)
+    ]
+    return Group(
+        tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),
+        len(records) - len(chosen),
+        ranking,
+        ceiling,
+        tuple(contradicted),
+    )
+
+
+def _rows(
+    by_row: Mapping[str, Sequence[RunRecord]], floors: _Floors, settings: Settings, blind: bool
+) -> Iterator[Row]:
+    """Judge the rows; `blind`: the recipe cannot judge d."""
+    bp, peers = floors.bp(), floors.peers
+    every = [run for runs in by_row.values() for run in runs]
     expected = {
         letter
-        for runs in by_row.values()
-        for run in runs
+        for run in every
         if run.status == "done" and not is_floor(run)
         for letter in judged(run.measurements)
     }
-    initial = untrained(run for runs in by_row.values() for run in runs)
-    rows = []
+    initial = untrained(every)
+    chance = next((run.chance for run in every if run.chance is not None), None)
     for runs in by_row.values():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
-        judgements = [judge(run, chosen, matched, bp, settings, expected, initial) for run in runs]
-        rows.append(
-            Row(
-                label=label(ref, peers[ref.name], settings.defaults),
-                role=role(runs[0]),
-                runs=tuple(map(Run, runs, judgements)),
-                accuracy=estimate(by_seed.values()) if by_seed else None,
-                margin=_margin(by_seed, chosen),
-                margin_matched=_margin(by_seed, matched),
-                margin_bp=_margin(by_seed, bp),
-                floor=chosen,
-                verdict=aggregate(judgements),
-                three=aggregate_three(judgements),
-            )
+        over = [margin(by_seed, floor) for floor in (chosen, matched, bp)]
+        mute = chosen.kind == "matched" and at_chance(chosen.accuracies.values(), chance)
+        silent = CANNOT_JUDGE if blind else AT_CHANCE if mute else ""
+        judgements = [
+            judge(run, chosen, matched, bp, settings, expected, initial, silent) for run in runs
+        ]
+        estimates = [points_of(item) for item in over]
+        read = estimates[2] if mute else estimates[0]
+        limits = _limits(runs, settings).items()
+        readings = {letter: reading(read, limit) for letter, limit in limits}
+        yield Row(
+            label=label(ref, peers[ref.name], settings.defaults),
+            role=role(runs[0]),
+            runs=tuple(map(Run, runs, judgements)),
+            accuracy=estimate(by_seed.values()) if by_seed else None,
+            over_floor=over[0],
+            over_matched=over[1],
+            over_bp=over[2],
+            floor=chosen,
+            judged=verdict(judgements, readings, estimates[2]),
         )
-    rows.sort(key=_place)
-    return Group(_ranked(rows), len(records) - sum(len(runs) for runs in by_row.values()))
+
+
+def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, float]:
+    """Return the threshold of each diagnostic that compares a rule with its floor, by letter."""
+    return {
+        letter: threshold_of(name, item, settings.thresholds) or 0.0
+        for run in runs
+        if run.status == "done"
+        for letter, (name, item) in judged(run.measurements).items()
+        if item.across == "floor"
+    }
+
+
+def _blind(
+    by_row: Mapping[str, Sequence[RunRecord]], floors: _Floors, settings: Settings
+) -> Estimate | None:
+    """Return the margin of bp over its floor if its mean does not reach the threshold."""
+    for runs in by_row.values():
+        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method))
+        if over is None or not is_ceiling(runs[0]):
+            continue
+        limits = _limits(runs, settings).values()
+        if any(round(over.estimate.mean, 9) < limit for limit in limits):
+            return over.estimate
+    return None
 
 
 def _place(row: Row) -> tuple[float, str, str]:
     mean = row.accuracy.mean if row.accuracy else -math.inf
     return -mean, row.label, method_key(row.method)
-
-
-def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rank all rows but the floors."""
-    floor: dict[int, float] = {}
-    ranks = tie_ranks(
-        [
-            floor if row.role == "floor" else accuracies(run.record for run in row.runs)
-            for row in rows
-        ]
-    )
-    shared = Counter(ranks)
-    return tuple(
-        replace(row, rank=rank, tied=rank is not None and shared[rank] > 1)
-        for row, rank in zip(rows, ranks, strict=True)
-    )
 
 
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:

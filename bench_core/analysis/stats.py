@@ -1,13 +1,9 @@
-"""Compute intervals, paired differences and ranks with ties: pure functions of numbers.
+"""Compute intervals and paired differences: pure functions of numbers.
 
 The unit is the seed. At the 3 to 10 seeds of this field intervals are Student's t (bootstrap
 intervals cover 75 % at n=3), and methods are compared on differences paired by seed, because all
-runs of a seed share initial weights and batch order. Ranks are not corrected for multiple
-comparisons: with many methods some pairs separate by chance.
-
-Trade-off: ranks by pairwise tests need not be transitive. `tie_ranks` counts the methods that are
-*significantly better*, so the best method always has rank 1, and a method shares rank 1 if no
-method is separated from it.
+runs of a seed share initial weights and batch order. `bench_core.analysis.ranks` compares many
+rules at once.
 """
 
 from __future__ import annotations
@@ -42,7 +38,7 @@ class Estimate:
 
 
 @cache
-def t_critical(n: int) -> float:
+def t_critical(n: float) -> float:
     """Return the two-sided 95 % point of Student's t, n - 1 degrees of freedom (4.303 at n=3)."""
     from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
@@ -75,56 +71,24 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Estimat
     return estimate(a[seed] - b[seed] for seed in common) if common else None
 
 
-def separated(difference: Estimate | None) -> bool:
-    """Decide whether the interval excludes 0; an interval that touches 0 does not.
+def welch_difference(a: Iterable[float], b: Iterable[float]) -> Estimate:
+    """Estimate mean(a) - mean(b) of unpaired values with Welch's interval; n is the smaller one's.
 
-    Without an interval nothing is separated. Equal differences (half width 0) separate exactly if
-    they are not 0.
+    v = s_a²/n_a + s_b²/n_b, degrees of freedom v² / Σ (s²/n)²/(n - 1) (Welch-Satterthwaite).
+    Without interval unless both have two values. Raises `ValueError` as `estimate` does.
     """
-    return (
-        difference is not None
-        and difference.half_width is not None
-        and abs(difference.mean) > difference.half_width
-    )
-
-
-def tie_ranks(rows: Sequence[Mapping[int, float]]) -> list[int | None]:
-    """Rank methods: rank_i = 1 + #{j : paired difference j - i > 0, its 95 % interval excludes 0}.
-
-    rows  values by seed, one mapping per method; higher is better
-
-    A method with fewer than two seeds has no rank (None), because its noise is unknown. A pair with
-    fewer than two common seeds cannot be separated. The ranks are those of
-    `separated(paired_difference(j, i))` for every pair, but all pairs of a method are computed at
-    once, so that thousands of methods rank within seconds.
-    """
-    import numpy as np
-
-    ranks: list[int | None] = [None] * len(rows)
-    ranked = [index for index, row in enumerate(rows) if len(row) >= 2]
-    if not ranked:
-        return ranks
-    seeds = sorted({seed for index in ranked for seed in rows[index]})
-    values = np.array(
-        [[rows[index].get(seed, math.nan) for seed in seeds] for index in ranked], dtype=np.float64
-    )
-    critical = np.array([math.inf, math.inf] + [t_critical(n) for n in range(2, len(seeds) + 1)])
-    for position, index in enumerate(ranked):
-        difference = values - values[position]
-        common = ~np.isnan(difference)
-        n = common.sum(axis=1)
-        filled = np.where(common, difference, 0.0)
-        mean = filled.sum(axis=1) / np.maximum(n, 1)
-        square = np.where(common, difference - mean[:, None], 0.0) ** 2
-        std = np.sqrt(square.sum(axis=1) / np.maximum(n - 1, 1))
-        half_width = (
-            np.where(n >= 2, critical[np.minimum(n, len(seeds))], 0.0)
-            * std
-            / np.sqrt(np.maximum(n, 1))
-        )
-        better = (n >= 2) & (mean > half_width)
-        ranks[index] = 1 + int(better.sum())
-    return ranks
+    one, other = estimate(a), estimate(b)
+    mean, n = one.mean - other.mean, min(one.n, other.n)
+    if one.std is None or other.std is None:
+        return Estimate(mean, None, None, n)
+    parts = [(item.std or 0.0) ** 2 / item.n for item in (one, other)]
+    variance = sum(parts)
+    if variance == 0.0:
+        return Estimate(mean, 0.0, 0.0, n)
+    terms = zip(parts, (one.n, other.n), strict=True)
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in terms)
+    half = t_critical(freedom + 1) * math.sqrt(variance)
+    return Estimate(mean, half, math.sqrt(variance * n), n)
 
 
 def smallest_p(n: int) -> float:

@@ -187,6 +187,22 @@ def _as_json(plan: Plan, costs: Costs) -> str:
     return json.dumps(document | {"cells": cells, "estimate": total}, indent=1)
 
 
+def _resolution(plan: Plan) -> list[str]:
+    """Say which differences the seeds of a plan will resolve."""
+    from bench_core.analysis.judge import method_key, option
+    from bench_core.analysis.ranks import PUBLISHED, resolved
+
+    methods = (cell.cell.method for cell in plan.cells)
+    rules = {method_key(ref) for ref in methods if option(ref, "freeze") != "blocks"}
+    seeds = {cell.cell.seed for cell in plan.cells}
+    if len(rules) < 2:
+        return []
+    if len(seeds) < 2:
+        return ["precision: one seed separates no rules"]
+    text = resolved(len(rules), len(seeds), PUBLISHED)
+    return [f"precision: {text} (with the deviations of the published audit)"]
+
+
 def _as_text(plan: Plan, costs: Costs) -> str:
     from bench_core.analysis.judge import label
     from bench_core.execution.cost import spoken
@@ -201,6 +217,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
         name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"
         lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
     lines.append(f"{plan.suite.name}: {plan.counts}")
+    lines += _resolution(plan)
     if costs:
         known = [cost.seconds for cost in costs.values() if cost is not None]
         total = f"about {spoken(sum(known))} of one worker" if known else "unknown"

@@ -123,6 +123,7 @@ class CellRun:
             "environment": {**environment(device, training), **job["checkout"]},
             "passport": method.passport.as_dict(),
             "forward_passes": method.forward_passes,
+            "chance": built.data.chance,
         }
         path, every = store.resume_file(self.final), job["checkpoint_every"]
         keeper = Keeper(path, job["identity"], every, net, method, self.remember, self.recall)

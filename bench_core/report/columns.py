@@ -23,7 +23,6 @@ from bench_core.report.numbers import (
     compact,
     fraction,
     optional,
-    signed,
     with_interval,
 )
 from bench_core.report.rows import Gamma, gamma, median_of, passport, value_of
@@ -156,7 +155,6 @@ NUMBER = nullable("number")
 STRING = partial(Field, schema={"type": "string"})
 INTEGER = partial(Field, schema={"type": "integer"})
 RANK = partial(Field, schema=nullable("integer"))
-FLAG = partial(Field, schema={"type": "boolean"})
 ROLE = partial(Field, schema={"enum": list(get_args(Role))})
 PARAMS = partial(Field, schema={"type": "object"})
 _FLOOR = object_schema(name="string", mean=NUMBER, missing=nullable("string"))
@@ -192,7 +190,10 @@ def _megabytes(size: float) -> str:
 
 
 def _rank(row: Row) -> Text:
-    return Text(NONE if row.rank is None else f"{row.rank}=" if row.tied else str(row.rank))
+    if row.rank is None:
+        return Text(NONE)
+    low, high = row.rank
+    return Text(str(low) if low == high else f"{low}–{high}")
 
 
 def _accuracy(row: Row) -> Text:
@@ -210,7 +211,7 @@ def _n(row: Row) -> Text:
 
 
 def _points(margin: Estimate | None) -> Text:
-    return Text(with_interval(margin), brief=NONE if margin is None else signed(margin.mean))
+    return Text(with_interval(margin))
 
 
 def _matched(row: Row) -> Text:
@@ -262,10 +263,18 @@ _MATCHED = (
     ESTIMATE("margin_matched_pp", "margin_matched"),
 )
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
-_THREE = (STRING("three_diagnostics", "three"),)
+_THREE = (STRING("three_diagnostics", "judged.three"),)
 _PASSPORT = (STRING("passport", passport, place=3),)
 COLUMNS = (
-    Column("rank", "#", _rank, (RANK("rank"), FLAG("tied"))),
+    Column(
+        "rank",
+        "#",
+        _rank,
+        (
+            RANK("rank_low", lambda row: row.rank and row.rank[0]),
+            RANK("rank_high", lambda row: row.rank and row.rank[1]),
+        ),
+    ),
     Column(
         "method",
         "method",
@@ -276,7 +285,7 @@ COLUMNS = (
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
     Column("verdict", "verdict", lambda row: Text(row.verdict), (STRING("verdict"),), right=False),
-    Column("three", "D1 D2 D3", lambda row: Text(row.three or NONE), _THREE, right=False, drop=4),
+    Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),
     Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
     Column("bp", "Δ bp floor", _bp, _BP, short="Δ bp", drop=15),
     Column("gamma", "Γ deep", _gamma, (GAMMA("gamma_deep", gamma),), drop=13),

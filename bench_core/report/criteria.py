@@ -80,11 +80,12 @@ class Criterion:
         """Return the threshold in force, as stored."""
         return threshold_of(self.name, self.item, thresholds)
 
-    def sentence(self, value: float | None, limit: float, **words: str) -> str:
+    def sentence(self, value: float | None, limit: float, interval: str = "", **words: str) -> str:
         """Say why the diagnostic fired at a stored value.
 
-        value  None for a value that is not finite
-        words  the values of the further {words} in the diagnostic's sentence
+        value     None for a value that is not finite
+        interval  text after the value, such as " ± 0.4"
+        words     the values of the further {words} in the diagnostic's sentence
         """
         item = self.item
         if value is None:
@@ -98,7 +99,7 @@ class Criterion:
             "name": self.name,
             "unit": item.unit,
             "batch": str(item.batch),
-            "value": apart(value, limit, written, digits),
+            "value": apart(value, limit, written, digits) + interval,
             "limit": str(limit) if self.margin else f"{limit:g}",
         }
         return _WORD.sub(lambda word: words.get(word[1], word[0]), sentence)

@@ -66,7 +66,6 @@ RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and
     "trust": (TRUST, trust),
     "accuracy": (NUMBER, _of("record.accuracy", finite)),
     "verdict": ("string", _of("judgement.text")),
-    "three_diagnostics": ("string", _of("judgement.three")),
     "letters": (STRINGS, _of("judgement.fired", list)),
     "not_measured": (STRINGS, _of("judgement.missing", list)),
     "not_diagnostic": (REASONS, _of("judgement.not_diagnostic", dict)),
@@ -114,7 +113,8 @@ def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
         "training": cell.training,
         "seeds": list(group.seeds),
         "set_aside": group.set_aside,
-        "notes": notes.of_group(group, settings),
+        "resolution_pp": group.ranking.resolution and 100 * group.ranking.resolution,
+        "notes": [*filter(None, [notes.warning(group)]), *notes.of_group(group, settings)],
         "rows": [_row(row, settings) for row in group.rows],
     }
 

@@ -95,9 +95,14 @@ def _shorten(sheet: Sheet, group: Group) -> None:
 
 
 def _short_verdict(verdict: str) -> str:
-    """Shorten `walked back 3/3 (a 3, b 3)` to `walked back 3/3 a3 b3`."""
-    verdict = re.sub(r" \(([^()]* not measured)\)", "", verdict)
-    return re.sub(r" \(([^()]*)\)", lambda m: " " + re.sub(r" (\d+),?", r"\1", m[1]), verdict)
+    """Shorten `walked back (a, c 1/3, bp floor)` to `walked back a c1/3 bp`."""
+    verdict = verdict.removesuffix(" from its floor")
+    verdict = re.sub(r" \(([^()]* not (?:measured|judged))\)", "", verdict)
+
+    def reasons(found: re.Match[str]) -> str:
+        return " " + re.sub(r" (\d+)", r"\1", found[1].replace("bp floor", "bp")).replace(",", "")
+
+    return re.sub(r" \(([^()]*)\)", reasons, verdict)
 
 
 def _bare_names(group: Group) -> dict[str, str]:

@@ -14,6 +14,8 @@ from statistics import fmean
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
+from bench_core.analysis.ranks import resolved
+from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import plural, signed, with_interval
@@ -21,6 +23,7 @@ from bench_core.report.rows import (
     OTHER,
     PASSPORT,
     alignments,
+    floor_words,
     gamma,
     passport,
     trust,
@@ -66,6 +69,8 @@ def _shared(group: Group) -> list[str]:
             remarks[0, "† Γ means nothing for ", f": {deep.not_diagnostic}"][name] = None
         elif deep.estimate is not None and deep.estimate.mean < AGAINST:
             remarks[1, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"][name] = None
+        elif below_zero(deep.estimate):
+            remarks[1, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"][name] = None
         if not deep.in_use:
             remarks[2, "‡ Γ of ", f": {NOT_IN_USE}"][name] = None
         for run in row.runs:
@@ -113,11 +118,83 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
     return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
 
 
+def warning(group: Group) -> str:
+    """Write that a recipe cannot judge d, and what would; empty if it can."""
+    if group.ceiling is None:
+        return ""
+    gain = f"bp itself gains only {with_interval(group.ceiling)} pp over its frozen blocks"
+    return f"This recipe cannot judge d: {gain}. More epochs or more data can."
+
+
+def _margins(group: Group) -> list[str]:
+    """Write the margins that decide nothing yet, and how margins were compared."""
+    lines = []
+    for row in group.rows:
+        if row.judged.kind.startswith("not separated"):
+            text = f"{with_interval(row.margin)} pp over {floor_words(row)}"
+            need = "d needs 2.0 and an interval above 0"
+            lines.append(f"{row.label} not separated from its floor: {text}; {need}")
+        bp = row.margin_bp
+        if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
+            text = f"its mean is below bp with frozen blocks ({with_interval(bp)} pp)"
+            lines.append(f"{row.label}: {text}")
+        if row.role != "floor" and row.over_floor is not None:
+            lines += _pairs(row, row.over_floor)
+    return lines
+
+
+def _pairs(row: Row, over: Margin) -> list[str]:
+    own, floor = (listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds))
+    if over.how == "unpaired":
+        return [
+            f"{row.label} and its floor share no two seeds: compared unpaired, Welch's interval"
+        ]
+    if over.how == "mean" and own != floor:
+        return [f"{row.label}: seed {own} is compared with the mean of the floor's seeds {floor}"]
+    alone = sorted({run.record.cell.seed for run in row.finished} - set(over.seeds))
+    if over.how == "paired" and over.floor_seeds and alone:
+        rest = listed(map(str, alone))
+        return [f"{row.label}: margin over seeds {own}; the floor has no run of seed {rest}"]
+    return []
+
+
+def _ranks(group: Group) -> list[str]:
+    """Write what the ranks can tell apart, and which rows have none."""
+    lines = [
+        f"{row.label} unranked: {len(row.finished)} of {len(row.runs)} seeds done"
+        for row in group.rows
+        if row.role != "floor" and row.finished and not row.complete
+    ]
+    ranking, rules = group.ranking, sum(row.rank is not None for row in group.rows)
+    lines += [
+        f"{group.rows[i].label} and {group.rows[j].label} share no two seeds: compared unpaired"
+        for i, j in ranking.unpaired[:3]
+    ]
+    if ranking.resolution is not None:
+        lines.append(resolved(rules, ranking.n, ranking.deviation))
+    return lines
+
+
+def _contradictions(group: Group) -> list[str]:
+    lines = []
+    for run, other in group.contradicted:
+        name = f"{run.cell.method.short} seed {run.cell.seed}"
+        lines.append(
+            f"{name} is {run.status} here, but {other.status} in run {other.identity[:12]}"
+        )
+    return lines
+
+
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the remarks on the runs of one recipe."""
-    reasons = [(row.label, ", ".join(why(row, settings))) for row in group.rows]
-    lines = [f"{name} walked back: {text}" for name, text in reasons if text]
-    lines += _shared(group) + _readouts(group) + _failures(group) + _relied_on(group, settings)
+    reasons = [(row, "; ".join(why(row, settings))) for row in group.rows]
+    lines = [
+        f"{row.label} {'flagged' if row.judged.kind == 'single seed' else 'walked back'}: {text}"
+        for row, text in reasons
+        if text
+    ]
+    lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
+    lines += _readouts(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")
@@ -172,12 +249,13 @@ def of_all(
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
     lines = [
-        "±: 95 % interval, Student t over seeds (n finished runs). A rank is 1 + how many are"
-        " better by a difference paired by seed whose interval excludes 0 (= where several share"
-        " it); floors and single seeds have none (–).",
-        f"d is judged against {_judged_by(settings)}; margins (Δ; Δ pp: over the matched floor,"
-        " Δ bp: over bp with frozen blocks) are percentage points, paired by seed where both have"
-        " finished the same seeds, else without interval.",
+        "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible,"
+        " by differences paired by seed; all at once hold with 95 %. Floors, single seeds and rules"
+        " with an unfinished seed have none (–).",
+        f"d is judged against {_judged_by(settings)}: it passes if the margin is 2 or more and its"
+        " interval lies above 0, and walks back if the interval lies below 2. Margins (Δ; Δ pp:"
+        " over the matched floor, Δ bp: over bp with frozen blocks) are percentage points, paired"
+        " by seed.",
     ]
     of_letter = {item.letter: item for item in criteria(rows)}
     medians = [

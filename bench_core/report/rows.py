@@ -7,18 +7,18 @@ a cosine, is a mean with its interval. A value that is not finite becomes None, 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import median
 
 from bench_core.analysis import judge
 from bench_core.analysis.judge import Alignment, Settings
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdict import below_zero
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.report.numbers import finite, fraction
+from bench_core.report.numbers import finite, fraction, with_interval
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -116,32 +116,37 @@ def trust(run: Run, settings: Settings) -> str:
     return settings.trust.get(run.record.checksum or "", "posted")
 
 
-def why(row: Row, settings: Settings) -> list[str]:
-    """Write why a row is walked back, a sentence for each diagnostic that fired.
-
-    It has the median, for d the mean, over the runs in which the diagnostic fired.
-    """
-    fired: dict[str, list[Run]] = defaultdict(list)
-    for run in row.runs:
-        for letter in run.judgement.fired:
-            fired[letter].append(run)
-    floor = {"matched": "their frozen twins"}.get(row.floor.kind, row.floor.name)
+def floor_words(row: Row) -> str:
+    """Name the floor by which a row is judged."""
     if row.floor.kind == "literal" and row.floor.mean is not None:
-        floor = f"the given floor of {fraction(row.floor.mean)}"
+        return f"the given floor of {fraction(row.floor.mean)}"
+    return "their frozen twins" if row.floor.kind == "matched" else row.floor.name
+
+
+def why(row: Row, settings: Settings) -> list[str]:
+    """Write why a row is walked back or flagged, a sentence for each reason.
+
+    A sentence has the median over the runs in which the diagnostic fired, for d the margin.
+    """
     residual = row.runs[0].record.cell.arch.params.get("residual") is True
-    words = {"floor": floor, "state": "residual stream" if residual else "hidden state"}
+    words = {
+        "floor": floor_words(row),
+        "state": "residual stream" if residual else "hidden state",
+    }
     lines = []
-    for letter in sorted(fired, key=judge.letter_order):
-        runs = fired[letter]
+    for letter in row.judged.letters:
+        runs = [run for run in row.finished if letter in run.judged]
         criterion = Criterion(letter, *runs[0].judged[letter])
-        if criterion.margin:
-            margins = [finite(run.judgement.margin) for run in runs]
-            known = [margin for margin in margins if margin is not None]
-            value = fmean(known) if known else None
-        else:
-            value = finite(median_of(run.judged[letter][1].value for run in runs))
         limit = criterion.limit(settings.thresholds) or 0.0
-        text = criterion.sentence(value, limit, **words)
-        part = "" if len(runs) == len(row.runs) else f" in {len(runs)} of {len(row.runs)} runs"
-        lines.append(text + part)
+        if criterion.margin and row.margin is not None:
+            half = row.margin.half_width
+            interval = "" if half is None else f" ± {half:.1f}"
+            lines.append(criterion.sentence(row.margin.mean, limit, interval, **words))
+            continue
+        fired = [run for run in runs if letter in run.judgement.fired]
+        value = finite(median_of(run.judged[letter][1].value for run in fired))
+        part = "" if len(fired) == len(row.runs) else f" in {len(fired)} of {len(row.runs)} runs"
+        lines.append(criterion.sentence(value, limit, **words) + part)
+    if row.judged.kind == "walked back" and below_zero(row.margin_bp):
+        lines.append(f"worse than random blocks under bp ({with_interval(row.margin_bp)} pp)")
     return lines

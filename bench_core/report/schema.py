@@ -50,6 +50,7 @@ def schema() -> dict[str, Any]:
                 training="object",
                 seeds=array({"type": "integer"}),
                 set_aside="integer",
+                resolution_pp=NUMBER,
                 notes=STRINGS,
                 rows=array(_ref("row")),
             )

@@ -134,7 +134,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"run         {record.identity}",
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
-        f"verdict     {judgement.text}",
+        f"flags       {judgement.text}",
         f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
         *_alignment(run),

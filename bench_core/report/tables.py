@@ -74,7 +74,8 @@ def _terminal(shown: View, width: int | None, passports: bool) -> str:
         kept |= {column.key for column in sheet.columns}
         table = _table(sheet.columns, sheet.cells(), "simple")
         below = paragraph(sheet.legend + notes.of_group(group, settings), width)
-        blocks.append(f"{paragraph([header], width)}\n\n{table}\n\n{below}")
+        above = paragraph(filter(None, [header, notes.warning(group)]), width)
+        blocks.append(f"{above}\n\n{table}\n\n{below}")
     last = notes.of_all(shown.groups, settings, kept)
     if left_out := [header for key, header in every.items() if key not in kept]:
         names = ", ".join(left_out)
@@ -94,7 +95,9 @@ def _markdown(shown: View) -> str:
         columns = columns_of(group)
         cells = [[_struck(column.cell(row)) for column in columns] for row in group.rows]
         below = escape.markdown_list(notes.of_group(group, settings))
-        blocks += [f"**{escape.markdown(header)}**", _table(columns, cells, "pipe"), below]
+        blocks.append(f"**{escape.markdown(header)}**")
+        blocks += [escape.markdown(text) for text in [notes.warning(group)] if text]
+        blocks += [_table(columns, cells, "pipe"), below]
     return "\n\n".join([*blocks, escape.markdown_list(notes.of_all(shown.groups, settings))]) + "\n"
 
 
@@ -114,7 +117,8 @@ def _latex(shown: View) -> str:
         align = "".join("r" if column.right else "l" for column in columns)
         heads = " & ".join(escape.latex(column.header) for column in columns)
         title = shown.title_of(group)
-        caption = escape.latex(f"{title}: {header}" if title else header)
+        heading = f"{title}: {header}" if title else header
+        caption = escape.latex(". ".join(filter(None, [heading, notes.warning(group)])))
         keys = [column.key for column in columns]
         below = notes.of_group(group, settings) + notes.of_all(shown.groups, settings, keys)
         body = [

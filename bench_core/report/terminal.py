@@ -17,11 +17,16 @@ from bench_core.results.status import STATUSES
 TONES = {"bad": "magenta", "mid": "blue"}
 COLOURS = {
     "trustworthy": "green",
+    "no flag": "green",
     "holds": "green",
     "walked back": "red",
+    "flagged": "red",
     "fired": "red",
     "fails": "red",
     "undetermined": "blue",
+    "not separated from its floor": "blue",
+    "single seed": "blue",
+    "incomplete": "blue",
     "not run": "blue",
 } | {name: TONES[status.tone] for name, status in STATUSES.items() if status.tone}
 _WORDS = re.compile(rf"(?<![\w-])({'|'.join(COLOURS)})(?![\w-])( \d+/\d+)?")

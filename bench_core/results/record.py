@@ -139,6 +139,7 @@ class RunRecord(Frozen):
     peak_memory_bytes: int | None = None
     forward_passes: int | None = None
     accuracy: Number | None = None
+    chance: float | None = None  # accuracy of always naming the commonest class of the test set
     train_loss: Number | None = None
     stopped_by: str | None = None  # the diagnostic that ended the training before its last epoch
     initial: dict[str, Measurement] = Field(default_factory=dict)

@@ -63,6 +63,13 @@ class Data:
             sums[name] = blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
         return sums
 
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of always naming the commonest class of the test set; None for targets."""
+        if self.test_y.is_floating_point():
+            return None
+        return int(torch.bincount(self.test_y.flatten()).max()) / len(self.test_y)
+
     def normalise(self, x: Tensor) -> Tensor:
         """Compute (x/255 − mean)/std per channel of uint8 images; return floats unchanged."""
         if x.dtype != torch.uint8:

@@ -36,8 +36,8 @@ def audit(view: View, group: Group) -> list[Figure]:
         f"Values of the diagnostics {names} after the last epoch. A triangle beyond the dashed "
         "line has fired; a diamond is not judged (not diagnostic or not measured). "
         f"n = {plural(len(kinds), 'finished run')} of "
-        f"{plural(len(rows), 'method')}, one dot each; {kinds.count('trustworthy')} trustworthy, "
-        f"{kinds.count('walked back')} walked back. Floors are not judged and not drawn."
+        f"{plural(len(rows), 'method')}, one dot each; {kinds.count('no flag')} without a flag, "
+        f"{kinds.count('flagged')} flagged. Floors are not judged and not drawn."
     )
     return [Figure(" ".join([caption, *remarks]), tuple(panels), draw.STATE_KEYS)]
 

@@ -40,10 +40,9 @@ def ranking(view: View, group: Group) -> list[Figure]:
 
 
 def _kind(row: Row) -> str:
-    """Return the worst kind among the runs of a row, or floor."""
-    kinds = {"floor"} if row.role == "floor" else {run.judgement.kind for run in row.finished}
-    order = ("floor", "walked back", "undetermined")
-    return next((kind for kind in order if kind in kinds), "trustworthy")
+    """Return the kind of a row's verdict; single seeds and rows not separated are undetermined."""
+    known = {key.name for key in KEYS}
+    return row.judged.kind if row.judged.kind in known else "undetermined"
 
 
 def _layers(rows: list[Row]) -> list[Any]:

@@ -156,8 +156,8 @@ def _figure(
     n = draw.counted([len(entry.row.finished) for entry in entries], "seed")
     caption = (
         f"{say} Bars are 95 % intervals over seeds, n = {n} per point, "
-        f"{plural(len(entries), 'point')}. Open marks: walked back on at least one seed. A grey "
-        "cross through a Γ: it means nothing there."
+        f"{plural(len(entries), 'point')}. Open marks: walked back, or flagged by a "
+        "single seed. A grey cross through a Γ: it means nothing there."
     )
     return [Figure(caption, tuple(panels), keys)]
 
@@ -167,7 +167,7 @@ def _points(entries: Sequence[Entry], quantity: str) -> list[Point]:
     for entry in entries:
         if point := QUANTITIES[quantity][2](entry.row):
             runs = entry.row.finished
-            kept = not any(run.judgement.kind == "walked back" for run in runs)
+            kept = not entry.row.judged.letters and entry.row.judged.kind != "walked back"
             place = {"method": entry.series, "x": _text(entry.at), "verdict": entry.row.verdict}
             filled = {"filled": kept and not point.get("note")}
             points.append(place | {"n": len(runs), "note": ""} | point | filled)

@@ -1,0 +1,148 @@
+"""Rank rules by intervals that hold all at once: pure functions of accuracies by seed.
+
+Rule j is better than rule i where d_ji > c·√(v_ji/n): d is the mean difference over the n common
+seeds, v = max(s², p), s² the sample variance of those differences and p its mean over all pairs.
+The rank interval of i is 1 + #{better than i} … m − #{worse than i}. With probability 0.95 or more
+all m intervals contain the true ranks, because no true order is reversed anywhere.
+
+c(m, n) is the largest 95 % point of max |d|/√(v/n) over m rules of equal means and any deviations
+(normal values). `benchmarks/rank_points.py` simulates it over patterns of deviations and checks it.
+
+Why so: paired t tests with Holm's correction separate almost nothing at two degrees of freedom (c
+would be 17 for six rules and 81 for 26). Tukey's pooled variance separates, but it errs where
+deviations differ: bp's is a tenth of that of ep. The floor p borrows the other pairs' degrees of
+freedom only against variances that are small by chance.
+
+Two rules with fewer than two common seeds are compared unpaired: v/n = s_i²/n_i + s_j²/n_j.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+RULES = (2, 3, 4, 5, 6, 8, 10, 13, 18, 26, 40)
+POINTS = {
+    2: (12.72, 12.92, 13.74, 13.74, 13.74, 14.45, 14.45, 14.45, 16.66, 16.66, 17.43),
+    3: (4.34, 4.40, 4.81, 4.94, 5.10, 5.22, 5.32, 5.67, 6.00, 6.46, 7.29),
+    4: (3.20, 3.27, 3.54, 3.62, 3.76, 3.94, 4.09, 4.43, 4.72, 5.22, 5.89),
+    5: (2.79, 2.99, 3.16, 3.27, 3.39, 3.53, 3.74, 4.00, 4.38, 4.78, 5.41),
+    6: (2.58, 2.77, 2.94, 3.03, 3.15, 3.39, 3.58, 3.80, 4.17, 4.56, 5.11),
+    8: (2.37, 2.56, 2.72, 2.88, 3.00, 3.22, 3.44, 3.64, 3.94, 4.33, 4.76),
+    10: (2.27, 2.46, 2.64, 2.81, 2.95, 3.16, 3.37, 3.54, 3.86, 4.15, 4.58),
+    15: (2.15, 2.40, 2.58, 2.73, 2.86, 3.08, 3.24, 3.46, 3.67, 3.99, 4.32),
+    20: (2.10, 2.37, 2.56, 2.71, 2.82, 3.06, 3.18, 3.41, 3.60, 3.87, 4.18),
+    30: (2.05, 2.33, 2.56, 2.71, 2.81, 3.02, 3.15, 3.33, 3.56, 3.78, 4.01),
+    50: (2.02, 2.32, 2.54, 2.70, 2.80, 2.98, 3.15, 3.27, 3.48, 3.72, 3.84),
+    100: (1.99, 2.32, 2.53, 2.70, 2.80, 2.98, 3.13, 3.25, 3.43, 3.66, 3.83),
+}  # seeds → c for each number of `RULES`
+# √p of the published audit: six rules with deviations of .4 to 3.9 points (arXiv:2606.21126)
+PUBLISHED = 0.037
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rank intervals in the order of the rows.
+
+    intervals   (lowest, highest) rank; None for a row with fewer than two seeds
+    n           the fewest seeds of a comparison
+    resolution  the smallest difference that separates two rules of typical deviations; None if
+                there are no two rules
+    deviation   the typical deviation √p of a paired difference
+    unpaired    pairs of rows that were compared without common seeds
+    """
+
+    intervals: tuple[tuple[int, int] | None, ...]
+    n: int = 0
+    resolution: float | None = None
+    deviation: float = 0.0
+    unpaired: tuple[tuple[int, int], ...] = ()
+
+
+def critical(rules: int, seeds: int) -> float:
+    """Return c for so many rules and seeds, rounded up to the next entries of the table."""
+    rows = sorted(POINTS)
+    if seeds < rows[0]:
+        return math.inf
+    row = POINTS[rows[bisect_right(rows, seeds) - 1]]
+    if rules <= RULES[-1]:
+        return row[bisect_left(RULES, rules)]
+    from scipy.special import stdtrit  # Bonferroni over all pairs
+
+    return float(stdtrit(seeds - 1, 1 - 0.05 / (rules * (rules - 1))))
+
+
+def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
+    """Return the seeds that separate two rules which differ by so much; None: over a thousand.
+
+    deviation  typical deviation of the paired differences, √p
+    """
+    enough = (
+        n for n in range(2, 1001) if critical(rules, n) * deviation <= difference * math.sqrt(n)
+    )
+    return next(enough, None)
+
+
+def resolved(rules: int, seeds: int, deviation: float) -> str:
+    """Say which difference so many seeds resolve, and how many seeds 2 points need.
+
+    deviation  typical deviation √p of a paired difference, as a fraction
+    """
+    points = 100 * critical(rules, seeds) * deviation / math.sqrt(seeds)
+    text = f"{seeds} seeds tell two of {rules} rules apart from {points:.1f} pp on"
+    if points <= 2:
+        return text
+    needed = seeds_for(0.02, rules, deviation)
+    return f"{text}; 2 pp need {needed or 'more than 1,000'} seeds"
+
+
+def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
+    """Rank methods by their accuracies by seed; higher is better."""
+    import numpy as np
+
+    ranked = [index for index, row in enumerate(rows) if len(row) >= 2]
+    intervals: list[tuple[int, int] | None] = [None] * len(rows)
+    rules = len(ranked)
+    if rules < 2:
+        for index in ranked:
+            intervals[index] = (1, 1)
+        return Ranking(tuple(intervals))
+    seeds = sorted({seed for index in ranked for seed in rows[index]})
+    values = np.array([[rows[index].get(seed, math.nan) for seed in seeds] for index in ranked])
+    own = (~np.isnan(values)).astype(float)
+    x = np.where(own > 0, values - np.nanmean(values), 0.0)
+    n, total, square = own @ own.T, x @ own.T, x**2 @ own.T  # total[i, j]: Σ x_i over common seeds
+    paired = n >= 2
+    safe = np.maximum(n, 2.0)
+    difference = (total - total.T) / safe
+    variance = (square + square.T - 2 * x @ x.T - safe * difference**2) / (safe - 1)
+    counts = own.sum(axis=1)
+    means = x.sum(axis=1) / counts
+    single = ((x**2).sum(axis=1) - counts * means**2) / (counts - 1)
+    pairs = np.triu(paired, 1)
+    typical = variance[pairs].mean() if pairs.any() else 2 * single.mean()
+    error = np.where(
+        paired,
+        np.maximum(variance, typical) / safe,
+        np.add.outer(np.maximum(single, typical / 2) / counts, np.zeros(rules))
+        + np.maximum(single, typical / 2) / counts,
+    )
+    difference = np.where(paired, difference, np.subtract.outer(means, means))
+    fewest = int(
+        np.where(paired, n, np.minimum.outer(counts, counts))[~np.eye(rules, dtype=bool)].min()
+    )
+    point = critical(rules, fewest)
+    better = difference > point * np.sqrt(np.maximum(error, 0.0)) + 1e-12
+    for position, index in enumerate(ranked):
+        above, below = int(better[:, position].sum()), int(better[position].sum())
+        intervals[index] = (1 + above, rules - below)
+    unpaired = np.argwhere(np.triu(~paired, 1))
+    return Ranking(
+        tuple(intervals),
+        fewest,
+        float(point * math.sqrt(max(typical, 0.0) / fewest)),
+        math.sqrt(max(typical, 0.0)),
+        tuple((ranked[i], ranked[j]) for i, j in unpaired),
+    )

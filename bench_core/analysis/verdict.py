@@ -1,0 +1,164 @@
+"""Judge a rule over its seeds: pure functions of the flags of its runs and of its margins.
+
+docs/protocol.md, section 6, has the rules and their reasons. In the order in which they decide:
+
+1. A floor is `floor`; a rule without a finished run has its statuses; one with a single finished
+   seed is `single seed`, with that run's flags.
+2. `walked back` if a diagnostic of the network itself is flagged in a run, if the interval of
+   the margin over the floor lies below the threshold, or if that over bp with frozen blocks lies
+   below 0 (`bp floor`).
+3. `undetermined` if a run did not finish, a diagnostic was not measured or the recipe cannot judge.
+4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
+5. `not separated from its floor` otherwise.
+
+If the floor lies at chance, frozen blocks say nothing about random blocks, and the margin over bp's
+floor is read in its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench_core.analysis.judge import Floor, Judgement, in_order
+from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
+from bench_core.results.status import STATUSES
+
+Reading = Literal["passes", "fires", "open"]
+
+CANNOT_JUDGE = "this recipe cannot judge d"
+AT_CHANCE = "the floor lies at chance"
+THREE = {"a": "D1", "b": "D2", "d": "D3"}
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Percentage points over a floor.
+
+    how  paired: by seed; unpaired: Welch's, fewer than two seeds are shared; mean: no interval
+    """
+
+    estimate: Estimate
+    how: Literal["paired", "unpaired", "mean"] = "paired"
+    seeds: tuple[int, ...] = ()
+    floor_seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict of a row: its kind, its text, and the form D1 = a, D2 = b, D3 = d.
+
+    letters  of the diagnostics for which it is walked back, or flagged by a single seed
+    """
+
+    kind: str
+    text: str
+    three: str
+    letters: tuple[str, ...] = ()
+
+
+def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
+    """Estimate the margin of accuracies by seed over a floor; None where one of them is missing."""
+    if not by_seed or floor.mean is None:
+        return None
+    if not floor.accuracies:
+        points = estimate(100.0 * (value - floor.mean) for value in by_seed.values())
+        return Margin(points, "paired", tuple(by_seed))
+    shared = tuple(sorted(by_seed.keys() & floor.accuracies.keys()))
+    paired = paired_difference(by_seed, floor.accuracies)
+    if paired is not None and (len(shared) > 1 or by_seed.keys() == floor.accuracies.keys()):
+        return Margin(paired.scaled(100.0), "paired", shared, shared)
+    difference = welch_difference(by_seed.values(), floor.accuracies.values()).scaled(100.0)
+    how: Literal["unpaired", "mean"] = "mean" if difference.half_width is None else "unpaired"
+    return Margin(difference, how, tuple(sorted(by_seed)), tuple(sorted(floor.accuracies)))
+
+
+def points_of(over: Margin | None) -> Estimate | None:
+    """Return the estimate of a margin, if there is one."""
+    return None if over is None else over.estimate
+
+
+def ends(mean: Estimate) -> tuple[float, float]:
+    """Return the ends of the interval; without one, the mean twice."""
+    half = mean.half_width or 0.0
+    return mean.mean - half, mean.mean + half
+
+
+def reading(points: Estimate | None, threshold: float) -> Reading:
+    """Read a margin: a mean at the threshold or above with an interval above 0 passes."""
+    if points is None or points.half_width is None:
+        return "open"
+    low, high = ends(points)
+    if round(points.mean, 9) >= threshold and low > 0:
+        return "passes"
+    return "fires" if round(high, 9) < threshold else "open"
+
+
+def below_zero(points: Estimate | None) -> bool:
+    """Decide whether the whole interval lies below 0."""
+    return points is not None and points.half_width is not None and ends(points)[1] < 0
+
+
+def at_chance(accuracies: Iterable[float], chance: float | None) -> bool:
+    """Decide whether chance lies in the interval of these accuracies, or above it."""
+    values = list(accuracies)
+    return chance is not None and len(values) > 1 and ends(estimate(values))[0] <= chance
+
+
+def verdict(
+    judgements: Sequence[Judgement], margins: Mapping[str, Reading], bp: Estimate | None
+) -> Verdict:
+    """Judge a row.
+
+    margins  letter → reading of each diagnostic that compares the row with its floor
+    bp       margin over bp with frozen blocks
+    """
+    done = [item for item in judgements if item.status == "done"]
+    lost = Counter(item.status for item in judgements if item.status != "done")
+    total = len(judgements)
+    parts = [f"{name} {lost[name]}/{total}" for name in STATUSES if lost[name]]
+    if done and done[0].role == "floor":
+        return Verdict("floor", ", ".join(["floor", *parts]), "FLOOR")
+    if not done:
+        return Verdict(max(lost, key=lambda name: lost[name]), ", ".join(parts), parts[0].upper())
+    counts = Counter(letter for item in done for letter in item.fired)
+    missing = {letter for item in done for letter in item.missing}
+    if len(done) == 1:
+        text = ", ".join(["single seed", *(t for t in [done[0].text] if t != "no flag"), *parts])
+        three = _three("FLAGGED", counts) or "SINGLE SEED"
+        return Verdict("single seed", text, three, in_order(counts))
+    own = {letter: count for letter, count in counts.items() if letter not in margins}
+    silent = {letter: reason for item in done for letter, reason in item.not_diagnostic}
+    unread = missing | silent.keys()
+    below = {letter for letter, read in margins.items() if read == "fires"} - unread
+    letters = in_order(own.keys() | below)
+    reasons = [
+        letter if letter in below or own[letter] == len(done) else f"{letter} {own[letter]}/{total}"
+        for letter in letters
+    ]
+    unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
+    unread_by_recipe = in_order(k for k, reason in silent.items() if reason == CANNOT_JUDGE)
+    unclear += [f"{'+'.join(unread_by_recipe)} not judged"] if unread_by_recipe else []
+    passed = all(read == "passes" for read in margins.values())
+    if below_zero(bp):
+        reasons.append("bp floor")
+    if reasons:
+        kind, text = "walked back", f"walked back ({', '.join(reasons)})"
+    elif lost or unclear:
+        kind, text = "undetermined", f"undetermined ({', '.join(unclear)})" * bool(unclear)
+        text = text or "undetermined"
+    elif passed:
+        kind = text = "trustworthy"
+    else:
+        kind = text = "not separated from its floor"
+    three = _three("FAIL", [*own, *below])
+    doubtful = missing | {letter for letter in margins if unclear or margins[letter] != "passes"}
+    three = three or _three("UNDETERMINED", doubtful) or ("UNDETERMINED" if lost else "PASS")
+    return Verdict(kind, ", ".join([text, *parts]), three, letters)
+
+
+def _three(word: str, letters: Iterable[str]) -> str:
+    names = [name for letter, name in THREE.items() if letter in set(letters)]
+    return f"{word}({'+'.join(names)})" if names else ""

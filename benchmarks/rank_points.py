@@ -1,0 +1,115 @@
+"""Compute the critical values of `bench_core.analysis.ranks` by simulation, and check them.
+
+    python benchmarks/rank_points.py table    # the table; about 20 minutes on one core
+    python benchmarks/rank_points.py check    # family-wise error and power, printed as Markdown
+
+All rules have the same mean, and unequal deviations: T = max over pairs of |x̄_i − x̄_j| / √(v_ij/n),
+v_ij the floored variance of `ranks`. A critical value is the largest 95 % quantile of T over the
+`patterns` of deviations: k equal ones beside smaller ones, geometric and log-normal sequences.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from bench_core.analysis import ranks
+
+SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
+RULES = (2, 3, 4, 5, 6, 8, 10, 13, 18, 26, 40)
+DRAWS = 40_000
+# accuracies of the published audit: bp, fa, ep, dfa, credit_bridge, state_bridge
+MEANS = (0.615, 0.401, 0.316, 0.306, 0.289, 0.205)
+DEVIATIONS = (0.004, 0.009, 0.037, 0.008, 0.031, 0.039)
+
+
+def patterns(rules: int) -> Iterator[np.ndarray]:
+    """Yield deviations of the rules, the largest first."""
+    index = np.arange(rules)
+    for ratio in (0.001, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95):
+        yield np.maximum(ratio**index, 1e-3)
+    for large in sorted({1, 2, 3, 4, 6, 9, 13, 20, rules} & set(range(1, rules + 1))):
+        for low in (0.001, 0.25):
+            yield np.where(index < large, 1.0, low)
+    draw = np.random.default_rng(rules)
+    for spread in (0.5, 1.0, 1.5, 2.0):
+        yield np.sort(np.exp(draw.normal(0.0, spread, rules)))[::-1]
+
+
+def largest(values: np.ndarray) -> np.ndarray:
+    """Return T of each draw; values has the shape (draws, rules, seeds)."""
+    _, rules, seeds = values.shape
+    mean = values.mean(2)
+    rest = values - mean[:, :, None]
+    product = rest @ rest.transpose(0, 2, 1)
+    one, other = np.triu_indices(rules, 1)
+    square = np.einsum("dmm->dm", product)
+    variance = np.maximum(square[:, one] + square[:, other] - 2 * product[:, one, other], 0.0)
+    variance /= seeds - 1
+    floored = np.maximum(variance, variance.mean(1, keepdims=True))
+    return (np.abs(mean[:, one] - mean[:, other]) / np.sqrt(floored / seeds)).max(1)
+
+
+def drawn(deviations: np.ndarray, seeds: int, draws: int, draw: np.random.Generator) -> np.ndarray:
+    """Return T for rules of equal means with these deviations."""
+    step = max(1, 3_000_000 // len(deviations) ** 2)
+    sizes = [min(step, draws - start) for start in range(0, draws, step)]
+    shape = (len(deviations), seeds)
+    return np.concatenate(
+        [largest(draw.standard_normal((n, *shape)) * deviations[:, None]) for n in sizes]
+    )
+
+
+def critical(rules: int, seeds: int) -> float:
+    """Return the critical value: the largest quantile of all patterns, searched, then redrawn."""
+    draw, draws = np.random.default_rng([rules, seeds]), DRAWS * (10 if seeds == 2 else 1)
+    rough = [
+        (np.quantile(drawn(deviations, seeds, draws // 8, draw), 0.95), number)
+        for number, deviations in enumerate(patterns(rules))
+    ]
+    candidates = [number for _, number in sorted(rough)[-3:]]
+    every = list(patterns(rules))
+    return max(
+        float(np.quantile(drawn(every[number], seeds, draws, draw), 0.95)) for number in candidates
+    )
+
+
+def table() -> None:
+    for seeds in SEEDS:
+        row = ", ".join(f"{critical(rules, seeds):.2f}" for rules in RULES)
+        print(f"    {seeds}: ({row}),", flush=True)
+
+
+def check() -> None:
+    """Print the family-wise error under equal means, and how often bp is alone at rank 1."""
+    draw = np.random.default_rng(7)
+    print("| rules | seeds | deviations | any pair separated | tables |")
+    print("|---|---|---|---|---|")
+    for rules, seeds in ((2, 3), (6, 2), (6, 3), (6, 5), (26, 3), (26, 5)):
+        draws = DRAWS if rules < 20 else DRAWS // 10
+        random = [np.exp(draw.normal(0, spread, rules)) for spread in np.linspace(0.2, 3, 20)]
+        shares = [
+            (drawn(np.asarray(each), seeds, draws, draw) > ranks.critical(rules, seeds)).mean()
+            for each in (np.ones(rules), *random)
+        ]
+        print(f"| {rules} | {seeds} | equal | {shares[0]:.4f} | {draws} |")
+        print(f"| {rules} | {seeds} | worst of 20 random | {max(shares[1:]):.4f} | {draws} |")
+    for seeds in (2, 3, 5):
+        tables = [
+            ranks.rank([dict(enumerate(row)) for row in values.tolist()]).intervals
+            for values in np.asarray(MEANS)[:, None]
+            + np.asarray(DEVIATIONS)[:, None] * draw.standard_normal((2000, len(MEANS), seeds))
+        ]
+        names = ("bp", "fa", "ep", "dfa", "credit_bridge", "state_bridge")
+        alone = sum(table[0] == (1, 1) for table in tables) / len(tables)
+        middle = [tuple(np.median([t[k] for t in tables], 0).astype(int)) for k in range(6)]
+        shown = ", ".join(
+            f"{name} {low}–{high}" for name, (low, high) in zip(names, middle, strict=True)
+        )
+        print(f"\nn = {seeds}: bp at 1–1 in {alone:.4f} of 2,000 audits; median intervals {shown}")
+
+
+if __name__ == "__main__":
+    {"table": table, "check": check}[sys.argv[1]]()

@@ -1,0 +1,219 @@
+"""Laws of the verdict of a row: paired intervals, recipes that cannot judge, survivors, pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from records import SICK, frozen, measured, run, seeds
+
+from bench_core.analysis.judge import Floor, Settings
+from bench_core.analysis.leaderboard import Group, Row, judge_all
+from bench_core.analysis.stats import Estimate, welch_difference
+from bench_core.analysis.verdict import margin, reading
+from bench_core.report import notes
+from bench_core.results.record import RunRecord
+
+BP, DFA, EP = "bench-core/bp", "bench-core/dfa", "bench-core/ep"
+BACKPROP = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
+
+
+def group(records: list[RunRecord]) -> Group:
+    (only,) = judge_all(records, Settings())
+    return only
+
+
+def row(records: list[RunRecord], name: str = "dfa") -> Row:
+    return next(row for row in group(records).rows if row.label == name)
+
+
+def remarks(records: list[RunRecord]) -> str:
+    return "\n".join(notes.of_group(group(records), Settings()))
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "expected"),
+    [
+        (2.0, 1.9, "passes"),
+        (2.0, 2.0, "open"),  # the interval touches 0
+        (1.9, 0.0, "fires"),
+        (1.0, 0.9, "fires"),
+        (1.0, 1.0, "open"),  # the interval touches the threshold
+        (2.8, 23.8, "open"),
+        (-5.0, 1.0, "fires"),
+        (9.0, None, "open"),
+    ],
+)
+def test_a_margin_is_read_with_its_interval(mean: float, half: float | None, expected: str) -> None:
+    assert reading(Estimate(mean, half, half, 3), 2.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "floor", "kind", "text"),
+    [
+        # differences 11, 12, 13 points
+        ([0.50, 0.51, 0.52], [0.39, 0.39, 0.39], "trustworthy", "trustworthy"),
+        # 1.0, 1.1, 0.9
+        ([0.500, 0.501, 0.499], [0.49] * 3, "walked back", "walked back (d)"),
+        # 12, −8, 5: mean 3, interval ± 25
+        ([0.54, 0.34, 0.47], [0.42] * 3, *["not separated from its floor"] * 2),
+    ],
+)
+def test_d_of_a_row(accuracies: list[float], floor: list[float], kind: str, text: str) -> None:
+    found = row([*seeds(DFA, accuracies), *frozen(DFA, floor)])
+    assert (found.judged.kind, found.verdict) == (kind, text)
+
+
+def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wrecked() -> None:
+    """17 … 22 % on digits over a wrecked floor, but 95 % with random blocks under bp."""
+    bp = [*seeds(BP, [0.98, 0.981, 0.982]), *frozen(BP, [0.95, 0.947, 0.947])]
+    wrong = measured(gamma=-0.06)
+    mine = seeds(DFA, [0.176, 0.22, 0.19], measurements=wrong, chance=0.11)
+    records = [*bp, *mine, *frozen(DFA, [0.09, 0.14, 0.11])]
+    found = row(records)
+    assert found.verdict == "walked back (bp floor)"
+    assert found.judged.three == "UNDETERMINED(D3)"
+    assert dict(found.runs[0].judgement.not_diagnostic) == {"d": "the floor lies at chance"}
+    assert "dfa walked back: worse than random blocks under bp (-75.3 ± 5.9 pp)" in remarks(records)
+    assert "Γ deep of dfa lies below 0" in remarks(records)
+
+
+def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
+    mine = seeds(DFA, [0.55, 0.551, 0.549], chance=0.1)
+    wrecked = frozen(DFA, [0.10, 0.11, 0.09])
+    assert row([*BACKPROP, *mine, *wrecked]).verdict == "trustworthy"
+    level = seeds(DFA, [0.42, 0.43, 0.41], chance=0.1)
+    assert row([*BACKPROP, *level, *wrecked]).verdict == "not separated from its floor"
+    assert row([*mine, *wrecked]).verdict == "not separated from its floor"  # no floor of bp
+
+
+def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> None:
+    over = frozen(DFA, [0.30, 0.31, 0.32])
+    near = [*BACKPROP, *seeds(DFA, [0.40, 0.45, 0.38]), *over]
+    assert row(near).verdict == "trustworthy"
+    assert "dfa: its mean is below bp with frozen blocks (-0.9 ± 9.0 pp)" in remarks(near)
+    far = [*BACKPROP, *seeds(DFA, [0.40, 0.401, 0.402]), *over]
+    assert row(far).verdict == "walked back (bp floor)"
+
+
+def test_flags_of_the_network_walk_a_row_back_with_their_counts() -> None:
+    records = seeds(DFA, [0.302, 0.306, 0.310], measurements=SICK)
+    records[2] = records[2].model_copy(update={"measurements": measured(c=0.9)})
+    found = row([*records, *frozen(DFA, [0.348, 0.349, 0.350])])
+    assert found.verdict == "walked back (a 2/3, b 2/3, c 1/3, d)"
+    assert found.judged.three == "FAIL(D1+D2+D3)"
+    assert [r.judgement.text for r in found.runs] == ["flagged (a+b+d)"] * 2 + ["flagged (c+d)"]
+
+
+def test_one_seed_has_flags_and_no_verdict() -> None:
+    sick = [run(DFA, 42, 0.3, measurements=SICK), run(DFA, 42, 0.29, params={"freeze": "blocks"})]
+    assert row(sick).verdict == "single seed, flagged (a+b+d)"
+    assert row(sick).rank is None
+    well = [run(DFA, 42, 0.5), run(DFA, 42, 0.29, params={"freeze": "blocks"})]
+    assert row(well).verdict == "single seed"
+    assert row(well).runs[0].judgement.text == "no flag"
+
+
+def test_a_mean_below_the_threshold_is_enough_whatever_its_interval() -> None:
+    """+1.4 ± 2.0: bp is not separated from its floor, and the recipe judges no rule."""
+    bp = [*seeds(BP, [0.316, 0.322, 0.304]), *frozen(BP, [0.30] * 3)]
+    assert row(bp, "bp").verdict == "undetermined (d not judged)"
+    enough = [*seeds(BP, [0.316, 0.352, 0.304]), *frozen(BP, [0.30] * 3)]  # +2.4 ± 6.2
+    assert row(enough, "bp").verdict == "not separated from its floor"
+
+
+@pytest.mark.parametrize("gain", [1.2, 1.9])
+def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) -> None:
+    bp = [*seeds(BP, [0.30 + gain / 100] * 3), *frozen(BP, [0.30] * 3)]
+    records = [
+        *bp,
+        *seeds(EP, [0.40, 0.41, 0.42]),
+        *frozen(EP, [0.30] * 3),
+        *seeds(DFA, [0.31] * 3, measurements=SICK),
+        *frozen(DFA, [0.31] * 3),
+    ]
+    verdicts = {item.label: item.verdict for item in group(records).rows if item.role != "floor"}
+    assert verdicts == {
+        "bp": "undetermined (d not judged)",
+        "ep": "undetermined (d not judged)",
+        "dfa": "walked back (a, b)",
+    }
+    assert notes.warning(group(records)) == (
+        f"This recipe cannot judge d: bp itself gains only +{gain} ± 0.0 pp over its frozen "
+        "blocks. More epochs or more data can."
+    )
+    assert notes.warning(group([*BACKPROP, *records[6:]])) == ""
+
+
+def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
+    bp = [run(BP, 42, 0.312), run(BP, 42, 0.30, params={"freeze": "blocks"})]
+    found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
+    assert "cannot judge d" in notes.warning(found)
+    assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
+
+
+# --------------------------------------------------------------------------------- survivors, pairs
+
+
+def test_a_rule_is_not_ranked_by_its_survivors() -> None:
+    """Rank 2 of two went to a shared rank 1 when the third seed diverged."""
+    ep = [*seeds(EP, [0.60, 0.62]), run(EP, 456, status="diverged", reason="loss is nan")]
+    records = [*BACKPROP, *ep, *frozen(EP, [0.30] * 3)]
+    found = row(records, "ep")
+    assert found.rank is None
+    assert found.verdict == "undetermined, diverged 1/3"
+    assert row(records, "bp").rank == (1, 1)
+    assert "ep unranked: 2 of 3 seeds done" in remarks(records)
+
+
+def test_a_cell_that_also_diverged_is_named() -> None:
+    before = run(DFA, 42, status="diverged", finished="2026-01-01").model_copy(
+        update={"identity": "0123456789abcdef"}
+    )
+    text = remarks([*seeds(DFA, [0.5, 0.51, 0.52], finished="2026-02-01"), before])
+    assert "dfa seed 42 is done here, but diverged in run 0123456789ab" in text
+
+
+def test_each_seed_is_compared_with_its_own_twin() -> None:
+    floor = Floor("f", "matched", {1: 0.30, 2: 0.50}, 0.40)
+    assert floor.margin(run(seed=1, accuracy=0.4)) == 10.0
+    assert floor.margin(run(seed=2, accuracy=0.4)) == -10.0
+    assert floor.margin(run(seed=3, accuracy=0.4)) == 0.0  # no twin: the mean
+    over = margin({1: 0.4, 2: 0.6, 3: 0.9}, floor)
+    assert over is not None
+    assert (over.how, over.seeds) == ("paired", (1, 2))
+    assert (over.estimate.mean, over.estimate.n) == (pytest.approx(10.0), 2)
+    assert over.estimate.half_width == pytest.approx(0.0, abs=1e-9)
+
+
+def test_without_shared_seeds_the_margin_is_welchs_and_said() -> None:
+    mine = [run(DFA, seed, value) for seed, value in ((1, 0.50), (2, 0.52), (3, 0.54))]
+    records = [*mine, *frozen(DFA, [0.30, 0.31, 0.32])]
+    over = row(records).over_floor
+    assert over is not None
+    assert over.how == "unpaired"
+    # variances 4e-4 and 1e-4: v = 5/3·1e-4, ν = 2·25/17 = 2.94, t = 3.21
+    assert over.estimate.mean == pytest.approx(21.0)
+    assert over.estimate.half_width == pytest.approx(100 * 3.214 * (5e-4 / 3) ** 0.5, rel=2e-3)
+    assert "dfa and its floor share no two seeds: compared unpaired, Welch's interval" in remarks(
+        records
+    )
+    single: list[Any] = [run(DFA, 9, 0.5), *frozen(DFA, [0.30, 0.31, 0.32])]
+    assert "dfa: seed 9 is compared with the mean of the floor's seeds 42, 123, 456" in remarks(
+        single
+    )
+
+
+def test_welch_of_equal_sizes_and_variances_is_students_with_twice_the_freedom() -> None:
+    found = welch_difference([0.0, 1.0, 2.0], [5.0, 6.0, 7.0])
+    assert found.mean == -5.0
+    assert found.half_width == pytest.approx(2.7764 * (2 / 3) ** 0.5, rel=1e-4)  # t, 4 degrees
+    assert welch_difference([1.0], [2.0, 3.0]).half_width is None
+    assert welch_difference([1.0, 1.0], [2.0, 2.0]) == Estimate(-1.0, 0.0, 0.0, 2)
+
+
+def test_rules_on_other_seeds_do_not_share_a_rank() -> None:
+    other = [run(EP, seed, value) for seed, value in ((1, 0.10), (2, 0.11), (3, 0.09))]
+    records = [*seeds(DFA, [0.978, 0.980, 0.976]), *other]
+    assert (row(records).rank, row(records, "ep").rank) == ((1, 1), (2, 2))
+    assert "dfa and ep share no two seeds: compared unpaired" in remarks(records)
