@@ -115,5 +115,6 @@ def test_seeds_that_two_points_need() -> None:
     assert critical(6, needed) * PUBLISHED / math.sqrt(needed) <= 0.02
     assert critical(6, needed - 1) * PUBLISHED / math.sqrt(needed - 1) > 0.02
     assert seeds_for(0.001, 6, 0.5) is None
-    assert resolved(6, 3, PUBLISHED).startswith("3 seeds tell two of 6 rules apart from 10.9 pp on")
-    assert resolved(6, needed, PUBLISHED).endswith("pp on")
+    told = "3 seeds tell two of 6 rules apart if they differ by 10.9 pp or more"
+    assert resolved(6, 3, PUBLISHED) == f"{told}; 2 pp need {needed} seeds"
+    assert resolved(6, needed, PUBLISHED).endswith("2.0 pp or more")

@@ -9,6 +9,7 @@ from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.judge import Floor, Settings
 from bench_core.analysis.leaderboard import Group, Row, judge_all
+from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
 from bench_core.analysis.verdict import margin, reading
 from bench_core.report import notes
@@ -140,7 +141,7 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
     }
     assert notes.warning(group(records)) == (
         f"This recipe cannot judge d: bp itself gains only +{gain} ± 0.0 pp over its frozen "
-        "blocks. More epochs or more data can."
+        "blocks. More epochs or more data may help."
     )
     assert notes.warning(group([*BACKPROP, *records[6:]])) == ""
 
@@ -150,6 +151,22 @@ def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
     assert "cannot judge d" in notes.warning(found)
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
+
+
+def test_thresholds_of_d_are_not_varied_where_d_says_nothing() -> None:
+    bp = [*seeds(BP, [0.312] * 3), *frozen(BP, [0.30] * 3)]
+    blind = [*bp, *seeds(DFA, [0.31] * 3), *frozen(DFA, [0.30] * 3)]
+    assert "d" not in {item.letter for item in sensitivities([group(blind)], Settings())}
+    wrecked = frozen(DFA, [0.10, 0.11, 0.09])
+    mine = [*BACKPROP, *seeds(DFA, [0.105] * 3, chance=0.1), *wrecked]
+    points = next(i for i in sensitivities([group(mine)], Settings()) if i.letter == "d").points
+    assert {point.run.record.cell.method.short for point in points} == {"bp"}
+
+
+def test_accuracies_that_are_not_finite_walk_a_rule_back() -> None:
+    nan = [*seeds(DFA, [float("nan"), 0.5, 0.51]), *frozen(DFA, [0.30] * 3)]
+    assert row(nan).verdict == "walked back (d)"
+    assert row(nan).rank is None
 
 
 # --------------------------------------------------------------------------------- survivors, pairs

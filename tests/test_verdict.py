@@ -366,7 +366,7 @@ def _judged(kind: str, *letters: str) -> Judgement:
             "single seed, flagged (a), failed 1/2",
             "FLAGGED(D1)",
         ),
-        ([_judged("failed")] * 3, "open", "failed 3/3", "FAILED 3/3"),
+        ([_judged("failed")] * 3, "open", "failed 3/3", "FAILED"),
         ([_judged("floor")] * 3, "fires", "floor", "FLOOR"),
         (
             [_judged("floor")] * 2 + [Judgement("crashed", "floor")],

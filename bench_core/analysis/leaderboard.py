@@ -276,7 +276,8 @@ def _rows(
         estimates = [points_of(item) for item in over]
         read = estimates[2] if mute else estimates[0]
         limits = _limits(runs, settings).items()
-        readings = {letter: reading(read, limit) for letter, limit in limits}
+        broken = any(run.status == "done" and not is_finished(run) for run in runs)
+        readings = {k: "fires" if broken else reading(read, limit) for k, limit in limits}
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),

@@ -91,7 +91,9 @@ def resolved(rules: int, seeds: int, deviation: float) -> str:
     deviation  typical deviation √p of a paired difference, as a fraction
     """
     points = 100 * critical(rules, seeds) * deviation / math.sqrt(seeds)
-    text = f"{seeds} seeds tell two of {rules} rules apart from {points:.1f} pp on"
+    text = (
+        f"{seeds} seeds tell two of {rules} rules apart if they differ by {points:.1f} pp or more"
+    )
     if points <= 2:
         return text
     needed = seeds_for(0.02, rules, deviation)

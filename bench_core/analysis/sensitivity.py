@@ -1,23 +1,23 @@
-"""Measure how the verdicts depend on the thresholds: pure functions of judged runs.
+"""Measure how the flags of runs depend on the thresholds: pure functions of judged runs.
 
 For each diagnostic:
 
-* The *band*: the thresholds around the one in force for which no run changes its verdict, letters
-  included. A run changes its verdict only where the threshold passes its value. So the band is
+* The *band*: the thresholds around the one in force for which no run changes its flags. A
+  run changes its flags only where the threshold passes its value. So the band is
   [lower, upper) with direction "above" and (lower, upper] with "below", between the nearest values
-  on either side. In the `outcome_band` no run changes between walked back and not walked back.
+  on either side. In the `outcome_band` no run changes between flagged and not flagged.
 * The *gap* between the healthiest degenerate run and the most degenerate healthy run. A run is
   degenerate if a diagnostic of the network itself (all but d, which compares accuracies) fires at
   the threshold in force. **This is circular**: the labels come from thresholds that were chosen on
   such runs. So a gap says that the two groups are far apart, not that the labels are right.
-* The *grid*: thresholds, each with the number of runs that change their verdict, and the number
-  of runs that change between walked back and not.
+* The *grid*: thresholds, each with the number of runs that change their flags, and the number
+  of runs that change between flagged and not.
 
-A verdict uses the threshold twice: a diagnostic that already fires on the untrained network is not
+A flag uses the threshold twice: a diagnostic that already fires on the untrained network is not
 diagnostic. So a run fires at a threshold θ when initial ≤ θ < final ("above"), or when
 final < θ ≤ initial ("below"), that is −initial ≤ −θ < −final. Everything here follows from these
 intervals. Left out are floors, runs that are not done, and runs whose value is missing or not
-diagnostic.
+diagnostic. Whether a recipe can judge d is not asked again.
 Source: arXiv:2606.21126, which gives (a) [12, 693], 63x, and (b) [4.2e-9, 1e-4], 24,338x.
 """
 
@@ -52,7 +52,7 @@ class JudgedValue:
     """A run and its value of one diagnostic.
 
     fires   (low, high): the run fires at θ if low ≤ sign · θ < high
-    others  whether another diagnostic walks the run back
+    others  whether another diagnostic flags the run
     """
 
     run: Run
@@ -89,7 +89,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Tried:
-    """A threshold of the grid: runs that change their verdict, and between walked back and not."""
+    """A threshold of the grid: runs that change their flags, and between flagged and not."""
 
     threshold: float
     verdicts: int
@@ -135,7 +135,10 @@ def _points(
     for letter, (name, item) in run.judged.items():
         limit, direction = threshold_of(name, item, settings.thresholds), item.direction
         value = run.judgement.margin if item.across == "floor" else item.value
-        if limit is None or direction is None or value is None or item.not_diagnostic is not None:
+        silent = item.not_diagnostic is not None
+        if item.across == "floor":  # the floor is at chance, or the recipe cannot judge
+            silent |= letter in dict(run.judgement.not_diagnostic)
+        if limit is None or direction is None or value is None or silent:
             continue
         initial = None if item.across == "floor" else initials.get(name)
         start = initial.value if initial is not None and initial.not_diagnostic is None else None

@@ -122,7 +122,8 @@ def verdict(
     if done and done[0].role == "floor":
         return Verdict("floor", ", ".join(["floor", *parts]), "FLOOR")
     if not done:
-        return Verdict(max(lost, key=lambda name: lost[name]), ", ".join(parts), parts[0].upper())
+        kind = max(lost, key=lambda name: lost[name])
+        return Verdict(kind, ", ".join(parts), kind.upper())
     counts = Counter(letter for item in done for letter in item.fired)
     missing = {letter for item in done for letter in item.missing}
     if len(done) == 1:

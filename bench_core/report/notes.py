@@ -123,7 +123,7 @@ def warning(group: Group) -> str:
     if group.ceiling is None:
         return ""
     gain = f"bp itself gains only {with_interval(group.ceiling)} pp over its frozen blocks"
-    return f"This recipe cannot judge d: {gain}. More epochs or more data can."
+    return f"This recipe cannot judge d: {gain}. More epochs or more data may help."
 
 
 def _margins(group: Group) -> list[str]:
@@ -136,7 +136,8 @@ def _margins(group: Group) -> list[str]:
             lines.append(f"{row.label} not separated from its floor: {text}; {need}")
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
-            text = f"its mean is below bp with frozen blocks ({with_interval(bp)} pp)"
+            mean = "mean" if bp.n > 1 else "accuracy"
+            text = f"its {mean} is below bp with frozen blocks ({with_interval(bp)} pp)"
             lines.append(f"{row.label}: {text}")
         if row.role != "floor" and row.over_floor is not None:
             lines += _pairs(row, row.over_floor)
@@ -170,7 +171,7 @@ def _ranks(group: Group) -> list[str]:
         f"{group.rows[i].label} and {group.rows[j].label} share no two seeds: compared unpaired"
         for i, j in ranking.unpaired[:3]
     ]
-    if ranking.resolution is not None:
+    if ranking.resolution:
         lines.append(resolved(rules, ranking.n, ranking.deviation))
     return lines
 

@@ -45,7 +45,7 @@ class Diagnostic(ABC):
 
     A record stores these attributes with the value, so judging and showing it needs no plugin.
 
-    letter           in a verdict: "walked back (a+b)"; without a letter the name stands there
+    letter           in flags and verdicts: "flagged (a+b)"; without a letter the name stands there
     direction        fires when the value lies "above" or "below" the threshold; None: never
     across           the value compares cells: "floor": `bench_core.analysis.leaderboard` computes
                      it from stored accuracies; "ceiling": `bench_core.analysis.distance` from

@@ -37,7 +37,8 @@ def audit(view: View, group: Group) -> list[Figure]:
         "line has fired; a diamond is not judged (not diagnostic or not measured). "
         f"n = {plural(len(kinds), 'finished run')} of "
         f"{plural(len(rows), 'method')}, one dot each; {kinds.count('no flag')} without a flag, "
-        f"{kinds.count('flagged')} flagged. Floors are not judged and not drawn."
+        f"{kinds.count('flagged')} flagged, {kinds.count('incomplete')} incomplete. "
+        "Floors are not judged and not drawn."
     )
     return [Figure(" ".join([caption, *remarks]), tuple(panels), draw.STATE_KEYS)]
 

@@ -28,7 +28,7 @@ def sensitivity(view: View) -> list[Figure]:
     caption = (
         "The shaded band holds the thresholds over which no run changes its verdict; the dashed "
         "line is the threshold in force, the marks are the runs. Triangles: degenerate, that is "
-        f"walked back by a diagnostic of the network itself. n = {runs}. A wide band says that the "
+        f"flagged by a diagnostic of the network itself. n = {runs}. A wide band says that the "
         f"threshold hardly matters here, not that it is right: {CIRCULAR}."
     )
     return [Figure(caption, tuple(panels), KEYS)]
