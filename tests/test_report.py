@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,36 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> View:
     return view(found)
 
 
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> View:
+    root = tmp_path_factory.mktemp("sweeps")
+    sweep_folder(root)
+    (found,), _ = gather([root])
+    return view(found)
+
+
+@pytest.fixture(scope="module")
+def audit_page(miniature: View) -> Parsed:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "library", lambda: LIBRARY)
+        return Parsed(page.page([miniature.results]))
+
+
+@pytest.fixture(scope="module")
+def audit_figures(miniature: View) -> dict[str, list[Figure]]:
+    return specs(miniature)
+
+
+@pytest.fixture(scope="module")
+def sweep_figures(sweeps: View) -> dict[str, list[Figure]]:
+    return specs(sweeps)
+
+
 # ------------------------------------------------------------------------------------ what it says
 
 
-def test_the_page_says_what_the_records_say(miniature: View) -> None:
-    parsed = Parsed(page.page([miniature.results]))
-    assert parsed.unbalanced == []
+def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
+    assert audit_page.unbalanced == []
     for words in (
         "A miniature audit", "walked back (a, b, d, bp floor)", "flagged (a+b+d)",
         "loss is not finite at step 90", "reference at the floor",
@@ -110,17 +135,16 @@ def test_the_page_says_what_the_records_say(miniature: View) -> None:
         "makes a run again", "exact hidden gradients", "labels come from the thresholds in force",
         "S_full S1 or any diagnostic", "first fires at epoch",
     ):  # fmt: skip
-        assert words in parsed.text, words
-    struck = [attributes for tag, attributes in parsed.tags if tag == "s"]
+        assert words in audit_page.text, words
+    struck = [attributes for tag, attributes in audit_page.tags if tag == "s"]
     assert any(attributes.get("title") == "reference at the floor" for attributes in struck)
 
 
-def test_every_number_leads_to_its_run(miniature: View) -> None:
-    parsed = Parsed(page.page([miniature.results]))
-    targets = {attributes.get("id") for _, attributes in parsed.tags}
+def test_every_number_leads_to_its_run(miniature: View, audit_page: Parsed) -> None:
+    targets = {attributes.get("id") for _, attributes in audit_page.tags}
     links = [
         attributes["href"]
-        for tag, attributes in parsed.tags
+        for tag, attributes in audit_page.tags
         if tag == "a" and attributes.get("href")
     ]
     runs = [link for link in links if link and link.startswith("#r-")]
@@ -146,14 +170,13 @@ def test_ids_are_unique_and_labels_lead_somewhere(miniature: View) -> None:
             assert attributes.get("scope") in ("col", "row")
 
 
-def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View) -> None:
-    parsed = Parsed(page.page([miniature.results]))
-    for tag, attributes in parsed.tags:
+def test_the_page_needs_nothing_and_allows_only_its_own_scripts(audit_page: Parsed) -> None:
+    for tag, attributes in audit_page.tags:
         for name in ("src", "href", "action", "srcset", "data", "formaction"):
             target = attributes.get(name)
             assert target is None or target.startswith("#") or target == "data:,", (tag, target)
     policy = next(
-        a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy"
+        a["content"] for _, a in audit_page.tags if a.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'; ")
@@ -161,7 +184,9 @@ def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View)
     allowed = re.search(r"script-src ([^;]*);", policy)
     assert allowed is not None
     executed = [
-        text for attributes, text in parsed.scripts if attributes.get("type") != "application/json"
+        text
+        for attributes, text in audit_page.scripts
+        if attributes.get("type") != "application/json"
     ]
     sums = {
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -169,7 +194,9 @@ def test_the_page_needs_nothing_and_allows_only_its_own_scripts(miniature: View)
     }
     assert set(allowed[1].split()) == sums
     assert len(executed) == 2
-    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+    assert not any(
+        name.startswith("on") for _, attributes in audit_page.tags for name in attributes
+    )
 
 
 def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
@@ -203,10 +230,8 @@ def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
         assert words in text, words
 
 
-def test_later_recipes_and_older_runs_are_told(tmp_path: Path) -> None:
-    sweep_folder(tmp_path)
-    (found,), _ = gather([tmp_path])
-    text = Parsed(page.page([found])).text
+def test_later_recipes_and_older_runs_are_told(sweeps: View) -> None:
+    text = Parsed(page.page([sweeps.results])).text
     assert "of 27 runs in 2 recipes" in text
     assert "arch.depth=8" in text
 
@@ -242,8 +267,10 @@ def data_of(panel: Panel) -> list[list[dict[str, object]]]:
     return found
 
 
-def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(miniature: View) -> None:
-    (figure,) = specs(miniature)["audit"]
+def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(
+    audit_figures: dict[str, list[Figure]],
+) -> None:
+    (figure,) = audit_figures["audit"]
     assert [item.title[0] for item in figure.panels] == ["a", "b", "c", "d"]
     for item in figure.panels:
         points = next(values for values in data_of(item) if "method" in values[0])
@@ -263,8 +290,10 @@ def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(miniature: View
     )
 
 
-def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
-    (figure,) = specs(miniature)["temporal"]
+def test_the_temporal_figure_marks_the_first_firings(
+    audit_figures: dict[str, list[Figure]],
+) -> None:
+    (figure,) = audit_figures["temporal"]
     assert [item.title.split()[0] for item in figure.panels] == ["‖h_L‖", "‖g_L‖", "test"]
     marks = next(values for values in data_of(figure.panels[0]) if "letter" in values[0])
     assert {(m["method"], m["seed"], m["letter"], m["epoch"]) for m in marks} == {
@@ -277,8 +306,10 @@ def test_the_temporal_figure_marks_the_first_firings(miniature: View) -> None:
     assert "n = 8 runs of 3 methods over 6 epochs; 5 never fired" in figure.caption
 
 
-def test_alignment_is_struck_where_the_reference_is_at_the_floor(miniature: View) -> None:
-    (figure,) = specs(miniature)["alignment"]
+def test_alignment_is_struck_where_the_reference_is_at_the_floor(
+    audit_figures: dict[str, list[Figure]],
+) -> None:
+    (figure,) = audit_figures["alignment"]
     (cells,) = data_of(figure.panels[0])
     assert {cell["method"]: cell["struck"] for cell in cells} == {
         "bp": False,
@@ -288,24 +319,21 @@ def test_alignment_is_struck_where_the_reference_is_at_the_floor(miniature: View
     assert all("reference at the floor" in str(cell["means"]) for cell in cells if cell["struck"])
 
 
-def test_sweeps_are_drawn_where_an_axis_varies(tmp_path: Path) -> None:
-    sweep_folder(tmp_path)
-    (found,), _ = gather([tmp_path])
-    made = specs(view(found))
-    assert {"lambda_sweep", "depth_sweep", "normalization"} <= made.keys()
-    assert "penalty" not in made  # three values of λ are a sweep
-    points = next(v for v in data_of(made["lambda_sweep"][0].panels[0]) if "x" in v[0])
+def test_sweeps_are_drawn_where_an_axis_varies(sweep_figures: dict[str, list[Figure]]) -> None:
+    assert {"lambda_sweep", "depth_sweep", "normalization"} <= sweep_figures.keys()
+    assert "penalty" not in sweep_figures  # three values of λ are a sweep
+    points = next(v for v in data_of(sweep_figures["lambda_sweep"][0].panels[0]) if "x" in v[0])
     assert [(p["method"], p["x"], p["value"]) for p in points] == [
         ("dfa", "0.01", 0.35), ("dfa", "0.0001", 0.33), ("dfa", "0", 0.31)
     ]  # fmt: skip
-    depths = next(v for v in data_of(made["depth_sweep"][0].panels[0]) if "x" in v[0])
+    depths = next(v for v in data_of(sweep_figures["depth_sweep"][0].panels[0]) if "x" in v[0])
     assert {(p["method"], p["x"]) for p in depths} >= {
         ("bp", "4"),
         ("bp", "8"),
         ("dfa", "4"),
         ("dfa", "8"),
     }
-    modes = next(v for v in data_of(made["normalization"][0].panels[0]) if "x" in v[0])
+    modes = next(v for v in data_of(sweep_figures["normalization"][0].panels[0]) if "x" in v[0])
     assert {p["x"] for p in modes} == {"batch", "none", "sample"}
     rescue = [
         *seeds(DFA, [0.3, 0.3]),
@@ -325,14 +353,13 @@ def test_paper_output(miniature: View, form: str) -> None:
             assert words in text
 
 
-def test_every_figure_can_be_put_on_paper(miniature: View, tmp_path: Path) -> None:
-    sweep_folder(tmp_path)
-    (sweeps,), _ = gather([tmp_path])
-    for found in (miniature, view(sweeps)):
-        for drawn in figures.drawn(found):
-            text = json.dumps(paper(drawn.figure))
-            assert "near_" not in text  # nothing is left of what a mouse does
-            assert "NaN" not in text
+def test_every_figure_can_be_put_on_paper(
+    audit_figures: dict[str, list[Figure]], sweep_figures: dict[str, list[Figure]]
+) -> None:
+    for figure in chain(*audit_figures.values(), *sweep_figures.values()):
+        text = json.dumps(paper(figure))
+        assert "near_" not in text  # nothing is left of what a mouse does
+        assert "NaN" not in text
 
 
 # --------------------------------------------------------------------------------------- bad input

@@ -72,8 +72,8 @@ def _layers(cells: list[dict[str, Any]], rows: list[Layers]) -> list[Any]:
             color=gamma.scale(domain=[-1, 0, 1], range=shades, type="linear", interpolate="rgb")
         ),
         struck.mark_rect(fill=draw.GREY, fillOpacity=0.12, strokeDash=[3, 2], **edge),
-        valid.mark_text(fontSize=11).encode(text="text:N", color=ink),
-        struck.mark_text(fontSize=11, color=draw.GREY).encode(text="text:N"),
+        valid.mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink),
+        struck.mark_text(fontSize=11, color=draw.GREY).encode(text=alt.Text("text:N")),
         struck.mark_tick(
             orient="horizontal", thickness=1.5, size=34, color=draw.ORANGE, opacity=0.9
         ),

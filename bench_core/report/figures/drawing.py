@@ -38,17 +38,17 @@ def series(names: Sequence[str]) -> tuple[Key, ...]:
 
 
 def chart(values: Sequence[dict[str, Any]]) -> Any:
-    """Return an Altair chart of inline data."""
-    return alt.Chart(alt.Data(values=list(values)))  # type: ignore[no-untyped-call]
+    """Return an Altair chart of inline data; Altair copies no tuple at every step."""
+    return alt.Chart(alt.Data(values=tuple(values)))  # type: ignore[no-untyped-call]
 
 
 def panel(title: str, layers: Sequence[Any], height: int) -> Panel:
     """Lay Altair charts over each other in a panel, without Altair's configuration."""
-    layered = alt.layer(*layers).properties(height=max(height, 60), description=title)
-    spec: Spec = layered.add_params(alt.param(name="pick", value=[])).to_dict(
-        validate=schemapi.DEBUG_MODE
-    )
+    spec: Spec = alt.layer(*layers).to_dict(validate=schemapi.DEBUG_MODE)
     del spec["$schema"], spec["config"]
+    # Altair would copy all layers for each of these
+    spec |= {"height": max(height, 60), "description": title}
+    spec["params"] = [*spec.get("params", []), {"name": "pick", "value": []}]
     return Panel(title, spec)
 
 
@@ -59,7 +59,7 @@ def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
     place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"y": -5}
     return [
         line.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(at),
-        line.mark_text(align="left", dx=4, fontSize=10, **place).encode(at, text="text:N"),
+        line.mark_text(align="left", dx=4, fontSize=10, **place).encode(at, alt.Text("text:N")),
     ]
 
 
@@ -99,7 +99,8 @@ def tips(**titles: str) -> list[Any]:
 def picked(field: str, opacity: float = 0.85) -> Any:
     """Return the opacity of the marks that the legend's choice keeps, and of all others."""
     kept = f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0"
-    return alt.condition(kept, alt.value(opacity), alt.value(0.08))
+    # alt.condition returns a dictionary, for which `encode` searches the class by its schema
+    return alt.OpacityValue(0.08, condition={"test": kept, "value": opacity})
 
 
 def measured(channel: Any, field: str, values: Collection[float], log: bool = False) -> Any:

@@ -63,15 +63,15 @@ def _layers(rows: list[Row]) -> list[Any]:
     base = draw.chart(means).encode(y=y, opacity=draw.picked("kind", 1.0))
     bars = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q", title=None, scale=scale, axis=axis),
-        x2="high:Q",
+        x2=alt.X2("high:Q"),
         **draw.by_key(KEYS, "kind", "color"),
     )
     points = base.mark_point(filled=True, size=90).encode(
-        x="value:Q",
+        x=alt.X("value:Q"),
         tooltip=draw.tips(method="", read="accuracy", n="", verdict=""),
         **draw.by_key(KEYS, "kind", "color", "shape"),
     )
     marks = draw.chart(seeds).mark_tick(thickness=1.5, size=12, opacity=0.6, color=draw.GREY)
     tooltip = draw.tips(method="", seed="", accuracy="")
-    ticks = marks.encode(y=y, x="accuracy:Q", tooltip=tooltip)
+    ticks = marks.encode(y=y, x=alt.X("accuracy:Q"), tooltip=tooltip)
     return [bars, ticks, points]

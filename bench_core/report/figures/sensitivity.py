@@ -67,13 +67,13 @@ def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
     shaded = draw.chart([band]).mark_rect(color=draw.GREEN, opacity=0.18)
     shaded = shaded.encode(
         x=alt.X("low:Q", scale=scale, axis=axis),
-        x2="high:Q",
+        x2=alt.X2("high:Q"),
         tooltip=draw.tips(read="no verdict changes"),
     )
     value = alt.Tooltip("value:Q", format=".3~g")
     dots = draw.chart(points).mark_point(filled=True, size=70)
     dots = dots.encode(
-        x="value:Q",
+        x=alt.X("value:Q"),
         y=alt.Y("state:N", sort=["healthy", "degenerate"], title=None),
         opacity=draw.picked("state", 0.7),
         tooltip=[*draw.tips(method="", seed=""), value, *draw.tips(state="")],

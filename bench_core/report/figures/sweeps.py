@@ -187,7 +187,7 @@ def _layers(
     base = draw.chart(points).encode(x=x, xOffset=offset, opacity=opacity, **colour)
     layers = [base.mark_line(strokeWidth=1.5).encode(y, **dash)]
     if any("low" in point for point in points):
-        layers.append(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"))
+        layers.append(base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q")))
     note = "means nothing because"
     marks = base.mark_point(size=80, strokeWidth=2).encode(
         y,

@@ -160,7 +160,9 @@ def _lines(base: Any, quantity: Quantity, keys: Sequence[Key]) -> list[Any]:
         empty=False,
     )
     lines = base.mark_line(strokeWidth=1.6).encode(
-        detail="seed:N", opacity=draw.picked("method"), **draw.by_key(keys, "method", "strokeDash")
+        detail=alt.Detail("seed:N"),
+        opacity=draw.picked("method"),
+        **draw.by_key(keys, "method", "strokeDash"),
     )
     form = ".2~e" if quantity.log else ".3~g"
     value = alt.Tooltip("value:Q", title=quantity.title, format=form)

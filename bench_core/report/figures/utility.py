@@ -31,7 +31,7 @@ def utility(view: View) -> list[Figure]:
         tooltip=draw.tips(strategy="", words="walks back", back="walked back", n=""),
     )
     bars = base.mark_bar(color=draw.ORANGE, opacity=0.85, height=14)
-    numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text="back:Q")
+    numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text=alt.Text("back:Q"))
     caption = (
         "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 "
         "add one of a, b, c and d; S_full adds all. "
