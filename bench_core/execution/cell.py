@@ -75,7 +75,7 @@ class _Unmade:
 
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
     """Run one diagnostic; return its value with the rule by which it fires."""
-    return _stored(diagnostic, diagnostic.measure(audit))
+    return stored(diagnostic, diagnostic.measure(audit))
 
 
 def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
@@ -88,10 +88,10 @@ def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
         raise
     except Exception as error:
         traceback.print_exc()
-        return _stored(diagnostic, Measured(None, {"error": f"{name} raised {brief(error)}"}))
+        return stored(diagnostic, Measured(None, {"error": f"{name} raised {brief(error)}"}))
 
 
-def _stored(diagnostic: Diagnostic, result: Measured) -> Measurement:
+def stored(diagnostic: Diagnostic, result: Measured) -> Measurement:
     """Join a result with the attributes of its diagnostic that are stored beside it."""
     own = {name: getattr(result, name) for name in ("value", "details", "not_diagnostic")}
     others = Measurement.model_fields.keys() - own.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ def built(subject: Subject, shape: tuple[int, ...], seed: int = 0, device: str =
     return net
 
 
+@cache
 def misfits(subject: Subject) -> dict[tuple[int, ...], str]:
     """Map the built-in data sets' input shapes to the reason why one does not fit, or ""."""
     reasons = dict.fromkeys(SHAPES, "")

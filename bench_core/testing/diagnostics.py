@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench_core.execution.cell import measure
-from bench_core.results.record import fires
+from bench_core.execution.cell import measure, stored
+from bench_core.results.record import Measurement, fires
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
@@ -63,11 +64,24 @@ def controls(subject: Subject) -> Sequence[Any]:
     return answer
 
 
-def changed_by(control: Any) -> Audit:
-    """Return a fresh audit of the network that a control changed."""
+@cache
+def answers(subject: Subject) -> list[tuple[Any, Measured, Measurement]]:
+    """Return every control, and what the diagnostic measures on the network that it changed."""
+    measured = []
+    for control in controls(subject):
+        audit, diagnostic = audited(), subject.made()
+        control.change(audit)
+        result = diagnostic.measure(audit)
+        measured.append((control, result, stored(diagnostic, result)))
+    return measured
+
+
+@cache
+def measurement(subject: Subject, seed: int) -> Measurement:
+    """Measure the untrained network, after seeding torch's global generator."""
     audit = audited()
-    control.change(audit)
-    return audit
+    torch.manual_seed(seed)
+    return measure(subject.made(), audit)
 
 
 @check("diagnostic", "contract")
@@ -83,8 +97,7 @@ def it_has_controls(subject: Subject) -> None:
 @check("diagnostic", "contract")
 def its_controls_behave(subject: Subject) -> None:
     """Every control gives the answer that it expects."""
-    for control in controls(subject):
-        measured = subject.made().measure(changed_by(control))
+    for control, measured, _ in answers(subject):
         if not control.expect(measured):
             answer = f"measured {measured.value}, which is not what it expects"
             raise Failed(f"control {control.name!r}: {answer}")
@@ -115,9 +128,9 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
         raise Skipped("it never fires on a network")
     if target.threshold is None:
         raise Failed(f"direction is {target.direction!r} and there is no threshold")
-    answers = {fires(measure(subject.made(), changed_by(control))) for control in controls(subject)}
-    if answers != {True, False}:
-        often = "all fire" if answers == {True} else "never fire"
+    firing = {fires(measurement) for _, _, measurement in answers(subject)}
+    if firing != {True, False}:
+        often = "all fire" if firing == {True} else "never fire"
         raise Failed(f"its controls {often} by direction and threshold")
 
 
@@ -125,7 +138,7 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
 def what_it_measures_can_be_stored(subject: Subject) -> None:
     """The value is a number or None, the details are plain data; networks that are not finite
     are no crash."""
-    measure(subject.made(), audited()).model_dump_json()
+    measurement(subject, 0).model_dump_json()
     audit = audited()
     with torch.no_grad():
         next(audit.net.blocks[1].parameters()).fill_(float("nan"))
@@ -135,12 +148,8 @@ def what_it_measures_can_be_stored(subject: Subject) -> None:
 @check("diagnostic", "determinism")
 def measuring_again_gives_the_same(subject: Subject) -> None:
     """The same network gives the same measurement, for all states of the global generator."""
-    answers = []
-    for start in (0, 1):
-        audit = audited()
-        torch.manual_seed(start)
-        answers.append(measure(subject.made(), audit).model_dump_json())
-    if answers[0] != answers[1]:
+    one, other = (measurement(subject, seed).model_dump_json() for seed in (0, 1))
+    if one != other:
         raise Failed(
             "two measurements of the same network differ: "
             'draw from bench_core.training.rng.stream(audit.seed, "probe")'
