@@ -109,12 +109,16 @@ class Here:
     """The command in this process: for tests whose law is not about the process.
 
     Its children are forked from a server that this process keeps, so no test imports torch again.
+    The folders of `path` stand in front of the import path until the command ends.
     """
 
     cwd: Path
 
     def __call__(
-        self, *arguments: Any, env: dict[str, str] | None = None
+        self,
+        *arguments: Any,
+        path: Sequence[Path] = (),
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
         variables = {"COLUMNS": "100", "BENCH_REPORT": "0", **(env or {})}
@@ -124,6 +128,9 @@ class Here:
             patch.delenv("BENCH_DATA_DIR", raising=False)
             for name, value in variables.items():
                 patch.setenv(name, value)
+            for folder in reversed(path):
+                patch.syspath_prepend(str(folder))
+            redirected.callback(forget_modules, path)
             patch.setattr(sys, "argv", ["bench", *map(str, arguments)])
             redirected.enter_context(redirect_stdout(streams[0]))
             redirected.enter_context(redirect_stderr(streams[1]))
@@ -133,6 +140,14 @@ class Here:
                 code = end.code
         out, err = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
         return subprocess.CompletedProcess(list(arguments), int(code or 0), out, err)
+
+
+def forget_modules(path: Sequence[Path]) -> None:
+    """Remove the modules that were imported from these folders."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and any(Path(file).is_relative_to(folder) for folder in path):
+            del sys.modules[name]
 
 
 @pytest.fixture

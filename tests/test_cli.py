@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import COMMAND, HANG, TINY, Bench, Finished, environment, fake_dist, plugin
+from conftest import COMMAND, HANG, TINY, Bench, Finished, Here, environment, fake_dist, plugin
 
 from bench_core import cli
 from bench_core.commands import results, run
@@ -45,18 +45,18 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_nothing_is_written(bench: Bench, mistake: str) -> None:
+def test_a_mistake_is_one_line_and_nothing_is_written(here: Here, mistake: str) -> None:
     arguments, words = MISTAKES[mistake]
-    (bench.cwd / "suite.yaml").write_text(TINY)
-    (bench.cwd / "typo.yaml").write_text(TINY.replace("epochs", "epoch"))
-    before = sorted(bench.cwd.rglob("*"))
-    done = bench(*arguments)
+    (here.cwd / "suite.yaml").write_text(TINY)
+    (here.cwd / "typo.yaml").write_text(TINY.replace("epochs", "epoch"))
+    before = sorted(here.cwd.rglob("*"))
+    done = here(*arguments)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert words in line
     assert done.stdout == ""
-    assert sorted(bench.cwd.rglob("*")) == before
+    assert sorted(here.cwd.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -114,48 +114,48 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
 # -------------------------------------------------------------------------------------------- data
 
 
-def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(bench: Bench) -> None:
+def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(here: Here) -> None:
     dead = dict.fromkeys(
         ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
     )
-    (bench.cwd / "empty").mkdir()
-    done = bench(
+    (here.cwd / "empty").mkdir()
+    done = here(
         "run", "audit5", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""}
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "empty/cifar-10-batches-py" in line
     assert "--data-dir or BENCH_DATA_DIR" in line
-    assert [path.name for path in bench.cwd.rglob("*")] == ["empty"]
+    assert [path.name for path in here.cwd.rglob("*")] == ["empty"]
 
 
-def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(bench: Bench) -> None:
+def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(here: Here) -> None:
     """The files are pickles that would leave a mark if anybody loaded them."""
 
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:
-            return os.mkdir, (str(bench.cwd / "mark"),)
+            return os.mkdir, (str(here.cwd / "mark"),)
 
-    home = bench.cwd / "data" / "cifar-10-batches-py"
+    home = here.cwd / "data" / "cifar-10-batches-py"
     home.mkdir(parents=True)
     for name in ["batches.meta", "test_batch", *(f"data_batch_{n}" for n in range(1, 6))]:
         (home / name).write_bytes(pickle.dumps(Bomb()))
-    done = bench("run", "audit5", "--data-dir", "data")
+    done = here("run", "audit5", "--data-dir", "data")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "data/cifar-10-batches-py/" in line
     assert "corrupt: SHA-256 is" in line
-    assert not (bench.cwd / "mark").exists()
-    assert not (bench.cwd / "results").exists()
+    assert not (here.cwd / "mark").exists()
+    assert not (here.cwd / "results").exists()
 
 
 # --------------------------------------------------------------------------------------- terminals
 
 
 def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
-    bench: Bench, finished: Finished
+    here: Here, finished: Finished
 ) -> None:
-    done = bench(
+    done = here(
         "plan", finished.suite, "--results", finished.results, "--seed", 1, "--seed", 2, "--json"
     )
     assert done.returncode == 0, done.stderr
@@ -165,15 +165,15 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
     folders = {path.parent.name for path in finished.folder.glob("*/run.json")}
     assert {cell["identity"] for cell in told["cells"] if cell["action"] == "reuse"} == folders
     assert {cell["cell"]["seed"] for cell in told["cells"] if cell["action"] == "run"} == {2}
-    assert [path.name for path in bench.cwd.iterdir()] == []
+    assert [path.name for path in here.cwd.iterdir()] == []
 
 
-def test_lists_name_what_is_installed(bench: Bench, tmp_path: Path) -> None:
+def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     hooks = plugin(
         "bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]'
     )
     fake_dist(tmp_path / "site", "x-arch", "listed", hooks)
-    everything = bench("list", path=[tmp_path / "site"]).stdout
+    everything = here("list", path=[tmp_path / "site"]).stdout
     for words in (
         "x-arch/tall",
         "bench-core",
@@ -185,10 +185,10 @@ def test_lists_name_what_is_installed(bench: Bench, tmp_path: Path) -> None:
     ):
         assert words in everything
     assert all(line.isprintable() for line in everything.splitlines())
-    only = bench("list", "archs", path=[tmp_path / "site"]).stdout
+    only = here("list", "archs", path=[tmp_path / "site"]).stdout
     assert "resmlp" in only
     assert "dfa" not in only
-    assert "x-arch          1.0        1 arch" in bench("plugins", path=[tmp_path / "site"]).stdout
+    assert "x-arch          1.0        1 arch" in here("plugins", path=[tmp_path / "site"]).stdout
 
 
 def test_the_schema_is_json() -> None:
@@ -196,8 +196,8 @@ def test_the_schema_is_json() -> None:
 
 
 @pytest.mark.parametrize("width", ["10", "1", "0", "-5", "wide", "100000"])
-def test_any_width_shows_the_same_figures(bench: Bench, finished: Finished, width: str) -> None:
-    done = bench("leaderboard", finished.results, env={"COLUMNS": width})
+def test_any_width_shows_the_same_figures(here: Here, finished: Finished, width: str) -> None:
+    done = here("leaderboard", finished.results, env={"COLUMNS": width})
     assert done.returncode == 0, done.stderr
     accuracies = [
         json.loads(path.read_text())["accuracy"] for path in finished.folder.glob("*/run.json")
@@ -207,11 +207,11 @@ def test_any_width_shows_the_same_figures(bench: Bench, finished: Finished, widt
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json"])
-def test_every_format_can_go_to_a_file(bench: Bench, finished: Finished, form: str) -> None:
-    done = bench("leaderboard", finished.results, "--format", form, "-o", "out")
+def test_every_format_can_go_to_a_file(here: Here, finished: Finished, form: str) -> None:
+    done = here("leaderboard", finished.results, "--format", form, "-o", "out")
     assert done.stdout == "out\n"
-    assert "dfa" in (bench.cwd / "out").read_text()
-    assert [path.name for path in bench.cwd.iterdir()] == ["out"]
+    assert "dfa" in (here.cwd / "out").read_text()
+    assert [path.name for path in here.cwd.iterdir()] == ["out"]
 
 
 def shell(bench: Bench, line: str) -> subprocess.CompletedProcess[str]:

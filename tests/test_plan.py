@@ -559,7 +559,7 @@ def test_a_component_that_never_returns_is_ended_with_what_it_started(
         "print('begun', flush=True)\n"
         "time.sleep(600)",
     )  # fmt: skip
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("bench_core.processes.groups.GRACE", 0.2)
     leap(lambda: bool(lines(mark)))
     with pytest.raises(UsageError, match=r"loading the plugins: it did not end within 600 s"):

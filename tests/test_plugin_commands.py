@@ -16,6 +16,7 @@ from conftest import TINY, fake_dist, plugin
 from bench_core import cli
 from bench_core.errors import UsageError
 from bench_core.registry import loading, plugins
+from bench_core.registry.distributions import OURS
 from bench_core.testing import Outcome, session
 
 NUMBERS = count()
@@ -43,7 +44,6 @@ def invoke(*arguments: object) -> tuple[int, str, BaseException | None]:
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Install a method: `installed(name, source of its module)` gives the distribution's name."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
 
     def install(name: str, source: str, table: str = "") -> str:
         stamp = next(NUMBERS)
@@ -53,6 +53,25 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return f"x-{name}"
 
     return install
+
+
+@pytest.fixture
+def built_ins_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `bench plugins --check` import the built-ins' plugin modules here, without targets.
+
+    It would start a process per entry point, and each would import torch for the targets.
+    """
+    examine = loading.examine
+
+    def lighter(points, seconds, targets):
+        if any(point.distribution != OURS for point in points):
+            return examine(points, seconds, targets)
+        results = [loading.ImportResult(entry_point=point) for point in points]
+        for result in results:
+            loading.take(result, result.entry_point)
+        return results
+
+    monkeypatch.setattr(loading, "examine", lighter)
 
 
 def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_others_go_on(
@@ -188,7 +207,9 @@ def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.M
     assert "no component is called 'dffa'; did you mean" in str(error)
 
 
-def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_are_checked_one_by_one(
+    installed, built_ins_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-fine,x-ends,x-late")
     installed("fine", "import bench_core.api\nclass Rule(bench_core.api.LocalMethod): pass")
     installed("ends", "", "import os\nos._exit(5)\n")
@@ -208,7 +229,7 @@ def test_plugins_are_checked_one_by_one(installed, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_check_says_all_that_the_list_says(
-    installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed, built_ins_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-one,x-two")
     for name in ("one", "two"):

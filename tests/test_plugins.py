@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Bench, environment, fake_dist, plugin
+from conftest import TINY, Bench, Here, environment, fake_dist, plugin
 
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
@@ -438,10 +438,10 @@ def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
     assert "trouble: x-broken 1.0 (it): cannot be imported" in listed.stdout
 
 
-def test_broken_and_used_stops_before_anything_is_written(bench: Bench, tmp_path: Path) -> None:
+def test_broken_and_used_stops_before_anything_is_written(here: Here, tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[mine]"))
     fake_dist(tmp_path / "site", "x-broken", "broken_used", "import no_such_module_at_all")
-    done = bench("run", "suite.yaml", path=[tmp_path / "site"])
+    done = here("run", "suite.yaml", path=[tmp_path / "site"])
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: suite.yaml:4:11: methods[0]: unknown method 'mine'")
@@ -464,7 +464,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("fault", TARGETS)
 def test_a_target_that_breaks_is_one_line_before_anything_is_written(
-    bench: Bench, tmp_path: Path, fault: str
+    here: Here, tmp_path: Path, fault: str
 ) -> None:
     source, reason = TARGETS[fault]
     site = tmp_path / "site"
@@ -476,7 +476,7 @@ def test_a_target_that_breaks_is_one_line_before_anything_is_written(
     )
     (site / "late_target.py").write_text(f"print('\\xff noise')\n{source}\n")
     (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[late]") + "floors: false\n")
-    done = bench("run", "suite.yaml", path=[site])
+    done = here("run", "suite.yaml", path=[site])
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {reason}")
@@ -540,7 +540,7 @@ ENDS = {
 }
 
 
-def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: Path) -> None:
+def test_whatever_a_rule_does_its_row_says_what_it_was(here: Here, tmp_path: Path) -> None:
     site = tmp_path / "site"
     listed = ", ".join(f'Component("{name.lower()}", "unruly_rules:{name}")' for name in ENDS)
     fake_dist(site, "x-unruly", "unruly", plugin("bench_methods()", f"return [{listed}]"))
@@ -549,7 +549,7 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(bench: Bench, tmp_path: P
         TINY.replace("[dfa]", f"[bp, {', '.join(name.lower() for name in ENDS)}]")
         + "floors: false\n"
     )
-    done = bench("run", "suite.yaml", path=[site])
+    done = here("run", "suite.yaml", path=[site])
     assert done.returncode == 1, done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/run.json")]
     found = {record["cell"]["method"]["name"].rpartition("/")[2]: record for record in records}

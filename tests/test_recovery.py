@@ -67,18 +67,11 @@ def test_a_second_run_trains_nothing_and_prints_the_same_table(here, finished: F
 
 
 def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
-    here, finished: Finished, tmp_path
+    bench, finished: Finished, tmp_path
 ):
     """One worker instead of two, and another hash seed: equal checkpoints, curves and probes."""
-    here(
-        "run",
-        finished.suite,
-        "--results",
-        tmp_path / "r",
-        "--workers",
-        1,
-        env={"PYTHONHASHSEED": "7"},
-    )
+    arguments = ("--results", tmp_path / "r", "--workers", 1)
+    bench("run", finished.suite, *arguments, env={"PYTHONHASHSEED": "7"})
     one, other = runs(finished.folder), runs(tmp_path / "r" / "tiny")
     assert one.keys() == other.keys()
     assert len(one) == 4

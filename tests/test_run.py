@@ -16,7 +16,7 @@ from typing import Any
 
 import forged
 import pytest
-from conftest import Bench, Finished, alive, fake_dist, leftovers, wait_until, workers_of
+from conftest import Bench, Finished, Here, alive, fake_dist, leftovers, wait_until, workers_of
 from forged import cell, job
 
 from bench_core.errors import StoreError
@@ -159,10 +159,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     (home / "site" / "faulty_rules.py").write_text(RULES)
     (home / "suite.yaml").write_text(SUITE.replace("METHODS", METHODS))
     env = {"NOTES": str(home / "notes"), "MARK": str(home / "mark")}
-    command = Bench(home)
-    done = command("run", "suite.yaml", "--workers", 2, path=[home / "site"], env=env)
+    arguments = ("run", "suite.yaml", "--workers", 2)
+    done = Bench(home)(*arguments, path=[home / "site"], env=env)
     first, notes = records(home / "results" / "faulty"), (home / "notes").read_text().splitlines()
-    again = command("run", "suite.yaml", "--workers", 2, path=[home / "site"], env=env)
+    again = Here(home)(*arguments, path=[home / "site"], env=env)
     return Sweep(home, done, again, first, records(home / "results" / "faulty"), notes)
 
 
@@ -247,7 +247,7 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
     env = {"NOTES": str(sweep.home / "unheard"), "MARK": str(sweep.home / "mark")}
     text = SUITE.replace("METHODS", "bp").replace("name: faulty", "name: alone")
     (sweep.home / "alone.yaml").write_text(text.replace(", x-faulty/breaks, x-faulty/odd", ""))
-    done = Bench(sweep.home)("run", "alone.yaml", path=[sweep.home / "site"], env=env)
+    done = Here(sweep.home)("run", "alone.yaml", path=[sweep.home / "site"], env=env)
     assert done.returncode == 0, done.stderr
     alone = records(sweep.home / "results" / "alone")["bp"]
     for name in ("loud", "killed"):
@@ -280,11 +280,11 @@ def test_files_that_may_not_grow_stop_the_sweep_with_one_line(
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_results_folder_that_cannot_be_is_a_usage_error(
-    bench: Bench, finished: Finished, kind: str
+    here: Here, finished: Finished, kind: str
 ) -> None:
-    place = bench.cwd / "results"
+    place = here.cwd / "results"
     place.touch() if kind == "file" else place.symlink_to("nowhere/at all")
-    done = bench("run", finished.suite)
+    done = here("run", finished.suite)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: results/tiny: cannot be written: ")

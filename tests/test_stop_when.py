@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import TINY, Bench
+from conftest import TINY, Here
 from folders import leaderboard
 from records import run
 
@@ -20,18 +20,18 @@ def records(results):
     return {run.record.cell.method.short: run.record for run in scan([results]).runs}
 
 
-def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):
+def test_a_training_ends_when_a_diagnostic_fires(here: Here):
     """dfa's stream grows from the first epoch on; what is measured at the end is measured where
     it ended."""
-    suite = bench.cwd / "tiny.yaml"
+    suite = here.cwd / "tiny.yaml"
     suite.write_text(STOP + "stop_when: [scale_growth]\n")
-    done = bench("run", suite)
+    done = here("run", suite)
     assert done.returncode == 0, done.stderr
-    record = records(bench.cwd / "results")["dfa"]
+    record = records(here.cwd / "results")["dfa"]
     assert (record.status, record.stopped_by) == ("done", "scale_growth")
     rows = [
         json.loads(line)
-        for line in (bench.cwd / "results/tiny" / record.identity / "epochs.jsonl")
+        for line in (here.cwd / "results/tiny" / record.identity / "epochs.jsonl")
         .read_text()
         .splitlines()
     ]
@@ -43,13 +43,13 @@ def test_a_training_ends_when_a_diagnostic_fires(bench: Bench):
     assert "loss_decrease" not in rows[1]["measurements"] or len(rows) == 2
 
 
-def test_what_fires_before_training_ends_nothing(bench: Bench):
+def test_what_fires_before_training_ends_nothing(here: Here):
     """It is not diagnostic in this suite."""
-    suite = bench.cwd / "tiny.yaml"
+    suite = here.cwd / "tiny.yaml"
     text = STOP.replace("threshold: 1.05", "threshold: 0.5").replace("epochs: 5", "epochs: 2")
     suite.write_text(text + "stop_when: [scale_growth]\n")
-    assert bench("run", suite).returncode == 0
-    record = records(bench.cwd / "results")["dfa"]
+    assert here("run", suite).returncode == 0
+    record = records(here.cwd / "results")["dfa"]
     assert (record.epochs, record.stopped_by) == (2, None)
 
 
@@ -61,10 +61,10 @@ def test_what_fires_before_training_ends_nothing(bench: Bench):
         ("stop_when: [scale_growth, loss_decrease]", "loss_decrease cannot end a training"),
     ],
 )
-def test_a_diagnostic_that_cannot_end_a_training_is_refused(bench: Bench, line, message):
-    suite = bench.cwd / "tiny.yaml"
+def test_a_diagnostic_that_cannot_end_a_training_is_refused(here: Here, line, message):
+    suite = here.cwd / "tiny.yaml"
     suite.write_text(STOP + line + "\n")
-    done = bench("plan", suite)
+    done = here("plan", suite)
     assert done.returncode == 2
     assert f"tiny.yaml:{len(STOP.splitlines()) + 1}:" in done.stderr
     assert message in done.stderr
