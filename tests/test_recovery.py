@@ -15,10 +15,14 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import HANG, Finished, Here, alive, leftovers, runs, wait_until, workers_of
+
+from bench_core.execution.executors import supervise
+from bench_core.processes.forking import Forked
 
 
 def figures(results: Path) -> object:
@@ -142,6 +146,27 @@ def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(
     again = here("run", finished.suite, "--results", tmp_path / "r")
     assert "3 reused, 1 to run" in again.stdout
     assert again.returncode == 0
+    assert figures(tmp_path / "r") == figures(finished.results)
+
+
+def test_a_cell_whose_fork_server_is_killed_starts_again(here, finished: Finished, tmp_path):
+    """SIGKILL of the process that its worker was forked from: same bits, nothing lost."""
+    started = supervise.start
+    servers: list[int] = []
+
+    def start(*arguments: Any) -> supervise.Worker:
+        worker = started(*arguments)
+        if isinstance(worker.process, Forked) and not servers:
+            servers.append(worker.process.parent)
+            os.kill(worker.process.parent, signal.SIGKILL)
+        return worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervise, "start", start)
+        run = here("run", finished.suite, "--results", tmp_path / "r", "--workers", 1)
+    assert servers
+    assert run.returncode == 0, run.stderr
+    assert leftovers(tmp_path / "r" / "tiny") == []
     assert figures(tmp_path / "r") == figures(finished.results)
 
 
