@@ -278,3 +278,27 @@ def lines(file: Path) -> list[str]:
 def leftovers(folder: Path) -> list[str]:
     """What a run must not leave in a suite folder."""
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+# ------------------------------------------------------------------------- data for tests of rules
+
+
+@pytest.fixture
+def data() -> Any:
+    """Return a small set of random images with labels that can be learned."""
+    from nets import toy_data
+
+    return toy_data()
+
+
+@pytest.fixture
+def few() -> Any:
+    """Return two batches of training data: enough for a law about bits."""
+    from nets import toy_data
+
+    return toy_data(n=64, test=128)
+
+
+@pytest.fixture
+def batch(data: Any) -> Any:
+    return data.train_x[:32], data.train_y[:32]

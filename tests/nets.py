@@ -14,9 +14,10 @@ from bench_plugins.archs.resmlp import ResMLP
 from bench_plugins.methods import bench_methods
 from torch import nn
 
-from bench_core.api import LocalMethod, Method, Net
+from bench_core.api import Credits, LocalMethod, Method, Net, States
 from bench_core.training.data import Data
 from bench_core.training.loop import set_up
+from bench_core.training.net import exact_gradients
 
 TRAINING = {
     "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,
@@ -79,6 +80,14 @@ class LinearNet(Net):
         self.embed = nn.Linear(features, width, bias=False)
         self.blocks = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
         self.readout = nn.Linear(width, classes, bias=False)
+
+
+class Exact(LocalMethod):
+    """BP's gradients as credits of a local rule: c_l = g_{l+1}, embedding g_0."""
+
+    def credit(self, states: States, y: torch.Tensor, epoch: int) -> Credits:
+        g = exact_gradients(self.net, states.h[0], y)
+        return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
 
 
 def ready(

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nets import LOCAL, METHODS, TRAINING, arch, gradients, ready, rule, toy_data
+from nets import LOCAL, METHODS, TRAINING, Exact, arch, gradients, ready, rule, toy_data
 from torch import nn
 
-from bench_core.api import SQUARED_ERROR, Credits, LocalMethod, Net, ParamsModel, States
+from bench_core.api import SQUARED_ERROR, Net, ParamsModel
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
 from bench_core.training.loop import train
@@ -60,14 +60,6 @@ def setting(name: str, method: str = "dfa", **params):
     if reason := made.unsupported(net):
         pytest.skip(reason)
     return made, net, data.train_x[:16], data.train_y[:16]
-
-
-class Exact(LocalMethod):
-    """BP's gradients as credits of a local rule: c_l = g_{l+1}, embedding g_0."""
-
-    def credit(self, states: States, y: torch.Tensor, epoch: int) -> Credits:
-        g = exact_gradients(self.net, states.h[0], y)
-        return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
 
 
 # -------------------------------------------------------------------------- laws of all networks

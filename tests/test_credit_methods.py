@@ -32,22 +32,6 @@ BRANCHES = [
 NULLS = ["random_credit", "shuffled_credit", "noise_credit"]
 
 
-@pytest.fixture
-def data():
-    return toy_data()
-
-
-@pytest.fixture
-def few():
-    """Return two batches of training data: enough for a law about bits."""
-    return toy_data(n=64, test=128)
-
-
-@pytest.fixture
-def batch(data):
-    return data.train_x[:32], data.train_y[:32]
-
-
 def blend(branch="random_trainable", **params):
     return rule("blend", branch=branch, **{"start": 0, "prefit": 1, **params})
 

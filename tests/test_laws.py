@@ -10,39 +10,14 @@ import pytest
 import torch
 from bench_plugins.methods.bridge import depth_features
 from bench_plugins.methods.ep import errors
-from nets import LOCAL, METHODS, LinearNet, gradients, ready, resmlp, rule, toy_data
+from nets import LOCAL, METHODS, Exact, LinearNet, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
-from bench_core.api import Credits, LocalMethod, States
+from bench_core.api import States
 from bench_core.training.credit import rms
 from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
-
-
-@pytest.fixture
-def data():
-    return toy_data()
-
-
-@pytest.fixture
-def few():
-    """Return two batches of training data: enough for a law about bits."""
-    return toy_data(n=64, test=128)
-
-
-@pytest.fixture
-def batch(data):
-    return data.train_x[:32], data.train_y[:32]
-
-
-class Exact(LocalMethod):
-    """BP's gradients as credits of a local rule: c_l = g_{l+1}, embedding g_0."""
-
-    def credit(self, states: States, y: torch.Tensor, epoch: int) -> Credits:
-        g = exact_gradients(self.net, states.h[0], y)
-        return Credits(audited=[g[site] for site in self.net.sites], blocks=g[1:], embed=g[0])
-
 
 # --------------------------------------------------------------------------- the local machinery
 

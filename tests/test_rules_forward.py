@@ -18,16 +18,6 @@ from bench_core.training.net import exact_gradients
 EXACT = {"fixed_prediction": True, "step_size": 1.0}
 
 
-@pytest.fixture
-def data():
-    return toy_data()
-
-
-@pytest.fixture
-def batch(data):
-    return data.train_x[:32], data.train_y[:32]
-
-
 @pytest.fixture(scope="module")
 def digits():
     return Digits(Digits.Params()).load(None)
