@@ -74,7 +74,9 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
     found = row(records)
     assert found.verdict == "walked back (bp floor)"
     assert found.judged.three == "UNDETERMINED(D3)"
-    assert dict(found.runs[0].judgement.not_diagnostic) == {"d": "the floor lies at chance"}
+    assert dict(found.runs[0].judgement.not_diagnostic) == {
+        "d": "chance lies in the floor's interval"
+    }
     assert "dfa walked back: worse than random blocks under bp (-75.3 ± 5.9 pp)" in remarks(records)
     assert "Γ deep of dfa lies below 0" in remarks(records)
 
@@ -85,7 +87,10 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
     assert row([*BACKPROP, *mine, *wrecked]).verdict == "trustworthy"
     level = seeds(DFA, [0.42, 0.43, 0.41], chance=0.1)
     assert row([*BACKPROP, *level, *wrecked]).verdict == "not separated from its floor"
-    assert row([*mine, *wrecked]).verdict == "not separated from its floor"  # no floor of bp
+    assert row([*mine, *wrecked]).verdict == "undetermined (d not judged)"  # no floor of bp
+    own = [*seeds(BP, [0.611, 0.615, 0.619], chance=0.1), *frozen(BP, [0.10, 0.101, 0.099])]
+    found = {r.label: r.verdict for r in group([*own, *mine, *wrecked]).rows if r.role != "floor"}
+    assert found == dict.fromkeys(["bp", "dfa"], "undetermined (d not judged)")
 
 
 def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> None:
@@ -165,8 +170,49 @@ def test_thresholds_of_d_are_not_varied_where_d_says_nothing() -> None:
 
 def test_accuracies_that_are_not_finite_walk_a_rule_back() -> None:
     nan = [*seeds(DFA, [float("nan"), 0.5, 0.51]), *frozen(DFA, [0.30] * 3)]
-    assert row(nan).verdict == "walked back (d)"
+    assert row(nan).verdict == "walked back (accuracy not finite 1/3)"
     assert row(nan).rank is None
+    assert "dfa walked back: accuracy is not finite in 1 of 3 runs" in remarks(nan)
+    for values in ([float("nan")] * 3, [None] * 3):
+        broken = seeds(DFA, values, measurements=SICK)  # type: ignore[arg-type]
+        text = "walked back (a, b, accuracy not finite 3/3)"
+        assert row([*broken, *frozen(DFA, [0.30] * 3)]).verdict == text
+        assert "accuracy is not finite in 3 of 3 runs" in remarks(broken)
+
+
+def test_a_seed_without_a_twin_makes_the_margin_unpaired_over_all_seeds() -> None:
+    """The floor has runs of the two good seeds alone: they are no fair sample of the rule."""
+    mine = seeds(DFA, [0.5, 0.51, 0.30, 0.30, 0.30])
+    found = row([*mine, *frozen(DFA, [0.30, 0.31])])
+    assert found.verdict == "not separated from its floor"
+    assert found.margin is not None
+    assert found.margin.mean == pytest.approx(7.7)
+
+
+def test_a_single_seed_is_compared_with_its_twin() -> None:
+    records = [run(DFA, 42, 0.50), *frozen(DFA, [0.49, 0.30, 0.30])]
+    found = row(records)
+    assert found.margin is not None
+    assert found.margin.mean == pytest.approx(1.0)
+    assert found.verdict == "single seed, flagged (d)"
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(21.0, "passes"), (31.0, "open"), (62.0, "fires")])
+def test_a_limit_from_above_is_read_from_above(mean: float, expected: str) -> None:
+    assert reading(Estimate(mean, 2.0, 1.0, 3), 30.0, "above") == expected
+
+
+def test_what_is_missing_beside_d_leaves_the_three_diagnostics_alone() -> None:
+    records = [*seeds(DFA, [0.5, 0.51, 0.52], measurements=measured(c=None))]
+    found = row([*records, *frozen(DFA, [0.30] * 3)])
+    assert (found.verdict, found.judged.three) == ("undetermined (c not measured)", "PASS")
+
+
+def test_bp_with_an_unfinished_seed_says_nothing_about_the_recipe() -> None:
+    bp = [run(BP, 42, 0.31), run(BP, 123, status="diverged"), *frozen(BP, [0.30, 0.30])]
+    records = [*bp, *seeds(EP, [0.40, 0.41, 0.42]), *frozen(EP, [0.30] * 3)]
+    assert notes.warning(group(records)) == ""
+    assert row(records, "ep").verdict == "trustworthy"
 
 
 # --------------------------------------------------------------------------------- survivors, pairs
@@ -180,7 +226,7 @@ def test_a_rule_is_not_ranked_by_its_survivors() -> None:
     assert found.rank is None
     assert found.verdict == "undetermined, diverged 1/3"
     assert row(records, "bp").rank == (1, 1)
-    assert "ep unranked: 2 of 3 seeds done" in remarks(records)
+    assert "ep unranked: 2 of 3 seeds done; the ranks are among the others" in remarks(records)
 
 
 def test_a_cell_that_also_diverged_is_named() -> None:
@@ -196,7 +242,7 @@ def test_each_seed_is_compared_with_its_own_twin() -> None:
     assert floor.margin(run(seed=1, accuracy=0.4)) == 10.0
     assert floor.margin(run(seed=2, accuracy=0.4)) == -10.0
     assert floor.margin(run(seed=3, accuracy=0.4)) == 0.0  # no twin: the mean
-    over = margin({1: 0.4, 2: 0.6, 3: 0.9}, floor)
+    over = margin({1: 0.4, 2: 0.6}, floor)
     assert over is not None
     assert (over.how, over.seeds) == ("paired", (1, 2))
     assert (over.estimate.mean, over.estimate.n) == (pytest.approx(10.0), 2)
@@ -212,11 +258,10 @@ def test_without_shared_seeds_the_margin_is_welchs_and_said() -> None:
     # variances 4e-4 and 1e-4: v = 5/3·1e-4, ν = 2·25/17 = 2.94, t = 3.21
     assert over.estimate.mean == pytest.approx(21.0)
     assert over.estimate.half_width == pytest.approx(100 * 3.214 * (5e-4 / 3) ** 0.5, rel=2e-3)
-    assert "dfa and its floor share no two seeds: compared unpaired, Welch's interval" in remarks(
-        records
-    )
+    how = "(seeds 42, 123, 456) are compared unpaired, with Welch's interval"
+    assert f"dfa (seeds 1, 2, 3) and its floor {how}" in remarks(records)
     single: list[Any] = [run(DFA, 9, 0.5), *frozen(DFA, [0.30, 0.31, 0.32])]
-    assert "dfa: seed 9 is compared with the mean of the floor's seeds 42, 123, 456" in remarks(
+    assert "dfa (seeds 9) and its floor (seeds 42, 123, 456) are compared by means" in remarks(
         single
     )
 

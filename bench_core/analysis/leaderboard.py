@@ -42,6 +42,7 @@ from bench_core.analysis.verdict import (
     AT_CHANCE,
     CANNOT_JUDGE,
     Margin,
+    Reading,
     Verdict,
     at_chance,
     margin,
@@ -239,7 +240,7 @@ def _group(
         (run, other)
         for run in chosen
         for other in cells[method_key(run.cell.method)][run.cell.seed]
-        if other.status != run.status and "diverged" in (other.status, run.status)
+        if other.status != run.status and {"diverged", "failed"} & {other.status, run.status}
     ]
     return Group(
         tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),
@@ -264,20 +265,25 @@ def _rows(
     }
     initial = untrained(every)
     chance = next((run.chance for run in every if run.chance is not None), None)
+    bp_at_chance = at_chance(bp.accuracies.values(), chance)
     for runs in by_row.values():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
         over = [margin(by_seed, floor) for floor in (chosen, matched, bp)]
-        mute = chosen.kind == "matched" and at_chance(chosen.accuracies.values(), chance)
+        estimates = [points_of(item) for item in over]
+        mute = at_chance(chosen.accuracies.values(), chance)
         silent = CANNOT_JUDGE if blind else AT_CHANCE if mute else ""
         judgements = [
             judge(run, chosen, matched, bp, settings, expected, initial, silent) for run in runs
         ]
-        estimates = [points_of(item) for item in over]
-        read = estimates[2] if mute else estimates[0]
-        limits = _limits(runs, settings).items()
-        broken = any(run.status == "done" and not is_finished(run) for run in runs)
-        readings = {k: "fires" if broken else reading(read, limit) for k, limit in limits}
+        below = None if blind and is_ceiling(runs[0]) else estimates[2]
+        nothing = blind or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
+        read = below if mute else estimates[0]
+        limits = _limits(runs, settings)
+        readings: dict[str, Reading] = {
+            letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
+        }
+        broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),
@@ -287,14 +293,14 @@ def _rows(
             over_matched=over[1],
             over_bp=over[2],
             floor=chosen,
-            judged=verdict(judgements, readings, estimates[2]),
+            judged=verdict(judgements, readings, below, broken),
         )
 
 
-def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, float]:
-    """Return the threshold of each diagnostic that compares a rule with its floor, by letter."""
+def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, tuple[float, str | None]]:
+    """Map each diagnostic that compares a rule with its floor to its threshold and direction."""
     return {
-        letter: threshold_of(name, item, settings.thresholds) or 0.0
+        letter: (threshold_of(name, item, settings.thresholds) or 0.0, item.direction)
         for run in runs
         if run.status == "done"
         for letter, (name, item) in judged(run.measurements).items()
@@ -305,13 +311,13 @@ def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, float]:
 def _blind(
     by_row: Mapping[str, Sequence[RunRecord]], floors: _Floors, settings: Settings
 ) -> Estimate | None:
-    """Return the margin of bp over its floor if its mean does not reach the threshold."""
+    """Return the margin of bp over its floor if its mean does not reach the threshold of d."""
     for runs in by_row.values():
         over = margin(accuracies(runs), floors.chosen(runs[0].cell.method))
-        if over is None or not is_ceiling(runs[0]):
+        if over is None or not is_ceiling(runs[0]) or not all(map(is_finished, runs)):
             continue
-        limits = _limits(runs, settings).values()
-        if any(round(over.estimate.mean, 9) < limit for limit in limits):
+        limit, _ = _limits(runs, settings).get("d", (-math.inf, None))
+        if round(over.estimate.mean, 9) < limit:
             return over.estimate
     return None
 

@@ -5,14 +5,14 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 1. A floor is `floor`; a rule without a finished run has its statuses; one with a single finished
    seed is `single seed`, with that run's flags.
 2. `walked back` if a diagnostic of the network itself is flagged in a run, if the interval of
-   the margin over the floor lies below the threshold, or if that over bp with frozen blocks lies
-   below 0 (`bp floor`).
-3. `undetermined` if a run did not finish, a diagnostic was not measured or the recipe cannot judge.
+   the margin over the floor lies below the threshold, if that over bp with frozen blocks lies
+   below 0 (`bp floor`), or if the accuracy of a run is not finite.
+3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
-If the floor lies at chance, frozen blocks say nothing about random blocks, and the margin over bp's
-floor is read in its place.
+If chance lies in the floor's interval, the margin over bp's floor is read in its place, unless that
+floor lies at chance as well.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bench_core.analysis.judge import Floor, Judgement, in_order
 from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
 from bench_core.results.status import STATUSES
 
-Reading = Literal["passes", "fires", "open"]
+Reading = Literal["passes", "fires", "open", "none"]
 
 CANNOT_JUDGE = "this recipe cannot judge d"
-AT_CHANCE = "the floor lies at chance"
+AT_CHANCE = "chance lies in the floor's interval"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 
 
@@ -37,7 +37,7 @@ THREE = {"a": "D1", "b": "D2", "d": "D3"}
 class Margin:
     """Percentage points over a floor.
 
-    how  paired: by seed; unpaired: Welch's, fewer than two seeds are shared; mean: no interval
+    how  paired: by seed; unpaired: Welch's, as a seed has no twin; mean: the same without interval
     """
 
     estimate: Estimate
@@ -66,13 +66,13 @@ def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
     if not floor.accuracies:
         points = estimate(100.0 * (value - floor.mean) for value in by_seed.values())
         return Margin(points, "paired", tuple(by_seed))
-    shared = tuple(sorted(by_seed.keys() & floor.accuracies.keys()))
+    seeds = tuple(sorted(by_seed))
     paired = paired_difference(by_seed, floor.accuracies)
-    if paired is not None and (len(shared) > 1 or by_seed.keys() == floor.accuracies.keys()):
-        return Margin(paired.scaled(100.0), "paired", shared, shared)
+    if paired is not None and by_seed.keys() <= floor.accuracies.keys():
+        return Margin(paired.scaled(100.0), "paired", seeds, seeds)
     difference = welch_difference(by_seed.values(), floor.accuracies.values()).scaled(100.0)
     how: Literal["unpaired", "mean"] = "mean" if difference.half_width is None else "unpaired"
-    return Margin(difference, how, tuple(sorted(by_seed)), tuple(sorted(floor.accuracies)))
+    return Margin(difference, how, seeds, tuple(sorted(floor.accuracies)))
 
 
 def points_of(over: Margin | None) -> Estimate | None:
@@ -86,11 +86,16 @@ def ends(mean: Estimate) -> tuple[float, float]:
     return mean.mean - half, mean.mean + half
 
 
-def reading(points: Estimate | None, threshold: float) -> Reading:
-    """Read a margin: a mean at the threshold or above with an interval above 0 passes."""
+def reading(points: Estimate | None, threshold: float, direction: str | None = "below") -> Reading:
+    """Read a margin: a mean at the threshold or above with an interval above 0 passes.
+
+    direction  of the threshold; above: a mean at the threshold or below it passes
+    """
     if points is None or points.half_width is None:
         return "open"
     low, high = ends(points)
+    if direction == "above":
+        return "fires" if low > threshold else "passes" if points.mean <= threshold else "open"
     if round(points.mean, 9) >= threshold and low > 0:
         return "passes"
     return "fires" if round(high, 9) < threshold else "open"
@@ -104,16 +109,20 @@ def below_zero(points: Estimate | None) -> bool:
 def at_chance(accuracies: Iterable[float], chance: float | None) -> bool:
     """Decide whether chance lies in the interval of these accuracies, or above it."""
     values = list(accuracies)
-    return chance is not None and len(values) > 1 and ends(estimate(values))[0] <= chance
+    return chance is not None and bool(values) and ends(estimate(values))[0] <= chance
 
 
 def verdict(
-    judgements: Sequence[Judgement], margins: Mapping[str, Reading], bp: Estimate | None
+    judgements: Sequence[Judgement],
+    margins: Mapping[str, Reading],
+    bp: Estimate | None,
+    not_finite: int = 0,
 ) -> Verdict:
     """Judge a row.
 
-    margins  letter → reading of each diagnostic that compares the row with its floor
-    bp       margin over bp with frozen blocks
+    margins     letter → reading of each diagnostic that compares the row with its floor
+    bp          margin over bp with frozen blocks
+    not_finite  number of done runs whose accuracy is not finite
     """
     done = [item for item in judgements if item.status == "done"]
     lost = Counter(item.status for item in judgements if item.status != "done")
@@ -131,20 +140,19 @@ def verdict(
         three = _three("FLAGGED", counts) or "SINGLE SEED"
         return Verdict("single seed", text, three, in_order(counts))
     own = {letter: count for letter, count in counts.items() if letter not in margins}
-    silent = {letter: reason for item in done for letter, reason in item.not_diagnostic}
-    unread = missing | silent.keys()
-    below = {letter for letter, read in margins.items() if read == "fires"} - unread
+    muted = {letter for item in done for letter, _ in item.not_diagnostic}
+    below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
     letters = in_order(own.keys() | below)
     reasons = [
         letter if letter in below or own[letter] == len(done) else f"{letter} {own[letter]}/{total}"
         for letter in letters
     ]
     unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
-    unread_by_recipe = in_order(k for k, reason in silent.items() if reason == CANNOT_JUDGE)
-    unclear += [f"{'+'.join(unread_by_recipe)} not judged"] if unread_by_recipe else []
+    unread = {letter for letter, read in margins.items() if read == "none"} - missing
+    unclear += [f"{'+'.join(in_order(unread))} not judged"] if unread else []
     passed = all(read == "passes" for read in margins.values())
-    if below_zero(bp):
-        reasons.append("bp floor")
+    reasons += ["bp floor"] if below_zero(bp) else []
+    reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
     if reasons:
         kind, text = "walked back", f"walked back ({', '.join(reasons)})"
     elif lost or unclear:
@@ -155,7 +163,7 @@ def verdict(
     else:
         kind = text = "not separated from its floor"
     three = _three("FAIL", [*own, *below])
-    doubtful = missing | {letter for letter in margins if unclear or margins[letter] != "passes"}
+    doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
     three = three or _three("UNDETERMINED", doubtful) or ("UNDETERMINED" if lost else "PASS")
     return Verdict(kind, ", ".join([text, *parts]), three, letters)
 

@@ -259,7 +259,7 @@ def _median(
 _METHOD = (STRING("method", "method.name"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
-    ESTIMATE("margin_pp", "margin", csv=()),
+    ESTIMATE("margin_pp", "margin"),
     ESTIMATE("margin_matched_pp", "margin_matched"),
 )
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)

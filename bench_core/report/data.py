@@ -17,6 +17,7 @@ from typing import Any
 
 from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
+from bench_core.analysis.ranks import resolution
 from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
 from bench_core.report.numbers import finite
@@ -113,10 +114,15 @@ def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
         "training": cell.training,
         "seeds": list(group.seeds),
         "set_aside": group.set_aside,
-        "resolution_pp": group.ranking.resolution and 100 * group.ranking.resolution,
+        "resolution_pp": _resolution(group),
         "notes": [*filter(None, [notes.warning(group)]), *notes.of_group(group, settings)],
         "rows": [_row(row, settings) for row in group.rows],
     }
+
+
+def _resolution(group: Group) -> float | None:
+    rules, ranking = sum(row.rank is not None for row in group.rows), group.ranking
+    return 100 * resolution(rules, ranking.n, ranking.deviation) if ranking.deviation else None
 
 
 def _row(row: Row, settings: Settings) -> dict[str, Any]:

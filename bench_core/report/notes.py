@@ -15,7 +15,7 @@ from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.analysis.ranks import resolved
-from bench_core.analysis.verdict import Margin, below_zero
+from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import plural, signed, with_interval
@@ -122,47 +122,53 @@ def warning(group: Group) -> str:
     """Write that a recipe cannot judge d, and what would; empty if it can."""
     if group.ceiling is None:
         return ""
-    gain = f"bp itself gains only {with_interval(group.ceiling)} pp over its frozen blocks"
-    return f"This recipe cannot judge d: {gain}. More epochs or more data may help."
+    ceiling = next(row for row in group.rows if row.role == "ceiling")
+    given = ceiling.floor.kind == "literal"
+    floor = floor_words(ceiling) if given else "its frozen blocks"
+    remedy = "" if given else " More epochs or more data may help."
+    gain = f"bp itself gains only {with_interval(group.ceiling)} pp over {floor}"
+    return f"This recipe cannot judge d: {gain}.{remedy}"
 
 
-def _margins(group: Group) -> list[str]:
+def _margins(group: Group, settings: Settings) -> list[str]:
     """Write the margins that decide nothing yet, and how margins were compared."""
     lines = []
     for row in group.rows:
         if row.judged.kind.startswith("not separated"):
-            text = f"{with_interval(row.margin)} pp over {floor_words(row)}"
-            need = "d needs 2.0 and an interval above 0"
+            over, floor = row.margin, floor_words(row)
+            if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
+                over, floor = row.margin_bp, "bp with frozen blocks"
+            limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
+            text = f"{with_interval(over)} pp over {floor}"
+            need = f"d needs {limit:g} and an interval above 0"
             lines.append(f"{row.label} not separated from its floor: {text}; {need}")
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
             mean = "mean" if bp.n > 1 else "accuracy"
-            text = f"its {mean} is below bp with frozen blocks ({with_interval(bp)} pp)"
+            written = with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)
+            text = f"its {mean} is below bp with frozen blocks ({written} pp)"
             lines.append(f"{row.label}: {text}")
-        if row.role != "floor" and row.over_floor is not None:
-            lines += _pairs(row, row.over_floor)
+        if row.role != "floor":
+            lines += _pairs(row.label, "its floor", row.over_floor)
+            if row.over_bp != row.over_floor:
+                lines += _pairs(row.label, "bp with frozen blocks", row.over_bp)
     return lines
 
 
-def _pairs(row: Row, over: Margin) -> list[str]:
-    own, floor = (listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds))
-    if over.how == "unpaired":
-        return [
-            f"{row.label} and its floor share no two seeds: compared unpaired, Welch's interval"
-        ]
-    if over.how == "mean" and own != floor:
-        return [f"{row.label}: seed {own} is compared with the mean of the floor's seeds {floor}"]
-    alone = sorted({run.record.cell.seed for run in row.finished} - set(over.seeds))
-    if over.how == "paired" and over.floor_seeds and alone:
-        rest = listed(map(str, alone))
-        return [f"{row.label}: margin over seeds {own}; the floor has no run of seed {rest}"]
-    return []
+def _pairs(label: str, floor: str, over: Margin | None) -> list[str]:
+    """Write how a margin was taken where a seed of the rule has no twin."""
+    if over is None or over.how == "paired":
+        return []
+    own, theirs = (listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds))
+    how = "unpaired, with Welch's interval" if over.how == "unpaired" else "by means"
+    return [f"{label} (seeds {own}) and {floor} (seeds {theirs}) are compared {how}"]
 
 
 def _ranks(group: Group) -> list[str]:
     """Write what the ranks can tell apart, and which rows have none."""
     lines = [
-        f"{row.label} unranked: {len(row.finished)} of {len(row.runs)} seeds done"
+        f"{row.label} unranked: {len(row.finished)} of {len(row.runs)} seeds done; the ranks are "
+        "among the others"
         for row in group.rows
         if row.role != "floor" and row.finished and not row.complete
     ]
@@ -171,7 +177,14 @@ def _ranks(group: Group) -> list[str]:
         f"{group.rows[i].label} and {group.rows[j].label} share no two seeds: compared unpaired"
         for i, j in ranking.unpaired[:3]
     ]
-    if ranking.resolution:
+    if (more := len(ranking.unpaired) - 3) > 0:
+        lines.append(f"{more} more pairs share no two seeds and are compared unpaired")
+    if ranking.loud is not None:
+        name = group.rows[ranking.loud].label
+        lines.append(
+            f"{name} scatters so much over its seeds that all ranks are wide because of it"
+        )
+    if ranking.deviation:
         lines.append(resolved(rules, ranking.n, ranking.deviation))
     return lines
 
@@ -194,7 +207,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         for row, text in reasons
         if text
     ]
-    lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
+    lines += _margins(group, settings) + _ranks(group) + _contradictions(group) + _shared(group)
     lines += _readouts(group) + _failures(group) + _relied_on(group, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
@@ -253,10 +266,10 @@ def of_all(
         "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible,"
         " by differences paired by seed; all at once hold with 95 %. Floors, single seeds and rules"
         " with an unfinished seed have none (–).",
-        f"d is judged against {_judged_by(settings)}: it passes if the margin is 2 or more and its"
-        " interval lies above 0, and walks back if the interval lies below 2. Margins (Δ; Δ pp:"
-        " over the matched floor, Δ bp: over bp with frozen blocks) are percentage points, paired"
-        " by seed.",
+        f"d is judged against {_judged_by(settings)}: it passes if the margin reaches the threshold"
+        " and its interval lies above 0, and walks back if the interval lies below the threshold."
+        " Margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen blocks) are"
+        " percentage points, paired by seed unless a line says otherwise.",
     ]
     of_letter = {item.letter: item for item in criteria(rows)}
     medians = [

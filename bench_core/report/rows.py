@@ -134,10 +134,13 @@ def why(row: Row, settings: Settings) -> list[str]:
         "state": "residual stream" if residual else "hidden state",
     }
     lines = []
+    done = [run for run in row.runs if run.record.status == "done"]
     for letter in row.judged.letters:
-        runs = [run for run in row.finished if letter in run.judged]
+        runs = [run for run in done if letter in run.judged]
         criterion = Criterion(letter, *runs[0].judged[letter])
         limit = criterion.limit(settings.thresholds) or 0.0
+        if criterion.margin and row.margin is None:
+            continue  # the accuracy is not finite, which stands below
         if criterion.margin and row.margin is not None:
             half = row.margin.half_width
             interval = "" if half is None else f" ± {half:.1f}"
@@ -147,6 +150,8 @@ def why(row: Row, settings: Settings) -> list[str]:
         value = finite(median_of(run.judged[letter][1].value for run in fired))
         part = "" if len(fired) == len(row.runs) else f" in {len(fired)} of {len(row.runs)} runs"
         lines.append(criterion.sentence(value, limit, **words) + part)
+    if broken := len(done) - len(row.finished):
+        lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
     if row.judged.kind == "walked back" and below_zero(row.margin_bp):
         lines.append(f"worse than random blocks under bp ({with_interval(row.margin_bp)} pp)")
     return lines
