@@ -216,7 +216,8 @@ def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench_core.registry import plugins
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
-        answer = validate.answer(json.loads(json.dumps(request)), plugins.load())
+        registry = plugins.load(isolated=False)
+        answer = validate.answer(json.loads(json.dumps(request)), registry)
         return json.loads(json.dumps(answer))  # type: ignore[no-any-return]
 
     monkeypatch.setattr(validate, "ask", ask)

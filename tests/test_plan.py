@@ -42,14 +42,13 @@ training: {{epochs: 1}}
 
 @pytest.fixture
 def planned(tmp_path: Path, asked_here: None) -> Callable[..., Plan]:
-    """Plan a suite; its components are validated in this process."""
+    """Plan a suite; plugins are imported and components validated in this process."""
 
     def plan(text: str = SUITE, *overrides: str, **options: Any) -> Plan:
         path = tmp_path / "suite.yaml"
         path.write_text(text)
-        made = make_plan(
-            load_suite(path, overrides), plugins.load(), tmp_path / "results", **options
-        )
+        registry = plugins.load(isolated=False)
+        made = make_plan(load_suite(path, overrides), registry, tmp_path / "results", **options)
         assert not made.folder.exists() or any(made.folder.iterdir())  # a plan writes nothing
         return made
 
