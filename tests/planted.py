@@ -6,9 +6,9 @@ and words of the reason.
 
 from __future__ import annotations
 
-import gc
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -382,9 +382,12 @@ class WritesDataAtOnce(Direct):
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
-        for each in gc.get_objects():
-            if type(each) is Data and (len(each.test_y), each.classes) == (32, 4):  # the kit's own
-                each.test_y.zero_()
+        frame = sys._getframe()
+        while frame := frame.f_back:  # the callers, from the nearest on
+            for each in list(frame.f_locals.values()):
+                if type(each) is Data:
+                    each.test_y.zero_()
+                    return
 
 
 class StashesStates(Direct):

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from conftest import TINY, fake_dist, plugin
 
-from bench_core import cli
+from bench_core import cli, pytest_plugin
 from bench_core.errors import UsageError
 from bench_core.registry import loading, plugins
 from bench_core.registry.distributions import OURS
@@ -295,15 +296,15 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
 
 def test_pytest_takes_the_checks_of_a_component(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--bench-check"]
-    done = subprocess.run(
-        [*command, "bench-core/dfa"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command.append("bench-core/dfa")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", done.stdout).groups()
     assert int(passed) >= 20
     assert int(skipped) >= 1
-    refused = subprocess.run(
-        [*command, "dffa"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert refused.returncode == 4
-    assert "no component is called 'dffa'" in refused.stderr
+
+
+def test_pytest_refuses_a_component_that_is_not_there() -> None:
+    config = SimpleNamespace(getoption=lambda name: ["dffa"])
+    with pytest.raises(pytest.UsageError, match="no component is called 'dffa'"):
+        pytest_plugin.pytest_collection_modifyitems(None, config, [])

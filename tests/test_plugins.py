@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Bench, Here, environment, fake_dist, plugin
+from conftest import TINY, Bench, Finished, Here, environment, fake_dist, plugin
 
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
@@ -565,34 +565,27 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(here: Here, tmp_path: Pat
 
 # ------------------------------------------------------------------------------------ light imports
 
-LIGHT = {
-    "help": ["--help"],
-    "list": ["list"],
-    "plugins": ["plugins"],
-    "schema": ["schema"],
-    "leaderboard": ["leaderboard", "{results}"],
-    "plan": ["plan", "{suite}", "--results", "{results}"],
-}
+LIGHT = """
+import sys
+from bench_core import cli
+
+for arguments in ARGUMENTS:
+    sys.argv = ["bench", *arguments]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, end
+    heavy = {"torch", "torchvision", "sklearn", "bench_core.training.loop"} & set(sys.modules)
+    assert not heavy, (arguments, heavy)
+"""
 
 
-@pytest.mark.parametrize("command", LIGHT)
-def test_commands_that_do_not_train_never_load_torch(
-    request: pytest.FixtureRequest, tmp_path: Path, command: str
-) -> None:
-    arguments = LIGHT[command]
-    if len(arguments) > 1:
-        finished = request.getfixturevalue("finished")
-        arguments = [a.format(results=finished.results, suite=finished.suite) for a in arguments]
-    code = (
-        "import sys\nfrom bench_core import cli\n"
-        f"sys.argv = ['bench', *{list(map(str, arguments))!r}]\n"
-        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end\n"
-        "heavy = {'torch', 'torchvision', 'sklearn', 'bench_core.training.loop'} "
-        "& set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
+def test_commands_that_do_not_train_never_load_torch(finished: Finished, tmp_path: Path) -> None:
+    suite, results = str(finished.suite), str(finished.results)
+    commands = [["--help"], ["list"], ["plugins"], ["schema"], ["leaderboard", results]]
+    commands.append(["plan", suite, "--results", results])
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", LIGHT.replace("ARGUMENTS", repr(commands))],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
