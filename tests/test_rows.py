@@ -74,9 +74,7 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
     found = row(records)
     assert found.verdict == "walked back (bp floor)"
     assert found.judged.three == "UNDETERMINED(D3)"
-    assert dict(found.runs[0].judgement.not_diagnostic) == {
-        "d": "chance lies in the floor's interval"
-    }
+    assert dict(found.runs[0].judgement.not_diagnostic) == {"d": "the floor is not above chance"}
     assert "dfa walked back: worse than random blocks under bp (-75.3 ± 5.9 pp)" in remarks(records)
     assert "Γ deep of dfa lies below 0" in remarks(records)
 
@@ -235,6 +233,19 @@ def test_a_cell_that_also_diverged_is_named() -> None:
     )
     text = remarks([*seeds(DFA, [0.5, 0.51, 0.52], finished="2026-02-01"), before])
     assert "dfa seed 42 is done here, but diverged in run 0123456789ab" in text
+
+
+def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -> None:
+    before = run(DFA, 42, status="diverged").model_copy(update={"identity": "0123456789abcdef"})
+    (found,) = judge_all(seeds(DFA, [0.5, 0.51, 0.52]), Settings(older=(before,)))
+    assert found.set_aside == 0
+    text = "dfa seed 42 is done here, but diverged in run 0123456789ab"
+    assert text in notes.of_group(found, Settings())
+
+
+def test_a_recipe_that_does_not_train_bp_says_so() -> None:
+    bp = [*seeds(BP, [0.10, 0.11, 0.12]), *frozen(BP, [0.30] * 3)]
+    assert "It does not train bp: look at the learning rate first." in notes.warning(group(bp))
 
 
 def test_each_seed_is_compared_with_its_own_twin() -> None:

@@ -133,14 +133,15 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         counted, superseded = current(by_folder[folder], described.cells)
         trust = marks.states(folder, counted)
         limits, floor = described.thresholds, described.depth_utility
-        settings = Settings(limits, floor, described.title, trust, described.defaults)
+        defaults = described.defaults
+        settings = Settings(limits, floor, described.title, trust, defaults, superseded)
         claims = _claims(folder, described.expect, troubles)
         results.append(
             SuiteResults(
                 described.name,
                 settings,
                 counted,
-                superseded,
+                len(superseded),
                 folder,
                 described.description,
                 expect=claims,
@@ -171,7 +172,11 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
         joined.append(
             replace(
                 same[0],
-                settings=replace(same[0].settings, trust=trust),
+                settings=replace(
+                    same[0].settings,
+                    trust=trust,
+                    older=tuple(record for part in same for record in part.settings.older),
+                ),
                 records=tuple(records[key] for key in sorted(records)),
                 superseded=sum(part.superseded for part in same),
                 further=tuple(part.folder for part in same[1:]),
@@ -207,8 +212,8 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
 
 def current(
     records: Sequence[RunRecord], cells: dict[str, str]
-) -> tuple[tuple[RunRecord, ...], int]:
-    """Return the runs that count and the number of the others.
+) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...]]:
+    """Return the runs that count, and the others.
 
     Of several runs of one cell the run that `cells` names counts; if it is missing, all count.
     """
@@ -220,4 +225,5 @@ def current(
         named = [run for run in runs if run.identity == cells.get(key)]
         counted += named or runs
     counted.sort(key=lambda record: record.identity)
-    return tuple(counted), len(records) - len(counted)
+    identities = {record.identity for record in counted}
+    return tuple(counted), tuple(r for r in records if r.identity not in identities)

@@ -62,6 +62,7 @@ class Settings:
     thresholds  diagnostic's name → the threshold that replaces the stored one
     trust       checksum of a run.json → its trust (`bench_core.results.marks`), but for *posted*
     defaults    a rule's full name → its own defaults
+    older       runs of the same cells by other code, which do not count
     """
 
     thresholds: Thresholds = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Settings:
     title: str = ""
     trust: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    older: tuple[RunRecord, ...] = ()
 
 
 # --------------------------------------------------------------------------------- identity of rows

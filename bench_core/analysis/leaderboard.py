@@ -36,7 +36,7 @@ from bench_core.analysis.judge import (
     threshold_of,
     untrained,
 )
-from bench_core.analysis.ranks import Ranking, rank
+from bench_core.analysis.ranks import Ranking, rank, widening
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdict import (
     AT_CHANCE,
@@ -228,14 +228,15 @@ def _group(
     floors = _Floors(by_row, peers, settings)
     ceiling = _blind(by_row, floors, settings)
     rows = sorted(_rows(by_row, floors, settings, ceiling is not None), key=_place)
-    ranking = rank(
-        [
-            accuracies(run.record for run in row.runs)
-            if row.role != "floor" and row.complete
-            else {}
-            for row in rows
-        ]
-    )
+    ranked = [
+        accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
+        for row in rows
+    ]
+    ranking = rank(ranked)
+    ranking = replace(ranking, loud=widening(ranked, ranking))
+    for record in settings.older:  # they do not count, but may contradict
+        if recipe(record) == recipe(records[0]):
+            cells[method_key(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
         for run in chosen

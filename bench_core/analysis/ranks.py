@@ -150,6 +150,23 @@ def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     )
 
 
+def widening(rows: Sequence[Mapping[int, float]], found: Ranking) -> int | None:
+    """Return the loud row if another row's interval is narrower without it."""
+    if found.loud is None:
+        return None
+    quiet = rank([{} if index == found.loud else row for index, row in enumerate(rows)])
+    for index, (before, after) in enumerate(zip(found.intervals, quiet.intervals, strict=True)):
+        # without the loud rule one rank fewer is possible anyway
+        if (
+            index != found.loud
+            and before
+            and after
+            and after[1] - after[0] < before[1] - before[0] - 1
+        ):
+            return found.loud
+    return None
+
+
 def _dominates(variance: Any, paired: Any, rule: int) -> bool:
     """Decide whether the mean variance without a rule is less than a quarter of that with it."""
     import numpy as np

@@ -11,8 +11,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
-If chance lies in the floor's interval, the margin over bp's floor is read in its place, unless that
-floor lies at chance as well.
+If the floor's interval is not above chance, the margin over bp's floor is read in its place, unless
+that floor lies at chance as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench_core.results.status import STATUSES
 Reading = Literal["passes", "fires", "open", "none"]
 
 CANNOT_JUDGE = "this recipe cannot judge d"
-AT_CHANCE = "chance lies in the floor's interval"
+AT_CHANCE = "the floor is not above chance"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 
 

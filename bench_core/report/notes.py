@@ -126,6 +126,8 @@ def warning(group: Group) -> str:
     given = ceiling.floor.kind == "literal"
     floor = floor_words(ceiling) if given else "its frozen blocks"
     remedy = "" if given else " More epochs or more data may help."
+    if group.ceiling.mean < 0 or ceiling.judged.letters:
+        remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(group.ceiling)} pp over {floor}"
     return f"This recipe cannot judge d: {gain}.{remedy}"
 
@@ -181,9 +183,7 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{more} more pairs share no two seeds and are compared unpaired")
     if ranking.loud is not None:
         name = group.rows[ranking.loud].label
-        lines.append(
-            f"{name} scatters so much over its seeds that all ranks are wide because of it"
-        )
+        lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
         lines.append(resolved(rules, ranking.n, ranking.deviation))
     return lines
@@ -264,7 +264,8 @@ def of_all(
     shown = {column.key for column in columns} if keys is None else keys
     lines = [
         "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible,"
-        " by differences paired by seed; all at once hold with 95 %. Floors, single seeds and rules"
+        " by differences paired by seed unless a line says otherwise; all at once hold with 95 %."
+        " Floors, single seeds and rules"
         " with an unfinished seed have none (–).",
         f"d is judged against {_judged_by(settings)}: it passes if the margin reaches the threshold"
         " and its interval lies above 0, and walks back if the interval lies below the threshold."
