@@ -196,6 +196,7 @@ def test_the_theme_switches_and_charts_follow(opened: Opened) -> None:
 
 
 def test_a_link_to_a_run_opens_its_list(opened: Opened) -> None:
+    opened.draw_all()  # the page's script has run
     opened.page.evaluate(
         "() => document.querySelectorAll('details.runs').forEach((d) => { d.open = false; })"
     )
