@@ -6,6 +6,7 @@ Answers, problems, limits, and how a child died.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_each_answer_has_its_own_limit(run: Run) -> None:
 
 def test_processes_that_a_child_started_end_with_it(run: Run) -> None:
     (pid,) = run("say(subprocess.Popen(['sleep', '600']).pid)")
-    wait_until(lambda: not alive(pid))
+    assert wait_until(lambda: not alive(pid))
 
 
 def test_a_child_has_the_import_path_of_its_caller_and_keeps_no_module_for_the_next(
@@ -153,6 +154,21 @@ def test_a_forked_child_has_what_a_started_one_has(run: Run, tmp_path: Path) -> 
             "say(found)"
         )
     assert found == [True, str(tmp_path), "here", [0, 1, 2, 3], True, 1]
+
+
+def test_a_child_has_the_limits_that_its_caller_has_now(run: Run) -> None:
+    ask = "import resource\nsay([os.umask(0), *resource.getrlimit(resource.RLIMIT_CORE)])"
+    (before,) = run(ask)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    other, mask = (0 if soft else min(4096, hard) if hard >= 0 else 4096), os.umask(0o27)
+    resource.setrlimit(resource.RLIMIT_CORE, (other, hard))
+    try:
+        (now,) = run(ask)
+    finally:
+        os.umask(mask)
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert before == [mask, soft, hard]
+    assert now == [0o27, other, hard]
 
 
 def test_children_share_no_module_and_no_draw(run: Run) -> None:

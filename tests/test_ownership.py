@@ -195,6 +195,17 @@ def rule(site: Path, module: str) -> Callable[[], dict[str, str]]:
     return lambda: code_files([own], "x-rule")
 
 
+def test_an_edit_of_a_package_around_a_rule_is_seen(site: Path, module: str) -> None:
+    """`a/__init__.py` and `a/b/__init__.py` run before `a.b.rule`."""
+    inits = [f"{module}/__init__.py", f"{module}/b/__init__.py"]
+    install(site, "x-rule", {**dict.fromkeys(inits, "SCALE = 1\n"), f"{module}/b/rule.py": ""})
+    digests = [code_files([f"{module}.b.rule"], "x-rule")]
+    for init in inits:
+        (site / init).write_text("SCALE = -33\n")
+        digests.append(code_files([f"{module}.b.rule"], "x-rule"))
+        assert digests[-1] != digests[-2]
+
+
 @pytest.mark.parametrize("kind", ["ordinary", "no record", "editable", "no distribution"])
 def test_an_edit_of_another_distribution_is_seen(
     tmp_path: Path,

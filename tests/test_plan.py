@@ -301,6 +301,8 @@ def test_a_worker_gets_the_parameters_that_the_plan_saw(
         ("Annotated[int, Field(ge=1)] = 0", "0", ""),
         ("Literal['a'] = 'b'", "'b'", ""),
         ("Annotated[int, AfterValidator(lambda v: v + 1)] = 1", "1", "it comes back as 2"),
+        ("Annotated[float, PlainSerializer(round)] = 1.25", "1.25", "it comes back as 1"),
+        ("Any = (1, 2)", "(1, 2)", "it comes back as [1, 2]"),
     ],
 )
 def test_a_parameter_that_a_worker_would_not_get_is_refused(
@@ -313,6 +315,15 @@ def test_a_parameter_that_a_worker_would_not_get_is_refused(
     (line,) = str(caught.value).splitlines()
     assert f"parameter cap does not reach a worker, as JSON, with its value {value}" in line
     assert reason in line
+
+
+def test_a_value_that_is_left_out_of_the_request_is_refused(planned, site) -> None:
+    name = site("class Params(Backprop.Params):\n    cap: int = Field(1, exclude=True)",
+                imports="from pydantic import Field")  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"parameter cap does not reach a worker.* value 2: it com"
+    ):
+        planned(SUITE.replace("[dfa]", f"[{{name: {name}, cap: 2}}]") + "floors: false\n")
 
 
 def test_a_diagnostic_that_cannot_be_made_fails_its_measurement_alone() -> None:

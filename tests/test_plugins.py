@@ -484,7 +484,7 @@ def test_a_target_that_breaks_is_one_line_before_anything_is_written(
 
 
 UNRULY = """
-import ctypes, gc
+import ctypes, gc, os, sys
 import torch
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 
@@ -514,6 +514,20 @@ class Crashes(DirectFeedbackAlignment):
     def step(self, x, y, epoch):
         ctypes.string_at(0)
 
+class ClosesStreams(DirectFeedbackAlignment):
+    def setup(self, *given):
+        super().setup(*given)
+        sys.stdout.close()
+        sys.stderr = open("/dev/full", "w")
+        print("lost", file=sys.stderr)
+
+class ForksAndEnds(DirectFeedbackAlignment):
+    def setup(self, *given):
+        super().setup(*given)
+        if not (child := os.fork()):
+            sys.exit(7)
+        os.waitpid(child, 0)
+
 class KeepsNumber(DirectFeedbackAlignment):
     def state_dict(self):
         return {"count": 3}
@@ -532,6 +546,8 @@ ENDS = {
         r"the worker ended with SIGSEGV after epoch 0: "
         r'Fatal Python error: Segmentation fault, File ".*',
     ),
+    "ClosesStreams": ("done", ""),
+    "ForksAndEnds": ("done", ""),
     "KeepsNumber": (
         "failed",
         r"state_dict\(\) of the rule holds 'count', of type int: "
@@ -557,9 +573,8 @@ def test_whatever_a_rule_does_its_row_says_what_it_was(here: Here, tmp_path: Pat
     for name, (status, reason) in ENDS.items():
         record = found.pop(name.lower())
         assert record["status"] == status, (name, record["reason"])
-        assert re.fullmatch(reason.replace(f"/{name}", f"/{name.lower()}"), record["reason"]), (
-            record["reason"]
-        )
+        said = record["reason"] or ""
+        assert re.fullmatch(reason.replace(f"/{name}", f"/{name.lower()}"), said), said
     assert found == {}
 
 

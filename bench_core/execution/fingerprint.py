@@ -6,7 +6,8 @@
 The code of a cell is all of `bench_core.training`, and the modules of its method, architecture and
 data set with all modules that these import: from their own distribution, from the built-in plugins,
 from editable installations, archives and folders on the import path. Their syntax trees are
-digested (`bench_core.execution.syntax`), so an edited docstring changes no identity. Of every other
+digested (`bench_core.execution.syntax`), so an edited docstring changes no identity. The packages
+around a plugin's module are imported before it, so they are digested too. Of every other
 distribution that they import the version and the Python files count.
 
 Not covered: code imported by a computed name, modules that such another distribution imports from a
@@ -74,6 +75,8 @@ def code_files(modules: Collection[str], distribution: str = "") -> dict[str, st
             continue
         digests[name] = _digest(name, path)
         waiting += names
+        if not _is_ours(name) and "." in name:  # its package is imported before it
+            waiting.append(name.rpartition(".")[0])
     return dict(sorted(digests.items()))
 
 

@@ -251,11 +251,14 @@ def main() -> None:
     keep_from_children(job["lock"])
     with contextlib.suppress(OSError):  # if memory runs out, end the worker and not its runner
         Path("/proc/self/oom_score_adj").write_text("1000")
-    run = CellRun(job, say)
+    run, own = CellRun(job, say), os.getpid()
     try:
         record = run.run()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if os.getpid() != own:  # a fork by the rule that came back: the run is its parent's
+            os._exit(1)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # a plugin may have closed or replaced it
+                stream.flush()
         store.commit(record, run.final)
     except (StoreError, OSError) as error:
         run.report("unwritable", reason=str(error))

@@ -1,10 +1,11 @@
 """Fork children from a server that has imported torch, instead of starting interpreters.
 
 A fresh interpreter imports torch for seconds; a fork of the server begins in milliseconds. The
-server is one single-threaded process per caller and environment. It imports torch and the modules
-of its children, but no plugin; it has no thread pool and no CUDA; it ends with its caller. A child
-is as isolated as one that was started: a session, descriptors, environment and folder of its own,
-and an exit code. Each child gets the import path that its caller has when it starts the child.
+server is one single-threaded process per caller, environment and limits. It imports torch and the
+modules of its children, but no plugin; it has no thread pool and no CUDA; it ends with its caller.
+A child is as isolated as one that was started: a session, descriptors, environment and folder of
+its own, and an exit code. Each child gets the import path that its caller has when it starts the
+child.
 
 The standard library's fork server is not used: its children import the caller's main script, and
 they take neither descriptors nor a session of their own.
@@ -21,6 +22,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import select
 import selectors
 import signal
@@ -30,6 +32,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 SWITCH = "BENCH_FORK"  # 0 in the environment: start an interpreter for every child
@@ -209,7 +212,7 @@ def start(
 def _server(environ: Mapping[str, str]) -> Server:
     """Return the server of this process for an environment; end those that have nothing to do."""
     early = {name: value for name, value in environ.items() if name.startswith(EARLY)}
-    key = (os.getpid(), sys.executable, *sorted(early.items()))
+    key = (os.getpid(), sys.executable, _inherited(), *sorted(early.items()))
     server = _servers.get(key)
     if server is not None and server.process.poll() is None:
         return server
@@ -220,6 +223,16 @@ def _server(environ: Mapping[str, str]) -> Server:
         atexit.register(_close_all)
     _servers[key] = Server(environ)
     return _servers[key]
+
+
+def _inherited() -> tuple[Any, ...]:
+    """Return what a server had from this process when it began: umask, limits, cores, priority."""
+    status = Path("/proc/self/status").read_text()
+    umask = next((line for line in status.splitlines() if line.startswith("Umask")), "")
+    kinds = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+    limits = tuple(resource.getrlimit(kind) for kind in kinds)
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    return umask, limits, cores, os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _close_all() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,8 +35,10 @@ STATE: dict[str, Access] = {
         lambda value: torch.set_rng_state(torch.tensor(value, dtype=torch.uint8)),
     ),
     "numpy's global generator": (
-        lambda: pickle.dumps(np.random.get_state()),
-        lambda value: np.random.set_state(pickle.loads(value)),
+        lambda: [
+            getattr(part, "tolist", lambda part=part: part)() for part in np.random.get_state()
+        ],
+        lambda value: np.random.set_state(tuple(value)),
     ),
     "random's global generator": (random.getstate, random.setstate),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),

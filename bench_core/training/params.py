@@ -86,6 +86,11 @@ LATER = Later()
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Compare two values of a parameter; a nan is no value that a rule can have."""
+    return type(one) is type(other) and bool(one == other)
+
+
 def read(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Return the parameters as a worker gets them: validated, written as JSON and read back.
 
@@ -101,12 +106,17 @@ def read(model: type[Model], values: Mapping[str, Any]) -> Model:
         name, reason = ".".join(map(str, fault["loc"])), fault["msg"]
     else:
         after = arrived.model_dump(mode="json")
-        lost = [name for name, value in before.items() if after[name] != value]
+        names = type(given).model_fields
+        lost = [n for n in names if not _same(getattr(arrived, n), getattr(given, n))]
+        lost += [name for name, value in before.items() if after[name] != value]
         if not lost:
             json.dumps(after, allow_nan=False)
             return arrived
-        name, reason = lost[0], f"it comes back as {after[lost[0]]!r}"
-    value = before.get(name.partition(".")[0])
+        name, reason = (
+            lost[0],
+            f"it comes back as {getattr(arrived, lost[0], after.get(lost[0]))!r}",
+        )
+    value = getattr(given, name.partition(".")[0], None)
     raise ValueError(
         f"parameter {name} does not reach a worker, as JSON, with its value {value!r}: {reason}; "
         "give it a value that its own type accepts, or None for no value"
