@@ -22,6 +22,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import select
 import selectors
@@ -39,19 +40,10 @@ SWITCH = "BENCH_FORK"  # 0 in the environment: start an interpreter for every ch
 MARK = "BENCH_WORKER"  # environment variable of a worker and of all processes that it starts
 UNMARKED = "0" * 16
 # variables that an interpreter, torch or a library for arrays reads when it is loaded
-EARLY: tuple[str, ...] = (
-    "PYTHON",
-    "LD_",
-    "LANG",
-    "LC_",
-    "MALLOC_",
-    "OMP_",
-    "GOMP_",
-    "KMP_",
-    "MKL_",
-    "DNNL_",
+EARLY = re.compile(
+    "PYTHON|LD_|LANG|LC_|MALLOC_|OMP_|GOMP_|KMP_|MKL_|DNNL_|ONEDNN_|OPENBLAS_|NUMEXPR_|ATEN_|TORCH|"
+    "PYTORCH|CUDA|NVIDIA_"
 )
-EARLY += ("ONEDNN_", "OPENBLAS_", "NUMEXPR_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "NVIDIA_")
 MESSAGE = 1 << 17  # bytes of a request at most
 # a program that runs a module as `python -m` does, with another import path
 RUN = "import json, runpy, sys; _, path, module = sys.argv[:3]; sys.path[:] = json.loads(path); "
@@ -211,7 +203,7 @@ def start(
 
 def _server(environ: Mapping[str, str]) -> Server:
     """Return the server of this process for an environment; end those that have nothing to do."""
-    early = {name: value for name, value in environ.items() if name.startswith(EARLY)}
+    early = {name: value for name, value in environ.items() if EARLY.match(name)}
     key = (os.getpid(), sys.executable, _inherited(), *sorted(early.items()))
     server = _servers.get(key)
     if server is not None and server.process.poll() is None:
