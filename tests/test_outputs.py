@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bench_plugins.datasets import cifar_files
 from bench_plugins.datasets.cifar import Cifar10
-from conftest import COMMAND, TINY, Finished, Here, environment
+from conftest import COMMAND, HANG, TINY, Finished, Here, environment, runs
 
 from bench_core.commands import options, progress, run
 from bench_core.errors import DataError
@@ -174,6 +174,24 @@ def test_a_full_disk_behind_standard_output_ends_nothing(
     assert capsys.readouterr().err.splitlines() == [
         "warning: no table: OSError: [Errno 28] No space left on device"
     ]
+
+
+def test_a_run_with_a_full_disk_behind_standard_output_trains(tmp_path: Path) -> None:
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(TINY + "floors: false\n")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [COMMAND, "run", suite], cwd=tmp_path, env=environment(),
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()  # a line for each text that is lost
+    assert {line.partition(": OSError: [Errno 28]")[0] for line in told} <= {
+        "warning: no progress",
+        "warning: no table",
+    }
+    assert told
+    assert [run["status"] for run in runs(tmp_path / "results" / "tiny").values()] == ["done"]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])

@@ -119,7 +119,8 @@ def run(
     how = Options(workers, per_gpu, settings=dict(text.split("=", 1) for text in settings))
     plan, registry = planned(suite, options)
     executor_named(executor, registry)  # an unknown name is an error before anything is written
-    click.echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
+    with spared("progress"):
+        click.echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
