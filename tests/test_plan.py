@@ -346,9 +346,8 @@ def test_a_diagnostic_that_cannot_be_made_fails_its_measurement_alone() -> None:
     [
         (
             SUITE.replace(RESMLP, "vit_mini").replace("digits", "teacher"),
-            "2:7: arch: vit_mini cannot be used on teacher: vit_mini needs images "
-            "(channels, height, width) whose sides are multiples of its patch (4), "
-            "not inputs of shape (128,)",
+            "2:7: arch: vit_mini cannot be used on teacher: vit_mini needs images (channels, "
+            "height, width) whose sides are multiples of its patch (4), not inputs of shape (128,)",
         ),
         (
             SUITE.replace(RESMLP, "{name: linear_lq, width: 32}"),

@@ -215,9 +215,8 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         ),
         (
             "device: gpu",
-            "3:20: training.device: must be cpu, cuda, mps or xpu, or one with an "
-            "index such as cuda:0, "
-            "not the text 'gpu'",
+            "3:20: training.device: must be cpu, cuda, mps or xpu, or one with an index such as "
+            "cuda:0, not the text 'gpu'",
         ),
     ],
 )

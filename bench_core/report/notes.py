@@ -263,10 +263,9 @@ def of_all(
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
     lines = [
-        "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible,"
-        " by differences paired by seed unless a line says otherwise; all at once hold with 95 %."
-        " Floors, single seeds and rules"
-        " with an unfinished seed have none (–).",
+        "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible, "
+        "by differences paired by seed unless a line says otherwise; all at once hold with 95 %. "
+        "Floors, single seeds and rules with an unfinished seed have none (–).",
         f"d is judged against {_judged_by(settings)}: it passes if the margin reaches the threshold"
         " and its interval lies above 0, and walks back if the interval lies below the threshold."
         " Margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen blocks) are"

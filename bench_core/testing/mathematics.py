@@ -60,9 +60,8 @@ def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
         blocks = [name for name in without if name.startswith("blocks.")]
         if all(torch.equal(without[name], given[name]) for name in blocks):
             raise Failed(
-                f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in "
-                "its step, as in docs/protocol.md section 4, or refuses it in a validator of its "
-                "Params"
+                f"penalty: 1.0 changes no block ({shape} network): a Method carries it out in its "
+                "step, as in docs/protocol.md section 4, or refuses it in a validator of its Params"
             )
 
 

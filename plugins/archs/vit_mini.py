@@ -110,9 +110,8 @@ class ViTMini(Net):
         super().__init__(params, shape, classes)
         if len(shape) != 3 or shape[1] % params.patch or shape[2] % params.patch:
             raise ValueError(
-                "vit_mini needs images (channels, height, width) whose sides are multiples of "
-                "its patch "
-                f"({params.patch}), not inputs of shape {shape}"
+                "vit_mini needs images (channels, height, width) whose sides are multiples of its "
+                f"patch ({params.patch}), not inputs of shape {shape}"
             )
         d = params.width
         self.embed = Embed(shape, params.patch, d)

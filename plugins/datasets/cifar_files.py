@@ -25,6 +25,8 @@ from bench_core.errors import DataError
 
 # how numpy's own pickles begin; its module's name differs between versions
 _RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+# errors of a file that holds no batch
+MALFORMED = (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,8 @@ def ensure(source: Source, root: Path) -> None:
         if found != expected:
             raise DataError(
                 f"{home / name}: corrupt: SHA-256 is {found[:12]}…, not {expected[:12]}…; it was "
-                "not opened; "
-                "remove the file and put the original in its place, or remove the folder to "
-                "download it again"
+                "not opened; remove the file and put the original in its place, or remove the "
+                "folder to download it again"
             )
 
 
@@ -86,8 +87,7 @@ def download(source: Source, root: Path, why: str) -> None:
 
     hint = (
         f"put torchvision's {source.title} files into {root / source.folder}, or name the folder "
-        "that holds "
-        f"{source.folder}/ with --data-dir or BENCH_DATA_DIR"
+        f"that holds {source.folder}/ with --data-dir or BENCH_DATA_DIR"
     )
     fresh = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
@@ -143,15 +143,6 @@ def read(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
             batch = PlainUnpickler(file, encoding="latin1").load()  # strings of Python 2
         images = np.ascontiguousarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
         return images, np.array(batch[labels], dtype=np.int64)
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        raise DataError(
-            f"{path}: not a batch file of CIFAR: {' '.join(str(error).split())}"
-        ) from None
+    except MALFORMED as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a batch file of CIFAR: {reason}") from None

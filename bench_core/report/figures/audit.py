@@ -34,11 +34,10 @@ def audit(view: View, group: Group) -> list[Figure]:
     names = ", ".join(f"{item.letter} ({item.heading})" for item in judged_by)
     caption = (
         f"Values of the diagnostics {names} after the last epoch. A triangle beyond the dashed "
-        "line has fired; a diamond is not judged (not diagnostic or not measured). "
-        f"n = {plural(len(kinds), 'finished run')} of "
-        f"{plural(len(rows), 'method')}, one dot each; {kinds.count('no flag')} without a flag, "
-        f"{kinds.count('flagged')} flagged, {kinds.count('incomplete')} incomplete. "
-        "Floors are not judged and not drawn."
+        "line has fired; a diamond is not judged (not diagnostic or not measured). n = "
+        f"{plural(len(kinds), 'finished run')} of {plural(len(rows), 'method')}, one dot each; "
+        f"{kinds.count('no flag')} without a flag, {kinds.count('flagged')} flagged, "
+        f"{kinds.count('incomplete')} incomplete. Floors are not judged and not drawn."
     )
     return [Figure(" ".join([caption, *remarks]), tuple(panels), draw.STATE_KEYS)]
 

@@ -90,10 +90,9 @@ def temporal(view: View, group: Group) -> list[Figure]:
     caption = (
         "The residual stream, the reference gradient and the test accuracy after every epoch, "
         "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
-        f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth "
-        f"of that run is in doubt. n = {plural(len(curves), 'run')} of "
-        f"{plural(len(names), 'method')} over {plural(longest, 'epoch')}; {never} "
-        "never fired. Floors are not drawn."
+        f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth of "
+        f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
+        f"over {plural(longest, 'epoch')}; {never} never fired. Floors are not drawn."
     )
     if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
