@@ -7,6 +7,7 @@ Exit codes: 0 everything is done · 1 some cells or checks failed · 2 usage err
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ import click
 from bench_core import __version__
 from bench_core.errors import BenchError, Exit, UsageError
 from bench_core.printable import any_encoding
+from bench_core.report.terminal import echo
 
 COMMANDS = {
     "run": "run:run",
@@ -99,22 +101,24 @@ def main() -> None:
         _check_working_folder()
         bench.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue(), err=True, nl=False)
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Exit.INTERRUPTED)
     except BenchError as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             place = error.filename or "the output"
-            click.echo(f"error: cannot write {place}: {error.strerror}", err=True)
+            echo(f"error: cannot write {place}: {error.strerror}", err=True)
             os._exit(Exit.USAGE)  # without the flush that would fail again
         import traceback
 
-        traceback.print_exc()
-        click.echo("this is a bug of bench: please report it with the lines above", err=True)
+        echo(traceback.format_exc(), err=True, nl=False)
+        echo("this is a bug of bench: please report it with the lines above", err=True)
         sys.exit(Exit.BUG)
 
 

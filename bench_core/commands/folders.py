@@ -21,6 +21,7 @@ from bench_core.commands.options import (
     warn,
 )
 from bench_core.errors import Exit, StoreError, UsageError
+from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Registry
@@ -43,13 +44,13 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     result = merge_folders(sources, into)
     warn(result.troubles)
     for line in result.conflicts:
-        click.echo(f"conflict: {line}", err=True)
+        echo(f"conflict: {line}", err=True)
     if result.conflicts:
         count = len(result.conflicts)
-        click.echo(f"error: {count} conflicts; nothing was written to {into}", err=True)
+        echo(f"error: {count} conflicts; nothing was written to {into}", err=True)
         sys.exit(Exit.SOME_FAILED)
     counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
-    click.echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")
+    echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")
     sys.exit(Exit.SOME_FAILED if result.troubles else Exit.DONE)
 
 
@@ -76,7 +77,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
         lines = faults(run)
         faulty += bool(lines)
         for line in lines:
-            click.echo(f"{run.folder}: {line}", err=True)
+            echo(f"{run.folder}: {line}", err=True)
         suite = run.folder.parent
         mark = marks.read(suite, run.record)
         if lines and not mark.checked:
@@ -87,15 +88,15 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
             unmarked[suite] = str(error)
     among = list(between(stored.runs))
     for line in [*stored.troubles, *among]:
-        click.echo(line, err=True)
+        echo(line, err=True)
     for folder in unreadable(roots) if quarantine else ():
         place = set_aside(folder)
         stays = "left where it is: a newer bench wrote it, or one is at work on it"
-        click.echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
+        echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
     warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())
     total = len(stored.runs) + len(stored.troubles)
     more = f"; {len(among)} faults among them" if among else ""
-    click.echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
+    echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
 
 
@@ -139,7 +140,7 @@ def replicate(
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
     drawn = again.sample(scan([results]).runs, size, seed)
-    click.echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
+    echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device)
     warn(troubles)
 
@@ -151,11 +152,11 @@ def replicate(
     for posted, replica in replicas:
         record, cell = posted.record, posted.record.cell
         name = f"{record.identity[:12]}  {cell.method.short} · seed {cell.seed}"
-        click.echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}")
+        echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}")
     warn(problems)
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
     more = f", {missing} could not be run" if missing else ""
-    click.echo(f"{agreed} of {len(drawn)} agree{more}")
+    echo(f"{agreed} of {len(drawn)} agree{more}")
     sys.exit(Exit.DONE if agreed == len(drawn) and not problems else Exit.SOME_FAILED)
 
 
@@ -176,11 +177,11 @@ def clean(results: tuple[Path, ...], yes: bool) -> None:
         removed = yes and remove(item)
         kept += yes and not removed
         word = "removed" if removed else "in use" if yes else "spare"
-        click.echo(f"{word}  {visible(str(item.path))}  {item.size / 1e6:.1f} MB  ({item.why})")
+        echo(f"{word}  {visible(str(item.path))}  {item.size / 1e6:.1f} MB  ({item.why})")
     total = sum(item.size for item in items) / 1e6
     hint = "; --yes removes them" if items and not yes else ""
     more = f"; {kept} in use and left" if kept else hint
-    click.echo(f"{len(items)} spare, {total:.1f} MB{more}")
+    echo(f"{len(items)} spare, {total:.1f} MB{more}")
     sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)
 
 
@@ -236,9 +237,9 @@ def audit(
             troubles = [f"not audited: {outcome.problem}"]
         for line in troubles:
             complete = False
-            click.echo(f"{outcome.folder}: {visible(str(line))}", err=True)
+            echo(f"{outcome.folder}: {visible(str(line))}", err=True)
     if rows:
-        click.echo(tabulate(rows, headers=["run", "method", "seed", *heads], disable_numparse=True))
+        echo(tabulate(rows, headers=["run", "method", "seed", *heads], disable_numparse=True))
     sys.exit(Exit.DONE if complete else Exit.SOME_FAILED)
 
 

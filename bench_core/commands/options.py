@@ -14,6 +14,7 @@ import click
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.printable import brief
+from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
@@ -103,7 +104,7 @@ data_dir_option = option(
 def warn(lines: Iterable[object]) -> None:
     """Print warnings to standard error, one line each."""
     for line in lines:
-        click.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
 
 
 @contextlib.contextmanager
@@ -158,11 +159,11 @@ def deliver(text: str, output: Path | None, coloured: bool) -> None:
 
     if output is not None:
         replace_file(output, text)
-        click.echo(output)
+        echo(output)
     elif coloured:
         say(text)
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
 
 
 def component(flag: str, text: str) -> tuple[str, dict[str, Any]]:

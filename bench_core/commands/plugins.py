@@ -13,6 +13,7 @@ import click
 
 from bench_core.commands.options import Choice, component, faults, option, terminal_width, warn
 from bench_core.errors import Exit, UsageError
+from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
@@ -53,7 +54,7 @@ def _print_table(rows: list[list[str]], heads: list[str], wide: str, least: int)
     from bench_core.report.text import tabulated
 
     narrow = [(heads.index(wide), least)]
-    click.echo(tabulated(rows, heads, width=terminal_width(), narrow=narrow))
+    echo(tabulated(rows, heads, width=terminal_width(), narrow=narrow))
 
 
 @click.command()
@@ -91,7 +92,7 @@ def _broken(registry: Registry) -> set[tuple[str, str]]:
 def _print_plugins(rows: list[list[str]], heads: list[str], registry: Registry) -> None:
     _print_table(rows, heads, "brings", 16)
     for trouble in registry.troubles:
-        click.echo(f"trouble: {trouble}")
+        echo(f"trouble: {trouble}")
 
 
 def _brings(kinds: Iterable[str], observes: bool) -> str:
@@ -127,7 +128,7 @@ def _check_all(timeout: float | None) -> bool:
     _print_plugins(rows, heads, registry)
     for point in (result.entry_point for result in results if result.torch):
         note = f"importing {point.value} loads torch in every bench command"
-        click.echo(f"note: {point.distribution}: {note}")
+        echo(f"note: {point.distribution}: {note}")
     return bool(registry.troubles)
 
 
@@ -176,9 +177,9 @@ def check(
         else:
             lines = list(_report(item, outcomes, trace))
         for line in lines:
-            click.echo(line)
+            echo(line)
     if len(chosen) > 1 and not as_json:
-        click.echo(f"\n{len(chosen)} components: {_counted(total)}")
+        echo(f"\n{len(chosen)} components: {_counted(total)}")
     sys.exit(Exit.SOME_FAILED if total["failed"] else Exit.DONE)
 
 
@@ -257,10 +258,10 @@ def new(kind: str, name: str, into: Path) -> None:
     words = scaffold.KINDS[kind][0]
     article = "an" if words[0] == "a" else "a"
     module = scaffold.module(kind, name)
-    click.echo(f"{place}: {article} {words} that works; make it yours in {module}")
-    click.echo(f"  pip install -e '{place}[test]'")
-    click.echo(f"  bench check {place.name}")
-    click.echo(f"  {scaffold.command(kind, name)}")
+    echo(f"{place}: {article} {words} that works; make it yours in {module}")
+    echo(f"  pip install -e '{place}[test]'")
+    echo(f"  bench check {place.name}")
+    echo(f"  {scaffold.command(kind, name)}")
 
 
 @click.command()
@@ -268,4 +269,4 @@ def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     from bench_core.suite.model import suite_schema
 
-    click.echo(json.dumps(suite_schema(), indent=2))
+    echo(json.dumps(suite_schema(), indent=2))

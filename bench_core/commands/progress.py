@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import click
-
 from bench_core.analysis.judge import label
 from bench_core.commands.options import spared
 from bench_core.execution.plan import PlannedCell
 from bench_core.report.escape import visible
+from bench_core.report.terminal import echo
 
 
 def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
@@ -50,7 +49,7 @@ class Plain(AbstractContextManager["Plain"]):
         elif event["event"] in ("end", "reused"):
             self.done += 1
             text = outcome(event, self.last.get(cell.identity))
-            click.echo(f"[{self.done}/{len(self.cells)}] {title(cell, self.cells)} · {text}")
+            echo(f"[{self.done}/{len(self.cells)}] {title(cell, self.cells)} · {text}")
 
 
 class Live(Plain):

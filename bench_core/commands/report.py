@@ -10,6 +10,7 @@ import click
 from bench_core.commands.options import Choice, format_option, gathered, option, results_argument
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
+from bench_core.report.terminal import echo
 
 
 @click.command()
@@ -31,7 +32,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 
     suites, troubles = gathered(results)
     replace_file(output, page(suites, troubles))
-    click.echo(f"{word}{output}")
+    echo(f"{word}{output}")
 
 
 @click.command(
@@ -78,7 +79,7 @@ def figure(
         path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
         replace_file(path, render(item.figure, form))  # type: ignore[arg-type]
         recipe = "" if item.recipe is None else f": {seen.headers[item.recipe]}"
-        click.echo(f"{path}  ({seen.name}{recipe})\n  {item.figure.caption}")
+        echo(f"{path}  ({seen.name}{recipe})\n  {item.figure.caption}")
     if not items:
         raise UsageError(
             f"figure {name}: these results have no finished run to draw, or no suite with its axis"
@@ -103,4 +104,4 @@ def site(results: tuple[Path, ...], output: Path) -> None:
         for item in plugins.load().of_kind("method")
     }
     written = build(suites, known, output, troubles)
-    click.echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")
+    echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

@@ -21,6 +21,7 @@ from bench_core.commands.options import (
     warn,
 )
 from bench_core.errors import Exit, UsageError
+from bench_core.report.terminal import echo
 
 
 @click.command()
@@ -47,7 +48,7 @@ def print_leaderboards(
     for results in suites:
         if count := results.superseded:
             note = f"{count} older runs of the same cells by other code are not counted"
-            click.echo(f"note: {results.name}: {note}", err=True)
+            echo(f"note: {results.name}: {note}", err=True)
     if form == "json":
         suites = [attach(results) for results in suites]
     if not suites and form not in ("csv", "json"):
@@ -89,7 +90,7 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
         text = comparison.as_json(pairs, alone)
     else:
         text = comparison.as_table(pairs, alone, terminal_width())
-    click.echo(text, nl=False)
+    echo(text, nl=False)
 
 
 @click.command()
@@ -164,7 +165,7 @@ def show(run: str, results: Paths, as_suite: bool) -> None:
         raise UsageError(f"{run}: several runs begin like this: {', '.join(names[:6])}")
     suite, row, item = matches[0]
     if as_suite:
-        click.echo(suite_of(item.record), nl=False)
+        echo(suite_of(item.record), nl=False)
     else:
         say(text(suite, row, item, terminal_width()))
 
@@ -185,7 +186,7 @@ def why(run: str, results: Paths) -> None:
     home = folder.absolute().parent if run and os.path.isdir(folder) else Path("results")
     roots = list(results) or [home]
     for line in explain(find_run(run, roots), scan(roots).runs):
-        click.echo(visible(line))
+        echo(visible(line))
 
 
 @click.command()
@@ -212,14 +213,14 @@ def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(found) for found in suites]))
     if not lines:
-        click.echo("no runs yet", err=True)
+        echo("no runs yet", err=True)
         return
     if form == "parquet":
         output = output or Path(f"{table}.parquet")
         write_parquet(lines, output)
     elif output is not None:
         replace_file(output, as_csv(lines))
-    click.echo(output if output is not None else as_csv(lines), nl=output is not None)
+    echo(output if output is not None else as_csv(lines), nl=output is not None)
 
 
 @click.command()
@@ -238,4 +239,4 @@ def cite(results: Paths) -> None:
         (item.kind, item.full_name): (item.component.summary, item.component.cite)
         for item in plugins.load().components
     }
-    click.echo(bibtex([record for found in suites for record in found.records], known), nl=False)
+    echo(bibtex([record for found in suites for record in found.records], known), nl=False)

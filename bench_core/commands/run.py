@@ -14,6 +14,7 @@ from bench_core.commands.options import WORKERS, data_dir_option, option, spared
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.errors import Exit, UsageError
+from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.execution.cost import Estimate
@@ -120,16 +121,14 @@ def run(
     plan, registry = planned(suite, options)
     executor_named(executor, registry)  # an unknown name is an error before anything is written
     with spared("progress"):
-        click.echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
+        echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
     try:
         records = run_plan(plan, registry, executor, how, choose, lambda line: warn([line]))
     except KeyboardInterrupt:
-        click.echo(
-            "\ninterrupted: finished cells are kept; the same command runs the rest", err=True
-        )
+        echo("\ninterrupted: finished cells are kept; the same command runs the rest", err=True)
         sys.exit(Exit.INTERRUPTED)
     with spared("table"):
         print_leaderboards((plan.folder,), "table")
@@ -147,13 +146,11 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
     from bench_core.results.status import STATUSES
 
     for record in failed:
-        click.echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
+        echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
     reused = {cell.identity for cell in plan.cells if cell.action == "reuse"}
     again = sum(STATUSES[run.status].failure and run.identity in reused for run in failed)
     if again:
-        click.echo(
-            f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True
-        )
+        echo(f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True)
 
 
 @click.command()
@@ -172,7 +169,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     known = scan([root]).runs if made.to_run and root.is_dir() else []
     past = Past([run.record for run in known])
     costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
-    click.echo(_as_json(made, costs) if as_json else _as_text(made, costs))
+    echo(_as_json(made, costs) if as_json else _as_text(made, costs))
 
 
 def _as_json(plan: Plan, costs: Costs) -> str:

@@ -1,4 +1,8 @@
-"""Colour verdicts on a terminal; the words alone say the same.
+"""Print for people: text of results never controls a terminal, and verdicts have a colour.
+
+All commands print by `echo` and `say`, which write out every invisible character (an escape
+sequence in the name of a folder, a suite or a measurement). Colours are only ours; the words alone
+say the same.
 
 Bold red, green, blue and magenta stay readable on light and dark backgrounds; yellow, cyan and
 white do not. No colour without a terminal, with TERM=dumb, or with NO_COLOR (no-color.org).
@@ -12,6 +16,7 @@ import sys
 
 import click
 
+from bench_core.report.escape import visible
 from bench_core.results.status import STATUSES
 
 TONES = {"bad": "magenta", "mid": "blue"}
@@ -44,6 +49,17 @@ def paint(text: str) -> str:
     return _WORDS.sub(lambda word: click.style(word[0], fg=COLOURS[word[1]], bold=True), text)
 
 
+def harmless(text: str) -> str:
+    """Write out every invisible character of a text but its line breaks."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def echo(text: object = "", err: bool = False, nl: bool = True) -> None:
+    """Print text of any origin, to standard error with `err`."""
+    click.echo(harmless(str(text)), err=err, nl=nl)
+
+
 def say(text: str) -> None:
     """Print text that ends with a newline, in colour if the terminal takes it."""
+    text = harmless(text)
     click.echo(paint(text) if coloured() else text, nl=False)
