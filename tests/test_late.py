@@ -70,7 +70,7 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy):
     tensors["net.blocks.0.w1.weight"] = tensors["net.blocks.0.w1.weight"] * 1.5
     save_file(tensors, path)
     files = {name: entry.model_dump() for name, entry in run.record.files.items()}
-    files[path.name] = {"bytes": path.stat().st_size, "blake2b": checksum(path)}
+    files[path.name] = {"bytes": path.stat().st_size, "blake2b": checksum(path.open("rb"))}
     record = run.record.model_copy(
         update={"files": {k: type(run.record.files[k])(**v) for k, v in files.items()}}
     )
@@ -116,7 +116,7 @@ def test_the_later_measurement_counts(copy):
         ("value", "its checksum differs"),
         ("run", "belongs to another run"),
         ("schema", "newer"),
-        ("json", "schema"),
+        ("json", "is no JSON"),
     ],
 )
 def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, reason):

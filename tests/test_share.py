@@ -292,8 +292,8 @@ def test_a_share_over_one_or_a_missing_checksum_is_in_no_table(tmp_path: Path) -
             "accuracy is 0.4 in run.json and 0.5 at the end",
         ),
         (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "has not the epochs 0 … 100"),
-        (lambda text: text[: len(text) // 2], "epochs.jsonl cannot be read"),
-        (lambda text: "", "epochs.jsonl cannot be read"),
+        (lambda text: text[: len(text) // 2], "epochs.jsonl is no JSON"),
+        (lambda text: "", "epochs.jsonl has no row"),
         (
             lambda text: text.replace('"value": 1.1', '"value": 1.2'),
             "scale_growth is 1.1 in run.json and 1.2",

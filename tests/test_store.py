@@ -156,9 +156,8 @@ def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
 
     patch.setattr(os, "fsync", failing("fsync", os.fsync))
     patch.setattr(Path, "rename", failing("rename", Path.rename))
-    write = failing("write", files.write_file)
-    for module in (store, files):
-        patch.setattr(module, "write_file", write)
+    patch.setattr(os, "replace", failing("replace", os.replace))
+    patch.setattr(files, "_write", failing("write", files._write))
     return calls
 
 
@@ -166,7 +165,7 @@ def test_suite_json_is_the_old_one_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write_suite(tmp_path, {"title": "old"})
-    for n in (1, 2):
+    for n in (1, 2, 3):
         with monkeypatch.context() as patch:
             fail_at(n, patch)
             with pytest.raises(StoreError):
@@ -312,7 +311,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "not a number": (retext('"accuracy": 0.4', '"accuracy": NaN'), "run.json is no JSON"),
     "endless nesting": (
         lambda f: (f / "run.json").write_text("[" * 100_000),
-        "run.json is no JSON: RecursionError",
+        "run.json is no JSON: recursion limit",
     ),
     "lone surrogate": (retext('"reason": null', '"reason": "\\ud800"'), "run.json is no JSON"),
     "a digit of the accuracy": (
@@ -320,11 +319,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         "run.json was changed: its checksum differs",
     ),
     "gone": (lambda f: (f / "run.json").unlink(), "no run.json"),
-    "folder instead": (folder_for("run.json"), "no run.json"),
-    "pipe instead": (pipe, "no run.json"),
+    "folder instead": (folder_for("run.json"), "run.json is a folder, not a regular file"),
+    "pipe instead": (pipe, "run.json is a FIFO, not a regular file"),
     "enormous": (
-        lambda f: os.truncate(f / "run.json", store.LARGEST_RUN + 1),
-        "run.json has 67108865 bytes",
+        lambda f: os.truncate(f / "run.json", files.LARGEST["run"] + 1),
+        "run.json has 8388609 bytes; at most 8388608 are read",
     ),
     "a list": (lambda f: (f / "run.json").write_text("[]"), "no schema that this bench knows"),
     "newer schema": (
@@ -354,7 +353,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "curves gone": (lambda f: (f / "epochs.jsonl").unlink(), "epochs.jsonl is missing"),
     "checkpoint a folder": (
         folder_for("checkpoint.safetensors"),
-        "checkpoint.safetensors is missing",
+        "checkpoint.safetensors is a folder, not a regular file",
     ),
     "checkpoint truncated": (
         lambda f: os.truncate(f / "checkpoint.safetensors", 9),
@@ -364,8 +363,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         flip("checkpoint.safetensors", 77),
         "checkpoint.safetensors was changed: its checksum differs",
     ),
-    "file for folder": (file_for_folder, "no run.json"),
-    "dangling link": (link, "no run.json"),
+    "file for folder": (file_for_folder, "is a regular file, not a folder"),
+    "dangling link": (link, "is a link, not a folder"),
 }
 
 
@@ -471,10 +470,9 @@ def test_a_read_only_results_folder_is_a_usage_error(
     def refused(*arguments: Any, **options: Any) -> Any:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(UsageError, match="cannot be written: Read-only file system"):
         store.open_suite_folder(tmp_path, "s")
-    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(StoreError, match="cannot be written: Read-only file system"):
         store.lock(tmp_path / "s" / IDENTITY)
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.analysis.judge import is_ceiling, recipe
+from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.store import PROBE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
 
 NAME = "state_distance"
-PROBE = "probe.safetensors"
 
 
 def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
@@ -53,7 +54,7 @@ def _states(folder: Path) -> list[NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(folder / PROBE, framework="numpy") as file:
+        with files.tensors(folder / PROBE) as path, safe_open(path, framework="numpy") as file:
             layers = sorted(int(name[2:]) for name in file.keys() if name.startswith("h_"))  # noqa: SIM118
             return [file.get_tensor(f"h_{layer}") for layer in layers]
     except (OSError, SafetensorError, ValueError) as error:

@@ -6,7 +6,7 @@ runs, replicates, marks and the saved states of trainings that can be resumed ar
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,9 @@ from pathlib import Path
 
 from bench_core.analysis.gather import current
 from bench_core.results import store
+from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
 from bench_core.results.scan import Stored, is_run_folder, scan
-
-REASON = ".reason.txt"
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,18 @@ def spare(roots: Sequence[Path]) -> Iterator[Spare]:
             if run.record.identity not in kept:
                 why = "its cell has been run by other code since"
                 yield Spare(run.folder, why, _size(run.folder))
-    for root in roots:
-        for home in sorted({*root.glob(store.QUARANTINE), *root.glob(f"*/{store.QUARANTINE}")}):
-            for path in sorted(home.iterdir()) if home.is_dir() and not home.is_symlink() else ():
-                folder = path.with_name(path.name.removesuffix(REASON))
-                if folder == path or not folder.exists():  # a reason is deleted with its folder
-                    yield Spare(path, "in quarantine", _size(path))
+    for home in (home for root in roots for home in _quarantines(root)):
+        for path in sorted(home.iterdir()):
+            folder = path.with_name(path.name.removesuffix(store.REASON))
+            if folder == path or not os.path.lexists(folder):  # deleted with its folder
+                yield Spare(path, "in quarantine", _size(path))
+
+
+def _quarantines(root: Path) -> Iterator[Path]:
+    """Yield the quarantines of a results folder or a suite folder; no link is followed."""
+    suites = [root, *sorted(path for path in root.iterdir() if not path.is_symlink())]
+    homes = (suite / store.QUARANTINE for suite in suites)
+    yield from (home for home in homes if home.is_dir() and not home.is_symlink())
 
 
 def remove(item: Spare) -> bool:
@@ -59,11 +64,8 @@ def remove(item: Spare) -> bool:
     if is_run_folder(path):
         return store.remove(path)
     with writing(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        path.with_name(f"{path.name}{REASON}").unlink(missing_ok=True)
+        delete(path)
+        delete(path.with_name(f"{path.name}{store.REASON}"))
     return True
 
 

@@ -7,7 +7,6 @@ have changed since, and the audit is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from bench_core.execution.cell import attempt, build_cell, diagnostics, environm
 from bench_core.execution.tensors import probe
 from bench_core.processes import child
 from bench_core.registry import plugins
-from bench_core.results import remeasured, store
+from bench_core.results import epochs, files, remeasured, store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored
@@ -64,7 +63,7 @@ def audit_runs(
 
     def audit(run: Stored) -> Outcome:
         try:
-            if "checkpoint.safetensors" not in run.record.files:
+            if store.CHECKPOINT not in run.record.files:
                 raise UsageError(f"it is {run.record.status} and left no checkpoint")
             own = {**job, "folder": str(run.folder.absolute())}
             (answer,) = child.answers(__name__, own, TIMEOUT)
@@ -104,8 +103,10 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
     load_checkpoint(folder, built, device)
     epoch = max(record.epochs - 1, 0)
     audit = Audit(built.net, built.method, built.data, cell.seed, epoch, initial=built.initial)
-    rows = (folder / store.EPOCHS).read_text(encoding="utf-8")
-    audit.history = [json.loads(line) for line in rows.splitlines()]
+    try:
+        audit.history = list(epochs.lines(folder))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"its {store.EPOCHS} {files.reason(error)}") from None
     check_states(folder, audit)
     versions = environment(device, training)
     here = record.model_copy(update={"environment": record.environment | versions})
@@ -134,7 +135,8 @@ def load_checkpoint(folder: Path, built: Any, device: str) -> None:
     """Load the network's and the method's tensors from the end of the training."""
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / "checkpoint.safetensors", device=device)
+    with files.tensors(folder / store.CHECKPOINT) as path:
+        tensors = load_file(path, device=device)
     try:
         built.net.load_state_dict(part(tensors, "net."))
         built.method.load_state_dict(part(tensors, "method."))
@@ -179,7 +181,8 @@ def first_difference(
     import torch
     from safetensors.torch import load_file
 
-    stored = load_file(folder / "probe.safetensors")
+    with files.tensors(folder / store.PROBE) as path:
+        stored = load_file(path)
     for name, batches in probe(audit).items():
         if name.startswith(prefix) and (then := stored.get(name)) is not None:
             now, limit = torch.cat(batches).cpu()[: len(then)], atol * float(then.abs().max())

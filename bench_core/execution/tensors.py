@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench_core.errors import StoreError
+from bench_core.results import store
 from bench_core.suite.budget import MIB
 from bench_core.training.checkpoint import storable
 
@@ -29,11 +30,11 @@ def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
     import torch
 
     tensors = {name: value.clone() for name, value in storable(net, method).items()}
-    _write(folder / "checkpoint.safetensors", tensors)
+    _write(folder / store.CHECKPOINT, tensors)
     flat = probe(audit)
     room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
     first = {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()}
-    _write(folder / "probe.safetensors", first)
+    _write(folder / store.PROBE, first)
 
 
 def probe(audit: Audit) -> dict[str, list[Tensor]]:

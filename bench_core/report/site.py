@@ -22,7 +22,7 @@ from bench_core.report import page
 from bench_core.report.cite import entry_of, fields
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
-from bench_core.results.files import replace_file, writing
+from bench_core.results.files import read_json, replace_file, writing
 from bench_core.results.hashing import digest_bytes
 from bench_core.results.record import ComponentRef
 
@@ -118,8 +118,8 @@ def _pages_in(output: Path) -> set[str]:
     with writing(output):
         files = set(os.listdir(output)) if os.path.lexists(output) else set()
     names: Any = None
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        names = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):
+        names = read_json(output / MANIFEST, "site", parts=1)
     if isinstance(names, list) and "index.html" in names:
         return {name for name in names if isinstance(name, str)}
     if files - {".git"}:

@@ -6,15 +6,15 @@ that are measured after every epoch.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench_core.results import files
 from bench_core.results.record import Measurement, Number
-from bench_core.results.store import EPOCHS, Unreadable
-
-LARGEST = 256 << 20  # bytes; 100,000 epochs of a deep network are smaller
+from bench_core.results.store import EPOCHS, Unreadable, first_fault
 
 
 class Epoch(BaseModel):
@@ -33,17 +33,25 @@ class Epoch(BaseModel):
 
 def read(folder: Path) -> tuple[Epoch, ...]:
     """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`."""
-    path = folder / EPOCHS
-    if not path.exists():
-        return ()
     try:
-        if path.stat().st_size > LARGEST:
-            raise Unreadable(f"{EPOCHS} has {path.stat().st_size} bytes")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rows = tuple(Epoch.model_validate(json.loads(line)) for line in lines if line.strip())
-    except (OSError, ValueError, RecursionError) as error:  # also pydantic's
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Unreadable(f"{EPOCHS} cannot be read: {reason}") from None
-    if [row.epoch for row in rows] != list(range(len(rows))):
+        rows = tuple(map(Epoch.model_validate, lines(folder)))
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        raise Unreadable(f"{EPOCHS} does not follow its schema: {first_fault(error)}") from None
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{EPOCHS} {files.reason(error)}") from None
+    if any(row.epoch != number for number, row in enumerate(rows)):
         raise Unreadable(f"{EPOCHS} does not count its epochs from 0 without a gap")
     return rows
+
+
+def lines(folder: Path) -> Iterator[Any]:
+    """Yield the rows of a run folder as plain values. Raises OSError, ValueError."""
+    longest = files.LARGEST["row"]
+    with files.opened(folder / EPOCHS, "epochs") as file:
+        while line := file.readline(longest + 1):
+            if len(line) > longest:
+                raise ValueError(f"has a row of more than {longest} bytes")
+            if line.strip():
+                yield files.parsed(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from hashlib import blake2b, file_digest
-from pathlib import Path
+from io import BufferedReader
 from typing import Any
 
 from bench_core.printable import plain
@@ -22,10 +22,9 @@ def digest(value: Any) -> str:
     return digest_bytes(text.encode())
 
 
-def checksum(path: Path) -> str:
-    """Compute BLAKE2b, 32 hex digits, of a file."""
-    with path.open("rb") as file:
-        return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+def checksum(file: BufferedReader) -> str:
+    """Compute BLAKE2b, 32 hex digits, of an open file."""
+    return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
 def file_text(value: Any) -> str:

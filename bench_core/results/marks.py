@@ -8,14 +8,14 @@ for another run.json of this identity.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from bench_core.results.files import replace_file, writing
+from bench_core.results import files
+from bench_core.results.files import writing
 from bench_core.results.hashing import file_text
 from bench_core.results.record import Frozen, RunRecord
 
@@ -57,9 +57,9 @@ def read(folder: Path, record: RunRecord) -> TrustMark:
     """Read the mark of a run in a suite folder; an empty mark if none belongs to this run.json."""
     empty = TrustMark(identity=record.identity, run=record.checksum or "")
     try:
-        text = (folder / FOLDER / f"{record.identity}.json").read_text(encoding="utf-8")
-        mark = TrustMark.model_validate(json.loads(text))
-    except (OSError, ValueError, RecursionError):  # also pydantic's
+        raw = files.read_json(folder / FOLDER / f"{record.identity}.json", "agreement")
+        mark = TrustMark.model_validate(raw)
+    except (OSError, ValueError):  # also pydantic's
         return empty
     return mark if (mark.identity, mark.run) == (empty.identity, empty.run) else empty
 
@@ -68,8 +68,9 @@ def write(folder: Path, mark: TrustMark) -> None:
     """Store a mark in a suite folder. Raises StoreError."""
     home = folder / FOLDER
     with writing(home):
-        home.mkdir(exist_ok=True)
-    replace_file(home / f"{mark.identity}.json", file_text(mark.model_dump(mode="json")))
+        files.make_folder(home)
+    text = file_text(mark.model_dump(mode="json"))
+    files.replace_file(home / f"{mark.identity}.json", text, parts=2)
 
 
 def states(folder: Path, records: Sequence[RunRecord]) -> dict[str, Trust]:

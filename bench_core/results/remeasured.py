@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench_core.results.files import replace_file
+from bench_core.results import files
 from bench_core.results.hashing import digest
 from bench_core.results.record import Frozen, Measurement, RunRecord
+from bench_core.results.store import CHECKPOINT
 
 SCHEMA = 1
 
@@ -37,7 +38,7 @@ class Late(Frozen):
 
 def checkpoint_sum(record: RunRecord) -> str:
     """Return the BLAKE2b of the run's checkpoint; empty if the run has no checkpoint."""
-    entry = record.files.get("checkpoint.safetensors")
+    entry = record.files.get(CHECKPOINT)
     return "" if entry is None else entry.blake2b
 
 
@@ -46,18 +47,18 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
     measurements, troubles = dict(record.measurements), []
     for path in sorted(folder.glob("late.*.json")):
         try:
-            late = Late.model_validate_json(path.read_bytes())
+            late = Late.model_validate(files.read_json(path, "late"))
             if late.late_schema > SCHEMA:
-                newer = f"schema {late.late_schema} is newer than this bench reads ({SCHEMA})"
+                newer = f"has schema {late.late_schema}, newer than this bench reads ({SCHEMA})"
                 raise ValueError(f"{newer}: update bench-core")
             if late.digest() != late.checksum:
-                raise ValueError("it was changed: its checksum differs")
+                raise ValueError("was changed: its checksum differs")
             if late.checkpoint != checkpoint_sum(record):
-                raise ValueError("it belongs to another run")
+                raise ValueError("belongs to another run")
         except (OSError, ValueError) as error:
             invalid = isinstance(error, ValidationError)
-            reason = "it does not follow its schema" if invalid else str(error)
-            troubles.append(f"{path}: late measurement not counted: {reason}")
+            reason = "does not follow its schema" if invalid else files.reason(error)
+            troubles.append(f"{path}: late measurement not counted: it {reason}")
         else:
             measurements[late.diagnostic.rpartition("/")[2]] = late.measurement
     if measurements != record.measurements:
@@ -69,4 +70,5 @@ def write(folder: Path, late: Late) -> None:
     """Keep a late measurement beside its run, in place of an older one of the same diagnostic."""
     sealed = late.model_copy(update={"checksum": late.digest()})
     name = late.diagnostic.rpartition("/")[2]
-    replace_file(folder / f"late.{name}.json", sealed.model_dump_json(indent=1) + "\n")
+    path = folder / f"late.{name}.json"
+    files.replace_file(path, sealed.model_dump_json(indent=1) + "\n", parts=2)

@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import math
 import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import logs
+from bench_core.results import files, logs
 from bench_core.results.files import fsync, replace_file, write_file, writing
 from bench_core.results.hashing import checksum, digest, file_text
 from bench_core.results.migrate import NewerSchema, migrated
@@ -44,10 +43,12 @@ from bench_core.results.status import FINAL
 RUN = "run.json"
 SUITE = "suite.json"
 EPOCHS = "epochs.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
+PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"
+REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
 WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
-LARGEST_RUN = 64 << 20  # bytes of run.json; a real one has some thousand
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+FILES = (logs.LOG, EPOCHS, CHECKPOINT, PROBE)  # of a run folder, beside run.json
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -84,7 +85,7 @@ def lock(final: Path) -> int | None:
     path = _beside(final, "lock")
     while True:
         with writing(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = files.open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the holder before us may have removed the file between our open and our flock
@@ -126,10 +127,9 @@ def open_suite_folder(results: Path, suite: str) -> Path:
     """Create results/<suite>. Raises UsageError where it cannot be written."""
     folder = results / suite
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        results.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
+        files.try_writing(folder)
     except OSError as error:
         reason = f"{error.strerror}; choose another folder with --results"
         raise UsageError(f"{folder}: cannot be written: {reason}") from None
@@ -146,16 +146,13 @@ def clear_temporary(final: Path) -> Path:
 
 def remove_temporary(final: Path) -> None:
     """Delete the temporary folder of a run, and an older run that was replaced."""
-    for path in (temporary(final), _beside(final, "old")):
-        shutil.rmtree(path, ignore_errors=True)
-        if os.path.lexists(path) and not path.is_dir():
-            path.unlink(missing_ok=True)
+    files.remove(temporary(final))
+    files.remove(_beside(final, "old"))
 
 
 def remove_resume(final: Path) -> None:
     """Delete the saved state of a cell."""
-    for path in (resume_file(final), resume_file(final).with_suffix(".new")):
-        path.unlink(missing_ok=True)
+    files.remove(resume_file(final))
 
 
 def remove(final: Path) -> bool:
@@ -170,10 +167,11 @@ def remove(final: Path) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Delete the locks and temporary folders of killed runners in a suite folder.
+    """Delete the locks, temporary folders and unfinished files of killed runners in a suite folder.
 
     A held lock belongs to a live process. Saved states stay until their cells have ended.
     """
+    files.remove_unfinished(folder)
     left = [path for kind in ("lock", "tmp", "old") for path in folder.glob(f".{kind}-*")]
     for name in sorted({path.name.partition("-")[2] for path in left}):
         with locked(folder / name) as descriptor:
@@ -190,11 +188,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
     folder = temporary(final)
     with writing(final):
         logs.finish(folder / logs.LOG)
-        sums = {}
-        for path in sorted(folder.iterdir()):
-            if path.name != RUN:
-                fsync(path)
-                sums[path.name] = FileSum(bytes=path.stat().st_size, blake2b=checksum(path))
+        sums = {name: _sum(folder / name) for name in FILES if os.path.lexists(folder / name)}
         record = sealed(record.model_copy(update={"files": sums}))
         write_file(folder / RUN, record.to_json())
     put(final)
@@ -202,6 +196,13 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         if record.status in FINAL:
             remove_resume(final)
     return record
+
+
+def _sum(path: Path) -> FileSum:
+    """Flush a file of a run folder and return its size and checksum. Raises OSError."""
+    with files.opened(path, "file") as file:
+        os.fsync(file.fileno())
+        return FileSum(bytes=os.fstat(file.fileno()).st_size, blake2b=checksum(file))
 
 
 def put(final: Path) -> None:
@@ -227,11 +228,11 @@ def quarantine(folder: Path, reason: str) -> Path:
     """Move a locked folder to the quarantine, with the reason, and return its new place."""
     home = folder.parent / QUARANTINE
     with writing(home):
-        home.mkdir(exist_ok=True)
-        number = 1
-        while os.path.lexists(target := home / f"{folder.name}-{number}"):
-            number += 1
-        (home / f"{target.name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
+        files.make_folder(home)
+        taken = set(os.listdir(home))
+        names = (f"{folder.name}-{number}" for number in itertools.count(1))
+        target = home / next(n for n in names if not {n, f"{n}{REASON}"} & taken)
+        write_file(home / f"{target.name}{REASON}", reason + "\n")
         folder.rename(target)
     return target
 
@@ -242,7 +243,7 @@ def quarantine(folder: Path, reason: str) -> Path:
 def stamp(folder: Path) -> tuple[int, int] | None:
     """Return what tells a run.json from its replacement (inode, time); None if there is none."""
     try:
-        status = (folder / RUN).stat()
+        status = (folder / RUN).lstat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -255,7 +256,7 @@ def read(folder: Path, sums: bool = False) -> RunRecord:
     Raises `Unreadable`, and `Newer` for a run of a newer bench.
     """
     try:
-        record = _record(_json(folder / RUN))
+        record = _record(raw(folder))
         _check(record, folder, sums)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
@@ -263,23 +264,17 @@ def read(folder: Path, sums: bool = False) -> RunRecord:
     return record
 
 
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        raise Unreadable(f"no {RUN}")
-    if path.stat().st_size > LARGEST_RUN:
-        raise Unreadable(f"{RUN} has {path.stat().st_size} bytes")
+def raw(folder: Path) -> Any:
+    """Read run.json of a run folder as plain values. Raises `Unreadable`."""
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text, parse_constant=_no_constant)
-        if _SURROGATE.search(text):  # lone surrogates cannot be printed: encode() refuses them
-            json.dumps(raw, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{RUN} is no JSON: {type(error).__name__}") from None
-    return raw
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
+        return files.read_json(folder / RUN, "run")
+    except FileNotFoundError:
+        raise Unreadable(f"no {RUN}") from None
+    except OSError as error:
+        where = "" if error.filename == str(folder) else f"{RUN} "
+        raise Unreadable(f"{where}{error.strerror}") from None
+    except ValueError as error:
+        raise Unreadable(f"{RUN} {error}") from None
 
 
 def _record(raw: Any) -> RunRecord:
@@ -288,9 +283,7 @@ def _record(raw: Any) -> RunRecord:
     except NewerSchema as error:
         raise Newer(f"{RUN} {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:80]
-        raise Unreadable(f"{RUN} does not follow its schema: {where}: {first['msg']}") from None
+        raise Unreadable(f"{RUN} does not follow its schema: {first_fault(error)}") from None
     except ValueError as error:
         raise Unreadable(f"{RUN} {error}") from None
     if record.checksum is None and raw["schema"] > WITHOUT_CHECKSUM:
@@ -300,6 +293,12 @@ def _record(raw: Any) -> RunRecord:
     return record
 
 
+def first_fault(error: ValidationError) -> str:
+    """Return the place and the text of the first fault."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
+
+
 def _check(record: RunRecord, folder: Path, sums: bool) -> None:
     accuracy = record.accuracy
     if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
@@ -307,12 +306,17 @@ def _check(record: RunRecord, folder: Path, sums: bool) -> None:
     if record.identity != folder.name:
         raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
     for name, expected in record.files.items():
-        path = folder / Path(name).name
-        if not path.is_file():
-            raise Unreadable(f"{name[:80]} is missing")
-        if path.stat().st_size != expected.bytes:
-            raise Unreadable(f"{name} has {path.stat().st_size} bytes, not {expected.bytes}")
-        if sums and checksum(path) != expected.blake2b:
+        try:
+            with files.opened(folder / Path(name).name, "file") as file:
+                size = os.fstat(file.fileno()).st_size
+                same = size != expected.bytes or not sums or checksum(file) == expected.blake2b
+        except FileNotFoundError:
+            raise Unreadable(f"{name[:80]} is missing") from None
+        except files.Refused as reason:
+            raise Unreadable(f"{name[:80]} {reason.strerror}") from None
+        if size != expected.bytes:
+            raise Unreadable(f"{name} has {size} bytes, not {expected.bytes}")
+        if not same:
             raise Unreadable(f"{name} was changed: its checksum differs")
 
 
@@ -328,8 +332,8 @@ def _digest(raw: dict[str, Any]) -> str:
 def read_suite(folder: Path) -> dict[str, Any] | None:
     """Read suite.json of a suite folder; None if it is missing or unreadable."""
     try:
-        raw = json.loads((folder / SUITE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        raw = files.read_json(folder / SUITE, "suite", parts=1)
+    except (OSError, ValueError):
         return None
     return raw if isinstance(raw, dict) else None
 

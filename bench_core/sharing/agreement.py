@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bench_core.results.marks import Replica
 from bench_core.results.record import RunRecord, environment_key, fires
+from bench_core.results.store import CHECKPOINT
 
 POINTS = 0.02  # of accuracy, between environments
 
@@ -25,8 +26,8 @@ def differing(one: RunRecord, other: RunRecord) -> list[str]:
             numbers.append((f"{when}.{name}", mine[name].value, theirs[name].value))
     # NaN equals NaN here
     parts = [f"{name} {a} and {b}" for name, a, b in numbers if repr(a) != repr(b)]
-    name = "checkpoint.safetensors"
-    if name in one.files and name in other.files and one.files[name] != other.files[name]:
+    one_sum, other_sum = one.files.get(CHECKPOINT), other.files.get(CHECKPOINT)
+    if one_sum and other_sum and one_sum != other_sum:
         parts.append("other weights")
     return parts
 

@@ -6,14 +6,14 @@ can recompute every checksum; `bench replicate` can.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.results import store
+from bench_core.results import epochs, files, store
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored, run_folders
@@ -21,7 +21,7 @@ from bench_core.sharing.agreement import differing
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
-KEPT = ("epochs.jsonl", "checkpoint.safetensors", "probe.safetensors")  # files of a done run
+KEPT = (store.EPOCHS, store.CHECKPOINT, store.PROBE)  # files of a done run
 
 
 def faults(run: Stored) -> list[str]:
@@ -30,7 +30,7 @@ def faults(run: Stored) -> list[str]:
         record = store.read(run.folder, sums=True)
     except store.Unreadable as reason:
         return [str(reason)]
-    raw = json.loads((run.folder / store.RUN).read_text(encoding="utf-8"))
+    raw = store.raw(run.folder)
     parts = {name: entry for name, entry in record.code.items() if isinstance(entry, dict)}
     code = {name: entry.get("digest", "") for name, entry in parts.items()}
     identity = cell_identity(raw["cell"], code, record.data_checksum, record.algorithm)
@@ -62,27 +62,32 @@ def _figures(record: RunRecord) -> Iterator[str]:
 
 
 def _curve(folder: Path, record: RunRecord) -> list[str]:
-    """Compare epochs.jsonl with run.json."""
+    """Compare epochs.jsonl with run.json, row by row."""
+    count, gaps, trained = 0, False, 0.0
     try:
-        lines = (folder / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
-        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        epochs = [row["epoch"] for row in rows]
-        last = rows[-1]
+        for count, last in enumerate(epochs.lines(folder), 1):
+            gaps |= last["epoch"] != count - 1
+            trained += last["seconds"]
+        if not count:
+            return ["epochs.jsonl has no row"]
         pairs = {name: (getattr(record, name), last[name]) for name in ("accuracy", "train_loss")}
         for name, item in record.measurements.items():
             if (final := last["measurements"].get(name)) is not None:
                 pairs[name] = (item.value, Measurement.model_validate(final).value)
         result = []
-        if epochs != list(range(record.epochs + 1)):
+        if gaps or count != record.epochs + 1:
             result.append(f"epochs.jsonl has not the epochs 0 … {record.epochs}, each once")
         for name, (one, other) in pairs.items():
             if repr(one) != repr(other):  # NaN equals NaN here
                 result.append(f"{name} is {one} in run.json and {other} at the end of epochs.jsonl")
-        trained = sum(row["seconds"] for row in rows)
-        if trained > record.seconds + 0.01 * len(rows) + 0.01:
+        if trained > record.seconds + 0.01 * count + 0.01:
             result.append(f"{trained:.1f} s of training in a run of {record.seconds:.1f} s")
         return result
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        return [f"epochs.jsonl does not follow its schema: {store.first_fault(error)}"]
+    except (OSError, ValueError) as error:
+        return [f"epochs.jsonl {files.reason(error)}"]
+    except (KeyError, TypeError, AttributeError) as error:
         return [f"epochs.jsonl cannot be read: {type(error).__name__}"]
 
 
