@@ -15,12 +15,13 @@ from safetensors.numpy import save_file
 from bench_core.analysis.distance import NAME, PROBE, attach, distances
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
+from bench_core.report.export import runs
 from bench_core.report.single import text
 from bench_core.report.tables import leaderboards
 from bench_core.report.view import view
 from bench_core.results.record import Measurement, RunRecord
 
-ASKED = {NAME: Measurement(across="ceiling")}
+ASKED = {NAME: Measurement(across="ceiling", details={"probe": 1280})}
 
 
 def states(
@@ -132,12 +133,32 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
         row["label"]: row["runs"]
         for row in json.loads(leaderboards([found], "json"))["suites"][0]["groups"][0]["rows"]
     }
-    assert rows["bp"][0]["state_distance"] == {"layers": [0, 0, 0], "samples": 40, "missing": None}
+    distance = {"layers": [0, 0, 0], "samples": 40, "probe": 1280, "missing": None}
+    assert rows["bp"][0]["state_distance"] == distance
     far, dfa = rows["dfa"]
     assert dfa["state_distance"]["layers"] == pytest.approx([3.0] * 3)
     assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
     shown = {
         run.record.identity: text(view(found), row, run, 100) for _, row, run in view(found).runs
     }
-    assert "d_BP by layer 3  3  3   (n = 40 probe samples)" in shown["dfa"]
+    assert "d_BP by layer 3  3  3   (n = 40 of 1,280 probe samples)" in shown["dfa"]
+    assert "floor of d  none: no finished run of dfa[freeze=blocks]" in shown["dfa"]
+    (line,) = [line for line in runs([view(found)]) if line["identity"] == "dfa"]
+    assert (line["state_distance_samples"], line["state_distance_probe"]) == (40, 1280)
     assert "d_BP        not measured: no finished run" in shown["far"]
+
+
+def test_a_run_names_the_runs_that_d_compares_it_with(tmp_path: Path) -> None:
+    rows = [("lone", 7, None), ("pair", 42, None), ("f42", 42, "blocks"), ("f123", 123, "blocks")]
+    records = [
+        record("bench-core/dfa", name, seed, params={"freeze": freeze})
+        for name, seed, freeze in rows
+    ]
+    page = view(results(tmp_path, *records))
+    shown = {run.record.identity: text(page, row, run, None) for _, row, run in page.runs}
+    floor = "floor of d  dfa[freeze=blocks], "
+    assert f"{floor}its run of seed 42\n" in shown["pair"]
+    assert (
+        f"{floor}the mean of its seeds 42, 123: it has no finished run of seed 7" in shown["lone"]
+    )
+    assert "floor of d" not in shown["f42"]

@@ -374,13 +374,27 @@ def test_the_terminal_table_fits(width: int) -> None:
 
 
 def test_the_audit_at_80_columns() -> None:
-    """80 columns keep the accuracy with its interval, the verdict by letters and the margin."""
-    row = next(line for line in leaderboard(audit()).splitlines() if " dfa  " in line)
-    assert row.split()[:5] == ["2", "dfa", ".306", "±", ".010"]
-    assert re.search(r" walked back a b d bp +-4\.3 ± 0\.7", row)
+    """80 columns keep the accuracy, the verdict by letters and both margins, with intervals."""
     without = [record for record in audit() if record.cell.method.short != "ep"]
-    row = next(line for line in leaderboard(without).splitlines() if " dfa  " in line)
-    assert re.search(r" walked back a b d bp +-4\.3 ± 0\.7", row)
+    for records in (audit(), without):
+        row = next(line for line in leaderboard(records).splitlines() if " dfa  " in line)
+        assert row.split()[:3] == ["2", "dfa", ".306±.010"]
+        assert re.search(r" walked back a b d bp +-4\.3±0\.7 +-11\.3±0\.7$", row)
+
+
+def test_long_labels_and_verdicts_leave_room_for_both_margins_at_80_columns() -> None:
+    name = "a-long-distribution-name/a_long_method_name"
+    options = {"penalty": 0.01, "beta": 12345.678}
+    sick = measured(a=99.0, b=1e-9, c=0.9)
+    mine = [
+        *seeds(name, [0.30, 0.31, 0.72], params=options, measurements=sick),
+        *seeds(name, [0.30, 0.31, 0.72]),
+        *frozen(name, [0.30, 0.21, 0.72]),
+    ]
+    head, _, *rows = leaderboard([*audit(), *mine]).split("\n\n")[1].splitlines()
+    assert max(map(len, rows)) <= 80
+    assert head.split()[-4:] == ["Δ", "pp", "Δ", "bp"]
+    assert any(row.endswith(" +3.3±14.3  +2.4±59.3") for row in rows)
 
 
 def test_a_distribution_goes_before_figures_do_where_the_rule_is_unambiguous() -> None:
@@ -390,10 +404,10 @@ def test_a_distribution_goes_before_figures_do_where_the_rule_is_unambiguous() -
     text = leaderboard(ours, width=84)
     head, _, *rows = text.split("\n\n")[1].splitlines()
     assert {"n", "Δ"} <= set(head.split())
-    assert {row.split()[1] for row in rows} >= {"sign_dfa", "sign_dfa[frozen]"}
+    assert {row.split()[1] for row in rows} >= {"sign_dfa", "sign_dfa*"}
     assert f"\nsign_dfa = {name}\n" in text
     both = leaderboard([*ours, *seeds("bench-core/sign_dfa", [0.2, 0.2, 0.2])], width=100)
-    assert f"{name}[frozen]" in both.split("\n\n")[1]
+    assert f"{name}*" in both.split("\n\n")[1]
     assert "sign_dfa = " not in both
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import pytest
+from folders import leaderboard
 from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.judge import Floor, Settings
@@ -154,6 +157,12 @@ def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
     assert "cannot judge d" in notes.warning(found)
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
+    assert {row.verdict for row in found.rows if row.role != "floor"} == {
+        "single seed, d not judged"
+    }
+    lines = csv.DictReader(io.StringIO(leaderboard(list(found.records), format="csv")))
+    reasons = {line["label"]: line["not_diagnostic"] for line in lines}
+    assert reasons["dfa"] == reasons["bp"] == '{"d": "this recipe cannot judge d"}'
 
 
 def test_thresholds_of_d_are_not_varied_where_d_says_nothing() -> None:
@@ -211,6 +220,11 @@ def test_bp_with_an_unfinished_seed_says_nothing_about_the_recipe() -> None:
     records = [*bp, *seeds(EP, [0.40, 0.41, 0.42]), *frozen(EP, [0.30] * 3)]
     assert notes.warning(group(records)) == ""
     assert row(records, "ep").verdict == "trustworthy"
+    known = "Whether this recipe can judge d is not known: "
+    rest = "; d rests on the margins of the rules alone"
+    assert f"{known}1 of 2 seeds of bp are done{rest}" in remarks(records)
+    assert f"{known}it has no run of bp{rest}" in remarks(records[4:])
+    assert known not in remarks([*BACKPROP, *records[4:]])
 
 
 # --------------------------------------------------------------------------------- survivors, pairs

@@ -135,8 +135,11 @@ def verdict(
         return Verdict(kind, ", ".join(parts), kind.upper())
     counts = Counter(letter for item in done for letter in item.fired)
     missing = {letter for item in done for letter in item.missing}
+    unread = {letter for letter, read in margins.items() if read == "none"} - missing
+    unjudged = [f"{'+'.join(in_order(unread))} not judged"] if unread else []
     if len(done) == 1:
-        text = ", ".join(["single seed", *(t for t in [done[0].text] if t != "no flag"), *parts])
+        flags = [done[0].text] if done[0].text != "no flag" else []
+        text = ", ".join(["single seed", *flags, *unjudged, *parts])
         three = _three("FLAGGED", counts) or "SINGLE SEED"
         return Verdict("single seed", text, three, in_order(counts))
     own = {letter: count for letter, count in counts.items() if letter not in margins}
@@ -148,8 +151,7 @@ def verdict(
         for letter in letters
     ]
     unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
-    unread = {letter for letter, read in margins.items() if read == "none"} - missing
-    unclear += [f"{'+'.join(in_order(unread))} not judged"] if unread else []
+    unclear += unjudged
     passed = all(read == "passes" for read in margins.values())
     reasons += ["bp floor"] if below_zero(bp) else []
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []

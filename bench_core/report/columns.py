@@ -90,7 +90,7 @@ class Column:
     cell    its cells in a table for people
     short   a heading for a narrow terminal
     drop    the order in which a narrow terminal drops columns; None: never.
-            Under `SHORTENED` before texts are shortened, else after
+            Under `SHORTENED` before texts are shortened, from `MARGIN` after texts are cut
     letter  the letter of the diagnostic that the column shows
     fields  its values in CSV and JSON
     """
@@ -105,7 +105,7 @@ class Column:
     letter: str = ""
 
 
-SHORTENED = 10
+SHORTENED, MARGIN = 10, 15
 
 
 def object_schema(**properties: Schema | str) -> dict[str, Any]:
@@ -256,6 +256,12 @@ def _median(
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 
 
+def _silent(row: Row) -> dict[str, str]:
+    """Map each letter that is not diagnostic in a run of the row to the reason."""
+    return {k: v for run in row.runs for k, v in run.judgement.not_diagnostic}
+
+
+_VERDICT = (STRING("verdict"), Field("not_diagnostic", _silent, schema=mapping({"type": "string"})))
 _METHOD = (STRING("method", "method.name"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
@@ -284,7 +290,7 @@ COLUMNS = (
     ),
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
-    Column("verdict", "verdict", lambda row: Text(row.verdict), (STRING("verdict"),), right=False),
+    Column("verdict", "verdict", lambda row: Text(row.verdict), _VERDICT, right=False),
     Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),
     Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
     Column("bp", "Δ bp floor", _bp, _BP, short="Δ bp", drop=15),

@@ -45,7 +45,7 @@ def _distance(measurements: Mapping[str, Measurement]) -> dict[str, Any] | None:
     item = measurements.get("state_distance")
     if item is None:
         return None
-    details = {key: item.details.get(key) for key in ("layers", "samples")}
+    details = {key: item.details.get(key) for key in ("layers", "samples", "probe")}
     return {**details, "missing": item.not_diagnostic}
 
 

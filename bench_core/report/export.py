@@ -63,6 +63,11 @@ def _run(shown: View, row: Row, run: Run) -> Line:
     deep, reason = gamma_deep(run)
     own = [Criterion(k, *named) for k, named in run.judged.items() if k not in BUILT_IN]
     further = {criterion.field: value(run, criterion.letter) for criterion in own}
+    if (distance := record.measurements.get("state_distance")) is not None:
+        counts = {
+            f"state_distance_{key}": distance.details.get(key) for key in ("samples", "probe")
+        }
+        further |= {"state_distance": distance.value, **counts}
     line = {
         **_cell(shown, row, record),
         **{name: getattr(record, name) for name in OF_RUN},

@@ -2,7 +2,8 @@
 
 First the least important columns go (`Column.drop`). Then texts are shortened: a rule of another
 package loses the name of its distribution if no other rule has the same short name. Then further
-columns go, and last labels are cut. A legend explains every shortened text.
+columns go, and last labels and verdicts are cut, to no less than `LEAST` characters while a margin
+is shown. A legend explains every shortened text.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.columns import SHORTENED, Column
+from bench_core.report.columns import MARGIN, SHORTENED, Column
 from bench_core.report.escape import visible
 from bench_core.report.text import NARROWEST, natural, table_width
 
 NO_COUNTS = 60  # a terminal narrower than this has no room for the column n
+LEAST = 16  # characters of a label or a verdict that is cut to make room for a margin
 
 
 @dataclass
@@ -36,10 +38,16 @@ class Sheet:
     def excess(self, width: int) -> int:
         return table_width([*self.widths().values()]) - width
 
-    def drop(self, keys: Iterable[str], width: int) -> None:
-        """Drop the columns one by one while the table is too wide."""
+    @property
+    def spare(self) -> int:
+        """Return the number of characters that can be cut from labels and verdicts."""
+        widths = self.widths()
+        return sum(max(widths[key] - LEAST, 0) for key in ("method", "verdict"))
+
+    def drop(self, keys: Iterable[str], width: int, spare: int = 0) -> None:
+        """Drop the columns one by one while the table is too wide by more than `spare`."""
         for key in keys:
-            if self.excess(width) > 0:
+            if self.excess(width) > spare:
                 self.columns = [column for column in self.columns if column.key != key]
 
     def cells(self) -> list[list[str]]:
@@ -63,13 +71,18 @@ def fit(
     sheet.drop((c.key for c in order if (c.drop or 0) < SHORTENED), width)
     if sheet.excess(width) > 0:
         _shorten(sheet, group)
-    *later, last = (c.key for c in order if (c.drop or 0) > SHORTENED)
-    sheet.drop((key for key in later if not (passports and key == "passport")), width)
+    later = [
+        c for c in order if (c.drop or 0) > SHORTENED and not (passports and c.key == "passport")
+    ]
+    sheet.drop((c.key for c in later if (c.drop or 0) < MARGIN), width)
+    if sheet.excess(width) > 0:
+        _tighten(sheet)
     if len({line["n"] for line in lines}) == 1:
         sheet.drop(["n"], width)
-    sheet.drop([last], width)
     if width < NO_COUNTS or passports:
         sheet.drop(["n"], width)  # verdicts and the lines below the table have the number of runs
+    margins = (c.key for c in later if (c.drop or 0) >= MARGIN)
+    sheet.drop(["n", *margins], width, sheet.spare)
     if width < NO_COUNTS and passports:
         sheet.drop(["passport"], width)
     if sheet.excess(width) > 0:
@@ -92,6 +105,17 @@ def _shorten(sheet: Sheet, group: Group) -> None:
             names[f"{short} = {full}"] = None
     sheet.legend += names
     sheet.columns = [replace(c, header=c.short or c.header) for c in sheet.columns]
+
+
+def _tighten(sheet: Sheet) -> None:
+    """Write intervals without spaces, and frozen blocks as a star."""
+    for line in sheet.lines:
+        line |= {
+            key: line[key].replace(" ± ", "±") for key in ("accuracy", "matched", "bp", "gamma")
+        }
+        if line["method"].endswith("[frozen]"):
+            line["method"] = line["method"].removesuffix("[frozen]") + "*"
+            sheet.legend[0] = "frozen, *: freeze=blocks"
 
 
 def _short_verdict(verdict: str) -> str:

@@ -132,9 +132,26 @@ def warning(group: Group) -> str:
     return f"This recipe cannot judge d: {gain}.{remedy}"
 
 
+def _unchecked(group: Group) -> list[str]:
+    """Write that bp leaves open whether the recipe can judge d, and what d then rests on."""
+    if all(row.role != "method" or row.margin is None for row in group.rows):
+        return []
+    ceiling = next((row for row in group.rows if row.role == "ceiling"), None)
+    if ceiling is None:
+        reason = "it has no run of bp"
+    elif not ceiling.complete:
+        reason = f"{len(ceiling.finished)} of {len(ceiling.runs)} seeds of bp are done"
+    elif ceiling.margin is None:
+        reason = ceiling.floor.reason
+    else:
+        return []
+    rest = "d rests on the margins of the rules alone"
+    return [f"Whether this recipe can judge d is not known: {reason}; {rest}"]
+
+
 def _margins(group: Group, settings: Settings) -> list[str]:
     """Write the margins that decide nothing yet, and how margins were compared."""
-    lines = []
+    lines = _unchecked(group)
     for row in group.rows:
         if row.judged.kind.startswith("not separated"):
             over, floor = row.margin, floor_words(row)

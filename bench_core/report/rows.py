@@ -19,6 +19,7 @@ from bench_core.analysis.verdict import below_zero
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
 from bench_core.report.numbers import finite, fraction, with_interval
+from bench_core.results.record import Measurement
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -77,6 +78,12 @@ def gamma(row: Row) -> Gamma:
             reason += f" in {len(reasons)} of {len(read)} runs"
     in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
+
+
+def compared(distance: Measurement) -> str:
+    """Write the number of samples behind d_BP: `119 of 1,280`, or `1,280` if it is the probe's."""
+    samples, probe = (distance.details.get(key) for key in ("samples", "probe"))
+    return f"{samples:,}" + (f" of {probe:,}" if probe not in (None, samples) else "")
 
 
 def information(runs: Iterable[Run]) -> set[str] | None:

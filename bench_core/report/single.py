@@ -14,7 +14,7 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
-from bench_core.report.rows import PASSPORT, N
+from bench_core.report.rows import PASSPORT, N, compared, floor_words
 from bench_core.report.text import flat, paragraph, tabulated
 from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
@@ -69,12 +69,12 @@ def _alignment(run: Run) -> list[str]:
 
 def _distance(run: Run) -> list[str]:
     item = run.record.measurements.get("state_distance")
-    if item is None:
-        return []
-    if item.not_diagnostic:
+    if item is not None and item.not_diagnostic:
         return [f"d_BP        not measured: {item.not_diagnostic}"]
+    if item is None or item.value is None:
+        return []
     by_layer = _series(map(float, item.details.get("layers", ())))
-    return [f"d_BP by layer {by_layer}   (n = {item.details.get('samples'):,} probe samples)"]
+    return [f"d_BP by layer {by_layer}   (n = {compared(item)} probe samples)"]
 
 
 def _by_layer(item: Measurement) -> str:
@@ -120,6 +120,19 @@ def _pairs(values: Mapping[str, Any], sign: str) -> str:
     return ", ".join(f"{key}{sign}{value}" for key, value in flat(dict(values)).items())
 
 
+def _floor(row: Row, seed: int) -> str:
+    """Name the runs with which d compares a run: its twin, or the mean of other seeds."""
+    floor = row.floor
+    if floor.mean is None:
+        return f"none: {floor.reason}"
+    if not floor.accuracies:
+        return floor_words(row)
+    if seed in floor.accuracies:
+        return f"{floor.name}, its run of seed {seed}"
+    seeds = ", ".join(map(str, sorted(floor.accuracies)))
+    return f"{floor.name}, the mean of its seeds {seeds}: it has no finished run of seed {seed}"
+
+
 def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     record, judgement = run.record, run.judgement
     cell = record.cell
@@ -137,6 +150,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"flags       {judgement.text}",
         f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
+        *([f"floor of d  {_floor(row, cell.seed)}"] if row.role != "floor" else []),
         *_alignment(run),
         *_distance(run),
     ]

@@ -11,16 +11,16 @@ class StateDistance(Diagnostic):
     same recipe and seed; value = d_L.
 
     It takes two runs, so the value is computed from the stored states by
-    `bench_core.analysis.distance` when results are read; here nothing is measured. A run stores
-    the states of as many samples as fit into 64 MiB (small_cnn: 119 of 1,280). Their number is
-    shown with the value.
+    `bench_core.analysis.distance` when results are read; here only the probe is counted. A run
+    stores the states of as many samples as fit into 64 MiB (small_cnn: 119 of 1,280). Their number
+    is shown with the value.
     Source: arXiv:2606.21126.
     """
 
     across = "ceiling"
 
     def measure(self, audit: Audit) -> Measured:
-        return Measured(None)
+        return Measured(None, {"probe": sum(len(batch.y) for batch in audit.batches)})
 
     def controls(self) -> list[Control]:
         """No controls on networks: tests/test_distance.py compares a run with itself and a
