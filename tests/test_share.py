@@ -132,6 +132,65 @@ def test_other_weights_alone_are_a_conflict(tmp_path: Path) -> None:
     assert "other weights" in merging.merge([tmp_path / "b"], tmp_path / "a").conflicts[0]
 
 
+@pytest.mark.parametrize(
+    ("theirs", "fate"),
+    [
+        ({"accuracy": 0.5}, "conflict"),
+        ({"accuracy": 0.5, "environment": THERE}, "replicate"),
+        ({}, "same"),
+    ],
+)
+def test_a_run_that_another_merge_wrote_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, Any], fate: str
+) -> None:
+    """The second merge runs between the first one's look at the target and its first lock."""
+    mine = put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    put(tmp_path / "a", true(seed=2))
+    put(tmp_path / "b", true(seed=1, **{"accuracy": 0.4, **theirs}))
+    lock, waiting = store.lock, [True]
+
+    def late(final: Path) -> int | None:
+        if waiting and waiting.pop():
+            assert merging.merge([tmp_path / "b"], tmp_path / "into").count("copy") == 1
+        return lock(final)
+
+    monkeypatch.setattr(store, "lock", late)
+    done = merging.merge([tmp_path / "a"], tmp_path / "into")
+    accuracies = {run.record.accuracy for run in scan([tmp_path / "into"]).runs}
+    assert done.fates[mine] == fate
+    assert done.late is bool(done.conflicts) is (fate == "conflict")
+    assert {theirs.get("accuracy", 0.4)} <= accuracies
+    assert len(scan([tmp_path / "into"]).runs) == 2
+    kept = list((tmp_path / "into" / "s" / merging.REPLICATES).glob("*/*/run.json"))
+    assert [json.loads(path.read_text())["accuracy"] for path in kept] == (
+        [0.4] if fate == "replicate" else []
+    )
+    assert leftovers(tmp_path / "into" / "s") == []
+
+
+def test_two_merges_into_one_folder_keep_the_cells_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other merge writes suite.json just before this one has the lock of the suite."""
+    for name, seed in (("a", 1), ("b", 2)):
+        put(tmp_path / name, true(seed=seed))
+        store.write_suite(tmp_path / name / "s", {"name": "s", "cells": {name: "identity"}})
+    put(tmp_path / "into", true(seed=3))
+    store.write_suite(tmp_path / "into" / "s", {"name": "s", "cells": {}})
+    lock, waiting = store.lock, [True]
+
+    def late(final: Path) -> int | None:
+        if final.name == store.SUITE and waiting and waiting.pop():
+            merging.merge([tmp_path / "b"], tmp_path / "into")
+        return lock(final)
+
+    monkeypatch.setattr(store, "lock", late)
+    merging.merge([tmp_path / "a"], tmp_path / "into")
+    suite = store.read_suite(tmp_path / "into" / "s")
+    assert suite is not None
+    assert suite["cells"] == {"a": "identity", "b": "identity"}
+
+
 @pytest.mark.parametrize("how", ["environment", "not deterministic"])
 def test_a_replicate_is_kept_beside_and_not_counted(tmp_path: Path, how: str) -> None:
     recipe = {"deterministic": False} if how == "not deterministic" else {}

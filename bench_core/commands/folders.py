@@ -46,8 +46,9 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     for line in result.conflicts:
         echo(f"conflict: {line}", err=True)
     if result.conflicts:
-        count = len(result.conflicts)
-        echo(f"error: {count} conflicts; nothing was written to {into}", err=True)
+        wrote = "these runs stay as another bench wrote them meanwhile; the others were merged"
+        wrote = wrote if result.late else f"nothing was written to {into}"
+        echo(f"error: {len(result.conflicts)} conflicts; {wrote}", err=True)
         sys.exit(Exit.SOME_FAILED)
     counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
     echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")

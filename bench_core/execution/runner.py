@@ -88,7 +88,8 @@ def run_plan(
         _check_local(plan, options)
     options = replace(options, sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
-    store.write_suite(plan.folder, described(plan))
+    with store.locked_suite(plan.folder):
+        store.write_suite(plan.folder, described(plan))
     warned: set[str] = set()
 
     def notify(hook: str, **arguments: Any) -> None:

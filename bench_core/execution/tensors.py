@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench_core.errors import StoreError
 from bench_core.results import store
+from bench_core.results.files import write_file, writing
 from bench_core.suite.budget import MIB
 from bench_core.training.checkpoint import storable
 
@@ -48,13 +47,9 @@ def probe(audit: Audit) -> dict[str, list[Tensor]]:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write one file with the permissions that the user's umask gives."""
-    from safetensors.torch import save_file
+    """Write one file with the permissions of other files; `save_file` of safetensors gives 0600."""
+    from safetensors.torch import save
 
-    mask = os.umask(0)
-    os.umask(mask)
-    try:
-        save_file({key: v.detach().to("cpu").contiguous() for key, v in tensors.items()}, path)
-        path.chmod(0o666 & ~mask)  # safetensors writes 0600: results are shared like other files
-    except Exception as error:  # safetensors wraps the OSError of a full disk in its own type
-        raise StoreError(f"{path}: cannot be written: {error}") from error
+    plain = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+    with writing(path):
+        write_file(path, save(plain))

@@ -14,6 +14,7 @@ they take neither descriptors nor a session of their own.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -156,7 +157,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 def possible(environ: Mapping[str, str]) -> bool:
     """Test whether children can be forked here."""
-    return sys.platform == "linux" and environ.get(SWITCH) != "0" and hasattr(os, "pidfd_open")
+    return sys.platform == "linux" and environ.get(SWITCH) != "0"
 
 
 def start(
@@ -239,34 +240,39 @@ def _close_all() -> None:
 def main() -> NoReturn:
     """Fork a child for every request until the caller is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    os.close(os.pidfd_open(os.getpid()))  # an old kernel has none: end before the imports
+    ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     import torch  # noqa: F401
 
+    statuses: dict[int, int] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
+        selector.register(ended, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.data is not None:
-                    _report(selector, key.fd, *key.data)
+                if key.fd == ended:
+                    os.read(ended, 4096)
+                    _report(statuses)
                     continue
                 message, descriptors, *_ = socket.recv_fds(connection, MESSAGE, 32)
                 if not message:
                     os._exit(0)
                 pid = _fork(json.loads(message), descriptors)
                 if pid > 0:
-                    selector.register(
-                        os.pidfd_open(pid), selectors.EVENT_READ, (pid, descriptors[0])
-                    )
+                    statuses[pid] = descriptors[0]
                 connection.send(str(pid).encode())
 
 
-def _report(selector: selectors.BaseSelector, pidfd: int, pid: int, status: int) -> None:
-    """Send the exit code of a child that has ended."""
-    selector.unregister(pidfd)
-    os.close(pidfd)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.write(status, str(code).encode())
-    os.close(status)
+def _report(statuses: dict[int, int]) -> None:
+    """Send the exit codes of the children that have ended; process id → descriptor."""
+    for pid in list(statuses):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            descriptor = statuses.pop(pid)
+            with contextlib.suppress(OSError):  # nobody may read it any more
+                os.write(descriptor, str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(descriptor)
 
 
 def _fork(request: dict[str, Any], descriptors: list[int]) -> int:
@@ -290,6 +296,8 @@ def _run(request: dict[str, Any], descriptors: list[int], server: int) -> NoRetu
     """Call the module's `main` in this new child, and exit."""
     code = 1
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         _place(descriptors, request["to"])
         die_with(server)

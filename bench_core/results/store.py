@@ -26,6 +26,7 @@ import itertools
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,23 @@ def locked(final: Path) -> Iterator[int | None]:
     finally:
         if descriptor is not None:
             unlock(final, descriptor)
+
+
+@contextlib.contextmanager
+def locked_suite(folder: Path) -> Iterator[None]:
+    """Hold the lock of a suite folder, to read and then write suite.json or marks.
+
+    Waits for another holder. Raises StoreError after a minute.
+    """
+    deadline = time.monotonic() + 60
+    while (descriptor := lock(folder / SUITE)) is None:
+        if time.monotonic() > deadline:
+            raise StoreError(f"{folder}: another bench has been writing {SUITE} for a minute")
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        unlock(folder / SUITE, descriptor)
 
 
 # ------------------------------------------------------------------------------------------ write

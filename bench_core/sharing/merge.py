@@ -1,7 +1,8 @@
 """Merge results folders of several people: copy folders unchanged, together with their marks.
 
 Runs of one identity and one environment must have the same numbers; otherwise the merge lists the
-conflicts and writes nothing. A run from another environment, or of a recipe that is not
+conflicts and writes nothing. Every decision is made again under the lock of the run: another bench
+may have written it meanwhile. A run from another environment, or of a recipe that is not
 deterministic, is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>` and not
 counted. A run with a final status replaces a run without. A run with a fault is left out.
 """
@@ -36,10 +37,14 @@ WORDS: dict[Fate, str] = {
 
 @dataclass
 class Merge:
-    """The fate of every run folder of the sources, and what the user must know."""
+    """The fate of every run folder of the sources, and what the user must know.
+
+    late  whether the conflicts arose while the merge was writing
+    """
 
     fates: dict[Path, Fate] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    late: bool = False
     troubles: list[str] = field(default_factory=list)
 
     def count(self, fate: Fate) -> int:
@@ -72,24 +77,34 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     for run in runs:
         final = target / run.folder.parent.name / run.record.identity
         old = plans[final] if final in plans else _old(final, result)
-        decision = result.fates[run.folder] = fate(run.record, old.record if old else None)
-        if decision == "conflict" and old is not None:
-            parts = "; ".join(differing(run.record, old.record))
-            result.conflicts.append(f"{run.folder} and {old.folder}: {parts}")
+        decision = result.fates[run.folder] = _decide(run, old, result)
         if decision == "replicate":
-            final = final.parent / REPLICATES / environment_key(run.record) / run.record.identity
+            final = _beside(final, run)
         if decision in ("copy", "replace", "replicate"):
             plans[final] = run
     if result.conflicts:
         return result
     for final, run in plans.items():
-        install(run.folder, final)
-    for folder in {run.folder.parent for run in plans.values()}:
-        _merge_suite(folder, target / folder.name, result)
+        _install(run, final, result)
+    result.late = bool(result.conflicts)
+    for folder in sorted({run.folder.parent for run in plans.values()}):
+        with store.locked_suite(target / folder.name):
+            _merge_suite(folder, target / folder.name, result)
     for run in runs:
         if result.fates[run.folder] in ("copy", "replace", "same"):
-            marks.add(run.record, run.folder.parent, target / run.folder.parent.name)
+            suite = target / run.folder.parent.name
+            with store.locked_suite(suite):
+                marks.add(run.record, run.folder.parent, suite)
     return result
+
+
+def _decide(run: Stored, old: Stored | None, result: Merge) -> Fate:
+    """Decide what becomes of a run, and keep the line of a conflict."""
+    decision = fate(run.record, old.record if old else None)
+    if decision == "conflict" and old is not None:
+        parts = "; ".join(differing(run.record, old.record))
+        result.conflicts.append(f"{run.folder} and {old.folder}: {parts}")
+    return decision
 
 
 def _sound(sources: Sequence[Path], result: Merge) -> list[Stored]:
@@ -115,20 +130,40 @@ def _old(final: Path, result: Merge) -> Stored | None:
         return None
 
 
-def install(source: Path, final: Path) -> None:
-    """Copy a run folder, complete or not at all. StoreError, also if its lock is held."""
+def _beside(final: Path, run: Stored) -> Path:
+    """Name the place of a replicate of the run at `final`."""
+    return final.parent / REPLICATES / environment_key(run.record) / run.record.identity
+
+
+def _install(run: Stored, final: Path, result: Merge) -> None:
+    """Copy a run folder, complete or not at all, unless a run is there that must stay.
+
+    Raises StoreError, also if its lock is held.
+    """
     with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with store.locked(final) as lock:
         if lock is None:
             held = "another bench is at work on this run; try again when it is done"
             raise StoreError(f"{final}: {held}")
+        old = _old(final, Merge())
+        if final.parent.parent.name == REPLICATES:  # its first replicate stays
+            if old is not None:
+                other = differing(run.record, old.record)
+                result.fates[run.folder] = "stays" if other else "same"
+                return
+        elif (now := _decide(run, old, result)) not in ("copy", "replace"):
+            result.fates[run.folder] = now
+            if now == "replicate":
+                _install(run, _beside(final, run), result)
+            return
         try:
-            store.remove_temporary(final)
+            folder = store.clear_temporary(final)
             with writing(final):
-                shutil.copytree(source, store.temporary(final), symlinks=True)
-                for path in store.temporary(final).iterdir():
-                    fsync(path)
+                for name in [Path(name).name for name in run.record.files] + [store.RUN]:
+                    # without its mode: a file system may refuse that
+                    shutil.copyfile(run.folder / name, folder / name, follow_symlinks=False)
+                    fsync(folder / name)
             store.put(final)
             store.remove_resume(final)
         finally:

@@ -37,8 +37,10 @@ def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
     if any(cell.device != "cpu" for cell in cells):
         return max(1, len(visible())) * per_gpu
     threads = max((cell.cell.training["threads"] for cell in cells), default=1)
-    own = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if own else os.cpu_count() or 1
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # a system may lack or refuse it
+        cores = os.cpu_count() or 1
     return max(1, cores // threads)
 
 
@@ -112,7 +114,8 @@ class _Sweep:
         running = _Running(cell, worker, held.pop_all())
         self.running.append(running)
         self._listen_to(worker.pipe, running)
-        if hasattr(os, "pidfd_open"):  # ready once the process is gone
+        # ready once the process is gone; a system may lack or refuse it, and is asked every POLL
+        with suppress(AttributeError, OSError):
             descriptor = os.pidfd_open(worker.process.pid)
             running.held.callback(os.close, descriptor)
             self._listen_to(descriptor, running)
