@@ -195,6 +195,70 @@ def rule(site: Path, module: str) -> Callable[[], dict[str, str]]:
     return lambda: code_files([own], "x-rule")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "importlib.import_module(name='{0}.k')",
+        "from importlib import import_module as im; im('.k', __package__)",
+        "importlib.import_module('.k', package='{0}')",
+        "im = importlib.import_module; K = im(__package__ + '.k')",
+        "importlib.import_module(f'{{__package__}}.k')",
+        "NAME = '.k'; importlib.import_module(NAME, __package__)",
+        "pkgutil.resolve_name('{0}.k:A')",
+        "pkgutil.resolve_name('{0}.k.A')",
+        "from pkgutil import resolve_name as get; get('{0}.k')",
+        "__import__('{0}.k')",
+        "__import__('k', globals(), locals(), ['A'], 1)",
+        "__import__('{0}', fromlist=['k'])",
+        "runpy.run_module('{0}.k')",
+        "def draw(): return importlib.import_module('{0}.k').A",
+    ],
+)
+def test_a_module_imported_by_a_call_is_digested_like_one_imported_by_a_statement(
+    site: Path, module: str, code: str
+) -> None:
+    rule = f"import importlib, pkgutil, runpy\n{code.format(module)}\n"
+    files = {f"{module}/__init__.py": "", f"{module}/k.py": "A = 1\n", f"{module}/rule.py": rule}
+    install(site, "x-rule", files)
+    assert f"{module}.k" in code_files([f"{module}.rule"], "x-rule")
+    (site / module / "rule.py").write_text(rule.replace("k", "gone"))
+    assert f"{module}.k" not in code_files([f"{module}.rule"], "x-rule")
+
+
+def test_what_a_library_imports_from_a_checkout_or_requires_is_seen(
+    tmp_path: Path, site: Path, module: str, rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep, needed, other = (f"{name}_{module}" for name in ("deep", "needed", "other"))
+    project = tmp_path / "project"
+    library = f"from {deep} import a\nimport {needed}\n"
+    library += f"try:\n    import {other}\nexcept ImportError:\n    pass\n"
+    install(site, "x-help", {f"{module}.py": library})
+    metadata = site / "x_help-1.0.dist-info" / "METADATA"
+    requires = "Requires-Dist: x.Needed>=1\nRequires-Dist: x-other ; extra == 'all'\n"
+    metadata.write_text(metadata.read_text() + requires)
+    install(site, "x-deep", {f"{deep}/__init__.py": "", f"{deep}/a.py": ""}, editable=project)
+    install(site, "x-needed", {f"{needed}.py": "A = 1\n"})
+    install(site, "x-other", {f"{other}.py": ""})
+    monkeypatch.syspath_prepend(str(project))
+    before = rule()
+    assert {"distribution x-help", "distribution x-needed", f"{deep}.a"} <= before.keys()
+    assert "distribution x-other" not in before
+    for file in (project / deep / "a.py", site / f"{needed}.py"):
+        file.write_text("A = 22\n")
+        assert rule() != before
+        before = rule()
+
+
+def test_a_package_that_another_distribution_has_overwritten_around_a_rule_is_refused(
+    site: Path, module: str
+) -> None:
+    """Its `__init__` runs before the rule's module, which is the rule's own."""
+    install(site, "x-rule", {f"{module}/__init__.py": "A = 1\n", f"{module}/rule.py": ""})
+    install(site, "x-help", {f"{module}/__init__.py": "A = -1\n"})
+    with pytest.raises(UsageError, match=rf"^x-rule: the module {module}, .* belongs to x-help"):
+        code_files([f"{module}.rule"], "x-rule")
+
+
 def test_an_edit_of_a_package_around_a_rule_is_seen(site: Path, module: str) -> None:
     """`a/__init__.py` and `a/b/__init__.py` run before `a.b.rule`."""
     inits = [f"{module}/__init__.py", f"{module}/b/__init__.py"]

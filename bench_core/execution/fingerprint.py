@@ -8,25 +8,26 @@ data set with all modules that these import: from their own distribution, from t
 from editable installations, archives and folders on the import path. Their syntax trees are
 digested (`bench_core.execution.syntax`), so an edited docstring changes no identity. The packages
 around a plugin's module are imported before it, so they are digested too. Of every other
-distribution that they import the version and the Python files count.
+distribution that they import the version and the Python files count, and what these files import
+from the distributions that it requires, from editable installations and from folders.
 
-Not covered: code imported by a computed name, modules that such another distribution imports from a
-further one, and data files inside a package. Device, environment and the versions of Python, torch
+Not covered: code imported by a computed name, and data files inside a package.
+Device, environment and the versions of Python, torch
 and numpy are recorded beside the identity. Algorithm 1 digested the bytes of the files that the
 training loop imported; 2 digests syntax trees.
 """
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.syntax import import_statements, syntax_digest
+from bench_core.execution.imports import imported, of_library
+from bench_core.execution.syntax import syntax_digest
 from bench_core.registry.distributions import our_packages
 from bench_core.registry.modules import contents, unreadable
 from bench_core.registry.modules import place as source
@@ -71,7 +72,9 @@ def code_files(modules: Collection[str], distribution: str = "") -> dict[str, st
         elif fault := misplaced(name, distribution):
             raise UsageError(f"{distribution}: {fault}")
         elif (by := installer(path)) is not None and by.name != distribution:
-            digests[f"distribution {by.name}"] = by.code()
+            if (key := f"distribution {by.name}") not in digests:
+                digests[key] = by.code()
+                waiting += of_library(by, digests[key])
             continue
         digests[name] = _digest(name, path)
         waiting += names
@@ -109,20 +112,3 @@ def training_modules() -> dict[str, Path]:
     files = {f"{TRAINING}.{path.stem}": path for path in package.parent.glob("*.py")}
     files[TRAINING] = files.pop(f"{TRAINING}.__init__")
     return files
-
-
-def imported(module: str, path: Path) -> Iterator[str]:
-    """Yield names that may be modules imported by `module`."""
-    parts = module.split(".") + ["__init__"] * (path.name == "__init__.py")
-    for node in import_statements(contents(module, path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-            # `import a.b` binds `a`
-            yield from (a.name.partition(".")[0] for a in node.names if a.asname is None)
-            continue
-        parents = parts[: -node.level] if node.level else []
-        base = ".".join([*parents, *filter(None, [node.module])])
-        modules = {name: source(name) for name in (f"{base}.{a.name}" for a in node.names)}
-        yield from modules
-        if None in modules.values():  # a name of the package itself, so its __init__ counts
-            yield base

@@ -32,38 +32,13 @@ _IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 def syntax_digest(source: bytes) -> str:
     """Return the BLAKE2b, 32 hex digits, of a module; of its bytes if they are no Python."""
     try:
-        text = "".join(_parts(_Stripped().visit(ast.parse(source))))
+        text = "".join(_parts(Stripped().visit(ast.parse(source))))
     except (SyntaxError, ValueError, RecursionError):
         return digest_bytes(source)
     return digest_bytes(text.encode("utf-8", "surrogatepass"))
 
 
-def import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
-    """Return the imports of a module, also inside its functions, but not those for type checkers.
-
-    `import_module("name")` counts as `import name`.
-    Empty if the bytes are no Python: the process that imports the module reports that.
-    """
-    try:
-        nodes = list(ast.walk(_Stripped().visit(ast.parse(source))))
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    statements = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    return [*statements, *filter(None, map(_spelt_out, nodes))]
-
-
-def _spelt_out(node: ast.AST) -> ast.Import | None:
-    """Return `import name` for a call that imports a module by a name in quotes."""
-    if not isinstance(node, ast.Call) or len(node.args) != 1:
-        return None
-    function = getattr(node.func, "attr", getattr(node.func, "id", None))
-    name = getattr(node.args[0], "value", None)
-    if function not in ("import_module", "__import__") or not isinstance(name, str):
-        return None
-    return ast.Import([ast.alias(name)])
-
-
-class _Stripped(ast.NodeTransformer):
+class Stripped(ast.NodeTransformer):
     """Remove the parts of a syntax tree that cannot change numbers."""
 
     def visit(self, node: ast.AST) -> Any:

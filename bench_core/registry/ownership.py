@@ -20,8 +20,9 @@ import os
 import re
 import sys
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -85,11 +86,22 @@ class Installation:
         others = [other for other in places if other.is_file()]
         return any(not path.is_file() or not other.samefile(path) for other in others)
 
+    def modules(self) -> Iterator[tuple[str, Path]]:
+        """Yield the name and the file of each module in its RECORD."""
+        files = re.findall(r'^"?([^".,\n][^",\n]*\.py)"?,', self.record, re.MULTILINE)
+        for file in sorted(files):
+            if (path := Path(self.home, file)).is_file():
+                yield file.removesuffix(".py").removesuffix("/__init__").replace("/", "."), path
+
+    @cached_property
+    def requires(self) -> set[str]:
+        """Return the names of the distributions that it needs, without those of its extras."""
+        needed = [text for text in self.metadata.requires or () if "extra ==" not in text]
+        return {normalised(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in needed}
+
     def code(self) -> str:
         """Compute the digest of its version and of its Python files."""
-        files = re.findall(r'^"?([^".,\n][^",\n]*\.py)"?,', self.record, re.MULTILINE)
-        paths = {file: Path(self.home, file) for file in sorted(files)}
-        sums = {f: digest_bytes(path.read_bytes()) for f, path in paths.items() if path.is_file()}
+        sums = {name: digest_bytes(path.read_bytes()) for name, path in self.modules()}
         return digest([self.version, sums])
 
 
