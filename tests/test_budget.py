@@ -154,7 +154,7 @@ def test_a_log_is_cut_back_while_its_cell_prints(
     monkeypatch.setattr(logs, "LARGEST", 1 << 14)
     loud = """
 os.write(2, b"first words\\n")
-size = lambda: (store.temporary(final) / "log.txt").stat().st_size
+size = lambda: store.output_file(final).stat().st_size
 for _ in range(4):
     while size() <= 2 << 14:
         os.write(2, bytes([0xff, 27]) + b"[2J" + b"x" * (1 << 14))

@@ -40,17 +40,23 @@ def record(**fields: Any) -> RunRecord:
     return run(**fields).model_copy(update={"identity": IDENTITY, "suite": "s"})
 
 
+def place(final: Path, name: str) -> Path:
+    """Where a worker writes a file of its run."""
+    return store.output_file(final) if name == "log.txt" else store.temporary(final) / name
+
+
 def build(final: Path, **fields: Any) -> RunRecord:
     """A run folder as a worker makes it."""
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor = store.lock(final)
     assert descriptor is not None
-    folder = store.clear_temporary(final)
+    store.clear_temporary(final)
     for name, content in FILES.items():
-        (folder / name).write_bytes(content)
+        place(final, name).write_bytes(content)
     try:
         return store.commit(record(**fields), final)
     finally:
+        store.remove_temporary(final)
         store.unlock(final, descriptor)
 
 
@@ -102,9 +108,9 @@ def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
         if earlier:
             build(final, accuracy=0.1)
         descriptor = store.lock(final)
-        folder = store.clear_temporary(final)
+        store.clear_temporary(final)
         for name, content in FILES.items():
-            (folder / name).write_bytes(content)
+            place(final, name).write_bytes(content)
         with monkeypatch.context() as patch:
             calls = fail_at(n, patch)
             try:

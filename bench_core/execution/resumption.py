@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.results.files import writing
-from bench_core.training.checkpoint import Training
+from bench_core.results import files, store
+from bench_core.training.checkpoint import Training, header
 
 if TYPE_CHECKING:
     from torch import Generator
 
     from bench_core.training.method import Method
     from bench_core.training.net import Net
+
+
+def saved_state(final: Path) -> dict[str, Any] | None:
+    """Return the JSON part of a cell's saved state; None if no file can be trusted."""
+    with suppress(OSError), files.tensors(store.resume_file(final), parts=1) as path:
+        return header(path)
+    return None
 
 
 class CannotResume(Exception):  # noqa: N818
@@ -27,30 +35,39 @@ class Keeper:
     """Keep the state of a training in a file (`bench_core.training.loop.Resumption`).
 
     every     epochs between saves; None: never
+    through   a folder for the unfinished file
     remember  returns the worker's own state as JSON values; `recall` takes it back, with the epoch
     """
 
     def __init__(
         self, path: Path, identity: str, every: int | None, net: Net, method: Method,
         remember: Callable[[], dict[str, Any]], recall: Callable[[dict[str, Any]], None],
+        through: Path | None = None,
     ) -> None:  # fmt: skip
         self.path, self.identity, self.every = path, identity, every
         self.net, self.method, self.remember, self.recall = net, method, remember, recall
+        self.through = through
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
         self.training = Training(self.net, self.method, streams)
         try:
-            state = self.training.load(self.path, self.identity)
+            with files.tensors(self.path, parts=1) as path:
+                state = self.training.load(path, self.identity)
+        except OSError:
+            return 0
         except Exception as error:
             raise CannotResume(str(error)) from error
         if state is None:
             return 0
-        self.recall(state)
+        try:
+            self.recall(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise CannotResume(f"its figures cannot be read: {type(error).__name__}") from error
         return int(state["epoch"])
 
     def passed(self, epoch: int) -> None:
         """Save after every `every`-th epoch. Raises StoreError."""
         if self.every and epoch % self.every == 0:
-            with writing(self.path):
-                self.training.save(self.path, epoch, self.identity, self.remember())
+            content = self.training.dump(epoch, self.identity, self.remember())
+            files.replace_file(self.path, content, through=self.through)

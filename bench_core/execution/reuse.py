@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 from bench_core.errors import UsageError
 from bench_core.execution.components import changed_modules
 from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.execution.resumption import saved_state
 from bench_core.results import store
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.status import STATUSES, is_reused
 from bench_core.suite.budget import Budget
-from bench_core.training import checkpoint
 
 
 class Decision(NamedTuple):
@@ -35,7 +35,7 @@ class StoredRuns:
     def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
         """Decide about a cell; `data` is the checksum of its data. Raises UsageError."""
         folder = self.folder / identity
-        saved = checkpoint.header(store.resume_file(folder))
+        saved = saved_state(folder)
         resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
         if not os.path.lexists(folder):
             other = self._other_run(cell, code, data)

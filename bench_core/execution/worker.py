@@ -2,7 +2,7 @@
 
 The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard
 output: {"event": "epoch", "row": …} after every epoch, {"event": "unwritable", "reason": …} if the
-results folder cannot be written. All that is printed goes to log.txt in the temporary folder. The
+results folder cannot be written. All that is printed goes to a file that becomes log.txt. The
 worker dies with the runner that started it, and holds the run folder's lock (an inherited
 descriptor) until then.
 
@@ -40,6 +40,7 @@ from bench_core.processes import child
 from bench_core.processes.forking import die_with
 from bench_core.registry import plugins
 from bench_core.results import store
+from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, Measurement, RunRecord, fires
@@ -125,8 +126,10 @@ class CellRun:
             "forward_passes": method.forward_passes,
             "chance": built.data.chance,
         }
-        path, every = store.resume_file(self.final), job["checkpoint_every"]
-        keeper = Keeper(path, job["identity"], every, net, method, self.remember, self.recall)
+        keeper = Keeper(
+            store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
+            self.remember, self.recall, self.folder,
+        )  # fmt: skip
         train(method, net, built.data, training, cell.seed, self.observe, keeper)
         changed = [name for name, value in built.data.sums().items() if value != built.sums[name]]
         if changed:
@@ -193,11 +196,16 @@ class CellRun:
 
     def recall(self, state: dict[str, Any]) -> None:
         """Continue the attempt that `remember` described."""
-        self.rows, self.spent = state["rows"], state["seconds"]
-        self.write_rows(self.rows, "w")
-        for key, values in state["measured"].items():
-            self.fields[key] = {n: Measurement.model_validate(v) for n, v in values.items()}
-        self.fields["resumed"] = [*state["resumed"], state["epoch"]]
+        rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
+        if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
+            raise ValueError("its rows are not those of its epochs")
+        measured = {
+            key: {name: Measurement.model_validate(value) for name, value in values.items()}
+            for key, values in state["measured"].items()
+        }
+        self.write_rows(rows, "w")
+        self.rows, self.spent = rows, seconds
+        self.fields |= {**measured, "resumed": epochs}
         print(f"continues after epoch {state['epoch']}")
 
     def record(self, status: Status, reason: str | None = None) -> RunRecord:
@@ -244,7 +252,7 @@ def keep_from_children(descriptor: int) -> None:
 
 
 def main() -> None:
-    say = child.channel()  # the runner made log.txt the standard error
+    say = child.channel()  # the runner made the output file the standard error
     faulthandler.enable()
     job = json.load(sys.stdin)
     die_with(job["runner"])

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic_core import from_json
 
@@ -217,19 +217,44 @@ def _write(folder: int, name: str, content: str | bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: Path, content: str | bytes, parts: int = 1) -> None:
+def append_to(path: Path) -> IO[bytes]:
+    """Open a file for appending without a buffer, a new one if there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        _check(path, path.lstat(), stat.S_IFREG)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a regular file of a run folder to a new file. Raises OSError (`Refused`)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with opened(source, "file") as file, os.fdopen(os.open(target, flags, 0o666), "wb") as new:
+        shutil.copyfileobj(file, new, 1 << 20)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def replace_file(
+    path: Path, content: str | bytes, parts: int = 1, through: Path | None = None
+) -> None:
     """Write a file so that readers see the old one or the new one. Raises StoreError.
 
     A link of this name is replaced, not followed.
+    through  a folder of the same file system that holds the unfinished file
     """
-    with writing(path), _folder_of(path, parts) as folder:
-        part = f"{NEW}{secrets.token_hex(8)}"
+    part = f"{NEW}{secrets.token_hex(8)}"
+    draft, draft_parts = (path, parts) if through is None else (through / part, 2)
+    with (
+        writing(path),
+        _folder_of(path, parts) as folder,
+        _folder_of(draft, draft_parts) as place,
+    ):
         try:
-            _write(folder, part, content)
-            os.replace(part, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            _write(place, part, content)
+            os.replace(part, path.name, src_dir_fd=place, dst_dir_fd=folder)
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(part, dir_fd=folder)
+                os.unlink(part, dir_fd=place)
 
 
 def make_folder(path: Path, parts: int = 1) -> None:

@@ -68,13 +68,18 @@ def temporary(final: Path) -> Path:
     return _beside(final, "tmp")
 
 
+def output_file(final: Path) -> Path:
+    """Name the file to which the worker of a run prints, beside its temporary folder."""
+    return _beside(final, "log")
+
+
 def resume_file(final: Path) -> Path:
     """Name the file with the saved training of a cell, beside its temporary folder."""
     return final.parent / f".resume-{final.name}.safetensors"
 
 
 def _beside(final: Path, kind: str) -> Path:
-    """Name a hidden path of a run: "tmp", "lock", or "old", the run that is being replaced."""
+    """Name a hidden path of a run: "tmp", "lock", "log", or "old", the run to be replaced."""
     return final.parent / f".{kind}-{final.name}"
 
 
@@ -163,9 +168,9 @@ def clear_temporary(final: Path) -> Path:
 
 
 def remove_temporary(final: Path) -> None:
-    """Delete the temporary folder of a run, and an older run that was replaced."""
-    files.remove(temporary(final))
-    files.remove(_beside(final, "old"))
+    """Delete the temporary folder of a run, its output, and an older run that was replaced."""
+    for kind in ("tmp", "log", "old"):
+        files.remove(_beside(final, kind))
 
 
 def remove_resume(final: Path) -> None:
@@ -190,7 +195,7 @@ def tidy(folder: Path) -> None:
     A held lock belongs to a live process. Saved states stay until their cells have ended.
     """
     files.remove_unfinished(folder)
-    left = [path for kind in ("lock", "tmp", "old") for path in folder.glob(f".{kind}-*")]
+    left = [path for kind in ("lock", "tmp", "log", "old") for path in folder.glob(f".{kind}-*")]
     for name in sorted({path.name.partition("-")[2] for path in left}):
         with locked(folder / name) as descriptor:
             if descriptor is not None:
@@ -205,9 +210,10 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
     """
     folder = temporary(final)
     with writing(final):
-        logs.finish(folder / logs.LOG)
+        logs.finish(output_file(final), folder / logs.LOG)
         sums = {name: _sum(folder / name) for name in FILES if os.path.lexists(folder / name)}
         record = sealed(record.model_copy(update={"files": sums}))
+        files.remove(folder / RUN)  # of a worker that was killed here
         write_file(folder / RUN, record.to_json())
     put(final)
     with contextlib.suppress(OSError):
@@ -239,7 +245,7 @@ def put(final: Path) -> None:
             folder.rename(final)
         fsync(final.parent)
     with contextlib.suppress(OSError):
-        remove_temporary(final)
+        files.remove(_beside(final, "old"))
 
 
 def quarantine(folder: Path, reason: str) -> Path:

@@ -16,7 +16,6 @@ method keeps outside of its `state_dict` and its updaters are not saved: see `Me
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -34,15 +33,24 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def header(path: Path) -> dict[str, Any] | None:
+def header(path: str | Path) -> dict[str, Any] | None:
     """Read the JSON part of a resume file, without torch; None if the file cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             state = json.loads(file.metadata()["state"])
-        usable = state["version"] == VERSION and int(state["epoch"]) > 0
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        usable = state["version"] == VERSION and 0 < int(state["epoch"]) < 10**9
+        usable &= isinstance(state["epoch"], int) and 0 <= float(state.get("seconds", 0)) < 10**9
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):
         return None
     return state if usable else None
 
@@ -59,8 +67,8 @@ class Training:
         self.net, self.method, self.streams = net, method, {**streams, **own}
         self.optimisers = [updater.optimiser for updater in tools.updaters]
 
-    def save(self, path: Path, epoch: int, identity: str, more: Mapping[str, Any]) -> None:
-        """Write the state after `epoch` epochs. Raises OSError.
+    def dump(self, epoch: int, identity: str, more: Mapping[str, Any]) -> bytes:
+        """Return the content of the file with the state after `epoch` epochs.
 
         more  JSON values that the worker wants back
         """
@@ -69,15 +77,10 @@ class Training:
         tensors, scalars = self._capture()
         state = {"version": VERSION, "identity": identity, "epoch": epoch, **scalars, **more}
         text = json.dumps(state, sort_keys=True)  # NaN and Infinity as Python writes and reads them
-        new = path.with_suffix(".new")
-        # not save_file: it writes to a file of a random name first, which a kill would leave behind
-        with new.open("wb") as file:
-            file.write(save(tensors, {"state": text, "blake2b": _sum(tensors, text)}))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        content: bytes = save(tensors, {"state": text, "blake2b": _sum(tensors, text)})
+        return content
 
-    def load(self, path: Path, identity: str) -> dict[str, Any] | None:
+    def load(self, path: str | Path, identity: str) -> dict[str, Any] | None:
         """Restore the saved state and return its JSON; None if no file can be trusted."""
         from safetensors import safe_open
 

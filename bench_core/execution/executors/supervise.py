@@ -2,9 +2,9 @@
 
 A worker is a fresh interpreter, or a fork of one, in a session of its own, so that it can be ended
 together with the processes that it started; one that left the group is found by a mark in its
-environment. The worker's standard error is log.txt, its events come through a pipe. A worker over
-its budget gets SIGTERM, and SIGKILL `groups.GRACE` seconds later. The caller holds the lock of the
-run folder.
+environment. The worker prints to the file that becomes log.txt; its events come through a pipe. A
+worker over its budget gets SIGTERM, and SIGKILL `groups.GRACE` seconds later. The caller holds the
+lock of the run folder.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.execution.job import make_record
+from bench_core.execution.resumption import saved_state
 from bench_core.processes import child, groups
 from bench_core.processes.forking import MARK, Forked
-from bench_core.results import logs, store
+from bench_core.results import files, logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
-from bench_core.training import checkpoint
 
 WORKER = "bench_core.execution.worker"
 EX_IOERR = 74  # a worker's exit code if the results folder cannot be written
@@ -68,7 +68,7 @@ class Worker:
 
     @property
     def log(self) -> Path:
-        return store.temporary(self.final) / logs.LOG
+        return store.output_file(self.final)
 
     @property
     def pipe(self) -> Any:
@@ -111,10 +111,10 @@ def start(
     if job["device"].startswith("cuda"):  # torch's deterministic algorithms ask for it
         variables.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     process = None
-    folder = store.clear_temporary(final)
+    store.clear_temporary(final)
     try:
         with writing(final):
-            log = (folder / logs.LOG).open("ab")
+            log = files.append_to(store.output_file(final))
         with log:
             process = child.start(
                 WORKER,
@@ -124,7 +124,7 @@ def start(
                 pass_fds=[lock],
                 cwd=job.get("cwd"),
             )
-        saved = checkpoint.header(store.resume_file(final)) or {}
+        saved = saved_state(final) or {}
         worker = Worker(
             job=job,
             process=process,
@@ -232,11 +232,10 @@ def leave_row(
 ) -> RunRecord:
     """Keep a run for a cell whose worker left none. Its log has at least the reason."""
     final = Path(job["final"])
-    folder = store.temporary(final)
     with writing(final):
-        folder.mkdir(exist_ok=True)
-        with (folder / logs.LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{status}: {reason}\n")
+        files.make_folder(store.temporary(final))
+        with files.append_to(store.output_file(final)) as log:
+            log.write(f"{status}: {reason}\n".encode())
     record = make_record(
         job, status=status, reason=reason, epochs=epochs, seconds=round(seconds, 3)
     )
@@ -270,7 +269,7 @@ def interrupt(workers: list[Worker]) -> None:
         return
     for worker in workers:
         if not os.path.lexists(worker.final):
-            saved = checkpoint.header(store.resume_file(worker.final))
+            saved = saved_state(worker.final)
             then = f"continues after epoch {saved['epoch']}" if saved else "begins it anew"
             reason = f"interrupted after epoch {worker.epochs}; the next run {then}"
             leave_row(worker.job, "interrupted", reason, worker.epochs, worker.seconds)
