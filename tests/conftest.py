@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
@@ -26,6 +27,9 @@ from bench_core.processes.forking import MARK, UNMARKED
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # two test processes on two cores: more threads only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# the tests sign by a key of their own
+_STATE = tempfile.TemporaryDirectory(prefix="bench-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 COMMAND = Path(sys.executable).with_name("bench")
 HANG = 240  # seconds after which a test is ended rather than the suite held up

@@ -89,7 +89,7 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy):
 def a_late(stored: Stored, value: float = 0.5, **changes) -> remeasured.Late:
     measurement = {"value": value, "details": {"deep": value}}
     fields = {
-        "late_schema": 1,
+        "late_schema": 2,
         "checkpoint": remeasured.checkpoint_sum(stored.record),
         "diagnostic": "bench-core/alignment",
         "params": {},
@@ -104,7 +104,7 @@ def test_the_later_measurement_counts(copy):
     _, run = copy
     remeasured.write(run.folder, a_late(run))
     remeasured.write(run.folder, a_late(run, 0.25))
-    record, troubles = remeasured.attach(run.record, run.folder)
+    record, _, troubles = remeasured.attach(run.record, run.folder)
     assert troubles == []
     assert record.measurements["alignment"].value == 0.25
     assert record.measurements["scale_growth"] == run.record.measurements["scale_growth"]
@@ -125,13 +125,13 @@ def test_a_late_measurement_that_cannot_be_trusted_is_not_counted(copy, fault, r
     if fault == "run":
         remeasured.write(run.folder, a_late(run, checkpoint="0" * 32))
     elif fault == "schema":
-        remeasured.write(run.folder, a_late(run, late_schema=2))
+        remeasured.write(run.folder, a_late(run, late_schema=3))
     else:
         remeasured.write(run.folder, a_late(run))
         raw = json.loads(path.read_text())
         raw["measurement"]["value"] = 0.9
         path.write_text(json.dumps(raw) if fault == "value" else path.read_text()[:-20])
-    record, troubles = remeasured.attach(run.record, run.folder)
+    record, _, troubles = remeasured.attach(run.record, run.folder)
     assert record == run.record
     assert len(troubles) == 1
     assert reason in troubles[0]

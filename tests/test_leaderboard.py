@@ -443,7 +443,7 @@ def test_every_column_is_in_every_format() -> None:
     markdown = rows_of(leaderboard(audit(), format="markdown"))[0]
     assert markdown == [escape.markdown(column.header) for column in COLUMNS]
     row = json.loads(leaderboard(audit(), format="json"))["suites"][0]["groups"][0]["rows"][0]
-    assert row.keys() == {*(field.name for field in fields), "runs"}
+    assert row.keys() == {*(field.name for field in fields), "doubts", "runs"}
     assert {name for field in fields for name in field.names} <= as_csv(audit())[0].keys()
 
 

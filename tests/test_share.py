@@ -20,11 +20,11 @@ from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.page import page
 from bench_core.report.tables import leaderboards
 from bench_core.results import marks, store
+from bench_core.results.agreement import compare
 from bench_core.results.record import SCHEMA, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate, verify
-from bench_core.sharing.agreement import compare
 
 CORPUS = Path(__file__).parent / "corpus"
 HERE, THERE = {"torch": "2.15", "device_name": "a"}, {"torch": "2.14", "device_name": "a"}
@@ -406,8 +406,8 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
     ("fields", "agrees", "said"),
     [
         ({"accuracy": 0.41}, True, "within 2 points"),
-        ({"accuracy": 0.4201}, False, "accuracy 0.420, posted 0.400"),
-        ({"status": "diverged", "reason": "r"}, False, "status diverged (r), posted done"),
+        ({"accuracy": 0.4201}, False, "accuracy 0.420 and 0.400 (here and posted)"),
+        ({"status": "diverged", "reason": "r"}, False, "status diverged (r) and done"),
     ],
 )
 def test_elsewhere_figures_agree_within_two_points(
@@ -445,15 +445,12 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
     mark = marks.read(folder.parent, record)
     assert mark.state == "posted"
     assert marks.states(folder.parent, [record]) == {}
-    marks.write(folder.parent, mark.model_copy(update={"checked": "now"}))
+    marks.write(folder.parent, mark.signed("checked", "now"))
     assert marks.read(folder.parent, record).state == "checked"
     assert marks.states(folder.parent, [record]) == {record.checksum: "checked"}
     for agrees, state in ((True, "replicated"), (False, "disputed")):
         replica = compare(record, record).model_copy(update={"agrees": agrees})
-        marks.write(
-            folder.parent,
-            marks.read(folder.parent, record).model_copy(update={"replicas": [replica]}),
-        )
+        marks.write(folder.parent, marks.read(folder.parent, record).replicated(replica))
         assert marks.read(folder.parent, record).state == state
     again = store.read(put(tmp_path, true(seed=1, accuracy=0.5)))
     assert marks.read(folder.parent, again).state == "posted"
@@ -505,9 +502,7 @@ def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_pa
     record = store.read(folder := put(tmp_path, true(seed=1)))
     put(tmp_path, true(seed=2))
     replica = compare(record, record)
-    marks.write(
-        folder.parent, marks.read(folder.parent, record).model_copy(update={"replicas": [replica]})
-    )
+    marks.write(folder.parent, marks.read(folder.parent, record).replicated(replica))
     suites, _ = gather([tmp_path])
     said = "Of 2 runs: 1 replicated (dfa 1); 1 posted"
     for form in ("table", "markdown", "latex", "csv", "json"):
@@ -528,16 +523,14 @@ def test_merging_carries_what_is_known_of_a_run_and_adds_it_up(tmp_path: Path) -
     record = store.read(mine := put(tmp_path / "mine", true(seed=1)))
     theirs = put(tmp_path / "theirs", true(seed=1))
     replica = compare(record, record)
-    marks.write(
-        mine.parent, marks.read(mine.parent, record).model_copy(update={"replicas": [replica]})
-    )
-    marks.write(
-        theirs.parent, marks.read(theirs.parent, record).model_copy(update={"checked": "then"})
-    )
+    marks.write(mine.parent, marks.read(mine.parent, record).replicated(replica))
+    marks.write(theirs.parent, marks.read(theirs.parent, record).signed("checked", "then"))
     for source in ("mine", "theirs", "mine"):
         merging.merge([tmp_path / source], tmp_path / "all")
     mark = marks.read(tmp_path / "all" / mine.parent.name, record)
-    assert (mark.checked, mark.replicas) == ("then", [replica])
+    assert mark.checked is not None
+    assert mark.checked.when == "then"
+    assert [each.said for each in mark.replicas] == [replica.said]
 
 
 def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:

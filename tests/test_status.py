@@ -49,7 +49,7 @@ def test_the_published_schema_has_every_column_and_every_field_of_a_run() -> Non
     assert schema() == SCHEMA
     row, one = SCHEMA["$defs"]["row"], SCHEMA["$defs"]["run"]
     columns = {field.name for column in COLUMNS for field in column.fields}
-    assert {*columns, "runs"} == set(row["required"])
+    assert {*columns, "doubts", "runs"} == set(row["required"])
     assert row["additionalProperties"] is one["additionalProperties"] is False
     assert set(RUN) == set(one["required"])
 

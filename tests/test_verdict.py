@@ -145,17 +145,20 @@ def test_what_fires_on_the_untrained_network_is_not_diagnostic() -> None:
 def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for_every_seed() -> (
     None
 ):
-    """One untrained network of the recipe fires: c says nothing about the runs whose own
-    untrained network did not."""
+    """The untrained network of one seed fires in all runs of the seed: c says nothing about the
+    runs whose own untrained network did not."""
     found = measured(c=0.6)
-    records = [
-        run(seed=seed, measurements=found, initial=measured(c=c))
-        for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))
+    start = {seed: measured(c=c) for seed, c in ((42, 0.5), (123, 0.1), (456, 0.1))}
+    records = [run(seed=seed, measurements=found, initial=start[seed]) for seed in start]
+    floors = [
+        run(seed=seed, accuracy=0.1, params={"freeze": "blocks"}, initial=start[seed])
+        for seed in start
     ]
-    row = row_of([*records, *frozen("bench-core/dfa", [0.1] * 3)], "dfa")
+    records += floors
+    row = row_of(records, "dfa")
     assert row.verdict == "trustworthy"
     assert all(dict(found.judgement.not_diagnostic) == {"c": UNTRAINED} for found in row.runs)
-    alone = row_of([*records[1:], *frozen("bench-core/dfa", [0.1] * 3)], "dfa")
+    alone = row_of([record for record in records if record.cell.seed != 42], "dfa")
     assert alone.verdict == "walked back (c)"
     (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
     # no threshold under .5 makes any of them fire
@@ -167,6 +170,28 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
     assert {item.key: item.epoch for item in firings(epochs)}["c"] == 1
     silent = {item.key: item for item in firings(epochs, None, row.runs[1].judgement)}["c"]
     assert (silent.epoch, silent.not_diagnostic) == (None, UNTRAINED)
+
+
+def test_an_odd_untrained_network_counts_for_its_own_run_unless_the_others_agree() -> None:
+    """A single forged `initial`, `chance` or further diagnostic changes no verdict of others."""
+    sick, healthy = measured(a=99.0), measured()
+    further = {"e_thing": Measurement(value=0.0, letter="e", direction="above", threshold=1.0)}
+    forged = run("x/other", 42, 0.9, initial=sick, measurements={**sick, **further}, chance=0.99)
+    others = [
+        run(name, seed, accuracy, params=params, initial=healthy, measurements=sick, chance=0.1)
+        for name in ("bench-core/dfa", "bench-core/fa")
+        for seed in (42, 123)
+        for accuracy, params in ((0.4, {}), (0.3, {"freeze": "blocks"}))
+    ]
+    rows = only([forged, *others]).rows
+    for row in rows:
+        silent = {letter for item in row.runs for letter, _ in item.judgement.not_diagnostic}
+        if row.role != "floor":
+            assert silent == ({"a"} if row.method.name == "x/other" else set()), row.label
+            assert not any("e" in item.judgement.missing for item in row.runs)
+    agreeing = [item.model_copy(update={"initial": sick}) for item in others]
+    row = row_of([forged, *agreeing], "dfa")
+    assert all(dict(item.judgement.not_diagnostic) == {"a": UNTRAINED} for item in row.runs)
 
 
 def test_a_declared_reason_is_neither_fired_nor_missing() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, marks, remeasured, store
+from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord, cell_key
-from bench_core.results.scan import scan
+from bench_core.results.scan import Stored, scan
+from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
+
+MOST_PARTS = 4  # of a disagreement are named
 
 
 class SuiteFile(BaseModel):
@@ -123,18 +128,31 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     stored = scan(roots)
     troubles = stored.troubles
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
+    late: dict[str, tuple[remeasured.Remark, ...]] = {}
     for run in stored.runs:
-        record, problems = remeasured.attach(run.record, run.folder)
+        record, remarks, problems = remeasured.attach(run.record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
+        if remarks:
+            late[record.checksum or ""] = remarks
+    known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
+    clashes = _conflicts([*stored.runs, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
         described = _described(folder, troubles)
         counted, superseded = current(by_folder[folder], described.cells)
-        trust = marks.states(folder, counted)
-        limits, floor = described.thresholds, described.depth_utility
-        defaults = described.defaults
-        settings = Settings(limits, floor, described.title, trust, defaults, superseded)
+        trust, said = _trust(known[folder], late)
+        settings = Settings(
+            described.thresholds,
+            described.depth_utility,
+            described.title,
+            trust,
+            described.defaults,
+            superseded,
+            said,
+            late,
+            clashes,
+        )
         claims = _claims(folder, described.expect, troubles)
         results.append(
             SuiteResults(
@@ -153,6 +171,59 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     return results, troubles
 
 
+def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:
+    """Read the runs of other environments that `bench merge` kept beside those that count."""
+    homes = [folder / store.REPLICATES for folder in folders]
+    found = scan([home for home in homes if home.is_dir() and not home.is_symlink()])
+    troubles += found.troubles
+    return found.runs
+
+
+def _trust(
+    known: Mapping[str, marks.TrustMark], late: Mapping[str, tuple[remeasured.Remark, ...]]
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return the trust in each run that is more than posted, and what other users say of it.
+
+    A run whose verdict may rest on a measurement by another user is not checked or replicated.
+    """
+    trust, said = {}, {}
+    for checksum, mark in known.items():
+        foreign = any(item.judges and item.maker for item in late.get(checksum, ()))
+        if (state := mark.state) != "posted" and not (foreign and state != "disputed"):
+            trust[checksum] = str(state)
+        if mark.said:
+            said[checksum] = mark.said
+    return trust, said
+
+
+def _conflicts(
+    runs: Iterable[Stored], known: Mapping[Path, Mapping[str, marks.TrustMark]]
+) -> dict[str, str]:
+    """Map the checksum of each run to its disagreement with another result of its identity.
+
+    A result that this user has replicated counts, unless the other one was replicated too.
+    """
+    by_identity: dict[str, dict[str, Stored]] = defaultdict(dict)
+    for run in runs:
+        if run.record.status in FINAL and run.record.checksum:
+            by_identity[run.record.identity].setdefault(run.record.checksum, run)
+    clashes: dict[str, str] = {}
+    for same in by_identity.values():
+        replicated = {
+            checksum
+            for checksum, run in same.items()
+            if (mark := known.get(run.folder.parent, {}).get(checksum))
+            and mark.state == "replicated"
+        }
+        ordered = sorted(same.items(), key=lambda item: (repr(item[1].record.accuracy), item[0]))
+        for (first, one), (second, other) in combinations(ordered, 2):
+            if parts := disagreement(one.record, other.record):
+                more = "; …" if len(parts) > MOST_PARTS else ""
+                text = f"two results of one identity: {'; '.join(parts[:MOST_PARTS])}{more}"
+                clashes |= dict.fromkeys({first, second} - replicated or {first, second}, text)
+    return clashes
+
+
 def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     """Join the suites of one name, from several people's folders.
 
@@ -167,14 +238,18 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
             (r.identity, r.checksum or r.to_json()): r for part in same for r in part.records
         }
         trust: dict[str, str] = {}
+        said: dict[str, tuple[str, ...]] = {}
         for part in reversed(same):
             trust |= part.settings.trust
+            for checksum, texts in part.settings.said.items():
+                said[checksum] = tuple(sorted({*said.get(checksum, ()), *texts}))
         joined.append(
             replace(
                 same[0],
                 settings=replace(
                     same[0].settings,
                     trust=trust,
+                    said=said,
                     older=tuple(record for part in same for record in part.settings.older),
                 ),
                 records=tuple(records[key] for key in sorted(records)),

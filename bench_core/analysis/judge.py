@@ -11,17 +11,18 @@ which they decide:
 2. A floor (`freeze: blocks`) has no flags; other runs are compared with it.
 3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. A diagnostic
    is *not diagnostic*, neither fired nor missing, if it declares so itself, or if it already
-   fires on the untrained network of any run of the recipe (then chance lies on both sides of the
-   threshold).
+   fires on the untrained network: that of the run, or that of a seed of the recipe as most runs of
+   the seed have it (then chance lies on both sides of the threshold).
 4. If a diagnostic fired: `flagged (a+b+d)`. If none fired but one was not measured: `incomplete (d
-   not measured)`. Otherwise `no flag`. Required are a, b, c, d and every other diagnostic that some
-   run of the recipe has. d compares a run with its own twin, the floor's run of its seed; without a
-   twin, with the floor's mean.
+   not measured)`. Otherwise `no flag`. Required are a, b, c, d and every other diagnostic that the
+   rule's own runs or two rules of the recipe have. d compares a run with its own twin, the floor's
+   run of its seed; without a twin, with the floor's mean.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from typing import Any, Literal
 from bench_core.results.hashing import canonical, digest_bytes, line_text
 from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
+from bench_core.results.remeasured import Remark
 from bench_core.suite.model import DepthUtility
 
 Role = Literal["method", "floor", "ceiling"]
@@ -40,6 +42,13 @@ D_DEFAULT = described(
     "depth_utility",
     Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
 )
+# thresholds of docs/protocol.md, section 6, as measurements store them
+PROTOCOL = {
+    "scale_growth": 50.0,
+    "reference_floor": 1e-7 * 128,
+    "batch_stability": 0.3,
+    "depth_utility": 2.0,
+}
 AT_FLOOR = "reference at the floor"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
@@ -63,6 +72,9 @@ class Settings:
     trust       checksum of a run.json → its trust (`bench_core.results.marks`), but for *posted*
     defaults    a rule's full name → its own defaults
     older       runs of the same cells by other code, which do not count
+    said        checksum of a run.json → what other users say of it
+    late        checksum of a run.json → measurements that were made after the run
+    conflicts   checksum of a run.json → how it disagrees with another result of its identity
     """
 
     thresholds: Thresholds = field(default_factory=dict)
@@ -71,6 +83,9 @@ class Settings:
     trust: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     older: tuple[RunRecord, ...] = ()
+    said: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    late: Mapping[str, tuple[Remark, ...]] = field(default_factory=dict)
+    conflicts: Mapping[str, str] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------- identity of rows
@@ -240,15 +255,39 @@ class Judgement:
 
 
 def untrained(records: Iterable[RunRecord]) -> dict[str, Measurement]:
-    """Return the most degenerate measurement of each diagnostic on the untrained networks."""
-    worst: dict[str, Measurement] = {}
+    """Return the most degenerate measurement of each diagnostic on the untrained networks.
+
+    Runs of one seed have the same untrained network. The measurement of a seed is one that most of
+    its runs reach, so a single odd run says nothing about the others.
+    """
+    of_seed: dict[str, dict[int, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for name, item in record.initial.items():
-            if item.value is None or item.not_diagnostic is not None:
-                continue
-            if name not in worst or fires(item, worst[name].value):
-                worst[name] = item
-    return worst
+            if item.value is not None and item.not_diagnostic is None:
+                of_seed[name][record.cell.seed].append(item)
+    agreed: dict[str, list[Measurement]] = {
+        name: [_worst_first(items)[len(items) // 2] for items in seeds.values() if len(items) > 1]
+        for name, seeds in of_seed.items()
+    }
+    return {name: _worst_first(items)[0] for name, items in agreed.items() if items}
+
+
+def _worst_first(items: Iterable[Measurement]) -> list[Measurement]:
+    """Sort measurements of one diagnostic by degeneracy; a value that is not finite is worst."""
+
+    def degeneracy(item: Measurement) -> float:
+        if item.value is None or not math.isfinite(item.value):
+            return -math.inf
+        return item.value if item.direction == "below" else -item.value
+
+    return sorted(items, key=degeneracy)
+
+
+def at_start(record: RunRecord, agreed: Mapping[str, Measurement]) -> dict[str, Measurement]:
+    """Return the untrained measurements that count for a run: its own or those of the recipe."""
+    own = {name: item for name, item in record.initial.items() if item.value is not None}
+    both = own.keys() & agreed.keys()
+    return {**agreed, **own, **{name: _worst_first([own[name], agreed[name]])[0] for name in both}}
 
 
 def judge(
@@ -264,7 +303,7 @@ def judge(
     """Judge one run against its floors.
 
     expected   letters that other runs of the recipe have
-    initial    the untrained networks of the recipe (`untrained`); by default that of the run
+    initial    the untrained networks of the recipe (`untrained`), beside that of the run
     no_margin  why a margin over the floor says nothing here
     """
     if record.status != "done":
@@ -276,16 +315,16 @@ def judge(
     silent: dict[str, str] = {}
     by_letter = judged(record.measurements)
     missing = {"a", "b", "c", *expected} - by_letter.keys()
-    start = record.initial if initial is None else initial
+    start = at_start(record, initial or {})
     for letter, (name, item) in by_letter.items():
         limit = threshold_of(name, item, settings.thresholds)
         measured = item.model_copy(update={"value": margins[0]}) if item.across == "floor" else item
-        at_start = None if item.across == "floor" else start.get(name)
+        before = None if item.across == "floor" else start.get(name)
         if item.across == "floor" and no_margin:
             silent[letter] = no_margin
         elif item.not_diagnostic is not None:
             silent[letter] = item.not_diagnostic
-        elif at_start is not None and fires(at_start, limit):
+        elif before is not None and fires(before, limit):
             silent[letter] = UNTRAINED
         elif measured.value is None:
             missing.add(letter)

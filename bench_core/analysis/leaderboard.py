@@ -5,17 +5,18 @@ stay in the denominator of every verdict and have no part in a mean; a rule with
 rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
 seeds: of several records of one cell (replicates, another version of the code) a done record is
 preferred, then the record finished last; the others are counted as set aside, and named where their
-status differs. `bench_core.analysis.judge` judges one run, `verdict` a row.
+status differs. Two results of one identity that do not agree are a conflict: neither counts.
+`bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from bench_core.analysis.judge import (
     BP,
@@ -207,11 +208,19 @@ class _Floors:
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
-def _representative(records: Sequence[RunRecord]) -> RunRecord:
-    """Choose the record of a cell that counts."""
-    if len(records) == 1:
-        return records[0]
-    return max(records, key=lambda r: (r.status == "done", r.finished, r.identity, r.to_json()))
+def _representative(records: Sequence[RunRecord], conflicts: Mapping[str, str]) -> RunRecord:
+    """Choose the record of a cell that counts; one that is in conflict has this status."""
+
+    def order(record: RunRecord) -> tuple[Any, ...]:
+        undisputed = record.checksum not in conflicts
+        return undisputed, record.status == "done", record.finished, record.identity
+
+    chosen = records[0]
+    if len(records) > 1:
+        chosen = max(records, key=lambda record: (*order(record), record.to_json()))
+    if (reason := conflicts.get(chosen.checksum or "")) is None:
+        return chosen
+    return chosen.model_copy(update={"status": "conflict", "reason": reason})
 
 
 def _group(
@@ -221,7 +230,7 @@ def _group(
     for record in records:
         cells[method_key(record.cell.method)][record.cell.seed].append(record)
     by_row = {
-        key: [_representative(seeds[seed]) for seed in sorted(seeds)]
+        key: [_representative(seeds[seed], settings.conflicts) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
     chosen = [run for runs in by_row.values() for run in runs]
@@ -258,16 +267,23 @@ def _rows(
     """Judge the rows; `blind`: the recipe cannot judge d."""
     bp, peers = floors.bp(), floors.peers
     every = [run for runs in by_row.values() for run in runs]
-    expected = {
-        letter
-        for run in every
-        if run.status == "done" and not is_floor(run)
-        for letter in judged(run.measurements)
+    letters = {
+        key: {
+            letter
+            for run in runs
+            if run.status == "done" and not is_floor(run)
+            for letter in judged(run.measurements)
+        }
+        for key, runs in by_row.items()
     }
+    common = Counter(letter for own in letters.values() for letter in own)
+    shared = {letter for letter, count in common.items() if count > 1}
     initial = untrained(every)
-    chance = next((run.chance for run in every if run.chance is not None), None)
+    chances = Counter(run.chance for run in every if run.chance is not None)
+    chance = max(chances, key=lambda value: (chances[value], value), default=None)
     bp_at_chance = at_chance(bp.accuracies.values(), chance)
-    for runs in by_row.values():
+    for key, runs in by_row.items():
+        expected = shared | letters[key]
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
         over = [margin(by_seed, floor) for floor in (chosen, matched, bp)]

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.judge import Settings, letter_order, threshold_of, untrained
+from bench_core.analysis.judge import Settings, at_start, letter_order, threshold_of, untrained
 from bench_core.analysis.leaderboard import Group, Run
 from bench_core.results.record import Measurement
 
@@ -132,6 +132,7 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
 def _points(
     run: Run, initials: Mapping[str, Measurement], settings: Settings
 ) -> Iterator[tuple[tuple[str, str, Direction, float], JudgedValue]]:
+    start_of = at_start(run.record, initials)
     for letter, (name, item) in run.judged.items():
         limit, direction = threshold_of(name, item, settings.thresholds), item.direction
         value = run.judgement.margin if item.across == "floor" else item.value
@@ -140,7 +141,7 @@ def _points(
             silent |= letter in dict(run.judgement.not_diagnostic)
         if limit is None or direction is None or value is None or silent:
             continue
-        initial = None if item.across == "floor" else initials.get(name)
+        initial = None if item.across == "floor" else start_of.get(name)
         start = initial.value if initial is not None and initial.not_diagnostic is None else None
         low = -math.inf if start is None else _badness(start, direction)
         others = bool(set(run.judgement.fired) - {letter})

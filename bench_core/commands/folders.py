@@ -84,7 +84,7 @@ def verify(results: tuple[Path, ...], quarantine: bool) -> None:
         if lines and not mark.checked:
             continue
         try:  # a new fault removes the mark of an earlier check
-            marks.write(suite, mark.model_copy(update={"checked": None if lines else now}))
+            marks.write(suite, mark.signed("checked", None if lines else now))
         except StoreError as error:
             unmarked[suite] = str(error)
     among = list(between(stored.runs))
@@ -124,7 +124,7 @@ def replicate(
 
     In the same environment and with the same code runs must be equal bit by bit. Elsewhere their
     accuracies must lie within 2 points and the same diagnostics must fire. The leaderboard of
-    RESULTS shows the outcome.
+    RESULTS shows the outcome. A new run is trained here, unless you trained it before.
     """
     from bench_core.execution.executors import Job, Options
     from bench_core.execution.job import make_job
@@ -144,16 +144,19 @@ def replicate(
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device)
     warn(troubles)
+    reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 
     def job_of(cell: again.Again) -> Job:
         suite = cell.posted.record.suite
-        return make_job(cell.cell, suite, cell.diagnostics, data_dir, {}, None)
+        return make_job(cell.cell, suite, cell.diagnostics, data_dir, cell.budget, None)
 
     replicas, problems = again.carry_out(planned, execute, job_of, Options(workers))
     for posted, replica in replicas:
         record, cell = posted.record, posted.record.cell
         name = f"{record.identity[:12]}  {cell.method.short} · seed {cell.seed}"
-        echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}")
+        when = reused[posted.folder]
+        source = f" (the run that you trained at {when})" if when else ""
+        echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}{source}")
     warn(problems)
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
     more = f", {missing} could not be run" if missing else ""

@@ -27,6 +27,11 @@ PROC = Path("/proc")
 Process = subprocess.Popen[bytes] | Forked
 
 
+def machine_memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def end_groups(processes: Sequence[Process], grace: float | None = None) -> bool:
     """Ask process groups to end (SIGTERM), kill the rest after `grace` seconds, reap the leaders.
 

@@ -16,6 +16,7 @@ from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
+from bench_core.report import doubts
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import plural, signed, with_interval
@@ -225,7 +226,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         if text
     ]
     lines += _margins(group, settings) + _ranks(group) + _contradictions(group) + _shared(group)
-    lines += _readouts(group) + _failures(group) + _relied_on(group, settings)
+    lines += _readouts(group) + _failures(group) + doubts.of_group(group, settings)
+    lines += _relied_on(group, settings) + doubts.said(group.rows, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")

@@ -18,7 +18,9 @@ def _ref(name: str) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """Return the schema."""
-    row = object_schema(**{field.name: field.schema for field in FIELDS}, runs=array(_ref("run")))
+    row = object_schema(
+        **{field.name: field.schema for field in FIELDS}, doubts=STRINGS, runs=array(_ref("run"))
+    )
     beyond = "values of diagnostics beyond a, b, c and d, by letter or name"
     row["properties"]["diagnostics"] = mapping(_ref("median")) | {"description": beyond}
     estimate = object_schema(mean="number", half_width=NUMBER, std=NUMBER, n="integer")

@@ -2,25 +2,28 @@
 
 `bench_core.execution.remeasure` makes a measurement. It lies beside the run's files, which do not
 change, as `late.<diagnostic>.json`, sealed with a checksum and tied to its checkpoint. Readers
-(`bench_core.analysis.gather`) prefer it to the run's own measurement of the same diagnostic.
+(`bench_core.analysis.gather`) prefer it to the run's own measurement of the same diagnostic. Every
+table says so, with the maker of the file.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from bench_core.results import files
+from bench_core.results.author import Sealed, by
 from bench_core.results.hashing import digest
-from bench_core.results.record import Frozen, Measurement, RunRecord
+from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import CHECKPOINT
 
-SCHEMA = 1
+SCHEMA = 2  # since 2 with maker and seal
 
 
-class Late(Frozen):
+class Late(Sealed):
     """The content of late.<diagnostic>.json."""
 
     late_schema: int
@@ -33,7 +36,32 @@ class Late(Frozen):
     checksum: str = ""
 
     def digest(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"checksum"}))
+        unknown = {"maker", "seal"} if self.late_schema < 2 else set()
+        return digest(self.model_dump(mode="json", exclude={"checksum"} | unknown))
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A measurement that was made after the run.
+
+    maker    of the measurement in words; empty for this user
+    instead  the run's own value, where the measurement has a part in verdicts
+    """
+
+    name: str
+    maker: str
+    value: float | None
+    instead: float | None
+    judges: bool
+
+    @property
+    def text(self) -> str:
+        """Say who measured, and what the run itself says where that can change a verdict."""
+        who = f" by {self.maker}, as they say" if self.maker else ""
+        if not self.judges:
+            return f"{self.name} measured after the run{who}"
+        value, own = ("none" if v is None else f"{v:g}" for v in (self.value, self.instead))
+        return f"{self.name} {value} measured after the run{who}; the run itself: {own}"
 
 
 def checkpoint_sum(record: RunRecord) -> str:
@@ -42,9 +70,12 @@ def checkpoint_sum(record: RunRecord) -> str:
     return "" if entry is None else entry.blake2b
 
 
-def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
-    """Return the record with the late measurements of its folder, and the faults of their files."""
-    measurements, troubles = dict(record.measurements), []
+def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ...], list[str]]:
+    """Return the record with the late measurements of its folder.
+
+    Also returns a remark on each of them, and the faults of their files.
+    """
+    measurements, remarks, troubles = dict(record.measurements), [], []
     for path in sorted(folder.glob("late.*.json")):
         try:
             late = Late.model_validate(files.read_json(path, "late"))
@@ -60,15 +91,25 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, list[str]]:
             reason = "does not follow its schema" if invalid else files.reason(error)
             troubles.append(f"{path}: late measurement not counted: it {reason}")
         else:
-            measurements[late.diagnostic.rpartition("/")[2]] = late.measurement
+            name, item = late.diagnostic.rpartition("/")[2], late.measurement
+            own = record.measurements.get(name)
+            maker = "" if late.is_mine() else by(late.maker)
+            judges = item.direction is not None or (own is not None and own.direction is not None)
+            before = None if own is None else own.value
+            remarks.append(Remark(name, maker, item.value, before, judges))
+            measurements[name] = item
     if measurements != record.measurements:
         record = record.model_copy(update={"measurements": measurements})
-    return record, troubles
+    return record, tuple(remarks), troubles
 
 
 def write(folder: Path, late: Late) -> None:
-    """Keep a late measurement beside its run, in place of an older one of the same diagnostic."""
-    sealed = late.model_copy(update={"checksum": late.digest()})
+    """Keep a late measurement beside its run, in place of an older one of the same diagnostic.
+
+    Raises StoreError.
+    """
+    sealed = late.sealed()
+    sealed = sealed.model_copy(update={"checksum": sealed.digest()})
     name = late.diagnostic.rpartition("/")[2]
     path = folder / f"late.{name}.json"
     files.replace_file(path, sealed.model_dump_json(indent=1) + "\n", parts=2)

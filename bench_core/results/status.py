@@ -46,6 +46,9 @@ STATUSES: dict[str, RunStatus] = {
         "the time limit of a cell was exceeded", "within the budget", limits=("seconds",)
     ),
     "interrupted": RunStatus("`bench run` was interrupted", "never", "mid"),
+    "conflict": RunStatus(
+        "two results of this identity do not agree, so neither counts", "never", failure=False
+    ),
     "skipped": RunStatus("the time limit of the sweep left no time for it", "never", "mid"),
 }
 FINAL = tuple(name for name, status in STATUSES.items() if status.reused == "always")

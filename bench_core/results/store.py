@@ -47,6 +47,7 @@ EPOCHS = "epochs.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"
+REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
 WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
 FILES = (logs.LOG, EPOCHS, CHECKPOINT, PROBE)  # of a run folder, beside run.json

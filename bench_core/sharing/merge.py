@@ -17,14 +17,14 @@ from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import marks, store
+from bench_core.results.agreement import differing
 from bench_core.results.files import fsync, writing
 from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
-from bench_core.sharing.agreement import differing
 from bench_core.sharing.verify import faults
 
-REPLICATES = "replicates"
+REPLICATES = store.REPLICATES
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
 WORDS: dict[Fate, str] = {
     "copy": "copied",

@@ -1,7 +1,12 @@
 """Reproduce a random sample of other people's runs with the installed code.
 
 Each done run is equally likely; a printed seed lets everybody check the draw. The new runs are kept
-in a results folder of their own. Each comparison is a `Replica` in the mark of the posted run.
+in a results folder of their own. Each comparison is a `Replica` in the mark of the posted run. A
+run in that folder is reused only if this user trained it, which its signed mark says: everything
+else there, a saved state too, may come from the author of the posted runs.
+
+A posted cell is not trusted either: its training has a budget, which follows from the cost that
+the posted run names.
 """
 
 from __future__ import annotations
@@ -20,12 +25,19 @@ from bench_core.execution.components import PARTS, code_of, numerics_of
 from bench_core.execution.executors import Event, Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PlannedCell
+from bench_core.processes.groups import machine_memory
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
+from bench_core.results.agreement import compare
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored
 from bench_core.results.status import FINAL, STATUSES
-from bench_core.sharing.agreement import compare
+from bench_core.suite.budget import MIB
+
+MOST_EPOCHS = 100_000
+SLOWER = 100  # times slower than the posted run may be: another device, a busy machine
+SECONDS = (600.0, 86_400.0)  # least and most of a budget
+MEMORY = 1024  # MiB that a budget has at least
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,16 @@ class Again:
     posted: Stored
     cell: PlannedCell
     diagnostics: tuple[dict[str, Any], ...]
+
+    @property
+    def budget(self) -> dict[str, float | int]:
+        """The limits of its training: more than the posted run says that it needed."""
+        record, (least, most) = self.posted.record, SECONDS
+        spare = 2 * (record.peak_memory_bytes or 0) // MIB + MEMORY
+        return {
+            "seconds": min(most, max(least, SLOWER * record.seconds)),
+            "memory_mb": min(spare, max(MEMORY, machine_memory() * 3 // 4 // MIB)),
+        }
 
 
 def share(text: str) -> float | int:
@@ -66,6 +88,10 @@ def plan_again(
     for run in runs:
         record = run.record
         try:
+            if record.cell.last_epoch > MOST_EPOCHS:
+                raise UsageError(
+                    f"{record.cell.last_epoch} epochs; at most {MOST_EPOCHS:,} are run"
+                )
             described = _describe(record, registry, data_dir)
         except UsageError as error:
             troubles.append(f"{run.folder}: cannot be run again here: {error}")
@@ -121,16 +147,24 @@ def carry_out(
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
     """Run the cells that have no finished run yet, compare, and write the marks.
 
-    Returns the comparisons, and a line for each run that did not end here or whose mark cannot be
+    Returns the comparisons; a line for each run that did not end here or whose mark cannot be
     written. Raises StoreError if the new runs cannot be written.
     """
     by_folder = {again.cell.folder: again for again in planned}
     for again in planned:
         store.open_suite_folder(again.cell.folder.parent.parent, again.cell.folder.parent.name)
-    to_run = [again.cell for again in planned if not _finished(again.cell.folder)]
+    to_run = [again.cell for again in planned if not trained_at(again.cell.folder)]
+    for cell in to_run:
+        store.remove_resume(cell.folder)
+
+    def watch(cell: PlannedCell, event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            _sign(cell.folder, event["record"])
+        on_event(cell, event)
+
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
-        execute(own, lambda cell: job_of(by_folder[cell.folder]), on_event, options)
+        execute(own, lambda cell: job_of(by_folder[cell.folder]), watch, options)
     replicas, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
@@ -139,18 +173,27 @@ def carry_out(
             troubles.append(f"{folder}: could not be run here: {record.status}: {record.reason}")
             continue
         replica = compare(again.posted.record, record)
-        mark = marks.read(suite, again.posted.record)
-        others = [other for other in mark.replicas if other != replica]
         replicas.append((again.posted, replica))
         try:
-            marks.write(suite, mark.model_copy(update={"replicas": [*others, replica]}))
+            marks.write(suite, marks.read(suite, again.posted.record).replicated(replica))
         except StoreError as error:
             troubles.append(f"{folder}: the result cannot be stored: {error}")
     return replicas, troubles
 
 
-def _finished(folder: Path) -> bool:
+def trained_at(folder: Path) -> str:
+    """Return when this user trained the run of a folder; empty if it must be trained."""
     try:
-        return not STATUSES[store.read(folder, sums=True).status].failure
+        record = store.read(folder, sums=True)
     except store.Unreadable:
-        return False
+        return ""
+    if STATUSES[record.status].failure:
+        return ""
+    return marks.read(folder.parent, record).trained_at()
+
+
+def _sign(folder: Path, record: RunRecord) -> None:
+    """Sign a run that was trained here; without a signature it is trained again next time."""
+    with contextlib.suppress(StoreError):
+        mark = marks.read(folder.parent, record).signed("trained", record.finished)
+        marks.write(folder.parent, mark)

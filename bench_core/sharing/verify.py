@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, store
+from bench_core.results.agreement import differing
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored, run_folders
-from bench_core.sharing.agreement import differing
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6

@@ -1,0 +1,112 @@
+"""Say what a reader must know beside a verdict: what could have changed it.
+
+These are thresholds unlike the protocol's, measurements made after the run, and an accuracy above
+that of bp, as a rule that saw the test set has it. Every format shows them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from bench_core.analysis.judge import PROTOCOL, Floor, Settings
+from bench_core.analysis.leaderboard import Group, Row, accuracies
+from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdict import ends, margin, points_of
+from bench_core.report.criteria import criteria_of
+from bench_core.report.numbers import with_interval
+from bench_core.report.text import listed
+
+ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
+
+
+def above_ceiling(row: Row, rows: Iterable[Row]) -> Estimate | None:
+    """Return the points by which a row lies above its ceiling; None within the interval."""
+    by_seed = accuracies(run.record for run in row.runs)
+    for ceiling in rows:
+        if ceiling.role != "ceiling" or row.role == "ceiling" or ceiling.accuracy is None:
+            continue
+        own = accuracies(run.record for run in ceiling.runs)
+        bp = Floor("bp", accuracies=own, mean=ceiling.accuracy.mean)
+        points = points_of(margin(by_seed, bp))
+        if points is None:
+            continue
+        low = points.mean - ONE_SEED if points.half_width is None else ends(points)[0]
+        if round(low, 9) > 0:
+            return points
+    return None
+
+
+def limits(row: Row, settings: Settings) -> list[str]:
+    """Name the thresholds in force that are not the protocol's, or not those of the diagnostics."""
+    unlike: dict[str, None] = {}
+    depth = settings.depth_utility
+    for criterion in (item for run in row.runs for item in criteria_of(run)):
+        limit = criterion.limit(settings.thresholds)
+        usual = PROTOCOL.get(criterion.name, criterion.item.threshold)
+        given = criterion.margin and depth.floor_value is not None
+        if limit is not None and usual is not None and limit != usual and not given:
+            texts = (f"{criterion.shown(value):g}" for value in (limit, usual))
+            unlike["{} is judged at {}, not at {}".format(criterion.letter, *texts)] = None
+    if depth.floor_value is not None:
+        unlike[f"d is judged against a given accuracy of {depth.floor_value:g}"] = None
+    return list(unlike)
+
+
+def late(row: Row, settings: Settings) -> list[str]:
+    """Name the measurements that were made after the runs, with their makers."""
+    lines = []
+    for run in row.runs:
+        remarks = settings.late.get(run.record.checksum or "", ())
+        lines += [f"seed {run.record.cell.seed}: {item.text}" for item in remarks if item.judges]
+    others = Counter(
+        item.text
+        for run in row.runs
+        for item in settings.late.get(run.record.checksum or "", ())
+        if not item.judges
+    )
+    return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
+
+
+def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
+    """Return all doubts about a row."""
+    points = above_ceiling(row, rows)
+    above = f"{with_interval(points)} pp above its ceiling" if points else ""
+    said = [text for run in row.runs for text in settings.said.get(run.record.checksum or "", ())]
+    others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
+    return [*filter(None, [above]), *limits(row, settings), *late(row, settings), *others]
+
+
+def of_group(group: Group, settings: Settings) -> list[str]:
+    """Write the doubts about the rows of a recipe as lines under its table."""
+    lines = []
+    for row in group.rows:
+        if points := above_ceiling(row, group.rows):
+            alone = " (one seed, no interval)" if points.half_width is None else ""
+            lines.append(
+                f"{row.label} lies above its ceiling bp by {with_interval(points)} pp{alone}: "
+                "has its training seen the test set?"
+            )
+    shared: dict[str, list[str]] = defaultdict(list)
+    for row in group.rows:
+        for text in limits(row, settings) if row.role != "floor" else ():
+            shared[text].append(row.label)
+    whole = {row.label for row in group.rows if row.role != "floor"}
+    for text, labels in shared.items():
+        if "given accuracy" not in text:  # the legend says this one
+            lines.append(text if set(labels) == whole else f"{text} for {listed(labels)}")
+    lines += [f"{row.label} {text}" for row in group.rows for text in late(row, settings)]
+    return lines
+
+
+def said(rows: Iterable[Row], settings: Settings) -> list[str]:
+    """Write what other users say of these runs, by method."""
+    texts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        for run in row.runs:
+            for text in settings.said.get(run.record.checksum or "", ()):
+                texts[text][row.label] += 1
+    return [
+        f"{text}, as they say: {listed(f'{name} {count}' for name, count in labels.items())}"
+        for text, labels in sorted(texts.items())
+    ]

@@ -1,0 +1,369 @@
+"""Marks, late measurements and thresholds come from somebody: every table says from whom."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_plugins.diagnostics import batch_stability, depth_utility, reference_floor, scale_growth
+from conftest import Finished, Here
+from folders import leaderboard, write
+from records import frozen, measured, run, seeds
+from test_share import THERE, put, true
+
+from bench_core.analysis.gather import gather
+from bench_core.analysis.judge import PROTOCOL
+from bench_core.errors import StoreError
+from bench_core.report.page import page
+from bench_core.report.site import pages
+from bench_core.report.tables import FORMATS, leaderboards
+from bench_core.results import author, marks, remeasured, store
+from bench_core.results.agreement import compare
+from bench_core.results.hashing import checksum
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.scan import Stored, scan
+from bench_core.sharing import merge as merging
+
+
+@pytest.fixture
+def other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """A context in which another user works, with a key of their own."""
+
+    @contextmanager
+    def acts() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(tmp_path / "other-user"))
+            yield
+
+    return acts
+
+
+def maker() -> str:
+    return str(marks.Signed(when="").sealed().maker)
+
+
+def text_of(suites: Any, form: str) -> str:
+    """Return the leaderboard, or the page, as words with single spaces and without escapes."""
+    text = page(suites) if form == "page" else leaderboards(suites, form)  # type: ignore[arg-type]
+    return " ".join(text.replace("\\", "").split())
+
+
+def reseal(folder: Path, **fields: Any) -> RunRecord:
+    """Change the record of a run as a forger does: with valid checksums."""
+    record = store.sealed(store.read(folder).model_copy(update=fields))
+    (folder / store.RUN).write_text(record.to_json())
+    return record
+
+
+# ------------------------------------------------------------------------------------- replicate
+
+
+@pytest.fixture
+def forged(finished: Finished, tmp_path: Path) -> Path:
+    """One posted run with an invented accuracy, and a replica that agrees with it beside it."""
+    results = tmp_path / "results"
+    (source,) = (
+        item.folder
+        for item in scan([finished.results]).runs
+        if item.record.cell.method.short == "dfa"
+        and item.record.cell.method.params["freeze"] is None
+    )
+    folder = results / "tiny" / source.name
+    shutil.copytree(source, folder)
+    rows = (folder / "epochs.jsonl").read_text().splitlines()
+    last = json.loads(rows[-1]) | {"accuracy": 0.9999}
+    (folder / "epochs.jsonl").write_text("\n".join([*rows[:-1], json.dumps(last)]) + "\n")
+    raw = json.loads((folder / "run.json").read_text())
+    raw["accuracy"] = 0.9999
+    path = folder / "epochs.jsonl"
+    with path.open("rb") as file:
+        raw["files"][path.name] = {"bytes": path.stat().st_size, "blake2b": checksum(file)}
+    record = store.sealed(RunRecord.model_validate({**raw, "checksum": None}))
+    (folder / "run.json").write_text(record.to_json())
+    shutil.copytree(results, tmp_path / "results-replicas")
+    planted = tmp_path / "results-replicas" / "tiny"
+    (planted / f".resume-{source.name}.safetensors").write_bytes(
+        b"a state that was trained on lies"
+    )
+    mark = marks.read(planted, record).model_copy(update={"trained": marks.Signed(when="2026")})
+    marks.write(planted, mark)
+    return results
+
+
+def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forged: Path) -> None:
+    done = here("replicate", forged, "--sample", "1", "--seed", "0")
+    assert done.returncode == 1
+    assert "DISAGREES: accuracy" in done.stdout
+    assert "0.9999 (here and posted)" in done.stdout
+    again = here("replicate", forged, "--sample", "1", "--seed", "0")
+    assert "(the run that you trained at 20" in again.stdout
+    table = here("leaderboard", forged).stdout
+    assert "1 disputed (dfa 1)" in table
+
+
+def test_a_posted_cell_has_a_budget(here: Here, forged: Path) -> None:
+    (folder,) = (forged / "tiny").iterdir()
+    record = store.read(folder)
+    training = record.cell.training | {"epochs": 10**8}
+    reseal(folder, cell=record.cell.model_copy(update={"training": training}), epochs=10**8)
+    done = here("replicate", forged, "--sample", "1")
+    assert done.returncode == 1
+    assert "cannot be run again here: 100000000 epochs; at most 100,000 are run" in done.stderr
+
+
+# ----------------------------------------------------------------------------------------- marks
+
+
+def test_marks_of_another_user_are_what_they_say(
+    here: Here, tmp_path: Path, other_user: Callable[[], Any]
+) -> None:
+    folder = put(tmp_path / "results", true(seed=1)).parent
+    put(tmp_path / "results", true(seed=2))
+    one, two = (item.record for item in scan([folder]).runs)
+    replica = compare(one, one)
+    with other_user():
+        their = maker()
+        marks.write(folder, marks.read(folder, one).replicated(replica).signed("checked", "2026"))
+        marks.write(folder, marks.read(folder, two).signed("checked", "2026"))
+        assert marks.states(folder, [one, two]) == {
+            one.checksum: "replicated",
+            two.checksum: "checked",
+        }
+    assert marks.states(folder, [one, two]) == {}
+    said = f"replicated by user {their}, as they say"
+    suites, _ = gather([folder])
+    for form in (*FORMATS, "page"):
+        assert said in text_of(suites, form), form
+    assert "replicated (dfa" not in text_of(suites, "table")
+    merging.merge([tmp_path / "results"], tmp_path / "into")
+    carried = marks.read(tmp_path / "into" / "s", one)
+    assert (carried.state, carried.checked) == ("posted", None)
+    assert carried.said == (f"replicated by user {their}",)
+    # this user's own replica counts beside it
+    marks.write(folder, marks.read(folder, one).replicated(replica))
+    assert marks.states(folder, [one, two]) == {one.checksum: "replicated"}
+
+
+@pytest.mark.parametrize("name", ["mine", "nobody", "older"])
+def test_a_mark_without_a_valid_seal_is_not_this_users(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path / "results", seeds("bench-core/dfa", [0.3]))
+    (record,) = (item.record for item in scan([folder]).runs)
+    replica = compare(record, record).model_copy(
+        update={"maker": maker() if name == "mine" else "", "seal": "0" * 32}
+    )
+    mark = marks.read(folder, record)
+    if name == "older":  # of schema 1: without makers
+        entry = replica.model_dump(mode="json", exclude={"maker", "seal"})
+        raw = {"schema_version": 1, "identity": mark.identity, "run": mark.run}
+        (folder / marks.FOLDER).mkdir()
+        path = folder / marks.FOLDER / f"{mark.identity}.json"
+        path.write_text(json.dumps({**raw, "checked": "2026", "replicas": [entry]}))
+    else:
+        marks.write(folder, mark.model_copy(update={"replicas": [replica]}))
+    read = marks.read(folder, record)
+    assert read.state == "posted"
+    assert read.said == (() if name == "mine" else ("replicated by an unknown user",))
+
+
+def test_a_seal_belongs_to_one_run_and_one_kind(tmp_path: Path) -> None:
+    signed = marks.Signed(when="2026").sealed("identity", "run", "checked")
+    assert signed.is_mine("identity", "run", "checked")
+    assert not signed.is_mine("identity", "run", "trained")
+    assert not signed.is_mine("identity", "another run", "checked")
+    assert not signed.model_copy(update={"when": "2027"}).is_mine("identity", "run", "checked")
+
+
+def test_the_key_is_the_users_alone_and_a_place_without_room_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert not marks.Signed(when="").is_mine()
+    assert not author.place().exists()  # reading makes no key
+    maker()
+    assert author.place().stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in author.place().parent.iterdir()] == ["key"]
+    author.place().write_text("short")
+    with pytest.raises(StoreError, match="is no key of bench: remove it"):
+        maker()
+    done = here("verify", put(tmp_path / "results", true(seed=1)).parent)
+    assert "its marks cannot be written: no record can be signed" in done.stderr
+
+
+# ----------------------------------------------------------------------------- late, thresholds
+
+
+def late_of(stored: Stored, name: str, item: Measurement) -> remeasured.Late:
+    return remeasured.Late(
+        late_schema=remeasured.SCHEMA,
+        checkpoint=remeasured.checkpoint_sum(stored.record),
+        diagnostic=f"bench-core/{name}",
+        params={},
+        measurement=item,
+        versions={},
+        measured="2026-01-01",
+    )
+
+
+def test_a_late_measurement_that_changes_a_verdict_stands_beside_it(
+    tmp_path: Path, other_user: Callable[[], Any]
+) -> None:
+    sick = measured(a=694.0)
+    records = [*seeds("bench-core/dfa", [0.4, 0.41], measurements=sick)]
+    folder = write(tmp_path, [*records, *frozen("bench-core/dfa", [0.2, 0.21])])
+    runs = [item for item in scan([folder]).runs if not item.record.cell.method.params["freeze"]]
+    for item in runs:
+        marks.write(folder, marks.read(folder, item.record).signed("checked", "2026"))
+    assert "walked back a" in text_of(gather([folder])[0], "table")
+    with other_user():
+        their = maker()
+        for item in runs:
+            remeasured.write(item.folder, late_of(item, "scale_growth", measured()["scale_growth"]))
+    suites, troubles = gather([folder])
+    assert troubles == []
+    beside = f"measured after the run by user {their}, as they say; the run itself: 694"
+    for form in (*FORMATS, "page"):
+        assert beside in text_of(suites, form), form
+    assert "checked" not in leaderboards(suites, "csv")
+    # of this user: without a maker, and the check stands
+    for item in runs:
+        remeasured.write(item.folder, late_of(item, "scale_growth", measured()["scale_growth"]))
+    suites, _ = gather([folder])
+    assert "scale_growth 1.1 measured after the run; the run itself: 694" in text_of(suites, "csv")
+    assert "2 checked" in leaderboards(suites, "csv")
+
+
+def test_thresholds_unlike_the_protocols_stand_beside_the_verdicts(tmp_path: Path) -> None:
+    records = [*seeds("bench-core/dfa", [0.4, 0.41]), *frozen("bench-core/dfa", [0.5, 0.52])]
+    folder = write(tmp_path, records, thresholds={"depth_utility": -100})
+    suites, _ = gather([folder])
+    for form in (*FORMATS, "page"):
+        assert "d is judged at -100, not at 2" in text_of(suites, form), form
+    assert "is judged at" not in leaderboard(records)
+    given, _ = gather([write(tmp_path / "g", records, depth_utility={"floor_value": 0.0})])
+    assert "d is judged against a given accuracy of 0" in text_of(given, "csv")
+    a = Measurement(value=60.0, letter="a", direction="above", threshold=99.0)
+    stored = run(measurements={**measured(), "scale_growth": a})
+    assert "a is judged at 99, not at 50" in leaderboard([stored])
+
+
+def test_the_protocols_thresholds_are_those_of_the_diagnostics() -> None:
+    classes = {
+        "scale_growth": scale_growth.ScaleGrowth,
+        "reference_floor": reference_floor.ReferenceFloor,
+        "batch_stability": batch_stability.BatchStability,
+        "depth_utility": depth_utility.DepthUtility,
+    }
+    assert {name: each.threshold for name, each in classes.items()} == PROTOCOL
+
+
+# ------------------------------------------------------------------------------------- conflicts
+
+
+def two_people(tmp_path: Path, **second: Any) -> tuple[Path, Path]:
+    """Results of two people in which dfa's seed 42 has one identity and two numbers."""
+    folders = []
+    for name, accuracy, fields in (("a", 0.40, {}), ("b", 0.61, second)):
+        records = [
+            *seeds("bench-core/bp", [0.60, 0.61, 0.62]),
+            *seeds("bench-core/dfa", [accuracy, 0.41, 0.42]),
+            *frozen("bench-core/dfa", [0.20, 0.21, 0.22]),
+        ]
+        folder = write(tmp_path / name, records, suite="s")
+        for item in scan([folder]).runs:
+            cell = item.record.cell
+            if cell.method.short == "dfa" and cell.seed == 42 and item.record.accuracy > 0.3:
+                final = folder / ("5" * 32)
+                item.folder.rename(final)
+                record = store.sealed(
+                    item.record.model_copy(update={"identity": "5" * 32, **fields})
+                )
+                (final / store.RUN).write_text(record.to_json())
+        folders.append(folder)
+    return folders[0], folders[1]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{}, {"finished": "2099-01-01T00:00:00+00:00"}, {"environment": {"torch": "2.99"}}],
+)
+def test_two_numbers_of_one_identity_are_a_conflict_everywhere(
+    tmp_path: Path, second: dict[str, Any]
+) -> None:
+    a, b = two_people(tmp_path, **second)
+    alone = json.loads(leaderboards(gather([a])[0], "json"))["suites"][0]["groups"][0]["rows"]
+    assert {row["label"]: row["rank_low"] for row in alone}["dfa"] is not None
+    suites, _ = gather([a, b])
+    assert len(suites) == 2
+    exact = "environment" not in second
+    numbers = "0.4 and 0.61" if exact else "0.400 and 0.610"
+    said = f"two results of one identity: accuracy {numbers}"
+    for suite in suites:
+        (row,) = (
+            row
+            for row in json.loads(leaderboards([suite], "json"))["suites"][0]["groups"][0]["rows"]
+            if row["label"] == "dfa"
+        )
+        assert row["rank_low"] is None
+        assert row["verdict"] == "undetermined, conflict 1/3"
+        for form in ("table", "markdown", "latex", "json"):
+            assert said in text_of([suite], form), form
+    site = pages(suites, {})
+    (html,) = (text for name, text in site.items() if name.startswith("suite-"))
+    assert said in html
+    assert "undetermined, conflict 1/3" in html
+
+
+def test_a_conflict_survives_a_merge_and_this_users_replication_ends_it(tmp_path: Path) -> None:
+    """A replicate from another environment is kept beside; its number still stands in the table."""
+    put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    theirs = put(tmp_path / "b", true(seed=1, accuracy=0.6, environment=THERE))
+    assert merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "into").conflicts == []
+    for roots in ([tmp_path / "into"], [tmp_path / "a", tmp_path / "b"]):
+        suites, _ = gather(roots)
+        for suite in suites:
+            assert "accuracy 0.400 and 0.600" in text_of([suite], "table")
+    record = store.read(theirs)
+    mark = marks.read(theirs.parent, record).replicated(compare(record, record))
+    marks.write(theirs.parent, mark)
+    suites, _ = gather([tmp_path / "a", tmp_path / "b"])
+    said = ["conflict" in text_of([suite], "table") for suite in suites]
+    assert said == [True, False]
+
+
+def test_results_that_differ_by_rounding_are_no_conflict(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    put(tmp_path / "b", true(seed=1, accuracy=0.41, environment=THERE))
+    suites, _ = gather([tmp_path / "a", tmp_path / "b"])
+    assert all("conflict" not in text_of([suite], "table") for suite in suites)
+
+
+# --------------------------------------------------------------------------------------- ceiling
+
+
+def test_a_row_above_its_ceiling_is_flagged_in_every_format(tmp_path: Path) -> None:
+    """A rule that trains on the test set lies above bp; one within the interval does not."""
+    records = [
+        *seeds("bench-core/bp", [0.88, 0.883, 0.886]),
+        *frozen("bench-core/bp", [0.5, 0.5, 0.51]),
+        *seeds("bench-core/dfa", [0.966, 0.967, 0.968]),
+        *seeds("bench-core/fa", [0.80, 0.885, 0.98]),
+        *frozen("bench-core/dfa", [0.5, 0.5, 0.51]),
+    ]
+    suites, _ = gather([write(tmp_path, records)])
+    for form in (*FORMATS, "page"):
+        text = text_of(suites, form)
+        above = (
+            "pp above its ceiling" if form in ("csv", "json") else "lies above its ceiling bp by"
+        )
+        assert above in text, form
+        assert text.count(above) == 1, form
+    assert "dfa lies above its ceiling bp by +8.4" in text_of(suites, "table")
+    single = [run("bench-core/bp", accuracy=0.5), run("bench-core/dfa", accuracy=0.53)]
+    assert "+3.0 pp (one seed, no interval)" in leaderboard(single)
+    single[1] = run("bench-core/dfa", accuracy=0.515)
+    assert "above its ceiling" not in leaderboard(single)
