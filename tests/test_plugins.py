@@ -111,7 +111,12 @@ BROKEN = {
     ),
     "returns a generator": (
         plugin("bench_methods()", "return (i for i in ())"),
-        "returned generator",
+        "bench_methods() returned a generator, whose body never runs: write a plain function",
+    ),
+    "returns a coroutine": (
+        "async def later(): return []\n" + plugin("bench_methods()", "return later()"),
+        "bench_methods() returned a coroutine, whose body never runs: write a plain function that "
+        "has done its work when it returns",
     ),
     "text": (plugin("bench_methods()", "return 'fine'"), "returned str"),
     "wrong items": (plugin("bench_methods()", "return [1]"), "an item of type int"),
@@ -280,6 +285,7 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(install, tmp_p
         ),
         bad=plugin("bench_epoch_end(cell)", "1 / 0"),
         quits=plugin("bench_epoch_end(cell)", "raise SystemExit"),
+        later="async def send(row): 1 / 0\n" + plugin("bench_epoch_end(row)", "return send(row)"),
         renamed=plugin("hear()", f"{write}('renamed ')").replace(
             "@hookimpl", '@hookimpl(specname="bench_epoch_end")'
         ),
@@ -288,6 +294,11 @@ def test_observers_get_the_arguments_they_name_and_cannot_disturb(install, tmp_p
     assert sorted(heard.read_text().split()) == ["c3i", "none", "renamed", "row=3"]
     assert [(t.distribution, t.reason) for t in troubles] == [
         ("x-bad", "bench_epoch_end raised ZeroDivisionError: division by zero"),
+        (
+            "x-later",
+            "bench_epoch_end returned a coroutine, whose body never runs: write a plain function "
+            "that has done its work when it returns",
+        ),
         ("x-quits", "bench_epoch_end raised SystemExit: "),
     ]
     assert registry.notify("bench_suite_end", plan=None, records=[]) == []

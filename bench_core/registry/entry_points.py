@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -66,9 +67,25 @@ class Observer:
     arguments: tuple[str, ...]
     place: int = 0
 
-    def __call__(self, **arguments: Any) -> None:
+    def __call__(self, **arguments: Any) -> str | None:
+        """Call it; return what is wrong with its answer (`never_run`)."""
         implementation = hooks_of(self.entry_point)[self.hook][self.place]
-        implementation.function(*(arguments[name] for name in self.arguments))
+        return never_run(implementation.function(*(arguments[name] for name in self.arguments)))
+
+
+def never_run(answer: Any) -> str | None:
+    """Say that a hook returned a coroutine or a generator, and the form that works."""
+    if not (
+        inspect.isawaitable(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer)
+    ):
+        return None
+    if inspect.iscoroutine(answer):
+        answer.close()  # Python would print that nobody awaited it
+    kind, form = (
+        type(answer).__name__,
+        "write a plain function that has done its work when it returns",
+    )
+    return f"returned a {kind}, whose body never runs: {form}"
 
 
 @cache

@@ -23,7 +23,7 @@ from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry import hookspecs
 from bench_core.registry.distributions import OURS
-from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of
+from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of, never_run
 from bench_core.registry.hookspecs import API_VERSION, Component
 from bench_core.registry.ownership import stranger
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
@@ -211,6 +211,8 @@ def _never_runs(
 def _take_components(registry: Registry, kind: Kind, answer: Any, point: EntryPoint) -> None:
     """Add the components that a hook returned, each checked on its own."""
     hook = f"bench_{kind}s() -> list[Component]"
+    if fault := never_run(answer):
+        return registry.fault(point, f"bench_{kind}s() {fault}")
     if not isinstance(answer, (list, tuple)):
         return registry.fault(point, f"{hook} returned {type(answer).__name__}")
     if len(answer) > MOST:

@@ -90,7 +90,7 @@ class Registry:
         return UsageError("; ".join([fault, did_you_mean(name, known), *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
-        """Call an observer hook on every plugin and return the faults of the observers that raised.
+        """Call an observer hook on every plugin and return the faults of the observers.
 
         Control characters are removed from their prints.
         """
@@ -103,9 +103,11 @@ class Registry:
                     contextlib.redirect_stdout(Harmless(sys.stdout)),
                     contextlib.redirect_stderr(Harmless(sys.stderr)),
                 ):
-                    observer(**arguments)
+                    fault = observer(**arguments)
             except (Exception, SystemExit) as error:
-                troubles.append(observer.entry_point.trouble(f"{hook} raised {brief(error)}"))
+                fault = f"raised {brief(error)}"
+            if fault:
+                troubles.append(observer.entry_point.trouble(f"{hook} {fault}"))
         return troubles
 
 
