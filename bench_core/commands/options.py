@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.printable import brief
-from bench_core.report.terminal import echo
+from bench_core.report.terminal import OUTPUT, echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
@@ -111,26 +110,17 @@ def warn(lines: Iterable[object]) -> None:
 def spared(what: str) -> Iterator[None]:
     """Turn a fault of the block, which prints what has been computed, into a warning.
 
-    A standard output that cannot be written any more is replaced by the null device. A reader who
-    closed a pipe gets no warning.
+    A standard output that is lost costs one warning, and none if its reader closed a pipe.
     """
     try:
         yield
     except Exception as error:
-        with contextlib.suppress(Exception):
-            _silence_if_broken()
-            if not isinstance(error, BrokenPipeError):
-                warn([f"no {what}: {error if isinstance(error, BenchError) else brief(error)}"])
-
-
-def _silence_if_broken() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-        sys.stdout.flush()
+        reason = str(error) if isinstance(error, BenchError) else brief(error)
+        text = f"no {what}: {reason}"
+        if isinstance(error, OSError) and error.filename == OUTPUT:
+            text = f"nothing more is printed, the results are kept: {OUTPUT}: {error.strerror}"
+        if not isinstance(error, BrokenPipeError):
+            warn([text])
 
 
 def terminal_width() -> int:

@@ -10,15 +10,18 @@ white do not. No colour without a terminal, with TERM=dumb, or with NO_COLOR (no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from typing import Any
 
 import click
 
 from bench_core.report.escape import visible
 from bench_core.results.status import STATUSES
 
+OUTPUT = "standard output"  # the file name of its errors
 TONES = {"bad": "magenta", "mid": "blue"}
 COLOURS = {
     "trustworthy": "green",
@@ -56,10 +59,30 @@ def harmless(text: str) -> str:
 
 def echo(text: object = "", err: bool = False, nl: bool = True) -> None:
     """Print text of any origin, to standard error with `err`."""
-    click.echo(harmless(str(text)), err=err, nl=nl)
+    _print(harmless(str(text)), err, nl)
 
 
 def say(text: str) -> None:
     """Print text that ends with a newline, in colour if the terminal takes it."""
     text = harmless(text)
-    click.echo(paint(text) if coloured() else text, nl=False)
+    _print(paint(text) if coloured() else text, err=False, nl=False)
+
+
+def _print(text: str, err: bool, nl: bool) -> None:
+    """Print a text. A stream that takes none any more (a full disk) is given the null device.
+
+    Raises the OSError of standard output; what standard error loses cannot be told.
+    """
+    try:
+        click.echo(text, err=err, nl=nl)
+    except OSError as error:
+        silence(sys.stderr if err else sys.stdout)
+        if not err:
+            error.filename = OUTPUT
+            raise
+
+
+def silence(stream: Any) -> None:
+    """Let a stream write to the null device from now on."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), stream.fileno())
