@@ -99,16 +99,16 @@ class _Described(BaseModel):
 
 def _described(folder: Path, troubles: list[str]) -> _Described:
     """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
-    path = folder / store.SUITE
+    path, name = folder / store.SUITE, folder.resolve().name
     if not os.path.lexists(path):
-        return _Described(name=folder.name)
+        return _Described(name=name)
     content = store.read_suite(folder) or {"title": None}
     try:
-        return _Described.model_validate({"name": folder.name, **content})
+        return _Described.model_validate({"name": name, **content})
     except ValidationError:
         line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
         troubles.append(line)
-        return _Described(name=folder.name)
+        return _Described(name=name)
 
 
 def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:

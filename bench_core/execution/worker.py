@@ -39,7 +39,7 @@ from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.processes.forking import die_with
 from bench_core.registry import plugins
-from bench_core.results import store
+from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
@@ -178,12 +178,11 @@ class CellRun:
                 return name
         return None
 
-    def write_rows(self, rows: list[dict[str, Any]], mode: str = "a") -> None:
-        """Write lines of epochs.jsonl. Raises StoreError."""
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Append lines to epochs.jsonl. Raises StoreError."""
         lines = [json.dumps(jsonable(row), sort_keys=True, allow_nan=False) for row in rows]
-        path = self.folder / store.EPOCHS
-        with writing(self.final), path.open(mode, encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one."""
@@ -203,7 +202,7 @@ class CellRun:
             key: {name: Measurement.model_validate(value) for name, value in values.items()}
             for key, values in state["measured"].items()
         }
-        self.write_rows(rows, "w")
+        self.write_rows(rows)  # the first of this attempt
         self.rows, self.spent = rows, seconds
         self.fields |= {**measured, "resumed": epochs}
         print(f"continues after epoch {state['epoch']}")

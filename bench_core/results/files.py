@@ -218,11 +218,11 @@ def _write(folder: int, name: str, content: str | bytes) -> None:
 
 
 def append_to(path: Path) -> IO[bytes]:
-    """Open a file for appending without a buffer, a new one if there is none. Raises OSError."""
+    """Open a file for appending, a new one if there is none. Raises OSError (`Refused`)."""
     with contextlib.suppress(FileNotFoundError):
         _check(path, path.lstat(), stat.S_IFREG)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def copy(source: Path, target: Path) -> None:

@@ -19,6 +19,11 @@ class Stored:
     record: RunRecord
     folder: Path
 
+    @property
+    def suite(self) -> str:
+        """The name of the suite folder, also where the path is relative to it."""
+        return self.folder.parent.resolve().name
+
 
 @dataclass
 class Scan:

@@ -9,16 +9,16 @@ counted. A run with a final status replaces a run without. A run with a fault is
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import marks, store
+from bench_core.results import files, marks, store
 from bench_core.results.agreement import differing
-from bench_core.results.files import fsync, writing
+from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
@@ -75,7 +75,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     plans: dict[Path, Stored] = {}
     runs = _sound(sources, result)
     for run in runs:
-        final = target / run.folder.parent.name / run.record.identity
+        final = target / run.suite / run.record.identity
         old = plans[final] if final in plans else _old(final, result)
         decision = result.fates[run.folder] = _decide(run, old, result)
         if decision == "replicate":
@@ -85,16 +85,15 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     if result.conflicts:
         return result
     for final, run in plans.items():
-        _install(run, final, result)
+        _install(run, final, target, result)
     result.late = bool(result.conflicts)
-    for folder in sorted({run.folder.parent for run in plans.values()}):
-        with store.locked_suite(target / folder.name):
-            _merge_suite(folder, target / folder.name, result)
+    for folder, suite in sorted({(run.folder.parent, run.suite) for run in plans.values()}):
+        with store.locked_suite(target / suite):
+            _merge_suite(folder, target / suite, result)
     for run in runs:
         if result.fates[run.folder] in ("copy", "replace", "same"):
-            suite = target / run.folder.parent.name
-            with store.locked_suite(suite):
-                marks.add(run.record, run.folder.parent, suite)
+            with store.locked_suite(target / run.suite):
+                marks.add(run.record, run.folder.parent, target / run.suite)
     return result
 
 
@@ -125,7 +124,7 @@ def _old(final: Path, result: Merge) -> Stored | None:
     except store.Newer as reason:
         raise StoreError(f"{final}: written by a newer bench: {reason}") from None
     except store.Unreadable as reason:
-        if final.exists():
+        if os.path.lexists(final):
             result.troubles.append(f"{final}: unreadable, to be replaced: {reason}")
         return None
 
@@ -135,13 +134,15 @@ def _beside(final: Path, run: Stored) -> Path:
     return final.parent / REPLICATES / environment_key(run.record) / run.record.identity
 
 
-def _install(run: Stored, final: Path, result: Merge) -> None:
-    """Copy a run folder, complete or not at all, unless a run is there that must stay.
+def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
+    """Copy a run into the results folder `target`, complete or not at all.
 
-    Raises StoreError, also if its lock is held.
+    Its files are copied and its late measurements, nothing else that lies in its folder. A run that
+    is there and must stay, stays. Raises StoreError, also if its lock is held.
     """
     with writing(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
+        files.make_folder(final.parent, len(final.parent.relative_to(target).parts))
     with store.locked(final) as lock:
         if lock is None:
             held = "another bench is at work on this run; try again when it is done"
@@ -155,15 +156,18 @@ def _install(run: Stored, final: Path, result: Merge) -> None:
         elif (now := _decide(run, old, result)) not in ("copy", "replace"):
             result.fates[run.folder] = now
             if now == "replicate":
-                _install(run, _beside(final, run), result)
+                _install(run, _beside(final, run), target, result)
             return
         try:
             folder = store.clear_temporary(final)
             with writing(final):
-                for name in [Path(name).name for name in run.record.files] + [store.RUN]:
-                    # without its mode: a file system may refuse that
-                    shutil.copyfile(run.folder / name, folder / name, follow_symlinks=False)
-                    fsync(folder / name)
+                for name in (*(Path(name).name for name in run.record.files), store.RUN):
+                    files.copy(run.folder / name, folder / name)
+                for path in sorted(run.folder.glob("late.*.json")):
+                    try:
+                        files.copy(path, folder / path.name)
+                    except files.Refused as reason:
+                        result.troubles.append(f"{path}: left out: it {reason.strerror}")
             store.put(final)
             store.remove_resume(final)
         finally:
@@ -174,6 +178,8 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
     """Merge suite.json: the target's settings stay, cells that only the source has are added."""
     theirs, ours = store.read_suite(source), store.read_suite(target)
     if theirs is None:
+        if os.path.lexists(source / store.SUITE):
+            result.troubles.append(f"{source / store.SUITE}: left out: it cannot be read")
         return
     if ours is None:
         store.write_suite(target, theirs)

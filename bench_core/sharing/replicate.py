@@ -101,7 +101,7 @@ def plan_again(
         code = code_of(parts, measured, record.cell.training.get("stop_when", {}))
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(record.cell.model_dump(mode="json"), digests, checksum)
-        folder = into / run.folder.parent.name / identity
+        folder = into / run.suite / identity
         cell = PlannedCell(
             record.cell,
             identity,

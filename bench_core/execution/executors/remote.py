@@ -14,6 +14,7 @@ import base64
 import json
 import math
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import Event, Job, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.processes.forking import import_path
+from bench_core.results import files as disk
 from bench_core.results import store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
@@ -62,9 +64,9 @@ def payload(cell: PlannedCell, job: Job, token: str) -> str:
 
 def token_in(folder: Path) -> str:
     """Leave a file by which another machine recognises the folder; return its name."""
-    name = f"{TOKEN}{os.getpid()}-{time.time_ns()}"
+    name = f"{TOKEN}{secrets.token_hex(8)}"
     with writing(folder):
-        (folder / name).touch()
+        disk.write_file(folder / name, b"")
     return name
 
 
@@ -230,7 +232,7 @@ def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
             try:
                 with writing(cell.folder):
                     for name, content in files.items():
-                        (folder / Path(name).name).write_bytes(base64.b64decode(content))
+                        disk.write_file(folder / Path(name).name, base64.b64decode(content))
                 store.put(cell.folder)
             finally:
                 store.remove_temporary(cell.folder)
@@ -279,7 +281,7 @@ class Watch:
 
     def _rows(self, cell: PlannedCell, folder: Path) -> None:
         with suppress(OSError):
-            lines = (folder / store.EPOCHS).read_text(encoding="utf-8").split("\n")[:-1]
+            lines = disk.read(folder / store.EPOCHS, "epochs").decode().split("\n")[:-1]
             self._started(cell)
             for line in lines[self.epochs[cell.identity] :]:
                 with suppress(ValueError):

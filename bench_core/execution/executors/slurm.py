@@ -14,16 +14,20 @@ submitit keeps its scripts and answers, pickled, in `.jobs` beside the runs unti
 from __future__ import annotations
 
 import math
+import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.executors import Event, Job, JobOf, Options, remote
 from bench_core.execution.plan import PlannedCell
+from bench_core.results import files
+from bench_core.results.files import writing
 
 # settings that submitit shares among clusters, and one of Slurm alone; all are whole numbers
 SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
@@ -89,7 +93,10 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
         hint = "pip install 'bench-core[slurm]'"
         raise UsageError(f"the executor slurm needs submitit: {hint}") from None
     cluster, timeouts, settings = _settings(options)
-    home = cells[0].folder.parent / ".jobs"
+    # submitit unpickles the answers: a name that nobody could know before
+    home = cells[0].folder.parent / ".jobs" / secrets.token_hex(8)
+    with writing(home):
+        files.make_folder(home, parts=2)
 
     def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
         jobs: dict[str, Any] = {}
@@ -161,5 +168,7 @@ def _remove_jobs(home: Path) -> None:
     for _ in range(5):
         shutil.rmtree(home, ignore_errors=True)
         if not home.exists():
+            with suppress(OSError):  # other jobs are at work
+                home.parent.rmdir()
             return
         time.sleep(0.2)
