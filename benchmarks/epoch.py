@@ -50,7 +50,7 @@ from bench_core.training.rng import stream
 N, D, L, C, X = 128, 256, 4, 10, 3072
 TRAINING = {
     "epochs": 100, "stop_after": 1, "batch_size": N, "learning_rate": 1e-3, "weight_decay": 0.01,
-    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "precision": "float32",
 }  # fmt: skip
 
 

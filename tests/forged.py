@@ -16,6 +16,7 @@ from bench_core.results import store
 from bench_core.results.record import Cell, ComponentRef
 
 PYTHON = sys.executable
+EVERY = {"evaluate_every": 1, "diagnose_every": 1, "checkpoint_every": None}
 FORGED = """
 import json, os, pathlib, sys, time
 from bench_core.results import store
@@ -83,4 +84,4 @@ def cell(folder: Path, device: str = "cpu") -> PlannedCell:
 
 
 def job(planned: PlannedCell, budget: Any = None) -> dict[str, Any]:
-    return {**make_job(planned, "s", [], None, budget or {}, None), "why": "a test"}
+    return {**make_job(planned, "s", [], None, budget or {}, EVERY), "why": "a test"}

@@ -21,7 +21,7 @@ from bench_core.training.net import exact_gradients
 
 TRAINING = {
     "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,
-    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "clip_norm": 1.0, "schedule": "cosine", "device": "cpu", "precision": "float32",
 }  # fmt: skip
 METHODS = [component.name for component in bench_methods()]
 

@@ -22,7 +22,7 @@ FINAL = [
 TRAINING = {
     "epochs": 2, "stop_after": None, "batch_size": 32, "learning_rate": 1e-2,
     "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
-    "autocast": "off",
+    "precision": "float32",
 }  # fmt: skip
 
 

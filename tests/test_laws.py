@@ -396,7 +396,7 @@ def test_zero_learning_rate_changes_nothing(few, name):
 TRAINING_ONE = {
     "epochs": 2, "stop_after": 1, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,
     "clip_norm": 1.0,
-    "schedule": "cosine", "device": "cpu", "autocast": "off",
+    "schedule": "cosine", "device": "cpu", "precision": "float32",
 }  # fmt: skip
 
 

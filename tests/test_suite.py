@@ -73,7 +73,7 @@ def test_defaults_are_those_of_the_protocol(write: Any) -> None:
         "threads": 1,
         "device": "cpu",
         "deterministic": True,
-        "autocast": "off",
+        "precision": "float32",
         "compile": False,
     }
     assert suite.data.limit is None
@@ -114,7 +114,7 @@ def test_what_a_suite_may_say(write: Any) -> None:
         write("""
 name: full
 methods: [bp, {name: bench-core/dfa, penalty: 0.1, nested: {deep: [1, 2]}}]
-training: {learning_rate: 1, clip_norm: null, autocast: off, stop_after: 5}
+training: {learning_rate: 1, clip_norm: null, precision: float32, stop_after: 5}
 diagnostics: [alignment, {name: scale_growth, threshold: 10, window: 3}]
 depth_utility: {floor: dfa, floor_value: 0.349}
 stop_when: [scale_growth]
@@ -127,7 +127,7 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
         "nested": {"deep": [1, 2]},
     }
     assert suite.training.clip_norm is None
-    assert suite.training.autocast == "off"
+    assert suite.training.precision == "float32"
     assert suite.diagnostics[1].model_dump() == {
         "name": "scale_growth",
         "threshold": 10.0,
@@ -203,7 +203,7 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
             "3:27: training.deterministic: must be true or false, not the text 'on'; "
             "write true or false, in lower case and without quotes",
         ),
-        ("autocast: false", "3:22: training.autocast: must be off or bfloat16, not false"),
+        ("precision: false", "3:23: training.precision: must be float32 or bfloat16, not false"),
         (
             "schedule: cosin",
             "3:22: training.schedule: must be cosine or constant, not the text "

@@ -95,10 +95,11 @@ def test_other_thresholds_replace_the_stored_ones() -> None:
     }
 
 
-def test_what_was_not_measured_after_every_epoch_has_no_first_firing() -> None:
+def test_a_diagnostic_of_the_last_epoch_has_no_first_firing() -> None:
     course = rows([1.0, 60.0, 70.0])
-    gap = course[1].model_copy(update={"measurements": {}})
-    assert firings([course[0], gap, course[2]]) == ()
+    rest = {name: item for name, item in course[1].measurements.items() if name != "scale_growth"}
+    between = course[1].model_copy(update={"measurements": rest})
+    assert "a" not in by_key(firings([course[0], between, course[2]]))
     assert firings([]) == ()
 
 

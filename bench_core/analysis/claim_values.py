@@ -72,6 +72,9 @@ def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: Epochs)
     if firing.not_diagnostic is not None:
         raise NotRun(f"{figure.name} is not diagnostic: {firing.not_diagnostic}")
     planned = run.record.cell.training.get("epochs", 0)
+    every = run.record.diagnose_every
+    if every > 1 and (figure.kind == "first_epoch" or firing.epoch is None):
+        raise NotRun(f"{figure.name} was measured with diagnose_every {every}: this needs 1")
     if firing.epoch is None and (last := rows[-1].epoch) < planned:
         raise NotRun(f"{figure.name} had not fired when the run ended, after epoch {last}")
     if figure.kind == "ever_fires":

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bench_core.analysis.judge import (
     UNTRAINED,
@@ -42,6 +43,7 @@ class Firing:
     batch            N, where the reading depends on it
     threshold        per-sample threshold that was applied
     epoch            t, or None: it never fired
+    since            the measurement before t: it fired first in since + 1 … t
     not_diagnostic   why it could not fire, or None
     epochs_saved     epochs after t; seconds_saved their training time
     accuracy_change  last accuracy less that after t, percentage points: the cost of stopping at t
@@ -52,6 +54,7 @@ class Firing:
     batch: int | None
     threshold: float
     epoch: int | None = None
+    since: int | None = None
     not_diagnostic: str | None = None
     epochs_saved: int | None = None
     seconds_saved: float | None = None
@@ -67,10 +70,11 @@ def firings(
     judgement   of the run: a diagnostic that fires on an untrained network of the recipe is not
                 diagnostic here either
     """
-    if not rows:
+    if not any(row.measurements for row in rows):
         return ()
     reasons = dict(judgement.not_diagnostic) if judgement else {}
-    everywhere = set.intersection(*(set(row.measurements) for row in rows))
+    measured = [row for row in rows if row.measurements]
+    everywhere = set.intersection(*(set(row.measurements) for row in measured))
     by_letter = judged(rows[-1].measurements)
     result = []
     for letter in sorted(by_letter, key=letter_order):
@@ -90,16 +94,24 @@ def firings(
 
 
 def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit: float) -> Firing:
-    if fires(rows[0].measurements[name], limit):
+    untrained, *later = [row for row in rows if row.measurements]
+    if fires(untrained.measurements[name], limit):
         return Firing(key, name, batch, limit, not_diagnostic=UNTRAINED)
     last = rows[-1]
-    for row in rows[1:]:
+    for before, row in pairwise([untrained, *later]):
         if fires(row.measurements[name], limit):
-            epochs = last.epoch - row.epoch
-            seconds = math.fsum(later.seconds for later in rows if later.epoch > row.epoch)
-            change = 100.0 * (last.accuracy - row.accuracy)
-            return Firing(key, name, batch, limit, row.epoch, None, epochs, seconds, change)
-    reasons = [row.measurements[name].not_diagnostic for row in rows[1:]]
+            change = None
+            if last.accuracy is not None and row.accuracy is not None:
+                change = 100.0 * (last.accuracy - row.accuracy)
+            return Firing(
+                key, name, batch, limit,
+                epoch=row.epoch,
+                since=before.epoch,
+                epochs_saved=last.epoch - row.epoch,
+                seconds_saved=math.fsum(each.seconds for each in rows if each.epoch > row.epoch),
+                accuracy_change=change,
+            )  # fmt: skip
+    reasons = [row.measurements[name].not_diagnostic for row in later]
     silent = reasons[-1] if reasons and None not in reasons else None  # no epoch could be judged
     return Firing(key, name, batch, limit, not_diagnostic=silent)
 

@@ -147,8 +147,9 @@ def replicate(
     reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 
     def job_of(cell: again.Again) -> Job:
-        suite = cell.posted.record.suite
-        return make_job(cell.cell, suite, cell.diagnostics, data_dir, cell.budget, None)
+        record, named = cell.posted.record, ("evaluate_every", "diagnose_every")
+        every = {name: getattr(record, name) for name in named} | {"checkpoint_every": None}
+        return make_job(cell.cell, record.suite, cell.diagnostics, data_dir, cell.budget, every)
 
     replicas, problems = again.carry_out(planned, execute, job_of, Options(workers))
     for posted, replica in replicas:

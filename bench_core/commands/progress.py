@@ -87,8 +87,10 @@ class Live(Plain):
             self.tasks[cell.identity] = self.bars.add_task(f"  {name}", total=last, note="")
         elif event["event"] == "epoch":
             row = event["row"]
-            note = f"accuracy {row['accuracy']:.3f}"
-            self.bars.update(self.tasks[cell.identity], completed=row["epoch"], note=note)
+            task = self.tasks[cell.identity]
+            self.bars.update(task, completed=row["epoch"])
+            if row["accuracy"] is not None:
+                self.bars.update(task, note=f"accuracy {row['accuracy']:.3f}")
         else:
             self.bars.advance(self.total)
             if cell.identity in self.tasks:

@@ -31,7 +31,7 @@ class Estimate:
 
 def keys(cell: Cell, device: str) -> list[Hashable]:
     """Return the values that must be equal under each of the three rules."""
-    options = [cell.training.get(k) for k in ("batch_size", "threads", "compile", "autocast")]
+    options = [cell.training.get(k) for k in ("batch_size", "threads", "compile", "precision")]
     system = (cell.arch.model_dump(), cell.dataset.model_dump(), cell.data)
     common = canonical([*system, options, device.partition(":")[0]])
     name, params = cell.method.name, cell.method.params

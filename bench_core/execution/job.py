@@ -24,13 +24,13 @@ def make_job(
     diagnostics: Sequence[Mapping[str, Any]],
     data_dir: Path | None,
     budget: Mapping[str, float | int],
-    checkpoint_every: int | None,
+    every: Mapping[str, int | None],
 ) -> dict[str, Any]:
     """Return all that a worker must know of a cell, as plain JSON values.
 
     diagnostics       `{"name": full name, "params": …}` of each
     budget            limits of the cell (`Budget.of_cell`)
-    checkpoint_every  epochs between saved states; None: save none
+    every             `evaluate_every`, `diagnose_every` and `checkpoint_every` of the suite
     """
     return {
         "identity": cell.identity,
@@ -45,7 +45,7 @@ def make_job(
         "passport": cell.passport,
         "why": cell.why,
         "budget": dict(budget),
-        "checkpoint_every": checkpoint_every,
+        **every,
         "code": cell.code,
         "data_checksum": cell.data_checksum,
         "checkout": checkout()[0],

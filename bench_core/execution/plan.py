@@ -63,8 +63,10 @@ class Plan:
 
     def job(self, cell: PlannedCell) -> dict[str, Any]:
         """Return what the worker of a cell must know."""
-        name, budget, every = self.suite.name, self.suite.budget, self.suite.checkpoint_every
-        return make_job(cell, name, self.diagnostics, self.data_dir, budget.of_cell(), every)
+        suite, budget = self.suite, self.suite.budget.of_cell()
+        names = ("evaluate_every", "diagnose_every", "checkpoint_every")
+        every = {name: getattr(suite, name) for name in names}
+        return make_job(cell, suite.name, self.diagnostics, self.data_dir, budget, every)
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -89,7 +91,7 @@ def make_plan(
     components.examine(data_dir)
     diagnostics = components.parts(components.diagnostics)
     folder = results / suite.name
-    stored = StoredRuns(folder, suite.budget, retry_failed)
+    stored = StoredRuns(folder, suite, retry_failed)
 
     @cache
     def code_at(trio: Trio) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +12,9 @@ from bench_core.execution.components import changed_modules
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
 from bench_core.results import store
-from bench_core.results.record import Cell, cell_key
+from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.status import STATUSES, is_reused
-from bench_core.suite.budget import Budget
+from bench_core.suite.model import Suite
 
 
 class Decision(NamedTuple):
@@ -28,8 +28,9 @@ class Decision(NamedTuple):
 class StoredRuns:
     """The runs of a suite folder, as a plan finds them."""
 
-    def __init__(self, folder: Path, budget: Budget, retry_failed: bool) -> None:
-        self.folder, self.budget, self.retry_failed = folder, budget.of_cell(), retry_failed
+    def __init__(self, folder: Path, suite: Suite, retry_failed: bool) -> None:
+        self.folder, self.suite, self.retry_failed = folder, suite, retry_failed
+        self.budget = suite.budget.of_cell()
         self.earlier = saved_mapping(folder, "cells")
 
     def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
@@ -53,13 +54,16 @@ class StoredRuns:
             return Decision("run", f"{ended} and --retry-failed was given{resumed}")
         if not is_reused(record.status, record.budget, self.budget):
             return Decision("run", f"{ended}{resumed}")
+        if sparse := _sparser(record, self.suite):
+            return Decision("run", f"{ended}, but {sparse}{resumed}")
         if status.limits:
             return Decision("reuse", f"{ended}, and the budget is no larger now")
         return Decision("reuse", f"a run of this identity is {record.status}")
 
     def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
-        earlier = self.earlier and self.earlier.get(cell_key(cell))  # the key takes a while
+        keys = _keys(cell) if self.earlier else ()  # they take a while
+        earlier = next((own for key in keys if (own := self.earlier.get(key))), None)
         if not earlier:
             return ""
         try:
@@ -75,6 +79,23 @@ class StoredRuns:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             cause = f"the code has changed since: {', '.join(changed[:3])}{more}"
         return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
+
+
+def _keys(cell: Cell) -> Iterator[str]:
+    """Yield the keys under which a suite.json of today, or of schema 3, names a cell."""
+    yield cell_key(cell)
+    training = {**cell.training, "autocast": "off"}
+    if training.pop("precision", None) == "float32":
+        yield cell_key(cell.model_copy(update={"training": training}))
+
+
+def _sparser(record: RunRecord, suite: Suite) -> str:
+    """Say how the epochs of a record are sparser than the suite's; "" if they serve it."""
+    for name in ("evaluate_every", "diagnose_every"):
+        has, wanted = getattr(record, name), getattr(suite, name)
+        if wanted % has:
+            return f"it was recorded with {name} {has}, and the suite asks for {wanted}"
+    return ""
 
 
 def saved_mapping(folder: Path, key: str) -> dict[str, Any]:

@@ -50,6 +50,7 @@ from bench_core.suite.model import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
 
+EVERY = ("evaluate_every", "diagnose_every")
 OUT_OF_MEMORY = re.compile(
     r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
 )
@@ -130,7 +131,8 @@ class CellRun:
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
             self.remember, self.recall, self.folder,
         )  # fmt: skip
-        train(method, net, built.data, training, cell.seed, self.observe, keeper)
+        every = job["evaluate_every"]
+        train(method, net, built.data, training, cell.seed, self.observe, keeper, every)
         changed = [name for name, value in built.data.sums().items() if value != built.sums[name]]
         if changed:
             raise BenchError(
@@ -148,7 +150,10 @@ class CellRun:
             built.net, built.method, built.data, self.cell.seed, step, initial=built.initial
         )
         self.audit.history = [*self.rows, line]
-        measured = self.measure("epochs", self.audit)
+        if row.epoch != last and row.epoch % self.job["diagnose_every"]:
+            measured = {}
+        else:
+            measured = self.measure("epochs", self.audit)
         line["measurements"] = _plain(measured)
         stopped_by = self.stopped_by(measured) if row.epoch else None
         if row.epoch in (0, last) or stopped_by:
@@ -156,7 +161,8 @@ class CellRun:
             line["measurements"] = _plain(measured)
         if row.epoch == 0:
             self.fields["initial"] = measured
-        self.fields["measurements"] = measured
+        if measured:
+            self.fields["measurements"] = measured
         self.fields["stopped_by"] = stopped_by if row.epoch < last else None
         self.rows.append(line)
         self.write_rows([line])
@@ -190,11 +196,15 @@ class CellRun:
             "rows": self.rows,
             "seconds": self.seconds,
             "resumed": self.fields["resumed"],
+            "every": {name: self.job[name] for name in EVERY},
             "measured": {key: _plain(self.fields[key]) for key in ("initial", "measurements")},
         }
 
     def recall(self, state: dict[str, Any]) -> None:
-        """Continue the attempt that `remember` described."""
+        """Continue the attempt that `remember` described. Raises an error if it cannot."""
+        for name, has in state.get("every", {}).items():
+            if self.job[name] % has:
+                raise ValueError(f"its epochs have {name} {has}, not {self.job[name]}")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")

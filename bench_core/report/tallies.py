@@ -24,7 +24,8 @@ def _epoch(item: first_firing.Firing | None) -> str:
     if item is None:
         return NONE
     if item.epoch is not None:
-        return str(item.epoch)
+        since = item.since or 0
+        return str(item.epoch) if item.epoch == since + 1 else f"{since + 1}–{item.epoch}"
     return "not diagnostic" if item.not_diagnostic else "never"
 
 
@@ -55,6 +56,8 @@ def first_firings(shown: View, group: Group) -> Rows:
         lengths = {record.cell.seed: len(epochs[record.identity]) - 1 for record in records}
         for key, firings in first_firing.of_row(row, epochs, shown.settings).items():
             diagnostic = key.replace("@", " at N = ")
+            every = max(record.diagnose_every for record in records)
+            diagnostic += f" (with diagnose_every {every})" if every > 1 else ""
             stopping = _stopping(firings, lengths)
             rows.append((name_of(row), diagnostic, _epochs(firings, lengths), *stopping))
     return rows

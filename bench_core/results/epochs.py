@@ -1,7 +1,7 @@
 """Read epochs.jsonl, the curve of a run, without torch or any plugin.
 
 Row 0 is the untrained network. The first and the last row hold all diagnostics, the others those
-that are measured after every epoch.
+that are measured after every epoch, or after every `diagnose_every`-th.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Epoch(BaseModel):
     epoch: int
     learning_rate: float
     train_loss: Number | None = None
-    accuracy: Number
+    accuracy: Number | None = None  # None: not evaluated after this epoch
     test_loss: Number | None = None
     seconds: Number = 0.0
     measurements: dict[str, Measurement] = Field(default_factory=dict)

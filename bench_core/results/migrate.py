@@ -5,6 +5,8 @@
     2 → 3  `algorithm`, the rule that computed the identity (1 until then), and `numerics` are new.
            A measurement has the title, heading, sentence, axis, batch and needs_reference of its
            diagnostic; `described` adds those of the built-in diagnostics to older measurements
+    3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then. A recipe's `precision`
+           takes the place of `autocast`: "float32" for "off"; no recipe now equals "autocast"
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
@@ -12,7 +14,6 @@ new field needs a default and a new schema number, because readers refuse unknow
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from bench_core.results.record import SCHEMA, Measurement
@@ -70,7 +71,17 @@ def _from_2(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "algorithm": 1, "numerics": {}}
 
 
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
+    cell = raw.get("cell")
+    if not (isinstance(cell, dict) and isinstance(cell.get("training"), dict)):
+        return raw  # the schema rejects it
+    training = dict(cell["training"])
+    if "autocast" in training:
+        training["precision"] = "float32" if training.pop("autocast") == "off" else "autocast"
+    return {**raw, "cell": {**cell, "training": training}}
+
+
+STEPS = {1: _from_1, 2: _from_2, 3: _from_3}
 
 
 def migrated(raw: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from bench_core.printable import plain
 from bench_core.results.hashing import digest, file_text, jsonable
 from bench_core.results.status import Status
 
-SCHEMA = 3  # bench_core.results.migrate lists what changed since the older ones
+SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
 NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code decides instead
 
 
@@ -141,6 +141,8 @@ class RunRecord(Frozen):
     accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
     train_loss: Number | None = None
+    evaluate_every: int = 1  # epochs between test accuracies, and between measurements:
+    diagnose_every: int = 1
     stopped_by: str | None = None  # the diagnostic that ended the training before its last epoch
     initial: dict[str, Measurement] = Field(default_factory=dict)
     measurements: dict[str, Measurement] = Field(default_factory=dict)

@@ -98,7 +98,9 @@ class TrainingOptions(Model):
         str, AfterValidator(_device), WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE}$"})
     ] = setting("cpu", "cpu, cuda, mps or xpu, or one with an index such as cuda:0")
     deterministic: bool = setting(True, "deterministic algorithms only; a missing one is an error")
-    autocast: Literal["off", "bfloat16"] = setting("off", "mixed precision of the training step")
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the products in a training step; all else is float32"
+    )
     compile: bool = setting(False, "use torch.compile")
 
     @field_validator("stop_after")
@@ -107,6 +109,14 @@ class TrainingOptions(Model):
         epochs = info.data.get("epochs")
         if value is not None and epochs is not None and value > epochs:
             raise fault(f"must be at most training.epochs ({epochs:,})")
+        return value
+
+    @field_validator("precision")
+    @classmethod
+    def _on_device(cls, value: str, info: Any) -> str:
+        device = info.data.get("device", "cpu")
+        if value != "float32" and device.partition(":")[0] not in ("cpu", "cuda"):
+            raise fault(f"must be float32 on {device}: bfloat16 needs cpu or cuda")
         return value
 
 
@@ -151,6 +161,12 @@ class Suite(Model):
     budget: Budget = setting(
         Budget(), "what a cell may use; decides whether it ends, never its numbers"
     )
+    evaluate_every: int = setting(
+        1, "epochs between test accuracies; the last epoch has one", ge=1, le=MAX_EPOCHS
+    )
+    diagnose_every: int = setting(
+        1, "epochs between measurements of a training; the last epoch has them", ge=1, le=MAX_EPOCHS
+    )
     checkpoint_every: int | None = setting(
         None,
         "epochs between saved states that a killed cell goes on from; null: none",
@@ -185,6 +201,13 @@ class Suite(Model):
     @classmethod
     def _once(cls, value: list[DiagnosticSpec]) -> list[DiagnosticSpec]:
         _no_twins([spec.name for spec in value])
+        return value
+
+    @field_validator("evaluate_every", "diagnose_every")
+    @classmethod
+    def _every_epoch_may_stop(cls, value: int, info: Any) -> int:
+        if value > 1 and info.data.get("stop_when"):
+            raise fault("must be 1 with stop_when, which judges every epoch")
         return value
 
     def recipe(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 TRAINING: dict[str, Any] = {
     "epochs": EPOCHS, "stop_after": None, "batch_size": BATCH, "learning_rate": 1e-2,
     "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
-    "autocast": "off",
+    "precision": "float32",
 }  # fmt: skip
 
 

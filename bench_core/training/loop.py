@@ -8,7 +8,6 @@ measurements cannot change the training.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bench_core.training.data import Data
 from bench_core.training.method import Method, Task, Tools
 from bench_core.training.net import Net, in_eval
 from bench_core.training.optimizer import Updater, cosine
+from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
 
 AUXILIARY_LR = 1e-3
@@ -39,8 +39,8 @@ class EpochRow:
     epoch: int
     learning_rate: float
     train_loss: float | None
-    accuracy: float
-    test_loss: float
+    accuracy: float | None  # None: not evaluated after this epoch
+    test_loss: float | None
     seconds: float  # of the training alone
 
 
@@ -139,20 +139,19 @@ def train(
     seed: int,
     observe: Callable[[EpochRow], bool] = lambda row: False,
     resumption: Resumption | None = None,
+    evaluate_every: int = 1,
 ) -> EpochRow:
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
     Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the
-    schedule of `epochs` early.
+    schedule of `epochs` early. The test set is evaluated after every `evaluate_every`-th epoch and
+    after the last.
     """
     order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
     random_targets = stream(seed, "random_targets")
     epochs, batch_size = training["epochs"], training["batch_size"]
     steps = len(data.train_y) // batch_size
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
-    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if training["autocast"] != "off":
-        autocast = torch.autocast(training["device"].split(":")[0], dtype=torch.bfloat16)
     first, last = 0, training["stop_after"] or epochs
     if resumption is not None:
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
@@ -166,7 +165,7 @@ def train(
         lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
         method.tools.updater.set_lr(lr)
         started = time.perf_counter()
-        with autocast:
+        with products_in(training["precision"], training["device"]):
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
                 if method.params.random_targets:
                     y = random_classes(data, y, random_targets)
@@ -181,7 +180,10 @@ def train(
         bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
-        row = EpochRow(epoch + 1, lr, float(losses.double().mean()), *evaluate(net, data), seconds)
+        wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
+        accuracy, test_loss = evaluate(net, data) if wanted else (None, None)
+        train_loss = float(losses.double().mean())
+        row = EpochRow(epoch + 1, lr, train_loss, accuracy, test_loss, seconds)
         if observe(row):
             break
         if resumption is not None and epoch + 1 < last:

@@ -260,7 +260,7 @@ def cell_of(rule: str, arch: str, threads: int) -> Cell:
     epochs = 2 if rule in PHASES else 1
     training = TrainingOptions(
         epochs=epochs, batch_size=BATCH, learning_rate=1e-3, weight_decay=0.01, clip_norm=1.0,
-        schedule="cosine", threads=threads, device="cpu", deterministic=True, autocast="off",
+        schedule="cosine", threads=threads, device="cpu", deterministic=True, precision="float32",
         compile=False,
     )  # fmt: skip
 

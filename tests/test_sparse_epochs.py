@@ -1,0 +1,101 @@
+"""evaluate_every and diagnose_every: less is recorded, and the training is the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import pytest
+from conftest import TINY, Here
+from records import measured
+
+from bench_core.analysis.first_firing import firings
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import RunRecord
+from bench_core.results.scan import scan
+
+SUITE = TINY.replace("epochs: 1", "epochs: 5") + "floors: false\n"
+SPARSE = ("--set", "evaluate_every=2", "--set", "diagnose_every=3")
+
+
+def run(here: Here, *options: str, results: str = "results") -> tuple[str, RunRecord, list[Any]]:
+    """Run the suite; return the output, the record of dfa and its epochs."""
+    suite = here.cwd / "tiny.yaml"
+    suite.write_text(SUITE)
+    done = here("run", suite, "--results", results, *options)
+    assert done.returncode == 0, done.stderr
+    (found,) = (r for r in scan([here.cwd / results]).runs if r.record.cell.method.short == "dfa")
+    lines = (found.folder / "epochs.jsonl").read_text().splitlines()
+    return done.stdout, found.record, [json.loads(line) for line in lines]
+
+
+def test_sparse_epochs_have_the_same_training(here: Here) -> None:
+    _, dense, every = run(here, results="dense")
+    _, sparse, some = run(here, *SPARSE, results="sparse")
+    assert (sparse.evaluate_every, sparse.diagnose_every) == (2, 3)
+    assert sparse.identity == dense.identity
+    assert sparse.accuracy == dense.accuracy
+    assert sparse.measurements == dense.measurements
+    assert sparse.initial == dense.initial
+    assert [row["train_loss"] for row in some] == [row["train_loss"] for row in every]
+    assert [row["epoch"] for row in some if row["accuracy"] is not None] == [0, 2, 4, 5]
+    assert [row["epoch"] for row in some if row["measurements"]] == [0, 3, 5]
+    for row, full in zip(some, every, strict=True):
+        assert row["accuracy"] in (None, full["accuracy"])
+        assert row["measurements"] in ({}, full["measurements"])
+
+
+def test_a_denser_record_serves_a_sparser_request_and_not_the_reverse(here: Here) -> None:
+    _, first, _ = run(here, *SPARSE)
+    out, dense, rows = run(here)
+    assert "to run" not in out or " 0 reused" in out
+    assert (dense.evaluate_every, dense.diagnose_every) == (1, 1)
+    assert all(row["measurements"] for row in rows)
+    plan = here("plan", here.cwd / "tiny.yaml", *SPARSE)
+    assert " 0 to run" in plan.stdout
+    _, kept, _ = run(here, *SPARSE)
+    assert kept == dense
+    assert kept.accuracy == first.accuracy
+
+
+def test_the_plan_says_why_a_sparse_record_is_not_reused(here: Here) -> None:
+    run(here, *SPARSE)
+    plan = here("plan", here.cwd / "tiny.yaml")
+    assert "recorded with evaluate_every 2, and the suite asks for 1" in plan.stdout
+
+
+def test_tables_and_exports_of_sparse_epochs(here: Here) -> None:
+    _, record, _ = run(here, *SPARSE)
+    shown = here("show", f"results/tiny/{record.identity}")
+    (line,) = (line for line in shown.stdout.splitlines() if line.startswith("1 "))
+    assert line.split() == ["1", "–", "–", "–"]
+    exported = here("export", "results", "--table", "epochs", "--format", "csv")
+    assert exported.returncode == 0, exported.stderr
+    lines = list(csv.DictReader(exported.stdout.splitlines()))
+    own = [line for line in lines if line["identity"] == record.identity]
+    assert [bool(line["accuracy"]) for line in own] == [True, False, True, False, True, True]
+    assert [bool(line["state_norm"]) for line in own] == [True, False, False, True, False, True]
+    page = here("report", "results", "-o", "page.html")
+    assert page.returncode == 0, page.stderr
+
+
+@pytest.mark.parametrize("name", ["evaluate_every", "diagnose_every"])
+def test_stop_when_judges_every_epoch(here: Here, name: str) -> None:
+    suite = here.cwd / "tiny.yaml"
+    suite.write_text(SUITE + f"stop_when: [scale_growth]\n{name}: 2\n")
+    refused = here("plan", suite)
+    assert refused.returncode == 2
+    assert f"{name}: must be 1 with stop_when" in refused.stderr
+
+
+def test_a_first_firing_lies_between_two_measurements() -> None:
+    def row(epoch: int, growth: float | None) -> Epoch:
+        items = {} if growth is None else measured(a=growth)
+        return Epoch(epoch=epoch, learning_rate=0.1, accuracy=0.5, seconds=1.0, measurements=items)
+
+    rows = [row(0, 1.0), row(1, None), row(2, 1.5), row(3, None), row(4, 99.0), row(5, 99.0)]
+    firing = firings(rows)[0]
+    assert firing.key == "a"
+    assert (firing.since, firing.epoch) == (2, 4)
+    assert (firing.epochs_saved, firing.seconds_saved) == (1, 1.0)
