@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from conftest import TINY, Here
+from forged import EVERY
 from records import measured
 
 from bench_core.analysis.first_firing import firings
+from bench_core.execution.resumption import CannotResume
+from bench_core.execution.worker import CellRun
+from bench_core.results import store
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import scan
@@ -99,3 +106,15 @@ def test_a_first_firing_lies_between_two_measurements() -> None:
     assert firing.key == "a"
     assert (firing.since, firing.epoch) == (2, 4)
     assert (firing.epochs_saved, firing.seconds_saved) == (1, 1.0)
+
+
+@pytest.mark.parametrize(("has", "serves"), [(1, True), (2, True), (3, False), (0, False)])
+def test_a_saved_state_with_sparser_epochs_is_not_continued(
+    tmp_path: Path, has: int, serves: bool
+) -> None:
+    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), **EVERY}
+    attempt = CellRun({**job, "evaluate_every": 2}, print)
+    store.temporary(attempt.final).mkdir()
+    state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}}
+    with nullcontext() if serves else pytest.raises(CannotResume, match="evaluate_every"):
+        attempt.recall({**state, "every": {"evaluate_every": has}})

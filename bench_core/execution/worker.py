@@ -203,8 +203,8 @@ class CellRun:
     def recall(self, state: dict[str, Any]) -> None:
         """Continue the attempt that `remember` described. Raises an error if it cannot."""
         for name, has in state.get("every", {}).items():
-            if self.job[name] % has:
-                raise ValueError(f"its epochs have {name} {has}, not {self.job[name]}")
+            if has < 1 or self.job[name] % has:
+                raise CannotResume(f"its epochs have {name} {has}, not {self.job[name]}")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")
