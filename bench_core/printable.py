@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import io
+import math
 import re
+from numbers import Real
 from typing import Any, TextIO
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
@@ -34,8 +36,15 @@ def any_encoding(stream: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a scalar of numpy or torch as a number; an array, and every other value, as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    """Return one number of numpy or torch as a number of Python, and every other value as it is.
+
+    An array or a tensor of one element is one number.
+    """
+    if hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1:
+        value = value.item()
+        if hasattr(value, "dtype") and isinstance(value, Real):  # longdouble has no plain form
+            value = float(value)
+    return value
 
 
 def brief(error: BaseException) -> str:

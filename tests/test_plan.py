@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import alive, fake_dist, lines, plugin
 
@@ -26,6 +27,7 @@ from bench_core.results import store
 from bench_core.results.record import cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
+from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.params import read
 
 NUMBERS = count()
@@ -339,6 +341,29 @@ def test_a_diagnostic_that_cannot_be_made_fails_its_measurement_alone() -> None:
         assert measurement.value is None
         assert "could not be made" in measurement.details["error"]
     assert attempt(*made[0], None).letter == "c"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("result", "fault"),
+    [
+        (Measured(1.0, {"by": [{"x": np.ones(2)}]}), "details['by'][0]['x'] is of type ndarray"),
+        (Measured(1.0, {"x": {1, 2}}), "details['x'] is of type set"),
+        (Measured(1.0, {"x": 1j}), "details['x'] is of type complex"),
+        (Measured(1.0, {1: 3}), "a key of details is of type int"),  # type: ignore[dict-item]
+        (Measured(np.ones(2)), "value is of type ndarray; give one number"),  # type: ignore[arg-type]
+        (Measured("high"), "value is of type str; give one number"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_result_that_cannot_be_stored_says_what_to_give(result: Measured, fault: str) -> None:
+    class Odd(Diagnostic):
+        def measure(self, audit: Any) -> Measured:
+            return result
+
+    error = attempt("odd", Odd(None), None).details["error"]  # type: ignore[arg-type]
+    assert f"it cannot be stored: {fault}" in error
+    assert error.endswith(("; give numbers, texts, lists or dicts, such as x.tolist()", fault)) or (
+        error.endswith("; give a text")
+    )
 
 
 @pytest.mark.parametrize(

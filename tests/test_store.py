@@ -500,7 +500,25 @@ def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
         scan([tmp_path / "nowhere"])
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32, np.float64, np.array])
+def one_tensor(value: float) -> Any:
+    import torch
+
+    return torch.tensor([value])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.int64,
+        np.uint8,
+        np.float32,
+        np.float64,
+        np.longdouble,
+        np.array,
+        lambda value: np.array([[value]]),
+        one_tensor,
+    ],
+)
 def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
     value = kind(3)
     assert canonical({"a": [value]}) == canonical({"a": [3]}) == '{"a": [3]}'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench_core.errors import BenchError, CreditError
-from bench_core.printable import brief
+from bench_core.printable import brief, plain
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement
 from bench_core.training.diagnostic import Diagnostic, Measured
@@ -18,6 +18,9 @@ from bench_core.training.params import read
 if TYPE_CHECKING:
     from bench_core.training.audit import Audit
     from bench_core.training.build import Built
+
+NUMBERS = (int, float, type(None))
+PLAIN = (*NUMBERS, str)
 
 
 def build_cell(
@@ -92,10 +95,33 @@ def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
 
 
 def stored(diagnostic: Diagnostic, result: Measured) -> Measurement:
-    """Join a result with the attributes of its diagnostic that are stored beside it."""
+    """Join a result with the attributes of its diagnostic that are stored beside it.
+
+    Raises BenchError for a result that JSON cannot hold.
+    """
+    if fault := _foreign(result.details, "details") or _foreign(result.value, "value", NUMBERS):
+        raise BenchError(f"it cannot be stored: {fault}")
     own = {name: getattr(result, name) for name in ("value", "details", "not_diagnostic")}
     others = Measurement.model_fields.keys() - own.keys()
     return Measurement(**own, **{name: getattr(diagnostic, name) for name in others})
+
+
+def _foreign(value: Any, place: str, kinds: tuple[type, ...] = PLAIN) -> str | None:
+    """Say which part of a result is of another type than these, and what to give in its place."""
+    value = plain(value)
+    if kinds is PLAIN and isinstance(value, dict):
+        allowed = (str,) if place == "details" else (str, int)
+        keys = (_foreign(key, f"a key of {place}", allowed) for key in value)
+        items = (_foreign(item, f"{place}[{key!r}]") for key, item in value.items())
+        return next(filter(None, (*keys, *items)), None)
+    if kinds is PLAIN and isinstance(value, list | tuple):
+        return next(filter(None, (_foreign(x, f"{place}[{i}]") for i, x in enumerate(value))), None)
+    if isinstance(value, kinds):
+        return None
+    give = (
+        "one number" if kinds is NUMBERS else "numbers, texts, lists or dicts, such as x.tolist()"
+    )
+    return f"{place} is of type {type(value).__name__}; give {give}"
 
 
 def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
