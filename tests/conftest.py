@@ -18,6 +18,7 @@ from typing import Any
 
 import forged
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench_core import cli
 from bench_core.processes import groups
@@ -25,6 +26,11 @@ from bench_core.processes.forking import MARK, UNMARKED
 
 # a shell's background job ignores it, and tests raise it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# the same examples every time, however slow the machine is
+settings.register_profile(
+    "bench", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("bench")
 # two test processes on two cores: more threads only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the tests sign by a key of their own

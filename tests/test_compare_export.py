@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from folders import audit_folder, write
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from records import SICK, audit, frozen, measured, run, seeds
 from tabulate import tabulate
@@ -54,7 +54,6 @@ def invoke(*arguments: object) -> str:
 # --------------------------------------------------------------------------------------- statistics
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-1000, 1000).map(lambda k: k / 1000), min_size=1, max_size=7))
 def test_the_sign_flip_p_is_the_share_of_signs(values: list[float]) -> None:
     observed = abs(math.fsum(values))
@@ -66,7 +65,6 @@ def test_the_sign_flip_p_is_the_share_of_signs(values: list[float]) -> None:
     assert sign_flip_p(values) == pytest.approx(as_far / len(signs), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=12))
 def test_differences_of_one_sign_reach_the_smallest_p(values: list[float]) -> None:
     assert sign_flip_p(values) == pytest.approx(smallest_p(len(values)))

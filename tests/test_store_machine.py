@@ -15,7 +15,7 @@ from typing import Any
 import forged
 import pytest
 from conftest import leftovers
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from records import run
@@ -187,9 +187,7 @@ class Machine(RuleBasedStateMachine):
         assert len(troubles) == len(self.broken)
 
 
-Machine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestStore = Machine.TestCase
 
 

@@ -523,7 +523,7 @@ def test_user_text_is_shown_safely(write: Any) -> None:
 # --------------------------------------------------------------------------------------------- fuzz
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.binary(max_size=80),
@@ -571,7 +571,7 @@ _TOKENS += [
 ]
 
 
-@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(_TOKENS), max_size=25).map("".join))
 def test_yaml_like_text_raises_nothing_but_a_suite_error(text: str) -> None:
     assert all("\n" not in str(problem) for problem in problems_of(text))
@@ -585,7 +585,7 @@ _PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(Suite.model_fields)), _PLAIN, max_size=4))
 def test_any_values_under_known_keys(value: dict[str, Any]) -> None:
     text = json.dumps({"name": "s", "methods": ["bp"], **value}).replace("Infinity", ".inf")
@@ -604,7 +604,7 @@ _TARGETS = [
 _TARGETS += ["name.x", ".", "[0]", "seeds"]
 
 
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(_TARGETS),
     st.sampled_from(["=", "=1", "=[1]", "={a: 1}", "=&a 1", "=*a", "", "==", "=[", "=!x 1", "=bp"]),
@@ -744,7 +744,7 @@ def load(text: str, tmp_path: Path) -> Suite:
     return load_suite(path)
 
 
-@settings(max_examples=30, derandomize=True, deadline=None, database=None)
+@settings(max_examples=30)
 @given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(1, 3), max_size=3))
 def test_the_number_of_cells_is_the_product(
     tmp_path_factory: Any, methods: int, seeds: int, sizes: list[int]
