@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
 
 NAME = "state_distance"
+LARGEST = 80 << 20  # bytes of a probe; `bench run` stores 64 MiB of states
 
 
 def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
@@ -36,7 +37,11 @@ def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
     """
     import numpy as np
 
-    own, other = _states(run), _states(ceiling)
+    own = _states(run)
+    try:
+        other = _states(ceiling)
+    except ValueError as reason:
+        raise ValueError(f"in the run of bp, {reason}") from None
     if [states.shape[1:] for states in own] != [states.shape[1:] for states in other]:
         raise ValueError("its states have other shapes than those of bp")
     by_layer, samples = [], 0
@@ -54,11 +59,16 @@ def _states(folder: Path) -> list[NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if (folder / PROBE).lstat().st_size > LARGEST:
+            raise ValueError("too large")
         with files.tensors(folder / PROBE) as path, safe_open(path, framework="numpy") as file:
-            layers = sorted(int(name[2:]) for name in file.keys() if name.startswith("h_"))  # noqa: SIM118
-            return [file.get_tensor(f"h_{layer}") for layer in layers]
-    except (OSError, SafetensorError, ValueError) as error:
+            count = sum(name.startswith("h_") for name in file.keys())  # noqa: SIM118
+            states = [file.get_tensor(f"h_{layer}") for layer in range(count)]
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{PROBE} cannot be read: {type(error).__name__}") from None
+    if not states or any(h.dtype.kind != "f" or h.ndim < 2 or not h.size for h in states):
+        raise ValueError(f"{PROBE} has no states h_0 … h_L as numbers by sample")
+    return states
 
 
 def attach(results: SuiteResults) -> SuiteResults:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from bench_core.analysis import distance
 from bench_core.analysis.claims import ClaimResult, judge_claims
@@ -81,6 +81,38 @@ class SuiteResults:
         return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
+class _Part(BaseModel):
+    """A part of a recipe: a component with its options, or settings."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str | None = None
+    stop_when: dict[str, float | None] = {}
+
+
+class _Recipe(BaseModel):
+    arch: _Part = _Part()
+    dataset: _Part = _Part()
+    training: _Part = _Part()
+    data: dict[str, Any] = {}
+
+
+class _ClaimedFor(_Recipe):
+    """The form of `Suite.recipe`."""
+
+    stop_when: list[str] | dict[str, float | None] = []
+    axes: list[str] = []
+    recipes: list[_Recipe] = []
+    included: list[_Recipe] = []
+    thresholds: dict[str, float] = {}
+    depth_utility: dict[str, Any] = {}
+    measured: dict[str, dict[str, Any]] = {}
+
+
+def _claimable(value: dict[str, Any]) -> dict[str, Any]:
+    _ClaimedFor.model_validate(value)
+    return value
+
+
 class _Described(BaseModel):
     """The part of suite.json that decides how runs are judged."""
 
@@ -92,7 +124,7 @@ class _Described(BaseModel):
     cells: dict[str, str] = {}
     defaults: dict[str, dict[str, Any]] = {}
     expect: list[Any] = []
-    claimed_for: dict[str, Any] | None = None
+    claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None
     diagnostics: dict[str, dict[str, Any]] = {}
     file: SuiteFile | None = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bench_core.errors import BenchError, CreditError
 from bench_core.printable import brief, plain
 from bench_core.registry.registry import Registry, resolve
-from bench_core.results.record import Cell, Measurement
+from bench_core.results.record import Cell, Measurement, checked
 from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.params import read
 
@@ -86,6 +86,7 @@ def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
     try:
         measurement = measure(diagnostic, audit)
         measurement.model_dump_json()  # raises if a value cannot be stored
+        checked({name: measurement})
         return measurement
     except CreditError:
         raise

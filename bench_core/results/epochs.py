@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench_core.results import files
-from bench_core.results.record import Measurement, Number
+from bench_core.results.record import Measurements, Number
 from bench_core.results.store import EPOCHS, Unreadable, first_fault
 
 
@@ -28,7 +28,7 @@ class Epoch(BaseModel):
     accuracy: Number | None = None  # None: not evaluated after this epoch
     test_loss: Number | None = None
     seconds: Number = 0.0
-    measurements: dict[str, Measurement] = Field(default_factory=dict)
+    measurements: Measurements = Field(default_factory=dict)
 
 
 def read(folder: Path) -> tuple[Epoch, ...]:

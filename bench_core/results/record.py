@@ -10,6 +10,7 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from bench_core.printable import plain
+from bench_core.results.details import fault
 from bench_core.results.hashing import digest, file_text, jsonable
 from bench_core.results.status import Status
 
@@ -76,6 +78,17 @@ class Measurement(Frozen):
         }
 
 
+def checked(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
+    """Return measurements whose details have their diagnostic's form; raise ValueError."""
+    for name, item in measurements.items():
+        if reason := fault(name, item.details):
+            raise ValueError(f"details of {name[:40]}: {reason}")
+    return measurements
+
+
+Measurements = Annotated[dict[str, Measurement], AfterValidator(checked)]
+
+
 class ComponentRef(Frozen):
     """A component with the values of all its parameters."""
 
@@ -96,6 +109,24 @@ def default_key(kind: str, name: str) -> str:
     return name if kind == "method" else f"{kind} {name}"
 
 
+class _Settings(BaseModel):
+    """The settings of a recipe that readers use."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    stop_after: Annotated[int, Field(ge=0)] | None = None
+    batch_size: int = 1
+    threads: int = 1
+    deterministic: bool = True
+    stop_when: dict[str, float | None] = {}
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    _Settings.model_validate(values)
+    return values
+
+
 class Cell(Frozen):
     """One training run as plain values. Equal cells give equal numbers on one machine."""
 
@@ -103,7 +134,7 @@ class Cell(Frozen):
     arch: ComponentRef
     dataset: ComponentRef
     data: dict[str, Any]
-    training: dict[str, Any]
+    training: Annotated[dict[str, Any], AfterValidator(_settings)]
     seed: int
 
     @property
@@ -144,8 +175,8 @@ class RunRecord(Frozen):
     evaluate_every: int = 1  # epochs between test accuracies, and between measurements:
     diagnose_every: int = 1
     stopped_by: str | None = None  # the diagnostic that ended the training before its last epoch
-    initial: dict[str, Measurement] = Field(default_factory=dict)
-    measurements: dict[str, Measurement] = Field(default_factory=dict)
+    initial: Measurements = Field(default_factory=dict)
+    measurements: Measurements = Field(default_factory=dict)
     passport: dict[str, bool] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
     code: dict[str, Any] = Field(default_factory=dict)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from bench_core.results import files
 from bench_core.results.author import Sealed, by
 from bench_core.results.hashing import digest
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.record import Measurement, RunRecord, checked
 from bench_core.results.store import CHECKPOINT
 
 SCHEMA = 2  # since 2 with maker and seal
@@ -34,6 +34,11 @@ class Late(Sealed):
     versions: dict[str, Any]
     measured: str  # time
     checksum: str = ""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Late:
+        checked({self.diagnostic.rpartition("/")[2]: self.measurement})
+        return self
 
     def digest(self) -> str:
         unknown = {"maker", "seal"} if self.late_schema < 2 else set()
