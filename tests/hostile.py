@@ -38,6 +38,11 @@ def places(document: Any) -> Iterator[tuple[Any, ...]]:
                 open_.append(((*path, key), item))
 
 
+def odd(draws: random.Random) -> Any:
+    """Return a fresh copy of an odd value."""
+    return json.loads(json.dumps(draws.choice(ODD)))
+
+
 def mutated(value: Any, draws: random.Random) -> Any:
     """Change one to three values of a JSON document: another value, none at all, one more."""
     value = json.loads(json.dumps(value))
@@ -50,13 +55,11 @@ def mutated(value: Any, draws: random.Random) -> Any:
             owner = owner[key]
         kind = draws.random()
         if kind < 0.8:
-            owner[path[-1]] = json.loads(json.dumps(draws.choice(ODD)))
+            owner[path[-1]] = odd(draws)
         elif kind < 0.9:
             del owner[path[-1]]
         elif isinstance(owner, dict):
-            owner[draws.choice(("further", "", "\x1b[2J", "layers"))] = copy.deepcopy(
-                draws.choice(ODD)
-            )
+            owner[draws.choice(("further", "", "\x1b[2J", "layers"))] = odd(draws)
     return value
 
 
