@@ -63,6 +63,10 @@ BROKEN = {
         plugin("bench_methods()", "return []") + "def bench_suite_end(plan): pass\n",
         "bench_suite_end never runs: it is not marked with @hookimpl",
     ),
+    "in a class": (
+        GOOD + "class Mine:\n    @hookimpl\n    def bench_suite_end(self, plan): pass\n",
+        "Mine.bench_suite_end never runs: write a function outside of the class",
+    ),
     "async": (
         plugin("bench_epoch_end(row)", "pass").replace("def", "async def"),
         "bench_epoch_end is an async function, which never runs: write a plain function, "

@@ -166,6 +166,10 @@ def _misfit(module: Any) -> str | None:
         inner = item.__func__ if isinstance(item, WRAPPED) else item
         options = inspect.getattr_static(inner, MARKER, None)
         if not isinstance(options, dict):
+            if inspect.isclass(item) and item.__module__ == getattr(module, "__name__", None):
+                for inside, function in vars(item).items():
+                    if isinstance(inspect.getattr_static(function, MARKER, None), dict):
+                        return f"{name}.{inside} never runs: write a function outside of the class"
             if name in HOOKS and inspect.isroutine(item) and item is not HOOKS[name]:
                 return f"{name} never runs: it is not marked with @hookimpl"
             continue
