@@ -305,6 +305,10 @@ def test_a_worker_gets_the_parameters_that_the_plan_saw(
         ("Annotated[int, AfterValidator(lambda v: v + 1)] = 1", "1", "it comes back as 2"),
         ("Annotated[float, PlainSerializer(round)] = 1.25", "1.25", "it comes back as 1"),
         ("Any = (1, 2)", "(1, 2)", "it comes back as [1, 2]"),
+        ("int = 2**70", str(2**70), "an integer of more than 64 bits"),
+        ("list[int] = [2**63]", str([2**63]), "an integer of more than 64 bits"),
+        ("Any = math.sin", "<built-in function sin>", "Unable to serialize unknown type"),
+        (r"bytes = b'\xff'", r"b'\xff'", "invalid utf-8"),
     ],
 )
 def test_a_parameter_that_a_worker_would_not_get_is_refused(

@@ -88,7 +88,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def _same(one: Any, other: Any) -> bool:
     """Compare two values of a parameter; a nan is no value that a rule can have."""
-    return type(one) is type(other) and bool(one == other)
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # of an array, which is no truth value
+        return False
+
+
+def _integer(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError("an integer of more than 64 bits")
+    return value
 
 
 def read(model: type[Model], values: Mapping[str, Any]) -> Model:
@@ -98,29 +107,38 @@ def read(model: type[Model], values: Mapping[str, Any]) -> Model:
     that way, such as a default that its own type refuses.
     """
     given = model.model_validate(values)
-    before = given.model_dump(mode="json")
-    try:
-        arrived = model.model_validate(json.loads(given.model_dump_json()))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name, reason = ".".join(map(str, fault["loc"])), fault["msg"]
-    else:
-        after = arrived.model_dump(mode="json")
-        names = type(given).model_fields
-        lost = [n for n in names if not _same(getattr(arrived, n), getattr(given, n))]
-        lost += [name for name, value in before.items() if after[name] != value]
-        if not lost:
-            json.dumps(after, allow_nan=False)
-            return arrived
-        name, reason = (
-            lost[0],
-            f"it comes back as {getattr(arrived, lost[0], after.get(lost[0]))!r}",
-        )
+    fault = _fault(given)
+    if fault is None:
+        return model.model_validate(json.loads(given.model_dump_json()))
+    name, reason = fault
     value = getattr(given, name.partition(".")[0], None)
     raise ValueError(
         f"parameter {name} does not reach a worker, as JSON, with its value {value!r}: {reason}; "
         "give it a value that its own type accepts, or None for no value"
     )
+
+
+def _fault(given: BaseModel) -> tuple[str, str] | None:
+    """Return the parameter that does not survive the way to a worker, and why not."""
+    model = type(given)
+    for name in model.model_fields:
+        try:
+            json.loads(given.model_dump_json(include={name}), parse_int=_integer)
+        except Exception as error:
+            return name, str(error)
+    before = given.model_dump(mode="json")
+    try:
+        arrived = model.model_validate(json.loads(given.model_dump_json()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return ".".join(map(str, first["loc"])), first["msg"]
+    after = arrived.model_dump(mode="json")
+    lost = [n for n in model.model_fields if not _same(getattr(arrived, n), getattr(given, n))]
+    lost += [name for name, value in before.items() if after[name] != value]
+    if lost:
+        return lost[0], f"it comes back as {getattr(arrived, lost[0], after.get(lost[0]))!r}"
+    json.dumps(after, allow_nan=False)
+    return None
 
 
 def resolved(params: BaseModel) -> dict[str, Any]:
