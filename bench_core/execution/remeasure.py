@@ -104,7 +104,7 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
     epoch = max(record.epochs - 1, 0)
     audit = Audit(built.net, built.method, built.data, cell.seed, epoch, initial=built.initial)
     try:
-        audit.history = list(epochs.lines(folder))
+        audit.history = list(epochs.lines(folder, epochs.MOST))
     except (OSError, ValueError) as error:
         raise BenchError(f"its {store.EPOCHS} {files.reason(error)}") from None
     check_states(folder, audit)

@@ -6,6 +6,7 @@ that are measured after every epoch, or after every `diagnose_every`-th.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench_core.results import files
 from bench_core.results.record import Measurements, Number
 from bench_core.results.store import EPOCHS, Unreadable, first_fault
+
+MOST = 1_000_000  # values of a curve that is kept in memory: some 10,000 epochs, and 100 MB
 
 
 class Epoch(BaseModel):
@@ -34,7 +37,7 @@ class Epoch(BaseModel):
 def read(folder: Path) -> tuple[Epoch, ...]:
     """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`."""
     try:
-        rows = tuple(map(Epoch.model_validate, lines(folder)))
+        rows = tuple(map(Epoch.model_validate, lines(folder, MOST)))
     except FileNotFoundError:
         return ()
     except ValidationError as error:
@@ -46,12 +49,18 @@ def read(folder: Path) -> tuple[Epoch, ...]:
     return rows
 
 
-def lines(folder: Path) -> Iterator[Any]:
-    """Yield the rows of a run folder as plain values. Raises OSError, ValueError."""
-    longest = files.LARGEST["row"]
+def lines(folder: Path, most: float = math.inf) -> Iterator[Any]:
+    """Yield the rows of a run folder as plain values. Raises OSError, ValueError.
+
+    most  values of all rows
+    """
+    values, longest = 0, files.LARGEST["row"]
     with files.opened(folder / EPOCHS, "epochs") as file:
         while line := file.readline(longest + 1):
             if len(line) > longest:
                 raise ValueError(f"has a row of more than {longest} bytes")
+            values += files.values(line)
+            if values > most:
+                raise ValueError(f"has more than {most:,} values")
             if line.strip():
-                yield files.parsed(line)
+                yield files.parsed(line, "row")

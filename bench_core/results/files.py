@@ -34,9 +34,9 @@ from bench_core.errors import StoreError
 _MIB = 1 << 20
 # bytes of a file, by kind; below them the parsed content takes less than 500 MB
 LARGEST = {
-    "run": 8 * _MIB,  # a real run.json has some thousand bytes
+    "run": 4 * _MIB,  # a real run.json has some thousand bytes
     "suite": 48 * _MIB,  # 100,000 cells take 28 MiB
-    "late": 8 * _MIB,
+    "late": 4 * _MIB,
     "agreement": 1 * _MIB,
     "epochs": 256 * _MIB,  # read line by line; 100,000 epochs of a deep network are smaller
     "row": 4 * _MIB,  # one line of epochs.jsonl
@@ -44,7 +44,6 @@ LARGEST = {
     "header": 64 * _MIB,  # of a file of tensors
     "site": 4 * _MIB,
 }
-MOST_VALUES = 2_000_000  # in one JSON text
 NEW = ".new-"  # begins the names of unfinished files
 STALE = 3600.0  # seconds after which an unfinished file has no writer any more
 _KINDS = {
@@ -125,18 +124,18 @@ def read(path: Path, kind: str, parts: int = 2) -> bytes:
 
 def read_json(path: Path, kind: str, parts: int = 2) -> Any:
     """Read a file as JSON (`parsed`). Raises OSError (`Refused`), ValueError."""
-    return parsed(read(path, kind, parts))
+    return parsed(read(path, kind, parts), kind)
 
 
-def parsed(content: bytes) -> Any:
+def parsed(content: bytes, kind: str) -> Any:
     """Parse JSON that other people wrote. Raises ValueError: "is no JSON: …", "has …".
 
-    It must be UTF-8 without lone surrogates, nested at most 200 deep, of at most `MOST_VALUES`
-    values. Integers must fit in 64 bits, and numbers must be finite.
+    It must be UTF-8 without lone surrogates, nested at most 200 deep, and have at most a value for
+    each 16 bytes that a file of its kind may have. Integers must fit in 64 bits, and numbers must
+    be finite.
     """
-    values = content.count(b",") + content.count(b"[") + content.count(b"{")
-    if values > MOST_VALUES:
-        raise ValueError(f"has more than {MOST_VALUES:,} values")
+    if values(content) > (most := LARGEST[kind] // 16):
+        raise ValueError(f"has more than {most:,} values")
     try:
         value = from_json(content, allow_inf_nan=False)
     except ValueError as error:
@@ -144,6 +143,11 @@ def parsed(content: bytes) -> Any:
     if _ODD_NUMBER.search(content):
         json.loads(content, parse_int=_integer, parse_float=_number)
     return value
+
+
+def values(content: bytes) -> int:
+    """Count the values of a JSON text, or a few more."""
+    return content.count(b",") + content.count(b"[") + content.count(b"{")
 
 
 def _integer(text: str) -> int:

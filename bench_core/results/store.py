@@ -49,6 +49,8 @@ PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"
 REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
+BULKY = {"measurements", "initial", "code", "files"}  # fields that may be long
+LONGEST = 1 << 16  # characters of any other field as JSON; a real cell has some thousand
 WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
 FILES = (logs.LOG, EPOCHS, CHECKPOINT, PROBE)  # of a run folder, beside run.json
 
@@ -311,6 +313,9 @@ def _record(raw: Any) -> RunRecord:
         raise Unreadable(f"{RUN} does not follow its schema: {first_fault(error)}") from None
     except ValueError as error:
         raise Unreadable(f"{RUN} {error}") from None
+    for name in raw.keys() - BULKY:
+        if (size := len(json.dumps(raw[name]))) > LONGEST:
+            raise Unreadable(f"{RUN}: {name} has {size} characters; at most {LONGEST} are read")
     if record.checksum is None and raw["schema"] > WITHOUT_CHECKSUM:
         raise Unreadable(f"{RUN} has no checksum")
     if record.checksum is not None and record.checksum != _digest(raw):
