@@ -511,7 +511,7 @@ class WritesData(DirectFeedbackAlignment):
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
         kinds = [o for o in gc.get_objects() if type(o).__name__ == "Data"]
-        kinds[0].test_y.zero_()
+        kinds[0].train_y.zero_()
 
 class TooLarge(DirectFeedbackAlignment):
     def step(self, x, y, epoch):
@@ -550,7 +550,7 @@ class KeepsNumber(DirectFeedbackAlignment):
 ENDS = {
     "WritesData": (
         "failed",
-        r"test_y changed while it ran: "
+        r"train_y changed while it ran: "
         r"x-unruly/WritesData, or another plugin of it, writes to the data",
     ),
     "TooLarge": ("oom", r"RuntimeError: .*allocate memory.*"),

@@ -102,7 +102,8 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
     built = build_cell(registry, cell, training, job["data_dir"])
     load_checkpoint(folder, built, device)
     epoch = max(record.epochs - 1, 0)
-    audit = Audit(built.net, built.method, built.data, cell.seed, epoch, initial=built.initial)
+    data = built.data.opened()
+    audit = Audit(built.net, built.method, data, cell.seed, epoch, initial=built.initial)
     try:
         audit.history = list(epochs.lines(folder, epochs.MOST))
     except (OSError, ValueError) as error:

@@ -133,7 +133,9 @@ class CellRun:
         )  # fmt: skip
         every = job["evaluate_every"]
         train(method, net, built.data, training, cell.seed, self.observe, keeper, every)
-        changed = [name for name, value in built.data.sums().items() if value != built.sums[name]]
+        changed = [
+            name for name, value in built.data.opened().sums().items() if value != built.sums[name]
+        ]
         if changed:
             raise BenchError(
                 f"{', '.join(changed)} changed while it ran: {cell.method.short}, "
@@ -146,8 +148,9 @@ class CellRun:
         """Measure after an epoch and write its row; return whether the training ends now."""
         built, last, step = self.built, self.cell.last_epoch, max(row.epoch - 1, 0)
         line = {**asdict(row), "measurements": {}}
+        data = built.data.opened()
         self.audit = Audit(
-            built.net, built.method, built.data, self.cell.seed, step, initial=built.initial
+            built.net, built.method, data, self.cell.seed, step, initial=built.initial
         )
         self.audit.history = [*self.rows, line]
         if row.epoch != last and row.epoch % self.job["diagnose_every"]:
@@ -167,6 +170,8 @@ class CellRun:
         self.rows.append(line)
         self.write_rows([line])
         self.report("epoch", row=line)
+        if stopped_by is None and row.epoch != last:
+            self.audit = None  # with the test samples, which the training must not find
         return stopped_by is not None
 
     def measure(self, when: str, audit: Audit) -> dict[str, Measurement]:

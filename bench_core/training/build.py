@@ -16,7 +16,7 @@ from torch import Tensor
 from bench_core.errors import BenchError
 from bench_core.training import processor
 from bench_core.training.checkpoint import part, storable
-from bench_core.training.data import Data
+from bench_core.training.data import Held
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
 from bench_core.training.net import Net
@@ -35,7 +35,7 @@ class Built:
 
     net: Net
     method: Method
-    data: Data
+    data: Held
     initial: Mapping[str, Tensor]
     sums: Mapping[str, str]
 
@@ -64,14 +64,15 @@ def build(
     torch.set_deterministic_debug_mode("error" if training["deterministic"] else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
-    data: Data = data_class(data_params).load(data_dir).limit(limit).to(device)
+    held = Held(data_class(data_params).load(data_dir).limit(limit).to(device))
+    data = held.training
     count, batch = len(data.train_y), training["batch_size"]
     if count < batch:
         raise BenchError(
             f"{count} training samples do not fill one batch of {batch}; "
             "use a smaller training.batch_size or a larger data.limit"
         )
-    sums = data.sums()
+    sums = held.opened().sums()
     torch.manual_seed(seed)
     net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
     rule = rule_class(rule_params)
@@ -81,4 +82,4 @@ def build(
     if training["compile"]:
         for block in net.blocks:
             block.compile()
-    return Built(net, rule, data, initial, sums)
+    return Built(net, rule, held, initial, sums)

@@ -7,11 +7,12 @@ an epoch are drawn before the epoch starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from bench_core.training.loss import CROSS_ENTROPY, Loss
 
 PAD = 4
+ALIGNED = 64  # bytes: torch begins every tensor at a multiple of this
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
@@ -105,6 +107,39 @@ class Data:
                 down, right = shifts[:, span]
                 x = crop_and_flip(x, down, right, flips[span])
             yield self.normalise(x), self.train_y[rows]  # which leaves floats unchanged
+
+
+class Held:
+    """A data set whose test samples become tensors for an evaluation alone.
+
+    A rule trains in this process. Between evaluations the test set is plain bytes, so no tensor
+    holds it: a rule finds none among all objects, nor in the variables of its callers. This hides
+    the test set and does not lock it: a rule can read the data files, or call `opened`.
+
+    training  the data set without its test samples
+    chance    that of the data set
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.chance, self._device = data.chance, data.test_x.device
+        self._kept = [_kept(tensor) for tensor in (data.test_x, data.test_y)]
+        x, y = data.test_x[:0].clone(), data.test_y[:0].clone()
+        self.training = replace(data, test_x=x, test_y=y)
+
+    def opened(self) -> Data:
+        """Return the whole data set; its test samples are gone with the last reference to it."""
+        x, y = (read().to(self._device) for read in self._kept)
+        return replace(self.training, test_x=x, test_y=y)
+
+
+def _kept(tensor: Tensor) -> Callable[[], Tensor]:
+    """Copy a tensor's bytes to memory that begins as torch's does; return how to view them."""
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    room = np.empty(len(flat) + ALIGNED, np.uint8)
+    start = -room.ctypes.data % ALIGNED
+    content, dtype, shape = room[start : start + len(flat)], tensor.dtype, tensor.shape
+    content[:] = flat
+    return lambda: torch.from_numpy(content).view(dtype).view(shape)
 
 
 def crop_and_flip(x: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench_core.errors import BenchError
 from bench_core.training.checkpoint import storable
-from bench_core.training.data import Data
+from bench_core.training.data import Data, Held
 from bench_core.training.method import Method, Task, Tools
 from bench_core.training.net import Net, in_eval
 from bench_core.training.optimizer import Updater, cosine
@@ -67,7 +67,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         loss = f"(its loss is {net.loss.name})"
         raise BenchError(f"random_targets draws classes, and this data set has none {loss}")
     device = training["device"]
-    x, _ = next(data.test_batches(1))
+    x = data.normalise(data.train_x[:1])
     with in_eval(net), torch.no_grad():
         shapes = tuple(tuple(h.shape[1:]) for h in net.states(x).h)
     task = Task(
@@ -134,7 +134,7 @@ def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -
 def train(
     method: Method,
     net: Net,
-    data: Data,
+    data: Data | Held,
     training: dict[str, Any],
     seed: int,
     observe: Callable[[EpochRow], bool] = lambda row: False,
@@ -145,8 +145,10 @@ def train(
 
     Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the
     schedule of `epochs` early. The test set is evaluated after every `evaluate_every`-th epoch and
-    after the last.
+    after the last. Only then are its samples tensors (`Held`).
     """
+    held = data if isinstance(data, Held) else Held(data)
+    data = held.training
     order, augmentation = stream(seed, "order"), stream(seed, "augmentation")
     random_targets = stream(seed, "random_targets")
     epochs, batch_size = training["epochs"], training["batch_size"]
@@ -157,7 +159,7 @@ def train(
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
-    row = EpochRow(first, training["learning_rate"], None, *evaluate(net, data), 0.0)
+    row = EpochRow(first, training["learning_rate"], None, *evaluate(net, held.opened()), 0.0)
     if first == 0:
         observe(row)
     for epoch in range(first, last):
@@ -181,7 +183,7 @@ def train(
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
-        accuracy, test_loss = evaluate(net, data) if wanted else (None, None)
+        accuracy, test_loss = evaluate(net, held.opened()) if wanted else (None, None)
         train_loss = float(losses.double().mean())
         row = EpochRow(epoch + 1, lr, train_loss, accuracy, test_loss, seconds)
         if observe(row):

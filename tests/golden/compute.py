@@ -306,7 +306,9 @@ def trained(cell: Cell, listed: Sequence[tuple[str, Diagnostic]]) -> Trained:
 
     def observe(row: EpochRow) -> bool:
         epoch = max(row.epoch - 1, 0)
-        audit = Audit(built.net, built.method, built.data, cell.seed, epoch, initial=built.initial)
+        audit = Audit(
+            built.net, built.method, built.data.opened(), cell.seed, epoch, initial=built.initial
+        )
         line: dict[str, Any] = {**asdict(row), "measurements": {}}
         audit.history = [*rows, line]
         due = ["epochs", "final"] if row.epoch == cell.training["epochs"] else ["epochs"]
