@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import side_files
 import pytest
+import side_files
 from conftest import COMMAND, Finished, Here, environment
 
 from bench_core import cli

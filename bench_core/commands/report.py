@@ -26,18 +26,12 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 
 
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
-    """Write the report of these results, unless it shows them already; print its path."""
-    from bench_core.report import cache
-
-    mark = cache.mark(results)
-    if mark and mark == cache.marked(output):
-        echo(f"{word}{output} (shows these results already)")
-        return
+    """Write the report of these results, and print its path after the word."""
     from bench_core.report.page import page
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
-    replace_file(output, page(suites, troubles, mark))
+    replace_file(output, page(suites, troubles))
     echo(f"{word}{output}")
 
 

@@ -59,16 +59,16 @@ class Sealed(Frozen):
         return bool(key) and self.maker == _maker(key)
 
 
+def secret() -> bytes:
+    """Return the key of this user; empty if there is no place for one."""
+    with contextlib.suppress(StoreError):
+        return _key(create=True)
+    return b""
+
+
 def by(maker: str) -> str:
     """Name a maker for people."""
     return f"user {maker}" if maker else "an unknown user"
-
-
-def seal(content: str) -> str:
-    """Return a seal of this user; "" without a place for the key."""
-    with contextlib.suppress(StoreError):
-        return _hash(content.encode(), _key(create=True))
-    return ""
 
 
 def _hash(content: bytes, key: bytes) -> str:
