@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bench_core import cli
+from bench_core.processes import clock as clocks
 from bench_core.processes import groups
 from bench_core.processes.forking import MARK, UNMARKED
 
@@ -249,6 +251,7 @@ def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]
             return REAL_CLOCK() + 3600.0 * hours
 
         monkeypatch.setattr(time, "monotonic", clock)
+        monkeypatch.setattr(clocks, "LONGEST", math.inf)
 
     return install
 

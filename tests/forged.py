@@ -35,7 +35,7 @@ def finish():
 """
 
 DISK_FULL = """
-event = {"event": "unwritable", "reason": "the disk is full"}
+event = {"event": "unwritable", "reason": "the disk is full", "errno": 28}
 os.write(1, json.dumps(event).encode() + b"\\n")
 os._exit(74)
 """

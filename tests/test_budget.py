@@ -54,7 +54,7 @@ def test_a_cell_over_its_time_is_ended_with_all_that_it_started(
     events = execute(
         code.format(note=NOTE.format(path=str(pids))), budget={"seconds": 600}, slots=1
     )
-    assert not any(alive(int(line)) for line in lines(pids))
+    wait_until(lambda: not any(alive(int(line)) for line in lines(pids)))
     record = events[-1]["record"]
     assert (record.status, record.reason) == ("timeout", "over its budget of 600 s after epoch 0")
     assert record.budget == {"seconds": 600}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import alive, fake_dist, lines, plugin
+from conftest import alive, fake_dist, lines, plugin, wait_until
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
@@ -602,7 +602,7 @@ def test_a_component_that_never_returns_is_ended_with_what_it_started(
     leap(lambda: bool(lines(mark)))
     with pytest.raises(UsageError, match=r"loading the plugins: it did not end within 600 s"):
         validate.ask({"components": [["method", "x-slow/rule", {}]], "trios": []}, timeout=600)
-    assert not alive(int(mark.read_text()))
+    wait_until(lambda: not alive(int(mark.read_text())))
 
 
 def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:

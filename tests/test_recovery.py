@@ -125,7 +125,7 @@ def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(
     assert process.returncode == 130
     assert "finished cells are kept" in told
     assert "Traceback" not in told
-    assert not alive(worker)
+    wait_until(lambda: not alive(worker))
     assert leftovers(folder) == []
 
 

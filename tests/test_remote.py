@@ -76,7 +76,7 @@ def cells(tmp_path: Path, count: int) -> list[Any]:
 ATTEMPT = """
 import signal
 from bench_core.processes.forking import die_with
-die_with(job["runner"])
+die_with(int(sys.argv[-2]))
 log = final.parent.parent / "attempts"
 with open(log, "a") as out:
     out.write(f"{final.name} {os.getpid()}" + chr(10))

@@ -213,7 +213,7 @@ try:
     if calls < {n}:
         (final.parent.parent / "through").touch()
 except (StoreError, OSError) as error:
-    message = json.dumps({{"event": "unwritable", "reason": str(error)}}).encode()
+    message = json.dumps({{"event": "unwritable", "reason": str(error), "errno": 28}}).encode()
     calls = 10 ** 6
     os.write(1, message + b"\\n")
     os._exit(74)

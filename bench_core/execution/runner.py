@@ -6,17 +6,20 @@ records = run_suite("quickstart", overrides=["training.epochs=5"])
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
+from bench_core.execution.listeners import Listener
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry import plugins
@@ -82,46 +85,84 @@ def run_plan(
 
     progress  makes a context manager whose `event(cell, event)` gets every event of the executor
     warn      gets a line for each observer hook that raises, and for a commit that git withholds
+
+    The observers and the display are called in threads of their own.
     """
     execute, options = executor_named(executor, registry), options or Options()
     if executor == "local":
         _check_local(plan, options)
     options = replace(options, sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
+    plan = _absolute(plan)
     with store.locked_suite(plan.folder):
         store.write_suite(plan.folder, described(plan))
+    to_run = plan.to_run
+    if to_run and (fault := checkout()[1]):
+        warn(f"the runs do not name the commit of this code: {fault}")
+    with Listener(lambda: registry.calling, warn) as observers:
+        notify = _notifier(registry, observers, warn)
+        notify("bench_suite_start", plan=plan)
+        if to_run:
+            _carry_out(plan, execute, options, notify, progress, warn)
+        try:
+            records = [store.read(cell.folder) for cell in plan.cells]
+        except store.Unreadable as reason:
+            text = f"{plan.folder}: a run folder was changed meanwhile: {reason}"
+            raise StoreError(text) from None
+        notify("bench_suite_end", plan=plan, records=records)
+    return records
+
+
+def _absolute(plan: Plan) -> Plan:
+    """Return the plan with absolute paths: an observer may change the folder of this process."""
+    cells = [replace(cell, folder=cell.folder.absolute()) for cell in plan.cells]
+    data = plan.data_dir and plan.data_dir.absolute()
+    return replace(plan, folder=plan.folder.absolute(), cells=tuple(cells), data_dir=data)
+
+
+def _notifier(
+    registry: Registry, observers: Listener, warn: Callable[[str], None]
+) -> Callable[..., None]:
+    """Return a function that calls a hook of all observers, in their thread."""
     warned: set[str] = set()
 
-    def notify(hook: str, **arguments: Any) -> None:
+    def call(hook: str, arguments: dict[str, Any]) -> None:
         for line in map(str, registry.notify(hook, **arguments)):
             if line not in warned:  # not again after every epoch
                 warned.add(line)
                 warn(line)
 
-    to_run = plan.to_run
-    if to_run and (fault := checkout()[1]):
-        warn(f"the runs do not name the commit of this code: {fault}")
-    with progress(to_run) if progress is not None and to_run else nullcontext() as display:
+    def notify(hook: str, **arguments: Any) -> None:
+        if any(observer.hook == hook for observer in registry.observers):
+            observers.call(partial(call, hook, arguments), hook == "bench_epoch_end")
+
+    return notify
+
+
+def _carry_out(
+    plan: Plan,
+    execute: Execute,
+    options: Options,
+    notify: Callable[..., None],
+    progress: Callable[[Sequence[PlannedCell]], Any] | None,
+    warn: Callable[[str], None],
+) -> None:
+    """Run the cells, and tell the observers and the display of every event."""
+    display = progress(plan.to_run) if progress is not None else None
+    with display or nullcontext(), Listener(lambda: "the progress", warn, math.inf) as screen:
 
         def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
+            kind = event["event"]
             if display is not None:
-                display.event(cell, event)
-            if event["event"] == "start":
+                screen.call(partial(display.event, cell, event), kind == "epoch")
+            if kind == "start":
                 notify("bench_cell_start", identity=cell.identity, cell=cell.cell)
-            elif event["event"] == "epoch":
+            elif kind == "epoch":
                 notify("bench_epoch_end", identity=cell.identity, cell=cell.cell, row=event["row"])
-            elif event["event"] == "end":
+            elif kind == "end":
                 notify("bench_cell_end", identity=cell.identity, record=event["record"])
 
-        notify("bench_suite_start", plan=plan)
-        if to_run:
-            execute(to_run, plan.job, on_event, options)
-    try:
-        records = [store.read(cell.folder) for cell in plan.cells]
-    except store.Unreadable as reason:
-        raise StoreError(f"{plan.folder}: a run folder was changed meanwhile: {reason}") from None
-    notify("bench_suite_end", plan=plan, records=records)
-    return records
+        execute(plan.to_run, plan.job, on_event, options)
 
 
 def _check_local(plan: Plan, options: Options) -> None:

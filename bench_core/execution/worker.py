@@ -37,7 +37,6 @@ from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
 from bench_core.printable import brief
 from bench_core.processes import child
-from bench_core.processes.forking import die_with
 from bench_core.registry import plugins
 from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
@@ -62,6 +61,7 @@ class CellRun:
     rows    lines of epochs.jsonl so far
     fields  of the record so far
     spent   seconds of the earlier attempts that this one continues
+    umask   of the user: set again before every write, because a plugin may change it
     audit   the last one
     """
 
@@ -75,6 +75,8 @@ class CellRun:
         self.fields: dict[str, Any] = {"resumed": []}
         self.spent = 0.0
         self.audit: Audit | None = None
+        self.umask = os.umask(0)
+        os.umask(self.umask)
 
     @property
     def seconds(self) -> float:
@@ -141,6 +143,7 @@ class CellRun:
                 f"{', '.join(changed)} changed while it ran: {cell.method.short}, "
                 "or another plugin of it, writes to the data"
             )
+        os.umask(self.umask)
         if self.audit is not None:
             save_tensors(self.folder, net, method, self.audit)
 
@@ -192,11 +195,13 @@ class CellRun:
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Append lines to epochs.jsonl. Raises StoreError."""
         lines = [json.dumps(jsonable(row), sort_keys=True, allow_nan=False) for row in rows]
+        os.umask(self.umask)
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
     def remember(self) -> dict[str, Any]:
-        """Return what a later attempt must know of this one."""
+        """Return what a later attempt must know of this one, which is written next."""
+        os.umask(self.umask)
         return {
             "rows": self.rows,
             "seconds": self.seconds,
@@ -269,7 +274,6 @@ def main() -> None:
     say = child.channel()  # the runner made the output file the standard error
     faulthandler.enable()
     job = json.load(sys.stdin)
-    die_with(job["runner"])
     keep_from_children(job["lock"])
     with contextlib.suppress(OSError):  # if memory runs out, end the worker and not its runner
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -281,9 +285,11 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
+        os.umask(run.umask)
         store.commit(record, run.final)
     except (StoreError, OSError) as error:
-        run.report("unwritable", reason=str(error))
+        cause = error.__cause__ if isinstance(error, StoreError) else error
+        run.report("unwritable", reason=str(error), errno=getattr(cause, "errno", None))
         os._exit(EX_IOERR)
     os._exit(0)  # without waiting for threads that a plugin left
 

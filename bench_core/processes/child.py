@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -27,9 +26,8 @@ from bench_core.errors import BenchError, UsageError
 from bench_core.printable import last_line
 from bench_core.processes import forking, groups
 
+GUARD = "bench_core.processes.guard"
 START = 60.0  # seconds for the interpreter and the module's own imports
-LOOK = 0.2  # seconds between looks at the memory of a child
-MIB = 1 << 20
 KEPT = 4096  # bytes of standard error, for the last line
 
 
@@ -54,19 +52,17 @@ def start(
     """Start a module as a child in a session of its own; `options` go to `subprocess.Popen`.
 
     fork  the child needs torch, and not CUDA: fork it where that is possible
+
+    The kernel kills the child when this process ends, or the thread that started it. The child's
+    parent is a fork server or a guard (`bench_core.processes.guard`), never this process.
     """
     if fork and forking.possible(env):
         with contextlib.suppress(OSError):
             return forking.start(module, env=env, **options)
     return subprocess.Popen(
-        forking.command(module), env=env,
+        forking.command(GUARD, str(os.getpid()), module), env=env,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
-
-
-def parent(process: groups.Process) -> int:
-    """Return the process id of a child's parent."""
-    return process.parent if isinstance(process, forking.Forked) else os.getpid()
 
 
 def send(process: groups.Process, request: Any) -> None:
@@ -77,19 +73,12 @@ def send(process: groups.Process, request: Any) -> None:
 
 
 def answers(
-    module: str,
-    request: Any,
-    seconds: float,
-    *,
-    each: bool = False,
-    fork: bool = True,
-    memory_mb: float | None = None,
+    module: str, request: Any, seconds: float, *, each: bool = False, fork: bool = True
 ) -> Iterator[Any]:
     """Run a module on a request and yield its answers.
 
-    seconds    limit for the whole run; with `each`, for each answer after the one before it
-    fork       as in `start`
-    memory_mb  limit of its resident memory in MiB, with all that it started
+    seconds  limit for the whole run; with `each`, for each answer after the one before it
+    fork     as in `start`
     Raises ChildError if the child hangs or ends before its last line, UsageError if it sends a
     problem.
     """
@@ -97,7 +86,7 @@ def answers(
     with start(module, env=environment(), fork=fork, stderr=subprocess.PIPE) as process:
         try:
             send(process, request)
-            for line in _lines(process, errors, seconds, each, memory_mb):
+            for line in _lines(process, errors, seconds, each):
                 try:
                     kind, content = json.loads(line)
                 except (ValueError, TypeError):
@@ -121,12 +110,11 @@ def answers(
 
 
 def _lines(
-    process: groups.Process, errors: bytearray, seconds: float, each: bool, memory_mb: float | None
+    process: groups.Process, errors: bytearray, seconds: float, each: bool
 ) -> Iterator[bytes]:
     """Yield the lines of standard output; keep the end of standard error in `errors`.
 
-    Raises TimeoutError at the deadline, ChildError for too much memory. With `each`, every line
-    moves the deadline.
+    Raises TimeoutError at the deadline. With `each`, every line moves the deadline.
     """
     assert process.stdout is not None
     assert process.stderr is not None
@@ -136,12 +124,9 @@ def _lines(
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while True:
-            left = max(0.0, deadline - time.monotonic())
-            ready = selector.select(left if memory_mb is None else min(left, LOOK))
-            if time.monotonic() > deadline or not (ready or memory_mb):
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready or time.monotonic() > deadline:
                 raise TimeoutError
-            if memory_mb and groups.resident(process.pid) > memory_mb * MIB:
-                raise ChildError(f"used more than {memory_mb:g} MiB of memory")
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if key.fileobj is process.stderr:
@@ -160,7 +145,7 @@ def _lines(
 
 def how_it_ended(code: int) -> str:
     """Describe a return code: "exit code 3" or "killed by SIGSEGV"."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"killed by {groups.signal_name(-code)}" if code < 0 else f"exit code {code}"
 
 
 def channel() -> Callable[[Any], None]:

@@ -64,6 +64,14 @@ def signal_group(process: Process, number: int) -> bool:
     return True
 
 
+def signal_name(number: int) -> str:
+    """Return "SIGKILL", or "signal 40" for a signal without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def kill_marked(mark: str) -> None:
     """Kill every process with the mark in its environment and wait until it is gone."""
     alive = _marked(mark)

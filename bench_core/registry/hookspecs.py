@@ -89,8 +89,9 @@ def bench_executors() -> list[Component]:  # type: ignore[empty-body]
     """Return executors; targets are callables as `bench_core.execution.executors` describes."""
 
 
-# Observers: called in the process of `bench run`, never in a worker. An observer that raises is
-# a warning; the other observers are still called. Their parameters:
+# Observers: called in the process of `bench run`, never in a worker, by one thread in the order of
+# the events; no cell waits for it. An observer that raises is a warning; the other observers are
+# still called. Their parameters:
 #
 # plan      all cells of the suite; each says whether it runs or is reused, and why
 # identity  the cell's digest, which names its run folder

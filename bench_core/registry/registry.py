@@ -40,11 +40,15 @@ class Installed:
 
 @dataclass
 class Registry:
-    """The components, observers and faults of the installed plugins."""
+    """The components, observers and faults of the installed plugins.
+
+    calling  the observer and the hook that were called last
+    """
 
     components: list[Installed] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
+    calling: str = ""
 
     def add(self, other: Registry) -> None:
         """Add the components, observers and faults of another registry."""
@@ -98,13 +102,14 @@ class Registry:
         for observer in self.observers:
             if observer.hook != hook:
                 continue
+            self.calling = str(observer.entry_point.trouble(hook))
             try:
                 with (
                     contextlib.redirect_stdout(Harmless(sys.stdout)),
                     contextlib.redirect_stderr(Harmless(sys.stderr)),
                 ):
                     fault = observer(**arguments)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # an interrupt comes in another thread
                 fault = f"raised {brief(error)}"
             if fault:
                 troubles.append(observer.entry_point.trouble(f"{hook} {fault}"))

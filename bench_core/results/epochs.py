@@ -34,6 +34,15 @@ class Epoch(BaseModel):
     measurements: Measurements = Field(default_factory=dict)
 
 
+def is_row(value: Any) -> bool:
+    """Test whether a value is a row of epochs.jsonl."""
+    try:
+        Epoch.model_validate(value)
+    except ValidationError:
+        return False
+    return type(value["epoch"]) is int
+
+
 def read(folder: Path) -> tuple[Epoch, ...]:
     """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`."""
     try:

@@ -109,8 +109,9 @@ class _Sweep:
         if time.monotonic() >= self.deadline:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
         own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone
-        fork = cell.identity not in self.lost
-        worker = supervise.start({**job, **own_device}, lock, environment(device), fork)
+        orphaned = cell.identity in self.lost
+        worker = supervise.start({**job, **own_device}, lock, environment(device), not orphaned)
+        worker.orphaned = orphaned
         running = _Running(cell, worker, held.pop_all())
         self.running.append(running)
         self._listen_to(worker.pipe, running)

@@ -31,6 +31,7 @@ from bench_core.execution.plan import PlannedCell
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
 from bench_core.results import store
+from bench_core.results.epochs import is_row
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 
@@ -281,10 +282,10 @@ class Watch:
 
     def _rows(self, cell: PlannedCell, folder: Path) -> None:
         with suppress(OSError):
-            lines = disk.read(folder / store.EPOCHS, "epochs").decode().split("\n")[:-1]
+            lines = disk.read(folder / store.EPOCHS, "epochs").split(b"\n")[:-1]
             self._started(cell)
             for line in lines[self.epochs[cell.identity] :]:
+                self.epochs[cell.identity] += 1
                 with suppress(ValueError):
-                    row = json.loads(line)
-                    self.epochs[cell.identity] += 1
-                    self.on_event(cell, {"event": "epoch", "row": row})
+                    if is_row(row := disk.parsed(line, "row")):
+                        self.on_event(cell, {"event": "epoch", "row": row})

@@ -73,8 +73,11 @@ class _Queued:
         if now - self.looked >= LOOK:
             self.looked = now
             command = ["squeue", "--noheader", "--jobs", str(self.job.job_id)]
-            queue = subprocess.run(command, capture_output=True, text=True, check=False)
             # any other failure of squeue says nothing about the job
+            try:
+                queue = subprocess.run(command, capture_output=True, text=True, timeout=LOOK)
+            except subprocess.TimeoutExpired:
+                return False
             absent = "Invalid job id" in queue.stderr
             absent |= queue.returncode == 0 and not queue.stdout.strip()
             self.missing = self.missing + 1 if absent else 0

@@ -9,9 +9,10 @@ lock of the run folder.
 
 from __future__ import annotations
 
-import json
+import errno
 import math
 import os
+import resource
 import secrets
 import signal
 import time
@@ -24,9 +25,11 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.execution.job import make_record
 from bench_core.execution.resumption import saved_state
+from bench_core.printable import last_line
 from bench_core.processes import child, groups
+from bench_core.processes.clock import Clock
 from bench_core.processes.forking import MARK, Forked
-from bench_core.results import files, logs, store
+from bench_core.results import epochs, files, logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 from bench_core.results.status import Status
@@ -34,6 +37,9 @@ from bench_core.suite.budget import MIB
 
 WORKER = "bench_core.execution.worker"
 EX_IOERR = 74  # a worker's exit code if the results folder cannot be written
+# faults of the disk, which every other cell would meet too
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+MOST_AT_ONCE = 1 << 20  # bytes of events between two looks at the budgets
 
 
 @dataclass
@@ -44,8 +50,12 @@ class Worker:
     before        the stamp of the run in its folder when it started
     spent         seconds of the earlier attempts that it continues
     kernel_kills  processes that the kernel had killed for want of memory when it started
+    clock         seconds since its start
+    reported      the last epoch that it reported
     closed        whether its pipe is closed, so that no event will come
+    unwritable    number and text of the error by which it could not write its run
     ending        status and reason if the supervisor ends it
+    orphaned      whether an earlier attempt ended because its parent process did
     """
 
     job: Job
@@ -55,12 +65,14 @@ class Worker:
     spent: float
     kernel_kills: int
     epochs: int
-    started: float = field(default_factory=time.monotonic)
+    clock: Clock = field(default_factory=Clock)
+    reported: int = -1
     buffer: bytes = b""
     closed: bool = False
-    unwritable: str | None = None
+    unwritable: tuple[Any, str] | None = None
     ending: tuple[Status, str] | None = None
     kill_at: float = math.inf
+    orphaned: bool = False
 
     @property
     def final(self) -> Path:
@@ -76,7 +88,7 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        return self.spent + time.monotonic() - self.started
+        return self.spent + self.clock()
 
 
 def finished_elsewhere(final: Path, stamp: tuple[int, int] | None) -> RunRecord | None:
@@ -135,7 +147,7 @@ def start(
             epochs=int(saved.get("epoch", 0)),
         )
         os.set_blocking(worker.pipe.fileno(), False)
-        child.send(process, {**job, "runner": child.parent(process), "lock": lock})
+        child.send(process, {**job, "lock": lock})
         return worker
     except BaseException as error:  # an interrupt may come at any moment
         groups.end_groups([process] if process is not None else [])
@@ -146,23 +158,35 @@ def start(
 
 
 def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
-    """Yield the events that the worker reported since the last call; only whole lines."""
-    while chunk := worker.pipe.read(65536):
+    """Yield the epochs that the worker reported since the last call; only whole lines.
+
+    A plugin can write to any descriptor: what is no event is left out, and a flood is read in
+    pieces.
+    """
+    size, chunk = 0, None
+    while size < MOST_AT_ONCE and (chunk := worker.pipe.read(65536)):
         worker.buffer += chunk
+        size += len(chunk)
     worker.closed = chunk == b""
-    *lines, worker.buffer = worker.buffer.split(b"\n")
+    *lines, rest = worker.buffer.split(b"\n")
+    worker.buffer = rest if len(rest) <= files.LARGEST["row"] else b""
     for line in lines:
         try:
-            event = json.loads(line)
+            event = files.parsed(line, "row")
         except ValueError:
-            continue  # not from us: a plugin can write to any descriptor
-        if not isinstance(event, dict):
             continue
-        if event.get("event") == "epoch":
-            worker.epochs = event["row"]["epoch"]
-            yield event
-        elif event.get("event") == "unwritable":
-            worker.unwritable = str(event.get("reason"))
+        kind = event.get("event") if isinstance(event, dict) else None
+        if kind == "epoch" and _is_next(worker, event.get("row")):
+            worker.epochs = worker.reported = event["row"]["epoch"]
+            yield {"event": "epoch", "row": event["row"]}
+        elif kind == "unwritable":
+            worker.unwritable = event.get("errno"), last_line(str(event.get("reason")).encode())
+
+
+def _is_next(worker: Worker, row: Any) -> bool:
+    """Test whether a value is a row of epochs.jsonl that comes after those reported so far."""
+    planned: float = worker.job["cell"]["training"].get("epochs", math.inf)
+    return epochs.is_row(row) and worker.reported < row["epoch"] <= planned
 
 
 def watch(worker: Worker) -> None:
@@ -200,45 +224,78 @@ def lost(worker: Worker) -> bool:
 
 
 def finish(worker: Worker) -> RunRecord:
-    """End the processes that a worker left, and return the run of its cell: its own or a row."""
+    """End the processes that a worker left, and return the run of its cell: its own or a row.
+
+    Raises StoreError if the disk is at fault.
+    """
     final, code = worker.final, worker.process.wait()
     try:
         groups.signal_group(worker.process, signal.SIGKILL)
         groups.kill_marked(worker.mark)
         worker.pipe.close()
-        if code == EX_IOERR and worker.unwritable is not None:
-            raise StoreError(worker.unwritable)
         if store.stamp(final) in (None, worker.before):
             status, reason = worker.ending or _how_it_died(worker, code)
-            leave_row(worker.job, status, reason, worker.epochs, worker.seconds)
-        return store.read(final)
-    except store.Unreadable as reason:
-        raise StoreError(f"{final}: {reason} right after it was written") from None
+            return leave_row(worker.job, status, reason, worker.epochs, worker.seconds)
+        try:
+            return store.read(final)
+        except store.Newer as fault:
+            raise StoreError(f"{final}: written by a newer bench: {fault}") from None
+        except store.Unreadable as fault:  # a plugin wrote there
+            store.quarantine(final, str(fault))
+            reason = f"its run cannot be read right after it was written: {fault}"
+            return leave_row(worker.job, "crashed", reason, worker.epochs, worker.seconds)
     finally:
         store.remove_temporary(final)
 
 
 def _how_it_died(worker: Worker, code: int) -> tuple[Status, str]:
+    """Return status and reason. Raises StoreError if every other cell would end in this way."""
     when = f"after epoch {worker.epochs}"
+    if code == EX_IOERR and worker.unwritable is not None:
+        number, reason = worker.unwritable
+        if _is_of_the_disk(number):
+            raise StoreError(reason)
+        return "crashed", f"the worker could not write its run {when}: {reason}"
     if code == -signal.SIGKILL and groups.killed_by_kernel() > worker.kernel_kills:
         return "oom", f"killed by the system for want of memory {when}"
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    name = groups.signal_name(-code) if code < 0 else f"exit code {code}"
     last = logs.last_words(worker.log)
+    if code == -signal.SIGKILL and worker.orphaned:
+        last = "so did its parent process before; a plugin of the cell may kill it"
     return "crashed", f"the worker ended with {name} {when}" + (f": {last}" if last else "")
+
+
+def _is_of_the_disk(number: Any) -> bool:
+    """Test whether an errno is a fault of the disk, or of the runner's own limit."""
+    limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    return number in DISK or (number == errno.EFBIG and limited)
 
 
 def leave_row(
     job: Job, status: Status, reason: str, epochs: int = 0, seconds: float = 0.0
 ) -> RunRecord:
-    """Keep a run for a cell whose worker left none. Its log has at least the reason."""
+    """Keep a run for a cell whose worker left none. Its log has at least the reason.
+
+    Files of the worker that cannot be kept are deleted. Raises StoreError.
+    """
     final = Path(job["final"])
+    outcome = {"status": status, "reason": reason, "epochs": epochs, "seconds": round(seconds, 3)}
+    record, line = make_record(job, **outcome), f"{status}: {reason}\n".encode()
+    try:
+        return _keep(record, final, line)
+    except StoreError as error:
+        if _is_of_the_disk(getattr(error.__cause__, "errno", None)):
+            raise
+        store.clear_temporary(final)  # a plugin may have put anything there
+        return _keep(record, final, line)
+
+
+def _keep(record: RunRecord, final: Path, line: bytes) -> RunRecord:
+    """Commit a record with a line at the end of its log. Raises StoreError."""
     with writing(final):
         files.make_folder(store.temporary(final))
         with files.append_to(store.output_file(final)) as log:
-            log.write(f"{status}: {reason}\n".encode())
-    record = make_record(
-        job, status=status, reason=reason, epochs=epochs, seconds=round(seconds, 3)
-    )
+            log.write(line)
     return store.commit(record, final)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import resource
+from collections.abc import Callable
 from typing import Any, Literal
 
+from bench_core.errors import UsageError
+from bench_core.processes import child
 from bench_core.report.figures import CHANNELS, Figure, Spec
 
 Format = Literal["svg", "png", "pdf"]
+SECONDS = 600.0  # for one figure in a process of its own
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # width of a panel in pixels by panels per row; a page of text is about 560 wide
 WIDTHS = {1: 460, 2: 250, 3: 190}
@@ -80,10 +86,40 @@ def _still(node: Any, names: set[str]) -> Any:
 
 
 def render(figure: Figure, form: Format) -> bytes:
-    """Return the file of a figure. PNG has 200 dots per inch."""
+    """Return the file of a figure. PNG has 200 dots per inch.
+
+    The engine reserves address space. Where that has a limit, the engine may end its process, so it
+    gets one of its own. Raises UsageError.
+    """
+    spec, limit = paper(figure), resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return _converted(spec, form)
+    try:
+        (text,) = child.answers(__name__, {"spec": spec, "form": form}, SECONDS, fork=False)
+    except child.ChildError:
+        reason = f"it needs up to 100 GB of address space, and `ulimit -v` allows {limit >> 10} kB"
+        hint = "raise that limit; `bench report` draws without the engine"
+        raise UsageError(f"the engine that draws figures stopped: {reason}; {hint}") from None
+    return base64.b64decode(text)
+
+
+def _converted(spec: Spec, form: Format) -> bytes:
     import vl_convert
 
     options = {"ppi": 200} if form == "png" else {}
     convert = getattr(vl_convert, f"vegalite_to_{form}")
-    content: str | bytes = convert(paper(figure), vl_version="6.4", **options)
+    content: str | bytes = convert(spec, vl_version="6.4", **options)
     return content.encode() if isinstance(content, str) else content
+
+
+def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """Send the file of the request's figure."""
+    say(base64.b64encode(_converted(**request)).decode())
+
+
+def main() -> None:
+    child.serve(serve)
+
+
+if __name__ == "__main__":
+    main()
