@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import side_files
-from conftest import COMMAND, Finished, Here, environment
+from conftest import Finished, Here, environment
 
 from bench_core import cli
+from bench_core.processes import forking
 
 MEMORY = 500_000  # kB
 GUARD = 120  # seconds until a command counts as hanging
@@ -139,6 +139,20 @@ def test_a_planted_side_file_stops_no_command_and_leads_nowhere(
     assert side_files.state(own) == before
 
 
+def test_merge_from_within_a_suite_folder_keeps_its_level_and_copies_no_link(
+    received: Place,
+) -> None:
+    own, tiny = received.home / "own", received.home / "received" / "tiny"
+    (received.path("{run}") / "late.alignment.json").symlink_to(own / "file")
+    (received.path("{run}") / "note").symlink_to(own / "file")
+    done = Here(tiny)("merge", ".", "--into", received.home / "merged")
+    assert "late.alignment.json: left out: it is a link, not a regular file" in done.stderr
+    merged = received.home / "merged"
+    assert [path.name for path in merged.iterdir()] == ["tiny"]
+    assert (merged / "tiny" / received.run / "run.json").is_file()
+    assert [path for path in merged.rglob("*") if path.is_symlink()] == []
+
+
 # ---------------------------------------------------------------------------------------- make soak
 
 
@@ -152,12 +166,20 @@ class Ended:
     memory: int
 
 
+def adopt_fork_server() -> None:
+    """Let this fork of the test process use the test process's fork server."""
+    for key, server in list(forking._servers.items()):
+        server.process.poll = lambda: None  # type: ignore[method-assign]  # not our child
+        forking._servers[(os.getpid(), *key[1:])] = server
+
+
 def forked(words: Sequence[str], home: Path) -> Ended:
     """Run a command in a fork of this process, which has imported most of it."""
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
+            adopt_fork_server()
             os.chdir(home)
             null, errors = (
                 os.open(os.devnull, os.O_RDWR),
@@ -172,28 +194,18 @@ def forked(words: Sequence[str], home: Path) -> Ended:
             os.environ.update(environment())
             sys.argv = ["bench", *words]
             cli.main()
+            code = 0
         except SystemExit as end:
-            sys.stderr.flush()
-            os._exit(int(end.code or 0))
+            code = int(end.code or 0)
         except BaseException:
             import traceback
 
             traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(99)
+            code = 99
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
     return ended(pid, home)
-
-
-def started(words: Sequence[str], home: Path) -> Ended:
-    """Run a command as a process of its own."""
-    with (home / "out" / "errors").open("wb") as errors:
-        process = subprocess.Popen(
-            [COMMAND, *words], cwd=home, env=environment(), stdout=subprocess.DEVNULL,
-            stderr=errors, start_new_session=True,
-        )  # fmt: skip
-    outcome = ended(process.pid, home)
-    process.returncode = 0  # waited for already
-    return outcome
 
 
 def ended(pid: int, home: Path) -> Ended:
@@ -220,7 +232,7 @@ def test_soak_every_side_file_of_every_kind_and_every_command(
 ) -> None:
     """{link, FIFO, device, …} x {every side file} x {every command}: each ends, says what is wrong
     in lines, stays below 500 MB, and changes nothing of the user's own."""
-    commands, run = (READERS, forked) if group == "readers" else (TRAINERS, started)
+    commands = READERS if group == "readers" else TRAINERS
     own, codes, slowest, largest = received.home / "own", Counter[int | None](), 0.0, 0
     bad = []
     for side_file, kind in side_files.cases():
@@ -230,18 +242,19 @@ def test_soak_every_side_file_of_every_kind_and_every_command(
             if not side_files.plant(received.path(side_file), content, kind, own):
                 continue
             before = side_files.state(own)
-            outcome = run(received.words(command), received.home)
+            outcome = forked(received.words(command), received.home)
             codes[outcome.code] += 1
             slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.memory)
-            faults = [outcome.errors[-300:]] * (outcome.code not in (0, 1, 2))
+            unusual = f"exit code {outcome.code}: {outcome.errors[-300:]}"
+            faults = [unusual] * (outcome.code not in (0, 1, 2))
             faults += ["a traceback"] * ("Traceback" in outcome.errors)
             faults += [f"{outcome.memory} kB"] * (outcome.memory > MEMORY)
             faults += ["the user's own was changed"] * (side_files.state(own) != before)
             if faults:
                 bad.append(f"{name}, {side_file or 'the suite folder'}: {kind}: {faults}")
+                print(bad[-1], flush=True)
     print(
         f"\n{group}: {codes.total()} cases, exit codes {dict(codes)}; slowest {slowest:.1f} s, "
         f"largest {largest / 1000:.0f} MB; {len(bad)} faults"
     )
-    print(*bad, sep="\n")
     assert not bad

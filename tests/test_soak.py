@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,43 @@ def test_soak_sigkill_at_random_moments(bench: Bench) -> None:
         f"\nSIGKILL at {MOMENTS} random moments: {told}; "
         f"{resumed} cells went on from a saved state; tables and weights equal"
     )
+
+
+@pytest.fixture
+def fuse(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a FUSE file system."""
+    if shutil.which("bindfs") is None or not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("needs bindfs and /dev/fuse: apt-get install bindfs")
+    (tmp_path / "under").mkdir()
+    (tmp_path / "fuse").mkdir()
+    subprocess.run(["bindfs", tmp_path / "under", tmp_path / "fuse"], check=True, timeout=60)
+    try:
+        yield tmp_path / "fuse"
+    finally:
+        subprocess.run(["umount", tmp_path / "fuse"], check=True, timeout=60)
+
+
+@pytest.mark.soak
+def test_soak_on_fuse(bench: Bench, fuse: Path) -> None:
+    """A file that is removed while it is open becomes a hidden file that vanishes later."""
+    suite = TINY.replace("seeds: [1]", "seeds: [1, 2, 3, 4]").replace("epochs: 150", "epochs: 20")
+    (bench.cwd / "soak.yaml").write_text(suite)
+    assert bench("run", "soak.yaml", "--results", "straight", "--workers", 2).returncode == 0
+    expected, weights = printed(bench, "straight"), sums(bench.cwd / "straight")
+    process = bench.start("run", "soak.yaml", "--results", "fuse/results", "--workers", "2")
+    wait_until(lambda: list(fuse.glob("results/soak/*/run.json")), process)
+    kill_some(process, random.Random(1))
+    process.communicate(timeout=600)
+    assert bench("run", "soak.yaml", "--results", "fuse/results", "--workers", 2).returncode == 0
+    again = bench("run", "soak.yaml", "--results", "fuse/results", "--workers", 2)
+    assert "8 reused, 0 to run" in again.stdout
+    assert again.stderr == ""
+    assert bench("verify", "fuse/results").returncode == 0
+    assert bench("merge", "fuse/results", "--into", "fuse/merged").returncode == 0
+    assert printed(bench, "fuse/results") == expected
+    assert sums(fuse / "results") == sums(fuse / "merged") == weights
+    assert leftovers(fuse / "results" / "soak") == []
+    print("\n8 cells on bindfs, one kill: all reused, verified and merged; tables equal")
 
 
 @pytest.mark.soak

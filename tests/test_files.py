@@ -1,0 +1,228 @@
+"""The one place through which files of results folders are read and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import side_files
+from records import run as a_run
+
+from bench_core.analysis.prune import spare
+from bench_core.errors import StoreError, UsageError
+from bench_core.results import epochs, files, store
+from bench_core.results.scan import Stored
+from bench_core.sharing import verify
+
+IDENTITY = "ab" * 16
+
+
+@pytest.fixture
+def final(tmp_path: Path) -> Path:
+    return store.open_suite_folder(tmp_path / "results", "s") / IDENTITY
+
+
+# ------------------------------------------------------------------------------------------- read
+
+
+@pytest.mark.parametrize("kind", side_files.KINDS)
+def test_only_a_regular_file_of_a_fitting_size_is_read(tmp_path: Path, kind: str) -> None:
+    own = side_files.own_files(tmp_path)
+    (tmp_path / "run").mkdir()
+    place = tmp_path / "run" / "late.json"
+    place.write_text("{}")
+    assert files.read(place, "late") == b"{}"
+    side_files.plant(place, "late", kind, own)
+    for read in (files.read, files.read_json):
+        with pytest.raises(
+            files.Refused, match=r"is a .*, not a regular file|at most \d+ are read"
+        ):
+            read(place, "late")
+    if kind != "too large":  # for a file of tensors it is small
+        with pytest.raises(files.Refused), files.tensors(place):
+            pass
+
+
+def test_no_part_of_a_path_that_a_stranger_chose_may_be_a_link(tmp_path: Path) -> None:
+    """The folders before are the user's own, and may be links."""
+    (tmp_path / "there" / "run").mkdir(parents=True)
+    (tmp_path / "there" / "run" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "there" / "other").symlink_to("run")
+    assert files.read(tmp_path / "link" / "run" / "file", "late") == b"x"
+    with pytest.raises(files.Refused, match="is a link, not a folder"):
+        files.read(tmp_path / "there" / "other" / "file", "late")
+    with pytest.raises(files.Refused, match="is a link, not a folder"):
+        files.read(tmp_path / "link" / "run" / "file", "late", parts=3)
+    with pytest.raises(StoreError, match="other is a link, not a folder; remove it"):
+        files.replace_file(tmp_path / "there" / "other" / "file", "y", parts=2)
+    assert (tmp_path / "there" / "run" / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[" * 900 + b"]" * 900, "is no JSON: recursion limit"),
+        (b'{"a": %s}' % (b"7" * 400), "has an integer of 400 digits"),
+        (b'{"a": -9223372036854775809}', "has an integer of 20 digits"),
+        (b'{"a": 1e400}', "has the number 1e400"),
+        (b'{"a": NaN}', "is no JSON"),
+        (b'{"a": "\\ud800"}', "is no JSON"),
+        (b"\xff", "is no JSON"),
+        (b"[" + b"[]," * 70_000 + b"1]", "has more than 65,536 values"),
+    ],
+)
+def test_json_of_strangers_is_bounded(content: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        files.parsed(content, "agreement")
+
+
+def test_json_is_read_as_python_reads_it() -> None:
+    text = '{"a": [1, -0.0, 0.1, 5e-324, 9223372036854775807, "\\u00e9", null, true, {}]}'
+    assert files.parsed(text.encode(), "run") == json.loads(text)
+
+
+def test_a_long_field_of_a_record_is_set_aside_by_name(final: Path) -> None:
+    """Labels, keys and comparisons are made of a cell many times over."""
+    record = a_run(params={"x": [0] * 50_000}).model_copy(update={"identity": IDENTITY})
+    store.clear_temporary(final)
+    store.commit(record, final)
+    with pytest.raises(store.Unreadable, match=r"run.json: cell has \d+ characters"):
+        store.read(final)
+
+
+def test_a_run_that_claims_endless_epochs_costs_no_memory(final: Path) -> None:
+    training = {"epochs": 10**8}
+    record = a_run(epochs=10**8, training=training).model_copy(update={"identity": IDENTITY})
+    store.clear_temporary(final)
+    row = {"epoch": 0, "accuracy": 0.4, "train_loss": None, "seconds": 0.0, "measurements": {}}
+    (store.temporary(final) / store.EPOCHS).write_text(json.dumps(row) + "\n")
+    stored = Stored(store.commit(record, final), final)
+    tracemalloc.start()
+    lines = verify.faults(stored)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert any("epochs.jsonl has not the epochs 0 … 100000000" in line for line in lines)
+    assert peak < 20 << 20
+
+
+def test_a_curve_is_read_within_limits(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final.mkdir()
+    row = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.5}
+    (final / store.EPOCHS).write_text(
+        "".join(json.dumps({**row, "epoch": k}) + "\n" for k in range(20))
+    )
+    assert len(epochs.read(final)) == 20
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "MOST", 50)
+        with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has more than 50 values"):
+            epochs.read(final)
+    monkeypatch.setitem(files.LARGEST, "row", 30)
+    with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has a row of more than 30 bytes"):
+        epochs.read(final)
+
+
+def test_an_enormous_header_of_tensors_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "run" / store.PROBE
+    path.parent.mkdir()
+    path.write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
+    with (
+        pytest.raises(files.Refused, match="has a header of 1099511627776 bytes"),
+        files.tensors(path),
+    ):
+        pass
+
+
+# ------------------------------------------------------------------------------------------ write
+
+
+def test_what_is_written_leads_nowhere(final: Path) -> None:
+    own = side_files.own_files(final.parent.parent)
+    before = side_files.state(own)
+    suite = final.parent
+    for name in ("suite.json", store.resume_file(final).name):
+        (suite / name).symlink_to(own / "file")
+        files.replace_file(suite / name, "new")
+        assert (suite / name).read_text() == "new"
+        assert not (suite / name).is_symlink()
+    for name in (f".lock-{IDENTITY}", f".log-{IDENTITY}", "agreement", "quarantine"):
+        (suite / name).symlink_to(own / "nothing" if name.startswith(".") else own / "folder")
+    with pytest.raises(StoreError, match="is a link, not a regular file; remove it"):
+        store.lock(final)
+    with pytest.raises(files.Refused):
+        files.append_to(store.output_file(final))
+    final.mkdir()
+    with pytest.raises(StoreError, match="quarantine: cannot be written: it is a link"):
+        store.quarantine(final, "a test")
+    with pytest.raises(files.Refused):
+        files.make_folder(suite / "agreement" / "x", parts=2)
+    assert side_files.state(own) == before
+
+
+def test_a_suite_folder_that_is_a_link_is_a_usage_error(tmp_path: Path) -> None:
+    own = side_files.own_files(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "s").symlink_to(own / "folder")
+    with pytest.raises(UsageError, match="is a link, not a folder"):
+        store.open_suite_folder(tmp_path / "results", "s")
+
+
+def test_temporary_names_cannot_be_known_and_are_cleared_when_they_are_old(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers on one folder have processes of one number."""
+    names, real = [], os.replace
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(
+        os, "replace", lambda one, other, **at: names.append(one) or real(one, other, **at)
+    )
+    for _ in range(2):
+        store.write_suite(final.parent, {})
+    assert len(set(names)) == 2
+    old, young = (final.parent / f"{files.NEW}{letter}" for letter in "ab")
+    for path in (old, young):
+        path.touch()
+    os.utime(old, times=(time.time() - 2 * files.STALE,) * 2)
+    store.tidy(final.parent)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_clean_looks_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "other" / "quarantine" / "x").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "s").symlink_to(tmp_path / "other")
+    assert list(spare([tmp_path / "results"])) == []
+
+
+# ---------------------------------------------------------- network file systems and open files
+
+
+@pytest.mark.parametrize("name", [".fuse_hidden0000000800000003", ".nfs000000000000abcd"])
+def test_hidden_files_of_file_systems_are_no_part_of_a_run(final: Path, name: str) -> None:
+    """They stand for a file that was removed while it was open, and vanish when it is closed."""
+    store.clear_temporary(final)
+    hidden = store.temporary(final) / name
+    hidden.touch()
+    store.commit(a_run().model_copy(update={"identity": IDENTITY}), final)
+    (final / name).unlink()
+    assert set(store.read(final, sums=True).files) == set()
+
+
+def test_an_open_file_is_neither_renamed_nor_replaced_nor_removed(final: Path) -> None:
+    """The worker has the file open to which it prints, and commits."""
+    store.clear_temporary(final)
+    with files.append_to(store.output_file(final)) as output:
+        output.write(b"printed\n")
+        output.flush()
+        before = os.fstat(output.fileno())
+        store.commit(a_run().model_copy(update={"identity": IDENTITY}), final)
+        assert os.path.samestat(before, store.output_file(final).stat())
+        output.write(b"printed late\n")
+    assert (final / "log.txt").read_text() == "printed\n"
+    assert store.read(final, sums=True)
+    store.remove_temporary(final)
+    assert not store.output_file(final).exists()
