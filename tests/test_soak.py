@@ -201,9 +201,9 @@ def test_soak_on_fuse(bench: Bench, fuse: Path) -> None:
     again = bench("run", "soak.yaml", "--results", "fuse/results", "--workers", 2)
     assert "8 reused, 0 to run" in again.stdout
     assert again.stderr == ""
+    assert printed(bench, "fuse/results") == expected
     assert bench("verify", "fuse/results").returncode == 0
     assert bench("merge", "fuse/results", "--into", "fuse/merged").returncode == 0
-    assert printed(bench, "fuse/results") == expected
     assert sums(fuse / "results") == sums(fuse / "merged") == weights
     assert leftovers(fuse / "results" / "soak") == []
     print("\n8 cells on bindfs, one kill: all reused, verified and merged; tables equal")
