@@ -236,7 +236,9 @@ def test_a_reader_who_leaves_hears_nothing(
     done = shell(bench, f"{COMMAND} leaderboard {finished.results} {redirection}")
     assert done.returncode == status
     expected = (
-        ["error: cannot write the output: No space left on device"] if "full" in redirection else []
+        ["error: cannot write standard output: No space left on device"]
+        if "full" in redirection
+        else []
     )
     assert done.stderr.splitlines() == expected
 
