@@ -23,7 +23,7 @@ test-stress: $(VENV)/.test  ## the tests of processes beside four busy loops, on
 	@for _ in 1 2 3 4; do $(BIN)/python -c '$(BUSY)' $$$$ & done; $(BIN)/python -m pytest $(PROCESSES)
 
 soak: $(VENV)/.test  ## kills, faults and races, tens of each: docs/reliability.md
-	$(BIN)/python -m pytest -m soak -s tests/test_soak.py tests/test_received.py
+	$(BIN)/python -m pytest -m soak -s tests
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

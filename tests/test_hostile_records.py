@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import hostile
 import pytest
 from bench_plugins.diagnostics import bench_diagnostics
-from conftest import Here
+from conftest import TINY, Here
 from folders import leaderboard, write
 from records import frozen, seeds
+from test_terminal_safety import CONTROL
 
 from bench_core.analysis.distance import distances
 from bench_core.analysis.gather import gather
 from bench_core.execution.cell import attempt
+from bench_core.report.tables import FORMATS
 from bench_core.results import details, store
 
 BAD: dict[str, tuple[str, Any, str]] = {
@@ -155,3 +159,67 @@ def test_commands_survive_a_fuzzed_record(here: Here, tmp_path: Path, seed: int)
         done = here(*command.split(), folder.parent)
         assert done.returncode != 3, (command, done.stderr)
         assert "bp" in done.stdout or done.returncode == 2, command
+
+
+# ---------------------------------------------------------------------------------------- make soak
+
+FUZZED = 100  # records for each reader
+READERS = (
+    *(f"leaderboard --format {form} RESULTS" for form in FORMATS),
+    "show RUN",
+    "show RUN --suite",
+    "why RUN --results RESULTS",
+    "compare dfa bp RESULTS",
+    "claims RESULTS",
+    "cite RESULTS",
+    "export RESULTS",
+    "export --table epochs RESULTS",
+    "report RESULTS -o report.html",
+    "figure temporal RESULTS -o figure.svg",
+    "site RESULTS -o site",
+    "verify RESULTS",
+    "merge RESULTS --into merged",
+    "clean RESULTS",
+)
+EVERY = TINY.replace("epochs: 1", "epochs: 2") + (
+    "diagnostics: [scale_growth, reference_floor, batch_stability, depth_utility, alignment,\n"
+    "  state_distance, nudging, null_calibration, drift, layer0_dominance, gradient_support,\n"
+    "  loss_decrease, perturbation_correlation]\n"
+    "expect: [{figure: accuracy, method: dfa, at_least: 0.01, source: x}]\n"
+)
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of dfa, bp and their floors with every diagnostic that fits."""
+    home = tmp_path_factory.mktemp("varied")
+    (home / "tiny.yaml").write_text(EVERY)
+    done = Here(home)("run", "tiny.yaml", "--results", "results", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    return home / "results"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("reader", READERS)
+def test_soak_a_hundred_fuzzed_records(here: Here, varied: Path, reader: str) -> None:
+    """Each command reads real runs of which one file has odd values and valid checksums."""
+    codes: Counter[int] = Counter()
+    for seed in range(FUZZED):
+        for name in ("results", "merged", "site"):
+            shutil.rmtree(here.cwd / name, ignore_errors=True)
+        shutil.copytree(varied, here.cwd / "results")
+        suite = here.cwd / "results" / "tiny"
+        spoiled = hostile.spoil(suite, random.Random(f"{reader} {seed}"))
+        run = sorted(suite.glob("*/run.json"))[seed % 4].parent
+        command = reader.replace("RESULTS", "results").replace("RUN", str(run))
+        done = here(*command.split())
+        where = (seed, spoiled, done.stderr[-2000:])
+        assert done.returncode in (0, 1, 2), where
+        for text in (done.stdout, done.stderr):
+            assert not CONTROL.search(text.replace("\t", " ")), where
+        if reader.startswith("leaderboard"):
+            assert "bp" in done.stdout, where
+            assert "dfa" in done.stdout, where
+        codes[done.returncode] += 1
+    print(f"\n{FUZZED} fuzzed records, bench {reader}: exit codes {dict(codes)}")
