@@ -18,7 +18,7 @@ from typing import Any
 from bench_core.analysis.judge import Settings, recipe_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.ranks import resolution
-from bench_core.report import doubts, escape, notes
+from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
 from bench_core.report.numbers import finite
 from bench_core.report.rows import trust
@@ -100,12 +100,12 @@ def _suite(shown: View) -> dict[str, Any]:
         "title": shown.title,
         "depth_utility": settings.depth_utility.model_dump(),
         "thresholds": dict(sorted(settings.thresholds.items())),
-        "groups": [_group(header, group, settings) for header, group in shown.recipes],
+        "groups": [_group(header, group, shown) for header, group in shown.recipes],
     }
 
 
-def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
-    cell = group.records[0].cell
+def _group(header: str, group: Group, shown: View) -> dict[str, Any]:
+    cell, settings = group.records[0].cell, shown.settings
     return {
         "header": header,
         "arch": cell.arch.model_dump(),
@@ -116,7 +116,7 @@ def _group(header: str, group: Group, settings: Settings) -> dict[str, Any]:
         "set_aside": group.set_aside,
         "resolution_pp": _resolution(group),
         "notes": [*filter(None, [notes.warning(group)]), *notes.of_group(group, settings)],
-        "rows": [_row(row, group.rows, settings) for row in group.rows],
+        "rows": [_row(row, shown.doubts[id(row)], settings) for row in group.rows],
     }
 
 
@@ -125,12 +125,12 @@ def _resolution(group: Group) -> float | None:
     return 100 * resolution(rules, ranking.n, ranking.deviation) if ranking.deviation else None
 
 
-def _row(row: Row, rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
+def _row(row: Row, beside: list[str], settings: Settings) -> dict[str, Any]:
     values = {field.name: field.json(row) for field in FIELDS}
     diagnostics = {column.letter: column.fields[0].json(row) for column in further([row])}
     values |= {"diagnostics": diagnostics} if diagnostics else {}
     runs = [{name: get(run, settings) for name, (_, get) in RUN.items()} for run in row.runs]
-    return {**values, "doubts": doubts.of_row(row, rows, settings), "runs": runs}
+    return {**values, "doubts": beside, "runs": runs}
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -145,7 +145,7 @@ def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 def as_csv(views: Sequence[View]) -> str:
     """Return a line per suite, recipe and method under one header."""
     every = [
-        (shown, header, group, row)
+        (shown, header, row)
         for shown in views
         for header, group in shown.recipes
         for row in group.rows
@@ -156,7 +156,7 @@ def as_csv(views: Sequence[View]) -> str:
     header += [name for field in ordered for name in field.names]
     header += ["trust", "doubts", *sorted(last)]
     lines = []
-    for shown, heading, group, row in every:
+    for shown, heading, row in every:
         cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record)
         names = (shown.results.name, cell.arch.short, cell.dataset.short)
         place = (*names, cell.training.get("epochs"), recipe, heading)
@@ -165,6 +165,6 @@ def as_csv(views: Sequence[View]) -> str:
             line |= field.flat(row)
         counts = Counter(trust(run, shown.settings) for run in row.runs)
         line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-        line["doubts"] = "; ".join(doubts.of_row(row, group.rows, shown.settings))
+        line["doubts"] = "; ".join(shown.doubts[id(row)])
         lines.append([line.get(name) for name in header])
     return csv_text(header, lines)

@@ -17,6 +17,7 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
 from bench_core.report.data import csv_text
+from bench_core.report.rows import trust
 from bench_core.report.text import flat
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value
 from bench_core.results.hashing import line_text
@@ -71,6 +72,8 @@ def _run(shown: View, row: Row, run: Run) -> Line:
     line = {
         **_cell(shown, row, record),
         **{name: getattr(record, name) for name in OF_RUN},
+        "trust": trust(run, shown.settings),
+        "doubts": "; ".join(shown.doubts[id(row)]),
         "verdict": judgement.text,
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),

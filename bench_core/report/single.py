@@ -14,7 +14,7 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
-from bench_core.report.rows import PASSPORT, N, compared, floor_words
+from bench_core.report.rows import PASSPORT, N, compared, floor_words, trust
 from bench_core.report.text import flat, paragraph, tabulated
 from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
@@ -148,6 +148,8 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
         f"flags       {judgement.text}",
+        f"trust       {trust(run, shown.settings)}",
+        *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
         f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
         *([f"floor of d  {_floor(row, cell.seed)}"] if row.role != "floor" else []),

@@ -40,20 +40,21 @@ def slug(kind: str, name: str) -> str:
 
 
 def _rules(views: Sequence[View], known: Known) -> list[dict[str, Any]]:
-    """Describe every rule; its entries are its rows with suite, page and recipe."""
+    """Describe every rule; its entries are its rows with suite, page, recipe and doubts."""
     refs: dict[str, ComponentRef] = {}
-    entries: dict[str, list[tuple[str, str, str, Row]]] = defaultdict(list)
+    entries: dict[str, list[tuple[str, str, str, Row, list[str]]]] = defaultdict(list)
     for shown in views:
         link = slug("suite", shown.results.name)
         for header, group in shown.recipes:
             for row in group.rows:
                 refs[row.method.name] = row.method
-                entries[row.method.name].append((shown.name, link, header, row))
+                beside = shown.doubts[id(row)]
+                entries[row.method.name].append((shown.name, link, header, row, beside))
     rules = []
     for name, ref in sorted(refs.items()):
         summary, cite = known.get(name, ("", ""))
         runs = [
-            (suite, link, row, run) for suite, link, _, row in entries[name] for run in row.runs
+            (suite, link, row, run) for suite, link, _, row, _ in entries[name] for run in row.runs
         ]
         rule = {
             "name": ref.short,

@@ -12,6 +12,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings, alignment
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
+from bench_core.report import doubts
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.headings import headings
@@ -85,6 +86,12 @@ class View:
             return epochs.read(self.results.run_folder(record))
         except Unreadable:
             return ()
+
+    @cached_property
+    def doubts(self) -> dict[int, list[str]]:
+        """Map the id of each row to what a reader must know beside its verdict."""
+        pairs = ((row, group.rows) for group in self.groups for row in group.rows)
+        return {id(row): doubts.of_row(row, rows, self.settings) for row, rows in pairs}
 
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:
