@@ -12,6 +12,7 @@ import pytest
 import side_files
 from records import run as a_run
 
+from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import epochs, files, store
@@ -93,6 +94,24 @@ def test_a_long_field_of_a_record_is_set_aside_by_name(final: Path) -> None:
     store.commit(record, final)
     with pytest.raises(store.Unreadable, match=r"run.json: cell has \d+ characters"):
         store.read(final)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"thresholds": {"x": "%s"}}' % ("x" * (1 << 20)), "characters of thresholds"),
+        ("[]", "is no mapping"),
+        ('{"cells": %s}' % ("[" * 300), "is no JSON"),
+    ],
+)
+def test_a_suite_json_that_is_not_read_is_named(final: Path, content: str, reason: str) -> None:
+    store.clear_temporary(final)
+    store.commit(a_run().model_copy(update={"identity": IDENTITY}), final)
+    (final.parent / store.SUITE).write_text(content)
+    (results,), (line,) = gather([final.parent])
+    assert line.startswith(f"{final.parent / store.SUITE}: cannot be read: it ")
+    assert reason in line
+    assert results.name == "s"
 
 
 def test_a_run_that_claims_endless_epochs_costs_no_memory(final: Path) -> None:

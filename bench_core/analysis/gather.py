@@ -134,13 +134,15 @@ def _described(folder: Path, troubles: list[str]) -> _Described:
     path, name = folder / store.SUITE, folder.resolve().name
     if not os.path.lexists(path):
         return _Described(name=name)
-    content = store.read_suite(folder) or {"title": None}
     try:
-        return _Described.model_validate({"name": name, **content})
-    except ValidationError:
-        line = f"{path}: cannot be read: default thresholds are used; `bench run` writes it anew"
-        troubles.append(line)
-        return _Described(name=name)
+        return _Described.model_validate({"name": name, **store.suite_json(folder)})
+    except store.Unreadable as error:
+        reason = str(error)
+    except ValidationError as error:
+        reason = f"does not follow its schema: {store.first_fault(error)}"
+    remedy = "default thresholds are used; `bench run` writes it anew"
+    troubles.append(f"{path}: cannot be read: it {reason}; {remedy}")
+    return _Described(name=name)
 
 
 def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:

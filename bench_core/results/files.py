@@ -131,10 +131,10 @@ def parsed(content: bytes, kind: str) -> Any:
     """Parse JSON that other people wrote. Raises ValueError: "is no JSON: …", "has …".
 
     It must be UTF-8 without lone surrogates, nested at most 200 deep, and have at most a value for
-    each 16 bytes that a file of its kind may have. Integers must fit in 64 bits, and numbers must
-    be finite.
+    each 16 bytes that a file of its kind may have, and a million. Integers must fit in 64 bits, and
+    numbers must be finite.
     """
-    if values(content) > (most := LARGEST[kind] // 16):
+    if values(content) > (most := min(LARGEST[kind] // 16, 1_000_000)):
         raise ValueError(f"has more than {most:,} values")
     try:
         value = from_json(content, allow_inf_nan=False)

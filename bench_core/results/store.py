@@ -51,6 +51,8 @@ REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
 BULKY = {"measurements", "initial", "code", "files"}  # fields that may be long
 LONGEST = 1 << 16  # characters of any other field as JSON; a real cell has some thousand
+LISTS = {"cells", "decisions", "file"}  # fields of suite.json with an entry for each cell
+LONGEST_OF_SUITE = 1 << 20  # characters of any other field
 WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
 FILES = (logs.LOG, EPOCHS, CHECKPOINT, PROBE)  # of a run folder, beside run.json
 
@@ -362,10 +364,24 @@ def _digest(raw: dict[str, Any]) -> str:
 def read_suite(folder: Path) -> dict[str, Any] | None:
     """Read suite.json of a suite folder; None if it is missing or unreadable."""
     try:
-        raw = files.read_json(folder / SUITE, "suite", parts=1)
-    except (OSError, ValueError):
+        return suite_json(folder)
+    except Unreadable:
         return None
-    return raw if isinstance(raw, dict) else None
+
+
+def suite_json(folder: Path) -> dict[str, Any]:
+    """Read suite.json of a suite folder. Raises `Unreadable`."""
+    try:
+        raw = files.read_json(folder / SUITE, "suite", parts=1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(files.reason(error)) from None
+    if not isinstance(raw, dict):
+        raise Unreadable("is no mapping")
+    for name in raw.keys() - LISTS:
+        if (size := len(json.dumps(raw[name]))) > LONGEST_OF_SUITE:
+            limit = f"at most {LONGEST_OF_SUITE} are read"
+            raise Unreadable(f"has {size} characters of {name[:80]}; {limit}")
+    return raw
 
 
 def write_suite(folder: Path, value: dict[str, Any]) -> None:
