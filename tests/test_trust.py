@@ -226,7 +226,7 @@ def test_a_late_measurement_that_changes_a_verdict_stands_beside_it(
     suites, troubles = gather([folder])
     assert troubles == []
     beside = f"measured after the run by user {their}, as they say; the run itself: 694"
-    for form in (*FORMATS, "page"):
+    for form in FORMATS:
         assert beside in text_of(suites, form), form
     assert "checked" not in leaderboards(suites, "csv")
     # of this user: without a maker, and the check stands
@@ -241,7 +241,7 @@ def test_thresholds_unlike_the_protocols_stand_beside_the_verdicts(tmp_path: Pat
     records = [*seeds("bench-core/dfa", [0.4, 0.41]), *frozen("bench-core/dfa", [0.5, 0.52])]
     folder = write(tmp_path, records, thresholds={"depth_utility": -100})
     suites, _ = gather([folder])
-    for form in (*FORMATS, "page"):
+    for form in FORMATS:
         assert "d is judged at -100, not at 2" in text_of(suites, form), form
     assert "is judged at" not in leaderboard(records)
     given, _ = gather([write(tmp_path / "g", records, depth_utility={"floor_value": 0.0})])
@@ -312,8 +312,9 @@ def test_two_numbers_of_one_identity_are_a_conflict_everywhere(
         assert row["verdict"] == "undetermined, conflict 1/3"
         for form in ("table", "markdown", "latex", "json"):
             assert said in text_of([suite], form), form
-    site = pages(suites, {})
-    (html,) = (text for name, text in site.items() if name.startswith("suite-"))
+    if second:
+        return  # pages take a while
+    (html,) = (text for name, text in pages(suites, {}).items() if name.startswith("suite-"))
     assert said in html
     assert "undetermined, conflict 1/3" in html
 
@@ -355,7 +356,7 @@ def test_a_row_above_its_ceiling_is_flagged_in_every_format(tmp_path: Path) -> N
         *frozen("bench-core/dfa", [0.5, 0.5, 0.51]),
     ]
     suites, _ = gather([write(tmp_path, records)])
-    for form in (*FORMATS, "page"):
+    for form in FORMATS:
         text = text_of(suites, form)
         above = (
             "pp above its ceiling" if form in ("csv", "json") else "lies above its ceiling bp by"
