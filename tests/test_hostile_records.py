@@ -180,6 +180,8 @@ READERS = (
     "verify RESULTS",
     "merge RESULTS --into merged",
     "clean RESULTS",
+    "plan SUITE --results RESULTS",
+    "audit RUN --diagnostic nudging",
 )
 EVERY = TINY.replace("epochs: 1", "epochs: 2") + (
     "diagnostics: [scale_growth, reference_floor, batch_stability, depth_utility, alignment,\n"
@@ -213,6 +215,7 @@ def test_soak_a_hundred_fuzzed_records(here: Here, varied: Path, reader: str) ->
         spoiled = hostile.spoil(suite, random.Random(f"{reader} {seed}"))
         run = sorted(suite.glob("*/run.json"))[seed % 4].parent
         command = reader.replace("RESULTS", "results").replace("RUN", str(run))
+        command = command.replace("SUITE", str(varied.parent / "tiny.yaml"))
         done = here(*command.split())
         where = (seed, spoiled, done.stderr[-2000:])
         assert done.returncode in (0, 1, 2), where

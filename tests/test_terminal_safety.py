@@ -10,6 +10,7 @@ from conftest import Here
 from folders import write
 from records import frozen, measured, seeds
 
+from bench_core.report import terminal
 from bench_core.report.terminal import harmless
 from bench_core.results import store
 from bench_core.results.record import Measurement
@@ -63,3 +64,10 @@ def test_escape_sequences_of_a_results_folder_reach_no_terminal(here: Here, host
 
 def test_what_is_printed_keeps_its_lines() -> None:
     assert harmless("a\nb\x1b[31m\tc ± Γ\n") == "a\nb\\x1b[31m\\x09c ± Γ\n"
+
+
+def test_only_one_module_prints() -> None:
+    """All others print by `echo` and `say`; `rich` draws bars of names that are written out."""
+    core = Path(terminal.__file__).parents[1]
+    modules = {path for path in core.rglob("*.py") if "click.echo(" in path.read_text()}
+    assert modules == {Path(terminal.__file__)}

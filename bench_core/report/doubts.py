@@ -17,6 +17,7 @@ from bench_core.report.criteria import criteria_of
 from bench_core.report.numbers import with_interval
 from bench_core.report.text import listed
 
+AGAINST = "d is judged against"
 ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
 
 
@@ -49,7 +50,9 @@ def limits(row: Row, settings: Settings) -> list[str]:
             texts = (f"{criterion.shown(value):g}" for value in (limit, usual))
             unlike["{} is judged at {}, not at {}".format(criterion.letter, *texts)] = None
     if depth.floor_value is not None:
-        unlike[f"d is judged against a given accuracy of {depth.floor_value:g}"] = None
+        unlike[f"{AGAINST} a given accuracy of {depth.floor_value:g}"] = None
+    elif depth.floor != "matched":
+        unlike[f"{AGAINST} {depth.floor} with frozen blocks"] = None
     return list(unlike)
 
 
@@ -93,7 +96,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             shared[text].append(row.label)
     whole = {row.label for row in group.rows if row.role != "floor"}
     for text, labels in shared.items():
-        if "given accuracy" not in text:  # the legend says this one
+        if not text.startswith(AGAINST):  # the legend says this one
             lines.append(text if set(labels) == whole else f"{text} for {listed(labels)}")
     lines += [f"{row.label} {text}" for row in group.rows for text in late(row, settings)]
     return lines
