@@ -263,6 +263,14 @@ class Method(ABC):
         change nothing that is trained.
         """
 
+    def residuals(self, states: States, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return ‖∂E/∂h‖ per sample, (N,), at the start and at the end of the rule's inference.
+
+        E is the energy that the inference descends. None for a rule without inference; a rule with
+        one has `steps` among its parameters.
+        """
+        return None
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the feedback and auxiliary tensors: by default the tensors in `kept`.
 

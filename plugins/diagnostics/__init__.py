@@ -3,6 +3,7 @@
 from bench_core.api import Component, hookimpl
 
 SOURCE = "arXiv:2606.21126"
+STALL = "Reddy, Safaai, Sabatini 2026"
 
 
 @hookimpl
@@ -36,6 +37,18 @@ def bench_diagnostics() -> list[Component]:
                   "training loss of the first epoch minus the last", SOURCE),
         Component("drift", f"{here}.drift:Drift",
                   "distance of the weights from their initial values", SOURCE),
+        Component("common_mode", f"{here}.common_mode:CommonMode",
+                  "share of the credit that is the same for all samples", STALL),
+        Component("participation", f"{here}.participation:Participation",
+                  "participation ratio of the gates, effective rank of the states", STALL),
+        Component("target_alignment", f"{here}.target_alignment:TargetAlignment",
+                  "does an update move the outputs against their error?", "arXiv:2605.11911"),
+        Component("projected_step", f"{here}.projected_step:ProjectedStep",
+                  "the update against the backprop gradient, per group", STALL),
+        Component("settledness", f"{here}.settledness:Settledness",
+                  "change of the credit by twice the inference (ep, predictive_coding)"),
+        Component("block_utility", f"{here}.block_utility:BlockUtility",
+                  "accuracy lost without a block, or with its initial weights"),
         Component("state_distance", f"{here}.state_distance:StateDistance",
                   "d_BP: distance of the states from those of backprop", SOURCE),
     ]  # fmt: skip

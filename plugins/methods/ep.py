@@ -30,15 +30,28 @@ def relaxed(
     """
     h = list(states.h)
     for _ in range(steps):
-        with torch.enable_grad():
-            h = [state.detach().requires_grad_() for state in h]
-            energy = sum(0.5 * e.square().sum() for e in errors(net, h, states.h[0]))
-            cost = net.loss(net.readout(h[-1]), y, "sum")
-            force = torch.autograd.grad(energy + beta * cost, h)
+        forces = slope(net, h, states, y, beta)
         h = [
-            torch.sub(state.detach(), f, alpha=step_size) for state, f in zip(h, force, strict=True)
+            torch.sub(state.detach(), f, alpha=step_size)
+            for state, f in zip(h, forces, strict=True)
         ]
     return h
+
+
+def slope(
+    net: Net, h: Sequence[Tensor], states: States, y: Tensor, beta: float
+) -> tuple[Tensor, ...]:
+    """Return the gradient of ½ Σ_l ‖ε_l‖² + β·loss with respect to h_0 … h_L."""
+    with torch.enable_grad():
+        h = [state.detach().requires_grad_() for state in h]
+        energy = sum(0.5 * e.square().sum() for e in errors(net, h, states.h[0]))
+        cost = net.loss(net.readout(h[-1]), y, "sum")
+        return torch.autograd.grad(energy + beta * cost, h)
+
+
+def sizes(parts: Sequence[Tensor]) -> Tensor:
+    """Return the norm per sample, (N,), of tensors (N, …) taken together, in float64."""
+    return torch.stack([p.flatten(1).double().norm(dim=1) for p in parts]).norm(dim=0)
 
 
 class EquilibriumPropagation(Method):
@@ -101,6 +114,13 @@ class EquilibriumPropagation(Method):
         return relaxed(
             self.net, states, y, self.params.beta, self.params.steps, self.params.step_size
         )
+
+    def residuals(self, states: States, y: Tensor) -> tuple[Tensor, Tensor]:
+        start, end = (
+            sizes(slope(self.net, h, states, y, self.params.beta))
+            for h in (states.h, self.nudged(states, y))
+        )
+        return start, end
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
         states = self.net.states(x, local=True)

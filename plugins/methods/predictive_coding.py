@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from bench_plugins.methods.ep import errors, relaxed
+from bench_plugins.methods.ep import errors, relaxed, sizes, slope
 from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States
 from bench_core.training.local_update import local_update
+from bench_core.training.net import top_gradient
 
 
 class PredictiveCoding(LocalMethod):
@@ -85,15 +86,18 @@ class PredictiveCoding(LocalMethod):
             "steps must exceed the depth"
         )
 
-    def fixed_errors(self, states: States, y: Tensor) -> list[Tensor]:
-        """ε_0 … ε_L after inference with the predictions and Jacobians of the forward pass."""
+    def fixed_errors(self, states: States, y: Tensor, further: int = 0) -> list[Tensor]:
+        """ε_0 … ε_L after inference with the predictions and Jacobians of the forward pass.
+
+        further  steps beyond `steps`
+        """
         net, gamma = self.net, self.params.step_size
         with torch.enable_grad():
             h = [state.detach().requires_grad_() for state in states.h]
             above = [net.advance(h[layer], layer)[0] for layer in range(net.depth)]
             (top,) = torch.autograd.grad(net.loss(net.readout(h[-1]), y, "sum"), h[-1])
         e = [torch.zeros_like(state) for state in h]
-        for _ in range(self.params.steps):
+        for _ in range(self.params.steps + further):
             carried = torch.autograd.grad(above, h[:-1], e[1:], retain_graph=True)
             e = [torch.lerp(old, new, gamma) for old, new in zip(e, [*carried, -top], strict=True)]
         return e
@@ -107,6 +111,19 @@ class PredictiveCoding(LocalMethod):
             return self.credits(self.fixed_errors(states, y))
         with torch.no_grad():
             return self.credits(errors(self.net, self.values(states, y), states.h[0]))
+
+    def residuals(self, states: States, y: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.params.fixed_prediction:
+            start, end = (
+                sizes(slope(self.net, z, states, y, 1.0))
+                for z in (states.h, self.values(states, y))
+            )
+            return start, end
+        # a step moves ε by γ times the residual, and the first one moves ε_L alone, from 0
+        now, later = (self.fixed_errors(states, y, further) for further in (0, 1))
+        gamma = self.params.step_size
+        end = sizes([(b - a) / gamma for a, b in zip(now, later, strict=True)])
+        return sizes([top_gradient(self.net, states.h[-1], y)]), end
 
     def values(self, states: States, y: Tensor) -> list[Tensor]:
         """z_0 … z_L after standard inference."""

@@ -1,0 +1,173 @@
+"""Take one training step on a copy of the network and its rule, and keep the update."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from bench_plugins.methods.bp import Backprop
+from torch import Tensor
+
+from bench_core.api import Method, Net
+from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training.optimizer import AdamW, Updater
+
+BATCHES = 4  # probe batches on which a step is taken
+
+
+class CannotCopy(Exception):  # noqa: N818
+    """A rule of which no copy can be made; the text says why."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update of one step on one batch, by the names of the network's parameters.
+
+    raw       −(the gradient that the rule gives), before clipping and optimiser
+    adamw     change by the optimiser of the training, clipped, with its moments; None: the network
+              comes from a checkpoint, which holds no moments
+    gradient  ∂/∂θ of the batch-mean loss by backpropagation, in the mode of the training
+    """
+
+    raw: dict[str, Tensor]
+    adamw: dict[str, Tensor] | None
+    gradient: dict[str, Tensor]
+
+
+class _Kept(Updater):
+    """An updater that keeps the gradients of its parameters and takes no step."""
+
+    def descend(
+        self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
+    ) -> None:
+        for parameters in self.groups.values():
+            for parameter in parameters:
+                parameter.grad = None
+        if self.groups:
+            torch.autograd.backward(tensors, gradients)
+
+
+def one_update(audit: Audit, batch: ProbeBatch) -> Update:
+    """Carry out one step of the rule on a probe batch, on copies. Raises CannotCopy.
+
+    Weights, moments, streams and auxiliary networks of the training stay as they are. Auxiliary
+    networks learn nothing in the step, so the credits are those that the audit sees.
+    """
+    method = audit.method
+    assert method is not None
+    own, net = _copies(method)
+    with torch.random.fork_rng(), torch.enable_grad():
+        own.step(batch.states.x, batch.y, audit.epoch)
+        raw = {name: -_grad(p) for name, p in net.named_parameters() if p.requires_grad}
+        adamw = _by_optimiser(method, own, net)
+        net.zero_grad()
+        loss = net.loss(net.states(batch.states.x, statistics=False).logits, batch.y)
+        names, parameters = zip(
+            *[(n, p) for n, p in net.named_parameters() if n in raw], strict=True
+        )
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return Update(raw, adamw, dict(zip(names, gradients, strict=True)))
+
+
+def _copies(method: Method) -> tuple[Method, Net]:
+    """Copy a rule with its network and its streams; its updaters take no step."""
+    tools = method.tools
+    streams = {id(g): _copied(g) for g in (tools.generator, tools.aux_generator)}
+    lent = {id(updater): _Kept({}, 0.0, 0.0, None) for updater in tools.updaters}
+    memo: dict[int, object] = {**streams, **lent}
+    memo[id(tools)] = replace(
+        tools,
+        updater=lent[id(tools.updater)],
+        generator=streams[id(tools.generator)],
+        aux_generator=streams[id(tools.aux_generator)],
+        updaters=list(lent.values()),
+    )
+    try:
+        own = copy.deepcopy(method, memo)
+    except Exception as error:
+        raise CannotCopy(f"the rule or its network cannot be copied: {error}") from error
+    for updater in tools.updaters:
+        kept = lent[id(updater)]
+        kept.groups = {
+            name: [_same(p, memo) for p in parameters]
+            for name, parameters in updater.groups.items()
+        }
+    return own, own.net
+
+
+def _same(parameter: Tensor, memo: Mapping[int, object]) -> torch.nn.Parameter:
+    found = memo.get(id(parameter))
+    if not isinstance(found, torch.nn.Parameter):
+        raise CannotCopy("an updater of the rule trains a parameter that the rule does not hold")
+    return found
+
+
+def _copied(generator: torch.Generator) -> torch.Generator:
+    other = torch.Generator(generator.device)
+    other.set_state(generator.get_state())
+    return other
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    return (
+        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
+    )
+
+
+def _by_optimiser(method: Method, own: Method, net: Net) -> dict[str, Tensor] | None:
+    """Return the change of the parameters by the training's optimiser; None without moments."""
+    trained = method.tools.updater
+    if not trained.optimiser.state:
+        return None
+    groups, options = own.tools.updater.groups, trained.optimiser.param_groups[0]
+    everything = [p for parameters in groups.values() for p in parameters]
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimiser = AdamW(
+        everything, lr=options["lr"], weight_decay=options["weight_decay"], fused=True
+    )
+    optimiser.load_state_dict(copy.deepcopy(trained.optimiser.state_dict()))
+    if trained.clip_norm is not None:
+        for parameters in groups.values():
+            torch.nn.utils.clip_grad_norm_(parameters, trained.clip_norm, foreach=True)
+    optimiser.step()
+    change = {n: p.detach() - before[n] for n, p in net.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(before[name])
+    return change
+
+
+def by_group(net: Net, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join the values of each group (embed, block_l, readout) into one vector, in float64."""
+    groups: dict[str, list[Tensor]] = {}
+    for name, value in values.items():
+        part, _, rest = name.partition(".")
+        group = f"block_{rest.partition('.')[0]}" if part == "blocks" else part
+        groups.setdefault(group, []).append(value.detach().double().flatten())
+    return {name: torch.cat(parts) for name, parts in groups.items()}
+
+
+class _Signed(Backprop):
+    """Backpropagation up or down the loss."""
+
+    sign = 1.0
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        loss = self.net.loss(self.net.states(x).logits, y)
+        self.tools.updater.descend(self.sign * loss)
+        return loss.detach()
+
+
+def steps_become(sign: float) -> Callable[[Audit], None]:
+    """Make a control in which the rule is backpropagation (1) or its opposite (−1)."""
+
+    def change(audit: Audit) -> None:
+        assert audit.method is not None
+        rule = _Signed(Backprop.Params())
+        rule.sign = sign
+        rule.setup(audit.net, audit.method.task, audit.method.tools)
+        audit.method = rule
+
+    return change

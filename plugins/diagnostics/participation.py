@@ -1,0 +1,128 @@
+"""Participation: how many units still pass a gradient, and how many directions the states use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from bench_plugins.diagnostics.expect import unchanged
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from bench_core.api import Control, Diagnostic, Measured
+from bench_core.training.audit import Audit
+
+ACTIVATIONS = {
+    F.relu, torch.relu, Tensor.relu, F.gelu, F.silu, torch.tanh, Tensor.tanh, F.tanh,
+    torch.sigmoid, Tensor.sigmoid, F.leaky_relu, F.elu, F.softplus, F.mish, F.hardtanh,
+}  # fmt: skip
+
+
+class _Gates(TorchFunctionMode):
+    """Keep φ′(z) of every activation function φ that is called inside, (N, units) each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slopes: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        options: Mapping[str, Any] = kwargs or {}
+        if func in ACTIVATIONS:
+            with torch.enable_grad():
+                z = args[0].detach().requires_grad_()
+                plain = {key: value for key, value in options.items() if key != "inplace"}
+                (slope,) = torch.autograd.grad(func(z, *args[1:], **plain).sum(), z)
+            self.slopes.append(slope.flatten(1))
+        return func(*args, **options)
+
+
+def participation_ratio(u: Tensor) -> float:
+    """Compute (Σ u)² / (d·Σ u²) of d numbers u ≥ 0: k equal ones and d − k zeros give k/d."""
+    return float(u.sum().square() / (len(u) * u.square().sum()))
+
+
+def effective_rank(states: Tensor) -> float:
+    """Compute exp(−Σ p·log p), p the normalised squared singular values of the centred rows."""
+    rows = states.double() - states.double().mean(0)
+    p = torch.linalg.svdvals(rows).square()
+    p = p / p.sum()
+    return float(torch.exp(-torch.special.xlogy(p, p).sum()))
+
+
+class Participation(Diagnostic):
+    """Participation ratio of the gates of each block, and effective rank of each state.
+
+    A gate is φ′(z_i) of unit i of an activation function inside block l. With u_i = mean over the
+    probe of φ′(z_i)²,
+
+        P_l = (Σ_i u_i)² / (d·Σ_i u_i²),   1/d ≤ P_l ≤ 1,
+
+    averaged over the activation functions of the block; `mean_slope` is mean_i u_i. `rank` = exp of
+    the entropy of the normalised spectrum of the centred h_l (`flat`, at most 1,024 samples), from
+    1 to its width. value = the mean of P_l over the blocks. An untrained network gives the null:
+    the measurement before training. Not diagnostic where no block calls a known activation
+    function, or no gate is open.
+    Source: Reddy, Safaai, Sabatini 2026 (code: KempnerInstitute/DFA-Stall); the entropy rank: Roy,
+    Vetterli 2007, "The effective rank".
+    """
+
+    title, heading = "participation ratio of the gates", "gates"
+
+    @torch.no_grad()
+    def measure(self, audit: Audit) -> Measured:
+        net, total = audit.net, 0
+        sums: list[list[Tensor]] = [[] for _ in range(net.depth)]
+        states: list[list[Tensor]] = [[] for _ in range(net.depth + 1)]
+        for batch in audit.batches:
+            total += len(batch.y)
+            for layer, h in enumerate(batch.states.h):
+                if total <= 1024:
+                    states[layer].append(net.flat(h))
+            for block in range(net.depth):
+                with _Gates() as gates:
+                    net.advance(batch.states.h[block], block)
+                squares = [slope.double().square().sum(0) for slope in gates.slopes]
+                sums[block] = (
+                    [old + new for old, new in zip(sums[block], squares, strict=True)]
+                    if sums[block]
+                    else squares
+                )
+        ratios = [_mean([participation_ratio(u) for u in own]) for own in sums]
+        slopes = [_mean([float(u.mean()) / total for u in own]) for own in sums]
+        details = {
+            "layers": ratios,
+            "mean_slope": slopes,
+            "rank": [effective_rank(torch.cat(rows)) for rows in states if rows],
+        }
+        known = [ratio for ratio in ratios if ratio is not None]
+        value = _mean(known)
+        if value is None:
+            return Measured(None, details, "no block calls a known activation function")
+        return Measured(value, details, None if value == value else "no gate of a block is open")
+
+    def controls(self) -> list[Control]:
+        def one_unit(audit: Audit) -> None:
+            """Biases that close the gates of all units but one."""
+            with torch.no_grad():
+                for block in audit.net.blocks:
+                    first = next(m for m in block.modules() if isinstance(m, nn.Linear))
+                    first.bias[1:] -= 1e3
+
+        def few(found: Measured) -> bool:
+            return found.value is not None and found.value < 0.1
+
+        def many(found: Measured) -> bool:
+            return found.value is not None and found.value > 0.5
+
+        return [
+            Control("one open gate in each block", one_unit, few),
+            Control("random init", unchanged, many),
+        ]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,201 @@
+"""Diagnostics of updates, gates, inference and blocks against naive computations."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from bench_plugins.diagnostics.block_utility import BlockUtility
+from bench_plugins.diagnostics.common_mode import CommonMode, share
+from bench_plugins.diagnostics.one_update import one_update
+from bench_plugins.diagnostics.participation import (
+    Participation,
+    effective_rank,
+    participation_ratio,
+)
+from bench_plugins.diagnostics.projected_step import ProjectedStep
+from bench_plugins.diagnostics.settledness import Settledness
+from bench_plugins.diagnostics.target_alignment import TargetAlignment
+from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
+from test_resume import assert_same_bits, state
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench_core.api import Method, Net
+from bench_core.training.audit import Audit
+
+RULES = [name for name in METHODS if name != "forward_gradient"]  # its jvp imports a compiler
+
+
+def trained(name: str, steps: int = 2, **params: object) -> tuple[Method, Net, Audit]:
+    """A rule after a few steps, with an audit of it."""
+    data = toy_data(n=256, test=256)
+    method, net = ready(rule(name, **params), resmlp(seed=3), data, seed=5, **TRAINING)
+    draws = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    for _, (x, y) in zip(range(steps), data.epoch(32, *draws), strict=False):
+        method.step(x, y, 3)
+    initial = {k: v + 0.1 for k, v in net.state_dict().items()}
+    return method, net, Audit(net, method, data, 5, 3, initial=initial)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_diagnostics_of_an_update_leave_the_training_as_it_was(name: str) -> None:
+    method, net, audit = trained(name)
+    before = {key: value.clone() for key, value in state(method, net).items()}
+    values = {}
+    for kind in (ProjectedStep, TargetAlignment, CommonMode, Participation, Settledness, BlockUtility):
+        values[kind] = kind(kind.Params()).measure(audit)
+    assert_same_bits(before, state(method, net))
+    step, target = values[ProjectedStep], values[TargetAlignment]
+    assert step.value is not None, step.not_diagnostic
+    assert abs(step.value) <= 1 + 1e-9
+    assert step.details["adamw_cosine"].keys() == {"embed", "block_0", "block_1", "block_2", "readout"}
+    assert target.value is not None, target.not_diagnostic
+    assert abs(target.details["null"]) < 0.6
+    # every rule trains its readout by the exact gradient of the loss
+    assert step.details["raw_cosine"]["readout"] == pytest.approx(1, abs=1e-3)
+
+
+def test_bp_takes_the_gradient_itself() -> None:
+    _, _, audit = trained("bp")
+    found = ProjectedStep(ProjectedStep.Params()).measure(audit)
+    assert list(found.details["raw_cosine"].values()) == pytest.approx([1.0] * 5, abs=1e-5)
+    assert list(found.details["raw_gain"].values()) == pytest.approx([1.0] * 5, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bp", "dfa", "state_bridge"])
+def test_the_update_by_the_optimiser_is_that_of_a_training_step(name: str) -> None:
+    method, net, audit = trained(name)
+    if name == "state_bridge":  # its bridge learns before the credit, which the audit leaves out
+        method.learn = lambda *_: None  # type: ignore[method-assign]
+    batch = audit.batches[0]
+    update = one_update(audit, batch)
+    before = {key: p.detach().clone() for key, p in net.named_parameters()}
+    method.step(batch.states.x, batch.y, 3)
+    assert update.adamw is not None
+    for key, p in net.named_parameters():
+        assert torch.allclose(update.adamw[key], p.detach() - before[key], rtol=1e-4, atol=1e-7), key
+
+
+def test_the_raw_update_is_the_gradient_of_the_rule_before_the_clip() -> None:
+    method, net, audit = trained("dfa")
+    batch = audit.batches[0]
+    update = one_update(audit, batch)
+    h = batch.states.h[1]
+    credit = batch.states.output_error @ method.kept["B_1"]
+    credit = credit / (credit.square().mean(1, keepdim=True).sqrt() + 1e-6)
+    surrogate = (net.blocks[1](h) * credit).sum(1).mean()
+    expected = torch.autograd.grad(surrogate, list(net.blocks[1].parameters()))
+    names = [key for key, _ in net.named_parameters() if key.startswith("blocks.1.")]
+    for key, gradient in zip(names, expected, strict=True):
+        assert torch.allclose(update.raw[key], -gradient, rtol=1e-4, atol=1e-7), key
+
+
+def test_target_alignment_is_the_directional_derivative() -> None:
+    _, net, audit = trained("dfa")
+    audit.data = toy_data(n=256, test=128)
+    found = TargetAlignment(TargetAlignment.Params()).measure(audit)
+    batch = audit.batches[0]
+    raw = one_update(audit, batch).raw
+    double = copy.deepcopy(net).double().eval()
+    below = {k: v.double() for k, v in raw.items() if not k.startswith("readout.")}
+    own = dict(double.named_parameters())
+
+    def outputs(t: Tensor) -> Tensor:
+        moved = {k: own[k] + t * below[k] if k in below else own[k] for k in own}
+        h = F.linear(batch.states.x.double(), moved["embed.1.weight"], moved["embed.1.bias"])
+        for i in range(net.depth):
+            part = {k.removeprefix(f"blocks.{i}."): v for k, v in moved.items() if f"blocks.{i}." in k}
+            h = h + torch.func.functional_call(double.blocks[i], part, (h,))
+        return double.readout(h)
+
+    change = torch.autograd.functional.jacobian(outputs, torch.zeros((), dtype=torch.float64))
+    expected = F.cosine_similarity(change, -batch.states.output_error.double()).mean()
+    assert found.details["blocks"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_common_mode_of_known_credits() -> None:
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    assert share(rows) == pytest.approx((0.5**2) / ((1 + 1 + 4 + 4) / 4))
+    assert share(1e-30 * rows) == pytest.approx(share(rows))
+    assert math.isnan(share(torch.zeros(3, 2)))
+    _, _, audit = trained("dfa")
+    found = CommonMode(CommonMode.Params()).measure(audit)
+    naive = [
+        float(b.audited[1].mean(0).square().sum() / b.audited[1].square().sum(1).mean())
+        for b in audit.batches
+    ]
+    assert found.details["layers"][1] == pytest.approx(sum(naive) / len(naive), rel=1e-5)
+
+
+def test_ratios_and_ranks_of_known_numbers() -> None:
+    assert participation_ratio(torch.tensor([3.0, 3.0, 0.0, 0.0])) == pytest.approx(0.5)
+    orthogonal = torch.cat([torch.eye(4), -torch.eye(4)])
+    assert effective_rank(orthogonal) == pytest.approx(4.0)
+    line = torch.arange(5.0)[:, None] * torch.ones(1, 7)
+    assert effective_rank(line) == pytest.approx(1.0)
+
+
+class Relu(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.act, self.b = nn.Linear(width, 6), nn.ReLU(inplace=True), nn.Linear(6, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.b(self.act(self.a(h)))
+
+
+def test_gates_of_relu_are_its_open_units() -> None:
+    _, net, audit = trained("dfa", steps=0)
+    width = audit.batches[0].states.h[0].shape[1]
+    net.blocks = nn.ModuleList([Relu(width)])
+    audit = Audit(net, None, audit.data, 5, 3)
+    found = Participation(Participation.Params()).measure(audit)
+    h = torch.cat([batch.states.h[0] for batch in audit.batches])
+    u = (net.blocks[0].a(h) > 0).double().mean(0)
+    assert found.value == pytest.approx(float(u.sum() ** 2 / (6 * u.square().sum())))
+    assert found.details["mean_slope"] == pytest.approx([float(u.mean())])
+    net.blocks = nn.ModuleList([nn.Linear(width, width)])
+    audit = Audit(net, None, audit.data, 5, 3)
+    assert "no block calls" in str(Participation(Participation.Params()).measure(audit).not_diagnostic)
+
+
+@pytest.mark.parametrize("name", ["ep", "predictive_coding"])
+def test_an_inference_settles_with_more_steps(name: str) -> None:
+    found = []
+    for steps in (4, 40, 400):
+        _, _, audit = trained(name, steps=0)
+        audit.method = ready(
+            rule(name, steps=steps, step_size=0.2), audit.net, audit.data, seed=5, **TRAINING
+        )[0]
+        found.append(Settledness(Settledness.Params()).measure(audit))
+    residuals = [each.details["residual"] for each in found]
+    values = [each.value for each in found]
+    assert residuals[0] > residuals[1] > residuals[2]
+    assert values[0] > values[1] > values[2]
+    assert residuals[2] < 1e-2  # its slowest mode decays by e^-8 in 400 steps
+
+
+def test_a_block_is_worth_what_the_accuracy_loses_without_it() -> None:
+    _, net, audit = trained("bp", steps=8)
+    found = BlockUtility(BlockUtility.Params()).measure(audit)
+    x = torch.cat([batch.states.x for batch in audit.batches])
+    y = torch.cat([batch.y for batch in audit.batches])
+    assert audit.initial is not None
+    for block in range(net.depth):
+        for kind in ("initial", "skipped"):
+            other = copy.deepcopy(net).eval()
+            if kind == "initial":
+                part = {
+                    k.removeprefix(f"blocks.{block}."): v
+                    for k, v in audit.initial.items()
+                    if k.startswith(f"blocks.{block}.")
+                }
+                other.blocks[block].load_state_dict(part)
+            else:
+                for parameter in other.blocks[block].w2.parameters():
+                    parameter.data.zero_()
+            lost = 100 * (audit.accuracy - net.loss.score(other.states(x).logits, y))
+            assert found.details[kind][block] == pytest.approx(lost, abs=1e-9)
