@@ -162,3 +162,22 @@ def test_direct_feedback_on_the_last_state_becomes_the_readouts_own():
         method.step(data.train_x[:32], data.train_y[:32], 0)
     gap = net.readout.weight - method.state_dict()["B_2"]
     torch.testing.assert_close(gap, (1 - 1e-3 * 20.0) ** 20 * start, rtol=1e-3, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------- dfa
+
+
+def test_a_centred_credit_is_that_of_the_error_less_its_mean():
+    """It is the same to the readout, whose loss is the whole one."""
+    data = toy_data()
+    x, y = data.train_x[:32], data.train_y[:32]
+    plain, net = ready(rule("dfa"), resmlp(seed=1), data)
+    centred, _ = ready(rule("dfa", center=True), resmlp(seed=1), data)
+    states = net.states(x).detach(y)
+    e = states.output_error
+    for site, credit in enumerate(centred.credit(states, y, 0).audited):
+        expected = (e - e.mean(0)) @ plain.kept[f"B_{site}"]
+        torch.testing.assert_close(credit, expected)
+    same = e[:1].expand_as(e)
+    centred_states = states.__class__(states.x, states.h, states.f, states.logits, same)
+    assert all(bool((a.abs() < 1e-6).all()) for a in centred.credit(centred_states, y, 0).audited)

@@ -45,13 +45,26 @@ def test_diagnostics_of_an_update_leave_the_training_as_it_was(name: str) -> Non
     method, net, audit = trained(name)
     before = {key: value.clone() for key, value in state(method, net).items()}
     values = {}
-    for kind in (ProjectedStep, TargetAlignment, CommonMode, Participation, Settledness, BlockUtility):
+    for kind in (
+        ProjectedStep,
+        TargetAlignment,
+        CommonMode,
+        Participation,
+        Settledness,
+        BlockUtility,
+    ):
         values[kind] = kind(kind.Params()).measure(audit)
     assert_same_bits(before, state(method, net))
     step, target = values[ProjectedStep], values[TargetAlignment]
     assert step.value is not None, step.not_diagnostic
     assert abs(step.value) <= 1 + 1e-9
-    assert step.details["adamw_cosine"].keys() == {"embed", "block_0", "block_1", "block_2", "readout"}
+    assert step.details["adamw_cosine"].keys() == {
+        "embed",
+        "block_0",
+        "block_1",
+        "block_2",
+        "readout",
+    }
     assert target.value is not None, target.not_diagnostic
     assert abs(target.details["null"]) < 0.6
     # every rule trains its readout by the exact gradient of the loss
@@ -76,7 +89,9 @@ def test_the_update_by_the_optimiser_is_that_of_a_training_step(name: str) -> No
     method.step(batch.states.x, batch.y, 3)
     assert update.adamw is not None
     for key, p in net.named_parameters():
-        assert torch.allclose(update.adamw[key], p.detach() - before[key], rtol=1e-4, atol=1e-7), key
+        assert torch.allclose(update.adamw[key], p.detach() - before[key], rtol=1e-4, atol=1e-7), (
+            key
+        )
 
 
 def test_the_raw_update_is_the_gradient_of_the_rule_before_the_clip() -> None:
@@ -107,7 +122,9 @@ def test_target_alignment_is_the_directional_derivative() -> None:
         moved = {k: own[k] + t * below[k] if k in below else own[k] for k in own}
         h = F.linear(batch.states.x.double(), moved["embed.1.weight"], moved["embed.1.bias"])
         for i in range(net.depth):
-            part = {k.removeprefix(f"blocks.{i}."): v for k, v in moved.items() if f"blocks.{i}." in k}
+            part = {
+                k.removeprefix(f"blocks.{i}."): v for k, v in moved.items() if f"blocks.{i}." in k
+            }
             h = h + torch.func.functional_call(double.blocks[i], part, (h,))
         return double.readout(h)
 
@@ -159,7 +176,9 @@ def test_gates_of_relu_are_its_open_units() -> None:
     assert found.details["mean_slope"] == pytest.approx([float(u.mean())])
     net.blocks = nn.ModuleList([nn.Linear(width, width)])
     audit = Audit(net, None, audit.data, 5, 3)
-    assert "no block calls" in str(Participation(Participation.Params()).measure(audit).not_diagnostic)
+    assert "no block calls" in str(
+        Participation(Participation.Params()).measure(audit).not_diagnostic
+    )
 
 
 @pytest.mark.parametrize("name", ["ep", "predictive_coding"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,8 +47,13 @@ def participation_ratio(u: Tensor) -> float:
 
 
 def effective_rank(states: Tensor) -> float:
-    """Compute exp(−Σ p·log p), p the normalised squared singular values of the centred rows."""
+    """Compute exp(−Σ p·log p), p the normalised squared singular values of the centred rows.
+
+    NaN for rows that are equal or not finite.
+    """
     rows = states.double() - states.double().mean(0)
+    if not bool(rows.isfinite().all()):
+        return math.nan
     p = torch.linalg.svdvals(rows).square()
     p = p / p.sum()
     return float(torch.exp(-torch.special.xlogy(p, p).sum()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 
-from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import LATER, Credits, Laws, LocalMethod, Net, Passport, States, Task, Tools
 
 
 class DirectFeedbackAlignment(LocalMethod):
@@ -14,8 +17,19 @@ class DirectFeedbackAlignment(LocalMethod):
     at the block's input state; without, at its output state, and the embedding has a matrix of its
     own, drawn last. If states are tokens, B_l is (C, features of a token) and all tokens of a
     sample get the same credit.
-    Source: Nøkland 2016, arXiv:1609.01596.
+
+    With `center` e is less its batch mean, e_n − mean_m e_m, so that no unit is driven by the error
+    that all samples share; the readout learns from e itself.
+    Source: Nøkland 2016, arXiv:1609.01596; `center`: Reddy, Safaai, Sabatini 2026 (code:
+    KempnerInstitute/DFA-Stall).
     """
+
+    class Params(LocalMethod.Params):
+        """Options of dfa."""
+
+        center: Annotated[bool, LATER] = Field(
+            False, description="the output error less its batch mean"
+        )
 
     passport = Passport()
     laws = Laws(linear_in_error=True)
@@ -28,8 +42,10 @@ class DirectFeedbackAlignment(LocalMethod):
             self.kept[f"B_{layer}"] = B
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
-        a = {}
+        a, error = {}, states.output_error
+        if getattr(self.params, "center", False):  # other rules use dfa with their own parameters
+            error = error - error.mean(0)
         for layer in self.layers:
-            credit, h = states.output_error @ self.kept[f"B_{layer}"], states.h[layer]
+            credit, h = error @ self.kept[f"B_{layer}"], states.h[layer]
             a[layer] = credit.unsqueeze(1).expand_as(h) if self.net.tokens else credit.view_as(h)
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
