@@ -37,7 +37,7 @@ settings.load_profile("bench")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the tests sign by a key of their own
 _STATE = tempfile.TemporaryDirectory(prefix="bench-state-")
-os.environ["XDG_STATE_HOME"] = _STATE.name
+os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = _STATE.name
 
 COMMAND = Path(sys.executable).with_name("bench")
 HANG = 240  # seconds after which a test is ended rather than the suite held up

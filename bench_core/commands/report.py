@@ -26,12 +26,18 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 
 
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
-    """Write the report of these results, and print its path after the word."""
+    """Write the report of these results, unless it shows them already; print its path."""
+    from bench_core.report import cache
+
+    mark = cache.mark(results)
+    if mark and mark == cache.marked(output):
+        echo(f"{word}{output} (shows these results already)")
+        return
     from bench_core.report.page import page
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
-    replace_file(output, page(suites, troubles))
+    replace_file(output, page(suites, troubles, mark))
     echo(f"{word}{output}")
 
 

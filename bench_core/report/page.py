@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from inspect import ismodule
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from bench_core.report import (
     tallies,
 )
 from bench_core.report import view as views
+from bench_core.report.cache import kept
 from bench_core.report.figures import Drawn, drawn
 from bench_core.report.numbers import fraction, optional
 from bench_core.report.view import View, name_of, view
@@ -143,8 +145,11 @@ def library() -> str:
     """Bundle Vega, Vega-Lite and vega-embed with the expression interpreter into one script."""
     import vl_convert
 
-    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;"))
-    return bundle.replace("</script", "<\\/script")
+    def bundle() -> str:
+        script = str(vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;"))
+        return script.replace("</script", "<\\/script")
+
+    return kept(f"vega-{version('vl-convert-python')}.js", bundle)
 
 
 def policy(scripts: Sequence[str]) -> str:
@@ -155,8 +160,8 @@ def policy(scripts: Sequence[str]) -> str:
     return f"{scripted}; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
-def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
-    """Return the report of all suites as HTML."""
+def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = (), mark: str = "") -> str:
+    """Return the report of all suites as HTML; `mark` names the results that it shows."""
     # the bundler releases Python's lock, so the figures are built at the same time
     with ThreadPoolExecutor(1) as pool:
         bundled: Future[str] = pool.submit(library)
@@ -165,7 +170,8 @@ def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = ()) -> str:
         sections = [section(found, number, most) for number, found in enumerate(views)]
         charts = any(item.figures for item in sections)
         scripts = ([bundled.result()] if charts else []) + [str(asset("page.js"))]
-    return rendered("report.html.j2", scripts, sections=sections, troubles=list(troubles))
+    shown = {"sections": sections, "troubles": list(troubles), "mark": mark}
+    return rendered("report.html.j2", scripts, **shown)
 
 
 def rendered(name: str, scripts: list[str], **context: Any) -> str:
