@@ -152,3 +152,19 @@ def test_what_cannot_be_measured_is_said_before_anything_is(copy, asked_here, wa
     assert isinstance(done.exception, UsageError)
     assert message in str(done.exception)
     assert not list(results.rglob("late.*"))
+
+
+def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch):
+    """A cell of other people may ask for a network of any size: its child is ended."""
+    from bench_core.execution import allowance, validate
+
+    _, run = copy
+    monkeypatch.setattr(allowance, "MEMORY_MB", 1)
+    small = run.record.model_copy(update={"peak_memory_bytes": 0})
+    (outcome,) = remeasure.audit_runs([Stored(small, run.folder)], [], None, None, 1)
+    assert "used more than 1 MiB of memory" in outcome.problem
+    with pytest.raises(UsageError, match="used more than 1 MiB of memory"):
+        validate.ask({"components": [], "trios": [], "memory_mb": 1})
+    endless = run.record.model_copy(update={"epochs": 10**7})
+    (outcome,) = remeasure.audit_runs([Stored(endless, run.folder)], [], None, None, 1)
+    assert outcome.problem == "it has 10,000,000 epochs; at most 100,000 are run again"

@@ -204,9 +204,20 @@ def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: 
 
 @pytest.mark.parametrize(
     "damage",
-    ["truncated", "empty", "zeros", "a bit of a tensor", "a bit of the text", "other cell", "gone"],
+    [
+        "truncated",
+        "empty",
+        "zeros",
+        "a bit of a tensor",
+        "a bit of the text",
+        "other cell",
+        "gone",
+        "other user",
+    ],
 )
-def test_a_state_that_cannot_be_trusted_is_not_used(tmp_path: Path, damage: str) -> None:
+def test_a_state_that_cannot_be_trusted_is_not_used(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then the training begins anew, and ends with the same bits."""
     make, path = CASES["dfa"], tmp_path / "state.safetensors"
     straight = state(*going(make, tmp_path / "never", every=None)[:2])
@@ -231,6 +242,8 @@ def test_a_state_that_cannot_be_trusted_is_not_used(tmp_path: Path, damage: str)
     path.write_bytes(content)
     if damage == "gone":
         path.unlink()
+    if damage == "other user":
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
     method, net, rows = going(make, path, identity="other" if damage == "other cell" else "i")
     assert len(rows) == EPOCHS + 1
     assert_same_bits(state(method, net), straight)

@@ -113,7 +113,7 @@ def test_a_posted_cell_has_a_budget(here: Here, forged: Path) -> None:
     reseal(folder, cell=record.cell.model_copy(update={"training": training}), epochs=10**8)
     done = here("replicate", forged, "--sample", "1")
     assert done.returncode == 1
-    assert "cannot be run again here: 100000000 epochs; at most 100,000 are run" in done.stderr
+    assert "cannot be run again here: it has 100,000,000 epochs; at most 100,000" in done.stderr
 
 
 # ----------------------------------------------------------------------------------------- marks

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
+from bench_core.execution.allowance import allowance
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.tensors import probe
 from bench_core.processes import child
@@ -66,7 +67,8 @@ def audit_runs(
             if store.CHECKPOINT not in run.record.files:
                 raise UsageError(f"it is {run.record.status} and left no checkpoint")
             own = {**job, "folder": str(run.folder.absolute())}
-            (answer,) = child.answers(__name__, own, TIMEOUT)
+            memory = allowance(run.record)["memory_mb"]
+            (answer,) = child.answers(__name__, own, TIMEOUT, memory_mb=memory)
         except child.ChildError as error:
             return Outcome(run.folder, run.record, problem=f"the measurement {error}")
         except UsageError as error:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.results import files, store
+from bench_core.results import author, files, store
 from bench_core.training.checkpoint import Training, header
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Keeper:
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
-        self.training = Training(self.net, self.method, streams)
+        self.training = Training(self.net, self.method, streams, author.secret())
         try:
             with files.tensors(self.path, parts=1) as path:
                 state = self.training.load(path, self.identity)

@@ -32,7 +32,7 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     """Validate the components of `request` in a child process.
 
     request  {"components": [[kind, full name, params], …], "data_dir": …, "devices": […],
-              "trios": [[method, arch, dataset], …] (indices of components)}
+              "trios": [[method, arch, dataset], …] (indices of components), "memory_mb": limit}
     answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or
               {"error"} or {"invalid": faults}, …], "absent": {device: why},
               "trios": [{"at": "arch" or "method", "why"} or null, …]}
@@ -41,7 +41,7 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     line: Any = "loading the plugins"
     phase = line
     try:
-        for line in child.answers(__name__, request, timeout):
+        for line in child.answers(__name__, request, timeout, memory_mb=request.get("memory_mb")):
             phase = line if isinstance(line, str) else phase
     except child.ChildError as error:
         raise UsageError(f"{phase}: it {error}") from None

@@ -28,6 +28,8 @@ from bench_core.processes import forking, groups
 
 GUARD = "bench_core.processes.guard"
 START = 60.0  # seconds for the interpreter and the module's own imports
+LOOK = 0.2  # seconds between looks at the memory of a child
+MIB = 1 << 20
 KEPT = 4096  # bytes of standard error, for the last line
 
 
@@ -73,12 +75,19 @@ def send(process: groups.Process, request: Any) -> None:
 
 
 def answers(
-    module: str, request: Any, seconds: float, *, each: bool = False, fork: bool = True
+    module: str,
+    request: Any,
+    seconds: float,
+    *,
+    each: bool = False,
+    fork: bool = True,
+    memory_mb: float | None = None,
 ) -> Iterator[Any]:
     """Run a module on a request and yield its answers.
 
-    seconds  limit for the whole run; with `each`, for each answer after the one before it
-    fork     as in `start`
+    seconds    limit for the whole run; with `each`, for each answer after the one before it
+    fork       as in `start`
+    memory_mb  limit of its resident memory in MiB, with all that it started
     Raises ChildError if the child hangs or ends before its last line, UsageError if it sends a
     problem.
     """
@@ -86,7 +95,7 @@ def answers(
     with start(module, env=environment(), fork=fork, stderr=subprocess.PIPE) as process:
         try:
             send(process, request)
-            for line in _lines(process, errors, seconds, each):
+            for line in _lines(process, errors, seconds, each, memory_mb):
                 try:
                     kind, content = json.loads(line)
                 except (ValueError, TypeError):
@@ -110,11 +119,12 @@ def answers(
 
 
 def _lines(
-    process: groups.Process, errors: bytearray, seconds: float, each: bool
+    process: groups.Process, errors: bytearray, seconds: float, each: bool, memory_mb: float | None
 ) -> Iterator[bytes]:
     """Yield the lines of standard output; keep the end of standard error in `errors`.
 
-    Raises TimeoutError at the deadline. With `each`, every line moves the deadline.
+    Raises TimeoutError at the deadline, ChildError for too much memory. With `each`, every line
+    moves the deadline.
     """
     assert process.stdout is not None
     assert process.stderr is not None
@@ -124,9 +134,12 @@ def _lines(
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while True:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready or time.monotonic() > deadline:
+            left = max(0.0, deadline - time.monotonic())
+            ready = selector.select(left if memory_mb is None else min(left, LOOK))
+            if time.monotonic() > deadline or not (ready or memory_mb):
                 raise TimeoutError
+            if memory_mb and groups.resident(process.pid) > memory_mb * MIB:
+                raise ChildError(f"used more than {memory_mb:g} MiB of memory")
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if key.fileobj is process.stderr:

@@ -59,6 +59,13 @@ class Sealed(Frozen):
         return bool(key) and self.maker == _maker(key)
 
 
+def secret() -> bytes:
+    """Return the key of this user; empty if there is no place for one."""
+    with contextlib.suppress(StoreError):
+        return _key(create=True)
+    return b""
+
+
 def by(maker: str) -> str:
     """Name a maker for people."""
     return f"user {maker}" if maker else "an unknown user"

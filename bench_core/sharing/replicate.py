@@ -21,23 +21,17 @@ from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import validate
+from bench_core.execution.allowance import allowance
 from bench_core.execution.components import PARTS, code_of, numerics_of
 from bench_core.execution.executors import Event, Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PlannedCell
-from bench_core.processes.groups import machine_memory
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.agreement import compare
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored
 from bench_core.results.status import FINAL, STATUSES
-from bench_core.suite.budget import MIB
-
-MOST_EPOCHS = 100_000
-SLOWER = 100  # times slower than the posted run may be: another device, a busy machine
-SECONDS = (600.0, 86_400.0)  # least and most of a budget
-MEMORY = 1024  # MiB that a budget has at least
 
 
 @dataclass(frozen=True)
@@ -47,16 +41,7 @@ class Again:
     posted: Stored
     cell: PlannedCell
     diagnostics: tuple[dict[str, Any], ...]
-
-    @property
-    def budget(self) -> dict[str, float | int]:
-        """The limits of its training: more than the posted run says that it needed."""
-        record, (least, most) = self.posted.record, SECONDS
-        spare = 2 * (record.peak_memory_bytes or 0) // MIB + MEMORY
-        return {
-            "seconds": min(most, max(least, SLOWER * record.seconds)),
-            "memory_mb": min(spare, max(MEMORY, machine_memory() * 3 // 4 // MIB)),
-        }
+    budget: dict[str, float | int]
 
 
 def share(text: str) -> float | int:
@@ -88,11 +73,8 @@ def plan_again(
     for run in runs:
         record = run.record
         try:
-            if record.cell.last_epoch > MOST_EPOCHS:
-                raise UsageError(
-                    f"{record.cell.last_epoch} epochs; at most {MOST_EPOCHS:,} are run"
-                )
-            described = _describe(record, registry, data_dir)
+            budget = allowance(record)
+            described = _describe(record, registry, data_dir, budget["memory_mb"])
         except UsageError as error:
             troubles.append(f"{run.folder}: cannot be run again here: {error}")
             continue
@@ -116,11 +98,13 @@ def plan_again(
             numerics_of(parts, measured),
         )
         diagnostics = tuple({"name": item["name"], "params": item["params"]} for item in measured)
-        planned.append(Again(run, cell, diagnostics))
+        planned.append(Again(run, cell, diagnostics, budget))
     return planned, troubles
 
 
-def _describe(record: RunRecord, registry: Registry, data_dir: Path | None) -> list[dict[str, Any]]:
+def _describe(
+    record: RunRecord, registry: Registry, data_dir: Path | None, memory_mb: float
+) -> list[dict[str, Any]]:
     """Describe the components as installed here. UsageError if one is missing or unfit."""
     refs = [(kind, getattr(record.cell, kind)) for kind in PARTS]
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
@@ -128,7 +112,8 @@ def _describe(record: RunRecord, registry: Registry, data_dir: Path | None) -> l
     wanted += [("diagnostic", name, {}) for name in record.measurements if name in installed]
     components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
     place = str(data_dir) if data_dir else None
-    answer = validate.ask({"components": components, "trios": [(0, 1, 2)], "data_dir": place})
+    request = {"components": components, "trios": [(0, 1, 2)], "data_dir": place}
+    answer = validate.ask({**request, "memory_mb": memory_mb})
     described: list[dict[str, Any]] = answer["components"]
     unfit = answer["trios"][0]
     invalid = [item for item in described if "error" in item or "invalid" in item]

@@ -59,10 +59,13 @@ class Training:
     """Everything of a running training that changes, by name.
 
     streams  generators by name, beside the two of the method
+    key      of the user; the state of another user is not used
     """
 
-    def __init__(self, net: Net, method: Method, streams: Mapping[str, Generator]) -> None:
-        tools = method.tools
+    def __init__(
+        self, net: Net, method: Method, streams: Mapping[str, Generator], key: bytes = b""
+    ) -> None:
+        self.key, tools = key, method.tools
         own = {"feedback": tools.generator, "auxiliary": tools.aux_generator}
         self.net, self.method, self.streams = net, method, {**streams, **own}
         self.optimisers = [updater.optimiser for updater in tools.updaters]
@@ -77,7 +80,7 @@ class Training:
         tensors, scalars = self._capture()
         state = {"version": VERSION, "identity": identity, "epoch": epoch, **scalars, **more}
         text = json.dumps(state, sort_keys=True)  # NaN and Infinity as Python writes and reads them
-        content: bytes = save(tensors, {"state": text, "blake2b": _sum(tensors, text)})
+        content: bytes = save(tensors, {"state": text, "blake2b": _sum(tensors, text, self.key)})
         return content
 
     def load(self, path: str | Path, identity: str) -> dict[str, Any] | None:
@@ -94,7 +97,10 @@ class Training:
             return None
         text = metadata["state"]
         state: dict[str, Any] = json.loads(text)
-        if metadata.get("blake2b") != _sum(tensors, text) or state["identity"] != identity:
+        if (
+            metadata.get("blake2b") != _sum(tensors, text, self.key)
+            or state["identity"] != identity
+        ):
             return None
         self._restore(tensors, state)
         return state
@@ -189,11 +195,11 @@ def part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): value for n, value in values.items() if n.startswith(prefix)}
 
 
-def _sum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the BLAKE2b of the JSON and of every tensor's name and bytes."""
+def _sum(tensors: Mapping[str, Tensor], text: str, key: bytes) -> str:
+    """Return the BLAKE2b with a key of the JSON and of every tensor's name and bytes."""
     import torch
 
-    hasher = blake2b(text.encode(), digest_size=16)
+    hasher = blake2b(text.encode(), key=key, digest_size=16)
     for name in sorted(tensors):
         hasher.update(name.encode() + bytes(1))
         hasher.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,32 @@
+"""Limit what a run of other people may use when it is run or measured again here.
+
+A posted cell is not trusted: it may ask for any number of epochs and parameters. The limits follow
+from what the posted run says that it needed, so an honest one has room, and none has more than this
+machine's memory and a day.
+"""
+
+from __future__ import annotations
+
+from bench_core.errors import UsageError
+from bench_core.processes.groups import machine_memory
+from bench_core.results.record import RunRecord
+from bench_core.suite.budget import MIB
+
+MOST_EPOCHS = 100_000
+SLOWER = 100  # times slower than the posted run may be: another device, a busy machine
+SECONDS = (600.0, 86_400.0)  # least and most of a budget
+MEMORY_MB = 2048  # beside twice the memory that the posted run names
+SHARE = 0.75  # of this machine's memory
+
+
+def allowance(record: RunRecord) -> dict[str, float | int]:
+    """Return the budget of a cell that reproduces a run. Raises UsageError for one too long."""
+    if record.cell.last_epoch > MOST_EPOCHS or record.epochs > MOST_EPOCHS:
+        epochs = max(record.cell.last_epoch, record.epochs)
+        raise UsageError(f"it has {epochs:,} epochs; at most {MOST_EPOCHS:,} are run again")
+    least, most = SECONDS
+    memory = 2 * (record.peak_memory_bytes or 0) // MIB + MEMORY_MB
+    return {
+        "seconds": min(most, max(least, SLOWER * record.seconds)),
+        "memory_mb": min(memory, int(SHARE * machine_memory()) // MIB),
+    }
