@@ -11,12 +11,14 @@ from torch import Tensor
 from bench_core.api import Control, Credits, Diagnostic, Measured, Method
 from bench_core.training.audit import Audit, ProbeBatch, deep_mean, median
 
+BATCHES = 4  # an inference takes long
+
 
 class Settledness(Diagnostic):
     """For a rule with inference (ep, predictive_coding), per layer:
 
-        change_l  median over the probe of ‖a_l(2T) − a_l(T)‖ / ‖a_l(2T)‖, the credit after twice
-                  the steps of inference against that after its own T
+        change_l  median of ‖a_l(2T) − a_l(T)‖ / ‖a_l(2T)‖ over the first 4 probe batches, the
+                  credit after twice the steps of inference against that after its own T
 
     and `residual`, the median of ‖∂E/∂h‖ at the end over that at the start, E the energy that the
     inference descends (`Method.residuals`): 1 before any step, 0 at an equilibrium. A credit that
@@ -37,7 +39,7 @@ class Settledness(Diagnostic):
         twice.params = method.params.model_copy(update={"steps": 2 * method.params.steps})
         changes: list[list[Tensor]] = [[] for _ in sites]
         residuals = []
-        for batch in audit.batches:
+        for batch in audit.batches[:BATCHES]:
             ends = method.residuals(batch.states, batch.y)
             if ends is None:
                 return Measured(None, not_diagnostic="the rule has no inference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from statistics import fmean
 
@@ -26,7 +27,7 @@ class TargetAlignment(Diagnostic):
     `all`: both. It needs no hidden gradient, so it is defined for forward-only rules, for which Γ
     is not. value = `blocks`, since every rule trains its readout by the exact gradient. `null` is
     the same of a Gaussian update with the norm of each tensor's. Mean of the first 4 probe
-    batches. Not diagnostic where nothing below the readout moves.
+    batches, `null` of the first. Not diagnostic where nothing below the readout moves.
     Source: the quantity is that of arXiv:2605.11911; step, groups and null are ours.
     """
 
@@ -44,14 +45,18 @@ class TargetAlignment(Diagnostic):
                 return Measured(None, not_diagnostic=str(error))
             readout = {name: d for name, d in raw.items() if name.startswith("readout.")}
             below = {name: d for name, d in raw.items() if name not in readout}
-            null = {name: noise(d, draws) for name, d in below.items()}
-            kinds = {"blocks": below, "readout": readout, "all": raw, "null": null}
-            found.append({kind: aligned(audit, batch, d) for kind, d in kinds.items()})
-        details = {
-            kind: None if any(each[kind] is None for each in found)
-            else fmean(value for each in found if (value := each[kind]) is not None)
-            for kind in found[0]
-        }  # fmt: skip
+            blocks, head = (slope(audit, batch, d) for d in (below, readout))
+            changes = {"blocks": blocks, "readout": head, "all": blocks + head}
+            if not found:
+                null = {name: noise(d, draws) for name, d in below.items()}
+                changes["null"] = slope(audit, batch, null)
+            error = batch.states.output_error.double()
+            found.append({kind: aligned(change, -error) for kind, change in changes.items()})
+        details: dict[str, float | None] = {
+            kind: fmean(each[kind] for each in found if kind in each) for kind in found[0]
+        }
+        for kind, value in details.items():
+            details[kind] = value if value == value else None
         still = None if details["blocks"] is not None else "nothing below the readout moves"
         return Measured(details["blocks"], details, still)
 
@@ -68,21 +73,27 @@ def noise(like: Tensor, draws: torch.Generator) -> Tensor:
     return drawn * (like.norm() / drawn.norm())
 
 
-def aligned(audit: Audit, batch: ProbeBatch, direction: Mapping[str, Tensor]) -> float | None:
-    """Mean cosine of the outputs' change along a direction to −e; None if it moves nothing."""
+def aligned(change: Tensor, target: Tensor) -> float:
+    """Mean over samples of the cosine of two (N, C); NaN if nothing changes."""
+    if not bool(change.any()):
+        return math.nan
+    norms = change.norm(dim=1) * target.norm(dim=1)
+    return float(((change * target).sum(1) / norms.clamp_min(1e-300)).mean())
+
+
+def slope(audit: Audit, batch: ProbeBatch, direction: Mapping[str, Tensor]) -> Tensor:
+    """Derivative of the logits, (N, C), along a direction of the parameters; 0 without one."""
     net = audit.double
     own = dict(net.named_parameters())
     size = sum(float(d.double().square().sum()) for d in direction.values()) ** 0.5
     if not size > 0.0:
-        return None
+        return torch.zeros_like(batch.states.logits, dtype=torch.float64)
     length = SMALL * sum(float(p.square().sum()) for p in own.values()) ** 0.5 / size
     x, ends = batch.states.x.double(), []
     for sign in (1.0, -1.0):
         moved = {n: own[n] + sign * length * d.double() for n, d in direction.items()}
         ends.append(logits(net, {**own, **moved}, x))
-    change, error = ends[0] - ends[1], batch.states.output_error.double()
-    norms = change.norm(dim=1) * error.norm(dim=1)
-    return float(((change * -error).sum(1) / norms.clamp_min(1e-300)).mean())
+    return (ends[0] - ends[1]) / (2 * length)
 
 
 class _Outputs(torch.nn.Module):
