@@ -403,6 +403,48 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda raw: raw["passport"].update(weight_transport=True), "passport.weight_transport"),
+        (lambda raw: raw.update(chance=0.5), "chance 0.5 and 0.1"),
+        (
+            lambda raw: raw["measurements"]["alignment"]["details"].update(deep=0.99),
+            "measurements.alignment: other deep",
+        ),
+        (
+            lambda raw: raw["measurements"]["scale_growth"].update(threshold=1e9),
+            "measurements.scale_growth: threshold",
+        ),
+    ],
+)
+def test_whatever_a_table_shows_is_compared(
+    change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    posted = true(seed=1, chance=0.1, passport={"weight_transport": False})
+    raw = json.loads(posted.to_json())
+    change(raw)
+    found = compare(posted, RunRecord.model_validate(raw))
+    assert not found.agrees
+    assert said in found.said
+
+
+def test_the_curve_of_a_posted_run_is_compared(tmp_path: Path) -> None:
+    record = true(seed=1)
+    posted, again = put(tmp_path / "a", record), put(tmp_path / "b", record)
+    full = [
+        json.dumps(json.loads(line) | {"learning_rate": 0.1})
+        for line in (again / "epochs.jsonl").read_text().splitlines()
+    ]
+    for folder in (posted, again):
+        (folder / "epochs.jsonl").write_text("\n".join(full) + "\n")
+    assert compare(record, record, (posted, again)).agrees
+    full[1] = json.dumps(json.loads(full[1]) | {"accuracy": 0.875})
+    (posted / "epochs.jsonl").write_text("\n".join(full) + "\n")
+    found = compare(record, record, (posted, again))
+    assert (found.agrees, "epochs.jsonl after epoch 1" in found.said) == (False, True)
+
+
+@pytest.mark.parametrize(
     ("fields", "agrees", "said"),
     [
         ({"accuracy": 0.41}, True, "within 2 points"),

@@ -252,6 +252,18 @@ def test_what_killed_runners_left_is_thrown_away_and_what_is_locked_is_not(final
     os.close(descriptor)
 
 
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_lock_without_a_name_deletes_nothing_beside_the_suite_folder(
+    tmp_path: Path, name: str
+) -> None:
+    suite = store.open_suite_folder(tmp_path, "s")
+    (suite / f".lock-{name}").touch()
+    (tmp_path / ".old-s").mkdir()
+    (tmp_path / ".log-s").touch()
+    store.tidy(suite)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".log-s", ".old-s", "s"]
+
+
 # ----------------------------------------------------------------------------------------- read
 
 

@@ -16,7 +16,7 @@ from folders import leaderboard, write
 from records import frozen, measured, run, seeds
 from test_share import THERE, put, true
 
-from bench_core.analysis.gather import gather
+from bench_core.analysis.gather import gather, together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.errors import StoreError
 from bench_core.report.page import page
@@ -104,6 +104,17 @@ def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forge
     assert "(the run that you trained at 20" in again.stdout
     table = here("leaderboard", forged).stdout
     assert "1 disputed (dfa 1)" in table
+
+
+def test_a_replica_that_lies_elsewhere_is_asked_for(here: Here, forged: Path) -> None:
+    place = forged.with_name("results-replicas")
+    shutil.rmtree(place)
+    (forged.parent / "own").mkdir()
+    place.symlink_to("own")
+    done = here("replicate", forged, "--sample", "1")
+    assert done.returncode == 2
+    assert "is a link; name the folder of the new runs with --into" in done.stderr
+    assert not list((forged.parent / "own").iterdir())
 
 
 def test_a_posted_cell_has_a_budget(here: Here, forged: Path) -> None:
@@ -237,6 +248,33 @@ def test_a_late_measurement_that_changes_a_verdict_stands_beside_it(
     assert "2 checked" in leaderboards(suites, "csv")
 
 
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_a_late_measurement_counts_and_is_named_in_its_own_folder(
+    tmp_path: Path, other_user: Callable[[], Any], first: str
+) -> None:
+    """A copy of a run with another measurement changes no verdict and no word of the original."""
+    records = [*seeds("bench-core/dfa", [0.4, 0.41]), *frozen("bench-core/dfa", [0.2, 0.21])]
+    ours = write(tmp_path / "ours", records, suite="s")
+    for item in scan([ours]).runs:
+        remeasured.write(item.folder, late_of(item, "scale_growth", measured()["scale_growth"]))
+        marks.write(ours, marks.read(ours, item.record).signed("checked", "2026"))
+    shutil.copytree(tmp_path / "ours", tmp_path / "theirs")
+    with other_user():
+        for item in scan([tmp_path / "theirs"]).runs:
+            odd = measured(a=694.0)["scale_growth"]
+            remeasured.write(item.folder, late_of(item, "scale_growth", odd))
+    roots = [tmp_path / "ours", tmp_path / "theirs"]
+    suites, _ = gather(roots if first == "ours" else roots[::-1])
+    for suite in suites:
+        text, foreign = text_of([suite], "table"), suite.folder.parent.name == "theirs"
+        assert ("scale_growth 694 measured after the run by" in text) == foreign
+        assert ("4 checked" in text) != foreign
+        assert ("walked back a" in text) == foreign
+    text = text_of(together(suites), "table")
+    assert "694" not in text
+    assert "4 checked" in text
+
+
 def test_thresholds_unlike_the_protocols_stand_beside_the_verdicts(tmp_path: Path) -> None:
     records = [*seeds("bench-core/dfa", [0.4, 0.41]), *frozen("bench-core/dfa", [0.5, 0.52])]
     folder = write(tmp_path, records, thresholds={"depth_utility": -100})
@@ -285,6 +323,21 @@ def two_people(tmp_path: Path, **second: Any) -> tuple[Path, Path]:
                 (final / store.RUN).write_text(record.to_json())
         folders.append(folder)
     return folders[0], folders[1]
+
+
+def test_a_record_without_a_checksum_can_contradict_too(tmp_path: Path) -> None:
+    """Records of schema 1 may lack one; without a checksum there was neither conflict nor mark."""
+    a, b = two_people(tmp_path)
+    path = b / ("5" * 32) / store.RUN
+    raw = json.loads(path.read_text())
+    later = ("algorithm", "numerics", "evaluate_every", "diagnose_every", "checksum")
+    path.write_text(json.dumps({k: v for k, v in raw.items() if k not in later} | {"schema": 1}))
+    for suite in gather([a, b])[0]:
+        assert "two results of one identity: accuracy 0.4 and 0.61" in text_of([suite], "table")
+    marks.write(b, marks.read(b, store.read(path.parent)).signed("checked", "2026"))
+    assert marks.read(b, store.read(path.parent)).state == "checked"
+    path.write_text(path.read_text().replace("0.61", "0.99"))
+    assert marks.read(b, store.read(path.parent)).state == "posted"
 
 
 @pytest.mark.parametrize(

@@ -162,18 +162,18 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     stored = scan(roots)
     troubles = stored.troubles
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
-    late: dict[str, tuple[remeasured.Remark, ...]] = {}
+    late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     for run in stored.runs:
         record, remarks, problems = remeasured.attach(run.record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
         if remarks:
-            late[record.checksum or ""] = remarks
+            late_of[run.folder.parent][record.checksum or ""] = remarks
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
     clashes = _conflicts([*stored.runs, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
-        described = _described(folder, troubles)
+        described, late = _described(folder, troubles), late_of[folder]
         counted, superseded = current(by_folder[folder], described.cells)
         trust, said = _trust(known[folder], late)
         settings = Settings(
@@ -268,9 +268,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
         by_name[suite.name].append(suite)
     joined = []
     for same in by_name.values():
-        records = {
-            (r.identity, r.checksum or r.to_json()): r for part in same for r in part.records
-        }
+        records, late = _once(same)
         trust: dict[str, str] = {}
         said: dict[str, tuple[str, ...]] = {}
         for part in reversed(same):
@@ -284,14 +282,36 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                     same[0].settings,
                     trust=trust,
                     said=said,
+                    late=late,
                     older=tuple(record for part in same for record in part.settings.older),
                 ),
-                records=tuple(records[key] for key in sorted(records)),
+                records=tuple(records),
                 superseded=sum(part.superseded for part in same),
                 further=tuple(part.folder for part in same[1:]),
             )
         )
     return joined
+
+
+def _once(
+    parts: Sequence[SuiteResults],
+) -> tuple[list[RunRecord], dict[str, tuple[remeasured.Remark, ...]]]:
+    """Take each run of several people once, with its late measurements.
+
+    The copy counts that has the fewest measurements by other users that decide verdicts, then the
+    copy with the most measurements.
+    """
+    best: dict[tuple[str, str], tuple[tuple[int, int], RunRecord]] = {}
+    late: dict[str, tuple[remeasured.Remark, ...]] = {}
+    for part in parts:
+        for record in part.records:
+            key = record.identity, record.checksum or record.to_json()
+            remarks = part.settings.late.get(key[1], ())
+            foreign = sum(bool(item.judges and item.maker) for item in remarks)
+            rank = foreign, -len(remarks)
+            if key not in best or rank < best[key][0]:
+                best[key], late[key[1]] = (rank, record), remarks
+    return [best[key][1] for key in sorted(best)], late
 
 
 def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:

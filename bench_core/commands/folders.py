@@ -137,7 +137,10 @@ def replicate(
     registry = plugins.load()
     execute = executor_named(executor, registry)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    into = results.with_name(f"{results.resolve().name}-replicas") if into is None else into
+    if into is None:
+        into = results.with_name(f"{results.resolve().name}-replicas")
+        if into.is_symlink():  # it may have come with RESULTS
+            raise UsageError(f"{into}: is a link; name the folder of the new runs with --into")
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
     drawn = again.sample(scan([results]).runs, size, seed)

@@ -1,15 +1,22 @@
 """Decide whether two runs of one cell agree.
 
 With the same environment and code, two runs of a deterministic recipe agree if they are equal bit
-by bit. Otherwise they agree if their accuracies lie within 2 points and the same diagnostics fire,
-because training amplifies the rounding of another machine. `bench replicate`, `bench merge` and all
-tables use this rule: results of one identity that do not agree are a conflict, and none counts.
+by bit: all measurements with their details, the passport, the weights; for `bench replicate` also
+the curves. Otherwise they agree if their accuracies lie within 2 points, the same diagnostics fire
+and the passports are equal, because training amplifies the rounding of another machine. `bench
+replicate`, `bench merge` and all tables use this rule: results of one identity that do not agree
+are a conflict, and none counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bench_core.results import epochs
+from bench_core.results.epochs import Epoch
 from bench_core.results.marks import Replica
-from bench_core.results.record import RunRecord, environment_key, fires
+from bench_core.results.record import Measurement, RunRecord, environment_key, fires
 from bench_core.results.store import CHECKPOINT
 
 POINTS = 0.02  # of accuracy, between environments
@@ -33,22 +40,71 @@ def differing(one: RunRecord, other: RunRecord) -> list[str]:
         (name, getattr(one, name), getattr(other, name))
         for name in ("status", "accuracy", "epochs", "train_loss", "data_checksum")
     ]
-    for when in ("initial", "measurements"):
-        mine, theirs = getattr(one, when), getattr(other, when)
-        for name in sorted(mine.keys() & theirs.keys()):
-            numbers.append((f"{when}.{name}", mine[name].value, theirs[name].value))
+    for name in ("chance", "forward_passes"):
+        pair = getattr(one, name), getattr(other, name)
+        if None not in pair:  # as in older records
+            numbers.append((name, *pair))
+    for name in sorted(one.passport.keys() & other.passport.keys()):
+        numbers.append((f"passport.{name}", one.passport[name], other.passport[name]))
     # NaN equals NaN here
     parts = [f"{name} {a} and {b}" for name, a, b in numbers if repr(a) != repr(b)]
+    for when in ("initial", "measurements"):
+        parts += [f"{when}.{text}" for text in _measured(getattr(one, when), getattr(other, when))]
     one_sum, other_sum = one.files.get(CHECKPOINT), other.files.get(CHECKPOINT)
     if one_sum and other_sum and one_sum != other_sum:
         parts.append("other weights")
     return parts
 
 
-def compare(posted: RunRecord, again: RunRecord) -> Replica:
-    """Compare a reproduced run with the posted one."""
+def _measured(one: Mapping[str, Measurement], other: Mapping[str, Measurement]) -> Iterator[str]:
+    """Name the differences of measurements that both have; words may differ between versions."""
+    for name in sorted(one.keys() & other.keys()):
+        mine, theirs = one[name], other[name]
+        if repr(mine.value) != repr(theirs.value):
+            yield f"{name} {mine.value} and {theirs.value}"
+        for rule in ("direction", "threshold"):
+            if (a := getattr(mine, rule)) != (b := getattr(theirs, rule)):
+                yield f"{name}: {rule} {a} and {b}"
+        if (mine.not_diagnostic is None) != (theirs.not_diagnostic is None):
+            yield f"{name} is diagnostic in one of them only"
+        for key in sorted(mine.details.keys() & theirs.details.keys() - {"not_diagnostic"}):
+            values = mine.details[key], theirs.details[key]
+            if not isinstance(values[0], str) and repr(values[0]) != repr(values[1]):
+                yield f"{name}: other {key[:40]}"
+
+
+def curves(one: Path, other: Path) -> list[str]:
+    """Name the epochs in which the curves of two run folders differ."""
+    differ = []
+    both = [map(Epoch.model_validate, epochs.lines(folder)) for folder in (one, other)]
+    try:
+        for mine, theirs in zip(*both, strict=True):
+            pairs = [
+                (repr(getattr(mine, name)), repr(getattr(theirs, name)))
+                for name in ("epoch", "accuracy", "train_loss", "test_loss")
+            ]
+            if any(a != b for a, b in pairs) or any(
+                _measured(mine.measurements, theirs.measurements)
+            ):
+                differ.append(mine.epoch)
+    except (OSError, ValueError) as error:
+        return [f"epochs.jsonl cannot be compared: {type(error).__name__}"]
+    more = ", …" if len(differ) > 3 else ""
+    shown = ", ".join(map(str, differ[:3]))
+    return [f"other figures in epochs.jsonl after epoch {shown}{more}"] if differ else []
+
+
+def compare(
+    posted: RunRecord, again: RunRecord, folders: tuple[Path, Path] | None = None
+) -> Replica:
+    """Compare a reproduced run with the posted one.
+
+    folders  of the two; their curves are compared where the runs must be equal bit by bit
+    """
     parts = disagreement(again, posted)
     bits = exact(again, posted)
+    if bits and folders is not None and not parts:
+        parts += curves(*folders)
     alike = "equal bit by bit" if bits else "accuracy within 2 points, the same diagnostics fire"
     return Replica(
         agrees=not parts,
@@ -70,6 +126,9 @@ def _far(one: RunRecord, other: RunRecord) -> list[str]:
     mean, second = one.accuracy, other.accuracy
     if mean is not None and second is not None and not abs(mean - second) <= POINTS:
         parts.append(f"accuracy {mean:.3f} and {second:.3f}")
+    for name in sorted(one.passport.keys() & other.passport.keys()):
+        if one.passport[name] != other.passport[name]:
+            parts.append(f"passport.{name} in one of them only")
     mine, theirs = one.measurements, other.measurements
     for name in sorted(mine.keys() & theirs.keys()):
         if fires(mine[name]) != fires(theirs[name]):

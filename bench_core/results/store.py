@@ -201,7 +201,8 @@ def tidy(folder: Path) -> None:
     """
     files.remove_unfinished(folder)
     left = [path for kind in ("lock", "tmp", "log", "old") for path in folder.glob(f".{kind}-*")]
-    for name in sorted({path.name.partition("-")[2] for path in left}):
+    names = {path.name.partition("-")[2] for path in left}
+    for name in sorted(filter(lambda name: Path(name).name, names)):  # not "" and "."
         with locked(folder / name) as descriptor:
             if descriptor is not None:
                 remove_temporary(folder / name)
@@ -322,6 +323,8 @@ def _record(raw: Any) -> RunRecord:
         raise Unreadable(f"{RUN} has no checksum")
     if record.checksum is not None and record.checksum != _digest(raw):
         raise Unreadable(f"{RUN} was changed: its checksum differs")
+    if record.checksum is None:  # marks, conflicts and late measurements name a run by it
+        return record.model_copy(update={"checksum": _digest(raw)})
     return record
 
 

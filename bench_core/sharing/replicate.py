@@ -157,7 +157,7 @@ def carry_out(
         if record.status not in FINAL:  # says nothing about the posted run
             troubles.append(f"{folder}: could not be run here: {record.status}: {record.reason}")
             continue
-        replica = compare(again.posted.record, record)
+        replica = compare(again.posted.record, record, (folder, again.cell.folder))
         replicas.append((again.posted, replica))
         try:
             marks.write(suite, marks.read(suite, again.posted.record).replicated(replica))
