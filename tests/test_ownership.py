@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from base64 import urlsafe_b64encode
@@ -334,6 +335,21 @@ def test_code_in_an_archive_is_read_through_its_loader(
     one, two = digests
     assert {name for name in one if one[name] != two[name]} == {f"{module}.helper"}
     assert one[f"{module}.rule"]
+
+
+def test_a_distribution_that_lies_whole_in_an_archive_reaches_its_workers(
+    tmp_path: Path, module: str, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fork server has the archive open, and a child closes the descriptors of the server."""
+    code = "from bench_plugins.methods.dfa import DirectFeedbackAlignment as Rule\n"
+    install(tmp_path / "x", "x-rule", {f"{module}.py": table("zipped", f"{module}_rule:Rule")}, module)
+    (tmp_path / "x" / f"{module}_rule.py").write_text(code)
+    shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path / "x")
+    monkeypatch.syspath_prepend(str(tmp_path / "x.zip"))
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("[dfa]", "[zipped]") + "floors: false\n")
+    for number in ("0 reused, 1 to run", "1 reused, 0 to run"):
+        done = here("run", "tiny.yaml")
+        assert number in done.stdout, done.stderr
 
 
 def test_code_that_no_loader_shows_is_refused(

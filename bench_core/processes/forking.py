@@ -34,6 +34,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib.metadata import MetadataPathFinder
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -306,6 +307,8 @@ def _run(request: dict[str, Any], descriptors: list[int], server: int) -> NoRetu
         sys.path[:] = request["path"]
         _draw_anew()
         importlib.invalidate_caches()
+        # before Python 3.12 that leaves archives whose descriptors `_place` has closed
+        MetadataPathFinder().invalidate_caches()
         sys.modules[request["module"]].main()
         code = 0
     except SystemExit as end:
