@@ -342,7 +342,9 @@ def test_a_distribution_that_lies_whole_in_an_archive_reaches_its_workers(
 ) -> None:
     """The fork server has the archive open, and a child closes the descriptors of the server."""
     code = "from bench_plugins.methods.dfa import DirectFeedbackAlignment as Rule\n"
-    install(tmp_path / "x", "x-rule", {f"{module}.py": table("zipped", f"{module}_rule:Rule")}, module)
+    install(
+        tmp_path / "x", "x-rule", {f"{module}.py": table("zipped", f"{module}_rule:Rule")}, module
+    )
     (tmp_path / "x" / f"{module}_rule.py").write_text(code)
     shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path / "x")
     monkeypatch.syspath_prepend(str(tmp_path / "x.zip"))

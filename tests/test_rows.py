@@ -245,8 +245,14 @@ def test_a_cell_that_also_diverged_is_named() -> None:
     before = run(DFA, 42, status="diverged", finished="2026-01-01").model_copy(
         update={"identity": "0123456789abcdef"}
     )
-    text = remarks([*seeds(DFA, [0.5, 0.51, 0.52], finished="2026-02-01"), before])
+    another = run(DFA, 123, status="diverged", finished="2026-01-01", params={"penalty": 0.01})
+    records = [*seeds(DFA, [0.5, 0.51, 0.52], finished="2026-02-01"), before]
+    records += [*seeds(DFA, [0.5, 0.51, 0.52], finished="2026-02-01", params={"penalty": 0.01})]
+    records.append(another.model_copy(update={"identity": "fedcba9876543210"}))
+    text = remarks(records)
     assert "dfa seed 42 is done here, but diverged in run 0123456789ab" in text
+    penalised = "dfa[penalty=0.01] seed 123 is done here, but diverged in run fedcba987654"
+    assert penalised in text
 
 
 def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -> None:

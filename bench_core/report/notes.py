@@ -208,13 +208,13 @@ def _ranks(group: Group) -> list[str]:
 
 
 def _contradictions(group: Group) -> list[str]:
-    lines = []
+    """Write, a line per row, which other runs of its cells ended in another way."""
+    labels = {run.record.identity: row.label for row in group.rows for run in row.runs}
+    of_row: dict[str, list[str]] = defaultdict(list)
     for run, other in group.contradicted:
-        name = f"{run.cell.method.short} seed {run.cell.seed}"
-        lines.append(
-            f"{name} is {run.status} here, but {other.status} in run {other.identity[:12]}"
-        )
-    return lines
+        text = f"seed {run.cell.seed} is {run.status} here, but {other.status} in run"
+        of_row[labels[run.identity]].append(f"{text} {other.identity[:12]}")
+    return [f"{name} {'; '.join(texts)}" for name, texts in of_row.items()]
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:
