@@ -110,6 +110,7 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
         audit.history = list(epochs.lines(folder, epochs.MOST))
     except (OSError, ValueError) as error:
         raise BenchError(f"its {store.EPOCHS} {files.reason(error)}") from None
+    audit.due = [diagnostic for _, diagnostic in listed]
     check_states(folder, audit)
     versions = environment(device, training)
     here = record.model_copy(update={"environment": record.environment | versions})
@@ -186,9 +187,10 @@ def first_difference(
 
     with files.tensors(folder / store.PROBE) as path:
         stored = load_file(path)
-    for name, batches in probe(audit).items():
+    rebuilt = probe(audit, max(map(len, stored.values()), default=1))
+    for name, rows in rebuilt.items():
         if name.startswith(prefix) and (then := stored.get(name)) is not None:
-            now, limit = torch.cat(batches).cpu()[: len(then)], atol * float(then.abs().max())
+            now, limit = rows.cpu()[: len(then)], atol * float(then.abs().max())
             if now.shape != then.shape or not torch.allclose(now, then, rtol, limit, True):
                 return name
     return None
@@ -198,17 +200,11 @@ def drawn(audit: Audit) -> bool:
     """Tell whether the credit depends on the random streams, whose state no checkpoint holds."""
     import torch
 
-    tools: Any = audit.method.tools  # type: ignore[union-attr]
-    first = audit.batches[0]
-    streams = [torch.default_generator, tools.generator, tools.aux_generator]
-    before = [generator.get_state() for generator in streams]
-    for generator in streams:
-        generator.manual_seed(1)
-    try:
+    from bench_core.training.rng import set_to
+
+    first, own = audit.batches[0], audit.generators
+    with set_to(own, [torch.Generator().manual_seed(1).get_state() for _ in own]):
         again = audit.batch(next(audit.data.test_batches(len(first.y)))[0], first.y)
-    finally:
-        for generator, state in zip(streams, before, strict=True):
-            generator.set_state(state)
     return not all(torch.equal(a, b) for a, b in zip(again.audited, first.audited, strict=True))
 
 

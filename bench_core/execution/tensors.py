@@ -13,7 +13,7 @@ from bench_core.training.checkpoint import storable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench_core.training.audit import Audit
+    from bench_core.training.audit import Audit, ProbeBatch
     from bench_core.training.method import Method
     from bench_core.training.net import Net
 
@@ -26,24 +26,34 @@ def save_tensors(folder: Path, net: Net, method: Method, audit: Audit) -> None:
     checkpoint  net.*, method.*: the network, feedback, auxiliary networks
     probe       `probe` of the last audit, of the first samples that fit into 64 MiB
     """
-    import torch
-
     tensors = {name: value.clone() for name, value in storable(net, method).items()}
     _write(folder / store.CHECKPOINT, tensors)
-    flat = probe(audit)
-    room = max(1, PROBE_BYTES // sum(4 * parts[0].shape[1] for parts in flat.values()))
-    first = {key: torch.cat(parts)[:room].clone() for key, parts in flat.items()}
-    _write(folder / store.PROBE, first)
+    first = flat(audit, audit.batches[0])
+    sample = sum(4 * rows.shape[1] for rows in first.values())
+    _write(folder / store.PROBE, probe(audit, max(1, PROBE_BYTES // sample)))
 
 
-def probe(audit: Audit) -> dict[str, list[Tensor]]:
-    """Return h_l, g_l and a_l of every batch, flat as norms and cosines take them (`Net.flat`)."""
-    net, batches = audit.net, audit.batches
-    rows = {f"h_{i}": [b.states.h[i] for b in batches] for i in range(net.depth + 1)}
-    rows |= {f"g_{i}": [b.g[i] for b in batches] for i in range(net.depth + 1)}
-    if batches[0].credits is not None:
-        rows |= {f"a_{s}": [b.audited[i] for b in batches] for i, s in enumerate(net.sites)}
-    return {key: [net.flat(part) for part in parts] for key, parts in rows.items()}
+def probe(audit: Audit, samples: int) -> dict[str, Tensor]:
+    """Return h_l, g_l and a_l of the first probe samples, as many as there are of `samples`."""
+    start, samples = 0, min(samples, audit.samples)
+    whole: dict[str, Tensor] = {}
+    for batch in audit.batches:
+        stop = min(start + len(batch.y), samples)
+        for name, rows in flat(audit, batch).items():
+            tensor = whole.setdefault(name, rows.new_empty(samples, rows.shape[1]))
+            tensor[start:stop] = rows[: stop - start]
+        if stop == samples:
+            break
+        start = stop
+    return whole
+
+
+def flat(audit: Audit, batch: ProbeBatch) -> dict[str, Tensor]:
+    """Return h_l, g_l and a_l of a batch, flat as norms and cosines take them (`Net.flat`)."""
+    rows = {f"h_{layer}": h for layer, h in enumerate(batch.states.h)}
+    rows |= {f"g_{layer}": g for layer, g in enumerate(batch.g)}
+    rows |= {f"a_{site}": a for site, a in zip(audit.net.sites, batch.audited, strict=False)}
+    return {name: audit.net.flat(tensor) for name, tensor in rows.items()}
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

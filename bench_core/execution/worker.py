@@ -180,6 +180,7 @@ class CellRun:
     def measure(self, when: str, audit: Audit) -> dict[str, Measurement]:
         """Run the diagnostics of a moment, "epochs" or "final"; return their values by name."""
         chosen = [(name, each) for name, each in self.diagnostics if each.when == when]
+        audit.due = [diagnostic for _, diagnostic in chosen]
         return {name: attempt(name, diagnostic, audit) for name, diagnostic in chosen}
 
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:

@@ -1,17 +1,22 @@
 """Compute the inputs of all diagnostics of one network: probe, states, gradients and credits.
 
-Each is computed once. The probe is the first 1,280 test samples in file order, as 10 batches of
-128, with the model in eval mode; a smaller test set gives fewer. The reference gradients g_l are
-per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as publications print it, is this
-divided by N. Credits that carry 1/N (`reduction: mean`) are multiplied by N for the comparison.
+The probe is the first 1,280 test samples in file order, as 10 batches of 128, with the model in
+eval mode; a smaller test set gives fewer. The batches are computed once and kept. Batches that are
+large together are computed anew whenever they are read, with the same draws; small figures of each
+batch (`Diagnostic.per_batch`) are kept, and one pass computes those of several diagnostics.
+
+The reference gradients g_l are per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as
+publications print it, is this divided by N. Credits that carry 1/N (`reduction: mean`) are
+multiplied by N for the comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -19,13 +24,14 @@ from torch import Tensor
 from bench_core.errors import CreditError
 from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
-from bench_core.training.diagnostic import Measured
+from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.method import Credits, Method
 from bench_core.training.net import Net, States, copied, exact_gradients, in_eval
-from bench_core.training.rng import stream
+from bench_core.training.rng import generators, set_to, stream
 
 PROBE = 1280
 BATCH = 128
+LARGE = 128 * 2**20  # bytes of all probe batches; above it they are not kept
 FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (diagnostic b)
 
 
@@ -48,6 +54,59 @@ class ProbeBatch:
         mean = self.credits is not None and self.credits.reduction == "mean"
         return credit * len(self.y) if mean else credit
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, each counted once."""
+        tensors = [*self.states.h, *self.states.f, *self.g]
+        if self.credits is not None:
+            credits = self.credits
+            further = [credits.blocks or (), *credits.readouts.values()]
+            tensors += [*credits.audited, *chain.from_iterable(further)]
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Small figures of a probe batch: labels, logits, ‖g_L‖ per sample, and about its credits.
+
+    has_credit, in_use  whether there are audited credits, and whether they train the blocks
+    """
+
+    y: Tensor
+    logits: Tensor
+    top: Tensor
+    has_credit: bool
+    in_use: bool
+
+
+class Replayed(Sequence[ProbeBatch]):
+    """Probe batches that are computed anew whenever they are read, and not kept.
+
+    places  the number of each batch in the probe, and the states of the generators before it was
+            computed for the first time: it gets the same draws again, and moves no generator
+    """
+
+    def __init__(self, audit: Audit, places: Sequence[tuple[int, list[Tensor]]]) -> None:
+        self.audit, self.places = audit, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> ProbeBatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> Replayed: ...
+    def __getitem__(self, index: int | slice) -> ProbeBatch | Replayed:
+        if isinstance(index, slice):
+            return Replayed(self.audit, self.places[index])
+        number, states = self.places[index]
+        x, y = next(islice(self.audit.data.test_batches(BATCH, PROBE), number, None))
+        with set_to(self.audit.generators, states):
+            return self.audit.batch(x, y)
+
+    def __iter__(self) -> Iterator[ProbeBatch]:
+        return (self[place] for place in range(len(self)))  # an IndexError of a rule passes
+
 
 class Audit:
     """Share the measurements of one network among its diagnostics.
@@ -57,6 +116,7 @@ class Audit:
     initial       the network's parameters and buffers before training, if they are known
     history       the rows of epochs.jsonl so far; the last one's measurements may be incomplete
     edit_credits  a function by which a control replaces the credits
+    due           the diagnostics that will be measured: one pass computes their `per_batch`
     """
 
     def __init__(
@@ -72,10 +132,61 @@ class Audit:
         self.initial = initial
         self.history: Sequence[Mapping[str, Any]] = ()
         self.edit_credits: Callable[[Credits, tuple[Tensor, ...]], Credits] | None = None
+        self.due: Sequence[Diagnostic] = ()
 
     @cached_property
-    def batches(self) -> list[ProbeBatch]:
-        return [self.batch(x, y) for x, y in self.data.test_batches(BATCH, PROBE)]
+    def batches(self) -> Sequence[ProbeBatch]:
+        """The probe batches: a list of them, or `Replayed` if they are large together."""
+        places: list[tuple[int, list[Tensor]]] = []
+        kept: list[ProbeBatch] = []
+        self._figures: dict[int, tuple[Diagnostic, list[Any]]] = {}
+        self._summaries: list[Summary] = []
+
+        def first_time() -> Iterator[ProbeBatch]:
+            for number, (x, y) in enumerate(self.data.test_batches(BATCH, PROBE)):
+                places.append((number, [each.get_state() for each in self.generators]))
+                batch = self.batch(x, y)
+                self._summaries.append(self._summary(batch))
+                if len(kept) == number and batch.nbytes * (self.samples / len(y)) <= LARGE:
+                    kept.append(batch)
+                yield batch
+                del batch  # before the next one is computed
+
+        self._reduce(first_time(), self.due)
+        return kept if len(kept) == len(places) else Replayed(self, places)
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """The generators from which a credit can draw."""
+        tools = getattr(self.method, "tools", None)
+        return generators(*(each for each in (self.method, tools) if each is not None))
+
+    @property
+    def samples(self) -> int:
+        """The number of probe samples."""
+        return min(PROBE, len(self.data.test_y))
+
+    def figures(self, diagnostic: Diagnostic) -> list[Any]:
+        """Return `per_batch` of a diagnostic for each probe batch."""
+        batches, key = self.batches, id(diagnostic)
+        if key not in self._figures and diagnostic in self.due:
+            self._reduce(batches, self.due)
+        if key not in self._figures:  # not due, or it raises, which it now does again
+            figures = [diagnostic.per_batch(self, batch) for batch in batches]
+            self._figures[key] = (diagnostic, figures)
+        return self._figures[key][1]
+
+    def _reduce(self, batches: Iterable[ProbeBatch], due: Sequence[Diagnostic]) -> None:
+        """Read the batches once; keep the figures of these diagnostics, but of one that raises."""
+        figures: dict[int, tuple[Diagnostic, list[Any]]] = {id(each): (each, []) for each in due}
+        for batch in batches:
+            for key, (diagnostic, rows) in list(figures.items()):
+                try:
+                    rows.append(diagnostic.per_batch(self, batch))
+                except Exception:
+                    del figures[key]
+            del batch
+        self._figures |= figures
 
     def batch(self, x: Tensor, y: Tensor) -> ProbeBatch:
         """Compute a probe batch of these inputs and labels."""
@@ -105,20 +216,39 @@ class Audit:
         return [batch for batch in self.batches if len(batch.y) == BATCH]
 
     def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
+        """Compute L2 norms per probe sample of a tensor of every batch."""
+        return torch.cat([self.sample_norms(tensors(batch)) for batch in self.batches])
+
+    def sample_norms(self, tensor: Tensor) -> Tensor:
         """Compute L2 norms per sample; in float64, because float32 squares underflow."""
-        flat = [self.net.flat(tensors(batch)).double() for batch in self.batches]
-        return torch.cat([rows.norm(dim=1) for rows in flat])
+        norms: Tensor = self.net.flat(tensor).double().norm(dim=1)
+        return norms
+
+    def _summary(self, batch: ProbeBatch) -> Summary:
+        top, credits = self.sample_norms(batch.g[-1]), batch.credits
+        in_use = credits is not None and credits.in_use
+        return Summary(batch.y, batch.states.logits, top, bool(batch.audited), in_use)
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """A summary of every batch, which costs no further reading."""
+        return self._summaries if self.batches else []
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether the method has a credit to audit."""
+        return self.summaries[0].has_credit
 
     @cached_property
     def at_floor(self) -> bool:
         """Whether diagnostic b fires (default threshold): then no cosine to g means anything."""
-        return median(self.norms(lambda batch: batch.g[-1])) < FLOOR * BATCH
+        return median(torch.cat([each.top for each in self.summaries])) < FLOOR * BATCH
 
     @cached_property
     def accuracy(self) -> float:
         """The accuracy on the probe."""
-        logits = torch.cat([batch.states.logits for batch in self.batches])
-        return self.net.loss.score(logits, torch.cat([batch.y for batch in self.batches]))
+        logits = torch.cat([each.logits for each in self.summaries])
+        return self.net.loss.score(logits, torch.cat([each.y for each in self.summaries]))
 
 
 def read_part(net: Net, h: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from bench_core.training.params import ParamsModel
 
 if TYPE_CHECKING:
-    from bench_core.training.audit import Audit
+    from bench_core.training.audit import Audit, ProbeBatch
 
 
 @dataclass
@@ -80,6 +80,14 @@ class Diagnostic(ABC):
 
     def __init__(self, params: ParamsModel) -> None:
         self.params: Any = params
+
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> Any:
+        """Reduce one probe batch to the small figures that `measure` reads: `audit.figures(self)`.
+
+        One pass over the probe computes them for all diagnostics. A diagnostic that reads
+        `audit.batches` instead costs a pass of its own for each reading if the states are large.
+        """
+        return None
 
     @abstractmethod
     def measure(self, audit: Audit) -> Measured:

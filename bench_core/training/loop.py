@@ -26,6 +26,7 @@ from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
 
 AUXILIARY_LR = 1e-3
+LARGE_STATE = 16 * 2**20  # bytes of a state; above it the test set is evaluated in small batches
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not an error
@@ -108,8 +109,13 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     Raises BenchError for a score outside 0 … 1, because such a score must not enter a mean.
     """
     with in_eval(net), torch.no_grad():
-        # not `states`: those of a thousand images through a large network are hundreds of megabytes
-        logits = torch.cat([net.resume(net.embed(x), 0) for x, _ in data.test_batches(1000)])
+        one = net.states(next(data.test_batches(1))[0])
+        size = 1000 if 1000 * max(h.nbytes for h in one.h) <= LARGE_STATE else 100
+        # allocated first: small tensors kept between large ones would keep the allocator from
+        # using the memory of the large ones again
+        logits = one.logits.new_empty(len(data.test_y), *one.logits.shape[1:])
+        for number, (x, _) in enumerate(data.test_batches(size)):
+            logits[number * size : number * size + len(x)] = net.resume(net.embed(x), 0)
         loss = net.loss(logits.double(), data.test_y)
     score = net.loss.score(logits, data.test_y)
     if not 0.0 <= score <= 1.0:

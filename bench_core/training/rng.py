@@ -13,12 +13,13 @@ All draws are made on the CPU and then moved, so a cell draws the same numbers o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 Name = Literal[
     "feedback",
@@ -45,3 +46,22 @@ def draws_from(generator: torch.Generator) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
         yield
+
+
+def generators(*holders: Any) -> list[torch.Generator]:
+    """Return torch's global generator and those that are attributes of these objects."""
+    held = [value for holder in holders for value in vars(holder).values()]
+    return [torch.default_generator, *(v for v in held if isinstance(v, torch.Generator))]
+
+
+@contextmanager
+def set_to(own: Sequence[torch.Generator], states: Sequence[Tensor]) -> Iterator[None]:
+    """Set generators to these states inside; restore their own after."""
+    before = [generator.get_state() for generator in own]
+    try:
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
+        yield
+    finally:
+        for generator, state in zip(own, before, strict=True):
+            generator.set_state(state)

@@ -74,10 +74,15 @@ class Cifar10(Dataset):
         )  # fmt: skip
 
     def read(self, home: Path, names: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = zip(
-            *(cifar_files.read(home / name, self.labels) for name in names), strict=True
-        )
-        return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+        """Read the files one after another into the same two arrays."""
+        images, labels = np.empty((0, *self.shape), np.uint8), np.empty(0, np.int64)
+        for name in names:
+            for whole, part in zip(
+                (images, labels), cifar_files.read(home / name, self.labels), strict=True
+            ):
+                whole.resize((len(whole) + len(part), *whole.shape[1:]), refcheck=False)
+                whole[len(whole) - len(part) :] = part
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 class Cifar100(Cifar10):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.analysis.judge import AT_FLOOR
-from bench_core.api import Control, Credits, Diagnostic, Measured
+from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import (
     BATCH,
     Audit,
@@ -47,6 +46,15 @@ def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
     return "the credit has not arrived: it is zero" if median(a) == 0 else None
 
 
+class Compared(NamedTuple):
+    """Cosines of credits to references per sample, unclamped and as libraries clamp; norms."""
+
+    unclamped: Tensor
+    library: Tensor
+    a: Tensor
+    g: Tensor
+
+
 class Alignment(Diagnostic):
     """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits.
 
@@ -65,42 +73,53 @@ class Alignment(Diagnostic):
     when = "epochs"
     needs_reference = True
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> dict[str, list[Compared]]:
+        """Compare the credits at every site with the references, by read-out; "" is the credit."""
+        if batch.credits is None:
+            return {}
+        return {
+            name: [
+                self.compare(audit, batch, a, batch.g[site])
+                for site, a in zip(audit.net.sites, credits, strict=True)
+            ]
+            for name, credits in {"": batch.credits.audited, **batch.credits.readouts}.items()
+        }
+
+    def compare(self, audit: Audit, batch: ProbeBatch, a: Tensor, g: Tensor) -> Compared:
+        a, g = audit.net.flat(a), audit.net.flat(g)
+        return Compared(
+            cosine(a, g, 1e-30),
+            cosine(a, g / len(g), CLAMP),
+            batch.per_sample(a).double().norm(dim=1),
+            g.double().norm(dim=1),
+        )
+
     def measure(self, audit: Audit) -> Measured:
-        batches = audit.batches
-        if not batches or batches[0].credits is None:
+        figures = audit.figures(self)
+        if not figures or not figures[0]:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        details = self.read(audit, lambda credits: credits.audited)
-        for name in batches[0].credits.readouts:
-            further = self.read(audit, lambda credits, name=name: credits.readouts[name])  # type: ignore[misc]
+        details = self.read(audit, [batch[""] for batch in figures])
+        for name in filter(None, figures[0]):
+            further = self.read(audit, [batch[name] for batch in figures])
             details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
-        details["in_use"] = batches[0].credits.in_use
+        details["in_use"] = audit.summaries[0].in_use
         silent = {int(site): reason for site, reason in details["not_diagnostic"].items()}
         return Measured(
             details["mean"], details, because(silent) or (AT_FLOOR if audit.at_floor else None)
         )
 
-    def read(self, audit: Audit, pick: Callable[[Credits], Sequence[Tensor]]) -> dict[str, Any]:
+    def read(self, audit: Audit, batches: list[list[Compared]]) -> dict[str, Any]:
+        """Average over the probe, site by site."""
         sites = audit.net.sites
-
-        def pairs(batch: ProbeBatch, index: int) -> tuple[Tensor, Tensor]:
-            assert batch.credits is not None
-            return audit.net.flat(pick(batch.credits)[index]), audit.net.flat(batch.g[sites[index]])
-
         unclamped, library, ratio = [], [], []
         silent: dict[str, str] = {}
-        for index in range(len(sites)):
-            both = [pairs(batch, index) for batch in audit.batches]
-            unclamped.append(float(torch.cat([cosine(a, g, 1e-30) for a, g in both]).mean()))
-            library.append(float(torch.cat([cosine(a, g / len(g), CLAMP) for a, g in both]).mean()))
-            norms = [
-                (batch.per_sample(a).double().norm(dim=1), g.double().norm(dim=1))
-                for batch, (a, g) in zip(audit.batches, both, strict=True)
-            ]
-            ratio.append(median(torch.cat([a / g.clamp_min(1e-300) for a, g in norms])))
-            if reason := nothing_to_compare(
-                *(torch.cat(list(column)) for column in zip(*norms, strict=True))
-            ):
-                silent[str(sites[index])] = reason
+        for site, parts in zip(sites, zip(*batches, strict=True), strict=True):
+            whole = Compared(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            unclamped.append(float(whole.unclamped.mean()))
+            library.append(float(whole.library.mean()))
+            ratio.append(median(whole.a / whole.g.clamp_min(1e-300)))
+            if reason := nothing_to_compare(whole.a, whole.g):
+                silent[str(site)] = reason
         return {
             "sites": list(sites),
             "not_diagnostic": silent,

@@ -7,9 +7,10 @@ from itertools import combinations
 
 import torch
 from bench_plugins.diagnostics.expect import value_is
+from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import BATCH, PROBE, Audit
+from bench_core.training.audit import BATCH, PROBE, Audit, ProbeBatch
 
 
 class BatchStability(Diagnostic):
@@ -28,9 +29,15 @@ class BatchStability(Diagnostic):
     title, heading = "cosine between the gradients of batches", "cosine"
     sentence = "gradient direction repeats across batches (cosine {value}, limit {limit})"
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> Tensor | None:
+        """The mean gradient of a full batch."""
+        if len(batch.y) < BATCH:
+            return None
+        return audit.net.flat(batch.g[audit.net.depth // 2]).double().mean(0)
+
     def measure(self, audit: Audit) -> Measured:
         layer = audit.net.depth // 2
-        means = [audit.net.flat(batch.g[layer]).double().mean(0) for batch in audit.full_batches]
+        means = [mean for mean in audit.figures(self) if mean is not None]
         if len(means) < 2:
             return Measured(
                 None,

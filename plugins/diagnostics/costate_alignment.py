@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from bench_plugins.diagnostics.alignment import cosine
 from bench_plugins.diagnostics.expect import not_diagnostic, unchanged, value_is
+from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit, credits_become, layered, median
+from bench_core.training.audit import Audit, ProbeBatch, credits_become, layered, median
 from bench_core.training.net import exact_gradients
 
 
@@ -28,25 +29,31 @@ class CostateAlignment(Diagnostic):
     credit_bridge .944, dfa .001).
     """
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[tuple[Tensor, Tensor]] | None:
+        """Cosine and ratio of norms per sample, at every site; None without a costate."""
+        truth = audit.net.costate(batch.states, batch.y)
+        if truth is None:
+            return None
+        pairs = [
+            (audit.net.flat(a).double(), audit.net.flat(truth[site]).double())
+            for site, a in zip(audit.net.sites, batch.audited, strict=False)
+        ]
+        return [
+            (cosine(a, exact, 1e-30), a.norm(dim=1) / exact.norm(dim=1).clamp_min(1e-300))
+            for a, exact in pairs
+        ]
+
     def measure(self, audit: Audit) -> Measured:
-        if not audit.batches[0].audited:
+        if not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        costates = [audit.net.costate(batch.states, batch.y) for batch in audit.batches]
-        if costates[0] is None:
+        figures = audit.figures(self)
+        if figures[0] is None:
             return Measured(None, not_diagnostic="the network has no costate in closed form")
         values, ratios, reasons = [], [], {}
-        for index, site in enumerate(audit.net.sites):
-            pairs = [
-                (
-                    audit.net.flat(batch.audited[index]).double(),
-                    audit.net.flat(truth[site]).double(),
-                )
-                for batch, truth in zip(audit.batches, costates, strict=True)
-                if truth is not None
-            ]
-            values.append(float(torch.cat([cosine(a, exact, 1e-30) for a, exact in pairs]).mean()))
-            sizes = [a.norm(dim=1) / exact.norm(dim=1).clamp_min(1e-300) for a, exact in pairs]
-            ratios.append(median(torch.cat(sizes)))
+        for site, parts in zip(audit.net.sites, zip(*figures, strict=True), strict=True):
+            cosines, sizes = (torch.cat(part) for part in zip(*parts, strict=True))
+            values.append(float(cosines.mean()))
+            ratios.append(median(sizes))
             if not math.isfinite(values[-1]):
                 reasons[site] = "states, credits or errors are not finite"
             elif ratios[-1] == 0:

@@ -1,24 +1,32 @@
-"""Credits of a rule with fresh feedback, on the states of the trained network."""
+"""Copies of a rule with fresh feedback, and their credits on the trained network's states."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from bench_core.api import Credits, Method, Net
-from bench_core.training.audit import Audit
+from bench_core.api import Credits, Method, Net, Tools
+from bench_core.training.audit import Audit, ProbeBatch
 from bench_core.training.net import copied
 
 
-def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[list[Tensor]]:
-    """Credits of a fresh copy of the rule on the same states.
-
-    The optimisers and streams of the training stay as they are.
-    """
-    tools = method.tools
+@contextmanager
+def unmoved(tools: Tools) -> Iterator[None]:
+    """Leave the optimisers and streams of the training as they are."""
     lent, before = len(tools.updaters), tools.aux_generator.get_state()
+    try:
+        yield
+    finally:
+        del tools.updaters[lent:]
+        tools.aux_generator.set_state(before)
+
+
+def fresh_rule(audit: Audit, method: Method, draws: torch.Generator) -> Method:
+    """Make a copy of the rule with fresh feedback, for the audited network."""
     # a stream of its own for every purpose and draw: a rule may take a stream's seed instead of
     # its numbers
     own = [
@@ -26,24 +34,22 @@ def fresh_credits(audit: Audit, method: Method, draws: torch.Generator) -> list[
         for _ in range(3)
     ]
     fresh = type(method)(method.params)
-    try:
+    with unmoved(method.tools):
         fresh.setup(
             permuted(audit.net, own[0]),
             method.task,
-            replace(tools, generator=own[1], aux_generator=own[2]),
+            replace(method.tools, generator=own[1], aux_generator=own[2]),
         )
-        fresh.net = audit.net
-        found = []
-        for batch in audit.batches:
-            credits = fresh.credit(batch.states, batch.y, audit.epoch)
-            assert credits is not None
-            found.append(
-                [a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)]
-            )
-    finally:
-        del tools.updaters[lent:]
-        tools.aux_generator.set_state(before)
-    return found
+    fresh.net = audit.net
+    return fresh
+
+
+def credits_of(fresh: Method, audit: Audit, batch: ProbeBatch) -> list[Tensor]:
+    """Return the credits of a fresh rule on a probe batch."""
+    with unmoved(fresh.tools):
+        credits = fresh.credit(batch.states, batch.y, audit.epoch)
+    assert credits is not None
+    return [a.detach() for a in (credits.audited if isinstance(credits, Credits) else credits)]
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from bench_plugins.diagnostics.expect import unchanged, value_is
 from pydantic import Field
+from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import BATCH, Audit
+from bench_core.training.audit import BATCH, Audit, ProbeBatch
 
 
 class GradientSupport(Diagnostic):
@@ -25,10 +26,13 @@ class GradientSupport(Diagnostic):
             1e-6, gt=0.0, le=1e3, description="τ, of the batch-mean gradient at N = 128"
         )
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[Tensor]:
+        return [audit.sample_norms(g) for g in batch.g]
+
     def measure(self, audit: Audit) -> Measured:
         layers = []
-        for layer in range(audit.net.depth + 1):
-            norms = audit.norms(lambda batch, layer=layer: batch.g[layer]) / BATCH  # type: ignore[misc]
+        for parts in zip(*audit.figures(self), strict=True):
+            norms = torch.cat(parts) / BATCH
             layers.append(float((norms > self.params.tau).double().mean()))
         return Measured(
             sum(layers[:-1]) / (len(layers) - 1), {"layers": layers, "tau": self.params.tau}

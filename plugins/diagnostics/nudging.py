@@ -32,21 +32,27 @@ class Nudging(Diagnostic):
         )
 
     @torch.no_grad()
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[tuple[float, float, float]]:
+        """The summed loss before and after the step, and the largest |a_l|, at every site."""
+        net, figures = audit.double, []
+        for index, site in enumerate(audit.net.sites if batch.audited else ()):
+            h, a = batch.states.h[site].double(), given(batch, index).double()
+            nudged = h - self.params.eta * rms(a, tokens=net.tokens) * read_part(net, h)
+            before = float(net.loss(net.resume(h, site), batch.y, "sum"))
+            after = float(net.loss(net.resume(nudged, site), batch.y, "sum"))
+            figures.append((before, after, float(a.abs().max())))
+        return figures
+
     def measure(self, audit: Audit) -> Measured:
-        if not audit.batches[0].audited:
+        if not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        net, changes, reasons = audit.double, [], {}
-        for index, site in enumerate(audit.net.sites):
-            before = after = 0.0
-            largest = 0.0
-            for batch in audit.batches:
-                h, a = batch.states.h[site].double(), given(batch, index).double()
-                nudged = h - self.params.eta * rms(a, tokens=net.tokens) * read_part(net, h)
-                before += float(net.loss(net.resume(h, site), batch.y, "sum"))
-                after += float(net.loss(net.resume(nudged, site), batch.y, "sum"))
-                largest = max(largest, float(a.abs().max()))
-            changes.append((after - before) / sum(len(batch.y) for batch in audit.batches))
-            if largest == 0:
+        changes, reasons = [], {}
+        for site, parts in zip(
+            audit.net.sites, zip(*audit.figures(self), strict=True), strict=True
+        ):
+            before, after, largest = zip(*parts, strict=True)
+            changes.append((sum(after) - sum(before)) / audit.samples)
+            if max(0.0, *largest) == 0:  # NaN is passed over
                 reasons[site] = "the credit is zero"
             elif changes[-1] - changes[-1] != 0:
                 reasons[site] = "states, credits or losses are not finite"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from bench_plugins.diagnostics.expect import unchanged, value_is
-from bench_plugins.diagnostics.fresh_feedback import fresh_credits
+from bench_plugins.diagnostics.fresh_feedback import credits_of, fresh_rule
 from pydantic import Field
 from torch import Tensor
 
 from bench_core.analysis.judge import AT_FLOOR
-from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import Audit, credits_become, deep_mean
+from bench_core.api import Control, Diagnostic, Measured, Method, ParamsModel
+from bench_core.training.audit import LARGE, Audit, ProbeBatch, credits_become, deep_mean
 from bench_core.training.rng import stream
 
 ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32
@@ -45,15 +45,15 @@ class NullCalibration(Diagnostic):
 
         draws: int = Field(20, ge=2, le=10_000, description="fresh draws of the feedback")
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[Tensor]:
+        return gammas(audit, batch, batch.audited)
+
     def measure(self, audit: Audit) -> Measured:
         method, sites, depth = audit.method, audit.net.sites, audit.net.depth
-        if method is None or not method.state_dict() or not audit.batches[0].audited:
+        if method is None or not method.state_dict() or not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no feedback to draw anew")
-        trained = gammas(audit, [batch.audited for batch in audit.batches])
-        generator = stream(audit.seed, "nulls")
-        null = [
-            gammas(audit, fresh_credits(audit, method, generator)) for _ in range(self.params.draws)
-        ]
+        trained = means_of(audit.figures(self))
+        null = list(self.null(audit, method))
         if not all(math.isfinite(g) for row in (trained, *null) for g in row):
             return Measured(None, {"layers": trained}, "credit or reference is not finite")
         means = [fmean(column) for column in zip(*null, strict=True)]
@@ -81,6 +81,23 @@ class NullCalibration(Diagnostic):
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread}
         return Measured((own - center) / spread, details, AT_FLOOR if audit.at_floor else None)
 
+    def null(self, audit: Audit, method: Method) -> Iterator[list[float]]:
+        """Yield Γ_l of every fresh draw.
+
+        As many fresh rules share a pass over the probe as are small together.
+        """
+        held = sum(tensor.nbytes for tensor in method.state_dict().values())
+        together = max(1, LARGE // max(1, held))
+        draws, left = stream(audit.seed, "nulls"), self.params.draws
+        while left > 0:
+            rules = [fresh_rule(audit, method, draws) for _ in range(min(together, left))]
+            left -= len(rules)
+            figures: list[list[list[Tensor]]] = [[] for _ in rules]
+            for batch in audit.batches:
+                for rule, own in zip(rules, figures, strict=True):
+                    own.append(gammas(audit, batch, credits_of(rule, audit, batch)))
+            yield from map(means_of, figures)
+
     def controls(self) -> list[Control]:
         def untrained(found: Measured) -> bool:
             return found.value is not None and abs(found.value) < 5
@@ -99,17 +116,16 @@ def over_deep(sites: Sequence[int], row: Sequence[float], kept: Sequence[int], d
     return fmean(row[i] for i in kept) if deep is None else deep
 
 
-def gammas(audit: Audit, credits: list[list[Tensor]]) -> list[float]:
-    """Γ_l at the sites, unclamped."""
-    found = []
-    for index, site in enumerate(audit.net.sites):
-        rows = []
-        for batch, a in zip(audit.batches, credits, strict=True):
-            pair = [audit.net.flat(t).double() for t in (a[index], batch.g[site])]
-            rows.append(
-                torch.linalg.vecdot(
-                    *(t / t.norm(dim=1, keepdim=True).clamp_min(1e-30) for t in pair)
-                )
-            )
-        found.append(float(torch.cat(rows).mean()))
-    return found
+def gammas(audit: Audit, batch: ProbeBatch, credits: Sequence[Tensor]) -> list[Tensor]:
+    """Γ_l per sample at the sites, unclamped."""
+    rows = []
+    for site, a in zip(audit.net.sites, credits, strict=False):
+        pair = [audit.net.flat(t).double() for t in (a, batch.g[site])]
+        units = (t / t.norm(dim=1, keepdim=True).clamp_min(1e-30) for t in pair)
+        rows.append(torch.linalg.vecdot(*units))
+    return rows
+
+
+def means_of(figures: list[list[Tensor]]) -> list[float]:
+    """Γ_l at the sites, from those of each batch."""
+    return [float(torch.cat(rows).mean()) for rows in zip(*figures, strict=True)]

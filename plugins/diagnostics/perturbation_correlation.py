@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import Audit, credits_become, layered, read_part
+from bench_core.training.audit import BATCH, Audit, credits_become, layered, read_part
 from bench_core.training.rng import stream
 
 ULPS = 10
@@ -39,10 +39,10 @@ class PerturbationCorrelation(Diagnostic):
 
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:
-        if not audit.batches[0].audited:
+        if not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no credit to audit")
         rho, sizes, reasons = [], [], {}
-        batches = audit.batches[: -(-self.params.samples // len(audit.batches[0].y))]
+        batches = audit.batches[: -(-self.params.samples // BATCH)]
         draws = stream(audit.seed, "probe")
         for index, site in enumerate(audit.net.sites):
             rows = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from bench_plugins.diagnostics.expect import unchanged, value_is
 from torch import Tensor, nn
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import BATCH, FLOOR, Audit, median
+from bench_core.training.audit import BATCH, FLOOR, Audit, ProbeBatch, median
 
 
 class Amplified(nn.Module):
@@ -36,11 +37,11 @@ class ReferenceFloor(Diagnostic):
     title, heading, axis, batch = "‖g_L‖, batch-mean CE", "‖g_L‖", "log", BATCH
     sentence = "reference gradient at the floor ({value} < {limit} at N={batch})"
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[Tensor]:
+        return [audit.sample_norms(g) for g in batch.g]
+
     def measure(self, audit: Audit) -> Measured:
-        g = [
-            median(audit.norms(lambda batch, layer=layer: batch.g[layer]))  # type: ignore[misc]
-            for layer in range(audit.net.depth + 1)
-        ]
+        g = [median(torch.cat(norms)) for norms in zip(*audit.figures(self), strict=True)]
         return Measured(g[-1], {"g": g, "mean_128": g[-1] / 128, "mean_1024": g[-1] / 1024})
 
     def controls(self) -> list[Control]:

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import torch
 from bench_plugins.diagnostics.expect import unchanged, value_is
+from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit, median
+from bench_core.training.audit import Audit, ProbeBatch, median
 
 
 class ScaleGrowth(Diagnostic):
@@ -25,11 +26,11 @@ class ScaleGrowth(Diagnostic):
     title, heading, axis = "largest growth of ‖h‖ in one block", "growth", "log"
     sentence = "{state} grows {value}x in one block (limit {limit}x)"
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[Tensor]:
+        return [audit.sample_norms(h) for h in batch.states.h]
+
     def measure(self, audit: Audit) -> Measured:
-        h = [
-            median(audit.norms(lambda batch, layer=layer: batch.states.h[layer]))  # type: ignore[misc]
-            for layer in range(audit.net.depth + 1)
-        ]
+        h = [median(torch.cat(norms)) for norms in zip(*audit.figures(self), strict=True)]
         growth = [above / max(below, 1e-30) for below, above in pairwise(h)]
         # max() would pass over a NaN that does not come first
         worst = max(growth) if all(math.isfinite(g) for g in growth) else float("nan")

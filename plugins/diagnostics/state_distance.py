@@ -20,7 +20,7 @@ class StateDistance(Diagnostic):
     across = "ceiling"
 
     def measure(self, audit: Audit) -> Measured:
-        return Measured(None, {"probe": sum(len(batch.y) for batch in audit.batches)})
+        return Measured(None, {"probe": audit.samples})
 
     def controls(self) -> list[Control]:
         """No controls on networks: tests/test_distance.py compares a run with itself and a
