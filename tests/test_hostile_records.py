@@ -70,6 +70,14 @@ def test_details_without_their_form_set_one_run_aside(tmp_path: Path, kind: str,
         store.read(folder / identity)
 
 
+def test_a_run_with_thousands_of_measurements_is_set_aside(tmp_path: Path) -> None:
+    """Each could be a column: a page of them took more than a minute."""
+    many = {f"m{k}": {"value": 1.0, "direction": "above", "threshold": 0.5} for k in range(101)}
+    folder, _ = spoiled(tmp_path, lambda raw: raw["measurements"].update(many))
+    (line,) = gather([folder])[1]
+    assert "measurements; at most 100 are read" in line
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("stop_when", ["a"]), ("stop_when", {"a": "x"}), ("epochs", "9"), ("deterministic", 3)],

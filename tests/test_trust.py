@@ -160,6 +160,18 @@ def test_marks_of_another_user_are_what_they_say(
     assert marks.states(folder, [one, two]) == {one.checksum: "replicated"}
 
 
+def test_invented_users_do_not_fill_a_table(tmp_path: Path) -> None:
+    folder = write(tmp_path / "results", seeds("bench-core/dfa", [0.3]))
+    (record,) = (item.record for item in scan([folder]).runs)
+    replica = compare(record, record)
+    many = [replica.model_copy(update={"maker": f"{k:08x}"}) for k in range(50)]
+    marks.write(folder, marks.read(folder, record).model_copy(update={"replicas": many}))
+    text = text_of(gather([folder])[0], "table")
+    assert text.count("replicated by user") == 5
+    assert "and 45 more by other users, as they say" in text
+    assert "as they say: only the word of another user." in text
+
+
 @pytest.mark.parametrize("name", ["mine", "nobody", "older"])
 def test_a_mark_without_a_valid_seal_is_not_this_users(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path / "results", seeds("bench-core/dfa", [0.3]))

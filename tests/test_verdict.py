@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+from folders import leaderboard
 from records import SICK, audit, frozen, measured, run, seeds
 
 from bench_core.analysis.first_firing import firings
@@ -192,6 +193,9 @@ def test_an_odd_untrained_network_counts_for_its_own_run_unless_the_others_agree
     agreeing = [item.model_copy(update={"initial": sick}) for item in others]
     row = row_of([forged, *agreeing], "dfa")
     assert all(dict(item.judgement.not_diagnostic) == {"a": UNTRAINED} for item in row.runs)
+    one = run("bench-core/dfa", 7, 0.4, initial=sick, measurements=sick, chance=0.1)
+    text = leaderboard([one, *others], width=200)
+    assert "a not diagnostic for dfa in 1 of 3 runs: already fires" in text
 
 
 def test_a_declared_reason_is_neither_fired_nor_missing() -> None:

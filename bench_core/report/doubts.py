@@ -18,6 +18,7 @@ from bench_core.report.numbers import with_interval
 from bench_core.report.text import listed
 
 AGAINST = "d is judged against"
+MOST_SAID = 5  # lines under a table: anybody can invent users
 ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
 
 
@@ -109,7 +110,9 @@ def said(rows: Iterable[Row], settings: Settings) -> list[str]:
         for run in row.runs:
             for text in settings.said.get(run.record.checksum or "", ()):
                 texts[text][row.label] += 1
-    return [
+    lines = [
         f"{text}, as they say: {listed(f'{name} {count}' for name, count in labels.items())}"
         for text, labels in sorted(texts.items())
     ]
+    more = [f"and {len(lines) - MOST_SAID} more by other users, as they say"]
+    return lines[:MOST_SAID] + (more if len(lines) > MOST_SAID else [])

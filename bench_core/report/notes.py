@@ -74,9 +74,11 @@ def _shared(group: Group) -> list[str]:
             remarks[1, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"][name] = None
         if not deep.in_use:
             remarks[2, "‡ Γ of ", f": {NOT_IN_USE}"][name] = None
-        for run in row.runs:
-            for letter, reason in run.judgement.not_diagnostic:
-                remarks[3, f"{letter} not diagnostic for ", f": {reason}"][name] = None
+        done = [run for run in row.runs if run.record.status == "done"]
+        silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
+        for (letter, reason), count in silent.items():
+            some = f" in {count} of {len(done)} runs" if count < len(done) else ""
+            remarks[3, f"{letter} not diagnostic for ", f"{some}: {reason}"][name] = None
         if row.role != "floor" and row.finished and row.floor.mean is None:
             remarks[4, "d not measured for ", f": {row.floor.reason}"][name] = None
         values = [value_of(row, letter) for letter in letters]
@@ -309,6 +311,12 @@ def of_all(
         if "local" in codes:
             legend.append("local: none of what a passport lists")
         lines += ["Uses: " + ", ".join(legend)] if legend else []
+    if settings.trust or settings.said:
+        lines.append(
+            "checked: your `bench verify` found no fault. replicated: your `bench replicate` "
+            "trained it again and it agrees; disputed: it does not agree. posted: none of these. "
+            "as they say: only the word of another user."
+        )
     lines += _stopped(groups)
     lines.append("The last epoch counts, never the best. The test set is also the probe.")
     lines.append(f"Protocol: {CITATION}")

@@ -26,6 +26,7 @@ from bench_core.results.hashing import digest, file_text, jsonable
 from bench_core.results.status import Status
 
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
+MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code decides instead
 
 
@@ -80,6 +81,8 @@ class Measurement(Frozen):
 
 def checked(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
     """Return measurements whose details have their diagnostic's form; raise ValueError."""
+    if len(measurements) > MOST_MEASUREMENTS:
+        raise ValueError(f"{len(measurements)} measurements; at most {MOST_MEASUREMENTS} are read")
     for name, item in measurements.items():
         if reason := fault(name, item.details):
             raise ValueError(f"details of {name[:40]}: {reason}")

@@ -301,8 +301,8 @@ def raw(folder: Path) -> Any:
     except FileNotFoundError:
         raise Unreadable(f"no {RUN}") from None
     except OSError as error:
-        where = "" if error.filename == str(folder) else f"{RUN} "
-        raise Unreadable(f"{where}{error.strerror}") from None
+        where = "it" if error.filename == str(folder.absolute()) else RUN
+        raise Unreadable(f"{where} {error.strerror}") from None
     except ValueError as error:
         raise Unreadable(f"{RUN} {error}") from None
 
