@@ -138,9 +138,8 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     far, dfa = rows["dfa"]
     assert dfa["state_distance"]["layers"] == pytest.approx([3.0] * 3)
     assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
-    shown = {
-        run.record.identity: text(view(found), row, run, 100) for _, row, run in view(found).runs
-    }
+    seen = view(found)
+    shown = {run.record.identity: text(seen, row, run, 100) for _, row, run in seen.runs}
     assert "d_BP by layer 3  3  3   (n = 40 of 1,280 probe samples)" in shown["dfa"]
     assert "floor of d  none: no finished run of dfa[freeze=blocks]" in shown["dfa"]
     (line,) = [line for line in runs([view(found)]) if line["identity"] == "dfa"]

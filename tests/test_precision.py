@@ -114,7 +114,7 @@ def test_verdicts_on_digits_agree_in_both_precisions(here: Here) -> None:
     """bp clears its floor and dfa is walked back, as in the quickstart."""
     suite = here.cwd / "digits.yaml"
     suite.write_text(
-        "name: digits\narch: {name: resmlp, width: 64, depth: 4}\ndataset: digits\n"
+        "name: digits\narch: {name: resmlp, width: 32, depth: 2}\ndataset: digits\n"
         "methods: [bp, dfa]\nseeds: [42, 123, 456]\n"
         "training: {epochs: 4, batch_size: 32}\n"
         "matrix: {training.precision: [float32, bfloat16]}\n"
