@@ -16,7 +16,7 @@ from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
 from bench_core.analysis.verdict import margin, reading
 from bench_core.report import notes
-from bench_core.results.record import RunRecord
+from bench_core.results.record import Measurement, RunRecord
 
 BP, DFA, EP = "bench-core/bp", "bench-core/dfa", "bench-core/ep"
 BACKPROP = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
@@ -261,6 +261,12 @@ def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -
     assert found.set_aside == 0
     text = "dfa seed 42 is done here, but diverged in run 0123456789ab"
     assert text in notes.of_group(found, Settings())
+
+
+def test_a_measurement_that_raised_is_named_with_its_error() -> None:
+    raised = Measurement(details={"error": "mine raised ValueError: no"})
+    records = seeds(DFA, [0.5, 0.51], measurements={"x/mine": raised})
+    assert "x/mine not measured for dfa: mine raised ValueError: no" in remarks(records)
 
 
 def test_a_recipe_that_does_not_train_bp_says_so() -> None:
