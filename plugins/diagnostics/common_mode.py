@@ -9,7 +9,7 @@ from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured
-from bench_core.training.audit import BATCH, Audit, credits_become, deep_mean
+from bench_core.training.audit import BATCH, Audit, ProbeBatch, credits_become, deep_mean
 
 
 def share(rows: Tensor) -> float:
@@ -36,13 +36,15 @@ class CommonMode(Diagnostic):
     when = "epochs"
     title, heading = "share of the credit in its batch mean", "common"
 
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[float]:
+        """The shares of the output error and of the credit at every site."""
+        credits = [audit.net.flat(credit) for credit in batch.audited]
+        return [share(batch.states.output_error.flatten(1)), *map(share, credits)]
+
     def measure(self, audit: Audit) -> Measured:
-        columns: list[list[float]] = []
-        for batch in audit.batches:
-            if not batch.audited:
-                return Measured(None, not_diagnostic="the method has no credit to audit")
-            credits = [audit.net.flat(credit) for credit in batch.audited]
-            columns.append([share(batch.states.output_error.flatten(1)), *map(share, credits)])
+        if not audit.has_credit:
+            return Measured(None, not_diagnostic="the method has no credit to audit")
+        columns = audit.figures(self)
         error, *layers = (sum(column) / len(column) for column in zip(*columns, strict=True))
         sites, depth = audit.net.sites, audit.net.depth
         deep, mean = deep_mean(sites, layers, depth), sum(layers) / len(layers)
