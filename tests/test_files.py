@@ -16,6 +16,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import epochs, files, store
+from bench_core.results.record import FileSum
 from bench_core.results.scan import Stored
 from bench_core.sharing import verify
 
@@ -136,6 +137,8 @@ def test_a_curve_is_read_within_limits(final: Path, monkeypatch: pytest.MonkeyPa
         "".join(json.dumps({**row, "epoch": k}) + "\n" for k in range(20))
     )
     assert len(epochs.read(final)) == 20
+    with pytest.raises(store.Unreadable, match="was changed: its checksum differs"):
+        epochs.read(final, FileSum(bytes=1, blake2b="0" * 32))  # of a curve put in its place later
     with monkeypatch.context() as patch:
         patch.setattr(epochs, "MOST", 50)
         with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has more than 50 values"):

@@ -415,6 +415,10 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
             lambda raw: raw["measurements"]["scale_growth"].update(threshold=1e9),
             "measurements.scale_growth: threshold",
         ),
+        (
+            lambda raw: raw["measurements"]["scale_growth"].update(across="floor"),
+            "measurements.scale_growth: across",
+        ),
     ],
 )
 def test_whatever_a_table_shows_is_compared(

@@ -323,7 +323,7 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
         if record.identity not in cache:
             folder = results.run_folder(record)
             try:
-                cache[record.identity] = epochs.read(folder)
+                cache[record.identity] = epochs.read(folder, record.files.get(store.EPOCHS))
             except store.Unreadable as reason:
                 troubles.append(f"{folder}: the epochs are not counted: {reason}")
                 cache[record.identity] = ()

@@ -16,9 +16,12 @@ from pathlib import Path
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.marks import Replica
+from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord, environment_key, fires
 from bench_core.results.store import CHECKPOINT
 
+# attributes of a measurement that decide what it means
+RULE = ("direction", "threshold", "across", "letter", "unit", "batch", "needs_reference")
 POINTS = 0.02  # of accuracy, between environments
 
 
@@ -59,10 +62,10 @@ def differing(one: RunRecord, other: RunRecord) -> list[str]:
 def _measured(one: Mapping[str, Measurement], other: Mapping[str, Measurement]) -> Iterator[str]:
     """Name the differences of measurements that both have; words may differ between versions."""
     for name in sorted(one.keys() & other.keys()):
-        mine, theirs = one[name], other[name]
+        mine, theirs = described(name, one[name]), described(name, other[name])
         if repr(mine.value) != repr(theirs.value):
             yield f"{name} {mine.value} and {theirs.value}"
-        for rule in ("direction", "threshold"):
+        for rule in RULE:
             if (a := getattr(mine, rule)) != (b := getattr(theirs, rule)):
                 yield f"{name}: {rule} {a} and {b}"
         if (mine.not_diagnostic is None) != (theirs.not_diagnostic is None):

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench_core.results import files
-from bench_core.results.record import Measurements, Number
+from bench_core.results.hashing import checksum
+from bench_core.results.record import FileSum, Measurements, Number
 from bench_core.results.store import EPOCHS, Unreadable, first_fault
 
 MOST = 1_000_000  # values of a curve that is kept in memory: some 10,000 epochs, and 100 MB
@@ -43,9 +44,16 @@ def is_row(value: Any) -> bool:
     return type(value["epoch"]) is int
 
 
-def read(folder: Path) -> tuple[Epoch, ...]:
-    """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`."""
+def read(folder: Path, expected: FileSum | None = None) -> tuple[Epoch, ...]:
+    """Read the rows of a run folder; empty if the run ended before row 0. Raises `Unreadable`.
+
+    expected  the checksum that run.json names; None: it is not checked
+    """
     try:
+        if expected is not None:
+            with files.opened(folder / EPOCHS, "epochs") as file:
+                if checksum(file) != expected.blake2b:
+                    raise ValueError("was changed: its checksum differs")
         rows = tuple(map(Epoch.model_validate, lines(folder, MOST)))
     except FileNotFoundError:
         return ()
