@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bench_core.api import Method, Net
 from bench_core.errors import StoreError
-from bench_core.execution.resumption import CannotResume, Keeper
+from bench_core.execution.resumption import CannotResume, Keeper, saved_state
+from bench_core.results import store
 from bench_core.training import checkpoint
 from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
@@ -298,3 +299,22 @@ def test_the_text_of_a_state_is_read_without_torch(tmp_path: Path) -> None:
         path.write_bytes(content)
         assert checkpoint.header(path) is None
     assert checkpoint.header(tmp_path) is None
+
+
+def test_a_plan_announces_only_states_that_this_user_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seconds count against a budget: a planted state ended cells before they began."""
+    final = tmp_path / ("a" * 32)
+    path = store.resume_file(final)
+    with pytest.raises(Killed):
+        going(CASES["bp"], path, die_after=2)
+    found = saved_state(final)
+    assert found is not None
+    assert found["epoch"] == 2
+    content = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+        assert saved_state(final) is None
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    assert saved_state(final) is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,35 @@ if TYPE_CHECKING:
     from bench_core.training.method import Method
     from bench_core.training.net import Net
 
+PIECE = 1 << 20  # bytes that are read at once
+
 
 def saved_state(final: Path) -> dict[str, Any] | None:
-    """Return the JSON part of a cell's saved state; None if no file can be trusted."""
+    """Return the JSON part of a cell's saved state; None if this user saved none that is whole."""
     with suppress(OSError), files.tensors(store.resume_file(final), parts=1) as path:
-        return header(path)
+        state = header(path)
+        return state if state is not None and _is_mine(path) else None
     return None
+
+
+def _is_mine(path: str) -> bool:
+    """Decide whether this user saved a state, by the sum that `Training.load` checks: no torch."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            tensors = json.loads(file.read(size))
+            metadata = tensors.pop("__metadata__")
+            key = author.secret(create=False)
+            hasher = blake2b(metadata["state"].encode(), key=key, digest_size=16)
+            for name in sorted(tensors):
+                start, end = tensors[name]["data_offsets"]
+                file.seek(8 + size + start)
+                hasher.update(name.encode() + bytes(1))
+                for place in range(start, end, PIECE):
+                    hasher.update(file.read(min(PIECE, end - place)))
+        return bool(metadata["blake2b"] == hasher.hexdigest())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 class CannotResume(Exception):  # noqa: N818

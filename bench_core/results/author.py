@@ -59,10 +59,10 @@ class Sealed(Frozen):
         return bool(key) and self.maker == _maker(key)
 
 
-def secret() -> bytes:
-    """Return the key of this user; empty if there is no place for one."""
+def secret(create: bool = True) -> bytes:
+    """Return the key of this user; empty if there is none, or no place for one."""
     with contextlib.suppress(StoreError):
-        return _key(create=True)
+        return _key(create)
     return b""
 
 
