@@ -255,6 +255,16 @@ def test_a_cell_that_also_diverged_is_named() -> None:
     assert penalised in text
 
 
+def test_another_accuracy_by_other_code_is_named() -> None:
+    """Whoever invents a digest of code gets another identity, so this is no conflict."""
+    before = run(DFA, 42, 0.3).model_copy(update={"identity": "0123456789abcdef"})
+    near = run(DFA, 123, 0.52).model_copy(update={"identity": "fedcba9876543210"})
+    (found,) = judge_all(seeds(DFA, [0.5, 0.51, 0.52]), Settings(older=(before, near)))
+    text = " ".join(notes.of_group(found, Settings()))
+    assert "dfa seed 42 is .500 here, but .300 in run 0123456789ab" in text
+    assert "fedcba" not in text
+
+
 def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -> None:
     before = run(DFA, 42, status="diverged").model_copy(update={"identity": "0123456789abcdef"})
     (found,) = judge_all(seeds(DFA, [0.5, 0.51, 0.52]), Settings(older=(before,)))

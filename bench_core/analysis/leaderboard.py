@@ -51,6 +51,7 @@ from bench_core.analysis.verdict import (
     reading,
     verdict,
 )
+from bench_core.results.agreement import POINTS
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 
@@ -125,7 +126,7 @@ class Group:
 
     ranking      of the rows that are ranked, in the order of `rows`
     ceiling      the margin of bp, if it is so small that the recipe cannot judge d
-    contradicted cells of which a record with another status was set aside
+    contradicted cells of which a record with another status or accuracy was set aside
     """
 
     rows: tuple[Row, ...]
@@ -223,6 +224,14 @@ def _representative(records: Sequence[RunRecord], conflicts: Mapping[str, str]) 
     return chosen.model_copy(update={"status": "conflict", "reason": reason})
 
 
+def _contradicts(run: RunRecord, other: RunRecord) -> bool:
+    """Decide whether a run that does not count says something else of its cell: by other code."""
+    if other.status != run.status:
+        return bool({"diverged", "failed"} & {other.status, run.status})
+    one, two = run.accuracy, other.accuracy
+    return one is not None and two is not None and POINTS < abs(one - two) < math.inf
+
+
 def _group(
     records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
 ) -> Group:
@@ -250,7 +259,7 @@ def _group(
         (run, other)
         for run in chosen
         for other in cells[method_key(run.cell.method)][run.cell.seed]
-        if other.status != run.status and {"diverged", "failed"} & {other.status, run.status}
+        if _contradicts(run, other)
     ]
     return Group(
         tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),

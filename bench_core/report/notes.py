@@ -19,7 +19,7 @@ from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
 from bench_core.report import doubts
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
-from bench_core.report.numbers import plural, signed, with_interval
+from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
 from bench_core.report.rows import (
     OTHER,
     PASSPORT,
@@ -217,7 +217,10 @@ def _contradictions(group: Group) -> list[str]:
     labels = {run.record.identity: row.label for row in group.rows for run in row.runs}
     of_row: dict[str, list[str]] = defaultdict(list)
     for run, other in group.contradicted:
-        text = f"seed {run.cell.seed} is {run.status} here, but {other.status} in run"
+        one, two = run.status, other.status
+        if one == two:
+            one, two = (NONE if r.accuracy is None else fraction(r.accuracy) for r in (run, other))
+        text = f"seed {run.cell.seed} is {one} here, but {two} in run"
         of_row[labels[run.identity]].append(f"{text} {other.identity[:12]}")
     return [f"{name} {'; '.join(texts)}" for name, texts in of_row.items()]
 
