@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,39 @@ def test_the_mark_of_a_forked_worker_stands_where_the_kernel_shows_it(run: Run) 
         wait_until(lambda: sorted(groups._marked(mark)) == sorted(family))
         groups.kill_marked(mark)
         assert process.wait(HANG) == -signal.SIGKILL
+
+
+def test_a_child_leads_its_group_before_its_caller_knows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise a child that is ended at once gets no signal, and its caller waits for ever."""
+    begins, release = os.pipe()
+    real = os.setsid
+
+    def late() -> None:
+        os.read(begins, 1)  # the child is slow here, until the caller has had its time
+        real()
+
+    monkeypatch.setattr(os, "setsid", late)
+    threading.Timer(0.3, os.write, [release, b"."]).start()
+    null = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]
+    request = {"module": "bench_core.errors", "to": [0, 1, 2], "env": {}, "cwd": "/", "path": []}
+    pid = forking._fork(request, null)
+    try:
+        assert os.getsid(pid) == pid
+    finally:
+        os.waitpid(pid, 0)
+        for descriptor in (begins, release, null[0]):
+            os.close(descriptor)
+
+
+def test_a_child_is_ended_before_it_has_a_request(scripted: Path, run: Run) -> None:
+    for _ in range(20):
+        process = child.start(
+            "scripted", env=child.environment(), fork=True, stderr=subprocess.DEVNULL
+        )
+        with process:
+            assert groups.end_groups([process])
 
 
 def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Run) -> None:

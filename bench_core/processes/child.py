@@ -94,6 +94,7 @@ def answers(
     errors = bytearray()
     with start(module, env=environment(), fork=fork, stderr=subprocess.PIPE) as process:
         try:
+            _must_fit(process, memory_mb)  # it lives until it has its request
             send(process, request)
             for line in _lines(process, errors, seconds, each, memory_mb):
                 try:
@@ -118,6 +119,11 @@ def answers(
             groups.end_groups([process])
 
 
+def _must_fit(process: groups.Process, memory_mb: float | None) -> None:
+    if memory_mb and groups.resident(process.pid) > memory_mb * MIB:
+        raise ChildError(f"used more than {memory_mb:g} MiB of memory")
+
+
 def _lines(
     process: groups.Process, errors: bytearray, seconds: float, each: bool, memory_mb: float | None
 ) -> Iterator[bytes]:
@@ -138,8 +144,7 @@ def _lines(
             ready = selector.select(left if memory_mb is None else min(left, LOOK))
             if time.monotonic() > deadline or not (ready or memory_mb):
                 raise TimeoutError
-            if memory_mb and groups.resident(process.pid) > memory_mb * MIB:
-                raise ChildError(f"used more than {memory_mb:g} MiB of memory")
+            _must_fit(process, memory_mb)
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if key.fileobj is process.stderr:

@@ -279,27 +279,37 @@ def _report(statuses: dict[int, int]) -> None:
 def _fork(request: dict[str, Any], descriptors: list[int]) -> int:
     """Return the child's process id, or the negative number of an error."""
     server = os.getpid()
+    pipe: tuple[int, ...] = ()
     try:
         if request["module"] not in sys.modules:
             importlib.import_module(request["module"])
             gc.freeze()  # a collection in a child would copy the pages that it marks
+        pipe = begun, mine = os.pipe()
         pid = os.fork()
     except (Exception, SystemExit) as error:  # the caller will start an interpreter, which says it
+        for descriptor in pipe:
+            os.close(descriptor)
         return -(getattr(error, "errno", None) or errno.ENOEXEC)
     if pid == 0:
-        _run(request, descriptors[1:], server)
-    for descriptor in descriptors[1:]:
+        _run(request, descriptors[1:], server, mine)
+    os.close(mine)
+    os.read(begun, 1)  # until the child leads its group: before, no signal to the group reaches it
+    for descriptor in (begun, *descriptors[1:]):
         os.close(descriptor)
     return pid
 
 
-def _run(request: dict[str, Any], descriptors: list[int], server: int) -> NoReturn:
-    """Call the module's `main` in this new child, and exit."""
+def _run(request: dict[str, Any], descriptors: list[int], server: int, begun: int) -> NoReturn:
+    """Call the module's `main` in this new child, and exit.
+
+    begun  closed when the child leads a session
+    """
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
+        os.close(begun)
         _place(descriptors, request["to"])
         die_with(server)
         _set_environment(request["env"])
