@@ -265,22 +265,3 @@ def test_the_server_of_workers_has_one_thread(scripted: Path) -> None:
     child.send(process, {})
     with process:
         assert process.wait(HANG) == 1
-
-
-def test_the_server_and_its_children_end_with_the_caller(scripted: Path) -> None:
-    code = (
-        "import os, signal, subprocess, time\n"
-        "from bench_core.processes import child\n"
-        "process = child.start('scripted', env=child.environment(), fork=True, stderr=2)\n"
-        "child.send(process, {'body': 'time.sleep(600)'})\n"
-        "print(process.parent, process.pid, flush=True)\n"
-        "time.sleep(600)"
-    )
-    env = {**os.environ, "PYTHONPATH": f"{scripted}:{os.environ.get('PYTHONPATH', '')}"}
-    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
-    with caller:
-        assert caller.stdout is not None
-        pids = [int(word) for word in caller.stdout.readline().split()]
-        assert [alive(pid) for pid in pids] == [True, True]
-        caller.kill()
-        wait_until(lambda: not any(map(alive, pids)))

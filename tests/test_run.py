@@ -334,7 +334,7 @@ def test_a_worker_that_cannot_write_stops_the_sweep(execute, tmp_path: Path) -> 
 def test_what_a_worker_started_ends_with_it(execute, tmp_path: Path) -> None:
     write = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))"
     execute(f"import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n{write}\nfinish()")
-    wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+    assert wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_many_cells_leave_no_descriptor_and_no_child(execute, tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def test_the_time_of_a_cell_stands_still_while_the_machine_does(
 
 @pytest.mark.parametrize("fork", ["1", "0"])
 def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path, fork: str) -> None:
-    """`plan`, `audit`, `check` and `run` start their children in this one place."""
+    """`plan`, `audit`, `check` and `run` start their children in this one place; servers end too."""
     (tmp_path / "waits.py").write_text(
         "import os, time\n"
         "def main():\n    os.write(1, b'%d ' % os.getpid())\n    time.sleep(600)\n"
@@ -314,7 +314,8 @@ def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path, fork: str
         "import os, subprocess\n"
         "from bench_core.processes import child\n"
         "process = child.start('waits', env=child.environment(), fork=True, stderr=2)\n"
-        "print(process.pid, os.read(process.stdout.fileno(), 20).decode(), flush=True)\n"
+        "pids = process.pid, getattr(process, 'parent', process.pid)\n"
+        "print(*pids, os.read(process.stdout.fileno(), 20).decode(), flush=True)\n"
         "process.wait()"
     )
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
@@ -323,7 +324,7 @@ def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path, fork: str
     with caller:
         assert caller.stdout is not None
         pids = [int(word) for word in caller.stdout.readline().split()]
-        assert [alive(pid) for pid in pids] == [True, True]
+        assert [alive(pid) for pid in pids] == [True, True, True]
         caller.kill()
         wait_until(lambda: not any(map(alive, pids)))
 
