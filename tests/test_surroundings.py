@@ -304,7 +304,7 @@ def test_the_time_of_a_cell_stands_still_while_the_machine_does(
 
 @pytest.mark.parametrize("fork", ["1", "0"])
 def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path, fork: str) -> None:
-    """`plan`, `audit`, `check` and `run` start their children in this one place; servers end too."""
+    """`plan`, `audit`, `check` and `run` start children in this one place; servers end too."""
     (tmp_path / "waits.py").write_text(
         "import os, time\n"
         "def main():\n    os.write(1, b'%d ' % os.getpid())\n    time.sleep(600)\n"
