@@ -35,6 +35,7 @@ install: $(VENV)/.installed
 
 benchmark: $(VENV)/.installed  ## cost of a CIFAR-10 epoch against what the arithmetic alone costs
 	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/by_hand.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/report.py
 

@@ -19,6 +19,7 @@ from golden import compute
 
 import bench_core.training.credit
 import bench_core.training.rng
+from bench_core.training.optimizer import Updater
 
 RULES = compute.built_in("method")
 SHOWN = 12
@@ -105,12 +106,12 @@ def test_another_derivation_of_the_streams_is_noticed() -> None:
 
 
 def test_a_slightly_other_clipping_is_noticed() -> None:
-    clip = torch.nn.utils.clip_grad_norm_
+    clip = Updater._clip
 
-    def other(parameters: Any, max_norm: float, **more: Any) -> Any:
-        return clip(parameters, max_norm * (1 + 1e-6), **more)
+    def other(updater: Updater, largest: float) -> None:
+        clip(updater, largest * (1 + 1e-6))
 
-    with patch.object(torch.nn.utils, "clip_grad_norm_", other):
+    with patch.object(Updater, "_clip", other):
         assert moved("ep", "vit_mini")
 
 

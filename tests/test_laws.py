@@ -103,6 +103,27 @@ def test_each_group_is_clipped_on_its_own(data):
     assert all(norms[name] == pytest.approx(1.0, rel=1e-4) for name in norms if name != "readout")
 
 
+@pytest.mark.parametrize("largest", [1.0, 1e-3, 1e6])
+def test_clipping_equals_torchs_own_bit_by_bit(largest):
+    """Also where a parameter, or a whole group, has no gradient."""
+    torch.manual_seed(0)
+    shapes = [(), (7,), (5, 3), (60, 70)]
+    groups = [[torch.nn.Parameter(torch.randn(s)) for s in shapes] for _ in range(5)]
+    for scale, own in enumerate(groups[:-1]):
+        for parameter in own[scale % 2 :]:
+            parameter.grad = torch.randn_like(parameter) * 100.0 ** (scale - 2)
+    expected = copy.deepcopy(groups)
+    for own, other in zip(groups, expected, strict=True):
+        for parameter, copied in zip(own, other, strict=True):
+            copied.grad = None if parameter.grad is None else parameter.grad.clone()
+        torch.nn.utils.clip_grad_norm_(other, largest)
+    Updater({str(i): own for i, own in enumerate(groups)}, 1e-3, 0.0, largest)._clip(largest)
+    for own, other in zip(groups, expected, strict=True):
+        for parameter, copied in zip(own, other, strict=True):
+            assert (parameter.grad is None) == (copied.grad is None)
+            assert parameter.grad is None or torch.equal(parameter.grad, copied.grad)
+
+
 def test_cosine_schedule_starts_at_lr_and_would_end_at_zero():
     assert cosine(0.1, 0, 100) == pytest.approx(0.1)
     assert cosine(0.1, 50, 100) == pytest.approx(0.05)
