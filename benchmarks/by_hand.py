@@ -151,9 +151,8 @@ def main() -> None:
         of = {name: statistic(values) for name, values in times.items()}
         whole = of["matrix products"] + of["fused AdamW"] + of["augmentation"]
         by, run = ((of[k] + of["augmentation"]) / whole for k in ("step by hand", "runner's step"))
-        print(
-            f"{statistic.__name__:7} step by hand {by:.2f}, runner's step {run:.2f} × the sum of the parts"
-        )
+        ratios = f"step by hand {by:.2f}, runner's step {run:.2f}"
+        print(f"{statistic.__name__:7} {ratios} times the sum of the parts")
 
 
 if __name__ == "__main__":
