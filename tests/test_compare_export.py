@@ -30,6 +30,7 @@ from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
+from bench_core.registry.card import Card
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
 from bench_core.report.comparison import as_json, as_table
@@ -341,22 +342,24 @@ def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
             )
     found, _ = comparison.sets([suite(records)], [suite(records)])
     assert forbidden(as_table(found)) == []
-    assert forbidden(bibtex(records, {("method", name): (name, name) for name in HOSTILE})) == []
+    assert (
+        forbidden(bibtex(records, {("method", name): Card(name, source=name) for name in HOSTILE}))
+        == []
+    )
 
 
 def test_bibtex_names_each_source_once() -> None:
     known = {
-        ("method", "bench-core/dfa"): (
-            "output error through fixed matrices",
-            "Nøkland 2016, arXiv:1609.01596",
+        ("method", "bench-core/dfa"): Card(
+            "output error through fixed matrices", source="Nøkland 2016, arXiv:1609.01596"
         ),
-        ("method", "bench-core/ep"): ("a nudged energy", ""),
+        ("method", "bench-core/ep"): Card("a nudged energy"),
     }
     text = bibtex(audit(), known)
     keys = re.findall(r"@misc\{([a-z0-9_]+),", text)
     assert keys == ["bench", "bench_protocol", "bench_method_dfa"]
     assert "eprint = {1609.01596}" in text
-    assert "% method bench-core/ep: its descriptor names no source" in text
+    assert "% method bench-core/ep: its card names no source" in text
     assert "% dataset bench-core/cifar10: its plugin is not installed here" in text
     assert text.count("{") == text.count("}")
 

@@ -20,6 +20,7 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
+from bench_core.registry.card import Card
 from bench_core.report import figures, page, site
 from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures.paper import paper, render
@@ -460,8 +461,8 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
             description=" ".join(names),
         )
         return {
-            "report": page.page([found], names),
-            **site.pages([found], {n: (n, n) for n in names}, names),
+            "report": page.page([found], names, cards={n: Card(*[n] * 6) for n in names}),
+            **site.pages([found], {n: Card(*[n] * 6) for n in names}, names),
         }
 
     harmless = made([f"harmless{k}" for k in range(len(HOSTILE))])
@@ -581,9 +582,11 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert len(suites) == 2
     out = tmp_path / "site"
     known = {
-        "bench-core/dfa": (
+        "bench-core/dfa": Card(
             "output error through fixed random matrices",
+            "a_l = e·B_l",
             "Nøkland 2016, arXiv:1609.01596",
+            verified="a(k·e) = k·a(e)",
         )
     }
     written = {path.name for path in site.build(suites, known, out)}
@@ -595,6 +598,8 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     dfa = Parsed((out / "method-dfa.html").read_text())
     assert "arXiv:1609.01596" in dfa.text
     assert "walked back (a, b, d, bp floor)" in dfa.text
+    assert "a_l = e·B_l" in dfa.text
+    assert "a(k·e) = k·a(e)" in dfa.text
     assert ("a", "https://arxiv.org/abs/1609.01596") in [
         (tag, a.get("href")) for tag, a in dfa.tags
     ]

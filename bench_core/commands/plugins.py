@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,33 +21,51 @@ if TYPE_CHECKING:
     from bench_core.testing.kit import Outcome
 
 
-def listed_kinds() -> list[str]:
-    """Return the kinds that `bench list` lists."""
-    from bench_core.registry.registry import KINDS
-
-    return [*(f"{kind}s" for kind in KINDS), "suites"]
-
-
 @click.command("list")
-@click.argument("kind", required=False, type=Choice(f"{__name__}:listed_kinds"))
-def list_(kind: str | None) -> None:
-    """List the installed components and suites."""
+@click.argument("kind_or_name", required=False)
+def list_(kind_or_name: str | None) -> None:
+    """List the installed components and suites, or show the card of a component.
+
+    A kind is methods, archs, datasets, diagnostics, executors or suites. A card has the definition
+    of a component, its source, the deviations from it, and what was verified.
+    """
     from bench_core.registry import plugins
+    from bench_core.registry.card import card
     from bench_core.registry.registry import KINDS
     from bench_core.report.escape import visible
     from bench_core.suite.load import installed_suites, title_of
+    from bench_core.testing.kit import find
 
     registry = plugins.load()
     warn(f"plugin {trouble}" for trouble in registry.troubles)
+    kinds = [*(f"{kind}s" for kind in KINDS), "suites"]
+    if kind_or_name is not None and kind_or_name not in kinds:
+        return _print_card(find(kind_or_name, registry))
     rows = []
     for item in (item for name in KINDS for item in registry.of_kind(name)):
-        cite = f" ({item.component.cite})" if item.component.cite else ""
-        summary = visible(item.component.summary + cite)
+        source = card(item.component).source
+        summary = visible(item.component.summary + (f" ({source})" if source else ""))
         rows.append([item.kind, item.short_name, summary, f"{item.distribution} {item.version}"])
     for name in installed_suites():
         rows.append(["suite", name, visible(title_of(name)), "bench-core"])
-    rows = [row for row in rows if kind in (None, f"{row[0]}s")]
+    rows = [row for row in rows if kind_or_name in (None, f"{row[0]}s")]
     _print_table(rows, ["kind", "name", "what it is", "from"], "what it is", 20)
+    return None
+
+
+def _print_card(item: Installed) -> None:
+    from bench_core.registry.card import card
+    from bench_core.report.escape import visible
+
+    shown = card(item.component)
+    width = max(20, min(terminal_width(), 100))
+    echo(f"{item.short_name}: {item.kind} of {item.distribution} {item.version}")
+    echo(visible(shown.summary))
+    for line in ["", *shown.definition.splitlines()]:
+        echo(visible(line))
+    for title, text in shown.entries():
+        body = textwrap.wrap(visible(text), width - 2)
+        echo("\n".join([f"\n{title}", *(f"  {line}" for line in body)]))
 
 
 def _print_table(rows: list[list[str]], heads: list[str], wide: str, least: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -11,6 +12,10 @@ from bench_core.commands.options import Choice, format_option, gathered, option,
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
 from bench_core.report.terminal import echo
+
+if TYPE_CHECKING:
+    from bench_core.analysis.gather import SuiteResults
+    from bench_core.registry.card import Card
 
 
 @click.command()
@@ -37,8 +42,14 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
-    replace_file(output, page(suites, troubles, mark))
+    replace_file(output, page(suites, troubles, mark, _cards(suites)))
     echo(f"{word}{output}")
+
+
+def _cards(suites: Iterable[SuiteResults]) -> dict[str, Card]:
+    from bench_core.registry.plugins import cards
+
+    return cards(record.cell.method.name for found in suites for record in found.records)
 
 
 @click.command(
@@ -101,13 +112,8 @@ def site(results: tuple[Path, ...], output: Path) -> None:
     There is one page per suite and one per method. They need no server. RESULTS are results
     folders or suite folders  [default: results].
     """
-    from bench_core.registry import plugins
     from bench_core.report.site import build
 
     suites, troubles = gathered(results)
-    known = {
-        item.full_name: (item.component.summary, item.component.cite)
-        for item in plugins.load().of_kind("method")
-    }
-    written = build(suites, known, output, troubles)
+    written = build(suites, _cards(suites), output, troubles)
     echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

@@ -232,11 +232,11 @@ def cite(results: Paths) -> None:
     folders  [default: results].
     """
     from bench_core.registry import plugins
+    from bench_core.registry.card import Card, card
     from bench_core.report.cite import bibtex
 
     suites, _ = gathered(results)
-    known: dict[tuple[str, str], tuple[str, str]] = {
-        (item.kind, item.full_name): (item.component.summary, item.component.cite)
-        for item in plugins.load().components
+    cards: dict[tuple[str, str], Card] = {
+        (item.kind, item.full_name): card(item.component) for item in plugins.load().components
     }
-    echo(bibtex([record for found in suites for record in found.records], known), nl=False)
+    echo(bibtex([record for found in suites for record in found.records], cards), nl=False)

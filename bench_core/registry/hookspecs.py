@@ -48,7 +48,8 @@ class Component:
     name     snake_case, unique in its kind and distribution; the full name is `distribution/name`
     target   "package.module:Class"
     summary  one line for `bench list`
-    cite     the source of the definition (free text, DOI or arXiv number)
+    cite     the source of the definition (free text, DOI or arXiv number); default: the section
+             `Source:` of the target's docstring, which is the component's card (`registry.card`)
     """
 
     name: str

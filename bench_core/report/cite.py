@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
+from bench_core.registry.card import Card
 from bench_core.report import escape
 from bench_core.report.notes import CITATION
 from bench_core.results.record import RunRecord
@@ -66,18 +67,18 @@ def entry_of(kind: str, name: str, summary: str, cite: str) -> str:
     return _entry(f"bench_{key}", fields(name.rpartition("/")[2], summary, cite))
 
 
-def bibtex(records: Sequence[RunRecord], known: Mapping[tuple[str, str], tuple[str, str]]) -> str:
-    """Return one entry per source; known: (kind, full name) → (summary, cite) if installed."""
+def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) -> str:
+    """Return one entry per source; cards: by (kind, full name) of the installed components."""
     entries = [_entry(key, content) for key, content in OURS.items()]
     silent = []
     used = ((kind, {getattr(record.cell, kind).name for record in records}) for kind in KINDS)
     for kind, name in ((kind, name) for kind, names in used for name in sorted(names)):
-        summary, cite = known.get((kind, name), ("", ""))
-        if cite:
-            entries.append(entry_of(kind, name, summary, cite))
+        card = cards.get((kind, name), Card())
+        if card.source:
+            entries.append(entry_of(kind, name, card.summary, card.source))
         else:
-            installed = (kind, name) in known
-            reason = "descriptor names no source" if installed else "plugin is not installed here"
+            installed = (kind, name) in cards
+            reason = "card names no source" if installed else "plugin is not installed here"
             silent.append(f"% {kind} {escape.visible(name)}: its {reason}")
     versions = {str(torch) for item in records if (torch := item.environment.get("torch"))}
     if versions:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,7 @@ from markupsafe import Markup
 from bench_core import __version__
 from bench_core.analysis import gather, sensitivity, utility
 from bench_core.analysis.gather import SuiteResults
+from bench_core.registry.card import Card
 from bench_core.report import (
     claimed,
     columns,
@@ -63,22 +64,28 @@ class Section:
     """A suite in the page.
 
     most     runs that it lists
+    cards    name and card of its rules
     figures  by recipe, or by place on the page; each has the id of its element
     """
 
     id: str
     view: View
     most: int
+    cards: list[tuple[str, Card]]
     figures: dict[int | str, list[tuple[str, Drawn]]]
 
 
-def section(shown: View, number: int, most: int = MOST_RUNS) -> Section:
+def section(
+    shown: View, number: int, most: int = MOST_RUNS, cards: Mapping[str, Card] | None = None
+) -> Section:
     """Draw the figures of a suite."""
     placed: dict[int | str, list[tuple[str, Drawn]]] = defaultdict(list)
     for count, item in enumerate(drawn(shown, most_recipes=MOST_RECIPES)):
         place = item.chart.place if item.recipe is None else item.recipe
         placed[place].append((f"s{number}-f{count}", item))
-    return Section(f"s{number}", shown, most, dict(placed))
+    used = {row.method.name: row.method.short for _, row, _ in shown.runs}
+    own = [(used[name], card) for name, card in sorted((cards or {}).items()) if name in used]
+    return Section(f"s{number}", shown, most, own, dict(placed))
 
 
 def shown_accuracy(record: RunRecord) -> str:
@@ -160,14 +167,22 @@ def policy(scripts: Sequence[str]) -> str:
     return f"{scripted}; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
-def page(suites: Sequence[SuiteResults], troubles: Sequence[str] = (), mark: str = "") -> str:
-    """Return the report of all suites as HTML; `mark` names the results that it shows."""
+def page(
+    suites: Sequence[SuiteResults],
+    troubles: Sequence[str] = (),
+    mark: str = "",
+    cards: Mapping[str, Card] | None = None,
+) -> str:
+    """Return the report of all suites as HTML; `mark` names the results that it shows.
+
+    cards  by the full names of rules
+    """
     # the bundler releases Python's lock, so the figures are built at the same time
     with ThreadPoolExecutor(1) as pool:
         bundled: Future[str] = pool.submit(library)
         views = [view(found) for found in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)
-        sections = [section(found, number, most) for number, found in enumerate(views)]
+        sections = [section(found, number, most, cards) for number, found in enumerate(views)]
         charts = any(item.figures for item in sections)
         scripts = ([bundled.result()] if charts else []) + [str(asset("page.js"))]
     shown = {"sections": sections, "troubles": list(troubles), "mark": mark}

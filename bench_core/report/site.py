@@ -18,6 +18,7 @@ from typing import Any
 from bench_core.analysis.gather import SuiteResults, together
 from bench_core.analysis.leaderboard import Row
 from bench_core.errors import UsageError
+from bench_core.registry.card import Card
 from bench_core.report import page
 from bench_core.report.cite import entry_of, fields
 from bench_core.report.rows import information
@@ -28,7 +29,7 @@ from bench_core.results.record import ComponentRef
 
 MANIFEST = "site.json"
 PAGE = re.compile(r"(suite|method)-[a-z0-9][a-z0-9_.-]{0,120}\.html")
-Known = Mapping[str, tuple[str, str]]  # full name of a method → summary and citation
+Cards = Mapping[str, Card]  # by the full name of a method
 
 
 def slug(kind: str, name: str) -> str:
@@ -39,7 +40,7 @@ def slug(kind: str, name: str) -> str:
     return f"{kind}-{safe or 'x'}{'' if safe == short else f'-{digest}'}.html"
 
 
-def _rules(views: Sequence[View], known: Known) -> list[dict[str, Any]]:
+def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
     """Describe every rule; its entries are its rows with suite, page, recipe and doubts."""
     refs: dict[str, ComponentRef] = {}
     entries: dict[str, list[tuple[str, str, str, Row, list[str]]]] = defaultdict(list)
@@ -52,17 +53,16 @@ def _rules(views: Sequence[View], known: Known) -> list[dict[str, Any]]:
                 entries[row.method.name].append((shown.name, link, header, row, beside))
     rules = []
     for name, ref in sorted(refs.items()):
-        summary, cite = known.get(name, ("", ""))
+        card = cards.get(name, Card())
         runs = [
             (suite, link, row, run) for suite, link, _, row, _ in entries[name] for run in row.runs
         ]
         rule = {
             "name": ref.short,
             "link": slug("method", name),
-            "summary": summary,
-            "cite": cite,
-            "source": {"eprint": "", "doi": ""} | fields(ref.short, summary, cite),
-            "bibtex": entry_of("method", name, summary, cite),
+            "card": card,
+            "links": {"eprint": "", "doi": ""} | fields(ref.short, card.summary, card.source),
+            "bibtex": entry_of("method", name, card.summary, card.source),
             "used": information(run for *_, run in runs),
             "entries": entries[name],
             "runs": runs[: page.MOST_RUNS],
@@ -72,12 +72,12 @@ def _rules(views: Sequence[View], known: Known) -> list[dict[str, Any]]:
 
 
 def pages(
-    suites: Sequence[SuiteResults], known: Known, troubles: Sequence[str] = ()
+    suites: Sequence[SuiteResults], cards: Cards, troubles: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the HTML of every page by its file name."""
     views = [view(results) for results in together(suites)]
     script = str(page.asset("page.js"))
-    rules = _rules(views, known)
+    rules = _rules(views, cards)
     linked = [(shown, slug("suite", shown.results.name)) for shown in views]
     frame: dict[str, Any] = {"suites": linked, "rules": rules}
     index = page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
@@ -93,14 +93,14 @@ def pages(
 
 
 def build(
-    suites: Sequence[SuiteResults], known: Known, output: Path, troubles: Sequence[str] = ()
+    suites: Sequence[SuiteResults], cards: Cards, output: Path, troubles: Sequence[str] = ()
 ) -> list[Path]:
     """Write the site, remove the pages of an earlier build that are gone, and return the files.
 
     Raises UsageError for a folder that has other files and no site.
     """
     before = _pages_in(output)
-    html = pages(suites, known, troubles)
+    html = pages(suites, cards, troubles)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     _write_manifest(output, before | html.keys())  # first, so that the folder is known as a site

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench_core.errors import BenchError
+from bench_core.registry.card import SECTIONS, split
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import LAST, MethodSubject, Trial, copies, differs, distance
 from bench_core.training.checkpoint import part, storable
@@ -61,6 +62,17 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
                 raise Failed(f"{name} is {types} ({shape} network)")
             if not bool(a.isfinite().all()):
                 raise Failed(f"{name} is not finite ({shape} network)")
+
+
+@check("method", "contract")
+def the_docstring_is_a_card(subject: MethodSubject) -> None:
+    """The docstring has the sections Source, Ours (deviations) and Verified; if not, a hint."""
+    texts = split(type(subject.made()).__doc__ or "")
+    if missing := [
+        name for name, field in SECTIONS.items() if field not in {*texts, "selected_on"}
+    ]:
+        sections = " and ".join(f"`{name}:`" for name in missing)
+        raise Skipped(f"hint: it has no section {sections}; `bench list dfa` shows a card")
 
 
 @check("method", "contract")

@@ -34,7 +34,10 @@ class CreditBridge(LocalMethod):
     the blocks are trained with the credits of dfa, while V is trained from the start; the
     audited credit is always V's, marked as not in use until then. States of unequal size are
     projected by fixed random matrices (`Lens`); ξ_k is then added to the projections.
-    Source: arXiv:2606.21126.
+    Ours: projections where states differ in size.
+    Source: Hao, Wan, Zhai 2026, arXiv:2606.21126.
+    Verified: the target of (iii) by an own computation; after training V meets (i) and (ii);
+    the warm-up has dfa's credits; V̄ follows with its momentum.
     """
 
     class Params(LocalMethod.Params):

@@ -20,8 +20,12 @@ class DirectFeedbackAlignment(LocalMethod):
 
     With `center` e is less its batch mean, e_n − mean_m e_m, so that no unit is driven by the error
     that all samples share; the readout learns from e itself.
+    Ours: credits are normalised per sample by default (`normalize`); derivatives inside a block
+    are the block's own.
     Source: Nøkland 2016, arXiv:1609.01596; `center`: Reddy, Safaai, Sabatini 2026 (code:
     KempnerInstitute/DFA-Stall).
+    Verified: the credit does not change with the weights above; k·e gives k·a_l; entries of B_l
+    have variance 1/C; with `center` an error that all samples share gives no credit.
     """
 
     class Params(LocalMethod.Params):

@@ -39,6 +39,9 @@ class ForwardForward(LocalMethod):
     global loss: its cosine with the gradient of the head's loss is expected to be low. An audit
     takes ỹ = y + 1 (mod C).
     Source: Hinton 2022, arXiv:2212.13345.
+    Verified: the credit is the gradient of the loss on goodness; goodness rises for right
+    labels and falls for wrong ones; a wrong label is never the right one; blocks do not read
+    each other.
     """
 
     class Params(Unnormalised):

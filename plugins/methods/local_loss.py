@@ -42,12 +42,15 @@ class MonoForward(LocalMethod):
     between layers. Credits (N, …) like their states, sum reduction, not normalised by default,
     since the rule does not. pool: the mean of tokens, maps averaged to at most 2,048 features,
     other states flattened. M_l starts as PyTorch's Linear and takes an AdamW step (1e-3, no
-    decay) on the batch-mean loss before the credit is read; the source updates both at once.
+    decay) on the batch-mean loss before the credit is read.
 
-    The readout, a head of its own beside M_L, minimises the loss on sg(h_L) as under every rule,
-    and the accuracy is that of this head; the source predicts by Σ_l G_l or G_L.
+    Ours: M_l learns before the block (source: both at once); the readout, a head of its own
+    beside M_L, minimises the loss on sg(h_L) as under every rule, and the accuracy is that of
+    this head (source: Σ_l G_l or G_L).
     Source: Gong, Li, Abdulla 2025, arXiv:2501.09238; the loss `pred` of Nøkland, Eidnes 2019,
     arXiv:1901.06656.
+    Verified: the credit is the error of the layer's own decoder, by an own computation; updates
+    do not depend on other blocks.
     """
 
     class Params(Unnormalised):
@@ -101,10 +104,12 @@ class LocalLoss(MonoForward):
     S (N, N) the cosines between centred rows, V_l (n, n) without bias, Y the one-hot labels (the
     targets of a regression). sim couples the samples of a batch; its credit is N times the
     gradient of the batch's loss, so that it stands beside pred's. M_l starts at 0 here, and
-    every decoder learns as M_l does. Ours: on maps V_l acts on the pooled map (source: a 3×3
-    convolution and the deviation of every map), and no BatchNorm or dropout is added to the
-    network.
+    every decoder learns as M_l does.
+
+    Ours: on maps V_l acts on the pooled map (source: a 3×3 convolution and the deviation of every
+    map), and no BatchNorm or dropout is added to the network.
     Source: Nøkland, Eidnes 2019, arXiv:1901.06656.
+    Verified: predsim is the sum of its parts; updates do not depend on other blocks.
     """
 
     class Params(MonoForward.Params):

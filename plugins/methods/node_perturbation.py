@@ -30,8 +30,13 @@ class NodePerturbation(LocalMethod):
     its cost, and a calibrated measure sees its mean tend to the gradient as K grows. σ is
     absolute; in float32 δ carries an error of about 1e-7·loss/σ. In training mode BatchNorm
     normalises by the noisy batch, and δ is the change of the sample's own loss alone. Not
-    normalised by default: that would undo the size of δ. Source: Williams 1992,
-    doi:10.1007/BF00992696; Werfel, Xie, Seung 2005, doi:10.1162/089976605774320539.
+    normalised by default: that would undo the size of δ.
+
+    Ours: noise on the states h_l, the outputs of whole blocks.
+    Source: Werfel, Xie, Seung 2005, doi:10.1162/089976605774320539; Williams 1992,
+    doi:10.1007/BF00992696.
+    Verified: mean and variance are those above; noise is fresh in every step and the same for
+    an audit between steps.
     """
 
     class Params(Unnormalised):

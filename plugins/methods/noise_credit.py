@@ -16,6 +16,9 @@ class NoiseCredit(LocalMethod):
 
     It has the norms of dfa's credit without its direction. Norms are over the flattened state,
     or over a token if states are tokens.
+    Ours: none.
+    Source: null method of this suite.
+    Verified: norms are those of dfa's credit; the mean cosine with it is 0.
     """
 
     passport = Passport()

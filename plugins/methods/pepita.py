@@ -36,6 +36,8 @@ class Pepita(LocalMethod):
     depth 2 .842 and .528 (.931, .944), of depth 1 .983 for seed 42 (.972); resmlp of width 64
     and depth 4 .914 and .747 (.953, .953).
     Source: Dellaferrera, Kreiman 2022, arXiv:2201.11665.
+    Verified: on linear layers it is the published rule; the passes share everything but the
+    input.
     """
 
     class Params(Unnormalised):

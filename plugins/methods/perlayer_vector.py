@@ -27,8 +27,10 @@ class PerLayerVector(FittedMethod):
 
     The vectors are trained like vec's network (`LossChangeFit`): the best credit that depends on
     the depth and not on the sample. The direction is the same for all samples, so a block can
-    only learn to push every sample the same way. In the publication it is a branch of `blend`.
-    Source: arXiv:2606.21126.
+    only learn to push every sample the same way.
+    Ours: a rule of its own; in the source it is a branch of `blend`.
+    Source: Hao, Wan, Zhai 2026, arXiv:2606.21126.
+    Verified: all samples get one direction, and it tends to the mean gradient.
     """
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:

@@ -42,8 +42,12 @@ class PredictiveCoding(LocalMethod):
     accuracy is that of the forward pass. γ must be small beside 1/‖J_l‖² for the standard
     inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε
     itself and has neither limit.
+    Ours: the top energy is the task's loss, not ½‖ε‖²; the readout learns on the forward pass.
     Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz,
     Buckley 2020, arXiv:2006.04182.
+    Verified: with fixed predictions and γ = 1 it is backpropagation; standard inference finds
+    the equilibrium of a linear network; its blocks descend E at the relaxed values; ε tends to
+    −g_l for a small output error.
     """
 
     class Params(Unnormalised):

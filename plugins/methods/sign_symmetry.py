@@ -24,8 +24,11 @@ class SignSymmetry(SubstituteFeedback):
     s = deviation of W at setup, i.e. of its initial draw (1/sqrt(3·fan_in) where that is zero);
     sign(0) = 0. The signs are those of the current weights. W, B, M: (out, in) or (out, in, k,
     k). One bit per weight is transported: passport weight_transport.
-    Sources: Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao, Chen, Liao, Poggio 2019,
+    Ours: s is measured on W at setup, not taken from the formula of its initialisation.
+    Source: Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao, Chen, Liao, Poggio 2019,
     arXiv:1811.03567; names and the three variants as in Sanfiz, Akrout 2021, arXiv:2108.13446.
+    Verified: with |M| = |W| it is backpropagation on five kinds of networks; cos(B, W) at the
+    start is .80 (usf) and .64 (frsf, brsf) for Gaussian W.
     """
 
     class Params(SubstituteFeedback.Params):

@@ -31,7 +31,10 @@ class StateBridge(LocalMethod):
     credit. Measured, penalty 1e-2, 30 epochs, seed 42: `mean` ends at accuracy .498, CE 1.50,
     ‖h_L‖ 259; `sum` at .476, 1.59, 305; published .453 ± .003, 1.59, 302. So the published
     figures are those of the per-sample gradient, which is the default here.
-    Source: arXiv:2606.21126.
+    Ours: the loss per sample in place of the batch mean; projections where states differ in
+    size.
+    Source: Hao, Wan, Zhai 2026, arXiv:2606.21126.
+    Verified: the credit is the slope of the loss at the prediction; G learns to predict h_L.
     """
 
     class Params(LocalMethod.Params):

@@ -31,13 +31,16 @@ class SyntheticGradients(LocalMethod):
     shows M_l the one-hot label (the targets of a regression), `none` the state alone. M_l:
     LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a linear layer that
     starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay,
-    clipped, before the credit is read. Ours: LayerNorm in place of BatchNorm, which would couple
-    samples. States are flattened, maps and tokens too; a linear predictor then has the square of
-    their features in weights.
+    clipped, before the credit is read. States are flattened, maps and tokens too; a linear
+    predictor then has the square of their features in weights.
 
     Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default,
     since the rule does not.
+
+    Ours: LayerNorm in place of BatchNorm, which would couple samples.
     Sources: Jaderberg et al. 2017, arXiv:1608.05343; Czarnecki et al. 2017, arXiv:1703.00522.
+    Verified: the target below an exact credit is the exact gradient; predictors come to the
+    gradient from the top down; without `condition` no label is seen.
     """
 
     class Params(Unnormalised):

@@ -19,14 +19,17 @@ class Vec(FittedMethod):
     sample and state, by central differences. `LossChangeFit` has the equations and defines the
     step ε.
 
-    The source does not give the size of a step and the scale of the fitted changes; both are
-    relative to ‖h_l‖ here. Its variants are options: `directions` 8 and 16, `differences:
-    forward`, `terminal` (the weight of the terminal term, tw in its tables) and `warmup` (wr:
-    the share of the epochs that is trained with the credits of dfa while the network learns).
+    Variants of the source are options: `directions` 8 and 16, `differences: forward`, `terminal`
+    (the weight of the terminal term, tw in its tables) and `warmup` (wr: the share of the epochs
+    that is trained with the credits of dfa while the network learns).
     The audited credit is always the network's, marked as not in use during the warm-up. By
     default `terminal` and `warmup` are 0, as in the definition.
 
-    Source: arXiv:2606.21126.
+    Ours: the size of a step and the scale of the fitted changes, which the source does not
+    give; both are relative to ‖h_l‖.
+    Source: Hao, Wan, Zhai 2026, arXiv:2606.21126.
+    Verified: measured changes are the exact directional derivatives to second order in ε; on a
+    frozen network the credit becomes the gradient.
     """
 
     class Params(FitParams):

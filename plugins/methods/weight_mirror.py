@@ -20,12 +20,17 @@ class WeightMirror(LearnedFeedback):
 
     as many x as a batch has samples, ȳ their mean. E[(y − ȳ)·xᵀ] = W·(1 − 1/N), so B tends to W,
     with a relative error of about sqrt(η/2 · fan_in/N), and no norm has to be kept in check.
-    Choices here: rate and decay are one number, unit noise at the linear layer itself, without
-    the activation behind it (the source passes it, which scales the rows of B). A convolution is
-    given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror batches (the
-    source: a pass over the data). Shapes of B are those of W, (out, in) or (out, in, k, k). The
-    forward weights are run, never read.
+
+    A convolution is given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror
+    batches. Shapes of B are those of W, (out, in) or (out, in, k, k). The forward weights are run,
+    never read.
+
+    Ours: rate and decay are one number; unit noise at the linear layer itself, without the
+    activation behind it (the source passes it, which scales the rows of B); `first` batches
+    (source: a pass over the data).
     Source: Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391.
+    Verified: mirroring brings B to every W within the error above; with B = W it is
+    backpropagation on five kinds of networks.
     """
 
     class Params(LearnedFeedback.Params):

@@ -13,7 +13,10 @@ class RandomTargetProjection(LocalMethod):
     block's input; without, at its output, and the embedding has a matrix of its own. If states are
     tokens, all tokens of a sample get the same credit. The sign is free, because B_l is symmetric
     about zero. The readout learns by its own gradient, as in every block-local rule.
+
+    Ours: credits are normalised per sample by default (`normalize`), and AdamW descends them.
     Source: Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311.
+    Verified: the credit is the row of the label, and the network's output does not change it.
     """
 
     passport = Passport(labels_below_head=True)

@@ -1,0 +1,93 @@
+"""Read the card of a component from the docstring of its class, without importing the class.
+
+A card is the docstring, split at its named sections. A section begins a line with its name and a
+colon, and ends at an empty line or at the next section:
+
+    Source: where the definition comes from
+    Ours: how the component deviates from its source
+    Verified: the laws that were tested, and how
+    Selected on: the images on which the source chose its epoch
+
+The other paragraphs are the definition: equations, shapes and units.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import TYPE_CHECKING
+
+from bench_core.registry.modules import contents, place
+
+if TYPE_CHECKING:
+    from bench_core.registry.hookspecs import Component
+
+SECTIONS = {  # heading in a docstring → field of a card
+    "Source": "source",
+    "Ours": "deviations",
+    "Verified": "verified",
+    "Selected on": "selected_on",
+}
+_SECTION = re.compile(rf"^({'|'.join(SECTIONS)})s?:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Card:
+    """The description of a component for a reader; a text that the author left out is empty.
+
+    summary      one line
+    definition   equations, shapes and units
+    source       the works that define the component; `Component.cite` goes before the docstring
+    deviations   differences from the source
+    verified     the laws that were tested, and how
+    selected_on  the images on which the source chose its epoch
+    """
+
+    summary: str = ""
+    definition: str = ""
+    source: str = ""
+    deviations: str = ""
+    verified: str = ""
+    selected_on: str = ""
+
+    def entries(self) -> list[tuple[str, str]]:
+        """Return the title and text of every section."""
+        return [
+            ("source", self.source or "not stated"),
+            ("deviations from the source", self.deviations or "none stated"),
+            ("verified", self.verified or "not stated"),
+            ("the source chose its epoch on", self.selected_on or "not known"),
+        ]
+
+
+def card(component: Component) -> Card:
+    """Return the card of a component; without code to read it has its summary and source alone."""
+    sections = split(_docstring(component.target))
+    source = component.cite or sections.pop("source", "").removesuffix(".")
+    return Card(component.summary, **sections | {"source": source})
+
+
+def split(docstring: str) -> dict[str, str]:
+    """Return the texts of a docstring by field of a card."""
+    definition: list[str] = []
+    texts: dict[str, str] = {}
+    for paragraph in cleandoc(docstring).split("\n\n"):
+        text, *named = _SECTION.split(paragraph)
+        definition += [text.rstrip()] if text.strip() else []
+        for name, body in zip(named[::2], named[1::2], strict=True):
+            texts[SECTIONS[name]] = " ".join(body.split())
+    return {"definition": "\n\n".join(definition), **texts}
+
+
+def _docstring(target: str) -> str:
+    """Return the docstring of the class `package.module:Class`; empty if no code shows it."""
+    module, _, name = target.partition(":")
+    path = place(module)
+    try:
+        body = ast.parse(contents(module, path)).body if path is not None else []
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return ""
+    classes = (node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+    return next((ast.get_docstring(node, clean=False) or "" for node in classes), "")
