@@ -181,3 +181,57 @@ def test_a_centred_credit_is_that_of_the_error_less_its_mean():
     same = e[:1].expand_as(e)
     centred_states = states.__class__(states.x, states.h, states.f, states.logits, same)
     assert all(bool((a.abs() < 1e-6).all()) for a in centred.credit(centred_states, y, 0).audited)
+
+
+# -------------------------------------------------------- target_projection, error_decorrelation
+
+
+def test_target_projection_is_dfa_with_the_label_in_place_of_the_error():
+    data = toy_data()
+    x, y = data.train_x[:32], data.train_y[:32]
+    label = F.one_hot(y, 5).float()
+    for params in ({}, {"center": True}):
+        method, net = ready(rule("target_projection", **params), resmlp(seed=1), data)
+        states = seen(net, x, y)
+        dfa, _ = ready(rule("dfa", **params), resmlp(seed=1), data)
+        expected = dfa.credit(states.__class__(**{**vars(states), "error": label}), y, 0)
+        other = states.__class__(**{**vars(states), "logits": 9 - states.logits, "error": None})
+        for found, wanted in zip(method.credit(other, y, 0).audited, expected.audited, strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.7])
+def test_error_decorrelation_descends_the_correlation_with_the_score(memory):
+    """a_l is N/(1 − λ) times the gradient of ½‖λ·R + (1 − λ)·mean hᵀs‖² with s held."""
+    data = toy_data()
+    x, y = data.train_x[:32], data.train_y[:32]
+    method, net = ready(rule("error_decorrelation", memory=memory, start=1.0), resmlp(), data)
+    states = seen(net, x, y)
+    before = {name: R.clone() for name, R in method.kept.items()}
+    method.learn(states, y, 0)
+    credits = method.credit(states, y, 0)
+    for layer, a in enumerate((credits.for_embed, *credits.for_blocks)):
+        h = states.h[layer].clone().requires_grad_()
+        now = torch.stack([torch.outer(*pair) for pair in zip(h, states.error, strict=True)]).mean(
+            0
+        )
+        R = memory * before[f"R_{layer}"] + (1 - memory) * now
+        torch.testing.assert_close(method.kept[f"R_{layer}"], R.detach())
+        (slope,) = torch.autograd.grad(0.5 * R.square().sum(), h)
+        torch.testing.assert_close(a, len(x) / (1 - memory) * slope, rtol=1e-4, atol=1e-6)
+
+
+def test_error_decorrelation_that_forgets_nothing_is_dfa():
+    """λ = 1 leaves R_l as drawn: dfa with B_l = R_lᵀ, one state further up."""
+    data = toy_data()
+    x, y = data.train_x[:32], data.train_y[:32]
+    method, net = ready(rule("error_decorrelation", memory=1.0), resmlp(residual=False), data)
+    dfa, _ = ready(rule("dfa"), resmlp(residual=False), data)
+    dfa.kept |= {f"B_{layer}": method.kept[f"R_{layer}"].T.clone() for layer in dfa.layers}
+    for step in range(3):
+        method.step(data.train_x[32 * step :][:32], data.train_y[32 * step :][:32], 0)
+    states = seen(net, x, y)
+    found, expected = (rule_.credit(states, y, 0) for rule_ in (method, dfa))
+    for one, other in zip(found.audited, expected.audited, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(found.for_embed, expected.for_embed)

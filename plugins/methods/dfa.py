@@ -46,10 +46,14 @@ class DirectFeedbackAlignment(LocalMethod):
             self.kept[f"B_{layer}"] = B
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
-        a, error = {}, states.output_error
+        a, signal = {}, self.signal(states, y)
         if getattr(self.params, "center", False):  # other rules use dfa with their own parameters
-            error = error - error.mean(0)
+            signal = signal - signal.mean(0)
         for layer in self.layers:
-            credit, h = error @ self.kept[f"B_{layer}"], states.h[layer]
+            credit, h = signal @ self.kept[f"B_{layer}"], states.h[layer]
             a[layer] = credit.unsqueeze(1).expand_as(h) if self.net.tokens else credit.view_as(h)
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+
+    def signal(self, states: States, y: Tensor) -> Tensor:
+        """The vector that B_l projects, (N, C): here e."""
+        return states.output_error
