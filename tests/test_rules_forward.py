@@ -4,6 +4,7 @@ names the law that it holds."""
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,7 +104,8 @@ def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
     assert all(float(a.abs().max()) == 0.0 for a in (*credits.for_blocks, credits.for_embed))
 
 
-def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
+@pytest.mark.parametrize("params", [{"step_size": 0.4}, {"step_size": 0.4, "inference": "errors"}])
+def test_inference_finds_the_equilibrium_of_a_linear_network(params):
     """Regression on a linear network: the errors solve (I + Σ) ε_out = residual with Σ = Σ_l A_l
     A_lᵀ, and ε_l = −J…ᵀ ε_out."""
     from bench_core.training.loss import SQUARED_ERROR
@@ -113,7 +115,7 @@ def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
     data = type(data)(
         data.train_x.double(), data.train_y, data.test_x.double(), data.test_y, data.classes
     )
-    method, net = ready(rule("predictive_coding", steps=1200, step_size=0.4), net, data)
+    method, net = ready(rule("predictive_coding", steps=1200, **params), net, data)
     net.loss = SQUARED_ERROR
     x, y = data.train_x[:8], torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double()
     carried = [net.readout.weight]  # ∂output/∂h_l for l = L … 0
@@ -125,6 +127,44 @@ def test_standard_inference_finds_the_equilibrium_of_a_linear_network():
     a = method.credit(states, y, 0)
     for found, A in zip((a.for_embed, *a.for_blocks), reversed(carried), strict=True):
         torch.testing.assert_close(found, (top @ A).detach(), rtol=1e-6, atol=1e-10)
+
+
+def test_one_step_of_the_errors_is_backpropagation():
+    """γ = 1 from ε = 0: ε_l = −g_l; at the start the energy's slope is g."""
+    method, net, x, y = double("predictive_coding", inference="errors", steps=1, step_size=1.0)
+    states = net.states(x).detach(y)
+    g = exact_gradients(net, states.h[0], y)
+    credits = method.credit(states, y, 0)
+    for found, expected in zip((credits.for_embed, *credits.for_blocks), g, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+    start, _ = method.residuals(states, y)
+    torch.testing.assert_close(start, torch.cat(g, 1).norm(dim=1), rtol=1e-12, atol=0)
+
+
+def test_multipliers_make_the_credit_the_gradient():
+    """A linear network: the multipliers come to rest at the gradient of the forward pass, where
+    standard inference stops short of it."""
+    data = toy_data()
+    data = replace(data, train_x=data.train_x.double(), test_x=data.test_x.double())
+    x, y = data.train_x[:8], data.train_y[:8]
+    misses = []
+    for alpha in (0.0, 0.5):
+        torch.manual_seed(0)
+        inference = rule("predictive_coding", dual_step=alpha, steps=600, step_size=0.3)
+        method, net = ready(inference, LinearNet(6, 2, 12, 5).double(), data)
+        states = net.states(x).detach(y)
+        g = exact_gradients(net, states.h[0], y)
+        credits = method.credit(states, y, 0)
+        found = torch.cat([credits.for_embed, *credits.for_blocks], 1)
+        misses.append(float((found - torch.cat(g, 1)).norm() / torch.cat(g, 1).norm()))
+    assert misses[0] > 0.05
+    assert misses[1] < 1e-9
+
+
+def test_inferences_exclude_each_other():
+    for params in ({"inference": "errors", "dual_step": 1.0}, {**EXACT, "dual_step": 1.0}):
+        with pytest.raises(ValueError, match="exclude each other"):
+            rule("predictive_coding", **params)
 
 
 def test_standard_blocks_descend_the_energy_at_the_relaxed_values(batch, data):

@@ -1,16 +1,18 @@
-"""predictive_coding: errors of a relaxed energy, with moving or fixed predictions."""
+"""predictive_coding: errors of a relaxed energy, by states, errors, multipliers or fixed means."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated, Literal, Self
 
 import torch
 from bench_plugins.methods.ep import errors, relaxed, sizes, slope
+from bench_plugins.methods.inference import Inferred, by_errors, by_multipliers
 from bench_plugins.methods.unnormalised import Unnormalised
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench_core.api import Credits, Laws, LocalMethod, Net, Passport, States
+from bench_core.api import LATER, Credits, Laws, LocalMethod, Net, Passport, States
 from bench_core.training.local_update import local_update
 from bench_core.training.net import top_gradient
 
@@ -39,15 +41,33 @@ class PredictiveCoding(LocalMethod):
     Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default,
     since the rule does not. The top energy is the task's loss, so that a regression is clamped
     by its squared error. The readout minimises the loss on sg(h_L) of the forward pass, and the
-    accuracy is that of the forward pass. γ must be small beside 1/‖J_l‖² for the standard
+    accuracy is that of the forward pass.
+
+    inference: errors  (ePC) ε_0 … ε_L move instead of z, ε_l ← ε_l − γ(ε_l + ∂loss/∂ε_l), where
+                      z_0 = embed(x) + ε_0, z_{l+1} = z_l + f_l(z_l) + ε_{l+1}, by reverse mode
+                      through all blocks. The equilibrium is that of standard; nothing decays with
+                      depth. After one step of γ = 1 a_l = g_l, but the blocks learn at the moved z:
+                      on digits few small steps do better (below).
+    dual_step: α      (PC-ALM) multipliers λ_l, 0 at first: a step descends E + Σ_l ⟨λ_l, ε_l⟩, then
+                      λ_l ← λ_l + α·ε_l. Credit a_l = −(λ_l + ε_l). At rest ε = 0, z is the
+                      forward pass and a_l = g_l; a linear network comes to it, others need not.
+                      α = 0 is standard.
+
+    Digits, resmlp of width 64 and depth 4, 4 epochs, seed 42: standard .978, Γ deep .97; errors
+    with 5 steps .972 and 1.00, with one of γ = 1 .561 and 1.00; α = 1 .972 and .95.
+
+    γ must be small beside 1/‖J_l‖² for the standard
     inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε
     itself and has neither limit.
-    Ours: the top energy is the task's loss, not ½‖ε‖²; the readout learns on the forward pass.
+    Ours: the top energy is the task's loss, not ½‖ε‖²; the readout learns on the forward pass;
+    the weight ρ of ½‖ε‖² in PC-ALM is 1.
     Source: Whittington, Bogacz 2017, doi:10.1162/NECO_a_00949; fixed: Millidge, Tschantz,
-    Buckley 2020, arXiv:2006.04182.
-    Verified: with fixed predictions and γ = 1 it is backpropagation; standard inference finds
-    the equilibrium of a linear network; its blocks descend E at the relaxed values; ε tends to
-    −g_l for a small output error.
+    Buckley 2020, arXiv:2006.04182; ePC: Goemaere et al. 2025, arXiv:2505.20137; PC-ALM:
+    Seely, Gould 2026, arXiv:2605.31022.
+    Verified: with fixed predictions and γ = 1 it is backpropagation; standard inference and
+    errors find the equilibrium of a linear network; blocks descend E at the relaxed values; ε
+    tends to −g_l for a small output error; one step of errors gives −g_l; on a linear network
+    the credit of the multipliers comes to g_l.
     """
 
     class Params(Unnormalised):
@@ -62,28 +82,53 @@ class PredictiveCoding(LocalMethod):
         fixed_prediction: bool = Field(
             False, description="predictions and Jacobians stay those of the forward pass"
         )
+        inference: Annotated[Literal["states", "errors"], LATER] = Field(
+            "states", description="errors: ε moves instead of z (ePC)"
+        )
+        dual_step: Annotated[float, LATER] = Field(
+            0.0, ge=0.0, le=10.0, description="α, step of the multipliers (PC-ALM); 0: none"
+        )
+
+        @model_validator(mode="after")
+        def _one_inference(self) -> Self:
+            chosen = [self.fixed_prediction, self.inference == "errors", self.dual_step > 0]
+            if sum(chosen) > 1:
+                options = "fixed_prediction: true, inference: errors and dual_step"
+                raise ValueError(f"{options} exclude each other; give one of them")
+            return self
 
     @property
     def passport(self) -> Passport:
-        """With fixed predictions the credit is backpropagation's chain of Jacobians."""
+        """With fixed predictions, and by errors, a chain of Jacobians leads down from the top."""
         return Passport(
-            exact_hidden_gradients=self.params.fixed_prediction,
+            exact_hidden_gradients=self.params.fixed_prediction or self.by_errors,
             weight_transport=True,
             extra_forward_passes=True,
             non_local_state=True,
             exact_top_credit=True,
         )
 
-    laws = Laws(exact_with={"fixed_prediction": True, "step_size": 1.0})
+    laws = Laws(
+        exact_with={
+            "fixed_prediction": True,
+            "step_size": 1.0,
+            "inference": "states",
+            "dual_step": 0.0,
+        }
+    )
 
     @property
     def forward_passes(self) -> int:
-        """The forward pass, the passes of the inference, and for standard inference one at the
-        relaxed values."""
-        return 2 if self.params.fixed_prediction else 2 + int(self.params.steps)
+        """The forward pass, the passes of the inference and one at the relaxed values; with fixed
+        predictions two; with carried errors one more."""
+        return 2 if self.params.fixed_prediction else 2 + int(self.params.steps) + self.carries
+
+    @property
+    def by_errors(self) -> bool:
+        return bool(self.params.inference == "errors")
 
     def unsupported(self, net: Net) -> str | None:
-        if self.params.steps > net.depth:
+        if self.params.steps > net.depth or self.by_errors:
             return None
         return (
             f"its {self.params.steps} steps bring no credit to h_0 through {net.depth} blocks: "
@@ -114,9 +159,13 @@ class PredictiveCoding(LocalMethod):
         if self.params.fixed_prediction:
             return self.credits(self.fixed_errors(states, y))
         with torch.no_grad():
-            return self.credits(errors(self.net, self.values(states, y), states.h[0]))
+            z, carried = self.inferred(states, y)
+            return self.credits(carried or errors(self.net, z, states.h[0]))
 
     def residuals(self, states: States, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.carries:
+            start, end = (sizes(self.carried(states, y, n)[2]) for n in (0, self.params.steps))
+            return start, end
         if not self.params.fixed_prediction:
             start, end = (
                 sizes(slope(self.net, z, states, y, 1.0))
@@ -129,6 +178,23 @@ class PredictiveCoding(LocalMethod):
         end = sizes([(b - a) / gamma for a, b in zip(now, later, strict=True)])
         return sizes([top_gradient(self.net, states.h[-1], y)]), end
 
+    @property
+    def carries(self) -> bool:
+        """Whether the inference carries more than the values."""
+        return self.by_errors or self.params.dual_step > 0
+
+    def carried(self, states: States, y: Tensor, steps: int) -> Inferred:
+        options = (self.net, states, y, steps, self.params.step_size)
+        if self.by_errors:
+            return by_errors(*options)
+        return by_multipliers(*options, self.params.dual_step)
+
+    def inferred(self, states: States, y: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
+        """z_0 … z_L after inference, and the negative credits; None: they are the errors at z."""
+        if self.carries:
+            return self.carried(states, y, self.params.steps)[:2]
+        return self.values(states, y), None
+
     def values(self, states: States, y: Tensor) -> list[Tensor]:
         """z_0 … z_L after standard inference."""
         return relaxed(self.net, states, y, 1.0, self.params.steps, self.params.step_size)
@@ -139,10 +205,10 @@ class PredictiveCoding(LocalMethod):
         net = self.net
         states = net.states(x, local=True)
         loss = net.loss(states.logits, y)
-        z = self.values(states.detach(y), y)
+        z, carried = self.inferred(states.detach(y), y)
         predicted, f = zip(
             *(net.advance(z[layer], layer) for layer in range(net.depth)), strict=True
         )
         e = [value - mean for value, mean in zip(z, [states.h[0], *predicted], strict=True)]
-        local_update(self, replace(states, f=f), loss, self.credits(e))
+        local_update(self, replace(states, f=f), loss, self.credits(carried or e))
         return loss.detach()

@@ -1,0 +1,66 @@
+"""Inferences of predictive_coding that carry errors or multipliers beside the values.
+
+Each returns (z, m, force): the values z_0 … z_L, the m_l whose negative is the credit of h_l, and
+the gradient that another step would descend; all are detached and have the shapes of the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from bench_plugins.methods.ep import errors
+from torch import Tensor
+
+from bench_core.api import Net, States
+
+Inferred = tuple[list[Tensor], list[Tensor], list[Tensor]]
+
+
+def by_errors(net: Net, states: States, y: Tensor, steps: int, step_size: float) -> Inferred:
+    """Move the errors: ε_l ← ε_l − γ(ε_l + ∂loss/∂ε_l) from 0; m_l = ε_l.
+
+    z_0 = h_0 + ε_0, z_{l+1} = F_l(z_l) + ε_{l+1}; the loss is summed over samples, and its slope is
+    taken by reverse mode through all blocks.
+    """
+    e = [torch.zeros_like(h) for h in states.h]
+
+    def slopes() -> tuple[list[Tensor], Sequence[Tensor]]:
+        with torch.enable_grad():
+            own = [error.detach().requires_grad_() for error in e]
+            z = [states.h[0] + own[0]]
+            for layer in range(net.depth):
+                z.append(net.advance(z[-1], layer)[0] + own[layer + 1])
+            return z, torch.autograd.grad(net.loss(net.readout(z[-1]), y, "sum"), own)
+
+    for _ in range(steps):
+        _, g = slopes()
+        e = [torch.lerp(error, -slope, step_size) for error, slope in zip(e, g, strict=True)]
+    z, g = slopes()
+    force = [error + slope for error, slope in zip(e, g, strict=True)]
+    return [value.detach() for value in z], e, force
+
+
+def by_multipliers(
+    net: Net, states: States, y: Tensor, steps: int, step_size: float, dual_step: float
+) -> Inferred:
+    """Descend E(z) + Σ_l ⟨λ_l, ε_l⟩ by γ, then λ_l ← λ_l + α·ε_l, from λ = 0; m_l = λ_l + ε_l."""
+    z, multipliers = list(states.h), [torch.zeros_like(h) for h in states.h]
+
+    def slopes() -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
+        """The multipliers after their step, ε + λ, and the slopes of the Lagrangian."""
+        with torch.enable_grad():
+            own = [value.detach().requires_grad_() for value in z]
+            e = errors(net, own, states.h[0])
+            new = [m + dual_step * error.detach() for m, error in zip(multipliers, e, strict=True)]
+            pairs = list(zip(new, e, strict=True))
+            energy = sum(0.5 * error.square().sum() + (m * error).sum() for m, error in pairs)
+            loss = net.loss(net.readout(own[-1]), y, "sum")
+            force = torch.autograd.grad(energy + loss, own)
+        return new, [m + error.detach() for m, error in pairs], force
+
+    for _ in range(steps):
+        multipliers, _, force = slopes()  # ε is 0 before the first step
+        z = [value - step_size * f for value, f in zip(z, force, strict=True)]
+    _, m, force = slopes()
+    return [value.detach() for value in z], m, list(force)
