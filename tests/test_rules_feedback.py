@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench_plugins.methods.product_feedback import oja
 from bench_plugins.methods.substitute import matrices
 from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
@@ -235,3 +236,68 @@ def test_error_decorrelation_that_forgets_nothing_is_dfa():
     for one, other in zip(found.audited, expected.audited, strict=True):
         torch.testing.assert_close(one, other)
     torch.testing.assert_close(found.for_embed, expected.for_embed)
+
+
+# ------------------------------------------------------------------------------ product_feedback
+
+
+def linear(**params):
+    """product_feedback on a linear network of width 16 and depth 3: (method, net, x, y)."""
+    data = toy_data()
+    torch.manual_seed(0)
+    method, net = ready(rule("product_feedback", **params), LinearNet(16, 3, 12, 5), data)
+    return method, net, data.train_x[:32], data.train_y[:32]
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_the_feedback_path_is_the_product_of_its_matrices(size):
+    """Errors pass P, then Q; a narrow P leaves them rank m."""
+    method, net, x, y = linear(size=size)
+    states = seen(net, x, y)
+    credits = method.credit(states, y, 0)
+    expected = states.error @ net.readout.weight
+    for layer in reversed(range(net.depth)):
+        torch.testing.assert_close(credits.for_blocks[layer], expected, rtol=1e-4, atol=1e-7)
+        expected = expected @ method.kept[f"P_{layer}_0"] @ method.kept[f"Q_{layer}_0"]
+    rank = torch.linalg.matrix_rank(expected, rtol=1e-5)
+    assert int(rank) == min(size, 4)  # the errors of 5 classes add up to 0
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_a_wide_product_meets_the_weights_as_kolen_pollack_does(size):
+    """P·Pᵀ = 1: W − P·Q shrinks by the decay; with Q = Pᵀ·W it is backpropagation."""
+    data = toy_data()
+    method, net = ready(rule("product_feedback", size=size), resmlp(), data, weight_decay=20.0)
+    layers = matrices(net).items()
+    start = {name: (m.weight - method.feedback()[name]).detach() for name, m in layers}
+    for _ in range(10):
+        method.step(data.train_x[:32], data.train_y[:32], 0)
+    for name, module in layers:
+        gap = (module.weight - method.feedback()[name]).detach()
+        shrunk = (1 - TRAINING["learning_rate"] * 20.0) ** 10 * start[name]
+        torch.testing.assert_close(gap, shrunk, rtol=1e-3, atol=1e-5)
+        method.kept[f"Q_{name}"] = method.kept[f"P_{name}"].T @ module.weight.detach()
+    assert_is_backpropagation(method, net, data.train_x[:32], data.train_y[:32])
+
+
+def test_ojas_rule_finds_the_leading_directions_of_the_errors():
+    draws = torch.Generator().manual_seed(0)
+    errors = torch.randn(64, 8, generator=draws) * torch.logspace(0, -2, 8)
+    P = torch.linalg.qr(torch.randn(8, 3, generator=draws))[0]
+    for _ in range(300):
+        P = oja(P, errors, 1.0)
+    leading = torch.linalg.svd(errors)[2][:3]
+    torch.testing.assert_close(P @ P.T, leading.T @ leading, rtol=0, atol=1e-3)
+
+
+def test_p_learns_from_the_errors_at_its_layer():
+    """The step of the rule is Oja's with the errors that come in at the layer's output."""
+    method, net, x, y = linear(size=3, first="oja")
+    states = seen(net, x, y)
+    expected = {
+        f"P_{layer}_0": oja(method.kept[f"P_{layer}_0"], c, 0.1)
+        for layer, c in enumerate(method.credit(states, y, 0).for_blocks)
+    }
+    method.step(x, y, 0)
+    for name, P in expected.items():
+        torch.testing.assert_close(method.kept[name], P)

@@ -35,17 +35,16 @@ class KolenPollack(LearnedFeedback):
     )
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        trained = {
-            f"B_{name}": module.weight
-            for name, module in self.layers.items()
-            if module.weight.requires_grad
-        }
+        layers = self.layers.items()
+        trained = {name: module.weight for name, module in layers if module.weight.requires_grad}
         before = {name: W.detach().clone() for name, W in trained.items()}
         group = self.tools.updater.optimiser.param_groups[0]
         shrink = 1 - group["lr"] * group["weight_decay"]
         loss = super().step(x, y, epoch)
-        self.kept |= {
-            name: W.detach() + shrink * (self.kept[name] - before[name])
-            for name, W in trained.items()
-        }
+        for name, W in trained.items():
+            self.follow(name, W.detach(), before[name], shrink)
         return loss
+
+    def follow(self, name: str, W: Tensor, before: Tensor, shrink: float) -> None:
+        """Update the feedback of a layer after the update of W, with 1 − λ = `shrink`."""
+        self.kept[f"B_{name}"] = W + shrink * (self.kept[f"B_{name}"] - before)

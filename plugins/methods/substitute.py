@@ -67,6 +67,8 @@ class SubstituteFeedback(LocalMethod):
                 )
         return None
 
+    errors: dict[str, Tensor] | None = None  # of the last credit, at the output of every layer
+
     @property
     def forward_passes(self) -> int:
         return 2
@@ -84,7 +86,8 @@ class SubstituteFeedback(LocalMethod):
             feedback = self.feedback()
         chain = [top_gradient(self.net, states.h[-1], y)]
         for layer in reversed(range(self.net.depth)):
-            chain.insert(0, down(self.net, layer, states.h[layer], chain[0], feedback))
+            h = states.h[layer]
+            chain.insert(0, down(self.net, layer, h, chain[0], feedback, self.errors))
         return Credits(
             audited=[chain[site] for site in self.net.sites], blocks=chain[1:], embed=chain[0]
         )
@@ -110,19 +113,28 @@ class LearnedFeedback(SubstituteFeedback):
         return {name: self.kept[f"B_{name}"] for name in self.layers}
 
 
-def down(net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor]) -> Tensor:
-    """The credit at h_l from that at h_{l+1}."""
+def down(
+    net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor],
+    errors: dict[str, Tensor] | None = None,
+) -> Tensor:  # fmt: skip
+    """The credit at h_l from that at h_{l+1}.
 
-    def substituted(B: Tensor) -> Any:
+    errors  takes in δ_y of every layer of the block
+    """
+
+    def substituted(name: str, B: Tensor) -> Any:
         def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
             path = at_layer(module, inputs[0], B)
             # the numbers of the layer, the derivative of B
-            return out.detach() + (path - path.detach())
+            result = out.detach() + (path - path.detach())
+            if errors is not None:
+                result.register_hook(lambda error: errors.__setitem__(name, error.detach()))
+            return result
 
         return hook
 
     hooks = [
-        module.register_forward_hook(substituted(feedback[name]))
+        module.register_forward_hook(substituted(name, feedback[name]))
         for name, module in matrices(net).items()
         if name.startswith(f"{layer}_")
     ]
