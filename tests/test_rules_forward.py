@@ -359,6 +359,48 @@ def test_predsim_is_the_sum_of_its_parts(data, batch):
     torch.testing.assert_close(method.loss(1, h, y), 0.99 * sim + 0.01 * pred, rtol=1e-4, atol=1e-6)
 
 
+# ----------------------------------------------------- self_contrastive, stochastic_layerwise
+
+
+def test_self_contrastive_pairs_inputs_with_themselves_and_with_others(data, batch):
+    """Its credit is forward_forward's for these pairs, and no label moves the blocks."""
+    x, y = batch
+    method, net = ready(rule("self_contrastive"), resmlp(), data)
+    pairs = method.inputs(x, y, drawn=False)
+    assert torch.equal(pairs[: len(x)], x)
+    torch.testing.assert_close(pairs[len(x) :], (x + x.roll(-1, 0)) / 2)
+    for _ in range(20):
+        drawn = 2 * method.inputs(x, y, drawn=True)[len(x) :] - x
+        assert float((drawn - x).abs().sum(1).min()) > 0  # never the input itself
+    forward, _ = ready(rule("forward_forward"), net, data)
+    forward.inputs = lambda x, y, drawn: method.inputs(x, y, drawn)
+    states = net.states(x).detach(y)
+    expected = forward.credit(states, y, 0).for_blocks
+    for found, wanted in zip(method.credit(states, 0 * y, 0).for_blocks, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_stochastic_layerwise_is_cross_entropy_and_the_distance_to_the_layer_below(data, batch):
+    """a_l is its gradient, and where neighbours agree that of the cross-entropy alone."""
+    x, y = batch
+    method, net = ready(rule("stochastic_layerwise"), resmlp(), data)
+    states = net.states(x).detach(y)
+    credits = method.credit(states, y, 0)
+    p = [(h @ method.kept[f"R_{i}"].T).softmax(1) for i, h in enumerate(states.h)]
+    label = F.one_hot(y, 5).float()
+    for i, a in enumerate((credits.for_embed, *credits.for_blocks)):
+        drive = p[i] - label
+        if i:
+            overlap = (p[i] * p[i - 1]).sqrt()
+            drive = drive + 0.5 * (p[i] - overlap / overlap.sum(1, keepdim=True))
+        torch.testing.assert_close(a, drive @ method.kept[f"R_{i}"], rtol=1e-4, atol=1e-6)
+    method.kept = dict.fromkeys(method.kept, method.kept["R_0"])
+    same = replace(states, h=(states.h[0],) * len(states.h))
+    for a in method.credit(same, y, 0).for_blocks:
+        expected = (p[0] - label) @ method.kept["R_0"]
+        torch.testing.assert_close(a, expected, rtol=1e-4, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------------- all alike
 
 

@@ -16,6 +16,15 @@ from bench_core.training.local_update import local_update
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
+def sees_length(net: Net) -> str | None:
+    """Name the first block that does not remove the length of its input."""
+    for number, block in enumerate(net.blocks):
+        if not any(isinstance(module, NORMS) for module in block.modules()):
+            norms = "no LayerNorm, GroupNorm or RMSNorm"
+            return f"block {number} has {norms}: it sees the length of its input"
+    return None
+
+
 class ForwardForward(LocalMethod):
     """Every layer classifies its input by its goodness G_l = Σ_j u_{lj}² per sample.
 
@@ -57,23 +66,19 @@ class ForwardForward(LocalMethod):
     def unsupported(self, net: Net) -> str | None:
         if not net.loss.classes:
             return "it needs wrong labels, and a regression has none"
-        bare = [
-            i
-            for i, block in enumerate(net.blocks)
-            if not any(isinstance(m, NORMS) for m in block.modules())
-        ]
-        return (
-            f"block {bare[0]} has no LayerNorm, GroupNorm or RMSNorm: it sees the length of its "
-            "input"
-            if bare
-            else None
-        )
+        return sees_length(net)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.kept["P"] = self.draw(
             task.classes, math.prod(task.input_shape), std=self.params.label_scale
         )
+
+    def inputs(self, x: Tensor, y: Tensor, drawn: bool) -> Tensor:
+        """x⁺ over x⁻, (2N, …), for wrong labels that are drawn or, in an audit, y + 1 (mod C)."""
+        C, draws = self.task.classes, self.tools.aux_generator
+        shift = torch.randint(1, C, y.shape, generator=draws).to(y.device) if drawn else 1
+        return self.pair(x, y, (y + shift) % C)
 
     def pair(self, x: Tensor, y: Tensor, wrong: Tensor) -> Tensor:
         """x⁺ over x⁻, (2N, …)."""
@@ -105,7 +110,7 @@ class ForwardForward(LocalMethod):
 
     @torch.no_grad()
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
-        pair = self.pair(states.x, y, (y + 1) % self.task.classes)
+        pair = self.inputs(states.x, y, drawn=False)
         a = [sum(c.chunk(2)) for c in self.credits(self.net.states(pair, statistics=False))]
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
 
@@ -113,12 +118,7 @@ class ForwardForward(LocalMethod):
         with torch.no_grad():
             h = self.net.states(x).h[-1]
         loss = self.net.loss(self.net.readout(h), y)
-        shift = torch.randint(1, self.task.classes, y.shape, generator=self.tools.aux_generator).to(
-            y.device
-        )
-        states = self.net.states(
-            self.pair(x, y, (y + shift) % self.task.classes), local=True, statistics=False
-        )
+        states = self.net.states(self.inputs(x, y, drawn=True), local=True, statistics=False)
         c = self.credits(states)
         local_update(self, states, loss, Credits(audited=c[1:], embed=c[0]))
         return loss.detach()
