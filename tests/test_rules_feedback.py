@@ -301,3 +301,48 @@ def test_p_learns_from_the_errors_at_its_layer():
     method.step(x, y, 0)
     for name, P in expected.items():
         torch.testing.assert_close(method.kept[name], P)
+
+
+# ------------------------------------------------------------------------------ dual_propagation
+
+
+def test_pairs_without_non_linearities_are_backpropagation():
+    """On a linear network, for any distance of the pairs."""
+    data = toy_data()
+    method, net = ready(rule("dual_propagation", beta=5.0), LinearNet(16, 3, 12, 5), data)
+    assert_is_backpropagation(method, net, data.train_x[:32], data.train_y[:32])
+
+
+def test_the_pairs_of_relu_send_their_difference_down():
+    """Credit and update of a block relu(W·h + b), by an own computation."""
+    data = toy_data()
+    net = arch("relu_mlp", (12,), width=16, depth=3)
+    method, _ = ready(rule("dual_propagation", beta=2.0), net, data)
+    x, y = data.train_x[:32], data.train_y[:32]
+    states = seen(net, x, y)
+    credits = method.credit(states, y, 0)
+    found = gradients(method, net, x, y)
+    below = (credits.for_embed, *credits.for_blocks)
+    for layer, d in enumerate(credits.for_blocks):
+        linear = net.blocks[layer][0]
+        z = linear(states.h[layer])
+        sent = ((z + 2 * d).relu() - (z - 2 * d).relu()) / 4
+        assert not torch.equal(sent, d * (z > 0))
+        torch.testing.assert_close(below[layer], sent @ linear.weight, rtol=1e-4, atol=1e-6)
+        expected = sent.T @ states.h[layer] / len(x)
+        weights = found[f"blocks.{layer}.0.weight"]
+        torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_near_pairs_tend_to_backpropagation_with_the_square_of_their_distance():
+    data = toy_data()
+    x, y = data.train_x[:32].double(), data.train_y[:32]
+    misses = []
+    for beta in (1e-1, 1e-2):
+        net = resmlp(w2_std=0.3)
+        method, _ = ready(rule("dual_propagation", beta=beta), net, data)
+        net.double()
+        states = seen(net, x, y)
+        g = exact_gradients(net, states.h[0], y)
+        misses.append(float((method.credit(states, y, 0).for_embed - g[0]).norm() / g[0].norm()))
+    assert misses[1] == pytest.approx(misses[0] / 100, rel=0.1)

@@ -51,6 +51,8 @@ def bench_methods() -> list[Component]:
                   "every layer agrees with label and neighbour on fixed projections"),
         Component("local_loss", f"{here}.local_loss:LocalLoss",
                   "every layer minimises similarity and prediction losses of its own"),
+        Component("dual_propagation", f"{here}.dual_propagation:DualPropagation",
+                  "differences of pairs of states in place of derivatives"),
         Component("sign_symmetry", f"{here}.sign_symmetry:SignSymmetry",
                   "backpropagation that knows the weights' signs alone"),
         Component("kolen_pollack", f"{here}.kolen_pollack:KolenPollack",

@@ -1,0 +1,104 @@
+"""dual_propagation: every unit is a pair of states, whose difference carries the credit down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from bench_plugins.methods.unnormalised import Unnormalised
+from pydantic import Field
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bench_core.api import Credits, Laws, LocalMethod, Passport, States
+from bench_core.training.net import top_gradient
+
+ELEMENTWISE = {  # non-linearities that pairs pass, by the names of torch's functions
+    "celu", "elu", "gelu", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu", "sigmoid",
+    "silu", "softplus", "tanh",
+}  # fmt: skip
+
+
+class Secant(torch.autograd.Function):
+    """φ(z), whose backward pass sends the difference of the pair down."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, phi: Callable[[Tensor], Tensor], beta: float) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.phi, ctx.beta = phi, beta
+        return phi(z)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return (ctx.phi(z + ctx.beta * d) - ctx.phi(z - ctx.beta * d)) / (2 * ctx.beta), None, None
+
+
+class Dyadic(TorchFunctionMode):
+    """Inside, elementwise non-linearities have the backward pass of `Secant`."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if getattr(function, "__name__", "") not in ELEMENTWISE or not torch.is_grad_enabled():
+            return function(*args, **options)
+        options.pop("inplace", None)
+        return Secant.apply(args[0], lambda z: function(z, *args[1:], **options), self.beta)
+
+
+class DualPropagation(LocalMethod):
+    """Backpropagation with differences of pairs in place of derivatives of the non-linearities.
+
+    A unit φ(z) is a pair φ(z ± β·d), d the difference that comes down to it from above, per
+    sample. It sends down
+
+        (φ(z + β·d) − φ(z − β·d)) / 2β   in place of   φ'(z)·d,
+
+    from d = ∂loss/∂h_L at the top, in one sweep; weights, norms, attention and skip paths pass d on
+    as in backpropagation. a_l is what arrives at h_l; block l is trained with c_l = a_{l+1} through
+    the same pairs, the embedding with a_0. Credits (N, …) like their states, sum reduction; not
+    normalised by default, since d has a size. β → 0 is backpropagation, and so is any β without
+    non-linearities; for ReLU, pairs differ from it where |z| < β·|d|.
+
+    Ours: z is that of the forward pass (source: its mean over the pair, iterated); one loss for
+    all, not that of the source's output pair; no asymmetric pairs (second source).
+    Source: Høier, Staudt, Zach 2023, arXiv:2302.01228, in the form of its code for convolutional
+    networks; Høier, Zach 2024, arXiv:2402.08573.
+    Verified: on a linear network it is backpropagation for every β; otherwise it tends to it as β²;
+    ReLU's pair by an own computation.
+    """
+
+    class Params(Unnormalised):
+        """Options of dual_propagation."""
+
+        beta: float = Field(1.0, gt=0.0, le=1e3, description="β, half the distance of a pair")
+
+    passport = Passport(
+        weight_transport=True,
+        extra_forward_passes=True,
+        non_local_state=True,
+        exact_top_credit=True,
+    )
+    laws = Laws(exact_top=True, exact_with={"beta": 1e-3})
+
+    @property
+    def forward_passes(self) -> int:
+        return 2
+
+    def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
+        a = [top_gradient(self.net, states.h[-1], y)]
+        for layer in reversed(range(self.net.depth)):
+            with Dyadic(self.params.beta), torch.enable_grad():
+                h = states.h[layer].detach().requires_grad_()
+                a[:0] = torch.autograd.grad(self.net.advance(h, layer)[0], h, a[0])
+        return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        with Dyadic(self.params.beta * len(x)):  # the update divides the credits by N
+            return super().step(x, y, epoch)
