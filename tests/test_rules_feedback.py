@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench_plugins.methods.dendritic_learning import growth
 from bench_plugins.methods.product_feedback import oja
 from bench_plugins.methods.substitute import matrices
 from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
@@ -65,12 +66,14 @@ def assert_is_backpropagation(method, net, x, y):
 
 
 @pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("name", ["sign_symmetry", "kolen_pollack", "weight_mirror"])
+@pytest.mark.parametrize(
+    "name", ["sign_symmetry", "kolen_pollack", "weight_mirror", "dendritic_learning"]
+)
 def test_with_the_forward_weights_for_feedback_it_is_backpropagation(name, kind):
     """Whatever the block: derivatives are taken at the true states, and the feedback alone is
     replaced."""
-    options = {"magnitude": "frsf"} if name == "sign_symmetry" else {}
-    method, net, x, y = prepared(name, kind, normalize="none", **options)
+    options = {"sign_symmetry": {"magnitude": "frsf"}, "dendritic_learning": {"learn": False}}
+    method, net, x, y = prepared(name, kind, normalize="none", **options.get(name, {}))
     with torch.no_grad():
         own = {key: module.weight.clone() for key, module in matrices(net).items()}
     initial = "M" if name == "sign_symmetry" else "B"
@@ -346,3 +349,38 @@ def test_near_pairs_tend_to_backpropagation_with_the_square_of_their_distance():
         g = exact_gradients(net, states.h[0], y)
         misses.append(float((method.credit(states, y, 0).for_embed - g[0]).norm() / g[0].norm()))
     assert misses[1] == pytest.approx(misses[0] / 100, rel=0.1)
+
+
+# ---------------------------------------------------------------------------- dendritic_learning
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_dendritic_feedback_grows_along_the_errors_on_either_side(learn):
+    """Θ descends −mean δ_yᵀ·δ_x, δ_x = δ_y·Θ, or stays; here through plain descent of rate 1."""
+    data = toy_data()
+    torch.manual_seed(0)
+    method, net = ready(rule("dendritic_learning", learn=learn), LinearNet(16, 3, 12, 5), data)
+    x, y = data.train_x[:32], data.train_y[:32]
+    before = {name: B.detach().clone() for name, B in method.kept.items()}
+    errors = method.credit(seen(net, x, y), y, 0).for_blocks
+    if learn:
+        method.optimiser.descend = lambda thetas, slopes: [
+            theta.data.sub_(slope) for theta, slope in zip(thetas, slopes, strict=True)
+        ]
+    method.step(x, y, 0)
+    for layer, d in enumerate(errors):
+        theta = before[f"B_{layer}_0"]
+        grown = d.T @ (d @ theta) / len(x) if learn else 0
+        torch.testing.assert_close(method.kept[f"B_{layer}_0"].detach(), theta + grown)
+
+
+def test_the_growth_of_a_convolution_is_the_slope_of_what_it_sends():
+    """A 3×3 convolution written as a matrix: its growth is δ_yᵀ·δ_x, summed over shared weights."""
+    draws = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv2d(2, 3, 3, padding=1)
+    B = torch.randn(3, 2, 3, 3, generator=draws)
+    error = torch.randn(2, 3, 4, 4, generator=draws)
+    sent = F.conv_transpose2d(error, B, padding=1)
+    patches = F.unfold(sent, 3, padding=1)  # (N, 2·9, 16)
+    expected = torch.einsum("nop,nip->oi", error.flatten(2), patches).view_as(B) / 2
+    torch.testing.assert_close(growth(conv, B, error, sent.shape), expected, rtol=1e-4, atol=1e-4)

@@ -59,6 +59,8 @@ def bench_methods() -> list[Component]:
                   "feedback with the forward weights' updates and decay"),
         Component("weight_mirror", f"{here}.weight_mirror:WeightMirror",
                   "feedback fitted to each layer's response to noise"),
+        Component("dendritic_learning", f"{here}.dendritic_learning:DendriticLearning",
+                  "feedback that grows along the errors on either side of it"),
         Component("product_feedback", f"{here}.product_feedback:ProductFeedback",
                   "feedback through a population: wide (PFA) or of low rank (LDFA)"),
         Component("direct_kolen_pollack", f"{here}.direct_kolen_pollack:DirectKolenPollack",

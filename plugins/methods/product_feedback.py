@@ -72,7 +72,7 @@ class ProductFeedback(KolenPollack):
         P, Q = self.kept[f"P_{name}"], self.kept[f"Q_{name}"]
         self.kept[f"Q_{name}"] = shrink * Q + P.T @ (W - shrink * before).flatten(1)
         if self.errors:
-            self.kept[f"P_{name}"] = oja(P, self.errors[name], self.params.rate)
+            self.kept[f"P_{name}"] = oja(P, self.errors[name][0], self.params.rate)
 
 
 def oja(P: Tensor, errors: Tensor, rate: float) -> Tensor:

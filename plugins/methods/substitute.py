@@ -15,6 +15,7 @@ from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, To
 from bench_core.training.net import top_gradient
 
 Matrix = nn.Linear | nn.Conv2d
+Errors = dict[str, tuple[Tensor, torch.Size]]  # by layer: δ_y at its output, shape of its input
 
 
 def matrices(net: Net) -> dict[str, Matrix]:
@@ -67,7 +68,7 @@ class SubstituteFeedback(LocalMethod):
                 )
         return None
 
-    errors: dict[str, Tensor] | None = None  # of the last credit, at the output of every layer
+    errors: Errors | None = None  # of the last credit
 
     @property
     def forward_passes(self) -> int:
@@ -115,12 +116,9 @@ class LearnedFeedback(SubstituteFeedback):
 
 def down(
     net: Net, layer: int, h: Tensor, credit: Tensor, feedback: Mapping[str, Tensor],
-    errors: dict[str, Tensor] | None = None,
+    errors: Errors | None = None,
 ) -> Tensor:  # fmt: skip
-    """The credit at h_l from that at h_{l+1}.
-
-    errors  takes in δ_y of every layer of the block
-    """
+    """The credit at h_l from that at h_{l+1}; `errors` takes in those of the block's layers."""
 
     def substituted(name: str, B: Tensor) -> Any:
         def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
@@ -128,7 +126,8 @@ def down(
             # the numbers of the layer, the derivative of B
             result = out.detach() + (path - path.detach())
             if errors is not None:
-                result.register_hook(lambda error: errors.__setitem__(name, error.detach()))
+                shape = inputs[0].shape
+                result.register_hook(lambda error: errors.update({name: (error.detach(), shape)}))
             return result
 
         return hook
