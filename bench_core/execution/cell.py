@@ -35,7 +35,7 @@ def build_cell(
     refs = [("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset)]
     parts = [make(registry, kind, ref.name, ref.params) for kind, ref in refs]
     folder = Path(data_dir) if data_dir else None
-    return build(parts, training, cell.data["limit"], cell.seed, folder)
+    return build(parts, training, cell.data, cell.seed, folder)
 
 
 def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:

@@ -60,26 +60,25 @@ class Components:
         """
         references = {(self.ceiling, arch, dataset) for _, arch, dataset in self.trios}
         trios = sorted({*self.trios, *references})
+        selections = self._selections()
         answer = validate.ask(
             {
                 "components": self.requests,
                 "trios": trios,
                 "data_dir": str(data_dir) if data_dir else None,
                 "devices": sorted({spec.training["device"] for spec in self.specs}),
+                "selections": list(selections.values()),
             }
         )
         self.answers, self.absent = answer["components"], answer["absent"]
         refusals = dict(zip(trios, answer["trios"], strict=True))
+        selected = dict(zip(selections, answer["selections"], strict=True))
         for spec, trio in zip(self.specs, self.trios, strict=True):
             for kind, place in zip(PARTS, trio, strict=True):
                 self._check_params(place, kind, spec)
             if refusal := refusals[trio]:
                 self._problem(refusal["at"], _refusal_text(spec, refusal), spec=spec)
-            limit, batch = spec.data["limit"], spec.training["batch_size"]
-            if limit is not None and limit < batch:
-                text = f"{limit} training samples do not fill one batch of {batch}"
-                hint = "use a smaller training.batch_size or a larger data.limit"
-                self._problem("data.limit", text, hint, spec)
+            self._check_data(spec, selected.get((trio[2], id(spec.data)), {}))
         for number, place in enumerate(self.diagnostics):
             self._check_params(place, f"diagnostics[{number}]")
         self._raise_problems()
@@ -126,6 +125,25 @@ class Components:
             return places[kind, id(entry)]
 
         return [(place("method", s), place("arch", s), place("dataset", s)) for s in self.specs]
+
+    def _selections(self) -> dict[tuple[int, int], tuple[int, dict[str, Any]]]:
+        """Return each data set (its place) and `data` of the suite that hold samples out."""
+        pairs = [(trio[2], spec.data) for spec, trio in zip(self.specs, self.trios, strict=True)]
+        return {(place, id(data)): (place, data) for place, data in pairs if "validation" in data}
+
+    def _check_data(self, spec: CellSpec, selected: Mapping[str, Any]) -> None:
+        """Note a problem if samples cannot be held out, or if the rest does not fill a batch."""
+        if reason := selected.get("why"):
+            self._problem("data.validation", reason, spec=spec)
+            return
+        limit, batch = spec.data["limit"], spec.training["batch_size"]
+        count = selected.get("count", limit)
+        if count is not None and count < batch:
+            key = "data.validation" if "count" in selected and count != limit else "data.limit"
+            text = f"{count} training samples do not fill one batch of {batch}"
+            hint = f"use a smaller training.batch_size or a larger {key}"
+            hint = hint if key == "data.limit" else hint.replace("larger", "smaller")
+            self._problem(key, text, hint, spec)
 
     def _check_exclude(self) -> None:
         for number, rule in enumerate(self.suite.exclude):

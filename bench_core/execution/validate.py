@@ -32,10 +32,12 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     """Validate the components of `request` in a child process.
 
     request  {"components": [[kind, full name, params], …], "data_dir": …, "devices": […],
-              "trios": [[method, arch, dataset], …] (indices of components), "memory_mb": limit}
+              "trios": [[method, arch, dataset], …] (indices of components), "memory_mb": limit,
+              "selections": [[dataset, a cell's `data`], …]}
     answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or
               {"error"} or {"invalid": faults}, …], "absent": {device: why},
-              "trios": [{"at": "arch" or "method", "why"} or null, …]}
+              "trios": [{"at": "arch" or "method", "why"} or null, …],
+              "selections": [{"count": training samples} or {"why"}, …]}
     Raises UsageError if the child hangs or ends early; its text names the component.
     """
     line: Any = "loading the plugins"
@@ -70,9 +72,29 @@ def answer(
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]
+    selections = []
+    for index, options in request.get("selections", ()):
+        say(f"dataset {request['components'][index][1]}: holding out validation samples")
+        selections.append(_selected(components[index][1], options, data_dir))
     absent = {device: devices.absent(device) for device in request.get("devices", ())}
     absent = {device: why for device, why in absent.items() if why}
-    return {"components": [public for public, _ in components], "trios": trios, "absent": absent}
+    public = [public for public, _ in components]
+    return {"components": public, "trios": trios, "absent": absent, "selections": selections}
+
+
+def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, Any]:
+    """Count the training samples that a cell's `data` leaves, or say why none can be held out."""
+    from bench_core.training.build import selected
+
+    if dataset is None:  # known to be broken
+        return {}
+    data_class, params = dataset
+    try:
+        return {"count": len(selected(data_class(params).load(data_dir), options).train_y)}
+    except BenchError as error:
+        return {"why": str(error).removeprefix("data.validation: ")}
+    except (Exception, SystemExit) as error:
+        return {"why": f"{data_class.__name__} cannot be loaded: {brief(error)}"}
 
 
 def _component(

@@ -151,6 +151,8 @@ class CellRun:
         """Measure after an epoch and write its row; return whether the training ends now."""
         built, last, step = self.built, self.cell.last_epoch, max(row.epoch - 1, 0)
         line = {**asdict(row), "measurements": {}}
+        if row.validation_accuracy is None:
+            del line["validation_accuracy"]
         data = built.data.opened()
         self.audit = Audit(
             built.net, built.method, data, self.cell.seed, step, initial=built.initial
@@ -240,6 +242,7 @@ class CellRun:
             seconds_per_epoch=round(sum(seconds) / len(seconds), 4) if seconds else None,
             peak_memory_bytes=peak_memory(self.job["device"]),
             accuracy=last.get("accuracy") if seconds else None,
+            validation_accuracy=last.get("validation_accuracy") if seconds else None,
             train_loss=last.get("train_loss"),
             **self.fields,
         )

@@ -31,6 +31,7 @@ class Epoch(BaseModel):
     train_loss: Number | None = None
     accuracy: Number | None = None  # None: not evaluated after this epoch
     test_loss: Number | None = None
+    validation_accuracy: Number | None = None
     seconds: Number = 0.0
     measurements: Measurements = Field(default_factory=dict)
 

@@ -174,6 +174,7 @@ class RunRecord(Frozen):
     forward_passes: int | None = None
     accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
+    validation_accuracy: Number | None = None  # None: no validation samples are held out
     train_loss: Number | None = None
     evaluate_every: int = 1  # epochs between test accuracies, and between measurements:
     diagnose_every: int = 1

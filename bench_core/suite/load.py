@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.suite.cells import frozen
@@ -21,10 +21,9 @@ from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
     MAX_EPOCHS,
-    DataOptions,
+    RECIPE,
     Seeds,
     Suite,
-    TrainingOptions,
 )
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
@@ -173,8 +172,8 @@ def _is_known(document: Document, path: KeyPath) -> bool:
     hint = AXES
     if root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
         hint = f"list them under {root.removesuffix('s')}s, beside matrix"
-    elif root in _RECIPE and dot:
-        known = set(_RECIPE[root].model_fields)
+    elif root in RECIPE and dot:
+        known = set(RECIPE[root].model_fields)
         if rest in known:
             return True
         hint = did_you_mean(printable(rest), known)
@@ -191,11 +190,11 @@ def _is_known(document: Document, path: KeyPath) -> bool:
 def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> None:
     """Check the value of a dotted key by the same models as the body of the suite."""
     root, _, rest = key.partition(".")
-    annotation = _RECIPE.get(root) or _WHOLE.get(key)
+    annotation = RECIPE.get(root) or _WHOLE.get(key)
     if annotation is None:  # a component's parameter, which the component checks
         return
     skip = 0
-    if root in _RECIPE:  # a field alone: the cells compare stop_after with epochs
+    if root in RECIPE:  # a field alone: the cells compare stop_after with epochs
         most = {"epochs": MAX_EPOCHS} if root == "training" else {}
         value, skip = {**most, rest: value}, 1
     try:
@@ -207,5 +206,4 @@ def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> Non
 
 
 _NAMES = ("method", "arch", "dataset")
-_RECIPE: dict[str, type[BaseModel]] = {"training": TrainingOptions, "data": DataOptions}
 _WHOLE: dict[str, Any] = {"seeds": Seeds, **dict.fromkeys(_NAMES, ComponentSpec)}

@@ -31,7 +31,7 @@ from bench_core.suite.component import ComponentSpec, Model, Name, fault, named,
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
-from bench_core.training.params import resolved
+from bench_core.training.params import LATER, resolved
 
 MAX_CELLS = 100_000
 MAX_EPOCHS = 100_000
@@ -121,9 +121,28 @@ class TrainingOptions(Model):
 
 
 class DataOptions(Model):
-    """What part of the training set is used."""
+    """What part of the data is used, and for what; all values are part of a cell's identity."""
 
     limit: int | None = setting(None, "the first N training images; null: all", ge=1, le=2**63 - 1)
+    validation: Annotated[int | None, LATER] = setting(
+        None,
+        "training images held out, stratified by class, before `limit`; null: none",
+        ge=1,
+        le=2**63 - 1,
+    )
+    evaluate_on: Annotated[Literal["test", "validation"], LATER] = setting(
+        "test", "validation: the validation images take the place of the test set"
+    )
+
+    @field_validator("evaluate_on")
+    @classmethod
+    def _has_validation(cls, value: str, info: Any) -> str:
+        if value == "validation" and info.data.get("validation") is None:
+            raise fault("needs data.validation, the number of images to hold out")
+        return value
+
+
+RECIPE: dict[str, type[Model]] = {"training": TrainingOptions, "data": DataOptions}
 
 
 class DepthUtility(Model):
@@ -356,20 +375,23 @@ class Suite(Model):
 
     def _resolve(self, cell: CellSpec, problems: list[Problem]) -> dict[str, Any] | None:
         """Validate the recipe of a cell: good values may not go together."""
-        try:
-            training = resolved(TrainingOptions.model_validate(cell.training))
-            data = resolved(DataOptions.model_validate(cell.data))
-        except ValidationError as error:
+        parts: dict[str, dict[str, Any]] = {}
+        for part, model in RECIPE.items():
+            values = getattr(cell, part)
+            try:
+                parts[part] = resolved(model.model_validate(values))
+            except ValidationError as error:
 
-            def place(path: KeyPath) -> KeyPath:
-                return cell.origin.get(f"training.{path[0]}", ("training", *path))
+                def place(path: KeyPath, part: str = part) -> KeyPath:
+                    return cell.origin.get(f"{part}.{path[0]}", (part, *path))
 
-            new = problems_of(self._document, error, TrainingOptions, cell.training, place)
-            problems += [problem for problem in new if problem not in problems]
-            return None
+                new = problems_of(self._document, error, model, values, place)
+                problems += [problem for problem in new if problem not in problems]
+                return None
+        training = parts["training"]
         if training["stop_after"] == training["epochs"]:
             training["stop_after"] = None  # the whole schedule, the same cell
-        return {"training": training, "data": data}
+        return parts
 
 
 def _depth(axis: tuple[str, Any] | tuple[str, Any, KeyPath]) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from bench_core.errors import BenchError
 from bench_core.training import processor
 from bench_core.training.checkpoint import part, storable
-from bench_core.training.data import Held
+from bench_core.training.data import Data, Held
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
 from bench_core.training.net import Net
@@ -43,7 +43,7 @@ class Built:
 def build(
     parts: Sequence[Part],
     training: dict[str, Any],
-    limit: int | None,
+    options: Mapping[str, Any],
     seed: int,
     data_dir: Path | None,
 ) -> Built:
@@ -54,7 +54,7 @@ def build(
 
     parts     of the rule, the architecture and the data set
     training  the cell's settings, with the device
-    limit     the number of training samples used; None: all
+    options   the cell's `data` (`selected`)
     """
     device = training["device"]
     if device == "cpu":
@@ -64,13 +64,13 @@ def build(
     torch.set_deterministic_debug_mode("error" if training["deterministic"] else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
-    held = Held(data_class(data_params).load(data_dir).limit(limit).to(device))
+    held = Held(selected(data_class(data_params).load(data_dir), options).to(device))
     data = held.training
     count, batch = len(data.train_y), training["batch_size"]
     if count < batch:
         raise BenchError(
             f"{count} training samples do not fill one batch of {batch}; "
-            "use a smaller training.batch_size or a larger data.limit"
+            "use a smaller training.batch_size, a larger data.limit or a smaller data.validation"
         )
     sums = held.opened().sums()
     torch.manual_seed(seed)
@@ -83,3 +83,20 @@ def build(
         for block in net.blocks:
             block.compile()
     return Built(net, rule, held, initial, sums)
+
+
+def selected(data: Data, options: Mapping[str, Any]) -> Data:
+    """Return the part of a data set that a cell uses. Raises BenchError.
+
+    validation   training samples to hold out (`Data.hold_out`), before the limit
+    limit        the first N of the other training samples; None: all
+    evaluate_on  validation: these samples take the place of the test set, which is dropped
+    """
+    if count := options.get("validation"):
+        try:
+            data = data.hold_out(count)
+        except ValueError as error:
+            raise BenchError(f"data.validation: {error}") from None
+    if options.get("evaluate_on") == "validation":
+        data = data.validated() or data
+    return data.limit(options["limit"])

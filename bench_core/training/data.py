@@ -18,19 +18,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench_core.training.loss import CROSS_ENTROPY, Loss
+from bench_core.training.rng import stream
 
 PAD = 4
 ALIGNED = 64  # bytes: torch begins every tensor at a multiple of this
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
+HELD_OUT = ("validation_x", "validation_y")
 
 
 @dataclass(frozen=True)
 class Data:
-    """A training set and a test set.
+    """A training set and a test set, and validation samples if some are held out (`hold_out`).
 
     train_x, test_x  uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 …
                      1); or float, ready for use
     train_y, test_y  int64 (N,), or the targets that the loss takes
+    validation_x, validation_y  of the same form
     loss             the minimised loss: y are class labels, or float targets (N, C) of a squared
                      error
     augment          random crop after padding by 4 and random flip, drawn per image; uint8 only
@@ -48,20 +51,70 @@ class Data:
     augment: bool = False
     padding: Literal["mean", "black"] = "mean"
     loss: Loss = CROSS_ENTROPY
+    validation_x: Tensor | None = None
+    validation_y: Tensor | None = None
 
     def limit(self, count: int | None) -> Data:
         """Keep only the first `count` training samples."""
         return replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
 
+    def hold_out(self, count: int) -> Data:
+        """Move `count` training samples to the validation set.
+
+        The split is drawn from the stream `validation` with seed 0, so it depends on the labels in
+        file order and on `count` alone: every rule, seed and machine holds out the same samples.
+        It is stratified: of a class with n_c of the n samples, ⌊count·n_c/n⌋ are held out, and one
+        more of the classes with the largest remainders until there are `count`. A regression has
+        no classes: `count` of all samples are held out. Both sets keep the order of the file.
+
+        Raises ValueError if the validation set or the training set lacks a class, or is empty.
+        """
+        y, total = self.train_y.cpu(), len(self.train_y)
+        if count >= total:
+            raise ValueError(f"must be below the {total:,} training samples, not {count:,}")
+        labels = torch.zeros(total, dtype=torch.int64) if y.is_floating_point() else y
+        sizes = torch.bincount(labels).tolist()
+        shares = [count * size // total for size in sizes]
+        order = sorted(range(len(sizes)), key=lambda c: (-(count * sizes[c] % total), c))
+        for label in order[: count - sum(shares)]:
+            shares[label] += 1
+        for label, (share, size) in enumerate(zip(shares, sizes, strict=True)):
+            if size and not 0 < share < size:
+                lacking = "validation" if share == 0 else "training"
+                raise ValueError(f"{count:,} leaves class {label} without a {lacking} sample")
+        draws = stream(0, "validation")
+        held = torch.zeros(total, dtype=torch.bool)
+        for label, share in enumerate(shares):
+            members = (labels == label).nonzero().flatten()
+            held[members[torch.randperm(len(members), generator=draws)[:share]]] = True
+        held = held.to(self.train_y.device)
+        return replace(
+            self, train_x=self.train_x[~held], train_y=self.train_y[~held],
+            validation_x=self.train_x[held], validation_y=self.train_y[held],
+        )  # fmt: skip
+
+    def validated(self) -> Data | None:
+        """Return the data with the validation samples in the place of the test set, if any."""
+        if self.validation_x is None or self.validation_y is None:
+            return None
+        x, y = self.validation_x, self.validation_y
+        return replace(self, test_x=x, test_y=y, validation_x=None, validation_y=None)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that there are, by name."""
+        named = {name: getattr(self, name) for name in (*TENSORS, *HELD_OUT)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def to(self, device: str) -> Data:
-        tensors = {name: getattr(self, name).to(device).contiguous() for name in TENSORS}
-        return replace(self, **tensors)
+        moved = {name: value.to(device).contiguous() for name, value in self.tensors.items()}
+        return replace(self, **moved)  # type: ignore[arg-type]
 
     def sums(self) -> dict[str, str]:
         """Return the BLAKE2b of each tensor's bytes; 0.15 s for CIFAR-10."""
         sums = {}
-        for name in TENSORS:
-            flat = getattr(self, name).detach().cpu().contiguous().view(-1)
+        for name, tensor in self.tensors.items():
+            flat = tensor.detach().cpu().contiguous().view(-1)
             sums[name] = blake2b(flat.view(torch.uint8).numpy().data, digest_size=16).hexdigest()
         return sums
 
@@ -110,26 +163,27 @@ class Data:
 
 
 class Held:
-    """A data set whose test samples become tensors for an evaluation alone.
+    """A data set whose test and validation samples become tensors for an evaluation alone.
 
-    A rule trains in this process. Between evaluations the test set is plain bytes, so no tensor
-    holds it: a rule finds none among all objects, nor in the variables of its callers. This hides
+    A rule trains in this process. Between evaluations these samples are plain bytes, so no tensor
+    holds them: a rule finds none among all objects, nor in the variables of its callers. This hides
     the test set and does not lock it: a rule can read the data files, or call `opened`.
 
-    training  the data set without its test samples
+    training  the data set without its test and validation samples
     chance    that of the data set
     """
 
     def __init__(self, data: Data) -> None:
         self.chance, self._device = data.chance, data.test_x.device
-        self._kept = [_kept(tensor) for tensor in (data.test_x, data.test_y)]
-        x, y = data.test_x[:0].clone(), data.test_y[:0].clone()
-        self.training = replace(data, test_x=x, test_y=y)
+        hidden = {k: value for k, value in data.tensors.items() if not k.startswith("train")}
+        self._kept = {name: _kept(tensor) for name, tensor in hidden.items()}
+        empty = {name: tensor[:0].clone() for name, tensor in hidden.items()}
+        self.training = replace(data, **empty)  # type: ignore[arg-type]
 
     def opened(self) -> Data:
-        """Return the whole data set; its test samples are gone with the last reference to it."""
-        x, y = (read().to(self._device) for read in self._kept)
-        return replace(self.training, test_x=x, test_y=y)
+        """Return the whole data set; its hidden samples are gone with the last reference to it."""
+        samples = {name: read().to(self._device) for name, read in self._kept.items()}
+        return replace(self.training, **samples)  # type: ignore[arg-type]
 
 
 def _kept(tensor: Tensor) -> Callable[[], Tensor]:

@@ -26,6 +26,7 @@ from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
 
 AUXILIARY_LR = 1e-3
+NOT_EVALUATED: dict[str, float | None] = {"accuracy": None, "test_loss": None}
 LARGE_STATE = 16 * 2**20  # bytes of a state; above it the test set is evaluated in small batches
 
 
@@ -43,6 +44,7 @@ class EpochRow:
     accuracy: float | None  # None: not evaluated after this epoch
     test_loss: float | None
     seconds: float  # of the training alone
+    validation_accuracy: float | None = None  # None: no samples are held out, or not evaluated
 
 
 class Resumption(Protocol):
@@ -124,6 +126,14 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     return score, float(loss)
 
 
+def _evaluated(net: Net, data: Data) -> dict[str, float | None]:
+    """Return the figures of an epoch on the test set and on the validation samples."""
+    accuracy, loss = evaluate(net, data)
+    validation = data.validated()
+    on_validation = evaluate(net, validation)[0] if validation is not None else None
+    return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
+
+
 def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
     """Raise BenchError if a step changed the network's state so that no new network can load it."""
     for name in sorted({*tensors, *shapes}):
@@ -150,8 +160,8 @@ def train(
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
     Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the
-    schedule of `epochs` early. The test set is evaluated after every `evaluate_every`-th epoch and
-    after the last. Only then are its samples tensors (`Held`).
+    schedule of `epochs` early. The test and validation sets are evaluated after every
+    `evaluate_every`-th epoch and after the last. Only then are their samples tensors (`Held`).
     """
     held = data if isinstance(data, Held) else Held(data)
     data = held.training
@@ -165,7 +175,8 @@ def train(
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
-    row = EpochRow(first, training["learning_rate"], None, *evaluate(net, held.opened()), 0.0)
+    figures = _evaluated(net, held.opened())
+    row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **figures)
     if first == 0:
         observe(row)
     for epoch in range(first, last):
@@ -189,9 +200,9 @@ def train(
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
-        accuracy, test_loss = evaluate(net, held.opened()) if wanted else (None, None)
+        figures = _evaluated(net, held.opened()) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())
-        row = EpochRow(epoch + 1, lr, train_loss, accuracy, test_loss, seconds)
+        row = EpochRow(epoch + 1, lr, train_loss, seconds=seconds, **figures)
         if observe(row):
             break
         if resumption is not None and epoch + 1 < last:

@@ -7,6 +7,8 @@
     random_targets       the control with random labels
     probe, nulls         draws of diagnostics; controls: the draws of their controls
     data                 a generated data set (`Dataset.generator`), whose seed is not the run's
+    validation           the samples held out of a training set, always with seed 0: the same for
+                         every rule and every run
 
 All draws are made on the CPU and then moved, so a cell draws the same numbers on every device.
 """
@@ -31,6 +33,7 @@ Name = Literal[
     "nulls",
     "controls",
     "data",
+    "validation",
 ]
 
 
