@@ -22,6 +22,7 @@ from bench_core.report.terminal import echo
 COMMANDS = {
     "run": "run:run",
     "plan": "run:plan",
+    "tune": "tune:tune",
     "leaderboard": "results:leaderboard",
     "report": "report:report",
     "figure": "report:figure",

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.analysis.judge import is_ceiling, recipe
+from bench_core.analysis.judge import is_ceiling, recipe, tuned_of
 from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import PROBE
@@ -76,9 +76,13 @@ def attach(results: SuiteResults) -> SuiteResults:
     ceilings: dict[tuple[str, int], RunRecord] = {}
     for record in results.records:
         if is_ceiling(record) and record.status == "done":
-            ceilings.setdefault((recipe(record), record.cell.seed), record)
+            ceilings.setdefault(_place(results, record), record)
     records = tuple(_with_distance(results, record, ceilings) for record in results.records)
     return replace(results, records=records)
+
+
+def _place(results: SuiteResults, record: RunRecord) -> tuple[str, int]:
+    return recipe(record, tuned_of(record, results.settings)), record.cell.seed
 
 
 def _with_distance(
@@ -87,7 +91,7 @@ def _with_distance(
     item = record.measurements.get(NAME)
     if item is None or item.across != "ceiling":
         return record
-    ceiling = ceilings.get((recipe(record), record.cell.seed))
+    ceiling = ceilings.get(_place(results, record))
     try:
         if record.status != "done":
             raise ValueError(f"the run is {record.status}")

@@ -23,9 +23,10 @@ from bench_core.analysis import distance
 from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
-from bench_core.results import epochs, marks, remeasured, store
+from bench_core.results import epochs, ledger, marks, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
+from bench_core.results.ledger import Ledger
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
@@ -145,6 +146,16 @@ def _described(folder: Path, troubles: list[str]) -> _Described:
     return _Described(name=name)
 
 
+def _ledger(folder: Path, troubles: list[str]) -> Ledger:
+    """Read tuning.json: an empty ledger if it is missing, and with a warning if unreadable."""
+    try:
+        return ledger.read(folder) or Ledger()
+    except store.Unreadable as error:
+        path = folder / ledger.LEDGER
+        troubles.append(f"{path}: cannot be read: it {error}; its rows do not show their trials")
+        return Ledger()
+
+
 def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:
     """Parse the claims of suite.json, with a warning if some cannot be read."""
     claims = []
@@ -174,7 +185,10 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     results = []
     for folder in sorted(by_folder):
         described, late = _described(folder, troubles), late_of[folder]
-        counted, superseded = current(by_folder[folder], described.cells)
+        searches = _ledger(folder, troubles)
+        replaced = searches.replaced()
+        records = [run for run in by_folder[folder] if cell_key(run.cell) not in replaced]
+        counted, superseded = current(records, described.cells)
         trust, said = _trust(known[folder], late)
         settings = Settings(
             described.thresholds,
@@ -186,6 +200,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             said,
             late,
             clashes,
+            searches.of_cells(),
         )
         claims = _claims(folder, described.expect, troubles)
         results.append(
@@ -284,6 +299,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                     said=said,
                     late=late,
                     older=tuple(record for part in same for record in part.settings.older),
+                    tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
                 ),
                 records=tuple(records),
                 superseded=sum(part.superseded for part in same),

@@ -29,8 +29,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.results.hashing import canonical, digest_bytes, line_text
+from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
-from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
+from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord, cell_key, fires
 from bench_core.results.remeasured import Remark
 from bench_core.suite.model import DepthUtility
 
@@ -75,6 +76,7 @@ class Settings:
     said        checksum of a run.json → what other users say of it
     late        checksum of a run.json → measurements that were made after the run
     conflicts   checksum of a run.json → how it disagrees with another result of its identity
+    tuned       key of a cell that `bench tune` trained with the best values → the rule's search
     """
 
     thresholds: Thresholds = field(default_factory=dict)
@@ -86,20 +88,38 @@ class Settings:
     said: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     late: Mapping[str, tuple[Remark, ...]] = field(default_factory=dict)
     conflicts: Mapping[str, str] = field(default_factory=dict)
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------- identity of rows
 
 
-def recipe(record: RunRecord) -> str:
-    """Write all but method and seed as canonical text; runs of one recipe are compared."""
+def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
+    """Return the search that chose the values of a run, if one did."""
+    return settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
+
+
+def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:
+    """Return the cell of a run; its tuned settings are the word "tuned", as those of its peers."""
     cell = record.cell
+    if tuned is None:
+        return cell
+    training = {**cell.training, **dict.fromkeys(tuned.recipe, "tuned")}
+    return cell.model_copy(update={"training": training})
+
+
+def recipe(record: RunRecord, tuned: Tuned | None = None) -> str:
+    """Write all but method and seed as canonical text; runs of one recipe are compared.
+
+    Rules that were tuned in the same settings have one recipe, whatever values won.
+    """
+    cell = shared(record, tuned)
     return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
 
-def recipe_key(record: RunRecord) -> str:
+def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
     """Name the recipe of a run by 16 hex digits."""
-    return digest_bytes(recipe(record).encode(), 8)
+    return digest_bytes(recipe(record, tuned).encode(), 8)
 
 
 def method_key(ref: ComponentRef) -> str:

@@ -34,7 +34,9 @@ from bench_core.analysis.judge import (
     option,
     recipe,
     role,
+    shared,
     threshold_of,
+    tuned_of,
     untrained,
 )
 from bench_core.analysis.ranks import Ranking, rank, widening
@@ -53,7 +55,8 @@ from bench_core.analysis.verdict import (
 )
 from bench_core.results.agreement import POINTS
 from bench_core.results.hashing import canonical
-from bench_core.results.record import ComponentRef, Measurement, RunRecord
+from bench_core.results.ledger import Tuned
+from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
 
 DEFAULT = Settings()
 
@@ -78,6 +81,7 @@ class Row:
     accuracy  over finished runs
     margin    over the floor by which d is judged; the other two are always given
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
+    tuned     the search that chose its recipe and options
     """
 
     label: str
@@ -90,6 +94,12 @@ class Row:
     floor: Floor
     judged: Verdict
     rank: tuple[int, int] | None = None
+    tuned: Tuned | None = None
+
+    @property
+    def trials(self) -> int | None:
+        """The trials that the rule was tuned on; None for a floor and without a search."""
+        return None if self.tuned is None or self.role == "floor" else self.tuned.trials
 
     @property
     def method(self) -> ComponentRef:
@@ -134,6 +144,11 @@ class Group:
     ranking: Ranking
     ceiling: Estimate | None = None
     contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """A cell with the settings that all rows share; those tuned by rule are "tuned"."""
+        return shared(self.records[0], self.rows[0].tuned)
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
@@ -253,7 +268,7 @@ def _group(
     ranking = rank(ranked)
     ranking = replace(ranking, loud=widening(ranked, ranking))
     for record in settings.older:  # they do not count, but may contradict
-        if recipe(record) == recipe(records[0]):
+        if _recipe(record, settings) == _recipe(records[0], settings):
             cells[method_key(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
@@ -320,6 +335,7 @@ def _rows(
             over_bp=over[2],
             floor=chosen,
             judged=verdict(judgements, readings, below, broken),
+            tuned=tuned_of(runs[0], settings),
         )
 
 
@@ -353,11 +369,15 @@ def _place(row: Row) -> tuple[float, str, str]:
     return -mean, row.label, method_key(row.method)
 
 
+def _recipe(record: RunRecord, settings: Settings) -> str:
+    return recipe(record, tuned_of(record, settings))
+
+
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
     """Group records by recipe and judge them; the order of the records has no influence."""
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_recipe[recipe(record)].append(record)
+        by_recipe[_recipe(record, settings)].append(record)
     methods = {method_key(item.cell.method): item.cell.method for item in records}
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):

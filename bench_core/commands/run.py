@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,11 +19,13 @@ from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.execution.cost import Estimate
-    from bench_core.execution.plan import Plan
+    from bench_core.execution.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
     from bench_core.results.record import RunRecord
+    from bench_core.suite.model import Suite
 
 Costs = dict[str, "Estimate | None"]
+SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True)
 SUITE_OPTIONS = (
     click.argument("suite"),
     option(
@@ -39,97 +42,141 @@ SUITE_OPTIONS = (
     ),
     option("--dataset NAME", "Use this data set."),
     option("--arch NAME", "Use this architecture."),
-    option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True),
+    SEEDS,
     option("--epochs N", "Train for N epochs."),
     option("--device NAME", "Train on cpu, cuda, cuda:1, …"),
-    option("--results PATH", "Keep the run folders in this folder.", default="results"),
+    option("-o --results PATH", "Keep the run folders in this folder.", default="results"),
     data_dir_option,
     option("--strict-plugins", "Stop if any plugin is broken, used or not."),
     option("--retry-failed", "Run the cells again that failed."),
 )
 
 
-def suite_options(command: Any) -> Any:
-    """Give a command the argument SUITE and the options that change the suite."""
-    for decorate in reversed(SUITE_OPTIONS):
-        command = decorate(command)
-    return command
+def decorated(decorators: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Give a command these arguments and options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(tuple(decorators)):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
-def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
-    """Load the suite and the plugins, make the plan, and warn of broken plugins it does not use."""
-    from bench_core.execution.plan import make_plan
+def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
+    """Load the suite and the plugins, and warn of broken plugins."""
     from bench_core.registry import plugins
     from bench_core.suite.load import load_suite
 
     keys = ("methods", "seeds", "dataset", "arch", "epochs", "device")
-    loaded = load_suite(suite, options["overrides"], **{key: options[key] for key in keys})
+    chosen = {key: options[key] for key in keys if key in options}
+    content = load_suite(suite, options["overrides"], **chosen)
     registry = plugins.load()
     broken = [f"plugin {trouble}" for trouble in registry.troubles]
     if options["strict_plugins"] and broken:
         raise UsageError(f"--strict-plugins: {'; '.join(broken)}")
+    warn(broken)
+    return content, registry
+
+
+def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
+    """Load the suite and the plugins, make the plan, and print its warnings."""
+    from bench_core.execution.plan import make_plan
+
+    content, registry = loaded(suite, options)
     plan = make_plan(
-        loaded, registry, options["results"], options["data_dir"], options["retry_failed"]
+        content, registry, options["results"], options["data_dir"], options["retry_failed"]
     )
-    warn([*broken, *plan.troubles])
+    warn(plan.troubles)
     return plan, registry
 
 
+EXECUTOR_OPTIONS = (
+    option(
+        "--workers N", "Run N cells at once.  [default: one per core or GPU slot]", type=WORKERS
+    ),
+    option(
+        "--per-gpu N", "Run N cells at once on each GPU.", type=click.IntRange(1, 64), default=1
+    ),
+    option(
+        "--executor NAME",
+        "Run the cells with local, ray, slurm, or the executor of a plugin.",
+        default="local",
+    ),
+    option(
+        "--executor-set KEY=VALUE",
+        "Set an option of the executor, such as partition=gpu; repeatable.",
+        "settings",
+        multiple=True,
+    ),
+    option(
+        "--report/--no-report",
+        "Write the page of the suite at the end, or not.",
+        "wants_report",
+        default=True,
+        show_default=False,
+        envvar="BENCH_REPORT",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class How:
+    """The user's wishes about the way in which plans are run."""
+
+    workers: int | None
+    per_gpu: int
+    executor: str
+    settings: tuple[str, ...]
+
+    def run(
+        self, plan: Plan, registry: Registry, display: Callable[[Sequence[PlannedCell]], Any]
+    ) -> list[RunRecord]:
+        """Run a plan; return the records of its cells. An interrupt ends the command."""
+        from bench_core.execution.executors import Options
+        from bench_core.execution.runner import executor_named, run_plan
+
+        if wrong := [text for text in self.settings if "=" not in text]:
+            raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
+        settings = dict(text.split("=", 1) for text in self.settings)
+        options = Options(self.workers, self.per_gpu, settings=settings)
+        executor_named(self.executor, registry)  # an unknown name writes nothing
+        with spared("progress"):
+            echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, signal.default_int_handler)
+        try:
+            return run_plan(
+                plan, registry, self.executor, options, display, lambda line: warn([line])
+            )
+        except KeyboardInterrupt:
+            text = "interrupted: finished cells are kept; the same command runs the rest"
+            echo(f"\n{text}", err=True)
+            sys.exit(Exit.INTERRUPTED)
+
+
 @click.command()
-@suite_options
-@option("--workers N", "Run N cells at once.  [default: one per core or GPU slot]", type=WORKERS)
-@option("--per-gpu N", "Run N cells at once on each GPU.", type=click.IntRange(1, 64), default=1)
-@option(
-    "--executor NAME",
-    "Run the cells with local, ray, slurm, or the executor of a plugin.",
-    default="local",
-)
-@option(
-    "--executor-set KEY=VALUE",
-    "Set an option of the executor, such as partition=gpu; repeatable.",
-    "settings",
-    multiple=True,
-)
-@option(
-    "--report/--no-report",
-    "Write the page of the suite at the end, or not.",
-    "wants_report",
-    default=True,
-    show_default=False,
-    envvar="BENCH_REPORT",
-)
-def run(
-    suite: str,
-    workers: int | None,
-    per_gpu: int,
-    executor: str,
-    settings: tuple[str, ...],
-    wants_report: bool,
-    **options: Any,
-) -> None:
+@decorated(SUITE_OPTIONS + EXECUTOR_OPTIONS)
+def run(suite: str, wants_report: bool, **options: Any) -> None:
     """Run a suite: a YAML file, or the name of an installed one.
 
     Finished cells are reused, so the same command continues a sweep that was stopped.
     """
     from bench_core.commands.progress import choose
-    from bench_core.execution.executors import Options
-    from bench_core.execution.runner import executor_named, run_plan
 
-    if wrong := [text for text in settings if "=" not in text]:
-        raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
-    how = Options(workers, per_gpu, settings=dict(text.split("=", 1) for text in settings))
+    how = how_of(options)
     plan, registry = planned(suite, options)
-    executor_named(executor, registry)  # an unknown name is an error before anything is written
-    with spared("progress"):
-        echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, signal.default_int_handler)
-    try:
-        records = run_plan(plan, registry, executor, how, choose, lambda line: warn([line]))
-    except KeyboardInterrupt:
-        echo("\ninterrupted: finished cells are kept; the same command runs the rest", err=True)
-        sys.exit(Exit.INTERRUPTED)
+    show(plan, how.run(plan, registry, choose), wants_report)
+
+
+def how_of(options: dict[str, Any]) -> How:
+    """Take the options of the executor out of a command's options."""
+    return How(**{field.name: options.pop(field.name) for field in fields(How)})
+
+
+def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
+    """Print the leaderboard and the failures, write the page, and end the command."""
     with spared("table"):
         print_leaderboards((plan.folder,), "table")
     with spared("report"):
@@ -154,7 +201,7 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
 
 
 @click.command()
-@suite_options
+@decorated(SUITE_OPTIONS)
 @option("--json", "Print JSON.", "as_json")
 def plan(suite: str, as_json: bool, **options: Any) -> None:
     """Say what `bench run` would do, why, and at what cost.

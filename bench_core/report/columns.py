@@ -210,6 +210,14 @@ def _n(row: Row) -> Text:
     return Text(str(done) if done == total else f"{done} of {total} done")
 
 
+def _trials(row: Row) -> Text:
+    return Text(NONE if row.trials is None else str(row.trials))
+
+
+def _scored_on(row: Row) -> str | None:
+    return None if row.tuned is None or row.trials is None else row.tuned.scored_on
+
+
 def _points(margin: Estimate | None) -> Text:
     return Text(with_interval(margin))
 
@@ -268,6 +276,10 @@ _MATCHED = (
     ESTIMATE("margin_pp", "margin"),
     ESTIMATE("margin_matched_pp", "margin_matched"),
 )
+_TUNED = (
+    RANK("trials"),
+    Field("scored_on", _scored_on, schema={"enum": ["validation", "test", None]}),
+)
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
 _THREE = (STRING("three_diagnostics", "judged.three"),)
 _PASSPORT = (STRING("passport", passport, place=3),)
@@ -290,6 +302,7 @@ COLUMNS = (
     ),
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
+    Column("trials", "trials", _trials, _TUNED, short="tr."),
     Column("verdict", "verdict", lambda row: Text(row.verdict), _VERDICT, right=False),
     Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),
     Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
@@ -321,6 +334,11 @@ def further(rows: Iterable[Row]) -> list[Column]:
 
 
 def columns_of(group: Group) -> list[Column]:
-    """Return the columns of a recipe's table: `COLUMNS`, and the further ones after ‖g_L‖."""
-    place = next(index for index, column in enumerate(COLUMNS) if column.key == "passport")
-    return [*COLUMNS[:place], *further(group.rows), *COLUMNS[place:]]
+    """Return the columns of a recipe's table: `COLUMNS`, and the further ones after ‖g_L‖.
+
+    Trials have a column only where a row was tuned.
+    """
+    tuned = any(row.trials is not None for row in group.rows)
+    columns = [column for column in COLUMNS if tuned or column.key != "trials"]
+    place = next(index for index, column in enumerate(columns) if column.key == "passport")
+    return [*columns[:place], *further(group.rows), *columns[place:]]

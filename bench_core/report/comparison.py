@@ -73,7 +73,7 @@ class _Placed(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        return recipe(self.row.runs[0].record)
+        return recipe(self.row.runs[0].record, self.row.tuned)
 
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:

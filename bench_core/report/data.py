@@ -105,7 +105,7 @@ def _suite(shown: View) -> dict[str, Any]:
 
 
 def _group(header: str, group: Group, shown: View) -> dict[str, Any]:
-    cell, settings = group.records[0].cell, shown.settings
+    cell, settings = group.cell, shown.settings
     return {
         "header": header,
         "arch": cell.arch.model_dump(),
@@ -157,7 +157,7 @@ def as_csv(views: Sequence[View]) -> str:
     header += ["trust", "doubts", *sorted(last)]
     lines = []
     for shown, heading, row in every:
-        cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record)
+        cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record, row.tuned)
         names = (shown.results.name, cell.arch.short, cell.dataset.short)
         place = (*names, cell.training.get("epochs"), recipe, heading)
         line = dict(zip(PLACE, place, strict=True))

@@ -1,7 +1,8 @@
 """Say what a reader must know beside a verdict: what could have changed it.
 
-These are thresholds unlike the protocol's, measurements made after the run, and an accuracy above
-that of bp, as a rule that saw the test set has it. Every format shows them.
+These are thresholds unlike the protocol's, measurements made after the run, an accuracy above that
+of bp, as a rule that saw the test set has it, and a search on more trials than a peer's or on the
+test set. Every format shows them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ def above_ceiling(row: Row, rows: Iterable[Row]) -> Estimate | None:
         if round(low, 9) > 0:
             return points
     return None
+
+
+def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Say that a row was tuned on more trials than a peer, or on the test set."""
+    if row.tuned is None or row.trials is None:
+        return []
+    least = min(peer.trials for peer in rows if peer.trials is not None)
+    lines = [f"was tuned on {row.trials} trials, a peer on {least}: more trials flatter a row"]
+    lines *= row.trials > least
+    if row.tuned.scored_on == "test":
+        lines.append("was tuned on the test set, which flatters its accuracy")
+    return lines
 
 
 def limits(row: Row, settings: Settings) -> list[str]:
@@ -78,7 +91,14 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
     above = f"{with_interval(points)} pp above its ceiling" if points else ""
     said = [text for run in row.runs for text in settings.said.get(run.record.checksum or "", ())]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
-    return [*filter(None, [above]), *limits(row, settings), *late(row, settings), *others]
+    searched = tuning(row, rows)
+    return [
+        *filter(None, [above]),
+        *searched,
+        *limits(row, settings),
+        *late(row, settings),
+        *others,
+    ]
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:
@@ -91,6 +111,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
                 f"{row.label} lies above its ceiling bp by {with_interval(points)} pp{alone}: "
                 "has its training seen the test set?"
             )
+        lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     shared: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:
         for text in limits(row, settings) if row.role != "floor" else ():

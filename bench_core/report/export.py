@@ -49,7 +49,7 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
     return {
         "suite": shown.results.name,
         "identity": record.identity,
-        "recipe": recipe_key(record),
+        "recipe": recipe_key(record, row.tuned),
         "label": row.label,
         "role": row.role,
         **parts,

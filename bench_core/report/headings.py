@@ -25,7 +25,7 @@ def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
     A usual setting has the component's default and the value of the suite's file, and is the same
     in all recipes. A setting whose default is not known (older results) is shown.
     """
-    cells = [group.records[0].cell for group in groups]
+    cells = [group.cell for group in groups]
     recipes = [_settings(results, cell) for cell in cells]
     values = [recipe[0] for recipe in recipes]
     differing = {

@@ -32,11 +32,13 @@ from bench_core.report.rows import (
     why,
 )
 from bench_core.report.text import listed
+from bench_core.results.hashing import line_text
 from bench_core.results.marks import ORDER
 
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
+WORDS = {"validation": "held-out training samples", "test": "the test set"}
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
@@ -225,6 +227,19 @@ def _contradictions(group: Group) -> list[str]:
     return [f"{name} {'; '.join(texts)}" for name, texts in of_row.items()]
 
 
+def _chosen(group: Group) -> list[str]:
+    """Write the settings of the recipe that the searches chose for each rule."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in group.rows:
+        if row.tuned is not None and row.role != "floor":
+            values = [f"{key}={line_text(value)}" for key, value in row.tuned.recipe.items()]
+            texts[row.tuned.scored_on].append(" ".join([row.label, *values]))
+    return [
+        f"Tuned, the best score on {WORDS[scored_on]} among the trials: {listed(rows)}"
+        for scored_on, rows in texts.items()
+    ]
+
+
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the remarks on the runs of one recipe."""
     reasons = [(row, "; ".join(why(row, settings))) for row in group.rows]
@@ -234,7 +249,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         if text
     ]
     lines += _margins(group, settings) + _ranks(group) + _contradictions(group) + _shared(group)
-    lines += _readouts(group) + _failures(group) + doubts.of_group(group, settings)
+    lines += _chosen(group) + _readouts(group) + _failures(group) + doubts.of_group(group, settings)
     lines += _relied_on(group, settings) + doubts.said(group.rows, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
@@ -309,6 +324,11 @@ def of_all(
         batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
         per_sample = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
         lines.append(f"{names}: median over finished runs{''.join(per_sample)}")
+    if any(row.trials is not None for row in rows):
+        lines.append(
+            "trials: trainings with other values, from which the recipe and the options of the row "
+            "were chosen; on another seed, without a look at these runs"
+        )
     if "gamma" in shown:
         lines.append("Γ deep: mean over finished runs of the cosine to the reference gradient")
     if "passport" in shown:

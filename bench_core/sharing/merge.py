@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import files, marks, store
+from bench_core.results import files, ledger, marks, store
 from bench_core.results.agreement import differing
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
@@ -90,6 +90,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     for folder, suite in sorted({(run.folder.parent, run.suite) for run in plans.values()}):
         with store.locked_suite(target / suite):
             _merge_suite(folder, target / suite, result)
+            _merge_ledger(folder, target / suite, result)
     for run in runs:
         if result.fates[run.folder] in ("copy", "replace", "same"):
             with store.locked_suite(target / run.suite):
@@ -196,3 +197,14 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
             joined[key] = {**their, **our}
     if joined != ours:
         store.write_suite(target, joined)
+
+
+def _merge_ledger(source: Path, target: Path, result: Merge) -> None:
+    """Merge tuning.json: the target's searches stay, those of other rules are added."""
+    try:
+        theirs, ours = ledger.read(source), ledger.read(target)
+    except store.Unreadable as error:
+        result.troubles.append(f"{source / ledger.LEDGER}: left out: one of the two {error}")
+        return
+    if theirs is not None:
+        ledger.write(target, theirs.suite, {**theirs.rules, **(ours.rules if ours else {})})

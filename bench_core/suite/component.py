@@ -19,6 +19,14 @@ def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
     return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
 
 
+def no_twins(values: list[Any]) -> list[Any]:
+    """Return a list whose values differ; raise a fault at the first that does not."""
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise fault("is listed twice", at=i)
+    return values
+
+
 def _component_name(value: str) -> str:
     if not re.fullmatch(FULL_NAME, value):
         raise fault(f"must be {NAME_RULE} (or dist/name)")

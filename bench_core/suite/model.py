@@ -27,9 +27,18 @@ from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, same_name, with_value
 from bench_core.suite.claim import MAX_SEED, Expectation
-from bench_core.suite.component import ComponentSpec, Model, Name, fault, named, setting
+from bench_core.suite.component import (
+    ComponentSpec,
+    Model,
+    Name,
+    fault,
+    named,
+    no_twins,
+    setting,
+)
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
+from bench_core.suite.search import Search
 from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
 from bench_core.training.params import LATER, resolved
 
@@ -60,15 +69,8 @@ def _device(value: str) -> str:
     return value
 
 
-def _no_twins(values: list[Any]) -> list[Any]:
-    for i, value in enumerate(values):
-        if value in values[:i]:
-            raise fault("is listed twice", at=i)
-    return values
-
-
 _Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
-Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(_no_twins)]
+Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(no_twins)]
 
 
 class DiagnosticSpec(ComponentSpec):
@@ -176,6 +178,7 @@ class Suite(Model):
     floors: bool = setting(True, "add each method's matched floor, the bp floor and the ceiling bp")
     depth_utility: DepthUtility = setting(DepthUtility(), "what depth_utility compares with")
     stop_when: list[Name] = setting([], "diagnostics that end a training when they fire")
+    search: Search | None = setting(None, "what `bench tune` may change; `bench run` ignores it")
     expect: list[Expectation] = setting([], "published figures to compare with")
     budget: Budget = setting(
         Budget(), "what a cell may use; decides whether it ends, never its numbers"
@@ -219,7 +222,7 @@ class Suite(Model):
     @field_validator("diagnostics")
     @classmethod
     def _once(cls, value: list[DiagnosticSpec]) -> list[DiagnosticSpec]:
-        _no_twins([spec.name for spec in value])
+        no_twins([spec.name for spec in value])
         return value
 
     @field_validator("evaluate_every", "diagnose_every")
@@ -275,7 +278,7 @@ class Suite(Model):
     def content(self) -> dict[str, Any]:
         """Return what decides which cells run and how they are judged, as plain values."""
         without = dict.fromkeys(
-            ("name", "title", "description", "expect", "budget", "checkpoint_every"), True
+            ("name", "title", "description", "expect", "budget", "checkpoint_every", "search"), True
         )
         return self.model_dump(mode="json", exclude={**without, "training": {"device"}})
 

@@ -84,6 +84,11 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
     position = Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
     document.put_list(("methods",), chosen, position)
     names = [_name_of(part.value) for part in chosen]
+    left_out = [_name_of(entry.value) for entry in entries]
+    searched = document.at(("search", "methods"))
+    for key in list(searched) if isinstance(searched, dict) else ():
+        if not any(same_name(key, name) for name in names) and key in left_out:
+            document.drop(("search", "methods", key))
     if include := list_at(document, "include"):
         wanted_too = [
             document.subtree(("include", i))

@@ -1,0 +1,112 @@
+"""`bench tune`: search the recipe and the options of every rule, then train the best of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench_core.commands.options import option
+from bench_core.commands.run import (
+    EXECUTOR_OPTIONS,
+    SEEDS,
+    SUITE_OPTIONS,
+    decorated,
+    how_of,
+    loaded,
+    show,
+)
+from bench_core.report.terminal import echo
+
+if TYPE_CHECKING:
+    from bench_core.execution.plan import Plan, PlannedCell
+    from bench_core.execution.tuning import Tuning
+    from bench_core.results.record import RunRecord
+
+
+class _Noting(AbstractContextManager["_Noting"]):
+    """A display that also notes each cell that has ended."""
+
+    def __init__(self, display: Any, on_end: Callable[[PlannedCell, RunRecord], None]) -> None:
+        self.display, self.on_end = display, on_end
+
+    def __enter__(self) -> _Noting:
+        self.display.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.display.__exit__(*exc)
+
+    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+        self.display.event(cell, event)
+        if event["event"] in ("end", "reused"):
+            self.on_end(cell, event["record"])
+
+
+@click.command()
+@decorated(each for each in SUITE_OPTIONS + EXECUTOR_OPTIONS if each is not SEEDS)
+@option("--trials N", "Trials of every rule.  [default: the suite's]", type=click.IntRange(1))
+@option("--seed N", "Seed of sampler and trials.  [default: the suite's]", type=click.IntRange(0))
+@option("--dry-run", "Say what would run, and at what cost.")
+def tune(
+    suite: str,
+    trials: int | None,
+    seed: int | None,
+    dry_run: bool,
+    wants_report: bool,
+    **options: Any,
+) -> None:
+    """Tune every rule of a suite, and bp, on the same number of trials.
+
+    The suite's section `search` says what may change. Trials are scored on held-out training
+    samples. The best values of each rule are then trained with the suite's seeds. tuning.json in
+    the suite folder has every trial. The same command continues a search that was stopped.
+    """
+    from bench_core.commands.progress import choose
+    from bench_core.execution.tuning import Tuning
+
+    how = how_of(options)
+    given = {"trials": trials, "seed": seed}
+    options["overrides"] += tuple(
+        f"search.{key}={value}" for key, value in given.items() if value is not None
+    )
+    content, registry = loaded(suite, options)
+    tuning = Tuning(
+        content, registry, options["results"], options["data_dir"], options["retry_failed"]
+    )
+    if dry_run:
+        echo(_cost(tuning))
+        return
+
+    def carry(plan: Plan, on_end: Callable[[PlannedCell, RunRecord], None]) -> list[RunRecord]:
+        return how.run(plan, registry, lambda cells: _Noting(choose(cells), on_end))
+
+    tuning.run(carry)
+    plan, cells = tuning.winners()
+    tuning.won(cells)
+    show(plan, how.run(plan, registry, choose), wants_report)
+
+
+def _cost(tuning: Tuning) -> str:
+    """Say how many cells a search has, and estimate their cost from finished cells like them."""
+    from bench_core.execution.cost import Past, spoken
+    from bench_core.results.ledger import TRIALS
+    from bench_core.results.scan import scan
+
+    rules, trials, seeds = tuning.contenders, tuning.search.trials, len(tuning.suite.seeds)
+    per_rule = seeds * (2 if tuning.suite.floors else 1)
+    roots = [root for root in (tuning.results, tuning.folder / TRIALS) if root.is_dir()]
+    past = Past([run.record for run in scan(roots).runs])
+    plan = tuning.first()
+    costs = [past.estimate(cell.cell, cell.device) for cell in plan.cells]
+    known = [cost.seconds for cost in costs if cost is not None]
+    total = sum(known) / len(plan.cells) * len(rules) * (trials + per_rule)
+    cost = f"about {spoken(total)} of one worker" if len(known) == len(costs) else "unknown"
+    floors = " with their floors" if tuning.suite.floors else ""
+    return (
+        f"{tuning.suite.name}: {len(rules)} rules × {trials} trials, then the best of each"
+        f"{floors} × {seeds} seeds: {len(rules) * (trials + per_rule)} cells\n"
+        f"rules: {', '.join(one.key for one in rules)}\ncost: {cost}"
+    )

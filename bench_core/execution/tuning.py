@@ -1,0 +1,395 @@
+"""Tune every rule of a suite, and bp, on the same number of trials: `bench tune`.
+
+A trial is an ordinary cell with drawn values of the recipe and of the rule's own parameters. It has
+one seed, that of the search, which is no seed of the suite. It holds out the suite's validation
+samples and is scored on them: they take the place of the test set, which is not read
+(`evaluate_on: validation`). It has neither floors nor diagnostics. The runs of the trials lie in
+the results folder `trials` of the suite folder, so a search that was stopped continues: its
+finished trials are reused like any cell.
+
+Values are drawn by Optuna's TPE sampler, whose seed is that of the search for every rule. The
+first `STARTUP` trials do not depend on scores and run at once, all others one after another. The
+draws of a rule depend on its own scores alone, so they repeat with the seed, however many cells run
+at once. A trial that is not done counts as a score of 0 for the sampler.
+
+The best trial of each rule is trained anew with the suite's seeds, with its matched floor if the
+suite has floors. Validation samples are still held out, and the test set is read. bp is tuned like
+a rule, so the bp floor and the ceiling have bp's own winning recipe.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench_core.errors import SuiteError, UsageError
+from bench_core.execution.components import CEILING
+from bench_core.execution.plan import Plan, PlannedCell, make_plan
+from bench_core.execution.references import FLOOR
+from bench_core.registry.registry import Registry
+from bench_core.results import ledger, store
+from bench_core.results.hashing import line_text
+from bench_core.results.ledger import RECIPE, Spread, Trial, Tuned, Values
+from bench_core.results.record import RunRecord, cell_key
+from bench_core.suite.cells import same_name
+from bench_core.suite.component import ComponentSpec
+from bench_core.suite.model import Suite
+from bench_core.suite.search import Search, Space
+from bench_core.suite.yaml_reader import KeyPath
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import Trial as OptunaTrial
+
+STARTUP = 10  # trials of a rule that the sampler draws without looking at scores
+ALONE = ("matrix", "include", "exclude")  # a suite that is tuned has one recipe
+Carry = Callable[[Plan, Callable[[PlannedCell, RunRecord], None]], list[RunRecord]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rule that is tuned.
+
+    key     its name in the ledger, with the options that the suite gives it
+    method  the rule as the suite names it
+    place   of the rule in the suite
+    space   dotted key → values, and their place in the suite
+    """
+
+    key: str
+    method: dict[str, Any]
+    place: KeyPath
+    space: dict[str, tuple[Space, KeyPath]]
+
+    def drawn(self, trial: OptunaTrial) -> Values:
+        """Draw the values of a trial."""
+        return {key: _draw(trial, key, space) for key, (space, _) in self.space.items()}
+
+    def ends(self) -> Iterator[tuple[str, Any, KeyPath]]:
+        """Yield each choice and both ends of each range, with its place."""
+        for key, (space, place) in self.space.items():
+            if isinstance(space, list):
+                yield from ((key, value, (*place, i)) for i, value in enumerate(space))
+            else:
+                yield key, space.low, (*place, "low")
+                yield key, space.high, (*place, "high")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A training to plan: a contender with values, and where the suite names each of them."""
+
+    contender: Contender
+    values: Values
+    seeds: Sequence[int]
+    places: Mapping[str, KeyPath]
+    frozen: bool = False
+
+    def as_include(self) -> dict[str, Any]:
+        """Return an entry of `include`."""
+        own = {k.removeprefix("method."): v for k, v in self.values.items() if RECIPE not in k}
+        recipe = {key: value for key, value in self.values.items() if key.startswith(RECIPE)}
+        method = {**self.contender.method, **own, **(FLOOR if self.frozen else {})}
+        return {"method": method, **recipe, "seeds": list(self.seeds)}
+
+
+def _draw(trial: OptunaTrial, key: str, space: Space) -> Any:
+    if isinstance(space, list):  # by index: a choice may be a mapping, which Optuna does not take
+        return space[trial.suggest_categorical(key, range(len(space)))]
+    log = space.scale == "log"
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        return trial.suggest_int(key, space.low, space.high, log=log)
+    rounded = float(f"{trial.suggest_float(key, space.low, space.high, log=log):.3g}")
+    return min(max(rounded, space.low), space.high)
+
+
+def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
+    """Return the search of a suite and its contenders, bp among them.
+
+    Raises SuiteError with every fault of the section, UsageError without Optuna.
+    """
+    if find_spec("optuna") is None:
+        raise UsageError("bench tune needs Optuna: pip install 'bench-core[tune]'")
+    search = suite.search
+    if search is None:
+        what = "is missing: it says what `bench tune` may change; see docs/protocol.md, section 9"
+        raise SuiteError([suite.problem(None, "search", what)])
+    problems = [
+        suite.problem(None, key, "a suite that is tuned has one recipe; remove it", at_key=True)
+        for key in ALONE
+        if getattr(suite, key)
+    ]
+    if suite.data.validation is None and search.scored_on == "validation":
+        what = "is missing: trials are scored on training samples that are held out"
+        problems.append(suite.problem(None, "data.validation", what, "such as 5000"))
+    if suite.data.evaluate_on != "test":
+        what = "must be test: the trials alone are scored on the validation samples"
+        problems.append(suite.problem(None, "data.evaluate_on", what))
+    if search.seed in suite.seeds:
+        what = f"{search.seed} is a seed of the suite; the trials need another one"
+        problems.append(suite.problem(None, "search.seed", what))
+    contenders = _contenders(suite, search)
+    for name in search.methods:
+        if not any(same_name(one.method["name"], name) for one in contenders):
+            what = "is no rule of the suite; add it to methods"
+            problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))
+    for one in contenders:
+        if not one.space:
+            what = f"names nothing to search for {one.key}: add search.training"
+            problems.append(suite.problem(None, "search", what))
+    if problems:
+        raise SuiteError(problems)
+    return search, contenders
+
+
+def _contenders(suite: Suite, search: Search) -> list[Contender]:
+    rules = [(spec.as_dict(), ("methods", i)) for i, spec in enumerate(suite.methods)]
+    if not any(same_name(rule["name"], CEILING) and len(rule) == 1 for rule, _ in rules):
+        rules.append(({"name": CEILING}, ("methods",)))  # type: ignore[arg-type]
+    contenders: dict[str, Contender] = {}
+    for rule, place in rules:
+        options = ", ".join(f"{k}={line_text(v)}" for k, v in rule.items() if k != "name")
+        key = f"{rule['name']}[{options}]" if options else rule["name"]
+        names = [name for name in search.methods if same_name(name, rule["name"])]
+        space = {k: (s, p) for name in names or [""] for k, s, p in search.space(name)}
+        contenders.setdefault(key, Contender(key, rule, place, space))
+    return list(contenders.values())
+
+
+def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
+    """Return a suite with these trainings alone. A fault of a value points to where it stands."""
+    values, keys = dict(suite._document.values), dict(suite._document.keys)
+    for i, entry in enumerate(entries):
+        values["include", i, "method"] = values.get(entry.contender.place, values[()])
+        for key, place in entry.places.items():
+            path: KeyPath = ("include", i, key)
+            if key.startswith("method."):
+                path = ("include", i, "method", key.removeprefix("method."))
+            values[path] = values.get(place, values.get(place[:-1], values[()]))
+            keys[path] = keys.get(place, values[path])
+    update = {"methods": [], "include": [entry.as_include() for entry in entries], "floors": False}
+    new = suite.model_copy(update={**update, **changes})
+    new._document = replace(suite._document, values=values, keys=keys)
+    return new
+
+
+class Tuning:
+    """The search of a suite.
+
+    results  the results folder; the ledger and the trials lie in `folder`, that of the suite
+    rules    the entries of the ledger
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        registry: Registry,
+        results: Path,
+        data_dir: Path | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        """Check the search, with every value that it may draw. Raises SuiteError, UsageError."""
+        self.suite, self.registry, self.retry_failed = suite, registry, retry_failed
+        self.results, self.data_dir = results, data_dir
+        self.search, self.contenders = prepared(suite)
+        self.folder = results / suite.name
+        self.started = time.monotonic()
+        self._check_ends()
+        try:
+            known = ledger.read(self.folder)
+        except store.Unreadable as error:
+            raise UsageError(f"{self.folder / ledger.LEDGER}: cannot be read: it {error}") from None
+        self.before = dict(known.rules) if known else {}
+        self.rules = {**self.before, **{one.key: self._new(one) for one in self.contenders}}
+
+    # ------------------------------------------------------------------------------------- plans
+
+    def trials(self, drawn: Sequence[tuple[Contender, Values]]) -> Plan:
+        """Plan a trial of each of these values."""
+        entries = [
+            Entry(one, values, [self.search.seed], {key: p for key, (_, p) in one.space.items()})
+            for one, values in drawn
+        ]
+        held = {"evaluate_on": "validation"} if self.search.scored_on == "validation" else {}
+        ends = [spec for spec in self.suite.diagnostics if self._ends_training(spec)]
+        suite = derived(
+            self.suite,
+            entries,
+            data=self.suite.data.model_copy(update=held),
+            diagnostics=ends,
+            expect=[],
+        )
+        return self._plan(suite, self.folder / ledger.TRIALS)
+
+    def winners(self) -> tuple[Plan, dict[str, list[str]]]:
+        """Plan the trainings with the best values; also the keys of the cells of each rule."""
+        entries = [
+            Entry(one, self.rules[one.key].winner, self.suite.seeds, {}, frozen)
+            for one in self.contenders
+            if self.rules[one.key].best is not None
+            for frozen in ((False, True) if self.suite.floors else (False,))
+        ]
+        if not entries:
+            raise UsageError(f"{self.suite.name}: no trial of any rule is done: {self.folder}")
+        suite = derived(self.suite, entries)
+        stated = self.suite._stated
+        unchanged = stated is not None and stated.content() == self.suite.content()
+        suite._stated = suite if unchanged else stated
+        plan, cells = self._plan(suite, self.results), dict[str, list[str]]()
+        by_entry = [entry for entry in entries for _ in entry.seeds]
+        for entry, cell in zip(by_entry, plan.cells, strict=True):
+            cells.setdefault(entry.contender.key, []).append(cell_key(cell.cell))
+        return plan, cells
+
+    def _ends_training(self, spec: ComponentSpec) -> bool:
+        return any(same_name(spec.name, name) for name in self.suite.stop_when)
+
+    def _plan(self, suite: Suite, results: Path) -> Plan:
+        budget = suite.budget
+        if budget.sweep_seconds is not None:  # of the whole command
+            left = max(budget.sweep_seconds - (time.monotonic() - self.started), 1e-3)
+            budget = budget.model_copy(update={"sweep_seconds": left})
+            suite = suite.model_copy(update={"budget": budget})
+        plan = make_plan(suite, self.registry, results, self.data_dir, self.retry_failed)
+        if len(plan.cells) != sum(len(entry["seeds"]) for entry in suite.include):
+            raise UsageError(f"{suite.name}: two entries of methods are the same rule; remove one")
+        return plan
+
+    def _check_ends(self) -> None:
+        """Plan a trial with each choice and each end of a range, so that all faults show now."""
+        entries = [
+            Entry(one, {key: value}, [self.search.seed], {key: place})
+            for one in self.contenders
+            for key, value, place in one.ends()
+        ]
+        entries += [Entry(one, {}, [self.search.seed], {}) for one in self.contenders]
+        suite = derived(self.suite, entries, expect=[])
+        make_plan(suite, self.registry, self.folder / ledger.TRIALS, self.data_dir)
+
+    # ------------------------------------------------------------------------------------ search
+
+    def batches(self) -> Iterator[tuple[int, int]]:
+        """Yield the first number and the count of the trials of each rule that run at once."""
+        first = min(STARTUP, self.search.trials)
+        yield 0, first
+        yield from ((number, 1) for number in range(first, self.search.trials))
+
+    def run(self, carry: Carry) -> None:
+        """Run all trials. Raises UsageError if the time of the whole run does not suffice.
+
+        carry  runs a plan, calls a function with each cell that has ended, and returns the records
+        """
+        store.open_suite_folder(self.results, self.suite.name)
+        studies = {one.key: self._study() for one in self.contenders}
+        for number, count in self.batches():
+            asked = [(one, studies[one.key].ask()) for one in self.contenders for _ in range(count)]
+            drawn = [(one, one.drawn(trial)) for one, trial in asked]
+            records = self._batch(self.trials(drawn), drawn, number, carry)
+            for (one, trial), record in zip(asked, records, strict=True):
+                studies[one.key].tell(trial, _score(record) or 0.0)
+            if lost := [r for r in records if r.status in ("skipped", "interrupted")]:
+                what = f"{len(lost)} trials have no result: {lost[0].status}"
+                raise UsageError(f"{what}; the same command continues the search")
+
+    def first(self) -> Plan:
+        """Plan the trials that would run at once in the beginning."""
+        _, count = next(self.batches())
+        studies = [(one, self._study()) for one in self.contenders]
+        return self.trials([(one, one.drawn(s.ask())) for one, s in studies for _ in range(count)])
+
+    def _study(self) -> Study:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=self.search.seed, n_startup_trials=STARTUP)
+        return optuna.create_study(direction="maximize", sampler=sampler)
+
+    def _batch(
+        self, plan: Plan, drawn: Sequence[tuple[Contender, Values]], number: int, carry: Carry
+    ) -> list[RunRecord]:
+        """Run the trials of a plan; write the ledger whenever one has ended."""
+        reused = (cell for cell in plan.cells if cell.action == "reuse")
+        ended = {cell.identity: store.read(cell.folder) for cell in reused}
+        earlier = {one.key: list(self.rules[one.key].results[:number]) for one, _ in drawn}
+
+        def write() -> None:
+            results = {key: list(trials) for key, trials in earlier.items()}
+            for (one, values), cell in zip(drawn, plan.cells, strict=True):
+                if (record := ended.get(cell.identity)) is not None:
+                    results[one.key].append(_trial(values, record))
+            for key, trials in results.items():
+                self.rules[key] = _judged(self.rules[key], trials)
+            self.write()
+
+        def on_end(cell: PlannedCell, record: RunRecord) -> None:
+            ended[cell.identity] = record
+            write()
+
+        records = carry(plan, on_end)
+        ended |= {record.identity: record for record in records}
+        write()
+        return records
+
+    # ------------------------------------------------------------------------------------ ledger
+
+    def _new(self, one: Contender) -> Tuned:
+        search, before = self.search, self.before.get(one.key)
+        return Tuned(
+            method=one.method,
+            seed=search.seed,
+            trials=search.trials,
+            scored_on=search.scored_on,
+            sampler="optuna.samplers.TPESampler",
+            versions={name: version(name) for name in ("optuna", "numpy")},
+            space={key: _plain(space) for key, (space, _) in one.space.items()},
+            cells=before.cells if before else [],
+            earlier=before.earlier if before else [],
+        )
+
+    def won(self, cells: Mapping[str, list[str]]) -> None:
+        """Note the cells that are trained with the best values, and write the ledger."""
+        for key, own in cells.items():
+            rule = self.rules[key]
+            earlier = sorted({*rule.earlier, *rule.cells} - set(own))
+            self.rules[key] = rule.model_copy(update={"cells": own, "earlier": earlier})
+        self.write()
+
+    def write(self) -> None:
+        ledger.write(self.folder, self.suite.name, self.rules)
+
+
+def _plain(space: Space) -> Any:
+    return space if isinstance(space, list) else space.model_dump()
+
+
+def _score(record: RunRecord) -> float | None:
+    accuracy = record.accuracy if record.status == "done" else None
+    return accuracy if accuracy is not None and math.isfinite(accuracy) else None
+
+
+def _trial(values: Values, record: RunRecord) -> Trial:
+    return Trial(
+        values=values,
+        identity=record.identity,
+        status=record.status,
+        score=_score(record),
+        seconds=record.seconds,
+    )
+
+
+def _judged(rule: Tuned, trials: list[Trial]) -> Tuned:
+    """Return the entry of a rule with these trials, the best one and the spread of the scores."""
+    scores = [trial.score for trial in trials if trial.score is not None]
+    update: dict[str, Any] = {"results": trials, "best": None, "spread": None}
+    if scores:
+        highest = max(scores)
+        update["best"] = next(i for i, trial in enumerate(trials) if trial.score == highest)
+        update["spread"] = Spread(lowest=min(scores), median=median(scores), highest=highest)
+    return rule.model_copy(update=update)
