@@ -41,6 +41,7 @@ def _answers_here(asked_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("bench_core.execution.fingerprint.code_files", digest)
     monkeypatch.setattr(Cifar10, "prepare", lambda self, folder: "0")
+    monkeypatch.setattr("bench_core.execution.validate._selected", lambda *arguments: {})
 
 
 @pytest.fixture(scope="module")

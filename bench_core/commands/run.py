@@ -129,18 +129,23 @@ class How:
     executor: str
     settings: tuple[str, ...]
 
+    def check(self, registry: Registry) -> None:
+        """Raise an error for a wrong setting or an unknown executor, before anything is written."""
+        from bench_core.execution.runner import executor_named
+
+        if wrong := [text for text in self.settings if "=" not in text]:
+            raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
+        executor_named(self.executor, registry)
+
     def run(
         self, plan: Plan, registry: Registry, display: Callable[[Sequence[PlannedCell]], Any]
     ) -> list[RunRecord]:
         """Run a plan; return the records of its cells. An interrupt ends the command."""
         from bench_core.execution.executors import Options
-        from bench_core.execution.runner import executor_named, run_plan
+        from bench_core.execution.runner import run_plan
 
-        if wrong := [text for text in self.settings if "=" not in text]:
-            raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
         settings = dict(text.split("=", 1) for text in self.settings)
         options = Options(self.workers, self.per_gpu, settings=settings)
-        executor_named(self.executor, registry)  # an unknown name writes nothing
         with spared("progress"):
             echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -167,6 +172,7 @@ def run(suite: str, wants_report: bool, **options: Any) -> None:
 
     how = how_of(options)
     plan, registry = planned(suite, options)
+    how.check(registry)
     show(plan, how.run(plan, registry, choose), wants_report)
 
 

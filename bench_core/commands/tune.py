@@ -73,6 +73,7 @@ def tune(
         f"search.{key}={value}" for key, value in given.items() if value is not None
     )
     content, registry = loaded(suite, options)
+    how.check(registry)
     tuning = Tuning(
         content, registry, options["results"], options["data_dir"], options["retry_failed"]
     )

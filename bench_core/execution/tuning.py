@@ -128,7 +128,7 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
     ]
     if suite.data.validation is None and search.scored_on == "validation":
         what = "is missing: trials are scored on training samples that are held out"
-        problems.append(suite.problem(None, "data.validation", what, "such as 5000"))
+        problems.append(suite.problem(None, "data.validation", what, "add data: {validation: N}"))
     if suite.data.evaluate_on != "test":
         what = "must be test: the trials alone are scored on the validation samples"
         problems.append(suite.problem(None, "data.evaluate_on", what))
@@ -172,8 +172,9 @@ def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
             path: KeyPath = ("include", i, key)
             if key.startswith("method."):
                 path = ("include", i, "method", key.removeprefix("method."))
-            values[path] = values.get(place, values.get(place[:-1], values[()]))
-            keys[path] = keys.get(place, values[path])
+            above = [place[:n] for n in range(len(place), -1, -1)]
+            values[path] = next(values[p] for p in above if p in values)
+            keys[path] = next((keys[p] for p in above if p in keys), values[path])
     update = {"methods": [], "include": [entry.as_include() for entry in entries], "floors": False}
     new = suite.model_copy(update={**update, **changes})
     new._document = replace(suite._document, values=values, keys=keys)

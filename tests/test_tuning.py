@@ -1,0 +1,288 @@
+"""Check validation samples, and `bench tune`: equal trials, a ledger, marks under the table."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Here, runs
+from folders import leaderboard
+from nets import toy_data
+from records import run, seeds
+
+from bench_core.analysis.judge import Settings
+from bench_core.errors import SuiteError, UsageError
+from bench_core.execution.tuning import Tuning
+from bench_core.registry import plugins
+from bench_core.results import ledger, store
+from bench_core.results.ledger import Trial, Tuned
+from bench_core.results.record import RunRecord, cell_key
+from bench_core.suite.load import load_suite
+from bench_core.training.build import selected
+from bench_core.training.data import Data
+from bench_core.training.loss import SQUARED_ERROR
+
+SUITE = """\
+name: small
+dataset: digits
+arch: {name: resmlp, width: 8, depth: 1}
+methods: [dfa]
+seeds: [1]
+floors: false
+data: {validation: 300}
+training: {epochs: 1, batch_size: 64}
+diagnostics: [scale_growth]
+search:
+  trials: 2
+  training:
+    learning_rate: {low: 1.0e-3, high: 1.0e-1, scale: log}
+  methods:
+    dfa: {normalize: [sample, none]}
+"""
+
+
+# ------------------------------------------------------------------------------ validation samples
+
+
+def test_held_out_samples_are_stratified_and_depend_on_labels_and_count_alone() -> None:
+    data = toy_data(n=200)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        one = data.hold_out(50)
+    other = data.hold_out(50)
+    assert torch.equal(one.validation_x, other.validation_x)  # type: ignore[arg-type]
+    assert (len(one.train_y), len(one.validation_y)) == (150, 50)  # type: ignore[arg-type]
+    rows = {tuple(x.flatten().tolist()) for x in (*one.train_x, *one.validation_x)}  # type: ignore[misc]
+    assert rows == {tuple(x.flatten().tolist()) for x in data.train_x}
+    whole = torch.bincount(data.train_y, minlength=data.classes)
+    held = torch.bincount(one.validation_y, minlength=data.classes)  # type: ignore[arg-type]
+    assert ((held - whole / 4).abs() < 1).all()
+
+
+def test_a_regression_holds_out_samples_without_classes() -> None:
+    x = torch.arange(20.0).view(20, 1)
+    data = Data(x, x.clone(), x, x, 1, loss=SQUARED_ERROR)
+    held = data.hold_out(5)
+    assert sorted([*held.train_y.flatten(), *held.validation_y.flatten()]) == [*range(20)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (20, "must be below the 20 training samples, not 20"),
+        (1, "1 leaves class 1 without a validation sample"),
+        (19, "19 leaves class 1 without a training sample"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(count: int, reason: str) -> None:
+    x, y = torch.zeros(20, 1), torch.tensor([0] * 18 + [1] * 2)
+    with pytest.raises(ValueError, match=reason):
+        Data(x, y, x, y, 2).hold_out(count)
+
+
+def test_a_trial_has_validation_samples_in_the_place_of_the_test_set() -> None:
+    data = toy_data(n=200)
+    options = {"limit": 100, "validation": 50}
+    trial = selected(data, {**options, "evaluate_on": "validation"})
+    final = selected(data, options)
+    assert torch.equal(trial.test_x, final.validation_x)  # type: ignore[arg-type]
+    assert trial.validation_x is None
+    assert torch.equal(final.test_x, data.test_x)
+    assert torch.equal(final.train_x, trial.train_x)
+    assert len(final.train_y) == 100
+
+
+def test_a_suite_without_validation_keeps_its_cells(tmp_path: Path) -> None:
+    (cell,) = load_suite(_file(tmp_path, SUITE.replace("data: {validation: 300}\n", ""))).cells()
+    assert cell.data == {"limit": None}
+
+
+# -------------------------------------------------------------------------------------- the search
+
+
+def _file(folder: Path, text: str = SUITE) -> Path:
+    (folder / "small.yaml").write_text(text)
+    return folder / "small.yaml"
+
+
+def _without_seconds(folder: Path) -> Any:
+    content = json.loads((folder / ledger.LEDGER).read_text())
+    for rule in content["rules"].values():
+        for trial in rule["results"]:
+            assert trial.pop("seconds") > 0
+    return content
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished search of two trials: read only."""
+    home = tmp_path_factory.mktemp("tuned")
+    done = Here(home)("tune", _file(home), "-o", "r", "--no-report")
+    assert done.returncode == 0, done.stderr
+    return home, done.stdout
+
+
+def test_every_rule_and_bp_have_the_same_trials_scored_on_validation_samples(tuned: Any) -> None:
+    home, _ = tuned
+    folder = home / "r" / "small"
+    found = ledger.read(folder)
+    assert found is not None
+    assert {key: len(rule.results) for key, rule in found.rules.items()} == {"dfa": 2, "bp": 2}
+    trials = runs(folder / ledger.TRIALS / "small")
+    for rule in found.rules.values():
+        for trial in rule.results:
+            record = trials[trial.identity]
+            assert record["cell"]["data"]["evaluate_on"] == "validation"
+            assert record["cell"]["seed"] == 0
+            assert (record["accuracy"], record["status"]) == (trial.score, trial.status)
+        assert rule.spread is not None
+        assert rule.spread.highest == rule.results[rule.best or 0].score
+    assert found.rules["dfa"].winner.keys() == {"training.learning_rate", "method.normalize"}
+
+
+def test_the_winners_are_trained_on_the_seeds_of_the_suite_and_read_the_test_set(
+    tuned: Any,
+) -> None:
+    home, output = tuned
+    folder = home / "r" / "small"
+    found = ledger.read(folder)
+    assert found is not None
+    records = runs(folder)
+    assert len(records) == 2
+    for identity, record in records.items():
+        own = found.of_cells()[cell_key(RunRecord.model_validate(record).cell)]
+        assert record["cell"]["seed"] == 1
+        assert record["cell"]["data"] == {"limit": None, "validation": 300}
+        rate = record["cell"]["training"]["learning_rate"]
+        assert rate == own.winner["training.learning_rate"]
+        last = json.loads((folder / identity / "epochs.jsonl").read_text().splitlines()[-1])
+        assert last["validation_accuracy"] == record["validation_accuracy"]
+    assert "data.validation=300" in output
+    assert "training.learning_rate=tuned" in output
+    assert "Tuned, the best score on held-out training samples among the trials: " in output
+
+
+def test_a_search_that_was_stopped_continues_with_the_same_ledger(
+    tuned: Any, tmp_path: Path
+) -> None:
+    home, _ = tuned
+    shutil.copytree(home / "r", tmp_path / "r")
+    folder = tmp_path / "r" / "small"
+    first, before = _without_seconds(folder), runs(folder / ledger.TRIALS / "small")
+    (folder / ledger.LEDGER).unlink()
+    lost = first["rules"]["bp"]["results"][1]["identity"]
+    shutil.rmtree(folder / ledger.TRIALS / "small" / lost)
+    again = Here(tmp_path)("tune", _file(tmp_path), "-o", "r", "--no-report")
+    assert "small: 4 cells, 3 reused, 1 to run" in again.stdout
+    assert _without_seconds(folder) == first
+    after = runs(folder / ledger.TRIALS / "small")
+    assert {k for k in before if before[k]["finished"] == after[k]["finished"]} >= before.keys() - {
+        lost
+    }
+
+
+def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
+    done = Here(tmp_path)("tune", _file(tmp_path), "--dry-run", "--trials", 3)
+    assert done.stdout.startswith("small: 2 rules × 3 trials, then the best of each × 1 seeds: 8")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("search=null", "search: is missing"),
+        ("search.trials=0", "search.trials: must be between 1"),
+        ("search.seed=1", "search.seed: 1 is a seed of the suite"),
+        ("search.training.learning_rate={low: 1, high: 1}", "is empty: low (1) must be below"),
+        ("search.training.learning_rate={low: 0, high: 1, scale: log}", "low must be above 0"),
+        ("search.training.learning_rate=[]", "must have at least 1 item"),
+        ("search.training.learning_rate={low: 0, high: 9999}", "high: must be between 0 and 1,000"),
+        ("search.training.epochs=[1, 2]", "search.training.epochs: unknown key"),
+        ("search.training={}", "search: names nothing to search for bp"),
+        ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
+        ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
+        ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),
+        ("data.validation=null", "data.validation: is missing"),
+        ("data.validation=1437", "data.validation: must be below the 1,437 training samples"),
+        ("data.validation=4", "without a validation sample"),
+        ("data.validation=1400", "37 training samples do not fill one batch of 64"),
+        ("matrix={arch.depth: [1, 2]}", "matrix: a suite that is tuned has one recipe"),
+    ],
+)
+def test_a_wrong_search_is_one_line_before_anything_trains(
+    option: str, place: str, tmp_path: Path, asked_here: None
+) -> None:
+    with pytest.raises(SuiteError) as error:
+        Tuning(load_suite(_file(tmp_path), [option]), plugins.load(), tmp_path / "r")
+    (line,) = str(error.value).splitlines()
+    assert place in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_fault_of_the_file_names_line_and_column(tmp_path: Path, asked_here: None) -> None:
+    text = SUITE.replace("[sample, none]", "[sample, nun]")
+    with pytest.raises(SuiteError) as error:
+        Tuning(load_suite(_file(tmp_path, text)), plugins.load(), tmp_path / "r")
+    assert "small.yaml:15:31: search.methods.dfa.normalize[1]: " in str(error.value)
+
+
+def test_without_optuna_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("bench_core.execution.tuning.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'bench-core\[tune\]'"):
+        Tuning(load_suite(_file(tmp_path)), plugins.load(), tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def _searched(records: list[RunRecord], trials: int, scored_on: str = "validation") -> Any:
+    rate = records[0].cell.training["learning_rate"]
+    best = Trial(values={"training.learning_rate": rate}, identity="0", status="done", score=0.5)
+    cells = [cell_key(record.cell) for record in records]
+    tuned = Tuned(
+        method={}, seed=0, trials=trials, scored_on=scored_on, sampler="", versions={}, space={},
+        results=[best], best=0, cells=cells,
+    )  # fmt: skip
+    return dict.fromkeys(cells, tuned)
+
+
+def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_marked() -> None:
+    bp = seeds("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
+    dfa = seeds("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.01})
+    fair = Settings(tuned=_searched(bp, 8) | _searched(dfa, 8))
+    text = leaderboard([*bp, *dfa], fair, "markdown")
+    assert text.count(" trials |") == 1
+    assert "flatter" not in text
+    for unfair, mark in (
+        (_searched(dfa, 50), "dfa was tuned on 50 trials, a peer on 8"),
+        (_searched(dfa, 8, "test"), "dfa was tuned on the test set"),
+    ):
+        settings = Settings(tuned=_searched(bp, 8) | unfair)
+        text = leaderboard([*bp, *dfa], settings, width=None)
+        assert mark in text
+        assert "bp was tuned" not in text
+        (group,) = json.loads(leaderboard([*bp, *dfa], settings, "json"))["suites"][0]["groups"]
+        doubts = {row["label"]: row["doubts"] for row in group["rows"]}
+        assert [bool(doubts[name]) for name in ("bp", "dfa")] == [False, True]
+    assert " trials |" not in leaderboard([*bp, *dfa], format="markdown")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"best": 5}, {"results": [{"values": {"training.epochs": 1}}]}, {"trials": "x"}],
+)
+def test_a_ledger_without_its_form_is_unreadable(change: Any, tmp_path: Path) -> None:
+    searched = next(iter(_searched([run()], 8).values())).model_dump(mode="json")
+    searched["results"][0] |= change.pop("results", [{}])[0]
+    content = {"suite": "s", "rules": {"dfa": searched | change}}
+    (tmp_path / ledger.LEDGER).write_text(json.dumps(content))
+    with pytest.raises(store.Unreadable):
+        ledger.read(tmp_path)
