@@ -6,7 +6,8 @@
            A measurement has the title, heading, sentence, axis, batch and needs_reference of its
            diagnostic; `described` adds those of the built-in diagnostics to older measurements
     3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then. A recipe's `precision`
-           takes the place of `autocast`: "float32" for "off"; no recipe now equals "autocast"
+           takes the place of `autocast`: "float32" for "off"; no recipe now equals "autocast".
+           `validation_accuracy` is new, null until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
