@@ -39,6 +39,7 @@ Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
 
 BP = "bench-core/bp"
+BP_HEADS = "bench-core/bp_local_heads"  # the second ceiling of rules with local heads
 D_DEFAULT = described(
     "depth_utility",
     Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
@@ -142,6 +143,13 @@ def is_ceiling(record: RunRecord) -> bool:
     """Decide whether a run is plain backpropagation, without freeze, penalty or random targets."""
     ref = record.cell.method
     return ref.name == BP and all(option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
+
+
+def is_local_ceiling(record: RunRecord) -> bool:
+    """Decide whether a run is plain backpropagation with local heads."""
+    params = record.cell.method.params
+    options = (option(record.cell.method, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
+    return record.cell.method.name == BP_HEADS and params.get("weight", 1.0) == 1.0 and all(options)
 
 
 def role(record: RunRecord) -> Role:

@@ -18,6 +18,7 @@ from bench_core.suite.model import Suite
 from bench_core.training import NUMERICS
 
 CEILING = "bp"
+LOCAL_CEILING = "bp_local_heads"  # of rules whose passport has local_heads, beside bp
 PARTS: tuple[Kind, ...] = ("method", "arch", "dataset")
 Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
 
@@ -28,7 +29,7 @@ class Components:
     requests     (kind, full name, parameters as written) of each component
     answers      what `validate` found out about each of them, in the same order
     trios        of each cell of the suite: the places of its components in these lists
-    ceiling      the place of bp
+    ceiling      the place of bp; local_ceiling: of bp_local_heads
     diagnostics  the places of the suite's diagnostics
     absent       device → why it is not on this machine
     """
@@ -51,6 +52,7 @@ class Components:
             self._full_name("method", suite.depth_utility.floor, "depth_utility.floor")
         self._check_claims()
         self.ceiling = self._find("method", {"name": CEILING}, "methods")
+        self.local_ceiling = self._find("method", {"name": LOCAL_CEILING}, "methods")
         self._raise_problems()
 
     def examine(self, data_dir: Path | None) -> None:

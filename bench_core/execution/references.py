@@ -1,9 +1,10 @@
-"""Resolve the cells of a suite and add the floors and the ceiling that they are compared with.
+"""Resolve the cells of a suite and add the floors and the ceilings that they are compared with.
 
 Every comparison needs each method with its blocks frozen (its matched floor), bp with its blocks
-frozen (the bp floor) and bp (the ceiling). They are added for every recipe and seed for which the
-suite does not name them. A floor carries no penalty: λ weighs the blocks' branches, which are
-frozen.
+frozen (the bp floor) and bp (the ceiling). A method whose passport has `local_heads` has a second
+ceiling, bp_local_heads, which comes with its matched floor. All these are added for every recipe
+and seed for which the suite does not name them. A floor carries no penalty: λ weighs the blocks'
+branches, which are frozen.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
     own = [key_of(answer["name"], answer["params"]) for answer in components.answers]
     cells, recipes = _own_cells(components, own)
     if components.suite.floors:
-        bp = own[components.ceiling]
-        methods = {draft.method for draft in cells} | {bp}
+        bp, heads = own[components.ceiling], own[components.local_ceiling]
+        _add_local_ceilings(cells, components, own)
+        methods = {draft.method for draft in cells} | {bp, heads}
         floors = {key: key_of(refs[key].name, {**refs[key].params, **FLOOR}) for key in methods}
         ceilings = {key for key in methods if _is_ceiling(refs[key], refs[bp])}
         _add_references(cells, floors, ceilings, bp, components.ceiling)
@@ -79,6 +81,15 @@ def _own_cells(components: Components, own: Sequence[str]) -> tuple[Cells, dict[
         draft = _Draft(method, arch, dataset, keys[dicts], spec.seed)
         cells.setdefault(draft, (trio, spec.training["device"]))
     return cells, recipes
+
+
+def _add_local_ceilings(cells: Cells, components: Components, own: Sequence[str]) -> None:
+    """Add bp_local_heads where a method has local heads."""
+    place = components.local_ceiling
+    for draft, ((method, arch, dataset), device) in list(cells.items()):
+        if components.answers[method]["passport"]["local_heads"]:
+            ceiling = draft._replace(method=own[place])
+            cells.setdefault(ceiling, ((place, arch, dataset), device))
 
 
 def _add_references(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench_core.analysis.judge import PROTOCOL, Floor, Settings
+from bench_core.analysis.judge import PROTOCOL, Floor, Settings, is_local_ceiling
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends, margin, points_of
 from bench_core.report.criteria import criteria_of
 from bench_core.report.numbers import with_interval
+from bench_core.report.rows import information
 from bench_core.report.text import listed
 
 AGAINST = "d is judged against"
@@ -23,21 +24,48 @@ MOST_SAID = 5  # lines under a table: anybody can invent users
 ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
 
 
-def above_ceiling(row: Row, rows: Iterable[Row]) -> Estimate | None:
-    """Return the points by which a row lies above its ceiling; None within the interval."""
-    by_seed = accuracies(run.record for run in row.runs)
-    for ceiling in rows:
-        if ceiling.role != "ceiling" or row.role == "ceiling" or ceiling.accuracy is None:
-            continue
-        own = accuracies(run.record for run in ceiling.runs)
-        bp = Floor("bp", accuracies=own, mean=ceiling.accuracy.mean)
-        points = points_of(margin(by_seed, bp))
-        if points is None:
-            continue
-        low = points.mean - ONE_SEED if points.half_width is None else ends(points)[0]
-        if round(low, 9) > 0:
-            return points
-    return None
+def over(row: Row, ceiling: Row) -> Estimate | None:
+    """Return the points by which a row lies above another; None where one has no accuracy."""
+    by_seed, theirs = (accuracies(run.record for run in each.runs) for each in (row, ceiling))
+    if ceiling.accuracy is None:
+        return None
+    return points_of(margin(by_seed, Floor("", accuracies=theirs, mean=ceiling.accuracy.mean)))
+
+
+def local_ceiling(row: Row, rows: Iterable[Row]) -> Row | None:
+    """Return bp_local_heads if the row has local heads and lies beside it, and is another rule."""
+    has_heads = row.role == "method" and "local_heads" in (information(row.runs) or ())
+    ceilings = (each for each in rows if is_local_ceiling(each.runs[0].record))
+    return next((each for each in ceilings if has_heads and each is not row), None)
+
+
+def above_ceiling(row: Row, rows: Sequence[Row]) -> Estimate | None:
+    """Return the points by which a row lies above its ceilings; None within the interval.
+
+    A rule with local heads must lie above bp_local_heads too, and this rule has no ceiling: the
+    heads may lift it above bp.
+    """
+    ceilings = [each for each in rows if each.role == "ceiling"]
+    if row.role == "ceiling" or is_local_ceiling(row.runs[0].record):
+        return None
+    ceilings += filter(None, [local_ceiling(row, rows)])
+    every = [points for each in ceilings if (points := over(row, each)) is not None]
+    if not every:
+        return None
+    points = min(every, key=lambda each: each.mean)
+    low = points.mean - ONE_SEED if points.half_width is None else ends(points)[0]
+    return points if round(low, 9) > 0 else None
+
+
+def below_local_ceiling(group: Group) -> list[str]:
+    """Write how each rule with local heads compares with backpropagation with the same heads."""
+    pairs = [(row, local_ceiling(row, group.rows)) for row in group.rows]
+    texts = [
+        f"{row.label} {with_interval(points)} pp"
+        for row, ceiling in pairs
+        if ceiling is not None and (points := over(row, ceiling)) is not None
+    ]
+    return [f"Over bp_local_heads, backpropagation with local heads: {listed(texts)}"] * bool(texts)
 
 
 def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
@@ -103,14 +131,14 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
 
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the doubts about the rows of a recipe as lines under its table."""
-    lines = []
+    lines = below_local_ceiling(group)
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
             alone = " (one seed, no interval)" if points.half_width is None else ""
-            lines.append(
-                f"{row.label} lies above its ceiling bp by {with_interval(points)} pp{alone}: "
-                "has its training seen the test set?"
-            )
+            ceiling = "bp_local_heads" if local_ceiling(row, group.rows) else "bp"
+            by = f"{with_interval(points)} pp{alone}"
+            question = "has its training seen the test set?"
+            lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     shared: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:

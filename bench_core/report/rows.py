@@ -30,6 +30,7 @@ PASSPORT = {
     "learned_feedback": ("L", "learned feedback"),
     "non_local_state": ("S", "non-local state"),
     "exact_top_credit": ("T", "exact top credit"),
+    "local_heads": ("H", "local heads"),
 }
 OTHER = ("X", "something else that its plugin names")
 

@@ -42,6 +42,8 @@ class Passport:
     learned_feedback        auxiliary networks, trained feedback, or memory between steps
     non_local_state         a block's update reads states of other blocks
     exact_top_credit        the gradient through the head: ∂CE/∂h_L, or at a prediction of h_L
+    local_heads             losses of its own at the blocks' states, through heads that are trained
+                            with the network; not probed: it adds the ceiling bp_local_heads
     """
 
     exact_hidden_gradients: bool = False
@@ -51,6 +53,7 @@ class Passport:
     learned_feedback: bool = False
     non_local_state: bool = False
     exact_top_credit: bool = False
+    local_heads: bool = False
 
     def as_dict(self) -> dict[str, bool]:
         return asdict(self)

@@ -11,6 +11,9 @@ def bench_methods() -> list[Component]:
     here = "bench_plugins.methods"
     return [
         Component("bp", f"{here}.bp:Backprop", "backpropagation, end to end"),
+        Component("bp_local_heads", f"{here}.bp_local_heads:BackpropLocalHeads",
+                  "backpropagation with a local head at every state: the ceiling of local losses",
+                  "Lee et al. 2014, arXiv:1409.5185"),
         Component("dfa", f"{here}.dfa:DirectFeedbackAlignment",
                   "output error through fixed random matrices"),
         Component("target_projection", f"{here}.target_projection:TargetProjection",

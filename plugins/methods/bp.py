@@ -33,8 +33,12 @@ class Backprop(Method):
         total = loss
         if self.params.penalty:
             total = loss + self.params.penalty / len(x) * sum(f.square().sum() for f in states.f)
-        self.tools.updater.descend(total)
+        self.tools.updater.descend(total + self.auxiliary(states, y))
         return loss.detach()
+
+    def auxiliary(self, states: States, y: Tensor) -> Tensor | float:
+        """Return further terms that are minimised, for rules that derive from bp."""
+        return 0.0
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         g = exact_gradients(self.net, states.h[0], y)

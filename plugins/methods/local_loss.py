@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
+from bench_core.api import Credits, LocalMethod, Method, Net, Passport, States, Task, Tools
 from bench_core.training.rng import draws_from
 
 LARGEST = 2048  # features that a decoder of maps sees
@@ -30,7 +30,37 @@ def pooled(h: Tensor, tokens: bool) -> Tensor:
     return h.flatten(1)
 
 
-class MonoForward(LocalMethod):
+class LocalHeads(Method):
+    """Give every state a linear decoder M_l of its own, from h_l to logits, and train it.
+
+    A decoder has no bias and sees pool(h_l). It starts as PyTorch's Linear, drawn from the stream
+    of auxiliary networks, and takes AdamW steps (1e-3, no decay) on the batch-mean loss.
+    """
+
+    def setup(self, net: Net, task: Task, tools: Tools) -> None:
+        super().setup(net, task, tools)
+        sizes = [pooled(torch.empty(1, *shape), task.tokens).shape[1] for shape in task.shapes]
+        with draws_from(tools.aux_generator):
+            self.heads = self.modules(task, sizes).to(task.device, next(net.parameters()).dtype)
+        self.kept["heads"] = self.heads
+        self.optimisers = [
+            tools.auxiliary({"head": list(head.parameters())}) for head in self.heads
+        ]
+
+    def modules(self, task: Task, sizes: list[int]) -> nn.ModuleList:
+        """Networks of the layers' losses beside h_l: here M_l."""
+        return nn.ModuleList(nn.Linear(size, task.classes, bias=False) for size in sizes)
+
+    def loss(self, layer: int, h: Tensor, y: Tensor) -> Tensor:
+        """Loss of layer l on the batch, summed over samples."""
+        return self.net.loss(self.heads[layer](pooled(h, self.net.tokens)), y, "sum")
+
+    def learn(self, states: States, y: Tensor, epoch: int) -> None:
+        for layer, (h, optimiser) in enumerate(zip(states.h, self.optimisers, strict=True)):
+            optimiser.descend(self.loss(layer, h, y) / len(y))
+
+
+class MonoForward(LocalHeads, LocalMethod):
     """Every layer minimises the task's loss on its own linear decoder.
 
     The decoder M_l has no bias, G_l = M_l·pool(h_l), (N, C), and the layer's loss is
@@ -56,29 +86,7 @@ class MonoForward(LocalMethod):
     class Params(Unnormalised):
         """Options of mono_forward."""
 
-    passport = Passport(labels_below_head=True, learned_feedback=True)
-
-    def setup(self, net: Net, task: Task, tools: Tools) -> None:
-        super().setup(net, task, tools)
-        sizes = [pooled(torch.empty(1, *shape), task.tokens).shape[1] for shape in task.shapes]
-        with draws_from(tools.aux_generator):
-            self.heads = self.modules(task, sizes).to(task.device, next(net.parameters()).dtype)
-        self.kept["heads"] = self.heads
-        self.optimisers = [
-            tools.auxiliary({"head": list(head.parameters())}) for head in self.heads
-        ]
-
-    def modules(self, task: Task, sizes: list[int]) -> nn.ModuleList:
-        """Networks of the layers' losses beside h_l: here M_l."""
-        return nn.ModuleList(nn.Linear(size, task.classes, bias=False) for size in sizes)
-
-    def loss(self, layer: int, h: Tensor, y: Tensor) -> Tensor:
-        """Loss of layer l on the batch, summed over samples."""
-        return self.net.loss(self.heads[layer](pooled(h, self.net.tokens)), y, "sum")
-
-    def learn(self, states: States, y: Tensor, epoch: int) -> None:
-        for layer, (h, optimiser) in enumerate(zip(states.h, self.optimisers, strict=True)):
-            optimiser.descend(self.loss(layer, h, y) / len(y))
+    passport = Passport(labels_below_head=True, learned_feedback=True, local_heads=True)
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.enable_grad():
