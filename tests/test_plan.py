@@ -93,6 +93,15 @@ def test_floors_and_the_ceiling_are_added_for_every_seed(planned) -> None:
     assert labels(planned(SUITE + "floors: false\n")) == found[:2]
 
 
+def test_a_rule_with_local_heads_has_a_second_ceiling_with_its_floor(planned) -> None:
+    text = SUITE.replace("[dfa]", "[mono_forward]").replace("[1, 2]", "[1]")
+    names = ("mono_forward", "bp_local_heads", "bp")
+    kinds = {(name, freeze) for name in names for freeze in (None, "blocks")}
+    found = labels(planned(text))
+    assert len(found) == 6
+    assert {kind[:2] for kind in found} == kinds
+
+
 def test_references_that_are_there_are_not_added_again(planned) -> None:
     text = SUITE.replace(
         "[dfa]", "[bp, {name: bp, freeze: blocks}, dfa, {name: dfa, freeze: blocks}]"

@@ -418,3 +418,39 @@ def test_every_rule_learns_digits_in_one_epoch(digits, name, params, least):
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
     method, net = ready(rule(name, **params), net, digits, **training)
     assert train(method, net, digits, training, 0).accuracy > least
+
+
+# -------------------------------------------------------------------------------- bp_local_heads
+
+
+def test_bp_local_heads_descends_the_outputs_loss_and_all_local_ones(data, batch):
+    """total = CE(logits, y) + weight·Σ_l CE(M_l·h_l, y), end to end, and its credit is
+    ∂total/∂h_l per sample."""
+    x, y = batch
+    method, net = ready(rule("bp_local_heads", weight=0.5), resmlp(), data)
+    found = gradients(method, net, x, y)  # the heads have learned on this batch before
+    net.zero_grad()
+    states = net.states(x)
+    for h in states.h:
+        h.retain_grad()
+    own = zip(method.heads, states.h, strict=True)
+    heads = sum(F.cross_entropy(head(h), y) for head, h in own)
+    (F.cross_entropy(states.logits, y) + 0.5 * heads).backward()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    credits = method.credit(states.detach(y), y, 0)
+    for site, a in zip(net.sites, credits.audited, strict=True):
+        torch.testing.assert_close(a / len(x), states.h[site].grad, rtol=1e-4, atol=1e-7)
+
+
+def test_bp_local_heads_without_weight_is_bp_and_has_the_heads_of_mono_forward(few):
+    """weight 0 gives bp's parameters, bit by bit; the heads start as those of mono_forward."""
+    trained = []
+    for name, params in (("bp", {}), ("bp_local_heads", {"weight": 0.0})):
+        method, net = ready(rule(name, **params), resmlp(), few)
+        train(method, net, few, {**TRAINING, "epochs": 1}, 0)
+        trained.append(net.state_dict())
+    assert all(torch.equal(trained[0][key], trained[1][key]) for key in trained[0])
+    one, other = (ready(rule(n), resmlp(), few)[0] for n in ("mono_forward", "bp_local_heads"))
+    for mine, theirs in zip(one.heads.parameters(), other.heads.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -13,7 +13,7 @@ import pytest
 from bench_plugins.diagnostics import batch_stability, depth_utility, reference_floor, scale_growth
 from conftest import Finished, Here
 from folders import leaderboard, write
-from records import frozen, measured, run, seeds
+from records import PASSPORT, frozen, measured, run, seeds
 from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather, together
@@ -435,18 +435,16 @@ def test_a_row_above_its_ceiling_is_flagged_in_every_format(tmp_path: Path) -> N
     assert "above its ceiling" not in leaderboard(single)
 
 
-def test_the_page_of_a_rule_one_run_and_the_export_say_it_too(here: Here, tmp_path: Path) -> None:
+def test_local_heads_are_held_against_backpropagation_with_local_heads(tmp_path: Path) -> None:
+    """Above bp is no surprise below bp_local_heads, which has no ceiling itself."""
+    heads = {"passport": {**PASSPORT, "local_heads": True}}
     records = [
-        *seeds("bench-core/bp", [0.88, 0.883, 0.886]),
-        *seeds("bench-core/dfa", [0.966, 0.967, 0.968]),
+        *seeds("bench-core/bp", [0.60, 0.61, 0.62]),
+        *seeds("bench-core/bp_local_heads", [0.70, 0.71, 0.72], **heads),
+        *seeds("bench-core/mono_forward", [0.65, 0.66, 0.67], **heads),
+        *seeds("bench-core/dfa", [0.66, 0.67, 0.68]),
     ]
-    folder = write(tmp_path / "results", records)
-    suites, _ = gather([folder])
-    site = pages(suites, {})
-    assert "pp above its ceiling" in site["method-dfa.html"]
-    assert "pp above its ceiling" not in site["method-bp.html"]
-    item = next(run for run in scan([folder]).runs if run.record.cell.method.short == "dfa")
-    shown = here("show", item.folder).stdout
-    assert "beside      +8.4" in shown
-    assert "trust       posted" in shown
-    assert here("export", folder).stdout.count("pp above its ceiling") == 3
+    text = text_of(gather([write(tmp_path, records)])[0], "table")
+    assert text.count("lies above its ceiling") == 1
+    assert "dfa lies above its ceiling bp by" in text
+    assert "with local heads: mono_forward -5.0 ± 0.0 pp" in text
