@@ -448,3 +448,20 @@ def test_local_heads_are_held_against_backpropagation_with_local_heads(tmp_path:
     assert text.count("lies above its ceiling") == 1
     assert "dfa lies above its ceiling bp by" in text
     assert "with local heads: mono_forward -5.0 ± 0.0 pp" in text
+
+
+def test_the_page_of_a_rule_one_run_and_the_export_say_it_too(here: Here, tmp_path: Path) -> None:
+    records = [
+        *seeds("bench-core/bp", [0.88, 0.883, 0.886]),
+        *seeds("bench-core/dfa", [0.966, 0.967, 0.968]),
+    ]
+    folder = write(tmp_path / "results", records)
+    suites, _ = gather([folder])
+    site = pages(suites, {})
+    assert "pp above its ceiling" in site["method-dfa.html"]
+    assert "pp above its ceiling" not in site["method-bp.html"]
+    item = next(run for run in scan([folder]).runs if run.record.cell.method.short == "dfa")
+    shown = here("show", item.folder).stdout
+    assert "beside      +8.4" in shown
+    assert "trust       posted" in shown
+    assert here("export", folder).stdout.count("pp above its ceiling") == 3
