@@ -17,10 +17,12 @@ from bench_plugins.datasets.digits import Digits
 from bench_plugins.datasets.linear_quadratic import LinearQuadratic
 from bench_plugins.datasets.teacher import Teacher
 from nets import arch, toy_data
+from pydantic import ValidationError
 
 from bench_core.errors import DataError
 from bench_core.suite.claim import MAX_SEED
 from bench_core.training.data import Data, crop_and_flip
+from bench_core.training.params import resolved
 from bench_core.training.rng import stream
 
 REAL = Path(os.environ.get("BENCH_DATA_DIR", "data"))
@@ -262,6 +264,33 @@ def write_tiny(root: Path, kind: type[Cifar10] = Cifar10) -> type[Cifar10]:
         source = replace(kind.source, sums={name: sha256(home / name) for name in kind.source.sums})
 
     return Tiny
+
+
+def test_cifar100_has_coarse_labels_and_the_first_k_classes(tmp_path):
+    """The tiny files have the coarse labels 19 and 0, and the fine label 1 second."""
+    tiny = write_tiny(tmp_path, Cifar100)
+
+    def load(**params):
+        made = tiny(tiny.Params(**params))
+        data = made.load(tmp_path)
+        assert made.classes == data.classes
+        return data
+
+    whole, coarse = load(), load(labels="coarse")
+    assert (whole.classes, coarse.classes, coarse.train_y.tolist()) == (100, 20, [19, 0])
+    assert torch.equal(coarse.train_x, whole.train_x)
+    few = load(labels="coarse", classes=2)
+    assert (few.classes, few.train_y.tolist()) == (2, [0])
+    assert torch.equal(few.train_x, whole.train_x[1:])
+    assert whole.train_y[1] == load(classes=10).train_y[-1] == 1
+
+
+def test_a_cell_of_cifar100_without_its_new_options_is_the_old_one():
+    Params = Cifar100.Params
+    assert resolved(Params()) == resolved(Params(classes=100)) == {"padding": "mean"}
+    assert resolved(Params(labels="coarse", classes=20)) == {"padding": "mean", "labels": "coarse"}
+    with pytest.raises(ValidationError, match="at most 20 with labels: coarse"):
+        Params(labels="coarse", classes=50)
 
 
 class Malicious:

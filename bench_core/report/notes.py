@@ -38,6 +38,7 @@ from bench_core.results.marks import ORDER
 CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
+TEACHER = "bench-core/teacher"
 WORDS = {"validation": "held-out training samples", "test": "the test set"}
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
@@ -257,6 +258,11 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     floors = listed(row.label for row in group.rows if row.role == "floor")
     ceilings = listed(row.label for row in group.rows if row.role == "ceiling")
     lines.append(f"Floors: {floors or 'none'}. Ceiling: {ceilings or 'none'}.")
+    if group.cell.dataset.name == TEACHER:
+        lines.append(
+            "teacher is synthetic: labels of a random network can reverse the order of rules that "
+            "natural images give. Compare the ranks with those on CIFAR-100"
+        )
     if group.set_aside:
         rule = "a seed counts once, its latest done"
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from bench_plugins.datasets import cifar_files
 from bench_plugins.datasets.cifar_files import Source
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from bench_core.api import Data, Dataset, ParamsModel
+from bench_core.api import LATER, Data, Dataset, ParamsModel
 
+CLASSES = {"fine": 100, "coarse": 20}  # of CIFAR-100
 HOME = "https://www.cs.toronto.edu/~kriz/"
 
 
@@ -91,11 +93,33 @@ class Cifar100(Cifar10):
     Normalisation and augmentation are those of cifar10 (with the statistics of CIFAR-10, so that
     the two data sets share a recipe).
 
-    The 20 coarse labels of the files are not used. Files: `DIR/cifar-100-python/`. The SHA-256
-    sums were gathered from independent public records, which agree with each other and with the
-    archive's, not computed from our own download.
+    `labels: coarse` gives the 20 superclasses of five fine classes each, on the same images.
+    `classes: k` keeps the images with the labels 0 … k−1: 500 training and 100 test images of a fine
+    class, 2,500 and 500 of a coarse one. So the number of images grows with k; `data.limit` holds
+    it fixed.
+
+    Files: `DIR/cifar-100-python/`. The SHA-256 sums were gathered from independent public records,
+    which agree with each other and with the archive's, not computed from our own download.
     Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
+
+    class Params(Cifar10.Params):
+        """Parameters of cifar100."""
+
+        labels: Annotated[Literal["fine", "coarse"], LATER] = Field(
+            "fine", description="coarse: 20 superclasses"
+        )
+        classes: Annotated[int | None, LATER] = Field(
+            None, ge=2, le=100, description="the first k classes; null: all"
+        )
+
+        @field_validator("classes")
+        @classmethod
+        def _below_all(cls, value: int | None, info: ValidationInfo) -> int | None:
+            labels = info.data.get("labels", "fine")
+            if value is not None and value > CLASSES[labels]:
+                raise ValueError(f"must be at most {CLASSES[labels]} with labels: {labels}")
+            return None if value == CLASSES[labels] else value  # all of them: the same cell
 
     classes = 100
     labels = "fine_labels"
@@ -113,3 +137,16 @@ class Cifar100(Cifar10):
             "train": "735e79b04f092ca3d2e6d07f368c0a7d70d48c48d28865950cc24454cf45129b",
         },
     )
+
+    def __init__(self, params: ParamsModel) -> None:
+        super().__init__(params)
+        self.labels = f"{self.params.labels}_labels"
+        self.classes = self.params.classes or CLASSES[self.params.labels]
+
+    def load(self, folder: Path | None) -> Data:
+        data = super().load(folder)
+        train, test = data.train_y < self.classes, data.test_y < self.classes
+        return replace(
+            data, train_x=data.train_x[train], train_y=data.train_y[train],
+            test_x=data.test_x[test], test_y=data.test_y[test],
+        )  # fmt: skip
