@@ -94,9 +94,9 @@ class Cifar100(Cifar10):
     the two data sets share a recipe).
 
     `labels: coarse` gives the 20 superclasses of five fine classes each, on the same images.
-    `classes: k` keeps the images with the labels 0 … k−1: 500 training and 100 test images of a fine
-    class, 2,500 and 500 of a coarse one. So the number of images grows with k; `data.limit` holds
-    it fixed.
+    `classes: k` keeps the images with the labels 0 … k−1: 500 training and 100 test images of a
+    fine class, 2,500 and 500 of a coarse one. So the number of images grows with k; `data.limit`
+    holds it fixed.
 
     Files: `DIR/cifar-100-python/`. The SHA-256 sums were gathered from independent public records,
     which agree with each other and with the archive's, not computed from our own download.
