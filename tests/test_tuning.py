@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -234,8 +233,7 @@ def test_a_fault_of_the_file_names_line_and_column(tmp_path: Path, asked_here: N
 def test_without_optuna_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr("bench_core.execution.tuning.find_spec", lambda name: None)
+    monkeypatch.setattr("bench_core.execution.contenders.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'bench-core\[tune\]'"):
         Tuning(load_suite(_file(tmp_path)), plugins.load(), tmp_path)
 

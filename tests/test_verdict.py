@@ -20,9 +20,9 @@ from bench_core.analysis.judge import (
     is_floor,
     judge,
     label,
-    recipe,
 )
 from bench_core.analysis.leaderboard import Group, Row, judge_all
+from bench_core.analysis.recipes import recipe
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.verdict import Reading, verdict
 from bench_core.results.epochs import Epoch

@@ -19,7 +19,7 @@ from bench_core.analysis.judge import CORE_DEFAULTS
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
-from bench_core.suite.model import DataOptions, TrainingOptions
+from bench_core.suite.recipe import DataOptions, TrainingOptions
 
 HOW: dict[str, set[str]] = defaultdict(set)
 HOW["training"] = {"threads", "device", "deterministic", "compile"}

@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.analysis.judge import is_ceiling, recipe, tuned_of
+from bench_core.analysis.judge import is_ceiling
+from bench_core.analysis.recipes import recipe, tuned_of
 from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import PROBE

@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bench_core.results.hashing import canonical, digest_bytes, line_text
+from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
-from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord, cell_key, fires
+from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 from bench_core.results.remeasured import Remark
 from bench_core.suite.model import DepthUtility
 
@@ -93,34 +93,6 @@ class Settings:
 
 
 # --------------------------------------------------------------------------------- identity of rows
-
-
-def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
-    """Return the search that chose the values of a run, if one did."""
-    return settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
-
-
-def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:
-    """Return the cell of a run; its tuned settings are the word "tuned", as those of its peers."""
-    cell = record.cell
-    if tuned is None:
-        return cell
-    training = {**cell.training, **dict.fromkeys(tuned.recipe, "tuned")}
-    return cell.model_copy(update={"training": training})
-
-
-def recipe(record: RunRecord, tuned: Tuned | None = None) -> str:
-    """Write all but method and seed as canonical text; runs of one recipe are compared.
-
-    Rules that were tuned in the same settings have one recipe, whatever values won.
-    """
-    cell = shared(record, tuned)
-    return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
-
-
-def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
-    """Name the recipe of a run by 16 hex digits."""
-    return digest_bytes(recipe(record, tuned).encode(), 8)
 
 
 def method_key(ref: ComponentRef) -> str:

@@ -32,14 +32,12 @@ from bench_core.analysis.judge import (
     label,
     method_key,
     option,
-    recipe,
     role,
-    shared,
     threshold_of,
-    tuned_of,
     untrained,
 )
 from bench_core.analysis.ranks import Ranking, rank, widening
+from bench_core.analysis.recipes import recipe, shared, tuned_of
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdict import (
     AT_CHANCE,

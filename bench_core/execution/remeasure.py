@@ -24,7 +24,7 @@ from bench_core.results import epochs, files, remeasured, store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Measurement, RunRecord, environment_key
 from bench_core.results.scan import Stored
-from bench_core.suite.model import TrainingOptions
+from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.checkpoint import part
 
 if TYPE_CHECKING:

@@ -22,163 +22,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import SuiteError, UsageError
-from bench_core.execution.components import CEILING
+from bench_core.errors import UsageError
+from bench_core.execution.contenders import Contender, Entry, derived, prepared
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
-from bench_core.execution.references import FLOOR
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store
-from bench_core.results.hashing import line_text
-from bench_core.results.ledger import RECIPE, Spread, Trial, Tuned, Values
+from bench_core.results.ledger import Spread, Trial, Tuned, Values
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.model import Suite
-from bench_core.suite.search import Search, Space
-from bench_core.suite.yaml_reader import KeyPath
+from bench_core.suite.search import Space
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import Trial as OptunaTrial
 
 STARTUP = 10  # trials of a rule that the sampler draws without looking at scores
-ALONE = ("matrix", "include", "exclude")  # a suite that is tuned has one recipe
 Carry = Callable[[Plan, Callable[[PlannedCell, RunRecord], None]], list[RunRecord]]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A rule that is tuned.
-
-    key     its name in the ledger, with the options that the suite gives it
-    method  the rule as the suite names it
-    place   of the rule in the suite
-    space   dotted key → values, and their place in the suite
-    """
-
-    key: str
-    method: dict[str, Any]
-    place: KeyPath
-    space: dict[str, tuple[Space, KeyPath]]
-
-    def drawn(self, trial: OptunaTrial) -> Values:
-        """Draw the values of a trial."""
-        return {key: _draw(trial, key, space) for key, (space, _) in self.space.items()}
-
-    def ends(self) -> Iterator[tuple[str, Any, KeyPath]]:
-        """Yield each choice and both ends of each range, with its place."""
-        for key, (space, place) in self.space.items():
-            if isinstance(space, list):
-                yield from ((key, value, (*place, i)) for i, value in enumerate(space))
-            else:
-                yield key, space.low, (*place, "low")
-                yield key, space.high, (*place, "high")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A training to plan: a contender with values, and where the suite names each of them."""
-
-    contender: Contender
-    values: Values
-    seeds: Sequence[int]
-    places: Mapping[str, KeyPath]
-    frozen: bool = False
-
-    def as_include(self) -> dict[str, Any]:
-        """Return an entry of `include`."""
-        own = {k.removeprefix("method."): v for k, v in self.values.items() if RECIPE not in k}
-        recipe = {key: value for key, value in self.values.items() if key.startswith(RECIPE)}
-        method = {**self.contender.method, **own, **(FLOOR if self.frozen else {})}
-        return {"method": method, **recipe, "seeds": list(self.seeds)}
-
-
-def _draw(trial: OptunaTrial, key: str, space: Space) -> Any:
-    if isinstance(space, list):  # by index: a choice may be a mapping, which Optuna does not take
-        return space[trial.suggest_categorical(key, range(len(space)))]
-    log = space.scale == "log"
-    if isinstance(space.low, int) and isinstance(space.high, int):
-        return trial.suggest_int(key, space.low, space.high, log=log)
-    rounded = float(f"{trial.suggest_float(key, space.low, space.high, log=log):.3g}")
-    return min(max(rounded, space.low), space.high)
-
-
-def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
-    """Return the search of a suite and its contenders, bp among them.
-
-    Raises SuiteError with every fault of the section, UsageError without Optuna.
-    """
-    if find_spec("optuna") is None:
-        raise UsageError("bench tune needs Optuna: pip install 'bench-core[tune]'")
-    search = suite.search
-    if search is None:
-        what = "is missing: it says what `bench tune` may change; see docs/protocol.md, section 9"
-        raise SuiteError([suite.problem(None, "search", what)])
-    problems = [
-        suite.problem(None, key, "a suite that is tuned has one recipe; remove it", at_key=True)
-        for key in ALONE
-        if getattr(suite, key)
-    ]
-    if suite.data.validation is None and search.scored_on == "validation":
-        what = "is missing: trials are scored on training samples that are held out"
-        problems.append(suite.problem(None, "data.validation", what, "add data: {validation: N}"))
-    if suite.data.evaluate_on != "test":
-        what = "must be test: the trials alone are scored on the validation samples"
-        problems.append(suite.problem(None, "data.evaluate_on", what))
-    if search.seed in suite.seeds:
-        what = f"{search.seed} is a seed of the suite; the trials need another one"
-        problems.append(suite.problem(None, "search.seed", what))
-    contenders = _contenders(suite, search)
-    for name in search.methods:
-        if not any(same_name(one.method["name"], name) for one in contenders):
-            what = "is no rule of the suite; add it to methods"
-            problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))
-    for one in contenders:
-        if not one.space:
-            what = f"names nothing to search for {one.key}: add search.training"
-            problems.append(suite.problem(None, "search", what))
-    if problems:
-        raise SuiteError(problems)
-    return search, contenders
-
-
-def _contenders(suite: Suite, search: Search) -> list[Contender]:
-    rules = [(spec.as_dict(), ("methods", i)) for i, spec in enumerate(suite.methods)]
-    if not any(same_name(rule["name"], CEILING) and len(rule) == 1 for rule, _ in rules):
-        rules.append(({"name": CEILING}, ("methods",)))  # type: ignore[arg-type]
-    contenders: dict[str, Contender] = {}
-    for rule, place in rules:
-        options = ", ".join(f"{k}={line_text(v)}" for k, v in rule.items() if k != "name")
-        key = f"{rule['name']}[{options}]" if options else rule["name"]
-        names = [name for name in search.methods if same_name(name, rule["name"])]
-        space = {k: (s, p) for name in names or [""] for k, s, p in search.space(name)}
-        contenders.setdefault(key, Contender(key, rule, place, space))
-    return list(contenders.values())
-
-
-def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
-    """Return a suite with these trainings alone. A fault of a value points to where it stands."""
-    values, keys = dict(suite._document.values), dict(suite._document.keys)
-    for i, entry in enumerate(entries):
-        values["include", i, "method"] = values.get(entry.contender.place, values[()])
-        for key, place in entry.places.items():
-            path: KeyPath = ("include", i, key)
-            if key.startswith("method."):
-                path = ("include", i, "method", key.removeprefix("method."))
-            above = [place[:n] for n in range(len(place), -1, -1)]
-            values[path] = next(values[p] for p in above if p in values)
-            keys[path] = next((keys[p] for p in above if p in keys), values[path])
-    update = {"methods": [], "include": [entry.as_include() for entry in entries], "floors": False}
-    new = suite.model_copy(update={**update, **changes})
-    new._document = replace(suite._document, values=values, keys=keys)
-    return new
 
 
 class Tuning:

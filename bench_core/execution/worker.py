@@ -45,7 +45,7 @@ from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, Measurement, RunRecord, fires
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
-from bench_core.suite.model import TrainingOptions
+from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
 

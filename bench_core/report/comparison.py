@@ -16,8 +16,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import method_key, recipe
+from bench_core.analysis.judge import method_key
 from bench_core.analysis.leaderboard import Group, Row, accuracies
+from bench_core.analysis.recipes import recipe
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
 from bench_core.report.data import document

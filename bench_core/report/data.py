@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from bench_core.analysis.judge import Settings, recipe_key
+from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.ranks import resolution
+from bench_core.analysis.recipes import recipe_key
 from bench_core.report import escape, notes
 from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
 from bench_core.report.numbers import finite

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.judge import recipe_key
 from bench_core.analysis.leaderboard import Row, Run
+from bench_core.analysis.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
 from bench_core.report.data import csv_text

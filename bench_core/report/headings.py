@@ -12,7 +12,7 @@ from bench_core.report.text import listed
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.record import Cell
 from bench_core.suite.cells import same_name
-from bench_core.suite.model import DataOptions, TrainingOptions
+from bench_core.suite.recipe import DataOptions, TrainingOptions
 
 # epochs have a place of their own, and no cell has a device
 ELSEWHERE = ("training.epochs", "training.stop_after", "training.device", "training.stop_when")

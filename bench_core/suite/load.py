@@ -20,12 +20,11 @@ from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
-    MAX_EPOCHS,
-    RECIPE,
     Seeds,
     Suite,
 )
 from bench_core.suite.options import apply_options, list_at
+from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
 from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
 
 

@@ -126,8 +126,9 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     return score, float(loss)
 
 
-def _evaluated(net: Net, data: Data) -> dict[str, float | None]:
+def _evaluated(net: Net, held: Held) -> dict[str, float | None]:
     """Return the figures of an epoch on the test set and on the validation samples."""
+    data = held.opened()
     accuracy, loss = evaluate(net, data)
     validation = data.validated()
     on_validation = evaluate(net, validation)[0] if validation is not None else None
@@ -175,8 +176,7 @@ def train(
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
-    figures = _evaluated(net, held.opened())
-    row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **figures)
+    row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **_evaluated(net, held))
     if first == 0:
         observe(row)
     for epoch in range(first, last):
@@ -200,7 +200,7 @@ def train(
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
-        figures = _evaluated(net, held.opened()) if wanted else NOT_EVALUATED
+        figures = _evaluated(net, held) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())
         row = EpochRow(epoch + 1, lr, train_loss, seconds=seconds, **figures)
         if observe(row):

@@ -53,7 +53,7 @@ from bench_core.registry import plugins
 from bench_core.registry.registry import Installed, Kind, Registry
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import Cell, ComponentRef
-from bench_core.suite.model import TrainingOptions
+from bench_core.suite.recipe import TrainingOptions
 from bench_core.training import NUMERICS
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data

@@ -1,0 +1,36 @@
+"""Name the recipe of a run, all of its cell but method and seed. Recipes decide what is compared."""
+
+from __future__ import annotations
+
+from bench_core.analysis.judge import Settings
+from bench_core.results.hashing import canonical, digest_bytes
+from bench_core.results.ledger import Tuned
+from bench_core.results.record import Cell, RunRecord, cell_key
+
+
+def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
+    """Return the search that chose the values of a run, if one did."""
+    return settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
+
+
+def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:
+    """Return the cell of a run; its tuned settings are the word "tuned", as those of its peers."""
+    cell = record.cell
+    if tuned is None:
+        return cell
+    training = {**cell.training, **dict.fromkeys(tuned.recipe, "tuned")}
+    return cell.model_copy(update={"training": training})
+
+
+def recipe(record: RunRecord, tuned: Tuned | None = None) -> str:
+    """Write all but method and seed as canonical text; runs of one recipe are compared.
+
+    Rules that were tuned in the same settings have one recipe, whatever values won.
+    """
+    cell = shared(record, tuned)
+    return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
+
+
+def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
+    """Name the recipe of a run by 16 hex digits."""
+    return digest_bytes(recipe(record, tuned).encode(), 8)
