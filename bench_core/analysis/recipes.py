@@ -1,4 +1,4 @@
-"""Name the recipe of a run, all of its cell but method and seed. Recipes decide what is compared."""
+"""Name the recipe of a run: all of its cell but method and seed, which decides what is compared."""
 
 from __future__ import annotations
 

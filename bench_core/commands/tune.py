@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import option
+from bench_core.commands.options import option, warn
 from bench_core.commands.run import (
     EXECUTOR_OPTIONS,
     SEEDS,
@@ -18,6 +19,7 @@ from bench_core.commands.run import (
     loaded,
     show,
 )
+from bench_core.errors import Exit
 from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
@@ -84,7 +86,11 @@ def tune(
     def carry(plan: Plan, on_end: Callable[[PlannedCell, RunRecord], None]) -> list[RunRecord]:
         return how.run(plan, registry, lambda cells: _Noting(choose(cells), on_end))
 
-    tuning.run(carry)
+    if unfinished := tuning.run(carry):
+        echo(unfinished, err=True)
+        sys.exit(Exit.SOME_FAILED)
+    lost = [one.key for one in tuning.contenders if tuning.rules[one.key].best is None]
+    warn(f"{key}: none of its trials is done, so nothing is trained" for key in lost)
     plan, cells = tuning.winners()
     tuning.won(cells)
     show(plan, how.run(plan, registry, choose), wants_report)

@@ -147,11 +147,12 @@ class Tuning:
         yield 0, first
         yield from ((number, 1) for number in range(first, self.search.trials))
 
-    def run(self, carry: Carry) -> None:
-        """Run all trials. Raises UsageError if the time of the whole run does not suffice.
+    def run(self, carry: Carry) -> str:
+        """Run all trials; return why some have no result yet, or "".
 
         carry  runs a plan, calls a function with each cell that has ended, and returns the records
         """
+        self.started = time.monotonic()
         store.open_suite_folder(self.results, self.suite.name)
         studies = {one.key: self._study() for one in self.contenders}
         for number, count in self.batches():
@@ -162,7 +163,8 @@ class Tuning:
                 studies[one.key].tell(trial, _score(record) or 0.0)
             if lost := [r for r in records if r.status in ("skipped", "interrupted")]:
                 what = f"{len(lost)} trials have no result: {lost[0].status}"
-                raise UsageError(f"{what}; the same command continues the search")
+                return f"{what}; the same command continues the search"
+        return ""
 
     def first(self) -> Plan:
         """Plan the trials that would run at once in the beginning."""
