@@ -1,7 +1,8 @@
-"""Inferences of predictive_coding that carry errors or multipliers beside the values.
+"""Inferences of predictive_coding that carry errors or multipliers.
 
-Each returns (z, m, force): the values z_0 … z_L, the m_l whose negative is the credit of h_l, and
-the gradient that another step would descend; all are detached and have the shapes of the states.
+Those that also move the values return (z, m, force): the values z_0 … z_L, the m_l whose negative
+is the credit of h_l, and the gradient that another step would descend; all are detached and have
+the shapes of the states.
 """
 
 from __future__ import annotations
@@ -15,6 +16,21 @@ from torch import Tensor
 from bench_core.api import Net, States
 
 Inferred = tuple[list[Tensor], list[Tensor], list[Tensor]]
+
+
+def with_fixed_predictions(
+    net: Net, states: States, y: Tensor, steps: int, step_size: float
+) -> list[Tensor]:
+    """ε_0 … ε_L after steps with the predictions and Jacobians of the forward pass."""
+    with torch.enable_grad():
+        h = [state.detach().requires_grad_() for state in states.h]
+        above = [net.advance(h[layer], layer)[0] for layer in range(net.depth)]
+        (top,) = torch.autograd.grad(net.loss(net.readout(h[-1]), y, "sum"), h[-1])
+    e = [torch.zeros_like(state) for state in h]
+    for _ in range(steps):
+        below = [*torch.autograd.grad(above, h[:-1], e[1:], retain_graph=True), -top]
+        e = [torch.lerp(old, new, step_size) for old, new in zip(e, below, strict=True)]
+    return e
 
 
 def by_errors(net: Net, states: States, y: Tensor, steps: int, step_size: float) -> Inferred:

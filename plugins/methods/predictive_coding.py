@@ -7,7 +7,12 @@ from typing import Annotated, Literal, Self
 
 import torch
 from bench_plugins.methods.ep import errors, relaxed, sizes, slope
-from bench_plugins.methods.inference import Inferred, by_errors, by_multipliers
+from bench_plugins.methods.inference import (
+    Inferred,
+    by_errors,
+    by_multipliers,
+    with_fixed_predictions,
+)
 from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -135,29 +140,13 @@ class PredictiveCoding(LocalMethod):
             "steps must exceed the depth"
         )
 
-    def fixed_errors(self, states: States, y: Tensor, further: int = 0) -> list[Tensor]:
-        """ε_0 … ε_L after inference with the predictions and Jacobians of the forward pass.
-
-        further  steps beyond `steps`
-        """
-        net, gamma = self.net, self.params.step_size
-        with torch.enable_grad():
-            h = [state.detach().requires_grad_() for state in states.h]
-            above = [net.advance(h[layer], layer)[0] for layer in range(net.depth)]
-            (top,) = torch.autograd.grad(net.loss(net.readout(h[-1]), y, "sum"), h[-1])
-        e = [torch.zeros_like(state) for state in h]
-        for _ in range(self.params.steps + further):
-            carried = torch.autograd.grad(above, h[:-1], e[1:], retain_graph=True)
-            e = [torch.lerp(old, new, gamma) for old, new in zip(e, [*carried, -top], strict=True)]
-        return e
-
     def credits(self, e: list[Tensor]) -> Credits:
         a = [-error.detach() for error in e]
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         if self.params.fixed_prediction:
-            return self.credits(self.fixed_errors(states, y))
+            return self.credits(self.fixed(states, y, self.params.steps))
         with torch.no_grad():
             z, carried = self.inferred(states, y)
             return self.credits(carried or errors(self.net, z, states.h[0]))
@@ -173,10 +162,13 @@ class PredictiveCoding(LocalMethod):
             )
             return start, end
         # a step moves ε by γ times the residual, and the first one moves ε_L alone, from 0
-        now, later = (self.fixed_errors(states, y, further) for further in (0, 1))
+        now, later = (self.fixed(states, y, self.params.steps + further) for further in (0, 1))
         gamma = self.params.step_size
         end = sizes([(b - a) / gamma for a, b in zip(now, later, strict=True)])
         return sizes([top_gradient(self.net, states.h[-1], y)]), end
+
+    def fixed(self, states: States, y: Tensor, steps: int) -> list[Tensor]:
+        return with_fixed_predictions(self.net, states, y, steps, self.params.step_size)
 
     @property
     def carries(self) -> bool:
