@@ -3,7 +3,9 @@ touches a file outside. A part of the matrix runs with every test, all of it in 
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,7 +13,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,19 +26,21 @@ from bench_core import cli
 from bench_core.processes import forking
 
 MEMORY = 500_000  # kB
-GUARD = 120  # seconds until a command counts as hanging
+SECONDS = 10  # of CPU that a command may take: other work on the machine does not count
+GUARD = 60  # seconds until a command counts as hanging
+WORKERS = int(os.environ.get("BENCH_SOAK_WORKERS", os.cpu_count() or 1))
 READERS = {
     "leaderboard": "leaderboard received",
     "leaderboard json": "leaderboard received --format json",
     "report": "report received -o out/report.html",
     "show": "show {run} received",
     "why": "why {run} --results received",
-    "compare": "compare dfa bp received",
+    "compare": "compare dfa dfa[freeze=blocks] received",
     "claims": "claims received",
     "export runs": "export received -o out/runs.csv",
     "export epochs": "export received --table epochs -o out/epochs.csv",
     "cite": "cite received",
-    "figure": "figure ranking received -o out/ranking.svg",
+    "figure": "figure audit received -o out/audit.svg",
     "site": "site received -o out/site",
     "verify": "verify received",
     "verify --quarantine": "verify received --quarantine",
@@ -49,6 +55,7 @@ TRAINERS = {
     "audit": "audit received --diagnostic alignment --workers 1",
     "replicate": "replicate received --sample 1 --seed 1 --into replicas --workers 1",
 }
+COMMANDS = READERS | TRAINERS
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,13 @@ class Place:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (self.home / "out").mkdir()
         (self.home / "tiny.yaml").write_bytes(finished.suite.read_bytes())
-        for name in ("received", "fresh"):
-            shutil.copytree(finished.results, self.home / name)
+        for name in ("received", "fresh"):  # no command writes into a file that is there
+            shutil.copytree(finished.results, self.home / name, copy_function=os.link)
         shutil.rmtree(self.path("{cell}"))
         side_files.own_files(self.home)
 
 
-@pytest.fixture
-def received(finished: Finished, tmp_path: Path) -> Place:
+def place_in(home: Path, finished: Finished) -> Place:
     records = [json.loads(path.read_text()) for path in finished.folder.glob("*/run.json")]
     dfa, bp = (
         next(
@@ -89,10 +95,15 @@ def received(finished: Finished, tmp_path: Path) -> Place:
         )
         for name in ("dfa", "bp")
     )
-    place = Place(tmp_path / "home", dfa, bp)
+    place = Place(home, dfa, bp)
     place.home.mkdir()
     place.renew(finished)
     return place
+
+
+@pytest.fixture
+def received(finished: Finished, tmp_path: Path) -> Place:
+    return place_in(tmp_path / "home", finished)
 
 
 # each kind once, and each side file once or twice
@@ -158,11 +169,16 @@ def test_merge_from_within_a_suite_folder_keeps_its_level_and_copies_no_link(
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; `code` is None if it had to be killed."""
+    """How a command ended; `code` is None if it had to be killed.
+
+    cpu     seconds of the command and of the children that it waited for
+    memory  kB of the command at most
+    """
 
     code: int | None
     errors: str
     seconds: float
+    cpu: float
     memory: int
 
 
@@ -209,6 +225,7 @@ def forked(words: Sequence[str], home: Path) -> Ended:
 
 
 def ended(pid: int, home: Path) -> Ended:
+    """Wait for a forked command; kill it if it hangs."""
     begun = time.monotonic()
     while True:
         waited, status, usage = os.wait4(pid, os.WNOHANG)
@@ -218,43 +235,83 @@ def ended(pid: int, home: Path) -> Ended:
         if seconds > GUARD:
             os.killpg(pid, signal.SIGKILL)
             os.wait4(pid, 0)
-            return Ended(None, "it hangs", seconds, 0)
-        time.sleep(0.01)
+            return Ended(None, "it hangs", seconds, 0.0, 0)
+        time.sleep(0.005)
     text = (home / "out" / "errors").read_text(errors="replace")
-    return Ended(os.waitstatus_to_exitcode(status), text, seconds, usage.ru_maxrss)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Ended(os.waitstatus_to_exitcode(status), text, seconds, cpu, usage.ru_maxrss)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One command before one planted thing, and what was wrong."""
+
+    command: str
+    planted: str
+    ended: Ended
+    faults: tuple[str, ...]
+
+
+@cache
+def prepared(finished: Finished, home: Path) -> Place:
+    """Return this process's own place, once it has imported all that the commands use."""
+    place = place_in(home / str(os.getpid()), finished)
+    for command in COMMANDS.values():
+        place.renew(finished)
+        done = Here(place.home)(*place.words(command))
+        assert done.returncode == 0, (command, done.stderr)  # else it would be tried in vain
+    gc.freeze()
+    return place
+
+
+def tried(finished: Finished, home: Path, name: str, side_file: str, kind: str) -> Outcome | None:
+    """Plant a thing, run a command before it, and look for faults; None if there is no such thing.
+
+    The command must end, say what is wrong in lines, and stay within its limits.
+    """
+    place = prepared(finished, home)
+    own, content = place.home / "own", side_files.SIDE_FILES[side_file]
+    place.renew(finished)
+    if not side_files.plant(place.path(side_file), content, kind, own):
+        return None
+    before = side_files.state(own)
+    end = forked(place.words(COMMANDS[name]), place.home)
+    unusual = f"exit code {end.code}: {end.errors[-300:]}"
+    faults = {
+        unusual: end.code not in (0, 1, 2),
+        "a traceback": "Traceback" in end.errors,
+        f"{end.cpu:.1f} s of CPU": end.cpu > SECONDS,
+        f"{end.memory} kB": end.memory > MEMORY,
+        "the user's own was changed": side_files.state(own) != before,
+    }
+    planted = f"{side_file or 'the suite folder'}: {kind}"
+    return Outcome(name, planted, end, tuple(text for text, wrong in faults.items() if wrong))
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("group", ["readers", "trainers"])
 @pytest.mark.timeout(4 * 3600)
 def test_soak_every_side_file_of_every_kind_and_every_command(
-    finished: Finished, received: Place, group: str
+    finished: Finished, tmp_path: Path
 ) -> None:
-    """{link, FIFO, device, …} x {every side file} x {every command}: each ends, says what is wrong
-    in lines, stays below 500 MB, and changes nothing of the user's own."""
-    commands = READERS if group == "readers" else TRAINERS
-    own, codes, slowest, largest = received.home / "own", Counter[int | None](), 0.0, 0
-    bad = []
-    for side_file, kind in side_files.cases():
-        for name, command in commands.items():
-            received.renew(finished)
-            content = side_files.SIDE_FILES[side_file]
-            if not side_files.plant(received.path(side_file), content, kind, own):
-                continue
-            before = side_files.state(own)
-            outcome = forked(received.words(command), received.home)
-            codes[outcome.code] += 1
-            slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.memory)
-            unusual = f"exit code {outcome.code}: {outcome.errors[-300:]}"
-            faults = [unusual] * (outcome.code not in (0, 1, 2))
-            faults += ["a traceback"] * ("Traceback" in outcome.errors)
-            faults += [f"{outcome.memory} kB"] * (outcome.memory > MEMORY)
-            faults += ["the user's own was changed"] * (side_files.state(own) != before)
-            if faults:
-                bad.append(f"{name}, {side_file or 'the suite folder'}: {kind}: {faults}")
-                print(bad[-1], flush=True)
-    print(
-        f"\n{group}: {codes.total()} cases, exit codes {dict(codes)}; slowest {slowest:.1f} s, "
-        f"largest {largest / 1000:.0f} MB; {len(bad)} faults"
-    )
+    """{link, FIFO, device, …} x {every side file} x {every command}, two at once."""
+    outcomes: list[Outcome] = []
+    begun = time.monotonic()
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as pool:
+        cases = [(name, *case) for case in side_files.cases() for name in COMMANDS]
+        jobs = [pool.submit(tried, finished, tmp_path, *case) for case in cases]
+        for job in as_completed(jobs):
+            if (outcome := job.result()) is not None:
+                outcomes.append(outcome)
+                if outcome.faults:
+                    print(f"{outcome.command}, {outcome.planted}: {outcome.faults}", flush=True)
+    for name in COMMANDS:
+        ends = [outcome.ended for outcome in outcomes if outcome.command == name]
+        codes = dict(sorted(Counter(str(end.code) for end in ends).items()))
+        longest, cpu = max(end.seconds for end in ends), max(end.cpu for end in ends)
+        memory = max(end.memory for end in ends) / 1000
+        text = f"{len(ends)} cases, exit codes {codes}; at most {longest:.1f} s"
+        print(f"{name}: {text}, {cpu:.1f} s of CPU, {memory:.0f} MB")
+    bad = [outcome for outcome in outcomes if outcome.faults]
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{len(outcomes)} cases in {minutes:.1f} minutes; {len(bad)} with faults")
     assert not bad
