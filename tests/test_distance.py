@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from records import run
 from safetensors.numpy import save_file
 
+from bench_core.analysis import distance
 from bench_core.analysis.distance import NAME, PROBE, attach, distances
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
@@ -79,6 +81,48 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     (tmp_path / "torn" / PROBE).write_bytes((bp / PROBE).read_bytes()[:100])
     with pytest.raises(ValueError, match=r"probe\.safetensors cannot be read"):
         distances(tmp_path / "torn", bp)
+
+
+def test_blocks_of_samples_have_the_numbers_of_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, bp = folder(tmp_path, "own", states(1)), folder(tmp_path, "bp", states(2, samples=31))
+    whole = distances(own, bp)
+    monkeypatch.setattr(distance, "BLOCK", 20)
+    assert distances(own, bp) == whole
+
+
+def test_a_large_probe_takes_little_memory(tmp_path: Path) -> None:
+    """Its 16-bit states are compared as 64-bit numbers, a block at a time."""
+    rows = {"h_0": np.ones((1000, 4000), np.float16)}  # 8 MB
+    own, bp = folder(tmp_path, "own", rows), folder(tmp_path, "bp", rows)
+    tracemalloc.start()
+    assert distances(own, bp) == ([0.0], 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6  # 96 MB for the differences of all at once
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"h_0": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "F8_E4M3", "shape": [2, 2], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "C64", "shape": [1, 2], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "I32", "shape": [1, 1], "data_offsets": [0, 4]}}',
+        b'{"h_1": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}',
+        b'{"h_0": {"dtype": "F32", "shape": [4, 0], "data_offsets": [0, 0]}}',
+        b'{"h_0": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}',
+        b" " * (2 << 20),
+    ],
+)
+def test_a_hostile_probe_is_a_reason(tmp_path: Path, content: bytes) -> None:
+    home = folder(tmp_path, "bp", states())
+    (home / PROBE).write_bytes(len(content).to_bytes(8, "little") + content + b"0000")
+    with pytest.raises(ValueError, match=r"probe\.safetensors (cannot be read|has no states)"):
+        distances(home, home)
 
 
 def test_states_that_are_not_finite_are_at_no_finite_distance(tmp_path: Path) -> None:

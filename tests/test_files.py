@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 import side_files
+from folders import write
 from records import run as a_run
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import epochs, files, store
+from bench_core.results import epochs, files, remeasured, store
 from bench_core.results.record import FileSum
-from bench_core.results.scan import Stored
+from bench_core.results.remeasured import late_files
+from bench_core.results.scan import Stored, _weight, scan
 from bench_core.sharing import verify
 
 IDENTITY = "ab" * 16
@@ -143,9 +145,56 @@ def test_a_curve_is_read_within_limits(final: Path, monkeypatch: pytest.MonkeyPa
         patch.setattr(epochs, "MOST", 50)
         with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has more than 50 values"):
             epochs.read(final)
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "ROWS", 19)
+        with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has more than 19 rows"):
+            epochs.read(final)
+        (final / store.EPOCHS).write_text("\n" * 20)  # empty ones take time, too
+        with pytest.raises(ValueError, match="has more than 19 rows"):
+            list(epochs.lines(final))
+        patch.setattr(epochs, "ROWS", 100)
+        assert list(epochs.lines(final)) == []
+        (final / store.EPOCHS).write_text(json.dumps(row) + "\n")
     monkeypatch.setitem(files.LARGEST, "row", 30)
     with pytest.raises(store.Unreadable, match=r"epochs\.jsonl has a row of more than 30 bytes"):
         epochs.read(final)
+
+
+def test_only_odd_numbers_are_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second parser, which looks at every number, is ten times as slow."""
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("parsed twice"))
+    assert files.parsed(b'{"x": [0.0001234567890123456789, -12, 1e-300]}', "row")["x"][1] == -12
+
+
+def test_late_measurements_of_a_run_have_a_common_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / f"late.{name}.json").write_text("x" * (60 if name == "a" else 30))
+    monkeypatch.setitem(files.LARGEST, "late", 65)
+    troubles: list[str] = []
+    assert [path.name for path in late_files(tmp_path, troubles)] == ["late.a.json"]
+    assert [line.partition(": left out")[0][-11:] for line in troubles] == [
+        "late.b.json",
+        "late.c.json",
+    ]
+    monkeypatch.setattr(remeasured, "MOST_MEASUREMENTS", 2)
+    (tmp_path / "late.a.json").write_text("")
+    troubles.clear()
+    assert [path.name for path in late_files(tmp_path, troubles)] == ["late.a.json", "late.b.json"]
+
+
+def test_runs_beyond_the_memory_of_a_command_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, [a_run(seed=seed) for seed in range(5)], None)
+    whole = scan([folder])
+    monkeypatch.setattr(files, "MEMORY", sum(_weight(run.folder) for run in whole.runs[:3]) + 9)
+    part = scan([folder])
+    assert [run.folder for run in part.runs] == [run.folder for run in whole.runs[:3]]
+    (line,) = part.troubles
+    assert line.startswith(f"{whole.runs[3].folder} and 1 more: not counted: ")
+    assert "BENCH_MEMORY" in line
 
 
 def test_an_enormous_header_of_tensors_is_not_read(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def test_a_row_has_its_first_firings_by_seed() -> None:
         for i, item in enumerate(seeds("bench-core/dfa", [0.3, 0.3]))
     ]
     row = judge_all(records)[0].rows[0]
-    found = of_row(row, {"0": rows(GROWTH, G), "1": rows([1.0, 2.0])}, Settings())
+    curves = {"0": rows(GROWTH, G), "1": rows([1.0, 2.0])}
+    found = of_row(row, lambda record: curves[record.identity], Settings())
     assert {seed: firing.epoch for seed, firing in found["a"].items()} == {42: 5, 123: None}
 
 

@@ -13,11 +13,12 @@ import pytest
 from bench_plugins.diagnostics import batch_stability, depth_utility, reference_floor, scale_growth
 from conftest import Finished, Here
 from folders import leaderboard, write
-from records import PASSPORT, frozen, measured, run, seeds
+from records import LOCAL, PASSPORT, frozen, measured, run, seeds
 from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather, together
 from bench_core.analysis.judge import PROTOCOL
+from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError
 from bench_core.report.page import page
 from bench_core.report.site import pages
@@ -170,6 +171,63 @@ def test_invented_users_do_not_fill_a_table(tmp_path: Path) -> None:
     assert text.count("replicated by user") == 5
     assert "and 45 more by other users, as they say" in text
     assert "as they say: only the word of another user." in text
+    for form, times in (("csv", 1), ("json", 2)):  # by the same rule; JSON has the notes, too
+        text = text_of(gather([folder])[0], form)
+        assert text.count("replicated by user") == 5 * times
+        assert "and 45 more by other users, as they say" in text
+
+
+def code(**options: Any) -> dict[str, Any]:
+    """Return the code of a run of dfa, with the defaults of its options."""
+    return {"bench-core": {"digest": "ab", "defaults": {"bench-core/dfa": {**LOCAL, **options}}}}
+
+
+def named(*folders: Path) -> list[str]:
+    """Return the names of the rows of results folders, as they are shown together."""
+    (suite,) = together(gather(folders)[0])
+    return sorted(
+        row.label for group in judge_all(suite.records, suite.settings) for row in group.rows
+    )
+
+
+def test_a_row_is_named_by_the_defaults_that_its_runs_record(tmp_path: Path) -> None:
+    """Not by those that suite.json states: its author could hide an option."""
+    forged = {"defaults": {"bench-core/dfa": {**LOCAL, "scale": 3}}}
+    given: dict[str, Any] = {"params": {"scale": 3}, "code": code(scale=1)}
+    folder = write(tmp_path / "a", seeds("bench-core/dfa", [0.4, 0.5], **given), **forged)
+    assert named(folder) == ["dfa[scale=3]"]
+    assert "no run records" not in text_of(gather([folder])[0], "json")
+    # a run that records another default hides nothing either
+    given["code"] = code(scale=3)
+    other = write(tmp_path / "b", seeds("bench-core/dfa", [0.4], **given), **forged)
+    assert named(other) == ["dfa"]
+    assert named(other, folder) == ["dfa[scale=3]"]
+    # nor does one that records them without this option
+    given["code"] = code()
+    assert named(write(tmp_path / "c", seeds("bench-core/dfa", [0.4], **given))) == ["dfa[scale=3]"]
+
+
+@pytest.mark.parametrize("stated", [{}, {"bench-core/dfa": {**LOCAL, "scale": 3}}])
+def test_options_whose_defaults_no_run_records_stand_beside_the_row(
+    tmp_path: Path, stated: dict[str, Any]
+) -> None:
+    records = seeds("bench-core/dfa", [0.4, 0.5], params={"scale": 3}, code={"bench-core": "odd"})
+    folder = write(tmp_path, records, defaults=stated)
+    assert named(folder) == ["dfa"]
+    for form in (*FORMATS, "page"):
+        text = text_of(gather([folder])[0], form)
+        assert "no run records the defaults of its options scale=3" in text, form
+
+
+def test_runs_of_one_code_that_record_two_defaults_do_not_agree() -> None:
+    one = run("bench-core/dfa", params={"scale": 3}, code=code(scale=3))
+    other = run("bench-core/dfa", params={"scale": 3}, code=code(scale=1))
+    found = compare(one, other)
+    assert (found.agrees, "default of bench-core/dfa scale is 1 and 3" in found.said) == (
+        False,
+        True,
+    )
+    assert compare(one, other.model_copy(update={"code": {}})).agrees
 
 
 @pytest.mark.parametrize("name", ["mine", "nobody", "older"])

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NAME = "state_distance"
 LARGEST = 80 << 20  # bytes of a probe; `bench run` stores 64 MiB of states
+HEADER = 1 << 20  # bytes of its header; that of a network of 100 blocks has some thousand
+BLOCK = 1 << 18  # numbers that are compared at once, as float64
 
 
 def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
@@ -48,10 +50,16 @@ def distances(run: Path, ceiling: Path) -> tuple[list[float], int]:
     by_layer, samples = [], 0
     for a, b in zip(own, other, strict=True):
         samples = min(len(a), len(b))
-        h, reference = (rows[:samples].astype(np.float64).reshape(samples, -1) for rows in (a, b))
-        norms = np.maximum(np.linalg.norm(reference, axis=1), 1e-30)
-        with np.errstate(invalid="ignore", over="ignore"):  # states need not be finite
-            by_layer.append(float(np.median(np.linalg.norm(h - reference, axis=1) / norms)))
+        step, ratios = max(1, BLOCK * len(a) // a.size), []
+        for begin in range(0, samples, step):
+            block = slice(begin, min(begin + step, samples))
+            h, reference = (
+                rows[block].astype(np.float64).reshape(block.stop - begin, -1) for rows in (a, b)
+            )
+            with np.errstate(invalid="ignore", over="ignore"):  # states need not be finite
+                norms = np.maximum(np.linalg.norm(reference, axis=1), 1e-30)
+                ratios.append(np.linalg.norm(h - reference, axis=1) / norms)
+        by_layer.append(float(np.median(np.concatenate(ratios))))
     return by_layer, samples
 
 
@@ -62,10 +70,13 @@ def _states(folder: Path) -> list[NDArray[Any]]:
     try:
         if (folder / PROBE).lstat().st_size > LARGEST:
             raise ValueError("too large")
-        with files.tensors(folder / PROBE) as path, safe_open(path, framework="numpy") as file:
+        with (
+            files.tensors(folder / PROBE, header=HEADER) as path,
+            safe_open(path, framework="numpy") as file,
+        ):
             count = sum(name.startswith("h_") for name in file.keys())  # noqa: SIM118
             states = [file.get_tensor(f"h_{layer}") for layer in range(count)]
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{PROBE} cannot be read: {type(error).__name__}") from None
     if not states or any(h.dtype.kind != "f" or h.ndim < 2 or not h.size for h in states):
         raise ValueError(f"{PROBE} has no states h_0 … h_L as numbers by sample")

@@ -15,7 +15,7 @@ Source: arXiv:2606.21126.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.leaderboard import Row
 from bench_core.results.epochs import Epoch
-from bench_core.results.record import fires
+from bench_core.results.record import RunRecord, fires
 
 N_TEMPORAL = 1024  # batch size of the published temporal study
 
@@ -117,17 +117,16 @@ def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit:
 
 
 def of_row(
-    row: Row, epochs: Mapping[str, Sequence[Epoch]], settings: Settings
+    row: Row, epochs: Callable[[RunRecord], Sequence[Epoch]], settings: Settings
 ) -> dict[str, dict[int, Firing]]:
     """Map key → seed → first firing for the runs of a leaderboard row.
 
-    epochs  a run's identity → its rows of epochs.jsonl
+    epochs  reads the rows of a run; those of one run are in memory at a time
 
     Runs that are not done count with the epochs that they have: a diverged run may have fired.
     """
     by_key: dict[str, dict[int, Firing]] = {}
     for run in row.runs:
-        rows = epochs.get(run.record.identity, ())
-        for firing in firings(rows, settings.thresholds, run.judgement):
+        for firing in firings(epochs(run.record), settings.thresholds, run.judgement):
             by_key.setdefault(firing.key, {})[run.record.cell.seed] = firing
     return by_key

@@ -26,14 +26,16 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, ledger, marks, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
+from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Ledger
-from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.record import RunRecord, cell_key, default_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
 
 MOST_PARTS = 4  # of a disagreement are named
+CURVES = 16 << 20  # bytes of epochs.jsonl whose rows are kept while claims are judged
 
 
 class SuiteFile(BaseModel):
@@ -190,17 +192,19 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         records = [run for run in by_folder[folder] if cell_key(run.cell) not in replaced]
         counted, superseded = current(records, described.cells)
         trust, said = _trust(known[folder], late)
+        defaults, unrecorded = recorded_defaults(counted, described.defaults)
         settings = Settings(
             described.thresholds,
             described.depth_utility,
             described.title,
             trust,
-            described.defaults,
+            defaults,
             superseded,
             said,
             late,
             clashes,
             searches.of_cells(),
+            unrecorded,
         )
         claims = _claims(folder, described.expect, troubles)
         results.append(
@@ -218,6 +222,35 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             )
         )
     return results, troubles
+
+
+def recorded_defaults(
+    records: Iterable[RunRecord], stated: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Mapping[str, Any]], frozenset[str]]:
+    """Return the defaults of components as runs record them, and the components without a record.
+
+    Only these have the defaults that suite.json states. An option of which two runs record
+    different defaults has none, so that names show it.
+    """
+    recorded: dict[str, dict[str, Any]] = {}
+    unclear: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    for record in records:
+        kinds = ("method", "arch", "dataset")
+        names |= {default_key(kind, getattr(record.cell, kind).name) for kind in kinds}
+        for name, own in record.defaults().items():
+            known = recorded.setdefault(name, {})
+            if known != own:
+                both = known.keys() & own.keys()
+                unclear |= {
+                    (name, key) for key in both if canonical(known[key]) != canonical(own[key])
+                }
+                known |= own
+    clear = {
+        name: {key: value for key, value in own.items() if (name, key) not in unclear}
+        for name, own in recorded.items()
+    }
+    return {**stated, **clear}, frozenset(names - recorded.keys())
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:
@@ -284,6 +317,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     joined = []
     for same in by_name.values():
         records, late = _once(same)
+        defaults, unrecorded = recorded_defaults(records, same[0].settings.defaults)
         trust: dict[str, str] = {}
         said: dict[str, tuple[str, ...]] = {}
         for part in reversed(same):
@@ -298,6 +332,8 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                     trust=trust,
                     said=said,
                     late=late,
+                    defaults=defaults,
+                    unrecorded=unrecorded,
                     older=tuple(record for part in same for record in part.settings.older),
                     tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
                 ),
@@ -334,12 +370,20 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
     """Judge every claim of a suite; also a line for each run whose epochs are unreadable."""
     troubles: list[str] = []
     cache: dict[str, tuple[Epoch, ...]] = {}
+    kept = 0
 
     def rows(record: RunRecord) -> tuple[Epoch, ...]:
+        nonlocal kept
         if record.identity not in cache:
+            entry = record.files.get(store.EPOCHS)
+            size = entry.bytes if entry else 0
+            if kept + size > CURVES:
+                cache.clear()
+                kept = 0
+            kept += size
             folder = results.run_folder(record)
             try:
-                cache[record.identity] = epochs.read(folder, record.files.get(store.EPOCHS))
+                cache[record.identity] = epochs.read(folder, entry)
             except store.Unreadable as reason:
                 troubles.append(f"{folder}: the epochs are not counted: {reason}")
                 cache[record.identity] = ()

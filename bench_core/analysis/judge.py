@@ -73,6 +73,8 @@ class Settings:
     thresholds  diagnostic's name → the threshold that replaces the stored one
     trust       checksum of a run.json → its trust (`bench_core.results.marks`), but for *posted*
     defaults    a rule's full name → its own defaults
+    unrecorded  rules, `arch NAME` and `dataset NAME` whose defaults no run records: what
+                suite.json says of them is its author's word
     older       runs of the same cells by other code, which do not count
     said        checksum of a run.json → what other users say of it
     late        checksum of a run.json → measurements that were made after the run
@@ -90,6 +92,7 @@ class Settings:
     late: Mapping[str, tuple[Remark, ...]] = field(default_factory=dict)
     conflicts: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    unrecorded: frozenset[str] = frozenset()
 
 
 # --------------------------------------------------------------------------------- identity of rows
@@ -140,15 +143,15 @@ def label(
     `peers` differ in it. Without the rule's defaults, options of the core are compared with the
     core's. The text is not escaped: each output format does that.
     """
-    own = defaults.get(method.name, {})
-    default = {**CORE_DEFAULTS, **own}
+    own = defaults.get(method.name)
+    default = {**CORE_DEFAULTS, **(own or {})}
     rivals = [peer.params for peer in peers if peer.name == method.name]
     shown = []
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
         value = method.params[name]
         text = canonical(value)
-        differs = text != canonical(default[name]) if name in default else bool(own)
+        differs = text != canonical(default[name]) if name in default else own is not None
         if name not in CORE_DEFAULTS:
             differs |= any(name not in p or canonical(p[name]) != text for p in rivals)
         if differs:

@@ -224,9 +224,12 @@ def code_of(
 ) -> dict[str, Any]:
     """Return distribution → version, modules and digest of the code that decides a cell's numbers.
 
+    The defaults of a component's options are there too: names of rows leave out options at these.
+
     parts        method, architecture and data set
     diagnostics  those that are measured; the ones in `stop_when` decide when the training ends
     """
+    main = list(zip(PARTS, parts, strict=True))
     parts = [*parts, *(each for each in diagnostics if each["name"] in stop_when)]
     code: dict[str, Any] = {}
     for distribution in sorted({part["distribution"] for part in parts}):
@@ -236,6 +239,11 @@ def code_of(
             "modules": sorted({part["module"] for part in own}),
             "digest": digest(sorted(part["digest"] for part in own)),
             "files": {name: file for part in own for name, file in part["files"].items()},
+            "defaults": {
+                default_key(kind, part["name"]): part["defaults"]
+                for kind, part in main
+                if part["distribution"] == distribution
+            },
         }
     return code
 

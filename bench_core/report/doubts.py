@@ -1,8 +1,8 @@
 """Say what a reader must know beside a verdict: what could have changed it.
 
-These are thresholds unlike the protocol's, measurements made after the run, an accuracy above that
-of bp, as a rule that saw the test set has it, and a search on more trials than a peer's or on the
-test set. Every format shows them.
+These are thresholds unlike the protocol's, options whose defaults no run records, measurements
+made after the run, an accuracy above that of bp, as a rule that saw the test set has it, and a
+search on more trials than a peer's or on the test set. Every format shows them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench_core.analysis.judge import PROTOCOL, Floor, Settings, is_local_ceiling
+from bench_core.analysis.judge import CORE_DEFAULTS, PROTOCOL, Floor, Settings, is_local_ceiling
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends, margin, points_of
@@ -18,9 +18,10 @@ from bench_core.report.criteria import criteria_of
 from bench_core.report.numbers import with_interval
 from bench_core.report.rows import information
 from bench_core.report.text import listed
+from bench_core.results.hashing import canonical, line_text
 
 AGAINST = "d is judged against"
-MOST_SAID = 5  # lines under a table: anybody can invent users
+MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
 
 
@@ -98,6 +99,18 @@ def limits(row: Row, settings: Settings) -> list[str]:
     return list(unlike)
 
 
+def options(row: Row, settings: Settings) -> str:
+    """List the options of a row whose defaults no run records: its name may leave some out."""
+    if row.method.name not in settings.unrecorded:
+        return ""
+    own = [
+        f"{key}={value if isinstance(value, str) else line_text(value)}"
+        for key, value in sorted(row.method.params.items())
+        if key not in CORE_DEFAULTS or canonical(value) != canonical(CORE_DEFAULTS[key])
+    ]
+    return f"no run records the defaults of its options {', '.join(own)}" if own else ""
+
+
 def late(row: Row, settings: Settings) -> list[str]:
     """Name the measurements that were made after the runs, with their makers."""
     lines = []
@@ -119,14 +132,15 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
     above = f"{with_interval(points)} pp above its ceiling" if points else ""
     said = [text for run in row.runs for text in settings.said.get(run.record.checksum or "", ())]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
-    searched = tuning(row, rows)
-    return [
-        *filter(None, [above]),
-        *searched,
-        *limits(row, settings),
-        *late(row, settings),
-        *others,
-    ]
+    beside = [*filter(None, [above, options(row, settings)]), *tuning(row, rows)]
+    beside += [*limits(row, settings), *late(row, settings)]
+    return beside + _few(others)
+
+
+def _few(lines: list[str]) -> list[str]:
+    """Return the first lines about other users, and the number of the further ones."""
+    more = [f"and {len(lines) - MOST_SAID} more by other users, as they say"]
+    return lines[:MOST_SAID] + (more if len(lines) > MOST_SAID else [])
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:
@@ -149,6 +163,9 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         if not text.startswith(AGAINST):  # the legend says this one
             lines.append(text if set(labels) == whole else f"{text} for {listed(labels)}")
     lines += [f"{row.label} {text}" for row in group.rows for text in late(row, settings)]
+    for row in group.rows if settings.unrecorded else ():
+        if row.role != "floor" and (text := options(row, settings)):
+            lines.append(f"{row.label}: {text}")
     return lines
 
 
@@ -163,5 +180,4 @@ def said(rows: Iterable[Row], settings: Settings) -> list[str]:
         f"{text}, as they say: {listed(f'{name} {count}' for name, count in labels.items())}"
         for text, labels in sorted(texts.items())
     ]
-    more = [f"and {len(lines) - MOST_SAID} more by other users, as they say"]
-    return lines[:MOST_SAID] + (more if len(lines) > MOST_SAID else [])
+    return _few(lines)

@@ -20,10 +20,12 @@ from bench_core.report.data import csv_text
 from bench_core.report.rows import trust
 from bench_core.report.text import flat
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value
+from bench_core.results import files
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
 
 Line = dict[str, Any]
+BYTES_OF_LINE = 2000  # of memory, about
 OF_RUN = ("status", "reason", "epochs", "accuracy", "train_loss")
 COSTS = ("forward_passes", "seconds", "peak_memory_bytes", "finished", "data_checksum")
 OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
@@ -99,10 +101,15 @@ def runs(views: Sequence[View]) -> Iterator[Line]:
 
 
 def epochs(views: Sequence[View]) -> Iterator[Line]:
-    """Yield a row per run and epoch, from epochs.jsonl."""
+    """Yield a row per run and epoch, from epochs.jsonl. Raises UsageError if they are too many."""
+    room = files.MEMORY // BYTES_OF_LINE
     for shown in views:
         for _, row, run in shown.runs:
             rows = shown.epochs(run.record)
+            if (room := room - len(rows)) < 0:
+                most = f"more than {files.MEMORY // BYTES_OF_LINE:,} epochs"
+                remedy = "name fewer folders, or set BENCH_MEMORY to more MB"
+                raise UsageError(f"{run.record.identity}: {most} with this run; {remedy}")
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             for raw, point in zip(rows, curve(rows), strict=True):

@@ -10,7 +10,7 @@ from bench_core.analysis.leaderboard import Group
 from bench_core.report.numbers import plural
 from bench_core.report.text import listed
 from bench_core.results.hashing import canonical, line_text
-from bench_core.results.record import Cell
+from bench_core.results.record import Cell, default_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 
@@ -65,7 +65,8 @@ def _settings(results: SuiteResults, cell: Cell) -> list[dict[str, Any]]:
     written = {key: file.get(key, {}) for key in own}
     for kind, ref in components.items():
         own[kind] = ref.params
-        default[kind] = results.settings.defaults.get(f"{kind} {ref.name}", {})
+        name, known = default_key(kind, ref.name), results.settings
+        default[kind] = {} if name in known.unrecorded else known.defaults.get(name, {})
         stated = dict(file.get(kind, {}))
         if same_name(ref.short, stated.pop("name", None)):
             written[kind] = stated

@@ -12,6 +12,8 @@ from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.report.criteria import band_text, criterion_of
 from bench_core.report.numbers import NONE, compact, finite, signed
 from bench_core.report.view import View, competing, name_of
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import RunRecord
 
 MOST_SHOWN = 400  # methods in the table of strategies
 MOST_READ = 40  # methods of a recipe whose epochs are read
@@ -52,9 +54,14 @@ def first_firings(shown: View, group: Group) -> Rows:
     rows: Rows = []
     for row in competing(group)[:MOST_READ]:
         records = [run.record for run in row.runs]
-        epochs = {record.identity: shown.epochs(record) for record in records}
-        lengths = {record.cell.seed: len(epochs[record.identity]) - 1 for record in records}
-        for key, firings in first_firing.of_row(row, epochs, shown.settings).items():
+        lengths: dict[int, int] = {}
+
+        def read(record: RunRecord, lengths: dict[int, int] = lengths) -> tuple[Epoch, ...]:
+            rows = shown.epochs(record)
+            lengths[record.cell.seed] = len(rows) - 1
+            return rows
+
+        for key, firings in first_firing.of_row(row, read, shown.settings).items():
             diagnostic = key.replace("@", " at N = ")
             every = max(record.diagnose_every for record in records)
             diagnostic += f" (with diagnose_every {every})" if every > 1 else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
+from bench_core.results.hashing import canonical
 from bench_core.results.marks import Replica
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord, environment_key, fires
@@ -34,7 +35,7 @@ def exact(one: RunRecord, other: RunRecord) -> bool:
 
 def disagreement(one: RunRecord, other: RunRecord) -> list[str]:
     """Name the numbers by which two runs of one cell do not agree."""
-    return differing(one, other) if exact(one, other) else _far(one, other)
+    return differing(one, other) if exact(one, other) else [*_far(one, other), *_code(one, other)]
 
 
 def differing(one: RunRecord, other: RunRecord) -> list[str]:
@@ -56,7 +57,17 @@ def differing(one: RunRecord, other: RunRecord) -> list[str]:
     one_sum, other_sum = one.files.get(CHECKPOINT), other.files.get(CHECKPOINT)
     if one_sum and other_sum and one_sum != other_sum:
         parts.append("other weights")
-    return parts
+    return [*parts, *_code(one, other)]
+
+
+def _code(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    """Name the options of which two runs of one identity, so of one code, record two defaults."""
+    mine, theirs = one.defaults(), other.defaults()
+    for name in mine.keys() & theirs.keys() if one.identity == other.identity else ():
+        for key in sorted(mine[name].keys() & theirs[name].keys()):
+            values = canonical(mine[name][key]), canonical(theirs[name][key])
+            if values[0] != values[1]:
+                yield f"the default of {name} {key} is {values[0][:40]} and {values[1][:40]}"
 
 
 def _measured(one: Mapping[str, Measurement], other: Mapping[str, Measurement]) -> Iterator[str]:

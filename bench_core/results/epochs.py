@@ -6,7 +6,6 @@ that are measured after every epoch, or after every `diagnose_every`-th.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,10 @@ from bench_core.results.record import FileSum, Measurements, Number
 from bench_core.results.store import EPOCHS, Unreadable, first_fault
 
 MOST = 1_000_000  # values of a curve that is kept in memory: some 10,000 epochs, and 100 MB
+READ = 5_000_000  # values of a curve that is read row by row, in some seconds
+ROWS = (
+    100_001  # of a curve: the untrained network, and the most epochs that `bench replicate` trains
+)
 
 
 class Epoch(BaseModel):
@@ -67,14 +70,17 @@ def read(folder: Path, expected: FileSum | None = None) -> tuple[Epoch, ...]:
     return rows
 
 
-def lines(folder: Path, most: float = math.inf) -> Iterator[Any]:
+def lines(folder: Path, most: int = READ) -> Iterator[Any]:
     """Yield the rows of a run folder as plain values. Raises OSError, ValueError.
 
     most  values of all rows
     """
-    values, longest = 0, files.LARGEST["row"]
+    values, rows, longest = 0, 0, files.LARGEST["row"]
     with files.opened(folder / EPOCHS, "epochs") as file:
         while line := file.readline(longest + 1):
+            rows += 1
+            if rows > ROWS:
+                raise ValueError(f"has more than {ROWS:,} rows")
             if len(line) > longest:
                 raise ValueError(f"has a row of more than {longest} bytes")
             values += files.values(line)

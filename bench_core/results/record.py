@@ -192,6 +192,20 @@ class RunRecord(Frozen):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """Return the defaults of its components' options, which `code` records (`default_key`).
+
+        Runs of an older bench record none.
+        """
+        known = {}
+        for kind in ("method", "arch", "dataset"):
+            name = getattr(self.cell, kind).name
+            entry, key = self.code.get(name.rpartition("/")[0]), default_key(kind, name)
+            stated = entry.get("defaults") if isinstance(entry, dict) else None
+            if isinstance(stated, dict) and isinstance(stated.get(key), dict):
+                known[key] = stated[key]
+        return known
+
     def to_json(self) -> str:
         """Write the content of run.json: equal records are equal bytes."""
         return file_text(self.model_dump(by_alias=True, mode="json"))

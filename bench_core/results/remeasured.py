@@ -8,6 +8,7 @@ table says so, with the maker of the file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError, model_validator
 from bench_core.results import files
 from bench_core.results.author import Sealed, by
 from bench_core.results.hashing import digest
-from bench_core.results.record import Measurement, RunRecord, checked
+from bench_core.results.record import MOST_MEASUREMENTS, Measurement, RunRecord, checked
 from bench_core.results.store import CHECKPOINT
 
 SCHEMA = 2  # since 2 with maker and seal
@@ -75,13 +76,30 @@ def checkpoint_sum(record: RunRecord) -> str:
     return "" if entry is None else entry.blake2b
 
 
+def late_files(folder: Path, troubles: list[str]) -> Iterator[Path]:
+    """Yield the late measurements of a run folder that are read; the others are named.
+
+    All of them together may be as large as one of them, and as many as the measurements of a run.
+    """
+    size = count = 0
+    for path in sorted(folder.glob("late.*.json")):
+        size, count = size + path.lstat().st_size, count + 1
+        if size > files.LARGEST["late"] or count > MOST_MEASUREMENTS:
+            most = f"{MOST_MEASUREMENTS} files and {files.LARGEST['late']} bytes"
+            troubles.append(f"{path}: left out: late measurements of a run are at most {most}")
+            size, count = size - path.lstat().st_size, count - 1
+        else:
+            yield path
+
+
 def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ...], list[str]]:
     """Return the record with the late measurements of its folder.
 
     Also returns a remark on each of them, and the faults of their files.
     """
-    measurements, remarks, troubles = dict(record.measurements), [], []
-    for path in sorted(folder.glob("late.*.json")):
+    measurements, remarks = dict(record.measurements), []
+    troubles: list[str] = []
+    for path in late_files(folder, troubles):
         try:
             late = Late.model_validate(files.read_json(path, "late"))
             if late.late_schema > SCHEMA:

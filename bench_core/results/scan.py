@@ -1,4 +1,7 @@
-"""All runs under given folders. Reading only: nothing is moved."""
+"""All runs under given folders. Reading only: nothing is moved.
+
+All records are kept in memory. Those beyond `files.MEMORY` are left out and named.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_core.errors import UsageError
+from bench_core.results import files
 from bench_core.results.record import RunRecord
-from bench_core.results.store import Unreadable, read
+from bench_core.results.store import RUN, Unreadable, read
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ def scan(roots: Sequence[Path]) -> Scan:
     """Read all runs under results folders, suite folders or run folders, each run folder once."""
     result = Scan()
     visited: set[tuple[int, int]] = set()
+    left_out: list[Path] = []
+    memory = 0
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
@@ -50,11 +56,30 @@ def scan(roots: Sequence[Path]) -> Scan:
                 status = folder.stat()
                 if (status.st_dev, status.st_ino) not in visited:
                     visited.add((status.st_dev, status.st_ino))
-                    result.runs.append(Stored(read(folder), folder))
+                    weight = _weight(folder)
+                    if memory + weight > files.MEMORY:
+                        left_out.append(folder)
+                    else:
+                        result.runs.append(Stored(read(folder), folder))
+                        memory += weight
             except (OSError, Unreadable) as error:
                 reason = getattr(error, "strerror", None) or error
                 result.troubles.append(f"{folder}: not counted: {reason}")
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        most = f"the runs of one command may take {files.MEMORY // 1_000_000} MB of memory"
+        remedy = "name fewer folders, or set BENCH_MEMORY to more MB"
+        result.troubles.append(f"{left_out[0]}{more}: not counted: {most}; {remedy}")
     return result
+
+
+def _weight(folder: Path) -> int:
+    """Estimate the bytes of memory that a record takes; 0 if it cannot be read."""
+    try:
+        content = files.read(folder / RUN, "run")
+    except OSError:
+        return 0
+    return len(content) + files.BYTES_OF_VALUE * files.values(content)
 
 
 def run_folders(root: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from bench_core.results import files, ledger, marks, store
 from bench_core.results.agreement import differing
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
+from bench_core.results.remeasured import late_files
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.sharing.verify import faults
@@ -164,7 +165,7 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
             with writing(final):
                 for name in (*(Path(name).name for name in run.record.files), store.RUN):
                     files.copy(run.folder / name, folder / name)
-                for path in sorted(run.folder.glob("late.*.json")):
+                for path in late_files(run.folder, result.troubles):
                     try:
                         files.copy(path, folder / path.name)
                     except files.Refused as reason:

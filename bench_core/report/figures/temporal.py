@@ -19,6 +19,7 @@ from bench_core.report.view import Point, View, competing, curve, name_of, thres
 
 MOST_RUNS = 60  # curves per recipe
 MOST_POINTS = 120  # per curve
+MOST_KEPT = 10_000  # epochs of a run in memory; of a longer one every second, third, … is drawn
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def _curve(view: View, method: str, run: Run) -> Curve | None:
         return None
     first = firings(rows, view.settings.thresholds, run.judgement)
     fired = {item.key: item.epoch for item in first if "@" not in item.key}
-    return Curve(method, run, curve(rows), fired)
+    step = -(-len(rows) // MOST_KEPT)
+    drawn = [row for row in rows if row.epoch % step == 0 or row.epoch in fired.values()]
+    return Curve(method, run, curve(drawn), fired)
 
 
 def _panel(
