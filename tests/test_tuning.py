@@ -23,7 +23,7 @@ from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.suite.load import load_suite
 from bench_core.training.build import selected
-from bench_core.training.data import Data
+from bench_core.training.data import Data, Held
 from bench_core.training.loss import SQUARED_ERROR
 
 SUITE = """\
@@ -94,6 +94,14 @@ def test_a_trial_has_validation_samples_in_the_place_of_the_test_set() -> None:
     assert torch.equal(final.test_x, data.test_x)
     assert torch.equal(final.train_x, trial.train_x)
     assert len(final.train_y) == 100
+
+
+def test_no_tensor_holds_validation_samples_while_a_rule_trains() -> None:
+    data = toy_data(n=200).hold_out(50)
+    held = Held(data)
+    assert len(held.training.validation_y) == 0  # type: ignore[arg-type]
+    assert torch.equal(held.opened().validation_x, data.validation_x)  # type: ignore[arg-type]
+    assert held.opened().sums() == data.sums()
 
 
 def test_a_suite_without_validation_keeps_its_cells(tmp_path: Path) -> None:
@@ -221,6 +229,12 @@ def test_a_wrong_search_is_one_line_before_anything_trains(
     (line,) = str(error.value).splitlines()
     assert place in line
     assert not (tmp_path / "r").exists()
+
+
+def test_the_second_ceiling_of_local_heads_is_tuned_too(tmp_path: Path, asked_here: None) -> None:
+    text = SUITE.replace("[dfa]", "[mono_forward]").replace("dfa:", "mono_forward:")
+    tuning = Tuning(load_suite(_file(tmp_path, text)), plugins.load(), tmp_path / "r")
+    assert [one.key for one in tuning.contenders] == ["mono_forward", "bp", "bp_local_heads"]
 
 
 def test_a_fault_of_the_file_names_line_and_column(tmp_path: Path, asked_here: None) -> None:

@@ -129,12 +129,18 @@ def _contenders(suite: Suite, search: Search) -> list[Contender]:
         rules.append(({"name": CEILING}, ("methods",)))  # type: ignore[arg-type]
     contenders: dict[str, Contender] = {}
     for rule, place in rules:
-        options = ", ".join(f"{k}={line_text(v)}" for k, v in rule.items() if k != "name")
-        key = f"{rule['name']}[{options}]" if options else rule["name"]
-        names = [name for name in search.methods if same_name(name, rule["name"])]
-        space = {k: (s, p) for name in names or [""] for k, s, p in search.space(name)}
-        contenders.setdefault(key, Contender(key, rule, place, space))
+        one = contender(rule, place, search)
+        contenders.setdefault(one.key, one)
     return list(contenders.values())
+
+
+def contender(rule: dict[str, Any], place: KeyPath, search: Search) -> Contender:
+    """Return a rule of a suite as a contender; `place` is where the suite names it."""
+    options = ", ".join(f"{k}={line_text(v)}" for k, v in rule.items() if k != "name")
+    key = f"{rule['name']}[{options}]" if options else rule["name"]
+    names = [name for name in search.methods if same_name(name, rule["name"])]
+    space = {k: (s, p) for name in names or [""] for k, s, p in search.space(name)}
+    return Contender(key, rule, place, space)
 
 
 def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:

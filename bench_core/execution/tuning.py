@@ -14,7 +14,8 @@ at once. A trial that is not done counts as a score of 0 for the sampler.
 
 The best trial of each rule is trained anew with the suite's seeds, with its matched floor if the
 suite has floors. Validation samples are still held out, and the test set is read. bp is tuned like
-a rule, so the bp floor and the ceiling have bp's own winning recipe.
+a rule, so the bp floor and the ceiling have bp's own winning recipe. bp_local_heads is tuned too
+where a rule has local heads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.contenders import Contender, Entry, derived, prepared
+from bench_core.execution.components import LOCAL_CEILING
+from bench_core.execution.contenders import Contender, Entry, contender, derived, prepared
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store
@@ -67,7 +69,11 @@ class Tuning:
         self.search, self.contenders = prepared(suite)
         self.folder = results / suite.name
         self.started = time.monotonic()
-        self._check_ends()
+        planned = self._check_ends()
+        listed = any(same_name(one.key, LOCAL_CEILING) for one in self.contenders)
+        if not listed and any(cell.passport["local_heads"] for cell in planned.cells):
+            heads = contender({"name": LOCAL_CEILING}, ("methods",), self.search)
+            self.contenders.append(heads)
         try:
             known = ledger.read(self.folder)
         except store.Unreadable as error:
@@ -128,7 +134,7 @@ class Tuning:
             raise UsageError(f"{suite.name}: two entries of methods are the same rule; remove one")
         return plan
 
-    def _check_ends(self) -> None:
+    def _check_ends(self) -> Plan:
         """Plan a trial with each choice and each end of a range, so that all faults show now."""
         entries = [
             Entry(one, {key: value}, [self.search.seed], {key: place})
@@ -137,7 +143,7 @@ class Tuning:
         ]
         entries += [Entry(one, {}, [self.search.seed], {}) for one in self.contenders]
         suite = derived(self.suite, entries, expect=[])
-        make_plan(suite, self.registry, self.folder / ledger.TRIALS, self.data_dir)
+        return make_plan(suite, self.registry, self.folder / ledger.TRIALS, self.data_dir)
 
     # ------------------------------------------------------------------------------------ search
 
