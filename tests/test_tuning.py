@@ -193,6 +193,20 @@ def test_a_search_that_was_stopped_continues_with_the_same_ledger(
     }
 
 
+def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: None) -> None:
+    """Also of two rules whose frozen floors are equal."""
+    options = ["search.training={schedule: [cosine]}", "search.methods={}"]
+    options.append("methods=[{name: dfa, penalty: 0.1}, {name: dfa, center: false}]")
+    suite = load_suite(_file(tmp_path), options)
+    tuning = Tuning(suite, plugins.load(), tmp_path / "r")
+    assert [one.key for one in tuning.contenders] == ["dfa[penalty=0.1]", "dfa[center=false]", "bp"]
+    drawn = [(one, {"training.schedule": "cosine"}) for one in tuning.contenders for _ in range(2)]
+    plan, cells = tuning.trials(drawn)
+    assert len(plan.cells) == 3
+    assert [cells.index(cell) for cell in cells] == [0, 0, 2, 2, 4, 4]
+    assert [cell.cell.method.params["penalty"] for cell in cells[::2]] == [0.1, 0.0, 0.0]
+
+
 def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
     done = Here(tmp_path)("tune", _file(tmp_path), "--dry-run", "--trials", 3)
     assert done.stdout.startswith("small: 2 rules × 3 trials, then the best of each × 1 seeds: 8")

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.components import CEILING
+from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.execution.references import FLOOR
-from bench_core.results.hashing import line_text
+from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import same_name
 from bench_core.suite.model import Suite
-from bench_core.suite.search import Search, Space
+from bench_core.suite.search import RecipeSearch, Search, Space
 from bench_core.suite.yaml_reader import KeyPath
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
+OWN = "method."  # begins the keys of a rule's own parameters
 ALONE = ("matrix", "include", "exclude")  # a suite that is tuned has one recipe
 
 
@@ -66,12 +68,19 @@ class Entry:
     places: Mapping[str, KeyPath]
     frozen: bool = False
 
+    @property
+    def method(self) -> dict[str, Any]:
+        own = {k.removeprefix(OWN): v for k, v in self.values.items() if k.startswith(OWN)}
+        return {**self.contender.method, **own, **(FLOOR if self.frozen else {})}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The values of the recipe, under their dotted keys."""
+        return {key: value for key, value in self.values.items() if key.startswith(RECIPE)}
+
     def as_include(self) -> dict[str, Any]:
         """Return an entry of `include`."""
-        own = {k.removeprefix("method."): v for k, v in self.values.items() if RECIPE not in k}
-        recipe = {key: value for key, value in self.values.items() if key.startswith(RECIPE)}
-        method = {**self.contender.method, **own, **(FLOOR if self.frozen else {})}
-        return {"method": method, **recipe, "seeds": list(self.seeds)}
+        return {"method": self.method, **self.recipe, "seeds": list(self.seeds)}
 
 
 def _draw(trial: Trial, key: str, space: Space) -> Any:
@@ -143,6 +152,37 @@ def contender(rule: dict[str, Any], place: KeyPath, search: Search) -> Contender
     return Contender(key, rule, place, space)
 
 
+def cells_of(plan: Plan, entries: Sequence[Entry], suite: Suite) -> list[PlannedCell]:
+    """Return the cell of each entry and seed in a plan, where equal trainings are one cell.
+
+    Raises UsageError for a value that the rule does not keep as it is.
+    """
+    defaults = {_bare(cell.cell.method.name): cell.defaults for cell in plan.cells}
+
+    def key(name: str, params: dict[str, Any], training: dict[str, Any], seed: int) -> str:
+        searched = {name: training[name] for name in RecipeSearch.model_fields}
+        return canonical([_bare(name), {**defaults[_bare(name)], **params}, searched, seed])
+
+    every = [(planned, planned.cell) for planned in plan.cells]
+    known = {key(c.method.name, c.method.params, c.training, c.seed): p for p, c in every}
+    cells = []
+    for entry in entries:
+        params = {name: value for name, value in entry.method.items() if name != "name"}
+        own = {name.removeprefix(RECIPE): value for name, value in entry.recipe.items()}
+        training = {**suite.training.model_dump(), **own}
+        for seed in entry.seeds:
+            cell = known.get(key(entry.method["name"], params, training, seed))
+            if cell is None:
+                what = f"{entry.contender.key} does not keep {line_text(entry.values)} as they are"
+                raise UsageError(f"{suite.name}: {what}; search other values")
+            cells.append(cell)
+    return cells
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
     """Return a suite with these trainings alone. A fault of a value points to where it stands."""
     values, keys = dict(suite._document.values), dict(suite._document.keys)
@@ -150,8 +190,8 @@ def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
         values["include", i, "method"] = values.get(entry.contender.place, values[()])
         for key, place in entry.places.items():
             path: KeyPath = ("include", i, key)
-            if key.startswith("method."):
-                path = ("include", i, "method", key.removeprefix("method."))
+            if key.startswith(OWN):
+                path = ("include", i, "method", key.removeprefix(OWN))
             above = [place[:n] for n in range(len(place), -1, -1)]
             values[path] = next(values[p] for p in above if p in values)
             keys[path] = next((keys[p] for p in above if p in keys), values[path])

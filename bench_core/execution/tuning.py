@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.components import LOCAL_CEILING
-from bench_core.execution.contenders import Contender, Entry, contender, derived, prepared
+from bench_core.execution.contenders import Contender, Entry, cells_of, contender, derived, prepared
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store
@@ -83,8 +83,8 @@ class Tuning:
 
     # ------------------------------------------------------------------------------------- plans
 
-    def trials(self, drawn: Sequence[tuple[Contender, Values]]) -> Plan:
-        """Plan a trial of each of these values."""
+    def trials(self, drawn: Sequence[tuple[Contender, Values]]) -> tuple[Plan, list[PlannedCell]]:
+        """Plan a trial of each of these values; also return the cell of each."""
         entries = [
             Entry(one, values, [self.search.seed], {key: p for key, (_, p) in one.space.items()})
             for one, values in drawn
@@ -98,7 +98,8 @@ class Tuning:
             diagnostics=ends,
             expect=[],
         )
-        return self._plan(suite, self.folder / ledger.TRIALS)
+        plan = self._plan(suite, self.folder / ledger.TRIALS)
+        return plan, cells_of(plan, entries, suite)
 
     def winners(self) -> tuple[Plan, dict[str, list[str]]]:
         """Plan the trainings with the best values; also the keys of the cells of each rule."""
@@ -116,7 +117,7 @@ class Tuning:
         suite._stated = suite if unchanged else stated
         plan, cells = self._plan(suite, self.results), dict[str, list[str]]()
         by_entry = [entry for entry in entries for _ in entry.seeds]
-        for entry, cell in zip(by_entry, plan.cells, strict=True):
+        for entry, cell in zip(by_entry, cells_of(plan, entries, suite), strict=True):
             cells.setdefault(entry.contender.key, []).append(cell_key(cell.cell))
         return plan, cells
 
@@ -129,10 +130,7 @@ class Tuning:
             left = max(budget.sweep_seconds - (time.monotonic() - self.started), 1e-3)
             budget = budget.model_copy(update={"sweep_seconds": left})
             suite = suite.model_copy(update={"budget": budget})
-        plan = make_plan(suite, self.registry, results, self.data_dir, self.retry_failed)
-        if len(plan.cells) != sum(len(entry["seeds"]) for entry in suite.include):
-            raise UsageError(f"{suite.name}: two entries of methods are the same rule; remove one")
-        return plan
+        return make_plan(suite, self.registry, results, self.data_dir, self.retry_failed)
 
     def _check_ends(self) -> Plan:
         """Plan a trial with each choice and each end of a range, so that all faults show now."""
@@ -164,7 +162,7 @@ class Tuning:
         for number, count in self.batches():
             asked = [(one, studies[one.key].ask()) for one in self.contenders for _ in range(count)]
             drawn = [(one, one.drawn(trial)) for one, trial in asked]
-            records = self._batch(self.trials(drawn), drawn, number, carry)
+            records = self._batch(drawn, number, carry)
             for (one, trial), record in zip(asked, records, strict=True):
                 studies[one.key].tell(trial, _score(record) or 0.0)
             if lost := [r for r in records if r.status in ("skipped", "interrupted")]:
@@ -176,7 +174,8 @@ class Tuning:
         """Plan the trials that would run at once in the beginning."""
         _, count = next(self.batches())
         studies = [(one, self._study()) for one in self.contenders]
-        return self.trials([(one, one.drawn(s.ask())) for one, s in studies for _ in range(count)])
+        drawn = [(one, one.drawn(s.ask())) for one, s in studies for _ in range(count)]
+        return self.trials(drawn)[0]
 
     def _study(self) -> Study:
         import optuna
@@ -186,16 +185,20 @@ class Tuning:
         return optuna.create_study(direction="maximize", sampler=sampler)
 
     def _batch(
-        self, plan: Plan, drawn: Sequence[tuple[Contender, Values]], number: int, carry: Carry
+        self, drawn: Sequence[tuple[Contender, Values]], number: int, carry: Carry
     ) -> list[RunRecord]:
-        """Run the trials of a plan; write the ledger whenever one has ended."""
+        """Run a trial of each of these values; write the ledger whenever one has ended.
+
+        number  of the first of them
+        """
+        plan, cells = self.trials(drawn)
         reused = (cell for cell in plan.cells if cell.action == "reuse")
         ended = {cell.identity: store.read(cell.folder) for cell in reused}
         earlier = {one.key: list(self.rules[one.key].results[:number]) for one, _ in drawn}
 
         def write() -> None:
             results = {key: list(trials) for key, trials in earlier.items()}
-            for (one, values), cell in zip(drawn, plan.cells, strict=True):
+            for (one, values), cell in zip(drawn, cells, strict=True):
                 if (record := ended.get(cell.identity)) is not None:
                     results[one.key].append(_trial(values, record))
             for key, trials in results.items():
@@ -209,7 +212,7 @@ class Tuning:
         records = carry(plan, on_end)
         ended |= {record.identity: record for record in records}
         write()
-        return records
+        return [ended[cell.identity] for cell in cells]
 
     # ------------------------------------------------------------------------------------ ledger
 

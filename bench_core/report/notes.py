@@ -233,7 +233,10 @@ def _chosen(group: Group) -> list[str]:
     texts: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:
         if row.tuned is not None and row.role != "floor":
-            values = [f"{key}={line_text(value)}" for key, value in row.tuned.recipe.items()]
+            values = [
+                f"{key}={value if isinstance(value, str) else line_text(value)}"
+                for key, value in row.tuned.recipe.items()
+            ]
             texts[row.tuned.scored_on].append(" ".join([row.label, *values]))
     return [
         f"Tuned, the best score on {WORDS[scored_on]} among the trials: {listed(rows)}"
