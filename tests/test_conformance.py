@@ -95,7 +95,7 @@ def test_every_check_has_a_planted_plugin() -> None:
     for subject in (Direct, GoodNet, GoodDataset, GoodDiagnostic):
         list(checks(subject))
     names = {check.name for each in REGISTERED.values() for check in each}
-    caught = {check for _, check, _ in PLANTED}
+    caught = {check for _, check, _ in PLANTED} | {"the_docstring_is_a_card"}  # it only hints
     assert names - caught == (
         {"runs_on_an_accelerator"} if not torch.cuda.is_available() else set()
     )
@@ -155,6 +155,18 @@ def test_a_rule_for_other_networks_is_skipped_with_its_reason() -> None:
     found = outcomes(Picky)
     assert {outcome.status for outcome in found.values()} == {"skipped"}
     assert "needs spikes" in found["credits_have_the_shapes_of_their_states"].reason
+
+
+def test_a_rule_without_a_card_gets_a_hint() -> None:
+    class Bare(Direct):
+        """a_l = e·B_l.
+
+        Source: me.
+        """
+
+    found = outcomes(Bare, only="the_docstring_is_a_card")["the_docstring_is_a_card"]
+    assert found.status == "skipped"
+    assert "`Ours:` and `Verified:`" in found.reason
 
 
 def test_options_of_the_component_count() -> None:
