@@ -17,6 +17,7 @@ OTHER = "0" * 32  # an identity that no run has
 # cell that `bench run` trains
 SIDE_FILES = {
     "suite.json": "suite",
+    "tuning.json": "tuning",
     "{run}/run.json": "run",
     "{run}/epochs.jsonl": "epochs",
     "{run}/checkpoint.safetensors": "file",
