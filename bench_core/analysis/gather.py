@@ -26,9 +26,8 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.results import epochs, ledger, marks, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
-from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Ledger
-from bench_core.results.record import RunRecord, cell_key, default_key
+from bench_core.results.record import RunRecord, cell_key, recorded_defaults
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
@@ -222,35 +221,6 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             )
         )
     return results, troubles
-
-
-def recorded_defaults(
-    records: Iterable[RunRecord], stated: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Mapping[str, Any]], frozenset[str]]:
-    """Return the defaults of components as runs record them, and the components without a record.
-
-    Only these have the defaults that suite.json states. An option of which two runs record
-    different defaults has none, so that names show it.
-    """
-    recorded: dict[str, dict[str, Any]] = {}
-    unclear: set[tuple[str, str]] = set()
-    names: set[str] = set()
-    for record in records:
-        kinds = ("method", "arch", "dataset")
-        names |= {default_key(kind, getattr(record.cell, kind).name) for kind in kinds}
-        for name, own in record.defaults().items():
-            known = recorded.setdefault(name, {})
-            if known != own:
-                both = known.keys() & own.keys()
-                unclear |= {
-                    (name, key) for key in both if canonical(known[key]) != canonical(own[key])
-                }
-                known |= own
-    clear = {
-        name: {key: value for key, value in own.items() if (name, key) not in unclear}
-        for name, own in recorded.items()
-    }
-    return {**stated, **clear}, frozenset(names - recorded.keys())
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

@@ -46,7 +46,8 @@ LARGEST = {
     "site": 4 * _MIB,
 }
 # bytes that the records of one command may take; with the program itself that is 500 MB
-MEMORY = int(os.environ.get("BENCH_MEMORY", 400)) * 1_000_000
+_MB = os.environ.get("BENCH_MEMORY", "")
+MEMORY = (int(_MB) if _MB.isdecimal() else 400) * 1_000_000
 BYTES_OF_VALUE = 80  # of memory for each value of a parsed JSON text, about
 NEW = ".new-"  # begins the names of unfinished files
 STALE = 3600.0  # seconds after which an unfinished file has no writer any more

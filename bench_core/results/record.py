@@ -7,6 +7,7 @@ and threshold. Numbers that JSON cannot hold are the strings "inf", "-inf" and "
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -22,7 +23,7 @@ from pydantic import (
 
 from bench_core.printable import plain
 from bench_core.results.details import fault
-from bench_core.results.hashing import digest, file_text, jsonable
+from bench_core.results.hashing import canonical, digest, file_text, jsonable
 from bench_core.results.status import Status
 
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
@@ -235,3 +236,32 @@ def environment_key(record: RunRecord) -> str:
 def cell_key(cell: Cell) -> str:
     """Compute the digest of a cell, whatever code ran it."""
     return digest(cell.model_dump(mode="json"))
+
+
+def recorded_defaults(
+    records: Iterable[RunRecord], stated: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Mapping[str, Any]], frozenset[str]]:
+    """Return the defaults of components as runs record them, and the components without a record.
+
+    Only these have the defaults that suite.json states. An option of which two runs record
+    different defaults has none, so that names show it.
+    """
+    recorded: dict[str, dict[str, Any]] = {}
+    unclear: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    for record in records:
+        kinds = ("method", "arch", "dataset")
+        names |= {default_key(kind, getattr(record.cell, kind).name) for kind in kinds}
+        for name, own in record.defaults().items():
+            known = recorded.setdefault(name, {})
+            if known != own:
+                both = known.keys() & own.keys()
+                unclear |= {
+                    (name, key) for key in both if canonical(known[key]) != canonical(own[key])
+                }
+                known |= own
+    clear = {
+        name: {key: value for key, value in own.items() if (name, key) not in unclear}
+        for name, own in recorded.items()
+    }
+    return {**stated, **clear}, frozenset(names - recorded.keys())
