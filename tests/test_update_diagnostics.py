@@ -153,6 +153,9 @@ def test_ratios_and_ranks_of_known_numbers() -> None:
     assert effective_rank(orthogonal) == pytest.approx(4.0)
     line = torch.arange(5.0)[:, None] * torch.ones(1, 7)
     assert effective_rank(line) == pytest.approx(1.0)
+    rows = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
+    rotated = rows @ torch.linalg.qr(torch.randn(20, 20))[0][:5]  # wide rows, the same spectrum
+    assert effective_rank(rotated) == pytest.approx(effective_rank(rows), rel=1e-5)
 
 
 class Relu(nn.Module):

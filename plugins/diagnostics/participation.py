@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bench_core.api import Control, Diagnostic, Measured
+from bench_core.api import Control, Diagnostic, Measured, Net
 from bench_core.training.audit import Audit
+
+SAMPLES, NUMBERS = 1024, 2**23  # of a state for its rank: at most so many rows, and numbers
 
 ACTIVATIONS = {
     F.relu, torch.relu, Tensor.relu, F.gelu, F.silu, torch.tanh, Tensor.tanh, F.tanh,
@@ -54,8 +56,9 @@ def effective_rank(states: Tensor) -> float:
     rows = states.double() - states.double().mean(0)
     if not bool(rows.isfinite().all()):
         return math.nan
-    p = torch.linalg.svdvals(rows).square()
-    p = p / p.sum()
+    wide = rows.shape[1] > len(rows)  # the squares are then the eigenvalues of rows·rowsᵀ
+    p = torch.linalg.eigvalsh(rows @ rows.T) if wide else torch.linalg.svdvals(rows).square()
+    p = p.clamp(min=0.0) / p.sum()
     return float(torch.exp(-torch.special.xlogy(p, p).sum()))
 
 
@@ -68,10 +71,10 @@ class Participation(Diagnostic):
         P_l = (Σ_i u_i)² / (d·Σ_i u_i²),   1/d ≤ P_l ≤ 1,
 
     averaged over the activation functions of the block; `mean_slope` is mean_i u_i. `rank` = exp of
-    the entropy of the normalised spectrum of the centred h_l (`flat`, at most 1,024 samples), from
-    1 to its width. value = the mean of P_l over the blocks. An untrained network gives the null:
-    the measurement before training. Not diagnostic where no block calls a known activation
-    function, or no gate is open.
+    the entropy of the normalised spectrum of the centred h_l (`flat`), from 1 to the width or one
+    less than the number of samples: the first 1,024, but at most 8 Mi numbers per state. value =
+    the mean of P_l over the blocks. An untrained network gives the null: the measurement before
+    training. Not diagnostic where no block calls a known activation function, or no gate is open.
     Source: Reddy, Safaai, Sabatini 2026 (code: KempnerInstitute/DFA-Stall); the entropy rank: Roy,
     Vetterli 2007, "The effective rank".
     """
@@ -81,17 +84,17 @@ class Participation(Diagnostic):
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:
         net, total = audit.net, 0
+        few = [min(SAMPLES, max(2, NUMBERS // _width(net, h))) for h in audit.batches[0].states.h]
         sums: list[list[Tensor]] = [[] for _ in range(net.depth)]
         states: list[list[Tensor]] = [[] for _ in range(net.depth + 1)]
         for batch in audit.batches:
-            total += len(batch.y)
             for layer, h in enumerate(batch.states.h):
-                if total <= 1024:
-                    states[layer].append(net.flat(h))
+                states[layer].append(net.flat(h)[: max(0, few[layer] - total)].clone())
+            total += len(batch.y)
             for block in range(net.depth):
                 with _Gates() as gates:
                     net.advance(batch.states.h[block], block)
-                squares = [slope.double().square().sum(0) for slope in gates.slopes]
+                squares = [_sum_of_squares(slope) for slope in gates.slopes]
                 sums[block] = (
                     [old + new for old, new in zip(sums[block], squares, strict=True)]
                     if sums[block]
@@ -128,6 +131,15 @@ class Participation(Diagnostic):
             Control("one open gate in each block", one_unit, few),
             Control("random init", unchanged, many),
         ]
+
+
+def _width(net: Net, h: Tensor) -> int:
+    return net.flat(h[:1]).numel()
+
+
+def _sum_of_squares(rows: Tensor) -> Tensor:
+    """Add up the squares over the rows in float64, a few rows at a time."""
+    return sum(part.double().square().sum(0) for part in rows.split(16))
 
 
 def _mean(values: list[float]) -> float | None:
