@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "report:report",
     "figure": "report:figure",
     "compare": "results:compare",
+    "cost": "results:cost",
     "show": "results:show",
     "why": "results:why",
     "claims": "results:claims",

@@ -17,6 +17,7 @@ from bench_plugins.diagnostics.participation import (
 )
 from bench_plugins.diagnostics.projected_step import ProjectedStep
 from bench_plugins.diagnostics.settledness import Settledness
+from bench_plugins.diagnostics.step_cost import StepCost
 from bench_plugins.diagnostics.target_alignment import TargetAlignment
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
 from test_resume import assert_same_bits, state
@@ -52,6 +53,7 @@ def test_diagnostics_of_an_update_leave_the_training_as_it_was(name: str) -> Non
         Participation,
         Settledness,
         BlockUtility,
+        StepCost,
     ):
         values[kind] = kind(kind.Params()).measure(audit)
     assert_same_bits(before, state(method, net))

@@ -1,4 +1,4 @@
-"""Print results: `bench leaderboard`, `compare`, `claims`, `show`, `why`, `export`, `cite`."""
+"""Print results: `bench leaderboard`, `compare`, `cost`, `claims`, `show`, `why`, `export`, …"""
 
 from __future__ import annotations
 
@@ -91,6 +91,26 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
     else:
         text = comparison.as_table(pairs, alone, terminal_width())
     echo(text, nl=False)
+
+
+@click.command()
+@results_argument
+@format_option(Choice("bench_core.report.costs:Format"))
+@option("--target ACCURACY", "Accuracy to reach, 0 … 1.  [default: 0.9 of bp's]", type=float)
+@option("-o --output FILE", "Write to this file.")
+def cost(results: Paths, form: str, target: float | None, output: Path | None) -> None:
+    """Compare the costs of methods: operations, memory, time to a target accuracy.
+
+    RESULTS are results folders or suite folders  [default: results].
+    """
+    from bench_core.report.costs import costs_text
+
+    if target is not None and not 0 < target <= 1:
+        raise UsageError(f"--target {target:g}: an accuracy is above 0 and at most 1")
+    suites, _ = gathered(results)
+    width = terminal_width() if form == "table" and output is None else None
+    text = costs_text(suites, form, target, width)  # type: ignore[arg-type]
+    deliver(text, output, coloured=False)
 
 
 @click.command()

@@ -13,6 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, get_args
 
+from bench_core.analysis.cost import middle
 from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
@@ -92,6 +93,7 @@ class Column:
     drop    the order in which a narrow terminal drops columns; None: never.
             Under `SHORTENED` before texts are shortened, from `MARGIN` after texts are cut
     letter  the letter of the diagnostic that the column shows
+    optional  whether a table leaves it out if no row has a value
     fields  its values in CSV and JSON
     """
 
@@ -103,6 +105,7 @@ class Column:
     short: str = ""
     drop: int | None = None
     letter: str = ""
+    optional: bool = False
 
 
 SHORTENED, MARGIN = 10, 15
@@ -243,23 +246,31 @@ def _gamma(row: Row) -> Text:
 
 
 def _median(
-    name: str, letter: str = "", written: Callable[[float], str] = compact
+    name: str,
+    letter: str = "",
+    written: Callable[[float], str] = compact,
+    get: Callable[[Row], float | None] | None = None,
 ) -> dict[str, Any]:
-    """Return cell and field of a column of medians: of a diagnostic, or an attribute of records."""
+    """Return cell and field of a column of medians.
 
-    def get(row: Row) -> float | None:
+    get  how a row gives it; None: of the diagnostic with this letter, else an attribute of records
+    """
+
+    def of_row(row: Row) -> float | None:
+        if get is not None:
+            return get(row)
         if letter:
             return value_of(row, letter)
         return median_of(getattr(run.record, name) for run in row.finished)
 
     def noted(row: Row) -> dict[str, Any]:
-        value = get(row)
+        value = of_row(row)
         if value is None or math.isfinite(value):
             return {"value": value}
         return {"value": None, "note": NOT_FINITE}
 
     def cell(row: Row) -> Text:
-        return Text(optional(get(row), written))
+        return Text(optional(of_row(row), written))
 
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 
@@ -302,7 +313,7 @@ COLUMNS = (
     ),
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
-    Column("trials", "trials", _trials, _TUNED, short="tr."),
+    Column("trials", "trials", _trials, _TUNED, short="tr.", optional=True),
     Column("verdict", "verdict", lambda row: Text(row.verdict), _VERDICT, right=False),
     Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),
     Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
@@ -312,6 +323,13 @@ COLUMNS = (
     Column("reference", "‖g_L‖ N=128", **_median("reference_n128", "b"), drop=12),
     Column(
         "passport", "uses", lambda row: Text(passport(row) or NONE), _PASSPORT, right=False, drop=14
+    ),
+    Column(
+        "flops",
+        "FLOPs / bp",
+        **_median("flops_over_bp", get=partial(middle, key="value")),
+        drop=2,
+        optional=True,
     ),
     Column("seconds", "s/run", **_median("seconds"), drop=3),
     Column("memory", "memory MB", **_median("peak_memory_bytes", written=_megabytes), drop=1),
@@ -336,9 +354,13 @@ def further(rows: Iterable[Row]) -> list[Column]:
 def columns_of(group: Group) -> list[Column]:
     """Return the columns of a recipe's table: `COLUMNS`, and the further ones after ‖g_L‖.
 
-    Trials have a column only where a row was tuned.
+    An optional column stands only where a row has a value.
     """
-    tuned = any(row.trials is not None for row in group.rows)
-    columns = [column for column in COLUMNS if tuned or column.key != "trials"]
+    empty = [
+        column.key
+        for column in COLUMNS
+        if column.optional and all(column.cell(row).text == NONE for row in group.rows)
+    ]
+    columns = [column for column in COLUMNS if column.key not in empty]
     place = next(index for index, column in enumerate(columns) if column.key == "passport")
     return [*columns[:place], *further(group.rows), *columns[place:]]

@@ -81,6 +81,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "projected_step": {"raw_cosine": "mapping", "raw_gain": "mapping"},
     "settledness": {"layers": "numbers", "deep": "number", "residual": "number"},
     "block_utility": {"initial": "numbers", "skipped": "numbers", "n": "integer"},
+    "step_cost": dict.fromkeys(
+        (
+            *("forward", "credit", "update", "bp", "n", "steps_per_epoch"),
+            *("stored_bytes", "bp_stored_bytes", "bp_checkpointed_bytes"),
+        ),
+        "integer",
+    ),
     "drift": {"w2": "number", "embed": "number", "matrices": "mapping"},
     "nudging": _LAYERED,
     "perturbation_correlation": _LAYERED,

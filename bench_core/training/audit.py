@@ -34,6 +34,7 @@ from bench_core.training.rng import generators, set_to, stream
 PROBE = 1280
 BATCH = 128
 LARGE = 128 * 2**20  # bytes of all probe batches; above it they are not kept
+PART = 4 * 2**20  # bytes of the inputs of one part of `by_parts`
 FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (diagnostic b)
 
 
@@ -254,6 +255,16 @@ class Audit:
         """The accuracy on the probe."""
         logits = torch.cat([each.logits for each in self.summaries])
         return self.net.loss.score(logits, torch.cat([each.y for each in self.summaries]))
+
+
+def by_parts(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Apply a function of single samples to a few samples at a time, and join the results.
+
+    A float64 convolution unfolds its whole input, nine times the memory for a 3×3 kernel.
+    """
+    rows = max(1, PART * len(inputs[0]) // max(each.nbytes for each in inputs))
+    parts = zip(*(torch.split(each, rows) for each in inputs), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
 def release_freed_memory() -> None:

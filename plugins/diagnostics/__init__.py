@@ -49,6 +49,8 @@ def bench_diagnostics() -> list[Component]:
                   "change of the credit by twice the inference (ep, predictive_coding)"),
         Component("block_utility", f"{here}.block_utility:BlockUtility",
                   "accuracy lost without a block, or with its initial weights"),
+        Component("step_cost", f"{here}.step_cost:StepCost",
+                  "operations and stored activations of a step, beside those of bp"),
         Component("state_distance", f"{here}.state_distance:StateDistance",
                   "d_BP: distance of the states from those of backprop", SOURCE),
     ]  # fmt: skip

@@ -57,7 +57,7 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     """
     method = audit.method
     assert method is not None
-    own, net = _copies(method)
+    own, net = copies(method)
     with torch.random.fork_rng(), torch.enable_grad():
         own.step(batch.states.x, batch.y, audit.epoch)
         raw = {name: -_grad(p) for name, p in net.named_parameters() if p.requires_grad}
@@ -71,7 +71,7 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     return Update(raw, adamw, dict(zip(names, gradients, strict=True)))
 
 
-def _copies(method: Method) -> tuple[Method, Net]:
+def copies(method: Method) -> tuple[Method, Net]:
     """Copy a rule with its network and its streams; its updaters take no step."""
     tools = method.tools
     streams = {id(g): _copied(g) for g in (tools.generator, tools.aux_generator)}

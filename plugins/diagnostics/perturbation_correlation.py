@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import BATCH, Audit, credits_become, layered, read_part
+from bench_core.training.audit import BATCH, Audit, by_parts, credits_become, layered, read_part
 from bench_core.training.rng import stream
 
 ULPS = 10
@@ -69,15 +69,18 @@ class PerturbationCorrelation(Diagnostic):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted and measured changes (M, N), and CE (1, N)."""
         net, h, a = audit.double, h.double(), a.double()
-        base, part = net.loss(net.resume(h, site), y, "none"), read_part(net, h)
+        part = read_part(net, h)
+
+        def loss(h: Tensor, y: Tensor) -> Tensor:
+            return net.loss(net.resume(h, site), y, "none")
+
+        base = by_parts(loss, h, y)
         predicted, measured = [], []
         for _ in range(self.params.draws):
             v = torch.randn(h.shape, generator=draws, dtype=torch.float32).to(h) * part
             v = v / v.flatten(1).norm(dim=1).view(-1, *[1] * (v.dim() - 1))
             predicted.append(self.params.epsilon * (a * v).flatten(1).sum(1))
-            measured.append(
-                net.loss(net.resume(h + self.params.epsilon * v, site), y, "none") - base
-            )
+            measured.append(by_parts(loss, h + self.params.epsilon * v, y) - base)
         return torch.stack(predicted), torch.stack(measured), base.unsqueeze(0)
 
     def controls(self) -> list[Control]:

@@ -12,7 +12,7 @@ from bench_plugins.diagnostics.one_update import BATCHES, CannotCopy, one_update
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, Net
-from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training.audit import Audit, ProbeBatch, by_parts
 from bench_core.training.rng import stream
 
 SMALL = 1e-6  # step length, in units of ‖θ‖
@@ -109,6 +109,5 @@ class _Outputs(torch.nn.Module):
 
 def logits(net: Net, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """Compute the logits with other parameters."""
-    named = {f"net.{name}": value for name, value in parameters.items()}
-    outputs: Tensor = torch.func.functional_call(_Outputs(net), named, (x,))
-    return outputs
+    named, outputs = {f"net.{name}": p for name, p in parameters.items()}, _Outputs(net)
+    return by_parts(lambda x: torch.func.functional_call(outputs, named, (x,)), x)

@@ -44,6 +44,7 @@ CHARTS = (
     Chart("alignment", "Alignment by layer", "alignment:alignment"),
     Chart("sensitivity", "Sensitivity to the thresholds", "sensitivity:sensitivity", "sensitivity"),
     Chart("utility", "Decision utility", "utility:utility", "utility"),
+    Chart("cost", "Accuracy against cost", "cost:cost"),
     Chart("penalty", "Penalty rescue", "sweeps:penalty"),
     Chart("lambda_sweep", "Penalty sweep", "sweeps:lambda_sweep"),
     Chart("depth_sweep", "Depth sweep", "sweeps:depth_sweep", "suite"),

@@ -1,0 +1,153 @@
+"""Compute the cost of a rule: operations, memory, and time and operations to a target accuracy.
+
+Pure functions of records and curves. A figure of a row is the median over its finished runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+from bench_core.analysis.judge import is_ceiling
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import RunRecord
+
+SHARE = 0.9  # of the ceiling's mean accuracy: the target if no other is given
+PHASES = ("forward", "credit", "update")
+Curve = Callable[[RunRecord], Sequence[Epoch]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a row; None: not known.
+
+    flops_over_bp          operations of a step in multiples of bp's
+    flops_per_step         operations of a step;  `forward`, `credit`, `update` are its parts
+    stored_bytes           activations that are kept for backward passes
+    bp_stored_bytes        the same of bp;  `bp_checkpointed_bytes`: of bp that computes blocks anew
+    peak_memory_bytes      of the process
+    seconds_per_epoch      of training, without measurements
+    training_flops         operations of the whole training
+    reached                the number of runs that reach the target
+    seconds_to_target      of training until the target is reached, if every finished run reaches it
+    flops_to_target        operations until then
+    efficient              no other rule is at least as accurate with fewer operations of training
+    """
+
+    row: Row
+    flops_over_bp: float | None
+    flops_per_step: float | None
+    forward: float | None
+    credit: float | None
+    update: float | None
+    stored_bytes: float | None
+    bp_stored_bytes: float | None
+    bp_checkpointed_bytes: float | None
+    peak_memory_bytes: float | None
+    seconds_per_epoch: float | None
+    training_flops: float | None
+    reached: int
+    seconds_to_target: float | None
+    flops_to_target: float | None
+    efficient: bool = False
+
+
+def step_cost(record: RunRecord) -> dict[str, Any]:
+    """Return the details of the diagnostic `step_cost`, with its value; empty without them."""
+    for name, item in record.measurements.items():
+        if name.rpartition("/")[2] == "step_cost" and item.value is not None:
+            total = sum(item.details.get(phase, 0) for phase in PHASES)
+            return {**item.details, "value": item.value, "total": total}
+    return {}
+
+
+def middle(row: Row, key: str) -> float | None:
+    """Return the median of a figure of `step_cost` over the finished runs."""
+    return _median([step_cost(run.record).get(key) for run in row.finished])
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def target_of(group: Group) -> float | None:
+    """Return `SHARE` of the mean accuracy of bp; None without a finished run of bp."""
+    means = [
+        row.accuracy.mean
+        for row in group.rows
+        if row.accuracy is not None and is_ceiling(row.runs[0].record)
+    ]
+    return SHARE * fmean(means) if means else None
+
+
+def _to_target(
+    record: RunRecord, curve: Sequence[Epoch], target: float
+) -> tuple[float, float | None] | None:
+    """Return seconds and operations until a run reaches the target; None if it does not."""
+    seconds, per_epoch = 0.0, _flops_per_epoch(record)
+    for epoch in curve:
+        seconds += epoch.seconds
+        if epoch.accuracy is not None and epoch.accuracy >= target:
+            return seconds, None if per_epoch is None else per_epoch * epoch.epoch
+    return None
+
+
+def _flops_per_epoch(record: RunRecord) -> float | None:
+    cost, batch = step_cost(record), record.cell.training.get("batch_size")
+    if not (cost.get("steps_per_epoch") and cost.get("n") and batch):
+        return None
+    return float(cost["total"] * cost["steps_per_epoch"] * batch / cost["n"])
+
+
+def cost(row: Row, curve: Curve, target: float | None) -> Cost:
+    """Compute the cost of one row."""
+    records = [run.record for run in row.finished]
+    reached = [_to_target(item, curve(item), target) for item in records] if target else []
+    hits = [hit for hit in reached if hit is not None]
+    every = hits if len(hits) == len(records) else []
+    per_epoch = [(item, _flops_per_epoch(item)) for item in records]
+    return Cost(
+        row,
+        flops_over_bp=middle(row, "value"),
+        flops_per_step=middle(row, "total"),
+        forward=middle(row, "forward"),
+        credit=middle(row, "credit"),
+        update=middle(row, "update"),
+        stored_bytes=middle(row, "stored_bytes"),
+        bp_stored_bytes=middle(row, "bp_stored_bytes"),
+        bp_checkpointed_bytes=middle(row, "bp_checkpointed_bytes"),
+        peak_memory_bytes=_median([item.peak_memory_bytes for item in records]),
+        seconds_per_epoch=_median([item.seconds_per_epoch for item in records]),
+        training_flops=_median([flops and flops * item.epochs for item, flops in per_epoch]),
+        reached=len(hits),
+        seconds_to_target=_median([seconds for seconds, _ in every]),
+        flops_to_target=_median([flops for _, flops in every]),
+    )
+
+
+def costs(group: Group, curve: Curve, target: float | None) -> list[Cost]:
+    """Compute the costs of the rules of a recipe, without floors, and mark the efficient ones."""
+    found = [cost(row, curve, target) for row in group.rows if row.role != "floor"]
+    return [_marked(item, found) for item in found]
+
+
+def _marked(item: Cost, others: Sequence[Cost]) -> Cost:
+    own = _point(item)
+    points = [point for other in others if (point := _point(other)) is not None]
+    if own is None:
+        return item
+    better = any(
+        flops <= own[0] and accuracy >= own[1] and (flops, accuracy) != own
+        for flops, accuracy in points
+    )
+    return replace(item, efficient=not better)
+
+
+def _point(item: Cost) -> tuple[float, float] | None:
+    if item.training_flops is None or item.row.accuracy is None:
+        return None
+    return item.training_flops, item.row.accuracy.mean

@@ -1,0 +1,109 @@
+"""Write the costs of rules as tables, CSV or JSON (`bench cost`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal, get_args
+
+from bench_core.analysis.cost import SHARE, Cost, costs, target_of
+from bench_core.analysis.gather import SuiteResults
+from bench_core.report.data import csv_text, document
+from bench_core.report.escape import visible
+from bench_core.report.numbers import NONE, compact, fraction, optional
+from bench_core.report.text import paragraph, tabulated
+from bench_core.report.view import View, view
+
+Format = Literal["table", "csv", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SCHEMA = "bench-cost/1"
+HEADS = [
+    "method", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",
+    "s to aim", "TFLOPs to aim", "best",
+]  # fmt: skip
+LEGEND = (
+    "FLOPs / bp: operations of products and convolutions in a step, in multiples of those of bp; "
+    "credit: their share that is neither forward pass nor update.",
+    "kept MB: activations that are kept for backward passes; bp keeps: the same of bp, and of bp "
+    "that keeps the inputs of blocks alone and computes the blocks again (checkpointing); RSS: "
+    "peak memory of the process, libraries and data included.",
+    "to aim: of training until the test accuracy first reaches the aim; a row has them if all its "
+    "finished runs reach it.",
+    "best: no other rule of the recipe is as accurate with fewer operations of training.",
+)
+
+
+def costs_text(
+    suites: Sequence[SuiteResults], form: Format, target: float | None, width: int | None
+) -> str:
+    """Return the costs of every recipe.
+
+    target  the accuracy to reach; None: `SHARE` of the mean accuracy of bp in each recipe
+    """
+    tables = [
+        (shown, header, aim, costs(group, shown.epochs, aim))
+        for shown in map(view, suites)
+        for header, group in shown.recipes
+        for aim in [target_of(group) if target is None else target]
+    ]
+    if form == "table":
+        blocks = [_table(header, aim, found, width) for _, header, aim, found in tables]
+        return "\n\n".join([*blocks, paragraph(LEGEND, width)]) + "\n"
+    rows = [_flat(shown, header, aim, item) for shown, header, aim, own in tables for item in own]
+    if form == "json":
+        return document({"schema": SCHEMA, "rows": rows})
+    return csv_text(_names(), [list(row.values()) for row in rows])
+
+
+def _names() -> list[str]:
+    place = ["suite", "recipe", "method", "runs", "finished", "accuracy", "target"]
+    return place + [field.name for field in fields(Cost) if field.name != "row"]
+
+
+def _flat(shown: View, header: str, target: float | None, item: Cost) -> dict[str, Any]:
+    row = item.row
+    accuracy = row.accuracy.mean if row.accuracy else None
+    known = [shown.results.name, header, row.label, len(row.runs), len(row.finished), accuracy]
+    figures = {f.name: getattr(item, f.name) for f in fields(Cost) if f.name != "row"}
+    return dict(zip(_names(), [*known, target, *figures.values()], strict=True))
+
+
+def _table(header: str, target: float | None, found: Sequence[Cost], width: int | None) -> str:
+    aim = (
+        "no aim: bp has no finished run" if target is None else f"aim: accuracy {fraction(target)}"
+    )
+    if target is not None:
+        aim += f" (by default {SHARE:g} of bp's)"
+    cells = [_cells(item, target) for item in found]
+    heads, kept = list(HEADS), range(len(HEADS))
+    empty = {i for i in kept if all(line[i] == NONE for line in cells)}
+    heads = [head for i, head in enumerate(heads) if i not in empty]
+    cells = [[text for i, text in enumerate(line) if i not in empty] for line in cells]
+    align = ["left", *["right"] * (len(heads) - 1)]
+    table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
+    return f"{paragraph([header, aim], width)}\n\n{table}"
+
+
+def _cells(item: Cost, target: float | None) -> list[str]:
+    row, total = item.row, item.flops_per_step
+    share = item.credit / total if total and item.credit is not None else None
+    bp = [optional(value, _mega) for value in (item.bp_stored_bytes, item.bp_checkpointed_bytes)]
+    reach = f"{item.reached} of {len(row.finished)}"
+    some = 0 < item.reached < len(row.finished)
+    return [
+        visible(row.label),
+        NONE if row.accuracy is None else fraction(row.accuracy.mean),
+        optional(item.flops_over_bp),
+        optional(share, lambda value: f"{100 * value:.0f} %"),
+        optional(item.stored_bytes, _mega),
+        NONE if bp == [NONE, NONE] else "; ".join(bp),
+        optional(item.peak_memory_bytes, _mega),
+        optional(item.seconds_per_epoch),
+        reach if some else optional(item.seconds_to_target),
+        optional(item.flops_to_target, lambda value: compact(value / 1e12)),
+        "yes" if item.efficient else NONE,
+    ]
+
+
+def _mega(size: float) -> str:
+    return compact(size / 1e6)

@@ -1,0 +1,149 @@
+"""Costs of rules: counts against sums by hand, figures of a table, and the command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from bench_plugins.diagnostics.step_cost import StepCost
+from conftest import Finished, Here
+from nets import LinearNet, ready, resmlp, rule, toy_data
+from records import measured, run
+
+from bench_core.analysis.cost import costs, target_of
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.api import Measured
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.training.audit import Audit
+
+N, X, D, L, C = 32, 12, 16, 3, 5  # batch, inputs, width, blocks, classes of the toy network
+
+
+def cost_of(name: str, **params: object) -> Measured:
+    data = toy_data(n=64, features=X, classes=C, test=128)
+    method, net = ready(rule(name, **params), resmlp(), data)
+    return StepCost(StepCost.Params()).measure(Audit(net, method, data, 0, 0))
+
+
+def test_operations_are_those_of_the_products_by_hand() -> None:
+    """2nkm for a product; each weight has one forward product and one or two backward ones."""
+    forward = 2 * N * (X * D + L * 2 * D * D + D * C)
+    update = 2 * N * (X * D + L * 4 * D * D + 2 * D * C)  # the embedding's input has no gradient
+    bp = cost_of("bp")
+    assert bp.value == 1
+    assert [bp.details[key] for key in ("forward", "credit", "update")] == [forward, 0, update]
+    dfa = cost_of("dfa")
+    feedback = 2 * N * C * D * L  # e·B_l for the three sites
+    assert [dfa.details[key] for key in ("forward", "credit", "update")] == [
+        forward, feedback, update
+    ]  # fmt: skip
+    assert dfa.value == pytest.approx((forward + feedback + update) / (forward + update))
+
+
+def test_frozen_blocks_cost_no_gradient_of_their_weights() -> None:
+    frozen = cost_of("dfa", freeze="blocks").details
+    assert frozen["update"] == 2 * N * (X * D + 2 * D * C)
+
+
+def test_relaxations_count_as_credit() -> None:
+    one, two = (cost_of("ep", steps=steps).details for steps in (4, 8))
+    assert one["forward"] == two["forward"]
+    assert one["update"] == two["update"]
+    assert two["credit"] > 1.8 * one["credit"] > 0
+
+
+def test_stored_activations_of_a_linear_network_are_the_inputs_of_its_layers() -> None:
+    data = toy_data(n=64, features=X, classes=C, test=128)
+    torch.manual_seed(0)
+    method, net = ready(rule("bp"), LinearNet(D, L, X, C), data)
+    details = StepCost(StepCost.Params()).measure(Audit(net, method, data, 0, 0)).details
+    states = 4 * N * D * (L + 1)  # h_0 … h_L; x exists anyway
+    of_the_loss = details["bp_stored_bytes"] - states
+    assert 0 <= of_the_loss <= 4 * N * C + 8 * N + 64  # log-probabilities and labels
+    # a linear block, and the readout, keep their inputs alone
+    assert details["bp_checkpointed_bytes"] == states
+
+
+def test_a_step_of_several_networks_counts_them_all() -> None:
+    assert cost_of("credit_bridge").details["credit"] > cost_of("dfa").details["credit"]
+
+
+def counted(total: int, value: float) -> dict[str, Measurement]:
+    details = {"forward": total, "credit": 0, "update": 0, "n": 32, "steps_per_epoch": 10}
+    return measured() | {"step_cost": Measurement(value=value, details=details)}
+
+
+def group_of(*records: RunRecord) -> Any:
+    (group,) = judge_all(records)
+    return group
+
+
+def test_cost_to_a_target_and_the_efficient_rules() -> None:
+    batch = {"training": {"batch_size": 64}}
+    bp = [
+        run("bench-core/bp", seed, 0.6, measurements=counted(100, 1.0), **batch) for seed in (1, 2)
+    ]
+    dear = [run("bench-core/ep", 1, 0.5, measurements=counted(800, 8.0), **batch)]
+    cheap = [run("bench-core/dfa", 1, 0.4, measurements=counted(90, 0.9), **batch)]
+    group = group_of(*bp, *dear, *cheap)
+    assert target_of(group) == pytest.approx(0.54)
+
+    def curve(record: RunRecord) -> Sequence[Epoch]:
+        fast = record.cell.seed == 2
+        values = (0.1, 0.3, None, 0.54) if fast else (0.1, 0.2, 0.3, 0.4, 0.55, 0.3)
+        if record.cell.method.short != "bp":
+            values = (0.1, 0.3)
+        rows = enumerate(values)
+        return [
+            Epoch(epoch=i, learning_rate=0.1, accuracy=a, seconds=2.0 * bool(i)) for i, a in rows
+        ]
+
+    found = {item.row.method.short: item for item in costs(group, curve, target_of(group))}
+    of_bp = found["bp"]
+    assert of_bp.reached == 2
+    assert of_bp.seconds_to_target == pytest.approx((6.0 + 8.0) / 2)
+    per_epoch = 100 * 10 * 64 / 32  # ten steps of 64, counted on 32
+    assert of_bp.flops_to_target == pytest.approx(per_epoch * (3 + 4) / 2)
+    assert of_bp.training_flops == pytest.approx(per_epoch * 100)
+    assert found["ep"].reached == 0
+    assert found["ep"].seconds_to_target is None
+    efficient = {name: item.efficient for name, item in found.items()}
+    assert efficient == {"bp": True, "ep": False, "dfa": True}  # dfa is the cheapest
+
+
+def test_one_seed_that_misses_the_target_leaves_none() -> None:
+    bp = [run("bench-core/bp", seed, 0.6, measurements=counted(1, 1.0)) for seed in (1, 2)]
+
+    def curve(record: RunRecord) -> Sequence[Epoch]:
+        last = 0.9 if record.cell.seed == 1 else 0.2
+        return [Epoch(epoch=0, learning_rate=0.1, accuracy=last)]
+
+    (item,) = costs(group_of(*bp), curve, 0.5)
+    assert (item.reached, item.seconds_to_target) == (1, None)
+
+
+def test_runs_without_counted_operations_have_no_cost() -> None:
+    (item,) = costs(group_of(run("bench-core/bp", 1)), lambda record: (), None)
+    assert item.flops_over_bp is item.training_flops is item.seconds_to_target is None
+    assert not item.efficient
+
+
+def test_the_command(finished: Finished, here: Here) -> None:
+    table = here("cost", finished.results)
+    assert table.returncode == 0, table.stderr
+    assert "aim: accuracy" in table.stdout
+    rows = json.loads(here("cost", finished.results, "--format", "json").stdout)["rows"]
+    text = here("cost", finished.results, "--format", "csv").stdout
+    assert [row["method"] for row in csv.DictReader(io.StringIO(text))] == [
+        row["method"] for row in rows
+    ]
+    assert all(row["seconds_per_epoch"] > 0 for row in rows)
+    wrong = here("cost", finished.results, "--target", "2")
+    assert wrong.returncode != 0
+    assert "an accuracy is above 0 and at most 1" in wrong.stderr
