@@ -63,7 +63,8 @@ def _print_card(item: Installed) -> None:
     echo(visible(shown.summary))
     for line in ["", *shown.definition.splitlines()]:
         echo(visible(line))
-    for title, text in shown.entries():
+    entries = shown.entries() if item.kind == "method" else [("source", shown.source)]
+    for title, text in entries:
         body = textwrap.wrap(visible(text), width - 2)
         echo("\n".join([f"\n{title}", *(f"  {line}" for line in body)]))
 

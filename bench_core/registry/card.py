@@ -53,7 +53,7 @@ class Card:
     selected_on: str = ""
 
     def entries(self) -> list[tuple[str, str]]:
-        """Return the title and text of every section."""
+        """Return the title and text of every section that a learning rule should have."""
         return [
             ("source", self.source or "not stated"),
             ("deviations from the source", self.deviations or "none stated"),
