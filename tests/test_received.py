@@ -307,7 +307,9 @@ def test_soak_every_side_file_of_every_kind_and_every_command(
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
         cases = [(name, *case) for case in side_files.cases() for name in COMMANDS]
         jobs = [pool.submit(tried, finished, tmp_path, *case) for case in cases]
-        for job in as_completed(jobs):
+        for number, job in enumerate(as_completed(jobs), 1):
+            if number % 500 == 0:
+                print(f"{number} of {len(jobs)} cases", flush=True)
             if (outcome := job.result()) is not None:
                 outcomes.append(outcome)
                 if outcome.faults:
