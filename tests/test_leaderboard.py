@@ -23,7 +23,7 @@ from bench_core.report import escape, schema
 from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, leaderboards
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 
 SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "leaderboard.schema.json"
@@ -608,3 +608,13 @@ def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> 
     (group,) = judge_all(records)
     found = [(row.runs[0].record.cell.method.short, row.rank) for row in by_passport(group).rows]
     assert found == [("dfa", (2, 2)), ("x-mine/mine", (4, 4)), ("fa", (3, 3)), ("bp", (1, 1))]
+
+
+def test_a_table_of_teacher_says_that_a_synthetic_task_can_reverse_an_order() -> None:
+    teacher = ComponentRef(name="bench-core/teacher")
+    records = [
+        item.model_copy(update={"cell": item.cell.model_copy(update={"dataset": teacher})})
+        for item in audit()
+    ]
+    assert "teacher is synthetic" in leaderboard(records)
+    assert "synthetic" not in leaderboard(audit())
