@@ -6,6 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from records import measured, run
 from bench_core.analysis.cost import costs, target_of
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.api import Measured
+from bench_core.execution import energy
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.training.audit import Audit
@@ -147,3 +150,42 @@ def test_the_command(finished: Finished, here: Here) -> None:
     wrong = here("cost", finished.results, "--target", "2")
     assert wrong.returncode != 0
     assert "an accuracy is above 0 and at most 1" in wrong.stderr
+
+
+def zone(root: Path, name: str, joules: float, wraps: float = 100.0) -> Path:
+    folder = root / name
+    folder.mkdir()
+    (folder / "energy_uj").write_text(f"{round(joules * 1e6)}\n")
+    (folder / "max_energy_range_uj").write_text(f"{round(wraps * 1e6)}\n")
+    return folder / "energy_uj"
+
+
+def test_a_meter_adds_the_packages_and_counts_on_when_a_counter_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = zone(tmp_path, "intel-rapl:0", 5.0), zone(tmp_path, "intel-rapl:1", 90.0)
+    part = zone(tmp_path, "intel-rapl:0:0", 1.0)  # of package 0, which counts it already
+    (tmp_path / "intel-rapl:2").mkdir()  # of another driver: no counter
+    monkeypatch.setattr(energy, "packages", partial(energy.packages, tmp_path))
+    meter = energy.Meter("cpu")
+    meter.stop()  # nothing has begun
+    meter.start()
+    for file, joules in ((one, 7.0), (two, 15.0), (part, 50.0)):
+        file.write_text(f"{round(joules * 1e6)}\n")
+    meter.stop()
+    assert meter.joules == pytest.approx(2.0 + 25.0)
+    one.write_text("60000000\n")  # between the intervals
+    meter.start()
+    one.write_text("61000000\n")
+    meter.stop()
+    assert meter.joules == pytest.approx(28.0)
+
+
+def test_a_machine_without_counters_has_no_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "packages", partial(energy.packages, tmp_path / "absent"))
+    meter = energy.Meter("cuda")
+    meter.start()
+    meter.stop()
+    assert meter.joules is None

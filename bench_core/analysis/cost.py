@@ -30,6 +30,7 @@ class Cost:
     bp_stored_bytes        the same of bp;  `bp_checkpointed_bytes`: of bp that computes blocks anew
     peak_memory_bytes      of the process
     seconds_per_epoch      of training, without measurements
+    energy_joules          of the machine during the training, where its hardware counts them
     training_flops         operations of the whole training
     reached                the number of runs that reach the target
     seconds_to_target      of training until the target is reached, if every finished run reaches it
@@ -48,6 +49,7 @@ class Cost:
     bp_checkpointed_bytes: float | None
     peak_memory_bytes: float | None
     seconds_per_epoch: float | None
+    energy_joules: float | None
     training_flops: float | None
     reached: int
     seconds_to_target: float | None
@@ -122,6 +124,7 @@ def cost(row: Row, curve: Curve, target: float | None) -> Cost:
         bp_checkpointed_bytes=middle(row, "bp_checkpointed_bytes"),
         peak_memory_bytes=_median([item.peak_memory_bytes for item in records]),
         seconds_per_epoch=_median([item.seconds_per_epoch for item in records]),
+        energy_joules=_median([item.energy_joules for item in records]),
         training_flops=_median([flops and flops * item.epochs for item, flops in per_epoch]),
         reached=len(hits),
         seconds_to_target=_median([seconds for seconds, _ in every]),

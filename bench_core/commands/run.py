@@ -64,7 +64,7 @@ def decorated(decorators: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any
 
 
 def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
-    """Load the suite and the plugins, and warn of broken plugins."""
+    """Load the suite and the plugins."""
     from bench_core.registry import plugins
     from bench_core.suite.load import load_suite
 
@@ -72,11 +72,14 @@ def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
     chosen = {key: options[key] for key in keys if key in options}
     content = load_suite(suite, options["overrides"], **chosen)
     registry = plugins.load()
-    broken = [f"plugin {trouble}" for trouble in registry.troubles]
-    if options["strict_plugins"] and broken:
-        raise UsageError(f"--strict-plugins: {'; '.join(broken)}")
-    warn(broken)
+    if options["strict_plugins"] and registry.troubles:
+        raise UsageError(f"--strict-plugins: {'; '.join(broken(registry))}")
     return content, registry
+
+
+def broken(registry: Registry) -> list[str]:
+    """Return a line for each broken plugin: a warning once it is known that no cell needs it."""
+    return [f"plugin {trouble}" for trouble in registry.troubles]
 
 
 def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
@@ -87,7 +90,7 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     plan = make_plan(
         content, registry, options["results"], options["data_dir"], options["retry_failed"]
     )
-    warn(plan.troubles)
+    warn([*broken(registry), *plan.troubles])
     return plan, registry
 
 

@@ -14,6 +14,7 @@ from bench_core.commands.run import (
     EXECUTOR_OPTIONS,
     SEEDS,
     SUITE_OPTIONS,
+    broken,
     decorated,
     how_of,
     loaded,
@@ -79,6 +80,7 @@ def tune(
     tuning = Tuning(
         content, registry, options["results"], options["data_dir"], options["retry_failed"]
     )
+    warn(broken(registry))
     if dry_run:
         echo(_cost(tuning))
         return

@@ -30,6 +30,7 @@ import torch
 from bench_core.errors import BenchError, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.devices import absent
+from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.job import make_record
 from bench_core.execution.machine import check_machine
@@ -61,6 +62,7 @@ class CellRun:
     rows    lines of epochs.jsonl so far
     fields  of the record so far
     spent   seconds of the earlier attempts that this one continues
+    meter   of the energy between two measurements: training, and the test accuracy after it
     umask   of the user: set again before every write, because a plugin may change it
     audit   the last one
     """
@@ -75,6 +77,7 @@ class CellRun:
         self.fields: dict[str, Any] = {"resumed": []}
         self.spent = 0.0
         self.audit: Audit | None = None
+        self.meter = Meter(job["device"])
         self.umask = os.umask(0)
         os.umask(self.umask)
 
@@ -149,6 +152,7 @@ class CellRun:
 
     def observe(self, row: EpochRow) -> bool:
         """Measure after an epoch and write its row; return whether the training ends now."""
+        self.meter.stop()
         built, last, step = self.built, self.cell.last_epoch, max(row.epoch - 1, 0)
         line = {**asdict(row), "measurements": {}}
         if row.validation_accuracy is None:
@@ -177,6 +181,7 @@ class CellRun:
         self.report("epoch", row=line)
         if stopped_by is None and row.epoch != last:
             self.audit = None  # with the test samples, which the training must not find
+        self.meter.start()
         return stopped_by is not None
 
     def measure(self, when: str, audit: Audit) -> dict[str, Measurement]:
@@ -241,6 +246,7 @@ class CellRun:
             seconds=round(self.seconds, 3),
             seconds_per_epoch=round(sum(seconds) / len(seconds), 4) if seconds else None,
             peak_memory_bytes=peak_memory(self.job["device"]),
+            energy_joules=self.meter.joules if seconds and not self.fields["resumed"] else None,
             accuracy=last.get("accuracy") if seconds else None,
             validation_accuracy=last.get("validation_accuracy") if seconds else None,
             train_loss=last.get("train_loss"),

@@ -18,7 +18,7 @@ Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SCHEMA = "bench-cost/1"
 HEADS = [
-    "method", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",
+    "method", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep", "kJ",
     "s to aim", "TFLOPs to aim", "best",
 ]  # fmt: skip
 LEGEND = (
@@ -27,6 +27,7 @@ LEGEND = (
     "kept MB: activations that are kept for backward passes; bp keeps: the same of bp, and of bp "
     "that keeps the inputs of blocks alone and computes the blocks again (checkpointing); RSS: "
     "peak memory of the process, libraries and data included.",
+    "kJ: energy of the machine while it trained, with all that ran beside the cell.",
     "to aim: of training until the test accuracy first reaches the aim; a row has them if all its "
     "finished runs reach it.",
     "best: no other rule of the recipe is as accurate with fewer operations of training.",
@@ -99,6 +100,7 @@ def _cells(item: Cost, target: float | None) -> list[str]:
         NONE if bp == [NONE, NONE] else "; ".join(bp),
         optional(item.peak_memory_bytes, _mega),
         optional(item.seconds_per_epoch),
+        optional(item.energy_joules, lambda value: compact(value / 1e3)),
         reach if some else optional(item.seconds_to_target),
         optional(item.flops_to_target, lambda value: compact(value / 1e12)),
         "yes" if item.efficient else NONE,

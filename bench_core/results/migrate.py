@@ -5,9 +5,9 @@
     2 → 3  `algorithm`, the rule that computed the identity (1 until then), and `numerics` are new.
            A measurement has the title, heading, sentence, axis, batch and needs_reference of its
            diagnostic; `described` adds those of the built-in diagnostics to older measurements
-    3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then. A recipe's `precision`
-           takes the place of `autocast`: "float32" for "off"; no recipe now equals "autocast".
-           `validation_accuracy` is new, null until then
+    3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then; so are `validation_accuracy`
+           and `energy_joules`, null until then. A recipe's `precision` takes the place of
+           `autocast`: "float32" for "off"; no recipe now equals "autocast"
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.

@@ -172,6 +172,7 @@ class RunRecord(Frozen):
     seconds: float = 0.0  # of all attempts
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None
+    energy_joules: Number | None = None  # of the machine while it trained, where it counts them
     forward_passes: int | None = None
     accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
