@@ -506,6 +506,8 @@ def test_local_heads_are_held_against_backpropagation_with_local_heads(tmp_path:
     assert text.count("lies above its ceiling") == 1
     assert "dfa lies above its ceiling bp by" in text
     assert "with local heads: mono_forward -5.0 ± 0.0 pp" in text
+    records[3:6] = seeds("bench-core/bp_local_heads", [0.50, 0.51, 0.52], **heads)
+    assert "mono_forward lies above its ceiling bp by +5.0" in leaderboard(records)
 
 
 def test_the_page_of_a_rule_one_run_and_the_export_say_it_too(here: Here, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nets import toy_data
 from records import run, seeds
 
 from bench_core.analysis.judge import Settings
+from bench_core.analysis.recipes import tuned_of
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
@@ -193,6 +194,24 @@ def test_a_search_that_was_stopped_continues_with_the_same_ledger(
     }
 
 
+def test_an_earlier_search_stays_until_the_new_one_has_winners(
+    tuned: Any, tmp_path: Path, asked_here: None
+) -> None:
+    shutil.copytree(tuned[0] / "r", tmp_path / "r")
+    folder = tmp_path / "r" / "small"
+    before = ledger.read(folder)
+    suite = load_suite(_file(tmp_path), ["search.seed=5"])
+    tuning = Tuning(suite, plugins.load(), tmp_path / "r")
+    tuning.write()
+    assert before is not None
+    assert ledger.read(folder) == before
+    tuning.won({"bp": ["0"]})
+    after = ledger.read(folder)
+    assert after is not None
+    assert (after.rules["bp"].seed, after.rules["dfa"]) == (5, before.rules["dfa"])
+    assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
+
+
 def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: None) -> None:
     """Also of two rules whose frozen floors are equal."""
     options = ["search.training={schedule: [cosine]}", "search.methods={}"]
@@ -225,6 +244,7 @@ def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
         ("search.training.learning_rate={low: 0, high: 9999}", "high: must be between 0 and 1,000"),
         ("search.training.epochs=[1, 2]", "search.training.epochs: unknown key"),
         ("search.training={}", "search: names nothing to search for bp"),
+        ("search.methods.dfa={name: [ep, dfa]}", "dfa.name: is the rule itself, no parameter"),
         ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
         ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
         ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),
@@ -299,16 +319,27 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         doubts = {row["label"]: row["doubts"] for row in group["rows"]}
         assert [bool(doubts[name]) for name in ("bp", "dfa")] == [False, True]
     assert " trials |" not in leaderboard([*bp, *dfa], format="markdown")
+    other = next(iter(_searched(bp, 8).values()))
+    settings = Settings(tuned=dict.fromkeys(_searched(dfa, 8), other))
+    assert tuned_of(dfa[0], settings) is None
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"best": 5}, {"results": [{"values": {"training.epochs": 1}}]}, {"trials": "x"}],
+    [
+        {"best": 5},
+        {"results": [{"values": {"training.epochs": 1}}]},
+        {"trials": "x"},
+        {"trials": 0},
+        {"results": [{"score": None}, {"score": 0.5}]},
+        {"trials": 1, "results": [{}, {}]},
+    ],
 )
 def test_a_ledger_without_its_form_is_unreadable(change: Any, tmp_path: Path) -> None:
     searched = next(iter(_searched([run()], 8).values())).model_dump(mode="json")
-    searched["results"][0] |= change.pop("results", [{}])[0]
-    content = {"suite": "s", "rules": {"dfa": searched | change}}
+    (trial,) = searched["results"]
+    results = [trial | other for other in change.get("results", [{}])]
+    content = {"suite": "s", "rules": {"dfa": searched | change | {"results": results}}}
     (tmp_path / ledger.LEDGER).write_text(json.dumps(content))
     with pytest.raises(store.Unreadable):
         ledger.read(tmp_path)

@@ -9,8 +9,14 @@ from bench_core.results.record import Cell, RunRecord, cell_key
 
 
 def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
-    """Return the search that chose the values of a run, if one did."""
-    return settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
+    """Return the search that chose the values of a run, if one did.
+
+    A search whose winner has other values than the run, as in an edited ledger, did not.
+    """
+    tuned = settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
+    if tuned is None or not tuned.recipe.items() <= record.cell.training.items():
+        return None
+    return tuned
 
 
 def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:

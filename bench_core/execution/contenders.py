@@ -87,8 +87,8 @@ def _draw(trial: Trial, key: str, space: Space) -> Any:
     if isinstance(space, list):  # by index: a choice may be a mapping, which Optuna does not take
         return space[trial.suggest_categorical(key, range(len(space)))]
     log = space.scale == "log"
-    if isinstance(space.low, int) and isinstance(space.high, int):
-        return trial.suggest_int(key, space.low, space.high, log=log)
+    if space.whole:
+        return trial.suggest_int(key, int(space.low), int(space.high), log=log)
     rounded = float(f"{trial.suggest_float(key, space.low, space.high, log=log):.3g}")
     return min(max(rounded, space.low), space.high)
 
@@ -119,7 +119,11 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
         what = f"{search.seed} is a seed of the suite; the trials need another one"
         problems.append(suite.problem(None, "search.seed", what))
     contenders = _contenders(suite, search)
-    for name in search.methods:
+    for name, own in search.methods.items():
+        if "name" in own:
+            what = "is the rule itself, no parameter of it; remove it"
+            below = (name, "name")
+            problems.append(suite.problem(None, "search.methods", what, below=below, at_key=True))
         if not any(same_name(one.method["name"], name) for one in contenders):
             what = "is no rule of the suite; add it to methods"
             problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))

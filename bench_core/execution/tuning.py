@@ -77,7 +77,9 @@ class Tuning:
         try:
             known = ledger.read(self.folder)
         except store.Unreadable as error:
-            raise UsageError(f"{self.folder / ledger.LEDGER}: cannot be read: it {error}") from None
+            remedy = "remove it, and this command writes it anew from the trials"
+            path = self.folder / ledger.LEDGER
+            raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
         self.before = dict(known.rules) if known else {}
         self.rules = {**self.before, **{one.key: self._new(one) for one in self.contenders}}
 
@@ -234,12 +236,15 @@ class Tuning:
         """Note the cells that are trained with the best values, and write the ledger."""
         for key, own in cells.items():
             rule = self.rules[key]
+            self.before.pop(key, None)
             earlier = sorted({*rule.earlier, *rule.cells} - set(own))
             self.rules[key] = rule.model_copy(update={"cells": own, "earlier": earlier})
         self.write()
 
     def write(self) -> None:
-        ledger.write(self.folder, self.suite.name, self.rules)
+        """Write the ledger. An earlier search with winners stays until the new one has its own."""
+        complete = {key: rule for key, rule in self.before.items() if rule.cells}
+        ledger.write(self.folder, self.suite.name, {**self.rules, **complete})
 
 
 def _plain(space: Space) -> Any:

@@ -48,7 +48,8 @@ def costs_text(
         for aim in [target_of(group) if target is None else target]
     ]
     if form == "table":
-        blocks = [_table(header, aim, found, width) for _, header, aim, found in tables]
+        given = target is not None
+        blocks = [_table(header, _aim(aim, given), own, width) for _, header, aim, own in tables]
         return "\n\n".join([*blocks, paragraph(LEGEND, width)]) + "\n"
     rows = [_flat(shown, header, aim, item) for shown, header, aim, own in tables for item in own]
     if form == "json":
@@ -69,13 +70,14 @@ def _flat(shown: View, header: str, target: float | None, item: Cost) -> dict[st
     return dict(zip(_names(), [*known, target, *figures.values()], strict=True))
 
 
-def _table(header: str, target: float | None, found: Sequence[Cost], width: int | None) -> str:
-    aim = (
-        "no aim: bp has no finished run" if target is None else f"aim: accuracy {fraction(target)}"
-    )
-    if target is not None:
-        aim += f" (by default {SHARE:g} of bp's)"
-    cells = [_cells(item, target) for item in found]
+def _aim(target: float | None, given: bool) -> str:
+    if target is None:
+        return "no aim: bp has no finished run"
+    return f"aim: accuracy {fraction(target)}" + ("" if given else f" ({SHARE:g} of bp's)")
+
+
+def _table(header: str, aim: str, found: Sequence[Cost], width: int | None) -> str:
+    cells = [_cells(item) for item in found]
     heads, kept = list(HEADS), range(len(HEADS))
     empty = {i for i in kept if all(line[i] == NONE for line in cells)}
     heads = [head for i, head in enumerate(heads) if i not in empty]
@@ -85,7 +87,7 @@ def _table(header: str, target: float | None, found: Sequence[Cost], width: int 
     return f"{paragraph([header, aim], width)}\n\n{table}"
 
 
-def _cells(item: Cost, target: float | None) -> list[str]:
+def _cells(item: Cost) -> list[str]:
     row, total = item.row, item.flops_per_step
     share = item.credit / total if total and item.credit is not None else None
     bp = [optional(value, _mega) for value in (item.bp_stored_bytes, item.bp_checkpointed_bytes)]

@@ -149,7 +149,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
             alone = " (one seed, no interval)" if points.half_width is None else ""
-            ceiling = "bp_local_heads" if local_ceiling(row, group.rows) else "bp"
+            heads = local_ceiling(row, group.rows)
+            ceiling = "bp_local_heads" if heads and over(row, heads) == points else "bp"
             by = f"{with_interval(points)} pp{alone}"
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")

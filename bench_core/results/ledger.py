@@ -7,6 +7,7 @@ have different numbers of trials: tables then say so.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ class Tuned(Frozen):
 
     method: dict[str, Any]
     seed: int
-    trials: int
+    trials: int = Field(ge=1)
     scored_on: Literal["validation", "test"]
     sampler: str
     versions: dict[str, str]
@@ -69,8 +70,13 @@ class Tuned(Frozen):
 
     @model_validator(mode="after")
     def _has_a_winner(self) -> Tuned:
-        if self.best is not None and self.best not in range(len(self.results)):
+        scores = [-math.inf if trial.score is None else trial.score for trial in self.results]
+        if self.best is not None and self.best not in range(len(scores)):
             raise ValueError(f"best is {self.best}: no trial has this number")
+        if self.best is not None and scores[self.best] < max(scores):
+            raise ValueError(f"best is {self.best}: another trial has a higher score")
+        if len(scores) > self.trials:
+            raise ValueError(f"trials is {self.trials}: results has {len(scores)}")
         if unknown := self.recipe.keys() - SEARCHED:
             raise ValueError(f"{RECIPE}{min(unknown)[:40]} is not searched by `bench tune`")
         return self

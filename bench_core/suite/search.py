@@ -37,12 +37,22 @@ Choices = Annotated[list[Any], Field(min_length=1), AfterValidator(no_twins)]
 Space = Choices | Range
 
 
+def _real(space: Space) -> Space:
+    """Take the range of a real number as such where its ends are whole."""
+    if isinstance(space, Range):
+        return space.model_copy(update={"low": float(space.low), "high": float(space.high)})
+    return space
+
+
+Real = Annotated[Space, AfterValidator(_real)]
+
+
 class RecipeSearch(Model):
     """Settings of `training` that are searched for every rule; a missing one is not searched."""
 
-    learning_rate: Space | None = setting(None, "AdamW's learning rate at the start")
-    weight_decay: Space | None = setting(None, "AdamW's weight decay")
-    clip_norm: Space | None = setting(None, "gradient norm each group is clipped to")
+    learning_rate: Real | None = setting(None, "AdamW's learning rate at the start")
+    weight_decay: Real | None = setting(None, "AdamW's weight decay")
+    clip_norm: Real | None = setting(None, "gradient norm each group is clipped to")
     batch_size: Space | None = setting(None, "samples in a step")
     schedule: Choices | None = setting(None, "learning rate over the epochs")
 
