@@ -19,7 +19,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.page import page
 from bench_core.report.tables import leaderboards
-from bench_core.results import marks, store
+from bench_core.results import ledger, marks, store
 from bench_core.results.agreement import compare
 from bench_core.results.record import SCHEMA, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -264,6 +264,20 @@ def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
         "thresholds": {"x": 1},
     }
     assert "judged by other thresholds" in done.troubles[0]
+
+
+def test_a_stopped_merge_is_completed_and_a_search_that_stays_out_is_named(tmp_path: Path) -> None:
+    folder = put(tmp_path / "a", true(seed=1)).parent
+    search = ledger.Tuned(
+        method={}, seed=0, trials=1, scored_on="validation", sampler="", versions={}, space={}
+    )
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    ledger.write(folder, "s", {"dfa": search})
+    assert merging.merge([tmp_path / "a"], tmp_path / "b").troubles == []
+    assert tree(tmp_path / "b") == tree(tmp_path / "a")
+    ledger.write(folder, "s", {"dfa": search.model_copy(update={"trials": 2})})
+    (line,) = merging.merge([tmp_path / "a"], tmp_path / "b").troubles
+    assert "its search of dfa is left out" in line
 
 
 # --------------------------------------------------------------------------------------- verify

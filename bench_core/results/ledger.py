@@ -81,6 +81,10 @@ class Tuned(Frozen):
             raise ValueError(f"{RECIPE}{min(unknown)[:40]} is not searched by `bench tune`")
         return self
 
+    def search(self) -> tuple[int, int, list[str]]:
+        """Return what tells two searches of a rule apart: seed, trials and winner."""
+        return self.seed, self.trials, sorted(self.cells)
+
     @property
     def winner(self) -> Values:
         """The values of the best trial; none without one."""

@@ -88,12 +88,13 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     for final, run in plans.items():
         _install(run, final, target, result)
     result.late = bool(result.conflicts)
-    for folder, suite in sorted({(run.folder.parent, run.suite) for run in plans.values()}):
+    there = [run for run in runs if result.fates[run.folder] not in ("stays", "conflict")]
+    for folder, suite in sorted({(run.folder.parent, run.suite) for run in there}):
         with store.locked_suite(target / suite):
             _merge_suite(folder, target / suite, result)
             _merge_ledger(folder, target / suite, result)
-    for run in runs:
-        if result.fates[run.folder] in ("copy", "replace", "same"):
+    for run in there:
+        if result.fates[run.folder] != "replicate":
             with store.locked_suite(target / run.suite):
                 marks.add(run.record, run.folder.parent, target / run.suite)
     return result
@@ -207,5 +208,12 @@ def _merge_ledger(source: Path, target: Path, result: Merge) -> None:
     except store.Unreadable as error:
         result.troubles.append(f"{source / ledger.LEDGER}: left out: one of the two {error}")
         return
-    if theirs is not None:
-        ledger.write(target, theirs.suite, {**theirs.rules, **(ours.rules if ours else {})})
+    if theirs is None:
+        return
+    own = ours.rules if ours else {}
+    both = [(key, rule, own[key]) for key, rule in theirs.rules.items() if key in own]
+    if left := [key for key, one, other in both if one.search() != other.search()]:
+        line = f"{source}: its search of {', '.join(left)} is left out"
+        result.troubles.append(f"{line}; that of {target} stays")
+    if theirs.rules.keys() - own.keys():
+        ledger.write(target, theirs.suite, {**theirs.rules, **own})
