@@ -131,6 +131,12 @@ def test_one_seed_that_misses_the_target_leaves_none() -> None:
     assert (item.reached, item.seconds_to_target) == (1, None)
 
 
+def test_a_step_without_one_of_its_parts_is_not_cheap() -> None:
+    part = {"step_cost": Measurement(value=1.0, details={"forward": 1, "n": 1})}
+    (item,) = costs(group_of(run("bench-core/bp", 1, measurements=part)), lambda record: (), None)
+    assert (item.flops_per_step, item.training_flops, item.efficient) == (None, None, False)
+
+
 def test_runs_without_counted_operations_have_no_cost() -> None:
     (item,) = costs(group_of(run("bench-core/bp", 1)), lambda record: (), None)
     assert item.flops_over_bp is item.training_flops is item.seconds_to_target is None

@@ -21,7 +21,7 @@ from bench_core.report.page import page
 from bench_core.report.tables import leaderboards
 from bench_core.results import ledger, marks, store
 from bench_core.results.agreement import compare
-from bench_core.results.record import SCHEMA, RunRecord, cell_key
+from bench_core.results.record import SCHEMA, Measurement, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate, verify
@@ -320,6 +320,17 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
             }
         ),
         "measurements.alignment: 1.4 is no cosine",
+    ),
+    "a cost that its operations do not give": (
+        lambda r: r.model_copy(
+            update={
+                "measurements": {
+                    **r.measurements,
+                    "step_cost": Measurement(value=1.1, details={"forward": 9, "bp": 10}),
+                }
+            }
+        ),
+        "measurements.step_cost: 1.1 is not 9 operations over bp's 10",
     ),
     "faster than its epochs": (
         lambda r: r.model_copy(update={"seconds": 2.0}),

@@ -61,7 +61,8 @@ def step_cost(record: RunRecord) -> dict[str, Any]:
     """Return the details of the diagnostic `step_cost`, with its value; empty without them."""
     for name, item in record.measurements.items():
         if name.rpartition("/")[2] == "step_cost" and item.value is not None:
-            total = sum(item.details.get(phase, 0) for phase in PHASES)
+            counted = [item.details[phase] for phase in PHASES if phase in item.details]
+            total = sum(counted) if len(counted) == len(PHASES) else None
             return {**item.details, "value": item.value, "total": total}
     return {}
 
@@ -100,7 +101,7 @@ def _to_target(
 
 def _flops_per_epoch(record: RunRecord) -> float | None:
     cost, batch = step_cost(record), record.cell.training.get("batch_size")
-    if not (cost.get("steps_per_epoch") and cost.get("n") and batch):
+    if not (cost.get("total") and cost.get("steps_per_epoch") and cost.get("n") and batch):
         return None
     return float(cost["total"] * cost["steps_per_epoch"] * batch / cost["n"])
 

@@ -59,6 +59,11 @@ def _figures(record: RunRecord) -> Iterator[str]:
                 yield f"{when}.{name}: {value:g} is no cosine"
             if item.unit == "x" and value is not None and value < 0:
                 yield f"{when}.{name}: {value:g} is no ratio of norms"
+            bp, parts = item.details.get("bp"), ("forward", "credit", "update")
+            if name == "step_cost" and value is not None and bp:
+                total = sum(item.details.get(part, 0) for part in parts)
+                if abs(value * bp - total) > ROUNDING * total:
+                    yield f"{when}.{name}: {value:g} is not {total:,} operations over bp's {bp:,}"
 
 
 def _curve(folder: Path, record: RunRecord) -> list[str]:
