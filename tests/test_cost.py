@@ -21,6 +21,7 @@ from bench_core.analysis.cost import costs, target_of
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.api import Measured
 from bench_core.execution import energy
+from bench_core.report.costs import costs_text, table_of
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.training.audit import Audit
@@ -143,10 +144,22 @@ def test_runs_without_counted_operations_have_no_cost() -> None:
     assert not item.efficient
 
 
+def test_columns_without_room_are_named() -> None:
+    group = group_of(run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)))
+    text = table_of("h", "aim", costs(group, lambda record: (), None), 50)
+    assert max(map(len, text.splitlines())) <= 50
+    assert "No room at this width for RSS MB: " in text
+    assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)
+
+
 def test_the_command(finished: Finished, here: Here) -> None:
     table = here("cost", finished.results)
     assert table.returncode == 0, table.stderr
     assert "aim: accuracy" in table.stdout
+    assert "(0.9 of bp's)" in table.stdout
+    assert "of bp's)" not in here("cost", finished.results, "--target", 0.5).stdout
+    assert "Operations are not counted: add step_cost" in table.stdout
+    assert costs_text([], "table", None, None) == "No runs yet: nothing to show.\n"
     rows = json.loads(here("cost", finished.results, "--format", "json").stdout)["rows"]
     text = here("cost", finished.results, "--format", "csv").stdout
     assert [row["method"] for row in csv.DictReader(io.StringIO(text))] == [

@@ -10,6 +10,7 @@ from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.report.data import csv_text, document
 from bench_core.report.escape import visible
+from bench_core.report.notes import NOTHING
 from bench_core.report.numbers import NONE, compact, fraction, optional
 from bench_core.report.text import paragraph, tabulated
 from bench_core.report.view import View, view
@@ -21,6 +22,7 @@ HEADS = [
     "method", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep", "kJ",
     "s to aim", "TFLOPs to aim", "best",
 ]  # fmt: skip
+LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
 LEGEND = (
     "FLOPs / bp: operations of products and convolutions in a step, in multiples of those of bp; "
     "credit: their share that is neither forward pass nor update.",
@@ -49,8 +51,11 @@ def costs_text(
     ]
     if form == "table":
         given = target is not None
-        blocks = [_table(header, _aim(aim, given), own, width) for _, header, aim, own in tables]
-        return "\n\n".join([*blocks, paragraph(LEGEND, width)]) + "\n"
+        blocks = [
+            table_of(f"{visible(shown.results.name)}: {header}", _aim(aim, given), own, width)
+            for shown, header, aim, own in tables
+        ]
+        return "\n\n".join([*blocks, paragraph(LEGEND if blocks else [NOTHING], width)]) + "\n"
     rows = [_flat(shown, header, aim, item) for shown, header, aim, own in tables for item in own]
     if form == "json":
         return document({"schema": SCHEMA, "rows": rows})
@@ -76,15 +81,26 @@ def _aim(target: float | None, given: bool) -> str:
     return f"aim: accuracy {fraction(target)}" + ("" if given else f" ({SHARE:g} of bp's)")
 
 
-def _table(header: str, aim: str, found: Sequence[Cost], width: int | None) -> str:
-    cells = [_cells(item) for item in found]
-    heads, kept = list(HEADS), range(len(HEADS))
-    empty = {i for i in kept if all(line[i] == NONE for line in cells)}
-    heads = [head for i, head in enumerate(heads) if i not in empty]
-    cells = [[text for i, text in enumerate(line) if i not in empty] for line in cells]
-    align = ["left", *["right"] * (len(heads) - 1)]
-    table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
-    return f"{paragraph([header, aim], width)}\n\n{table}"
+def table_of(header: str, aim: str, found: Sequence[Cost], width: int | None) -> str:
+    """Return the table of a recipe, without the columns for which there is no room."""
+    lines = [_cells(item) for item in found]
+    used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
+    left_out: list[str] = []
+    for head in (None, *LEAST):
+        if head is not None and HEADS.index(head) in used:
+            used.remove(HEADS.index(head))
+            left_out.append(head)
+        heads, cells = [HEADS[i] for i in used], [[line[i] for i in used] for line in lines]
+        align = ["left", *["right"] * (len(heads) - 1)]
+        table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
+        if width is None or max(map(len, table.splitlines())) <= width:
+            break
+    remarks = [f"No room at this width for {', '.join(left_out)}: --format csv has all columns"]
+    remarks *= bool(left_out)
+    if all(item.flops_over_bp is None for item in found):
+        remarks.append("Operations are not counted: add step_cost to the suite's diagnostics")
+    below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
+    return f"{paragraph([header, aim], width)}\n\n{table}{below}"
 
 
 def _cells(item: Cost) -> list[str]:
