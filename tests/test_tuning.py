@@ -205,10 +205,13 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     tuning.write()
     assert before is not None
     assert ledger.read(folder) == before
+    other = before.rules["dfa"]  # tuned by another command meanwhile
+    ledger.write(folder, "small", {**before.rules, "ep": other})
     tuning.won({"bp": ["0"]})
     after = ledger.read(folder)
     assert after is not None
-    assert (after.rules["bp"].seed, after.rules["dfa"]) == (5, before.rules["dfa"])
+    assert (after.rules["bp"].seed, after.rules["dfa"]) == (5, other)
+    assert after.rules["ep"] == other
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
 
 
@@ -269,6 +272,13 @@ def test_the_second_ceiling_of_local_heads_is_tuned_too(tmp_path: Path, asked_he
     text = SUITE.replace("[dfa]", "[mono_forward]").replace("dfa:", "mono_forward:")
     tuning = Tuning(load_suite(_file(tmp_path, text)), plugins.load(), tmp_path / "r")
     assert [one.key for one in tuning.contenders] == ["mono_forward", "bp", "bp_local_heads"]
+
+
+def test_a_rule_that_is_not_chosen_is_not_searched(tmp_path: Path) -> None:
+    text = SUITE.replace("[dfa]", "[dfa, ep]").replace("    dfa:", "    bench-core/dfa:")
+    suite = load_suite(_file(tmp_path, text), methods=["ep"])
+    assert suite.search is not None
+    assert suite.search.methods == {}
 
 
 def test_a_fault_of_the_file_names_line_and_column(tmp_path: Path, asked_here: None) -> None:

@@ -74,14 +74,8 @@ class Tuning:
         if not listed and any(cell.passport["local_heads"] for cell in planned.cells):
             heads = contender({"name": LOCAL_CEILING}, ("methods",), self.search)
             self.contenders.append(heads)
-        try:
-            known = ledger.read(self.folder)
-        except store.Unreadable as error:
-            remedy = "remove it, and this command writes it anew from the trials"
-            path = self.folder / ledger.LEDGER
-            raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
-        self.before = dict(known.rules) if known else {}
-        self.rules = {**self.before, **{one.key: self._new(one) for one in self.contenders}}
+        self.before = self._known()
+        self.rules = {one.key: self._new(one) for one in self.contenders}
 
     # ------------------------------------------------------------------------------------- plans
 
@@ -218,6 +212,16 @@ class Tuning:
 
     # ------------------------------------------------------------------------------------ ledger
 
+    def _known(self) -> dict[str, Tuned]:
+        """Read the entries of the ledger. Raises UsageError if it is damaged."""
+        try:
+            known = ledger.read(self.folder)
+        except store.Unreadable as error:
+            remedy = "remove it, and this command writes it anew from the trials"
+            path = self.folder / ledger.LEDGER
+            raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
+        return dict(known.rules) if known else {}
+
     def _new(self, one: Contender) -> Tuned:
         search, before = self.search, self.before.get(one.key)
         return Tuned(
@@ -242,9 +246,14 @@ class Tuning:
         self.write()
 
     def write(self) -> None:
-        """Write the ledger. An earlier search with winners stays until the new one has its own."""
+        """Write the entries of these rules; those of others stay, which may be tuned meanwhile.
+
+        An earlier search with winners stays until the new one has its own.
+        """
         complete = {key: rule for key, rule in self.before.items() if rule.cells}
-        ledger.write(self.folder, self.suite.name, {**self.rules, **complete})
+        own = {key: complete.get(key, rule) for key, rule in self.rules.items()}
+        with store.locked_suite(self.folder):
+            ledger.write(self.folder, self.suite.name, {**self._known(), **own})
 
 
 def _plain(space: Space) -> Any:

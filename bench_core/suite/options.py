@@ -87,7 +87,8 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
     left_out = [_name_of(entry.value) for entry in entries]
     searched = document.at(("search", "methods"))
     for key in list(searched) if isinstance(searched, dict) else ():
-        if not any(same_name(key, name) for name in names) and key in left_out:
+        was, stays = (any(same_name(key, n) for n in group) for group in (left_out, names))
+        if was and not stays:
             document.drop(("search", "methods", key))
     if include := list_at(document, "include"):
         wanted_too = [
