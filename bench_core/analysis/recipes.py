@@ -14,9 +14,9 @@ def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
     A search whose winner has other values than the run, as in an edited ledger, did not.
     """
     tuned = settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
-    if tuned is None or not tuned.recipe.items() <= record.cell.training.items():
+    if tuned is None or tuned.best is None:
         return None
-    return tuned
+    return tuned if tuned.recipe.items() <= record.cell.training.items() else None
 
 
 def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:
