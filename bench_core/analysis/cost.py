@@ -31,7 +31,7 @@ class Cost:
     peak_memory_bytes      of the process
     seconds_per_epoch      of training, without measurements
     energy_joules          of the machine during the training, where its hardware counts them
-    training_flops         operations of the whole training
+    training_flops         operations of the whole training, each step as after the last epoch
     reached                the number of runs that reach the target
     seconds_to_target      of training until the target is reached, if every finished run reaches it
     flops_to_target        operations until then

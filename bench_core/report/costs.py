@@ -31,7 +31,7 @@ LEGEND = (
     "peak memory of the process, libraries and data included.",
     "kJ: energy of the machine while it trained, with all that ran beside the cell.",
     "to aim: of training until the test accuracy first reaches the aim; a row has them if all its "
-    "finished runs reach it.",
+    "finished runs reach it. TFLOPs: of a step after the last epoch, times the steps until then.",
     "best: no other rule of the recipe is as accurate with fewer operations of training.",
 )
 
