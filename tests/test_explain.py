@@ -377,7 +377,12 @@ def test_the_plan_names_the_place_in_the_suite(
             checked = kind == "method" and params
             faults = explained(LocalMethod.Params, params) if checked else []
             answers.append({"invalid": json.loads(json.dumps(faults))})
-        return {"components": answers, "trios": [None] * len(request["trios"]), "absent": {}}
+        return {
+            "components": answers,
+            "trios": [None] * len(request["trios"]),
+            "absent": {},
+            "selections": [{"count": 100}] * len(request["selections"]),
+        }
 
     monkeypatch.setattr(validate, "ask", ask)
     with pytest.raises(SuiteError) as caught:
