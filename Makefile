@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3  # one more than the cores of a small machine: some tests wait for processes
 
 .PHONY: demo test suite test-stress soak lint check install clean benchmark release-check
 

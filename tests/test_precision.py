@@ -116,7 +116,7 @@ def test_verdicts_on_digits_agree_in_both_precisions(here: Here) -> None:
     suite.write_text(
         "name: digits\narch: {name: resmlp, width: 32, depth: 2}\ndataset: digits\n"
         "methods: [bp, dfa]\nseeds: [42, 123, 456]\n"
-        "training: {epochs: 4, batch_size: 32}\n"
+        "training: {epochs: 2, batch_size: 32}\n"
         "matrix: {training.precision: [float32, bfloat16]}\n"
     )
     assert here("run", suite).returncode == 0
