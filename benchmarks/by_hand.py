@@ -112,10 +112,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=default)
     parser.add_argument("--repeats", type=int, default=25)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    library = processor.matmul_library()
+    library = parts.one_thread()
     cifar = Cifar10(Cifar10.Params())
     cifar.prepare(arguments.data_dir)
     data = cifar.load(arguments.data_dir)

@@ -201,12 +201,17 @@ def parts(group: str, data_dir: Path) -> dict[str, Callable[[], float]]:
     }
 
 
-def child(group: str, data_dir: Path) -> None:
-    """Time every part once, after a warm-up of all but the plain loop; JSON on standard output."""
+def one_thread() -> str:
+    """Compute on one thread with deterministic kernels, as a worker; name the products' library."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    library = processor.matmul_library()
+    return processor.matmul_library()
+
+
+def child(group: str, data_dir: Path) -> None:
+    """Time every part once, after a warm-up of all but the plain loop; JSON on standard output."""
+    library = one_thread()
     calls = parts(group, data_dir)
     for name, call in calls.items():
         if name != "plain loop":

@@ -22,6 +22,7 @@ import torch
 from bench_plugins.archs import bench_archs
 from bench_plugins.datasets.cifar import Cifar10
 from bench_plugins.methods import bench_methods
+from epoch import one_thread
 from tabulate import tabulate
 
 from bench_core.api import Component, Method
@@ -79,10 +80,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    library = processor.matmul_library()
+    library = one_thread()
     data = Cifar10(Cifar10.Params()).load(arguments.data_dir)
     steps = len(data.train_y) // BATCH
     known = {arch.name: arch for arch in bench_archs()}

@@ -158,7 +158,7 @@ def test_the_command(finished: Finished, here: Here) -> None:
     assert "aim: accuracy" in table.stdout
     assert "(0.9 of bp's)" in table.stdout
     assert "of bp's)" not in here("cost", finished.results, "--target", 0.5).stdout
-    assert "Operations are not counted: add step_cost" in table.stdout
+    assert "Operations are not counted: bench audit RESULTS" in table.stdout
     assert costs_text([], "table", None, None) == "No runs yet: nothing to show.\n"
     rows = json.loads(here("cost", finished.results, "--format", "json").stdout)["rows"]
     text = here("cost", finished.results, "--format", "csv").stdout
@@ -198,6 +198,20 @@ def test_a_meter_adds_the_packages_and_counts_on_when_a_counter_begins_again(
     one.write_text("61000000\n")
     meter.stop()
     assert meter.joules == pytest.approx(28.0)
+
+
+def test_a_counter_that_fails_later_costs_the_figure_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = zone(tmp_path, "intel-rapl:0", 5.0)
+    monkeypatch.setattr(energy, "packages", partial(energy.packages, tmp_path))
+    meter = energy.Meter("cpu")
+    meter.start()
+    file.unlink()
+    meter.stop()
+    meter.start()
+    meter.stop()
+    assert meter.joules is None
 
 
 def test_a_machine_without_counters_has_no_energy(

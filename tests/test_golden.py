@@ -106,12 +106,12 @@ def test_another_derivation_of_the_streams_is_noticed() -> None:
 
 
 def test_a_slightly_other_clipping_is_noticed() -> None:
-    clip = Updater._clip
+    clip = Updater.clip
 
     def other(updater: Updater, largest: float) -> None:
         clip(updater, largest * (1 + 1e-6))
 
-    with patch.object(Updater, "_clip", other):
+    with patch.object(Updater, "clip", other):
         assert moved("ep", "vit_mini")
 
 

@@ -117,7 +117,7 @@ def test_clipping_equals_torchs_own_bit_by_bit(largest):
         for parameter, copied in zip(own, other, strict=True):
             copied.grad = None if parameter.grad is None else parameter.grad.clone()
         torch.nn.utils.clip_grad_norm_(other, largest)
-    Updater({str(i): own for i, own in enumerate(groups)}, 1e-3, 0.0, largest)._clip(largest)
+    Updater({str(i): own for i, own in enumerate(groups)}, 1e-3, 0.0, largest).clip(largest)
     for own, other in zip(groups, expected, strict=True):
         for parameter, copied in zip(own, other, strict=True):
             assert (parameter.grad is None) == (copied.grad is None)

@@ -112,7 +112,12 @@ def test_a_first_firing_lies_between_two_measurements() -> None:
 def test_a_saved_state_with_sparser_epochs_is_not_continued(
     tmp_path: Path, has: int, serves: bool
 ) -> None:
-    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), **EVERY}
+    job = {
+        "cell": records.run().cell.model_dump(),
+        "final": str(tmp_path / "i"),
+        "device": "cpu",
+        **EVERY,
+    }
     attempt = CellRun({**job, "evaluate_every": 2}, print)
     store.temporary(attempt.final).mkdir()
     state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}}

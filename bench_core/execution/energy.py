@@ -17,7 +17,7 @@ RAPL = Path("/sys/class/powercap")
 class Meter:
     """The joules between moments of a training.
 
-    joules   of all intervals so far; None: no counter can be read
+    joules   of all intervals so far; None: no counter can be read, or one failed later
     """
 
     def __init__(self, device: str) -> None:
@@ -31,14 +31,18 @@ class Meter:
 
     def stop(self) -> None:
         """End the interval, if one has begun, and add its joules."""
-        if self.since is None or self.joules is None:
-            return
-        now = self._read()
-        self.joules += sum(after - before for after, before in zip(now, self.since, strict=True))
+        before, now = self.since, self._read()
         self.since = None
+        if before is not None and now is not None and self.joules is not None:
+            self.joules += sum(b - a for a, b in zip(before, now, strict=True))
 
-    def _read(self) -> list[float]:
-        return [counter() for counter in self.counters]
+    def _read(self) -> list[float] | None:
+        """Read the counters; if one fails, the training has no figure and goes on."""
+        try:
+            return [counter() for counter in self.counters]
+        except Exception:
+            self.joules, self.counters = None, []
+            return None
 
 
 def packages(root: Path = RAPL) -> list[Counter]:

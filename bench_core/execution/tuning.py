@@ -2,9 +2,9 @@
 
 A trial is an ordinary cell with drawn values of the recipe and of the rule's own parameters. It has
 one seed, that of the search, which is no seed of the suite. It holds out the suite's validation
-samples and is scored on them: they take the place of the test set, which is not read
-(`evaluate_on: validation`). It has neither floors nor diagnostics. The runs of the trials lie in
-the results folder `trials` of the suite folder, so a search that was stopped continues: its
+samples and is scored on them: they take the place of the test set, which is not read (`evaluate_on:
+validation`). It has no floors, and no diagnostics but those of `stop_when`. The runs of the trials
+lie in the results folder `trials` of the suite folder, so a search that was stopped continues: its
 finished trials are reused like any cell.
 
 Values are drawn by Optuna's TPE sampler, whose seed is that of the search for every rule. The

@@ -77,7 +77,7 @@ class CellRun:
         self.fields: dict[str, Any] = {"resumed": []}
         self.spent = 0.0
         self.audit: Audit | None = None
-        self.meter = Meter(job.get("device", "cpu"))
+        self.meter = Meter(job["device"])
         self.umask = os.umask(0)
         os.umask(self.umask)
 

@@ -98,7 +98,9 @@ def table_of(header: str, aim: str, found: Sequence[Cost], width: int | None) ->
     remarks = [f"No room at this width for {', '.join(left_out)}: --format csv has all columns"]
     remarks *= bool(left_out)
     if all(item.flops_over_bp is None for item in found):
-        remarks.append("Operations are not counted: add step_cost to the suite's diagnostics")
+        remarks.append(
+            "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
+        )
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
     return f"{paragraph([header, aim], width)}\n\n{table}{below}"
 

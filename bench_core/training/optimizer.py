@@ -57,10 +57,10 @@ class Updater:
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:
-            self._clip(self.clip_norm)
+            self.clip(self.clip_norm)
         self.optimiser.step()
 
-    def _clip(self, largest: float) -> None:
+    def clip(self, largest: float) -> None:
         """Scale the gradient G of each group by min(1, largest / (‖G‖ + 1e-6)).
 
         The same figures as `torch.nn.utils.clip_grad_norm_` per group, bit by bit, in two thirds of

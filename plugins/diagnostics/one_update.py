@@ -129,8 +129,7 @@ def _by_optimiser(method: Method, own: Method, net: Net) -> dict[str, Tensor] | 
     )
     optimiser.load_state_dict(copy.deepcopy(trained.optimiser.state_dict()))
     if trained.clip_norm is not None:
-        for parameters in groups.values():
-            torch.nn.utils.clip_grad_norm_(parameters, trained.clip_norm, foreach=True)
+        own.tools.updater.clip(trained.clip_norm)
     optimiser.step()
     change = {n: p.detach() - before[n] for n, p in net.named_parameters() if p.requires_grad}
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bench_core.api import Control, Diagnostic, Measured, Net
+from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
 
 SAMPLES, NUMBERS = 1024, 2**23  # of a state for its rank: at most so many rows, and numbers
@@ -84,12 +84,13 @@ class Participation(Diagnostic):
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:
         net, total = audit.net, 0
-        few = [min(SAMPLES, max(2, NUMBERS // _width(net, h))) for h in audit.batches[0].states.h]
         sums: list[list[Tensor]] = [[] for _ in range(net.depth)]
         states: list[list[Tensor]] = [[] for _ in range(net.depth + 1)]
         for batch in audit.batches:
             for layer, h in enumerate(batch.states.h):
-                states[layer].append(net.flat(h)[: max(0, few[layer] - total)].clone())
+                rows = net.flat(h)
+                few = min(SAMPLES, max(2, NUMBERS // rows.shape[1]))
+                states[layer].append(rows[: max(0, few - total)].clone())
             total += len(batch.y)
             for block in range(net.depth):
                 with _Gates() as gates:
@@ -131,10 +132,6 @@ class Participation(Diagnostic):
             Control("one open gate in each block", one_unit, few),
             Control("random init", unchanged, many),
         ]
-
-
-def _width(net: Net, h: Tensor) -> int:
-    return net.flat(h[:1]).numel()
 
 
 def _sum_of_squares(rows: Tensor) -> Tensor:
