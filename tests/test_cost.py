@@ -62,6 +62,13 @@ def test_relaxations_count_as_credit() -> None:
     assert two["credit"] > 1.8 * one["credit"] > 0
 
 
+def test_further_passes_count_as_credit() -> None:
+    """pepita's second pass goes through embedding and blocks, and not through the readout."""
+    one, two = cost_of("dfa").details, cost_of("pepita").details
+    assert two["forward"] == one["forward"]
+    assert two["credit"] >= 2 * N * (X * D + L * 2 * D * D)
+
+
 def test_stored_activations_of_a_linear_network_are_the_inputs_of_its_layers() -> None:
     data = toy_data(n=64, features=X, classes=C, test=128)
     torch.manual_seed(0)

@@ -160,3 +160,16 @@ def test_a_test_set_is_evaluated_in_small_batches_where_states_are_large(
     monkeypatch.setattr(type(audit.data), "test_batches", watched)
     assert loop.evaluate(audit.net, audit.data) == pytest.approx(whole)
     assert max(sizes) == 100
+
+
+def test_parts_of_a_batch_keep_their_order_and_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART", 3 * 8 * 4)  # three rows of eight float32
+    x, y = torch.arange(56.0).view(7, 8), torch.arange(7.0)
+    sizes = []
+
+    def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return x * y[:, None]
+
+    assert torch.equal(module.by_parts(product, x, y), x * y[:, None])
+    assert sizes == [3, 3, 1]

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from bench_plugins.diagnostics import participation
 from bench_plugins.diagnostics.block_utility import BlockUtility
 from bench_plugins.diagnostics.common_mode import CommonMode, share
 from bench_plugins.diagnostics.one_update import one_update
@@ -158,6 +159,17 @@ def test_ratios_and_ranks_of_known_numbers() -> None:
     rows = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
     rotated = rows @ torch.linalg.qr(torch.randn(20, 20))[0][:5]  # wide rows, the same spectrum
     assert effective_rank(rotated) == pytest.approx(effective_rank(rows), rel=1e-5)
+
+
+def test_ranks_of_large_states_are_those_of_the_first_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, _, audit = trained("dfa")
+    h = torch.cat([batch.states.h[1] for batch in audit.batches])
+    for most, rows in ((150, 150), (10_000, len(h))):  # across two batches; all
+        monkeypatch.setattr(participation, "NUMBERS", most * h.shape[1])
+        found = Participation(Participation.Params()).measure(audit)
+        assert found.details["rank"][1] == pytest.approx(effective_rank(h[:rows]), rel=1e-12)
 
 
 class Relu(nn.Module):
