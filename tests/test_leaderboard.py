@@ -205,7 +205,7 @@ def test_rules_that_no_interval_separates_share_their_ranks() -> None:
 def test_floor_of_the_settings_is_named_in_the_reason() -> None:
     records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
     for depth, words in (
-        (DepthUtility(floor="bp"), "blocks help -12.0 ± 0.0 pp over bp[freeze=blocks] (needs 2.0)"),
+        (DepthUtility(floor="bp"), "blocks help -12.0 ± 0.0 pp over bp[frozen] (needs 2.0)"),
         (
             DepthUtility(floor_value=0.349),
             "blocks help -4.9 ± 0.0 pp over the given floor of .349 (needs 2.0)",
@@ -321,7 +321,7 @@ def test_all_failed() -> None:
 def test_one_method_and_no_floor() -> None:
     text = leaderboard(seeds(DFA, [0.3, 0.31, 0.32]), width=None)
     assert "undetermined (d not measured)" in text
-    assert "d not measured for dfa: no finished run of dfa[freeze=blocks] with this recipe" in text
+    assert "d not measured for dfa: no finished run of dfa[frozen] with this recipe" in text
     assert "UNDETERMINED(D3)" in text
 
 

@@ -152,7 +152,7 @@ def test_the_table_sorts_and_filters(opened: Opened) -> None:
     assert opened.column(2)[-1] == "–"
     opened.page.locator(".find").fill("dfa 123")
     expect(opened.page.locator(".count")).to_have_text("2 of 18 runs")
-    assert [opened.column(0), opened.column(1)] == [["dfa[freeze=blocks]", "dfa"], ["123", "123"]]
+    assert [opened.column(0), opened.column(1)] == [["dfa[frozen]", "dfa"], ["123", "123"]]
     opened.page.locator(".find").fill("")
     opened.page.locator(".kind").select_option("flagged")
     wait_until(lambda: opened.column(0) == ["dfa"] * 3)

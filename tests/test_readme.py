@@ -72,7 +72,7 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
         if re.match(r"\s*\S+  (bench-one-bit/)?one_bit ", line)
     ]
     assert "single seed" in rows[0]
-    assert re.search(r"one_bit\[(frozen|freeze=blocks)\]", run.stdout)
+    assert re.search(r"one_bit\[frozen\]", run.stdout)
     assert "bench-one-bit/one_bit" in run.stdout
     listed = bench("plugins", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
     assert re.search(r"bench-one-bit\s+1.0\s+1 method\s+ok", listed)
@@ -92,7 +92,7 @@ def test_the_quickstart_flags_three_rules_and_a_second_run_trains_nothing(tmp_pa
         for group in json.loads(told.stdout)["suites"][0]["groups"]
         for row in group["rows"]
     }
-    verdicts = {label: row["verdict"] for label, row in rows.items() if "freeze" not in label}
+    verdicts = {label: row["verdict"] for label, row in rows.items() if row["role"] != "floor"}
     assert verdicts == {
         "bp": "single seed",
         "ep": "single seed",
@@ -100,7 +100,7 @@ def test_the_quickstart_flags_three_rules_and_a_second_run_trains_nothing(tmp_pa
         "state_bridge": "single seed, flagged (d)",
         "credit_bridge": "single seed, flagged (d)",
     }
-    assert sum("freeze" in label for label in rows) == 5
+    assert sum("[frozen]" in label for label in rows) == 5
     again = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)
     assert again.returncode == 0
     assert "10 cells, 10 reused, 0 to run" in again.stdout

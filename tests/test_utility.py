@@ -39,7 +39,7 @@ def test_the_audit_in_miniature() -> None:
     assert (found["ep"].n, found["ep"].not_done) == (2, 1)
     assert (found["total"].n, found["total"].not_done) == (8, 1)
     assert found["total"].walked_back["S_full"] == 3
-    assert not any("freeze" in label for label in found)
+    assert not any("frozen" in label for label in found)
 
 
 def test_total_is_the_sum_over_methods_and_recipes() -> None:

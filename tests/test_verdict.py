@@ -424,8 +424,8 @@ def test_labels() -> None:
     assert [label(peer, peers) for peer in peers] == [
         "dfa",
         "dfa[penalty=0.01]",
-        "dfa[freeze=blocks]",
-        "bp[freeze=blocks] (frozen)",
+        "dfa[frozen]",
+        "bp[frozen]",
         "bp",
         "lab/sb[hidden=3]",
         'lab/sb[normalize_eps={"per_n": 1e-06}, hidden=2]',
@@ -487,10 +487,10 @@ def test_rows_are_sorted_and_ranked_without_floors() -> None:
     rows = only(audit()).rows
     assert [(row.label, row.rank) for row in rows] == [
         ("bp", (1, 1)),
-        ("bp[freeze=blocks] (frozen)", None),
+        ("bp[frozen]", None),
         ("ep", None),  # one of its seeds diverged
-        ("dfa[freeze=blocks]", None),
-        ("ep[freeze=blocks]", None),
+        ("dfa[frozen]", None),
+        ("ep[frozen]", None),
         ("dfa", (2, 2)),
     ]
 

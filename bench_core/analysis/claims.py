@@ -36,6 +36,7 @@ from bench_core.analysis.stats import Estimate, estimate
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import LETTERED, SHARES, ClaimedMethod, Expectation
+from bench_core.suite.names import FROZEN
 
 # only the first epochs of such a run are those of the whole schedule
 ENDED_EARLY = ("training.stop_after", "training.stop_when")
@@ -119,8 +120,9 @@ def holds(claim: Expectation, value: float) -> bool:
 
 
 def method_text(method: ClaimedMethod) -> str:
-    """Write a claimed method as `dfa[penalty=0.01]`."""
+    """Write a claimed method as tables do: `dfa[penalty=0.01]`, `dfa[frozen]`."""
     options = ", ".join(f"{key}={value}" for key, value in _options(method).items())
+    options = options.replace("freeze=blocks", FROZEN)
     return f"{method.name}[{options}]" if options else method.name
 
 

@@ -34,6 +34,7 @@ from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 from bench_core.results.remeasured import Remark
 from bench_core.suite.model import DepthUtility
+from bench_core.suite.names import FROZEN
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
@@ -137,9 +138,9 @@ def label(
     peers: Iterable[ComponentRef],
     defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> str:
-    """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `bp[freeze=blocks] (frozen)`.
+    """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `dfa[frozen]`.
 
-    An option is shown if it differs from the rule's default, or if methods of this name among
+    `frozen` is the option `freeze=blocks`. An option is shown if it differs from the rule's default, or if methods of this name among
     `peers` differ in it. Without the rule's defaults, options of the core are compared with the
     core's. The text is not escaped: each output format does that.
     """
@@ -155,9 +156,9 @@ def label(
         if name not in CORE_DEFAULTS:
             differs |= any(name not in p or canonical(p[name]) != text for p in rivals)
         if differs:
-            shown.append(f"{name}={value if isinstance(value, str) else line_text(value)}")
-    text = f"{method.short}[{', '.join(shown)}]" if shown else method.short
-    return f"{text} (frozen)" if method.name == BP and shown == ["freeze=blocks"] else text
+            stated = f"{name}={value if isinstance(value, str) else line_text(value)}"
+            shown.append(FROZEN if stated == "freeze=blocks" else stated)
+    return f"{method.short}[{', '.join(shown)}]" if shown else method.short
 
 
 # ---------------------------------------------------------------------------------- one run

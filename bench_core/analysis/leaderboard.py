@@ -55,6 +55,7 @@ from bench_core.results.agreement import POINTS
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
+from bench_core.suite.names import FROZEN
 
 DEFAULT = Settings()
 
@@ -212,7 +213,7 @@ class _Floors:
             if plain and name in names:
                 spelled[key] = names.index(name)
         keys = [key for key in spelled if spelled[key] == min(spelled.values())]
-        return self._of(f"{name.removeprefix('bench-core/')}[freeze=blocks]", keys)
+        return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", keys)
 
     def chosen(self, ref: ComponentRef) -> Floor:
         if self.depth.floor_value is not None:

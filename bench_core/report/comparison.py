@@ -24,8 +24,9 @@ from bench_core.errors import UsageError
 from bench_core.report.data import document
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, fraction, optional, with_interval
-from bench_core.report.text import limits, listed, paragraph, tabulated
+from bench_core.report.text import listed, paragraph, tabulated
 from bench_core.report.view import view
+from bench_core.suite.names import FROZEN
 
 SCHEMA = "bench-compare/1"
 HEADS = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
@@ -124,9 +125,9 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _named(group: Group, name: str) -> list[Row]:
     """Return the rows with this label, else the judged rows, else the floors, of this rule."""
     spellings: tuple[Callable[[Row], bool], ...] = (
-        lambda row: name in (row.label, row.label.removesuffix(" (frozen)")),
+        lambda row: name.replace("freeze=blocks", FROZEN) == row.label,
         lambda row: row.role != "floor" and name in (row.method.name, row.method.short),
-        lambda row: row.role == "floor" and f"{row.method.short}[frozen]" == name,
+        lambda row: row.role == "floor" and f"{row.method.short}[{FROZEN}]" == name,
     )
     choices = ([row for row in group.rows if fits(row)] for fits in spellings)
     return next((rows for rows in choices if rows), [])
@@ -215,10 +216,6 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         rows.append([visible(label), *means, effect, str(item.n), *tests])
         below += [f"{label}: {a.verdict} → {b.verdict}"] if a.verdict != b.verdict else []
         below += [f"{label}: {item.note}"] if item.note else []
-    too_wide = any(limits(rows, HEADS, width, [(0, 0)]))
-    if too_wide and any("freeze=blocks" in row[0] for row in rows):
-        rows = [[row[0].replace("freeze=blocks", "frozen"), *row[1:]] for row in rows]
-        below.append("frozen: freeze=blocks")
     align = ["left", *["right"] * 7]
     table = tabulated(rows, HEADS, align=align, width=width, narrow=[(0, 12)])
     parts = [paragraph([where], width), table, paragraph(below, width)]

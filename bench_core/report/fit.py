@@ -95,10 +95,6 @@ def _shorten(sheet: Sheet, group: Group) -> None:
     for line, row in zip(sheet.lines, group.rows, strict=True):
         line["verdict"] = _short_verdict(line["verdict"])
         line["n"] = line["n"].removesuffix(" done")
-        if row.role == "floor":
-            method = line["method"].removesuffix(" (frozen)")
-            line["method"] = method.replace("freeze=blocks", "frozen", 1)
-            sheet.legend = ["frozen: freeze=blocks"]
         if row.method.name in bare:
             short, full = visible(bare[row.method.name]), visible(row.method.name)
             line["method"] = short + line["method"].removeprefix(full)
@@ -115,7 +111,7 @@ def _tighten(sheet: Sheet) -> None:
         }
         if line["method"].endswith("[frozen]"):
             line["method"] = line["method"].removesuffix("[frozen]") + "*"
-            sheet.legend[0] = "frozen, *: freeze=blocks"
+            sheet.legend = list(dict.fromkeys([*sheet.legend, "*: [frozen], its floor"]))
 
 
 def _short_verdict(verdict: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from bench_core.errors import SuiteError
-from bench_core.suite.names import FULL_NAME, NAME_RULE
+from bench_core.suite.names import FROZEN, FULL_NAME, NAME_RULE
 from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable, read_yaml
 
 
@@ -99,7 +99,10 @@ def from_text(value: Any) -> Any:
 
 
 def component_option(flag: str, text: str, base: KeyPath) -> Document:
-    """Read `dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; each value is YAML."""
+    """Read `dfa` or `dfa[penalty=0.01,normalize_eps={per_n: 1e-6}]`; each value is YAML.
+
+    `dfa[frozen]`, as tables name a floor, is `dfa[freeze=blocks]`.
+    """
     file = f"{flag} {printable(text)}"
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.+)\])?", text.strip(), re.DOTALL)
     if not match:
@@ -109,6 +112,7 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
     if match[2]:
         document.value = {"name": match[1]}
         for option in _split(match[2]):
+            option = "freeze=blocks" if option.strip() == FROZEN else option
             key, equals, value = option.partition("=")
             if not (equals and key.strip()):
                 what = f"'{printable(option)}' must have the form key=value"
