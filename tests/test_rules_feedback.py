@@ -309,18 +309,21 @@ def test_p_learns_from_the_errors_at_its_layer():
 # ------------------------------------------------------------------------------ dual_propagation
 
 
-def test_pairs_without_non_linearities_are_backpropagation():
-    """On a linear network, for any distance of the pairs."""
+@pytest.mark.parametrize("alpha", [0.5, 0.0])
+def test_pairs_without_non_linearities_are_backpropagation(alpha):
+    """On a linear network, for any distance of the pairs and either side of them."""
     data = toy_data()
-    method, net = ready(rule("dual_propagation", beta=5.0), LinearNet(16, 3, 12, 5), data)
+    pairs = rule("dual_propagation", beta=5.0, alpha=alpha)
+    method, net = ready(pairs, LinearNet(16, 3, 12, 5), data)
     assert_is_backpropagation(method, net, data.train_x[:32], data.train_y[:32])
 
 
-def test_the_pairs_of_relu_send_their_difference_down():
+@pytest.mark.parametrize("alpha", [0.5, 0.0, 0.8])
+def test_the_pairs_of_relu_send_their_difference_down(alpha):
     """Credit and update of a block relu(W·h + b), by an own computation."""
     data = toy_data()
     net = arch("relu_mlp", (12,), width=16, depth=3)
-    method, _ = ready(rule("dual_propagation", beta=2.0), net, data)
+    method, _ = ready(rule("dual_propagation", beta=2.0, alpha=alpha), net, data)
     x, y = data.train_x[:32], data.train_y[:32]
     states = seen(net, x, y)
     credits = method.credit(states, y, 0)
@@ -329,7 +332,7 @@ def test_the_pairs_of_relu_send_their_difference_down():
     for layer, d in enumerate(credits.for_blocks):
         linear = net.blocks[layer][0]
         z = linear(states.h[layer])
-        sent = ((z + 2 * d).relu() - (z - 2 * d).relu()) / 4
+        sent = ((z + 4 * alpha * d).relu() - (z - 4 * (1 - alpha) * d).relu()) / 4
         assert not torch.equal(sent, d * (z > 0))
         torch.testing.assert_close(below[layer], sent @ linear.weight, rtol=1e-4, atol=1e-6)
         expected = sent.T @ states.h[layer] / len(x)
@@ -337,18 +340,45 @@ def test_the_pairs_of_relu_send_their_difference_down():
         torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_near_pairs_tend_to_backpropagation_with_the_square_of_their_distance():
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_one_sweep_of_the_sources_pairs_has_our_differences(alpha):
+    """DP⊤ as its authors compute it: s⁺ = φ(z + (1−α)·fb), s⁻ = φ(z − α·fb), fb = W·(s⁺ − s⁻) of
+    the layer above, nudged by β∂loss at the top. α·s⁺ + (1−α)·s⁻ is φ(z) to first order."""
+    data, beta = toy_data(), 0.02
+    torch.manual_seed(0)
+    net = LinearNet(16, 3, 12, 5)
+    weights = [block.weight.detach().double() for block in net.blocks]
+    for layer in range(3):
+        net.blocks[layer] = torch.nn.Sequential(net.blocks[layer], torch.nn.Tanh())
+    method, _ = ready(rule("dual_propagation", beta=beta / 2, alpha=alpha), net, data)
+    net.double()
+    x, y = data.train_x[:32].double(), data.train_y[:32]
+    states = seen(net, x, y)
+    a = method.credit(states, y, 0)
+    below = (a.for_embed, *a.for_blocks)
+    back = -beta * below[3]  # the nudge of the top: of the hidden state h_L, by the readout
+    for layer in reversed(range(3)):
+        z = states.h[layer] @ weights[layer].T
+        plus, minus = (z + (1 - alpha) * back).tanh(), (z - alpha * back).tanh()
+        moved = (alpha * plus + (1 - alpha) * minus - z.tanh()).abs().max()
+        assert moved < (back.abs().max() ** 2)
+        back = (plus - minus) @ weights[layer]
+        torch.testing.assert_close(below[layer], -back / beta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("alpha", "order"), [(0.5, 2), (0.2, 1)])
+def test_near_pairs_tend_to_backpropagation_with_a_power_of_their_distance(alpha, order):
     data = toy_data()
     x, y = data.train_x[:32].double(), data.train_y[:32]
     misses = []
-    for beta in (1e-1, 1e-2):
+    for beta in (1e-2, 1e-3):
         net = resmlp(w2_std=0.3)
-        method, _ = ready(rule("dual_propagation", beta=beta), net, data)
+        method, _ = ready(rule("dual_propagation", beta=beta, alpha=alpha), net, data)
         net.double()
         states = seen(net, x, y)
         g = exact_gradients(net, states.h[0], y)
         misses.append(float((method.credit(states, y, 0).for_embed - g[0]).norm() / g[0].norm()))
-    assert misses[1] == pytest.approx(misses[0] / 100, rel=0.1)
+    assert misses[1] == pytest.approx(misses[0] / 10**order, rel=0.1)
 
 
 # ---------------------------------------------------------------------------- dendritic_learning

@@ -161,6 +161,29 @@ def test_multipliers_make_the_credit_the_gradient():
     assert misses[1] < 1e-9
 
 
+def test_the_credit_of_the_multipliers_is_that_of_the_shifted_energy():
+    """As its authors compute it: descend loss + ½Σ‖ε_l + λ_l‖² in z, then λ_l ← λ_l + α·ε_l. The
+    credit is the slope in the predictions at the multipliers of the last descent."""
+    method, net, x, y = double("predictive_coding", dual_step=0.7, steps=4, step_size=0.2)
+    states = net.states(x).detach(y)
+    z = [h.clone().requires_grad_() for h in states.h]
+    multipliers = [torch.zeros_like(h) for h in z]
+    for _ in range(4):
+        predicted = [states.h[0], *(z[i] + block(z[i]) for i, block in enumerate(net.blocks))]
+        e = [value - mean for value, mean in zip(z, predicted, strict=True)]
+        shifted = sum(0.5 * (a + b).square().sum() for a, b in zip(e, multipliers, strict=True))
+        energy = shifted + F.cross_entropy(net.readout(z[-1]), y, reduction="sum")
+        for value, slope in zip(z, torch.autograd.grad(energy, z), strict=True):
+            value.data -= 0.2 * slope
+        predicted = [states.h[0], *(z[i] + block(z[i]) for i, block in enumerate(net.blocks))]
+        e = [(value - mean).detach() for value, mean in zip(z, predicted, strict=True)]
+        expected = [-(a + b) for a, b in zip(e, multipliers, strict=True)]
+        multipliers = [m + 0.7 * error for m, error in zip(multipliers, e, strict=True)]
+    a = method.credit(states, y, 0)
+    for found, right in zip((a.for_embed, *a.for_blocks), expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-14)
+
+
 def test_inferences_exclude_each_other():
     for params in ({"inference": "errors", "dual_step": 1.0}, {**EXACT, "dual_step": 1.0}):
         with pytest.raises(ValueError, match="exclude each other"):

@@ -28,9 +28,11 @@ class ErrorDecorrelation(LocalMethod):
     along −R_lᵀ. Digits, resmlp of width 64 and depth 4, 4 epochs, seed 42: λ .999999 accuracy .78,
     Γ deep .12; .999 .36 and −.05; .9 .18, and the states shrink.
 
-    Ours: the decorrelation loss of h_l itself alone (EBD: functions of h_l, and power
-    normalisation, entropy and sparsity against collapse); no expanded scores (SBD), whose form
-    could not be confirmed. λ and the size of the first R_l are EBD's for MLPs.
+    Ours: the decorrelation loss of h_l itself alone (EBD's MLPs also have power normalisation,
+    entropy and sparsity of the states against collapse, weights held at 0, and a decorrelation loss
+    of the last layer). R_l's first entries are Gaussian (EBD: uniform of the same deviation). λ and
+    that deviation are EBD's for MLPs, and as in EBD the derivative of s is left out. No expanded
+    scores (SBD): their form could not be confirmed.
     Source: Erdogan, Pehlevan, Erdogan 2025, arXiv:2504.11558 (EBD); Uzun, Erdogan, Pehlevan,
     Erdogan 2026, arXiv:2605.30638 (SBD).
     Verified: R_l by an own computation; a_l is the gradient of ½‖R_l‖²; with λ = 1 it is dfa; k·s

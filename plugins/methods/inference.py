@@ -60,20 +60,24 @@ def by_errors(net: Net, states: States, y: Tensor, steps: int, step_size: float)
 def by_multipliers(
     net: Net, states: States, y: Tensor, steps: int, step_size: float, dual_step: float
 ) -> Inferred:
-    """Descend E(z) + Σ_l ⟨λ_l, ε_l⟩ by γ, then λ_l ← λ_l + α·ε_l, from λ = 0; m_l = λ_l + ε_l."""
+    """Descend E(z) + Σ_l ⟨λ_l, ε_l⟩ by γ, then λ_l ← λ_l + α·ε_l, from λ = 0; m_l = λ_l + ε_l.
+
+    m_l takes the multipliers that the last descent used, before their own last step.
+    """
     z, multipliers = list(states.h), [torch.zeros_like(h) for h in states.h]
 
     def slopes() -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
-        """The multipliers after their step, ε + λ, and the slopes of the Lagrangian."""
+        """The multipliers after their step, ε + λ before it, and the next slopes."""
         with torch.enable_grad():
             own = [value.detach().requires_grad_() for value in z]
             e = errors(net, own, states.h[0])
+            credits = [m + error.detach() for m, error in zip(multipliers, e, strict=True)]
             new = [m + dual_step * error.detach() for m, error in zip(multipliers, e, strict=True)]
-            pairs = list(zip(new, e, strict=True))
+            pairs = zip(new, e, strict=True)
             energy = sum(0.5 * error.square().sum() + (m * error).sum() for m, error in pairs)
             loss = net.loss(net.readout(own[-1]), y, "sum")
             force = torch.autograd.grad(energy + loss, own)
-        return new, [m + error.detach() for m, error in pairs], force
+        return new, credits, force
 
     for _ in range(steps):
         multipliers, _, force = slopes()  # ε is 0 before the first step
