@@ -74,8 +74,8 @@ class PredictiveCoding(LocalMethod):
     Seely, Gould 2026, arXiv:2605.31022.
     Verified: with fixed predictions and γ = 1 it is backpropagation; standard inference and
     errors find the equilibrium of a linear network; blocks descend E at the relaxed values; ε
-    tends to −g_l for a small output error; one step of errors gives −g_l; on a linear network
-    the credit of the multipliers comes to g_l, and elsewhere it is that of the source's shifted energy.
+    tends to −g_l for a small output error; one step of errors gives −g_l; the credit of the
+    multipliers comes to g_l on a linear network, and is that of the source's shifted energy.
     """
 
     numerics = 2  # PC-ALM's credit takes the multipliers before their last step
