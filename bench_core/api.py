@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench_core.training.data import Data
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.training.net import Net, States
+    from bench_core.training.rng import draws_from
 
 __all__ = [
     "API_VERSION",
@@ -46,6 +47,7 @@ __all__ = [
     "States",
     "Task",
     "Tools",
+    "draws_from",
     "hookimpl",
 ]
 
@@ -55,6 +57,7 @@ _LOADS_TORCH = {
     "Data": "data",
     "CROSS_ENTROPY": "loss",
     "SQUARED_ERROR": "loss",
+    "draws_from": "rng",
 }
 
 

@@ -76,13 +76,12 @@ def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy):
     )
     (run.folder / store.RUN).write_text(store.sealed(record).to_json())
     job = {
-        "folder": str(run.folder),
         "diagnostics": [{"name": "bench-core/nudging", "params": {}}],
         "device": "cpu",
         "data_dir": None,
     }
     with pytest.raises(BenchError, match="gives other states h_1"):
-        remeasure.serve(job, say=lambda answer: None)
+        remeasure.measured(job, run.folder)
     assert not list(run.folder.glob("late.*"))
 
 

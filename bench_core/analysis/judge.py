@@ -38,6 +38,7 @@ from bench_core.suite.names import FROZEN
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
+Defaults = Mapping[str, Mapping[str, Any]]  # a rule's full name → the defaults of its options
 
 BP = "bench-core/bp"
 BP_HEADS = "bench-core/bp_local_heads"  # the second ceiling of rules with local heads
@@ -63,6 +64,7 @@ CORE_DEFAULTS: dict[str, Any] = {
     "normalize": "sample",
     "normalize_eps": 1e-6,
 }
+_ABSENT = "\0"  # the value of an option that a method lacks and whose default is not known
 # the options of every rule; the other two belong to local rules
 _EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
 
@@ -99,10 +101,13 @@ class Settings:
 # --------------------------------------------------------------------------------- identity of rows
 
 
-def method_key(ref: ComponentRef) -> str:
-    """Write name and parameters of a method as canonical text: the key of a leaderboard row."""
-    defaults = {name: CORE_DEFAULTS[name] for name in _EVERY_RULE}
-    return canonical([ref.name, defaults | ref.params])
+def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> str:
+    """Write name and parameters of a method as canonical text: the key of a leaderboard row.
+
+    defaults  a rule's full name → its defaults: a run from before an option existed has its default
+    """
+    core = {name: CORE_DEFAULTS[name] for name in _EVERY_RULE}
+    return canonical([ref.name, {**core, **defaults.get(ref.name, {}), **ref.params}])
 
 
 def option(ref: ComponentRef, name: str) -> Any:
@@ -136,7 +141,7 @@ def role(record: RunRecord) -> Role:
 def label(
     method: ComponentRef,
     peers: Iterable[ComponentRef],
-    defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    defaults: Defaults = MappingProxyType({}),
 ) -> str:
     """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `dfa[frozen]`.
 
@@ -154,7 +159,8 @@ def label(
         text = canonical(value)
         differs = text != canonical(default[name]) if name in default else own is not None
         if name not in CORE_DEFAULTS:
-            differs |= any(name not in p or canonical(p[name]) != text for p in rivals)
+            others = [p[name] if name in p else default.get(name, _ABSENT) for p in rivals]
+            differs |= any(canonical(other) != text for other in others)
         if differs:
             stated = f"{name}={value if isinstance(value, str) else line_text(value)}"
             shown.append(FROZEN if stated == "freeze=blocks" else stated)

@@ -15,7 +15,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from bench_core.analysis.judge import (
@@ -180,6 +180,7 @@ class _Floors:
         settings: Settings,
     ) -> None:
         self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
+        self.key = partial(method_key, defaults=settings.defaults)
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(
@@ -196,7 +197,7 @@ class _Floors:
         # floors never carry a penalty
         unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
         floor = ref.model_copy(update={"params": {**ref.params, **unpenalised}})
-        name, key = label(floor, self.peers[ref.name], self.defaults), method_key(floor)
+        name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
         return self._of(name, [key] if key in self.frozen else [], "matched")
 
     def bp(self) -> Floor:
@@ -250,8 +251,9 @@ def _group(
     records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
 ) -> Group:
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    key_of = partial(method_key, defaults=settings.defaults)
     for record in records:
-        cells[method_key(record.cell.method)][record.cell.seed].append(record)
+        cells[key_of(record.cell.method)][record.cell.seed].append(record)
     by_row = {
         key: [_representative(seeds[seed], settings.conflicts) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
@@ -268,11 +270,11 @@ def _group(
     ranking = replace(ranking, loud=widening(ranked, ranking))
     for record in settings.older:  # they do not count, but may contradict
         if _recipe(record, settings) == _recipe(records[0], settings):
-            cells[method_key(record.cell.method)][record.cell.seed].append(record)
+            cells[key_of(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
         for run in chosen
-        for other in cells[method_key(run.cell.method)][run.cell.seed]
+        for other in cells[key_of(run.cell.method)][run.cell.seed]
         if _contradicts(run, other)
     ]
     return Group(
@@ -377,7 +379,7 @@ def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> lis
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[_recipe(record, settings)].append(record)
-    methods = {method_key(item.cell.method): item.cell.method for item in records}
+    methods = {method_key(item.cell.method): item.cell.method for item in records}  # as written
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):
         peers[method.name].append(method)

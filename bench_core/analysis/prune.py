@@ -1,6 +1,7 @@
-"""Find and delete what no table counts: superseded runs and folders in quarantine.
+"""Find and delete what no table counts, superseded runs and folders in quarantine, and chosen runs.
 
-A run is superseded when other code has run its cell since. Only `bench clean --yes` deletes. Failed
+A run is superseded when other code has run its cell since. On request runs by older code, or all
+runs of a method, are deleted too. Only `bench clean --yes` deletes. Failed
 runs, replicates, marks and the saved states of trainings that can be resumed are never spare.
 """
 
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_core.analysis.gather import current
+from bench_core.analysis.older import by_recipe, listed, older
 from bench_core.results import store
 from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
 from bench_core.results.scan import Stored, is_run_folder, scan
+from bench_core.suite.cells import same_name
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,13 @@ class Spare:
     size: int  # bytes
 
 
-def spare(roots: Sequence[Path]) -> Iterator[Spare]:
+def spare(
+    roots: Sequence[Path], with_older: bool = False, methods: Sequence[str] = ()
+) -> Iterator[Spare]:
     """Yield all spare folders and files of results or suite folders.
 
+    with_older  also runs whose code is older than that of other runs of their recipe
+    methods     only runs of these methods: with `with_older` these, without it all of them
     Raises UsageError for a missing folder.
     """
     by_folder: dict[Path, list[Stored]] = defaultdict(list)
@@ -40,10 +47,23 @@ def spare(roots: Sequence[Path]) -> Iterator[Spare]:
         cells = (store.read_suite(folder) or {}).get("cells")
         counted, _ = current([run.record for run in runs], cells if isinstance(cells, dict) else {})
         kept = {record.identity for record in counted}
+        groups = by_recipe(counted) if with_older else []
+        changed = {identity: names for group in groups for identity, names in older(group).items()}
         for run in sorted(runs, key=lambda run: run.folder):
-            if run.record.identity not in kept:
+            name, identity = run.record.cell.method.name, run.record.identity
+            if methods and not any(same_name(name, wanted) for wanted in methods):
+                continue
+            if identity not in kept:
                 why = "its cell has been run by other code since"
-                yield Spare(run.folder, why, _size(run.folder))
+            elif identity in changed:
+                why = f"older code than other runs of its recipe: {listed(changed[identity])}"
+            elif methods and not with_older:
+                why = f"a run of {name.removeprefix('bench-core/')}"
+            else:
+                continue
+            yield Spare(run.folder, why, _size(run.folder))
+    if methods:
+        return
     for home in (home for root in roots for home in _quarantines(root)):
         for path in sorted(home.iterdir()):
             folder = path.with_name(path.name.removesuffix(store.REASON))

@@ -170,16 +170,23 @@ def replicate(
 
 @click.command()
 @results_argument
+@option("--older", "Also runs whose code is older than that of other runs of their recipe.")
+@option(
+    "--method NAME",
+    "Only runs of this method: all of them, or with --older the older ones; repeatable.",
+    "methods",
+    multiple=True,
+)
 @option("--yes", "Remove the items; without it they are only listed.")
-def clean(results: tuple[Path, ...], yes: bool) -> None:
-    """List or remove runs that no table counts. Default: results.
+def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes: bool) -> None:
+    """List or remove runs that no table counts, and on request others. Default: results.
 
     No table counts runs of cells that other code has run since, and folders in quarantine.
     """
     from bench_core.analysis.prune import remove, spare
     from bench_core.report.escape import visible
 
-    items = list(spare(list(results) or [Path("results")]))
+    items = list(spare(list(results) or [Path("results")], older, methods))
     kept = 0
     for item in items:
         removed = yes and remove(item)
@@ -202,8 +209,11 @@ def clean(results: tuple[Path, ...], yes: bool) -> None:
     multiple=True,
     required=True,
 )
-@option("--method NAME", "Audit only this method; repeatable.", "methods", multiple=True)
+@option(
+    "--method NAME", "Audit only this method or ./my_rule.py; repeatable.", "methods", multiple=True
+)
 @option("--seed N", "Audit only this seed; repeatable.", "seeds", multiple=True)
+@option("--no-floors", "Leave out runs with frozen blocks.")
 @data_dir_option
 @option("--device NAME", "Measure on cpu, cuda, …  [default: the device of each run's training]")
 @option("--workers N", "Audit N runs at once.  [default: one per core]", type=WORKERS)
@@ -212,6 +222,7 @@ def audit(
     names: tuple[str, ...],
     methods: tuple[str, ...],
     seeds: tuple[int, ...],
+    no_floors: bool,
     data_dir: Path | None,
     device: str | None,
     workers: int | None,
@@ -225,11 +236,12 @@ def audit(
 
     from bench_core.analysis.judge import label
     from bench_core.execution.remeasure import audit_runs
-    from bench_core.registry import plugins
+    from bench_core.registry import rule_files
     from bench_core.report.escape import visible
 
-    diagnostics = _validated(plugins.load(), names)
-    chosen = _chosen(runs, methods, seeds)
+    registry, rules = rule_files.load(methods)
+    diagnostics = _validated(registry, names)
+    chosen = _chosen(runs, rules, seeds, no_floors)
     peers = [run.record.cell.method for run in chosen]
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
     rows, complete = [], True
@@ -251,8 +263,11 @@ def audit(
     sys.exit(Exit.DONE if complete else Exit.SOME_FAILED)
 
 
-def _chosen(roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int]) -> list[Stored]:
+def _chosen(
+    roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int], no_floors: bool
+) -> list[Stored]:
     """Return the finished runs of these methods and seeds (empty: of all)."""
+    from bench_core.analysis.judge import is_floor
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 
@@ -262,6 +277,7 @@ def _chosen(roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int])
         run
         for run in sorted(stored.runs, key=lambda run: str(run.folder))
         if (not seeds or run.record.cell.seed in seeds)
+        and not (no_floors and is_floor(run.record))
         and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
     ]
     if not chosen:

@@ -91,6 +91,7 @@ def format_option(
     return option("--format", help, "form", type=names, default=default)
 
 
+json_option = option("--json", "Print JSON.", "as_json")
 results_argument = click.argument("results", nargs=-1, type=PATH)
 data_dir_option = option(
     "--data-dir PATH",
@@ -121,6 +122,15 @@ def spared(what: str) -> Iterator[None]:
             text = f"nothing more is printed, the results are kept: {OUTPUT}: {error.strerror}"
         if not isinstance(error, BrokenPipeError):
             warn([text])
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; numbers that JSON cannot hold become their names."""
+    import json
+
+    from bench_core.results.hashing import jsonable
+
+    echo(json.dumps(jsonable(value), indent=1, allow_nan=False))
 
 
 def terminal_width() -> int:

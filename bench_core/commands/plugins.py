@@ -1,80 +1,24 @@
-"""`bench list`, `plugins`, `check`, `new`, `schema`: installed plugins, and help for authors."""
+"""`bench plugins`, `check`, `new`, `schema`: installed plugins, and help for authors."""
 
 from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from bench_core.commands.options import Choice, component, faults, option, terminal_width, warn
+from bench_core.commands.listing import print_table
+from bench_core.commands.options import Choice, component, faults, option
 from bench_core.errors import Exit, UsageError
 from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
     from bench_core.testing.kit import Outcome
-
-
-@click.command("list")
-@click.argument("kind_or_name", required=False)
-def list_(kind_or_name: str | None) -> None:
-    """List the installed components and suites, or show the card of a component.
-
-    A kind is methods, archs, datasets, diagnostics, executors or suites. A card has the definition
-    of a component, its source, the deviations from it, and what was verified.
-    """
-    from bench_core.registry import plugins
-    from bench_core.registry.card import card
-    from bench_core.registry.registry import KINDS
-    from bench_core.report.escape import visible
-    from bench_core.suite.load import installed_suites, title_of
-    from bench_core.testing.kit import find
-
-    registry = plugins.load()
-    warn(f"plugin {trouble}" for trouble in registry.troubles)
-    kinds = [*(f"{kind}s" for kind in KINDS), "suites"]
-    if kind_or_name is not None and kind_or_name not in kinds:
-        return _print_card(find(kind_or_name, registry))
-    rows = []
-    for item in (item for name in KINDS for item in registry.of_kind(name)):
-        source = card(item.component).source
-        summary = visible(item.component.summary + (f" ({source})" if source else ""))
-        rows.append([item.kind, item.short_name, summary, f"{item.distribution} {item.version}"])
-    for name in installed_suites():
-        rows.append(["suite", name, visible(title_of(name)), "bench-core"])
-    rows = [row for row in rows if kind_or_name in (None, f"{row[0]}s")]
-    _print_table(rows, ["kind", "name", "what it is", "from"], "what it is", 20)
-    return None
-
-
-def _print_card(item: Installed) -> None:
-    from bench_core.registry.card import card
-    from bench_core.report.escape import visible
-
-    shown = card(item.component)
-    width = max(20, min(terminal_width(), 100))
-    echo(f"{item.short_name}: {item.kind} of {item.distribution} {item.version}")
-    echo(visible(shown.summary))
-    for line in ["", *shown.definition.splitlines()]:
-        echo(visible(line))
-    entries = shown.entries() if item.kind == "method" else [("source", shown.source)]
-    for title, text in entries:
-        body = textwrap.wrap(visible(text), width - 2)
-        echo("\n".join([f"\n{title}", *(f"  {line}" for line in body)]))
-
-
-def _print_table(rows: list[list[str]], heads: list[str], wide: str, least: int) -> None:
-    """Print a table; on a narrow terminal wrap the column `wide`, to `least` characters or more."""
-    from bench_core.report.text import tabulated
-
-    narrow = [(heads.index(wide), least)]
-    echo(tabulated(rows, heads, width=terminal_width(), narrow=narrow))
 
 
 @click.command()
@@ -110,7 +54,7 @@ def _broken(registry: Registry) -> set[tuple[str, str]]:
 
 
 def _print_plugins(rows: list[list[str]], heads: list[str], registry: Registry) -> None:
-    _print_table(rows, heads, "brings", 16)
+    print_table(rows, heads, "brings", 16)
     for trouble in registry.troubles:
         echo(f"trouble: {trouble}")
 
@@ -164,7 +108,7 @@ def _check_all(timeout: float | None) -> bool:
 @option("--json", "Print JSON, one outcome per line.", "as_json")
 @option("--timeout SECONDS", "Give each check this long.", default=120.0)
 def check(
-    names: tuple[str, ...],
+    names: Sequence[str],
     category: str | None,
     only: str | None,
     trace: bool,
@@ -173,15 +117,15 @@ def check(
 ) -> None:
     """Check that a plugin holds what bench relies on.
 
-    PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]) or a distribution with
-    all that it brings. The exit code is 1 if a check fails, else 0.
+    PLUGIN is a component (dfa, my_rule, kind:name, or name[option=value]), a file ./my_rule.py, or
+    a distribution with all that it brings. The exit code is 1 if a check fails, else 0.
     """
     from dataclasses import asdict
 
-    from bench_core.registry import plugins
+    from bench_core.registry import rule_files
     from bench_core.testing import session
 
-    registry = plugins.load()
+    registry, names = rule_files.load(names)
     chosen = [pair for name in names for pair in _chosen(name, registry)]
     total: Counter[str] = Counter()
     for item, options in chosen:

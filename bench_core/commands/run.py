@@ -36,7 +36,7 @@ SUITE_OPTIONS = (
     ),
     option(
         "--method NAME",
-        "Run only this method, NAME or NAME[option=value]; repeatable.",
+        "Run only this method: NAME, NAME[option=value], or a file ./my_rule.py; repeatable.",
         "methods",
         multiple=True,
     ),
@@ -64,14 +64,14 @@ def decorated(decorators: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any
 
 
 def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
-    """Load the suite and the plugins."""
-    from bench_core.registry import plugins
+    """Load the suite, the plugins and the rule files."""
+    from bench_core.registry import rule_files
     from bench_core.suite.load import load_suite
 
-    keys = ("methods", "seeds", "dataset", "arch", "epochs", "device")
+    keys = ("seeds", "dataset", "arch", "epochs", "device")
     chosen = {key: options[key] for key in keys if key in options}
-    content = load_suite(suite, options["overrides"], **chosen)
-    registry = plugins.load()
+    registry, methods = rule_files.load(options["methods"])
+    content = load_suite(suite, options["overrides"], methods=methods, **chosen)
     if options["strict_plugins"] and registry.troubles:
         raise UsageError(f"--strict-plugins: {'; '.join(broken(registry))}")
     return content, registry
@@ -194,7 +194,22 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
     failed = [record for record in records if record.status != "done"]
     with spared("list of failures"):
         _say_failures(plan, failed)
+    if not failed:
+        _say_package_step(plan)
     sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
+
+
+def _say_package_step(plan: Plan) -> None:
+    """Say how a rule that was taken from a file becomes a package."""
+    from bench_core.registry.distributions import FILE
+
+    names = {cell.cell.method.name for cell in plan.cells}
+    for file, _, rule in sorted(name.partition("/") for name in names):
+        if file.endswith(FILE):
+            remedy = (
+                f"`bench check PATH/{file}` tests it, `bench new method {rule}` begins its package"
+            )
+            echo(f"{file}: a rule from a file; {remedy}", err=True)
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:

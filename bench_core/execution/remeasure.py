@@ -1,4 +1,4 @@
-"""Measure diagnostics on the checkpoints of finished runs, each run in a child process.
+"""Measure diagnostics on the checkpoints of finished runs, in child processes.
 
 The child rebuilds network and rule from the cell and loads the checkpoint. States on the probe, and
 credits if the environment is the same, must equal the stored ones. Otherwise code, data or versions
@@ -8,7 +8,7 @@ have changed since, and the audit is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,42 +55,82 @@ def audit_runs(
     wanted  `{"name": full name, "params": …}` of each
     device  None: the device that the run was trained on
     """
-
     job = {
         "diagnostics": list(wanted),
         "device": device,
         "data_dir": str(data_dir) if data_dir else None,
     }
+    outcomes: list[Future[Outcome]] = [Future() for _ in runs]
 
-    def audit(run: Stored) -> Outcome:
+    def carry_out(own: slice) -> None:
+        waiting = iter(outcomes[own])
+        try:
+            for outcome in _one_after_the_other(runs[own], job):
+                next(waiting).set_result(outcome)
+        except BaseException as error:
+            for future in waiting:
+                future.set_exception(error)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(min(workers, len(runs))):
+            pool.submit(carry_out, slice(first, None, workers))
+        yield from (future.result() for future in outcomes)
+
+
+def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Measure runs in one child process, and after a child that ends early in another one.
+
+    Importing torch's parts and the data takes longer than measuring a small run.
+    """
+    limits: dict[Path, float] = {}
+    problems: dict[Path, str] = {}
+    for run in runs:
         try:
             if store.CHECKPOINT not in run.record.files:
                 raise UsageError(f"it is {run.record.status} and left no checkpoint")
-            own = {**job, "folder": str(run.folder.absolute())}
-            memory = allowance(run.record)["memory_mb"]
-            (answer,) = child.answers(__name__, own, TIMEOUT, memory_mb=memory)
-        except child.ChildError as error:
-            return Outcome(run.folder, run.record, problem=f"the measurement {error}")
+            limits[run.folder] = allowance(run.record)["memory_mb"]
         except UsageError as error:
-            return Outcome(run.folder, run.record, problem=str(error))
-        measurements = {name: Measurement.model_validate(value) for name, value in answer.items()}
-        return Outcome(run.folder, run.record, measurements)
-
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(audit, runs)
+            problems[run.folder] = str(error)
+    answers: Iterator[dict[str, Any]] | None = None
+    for number, run in enumerate(runs):
+        if run.folder in problems:
+            yield Outcome(run.folder, run.record, problem=problems[run.folder])
+            continue
+        if answers is None:
+            left = [each.folder for each in runs[number:] if each.folder in limits]
+            own = {**job, "folders": [str(folder.absolute()) for folder in left]}
+            memory = max(limits[folder] for folder in left)
+            answers = child.answers(__name__, own, TIMEOUT, each=True, memory_mb=memory)
+        try:
+            answer = next(answers)
+        except (child.ChildError, UsageError) as error:
+            answers = None
+            words = "the measurement " if isinstance(error, child.ChildError) else ""
+            answer = {"problem": f"{words}{error}"}
+        values = answer.get("measurements", {})
+        measured = {name: Measurement.model_validate(value) for name, value in values.items()}
+        yield Outcome(run.folder, run.record, measured, answer.get("problem"))
 
 
 # ------------------------------------------------------------------------------ the child's side
 
 
 def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
-    """Measure and keep the job's diagnostics, and send the measurements by short name.
+    """Measure the job's runs one after the other; send the measurements or the problem of each."""
+    for folder in job["folders"]:
+        try:
+            say({"measurements": jsonable(measured(job, Path(folder)))})
+        except BenchError as error:
+            say({"problem": str(error)})
+
+
+def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Measure and keep the job's diagnostics of a run; return the measurements by short name.
 
     Raises BenchError if the run cannot be rebuilt.
     """
     from bench_core.training.audit import Audit
 
-    folder = Path(job["folder"])
     try:
         record = store.read(folder, sums=True)
     except store.Unreadable as reason:
@@ -132,7 +172,7 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
                 measured=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             remeasured.write(folder, late)
-    say(jsonable(measurements))
+    return measurements
 
 
 def load_checkpoint(folder: Path, built: Any, device: str) -> None:

@@ -22,7 +22,7 @@ from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.execution.reuse import saved_mapping
-from bench_core.registry import plugins
+from bench_core.registry import rule_files
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import store
 from bench_core.results.hashing import digest
@@ -50,8 +50,8 @@ def run_suite(
     """
     from bench_core.suite.load import load_suite
 
-    suite = load_suite(source, overrides, **short)
-    registry = plugins.load()
+    registry, methods = rule_files.load(short.pop("methods", ()))
+    suite = load_suite(source, overrides, methods=methods, **short)
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
     plan = make_plan(suite, registry, Path(results).expanduser(), folder, retry_failed)
     return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))

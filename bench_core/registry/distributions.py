@@ -8,6 +8,7 @@ from functools import cache
 from importlib import metadata
 
 OURS = "bench-core"
+FILE = ".py"  # a rule from a file has the file's name where others have a distribution
 
 
 def packages_of(distribution: metadata.Distribution) -> set[str]:

@@ -14,7 +14,7 @@ import pluggy
 
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
-from bench_core.registry.distributions import OURS, distribution_of, is_ours, normalised
+from bench_core.registry.distributions import FILE, OURS, distribution_of, is_ours, normalised
 
 GROUP = "bench_core.plugins"
 ALLOWED = "BENCH_PLUGINS"
@@ -41,6 +41,11 @@ class EntryPoint:
     version: str
     name: str
     value: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a rule file stands for the distribution (`bench_core.registry.rule_files`)."""
+        return self.distribution.endswith(FILE)
 
     @property
     def module_name(self) -> str:
@@ -100,6 +105,12 @@ def hooks_of(point: EntryPoint) -> dict[str, list[pluggy.HookImpl]]:
     manager.register(module, name=point.name)
     manager.check_pending()
     return {caller.name: caller.get_hookimpls() for caller in manager.get_hookcallers(module) or ()}
+
+
+def of_file(name: str) -> EntryPoint:
+    """Return the entry point that stands for a rule file of this name on the import path."""
+    module = name.removesuffix(FILE)
+    return EntryPoint(name, "0", module, module)
 
 
 def installed(only: Iterable[str] | None = None) -> tuple[list[EntryPoint], list[Trouble]]:

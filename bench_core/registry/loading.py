@@ -129,6 +129,8 @@ def take(registry: Registry, point: EntryPoint) -> None:
         hooks = hooks_of(point)
     except Exception as error:
         return registry.fault(point, brief(error))
+    if point.is_file and "bench_methods" not in hooks:
+        return _take_class(registry, module, point)
     if not hooks:
         registry.fault(point, "implements no hook: is @hookimpl missing?")
     for kind in KINDS:
@@ -142,6 +144,25 @@ def take(registry: Registry, point: EntryPoint) -> None:
         for name in OBSERVERS
         for place, implementation in enumerate(hooks.get(name, ()))
     ]
+
+
+def _take_class(registry: Registry, module: Any, point: EntryPoint) -> None:
+    """Add the learning rule of a rule file without a hook: the one class that it defines."""
+    base = base_class("method") or object
+    classes = {item for item in vars(module).values() if inspect.isclass(item)}
+    own = [item for item in classes if issubclass(item, base) and item.__module__ == point.value]
+    names = sorted(item.__name__ for item in own if not item.__name__.startswith("_"))
+    if len(names) != 1:
+        brought = (
+            f"{len(names)} learning rules: {', '.join(names)}" if names else "no learning rule"
+        )
+        remedy = (
+            "define one class derived from LocalMethod or Method; the names of others begin with _"
+        )
+        return registry.fault(point, f"it has {brought}; {remedy}")
+    summary = (inspect.getdoc(getattr(module, names[0])) or "").partition("\n")[0]
+    component = Component(point.name, f"{point.value}:{names[0]}", summary)
+    return _take_components(registry, "method", [component], point)
 
 
 def _refusal(module: Any, distribution: str) -> str | None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bench_core.registry.distributions import OURS, normalised
+from bench_core.registry.distributions import FILE, OURS, normalised
 from bench_core.registry.modules import contents, place
 from bench_core.results.hashing import digest, digest_bytes
 
@@ -162,9 +162,9 @@ def _hash(module: str, path: Path, stated: str) -> str:
 def stranger(module: str, distribution: str) -> str | None:
     """Say that the file of a module is another distribution's and not that of `distribution`.
 
-    None: it is its own, or no other distribution claims it as well.
+    None: it is its own, or no other distribution claims it as well, or a user named the file.
     """
-    path = place(module) if distribution != OURS else None
+    path = None if distribution == OURS or distribution.endswith(FILE) else place(module)
     if path is None:
         return None
     own = [each for each in installations() if each.name == distribution]

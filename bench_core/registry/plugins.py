@@ -13,19 +13,25 @@ from collections.abc import Iterable
 
 from bench_core.registry import entry_points
 from bench_core.registry.card import Card, card
-from bench_core.registry.distributions import OURS
+from bench_core.registry.distributions import FILE, OURS
 from bench_core.registry.entry_points import EntryPoint, Trouble
 from bench_core.registry.loading import examine, take
 from bench_core.registry.registry import Installed, Kind, Registry
 
 
-def load(*, isolated: bool = True, only: Iterable[str] | None = None) -> Registry:
+def load(
+    *, isolated: bool = True, only: Iterable[str] | None = None, files: Iterable[str] = ()
+) -> Registry:
     """Load every installed plugin, or the plugins of the distributions `only`.
 
     isolated  import modules of other distributions in a child process
+    files     names of rule files on the import path, taken besides (those in `only` are, too)
     """
     registry = Registry()
+    only = None if only is None else set(only)
     points, registry.troubles = entry_points.installed(only)
+    named = {name for name in (*(only or ()), *files) if name.endswith(FILE)}
+    points += map(entry_points.of_file, sorted(named))
     strangers = [point for point in points if isolated and point.distribution != OURS]
     for point in points:
         if point not in strangers:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
 from bench_core.printable import Harmless, brief
-from bench_core.registry.distributions import OURS
+from bench_core.registry.distributions import FILE, OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 from bench_core.registry.hookspecs import Component
 from bench_core.registry.ownership import stranger
@@ -32,6 +32,12 @@ class Installed:
     @property
     def full_name(self) -> str:
         return f"{self.distribution}/{self.component.name}"
+
+    @property
+    def origin(self) -> str:
+        """Name and version of the distribution, or the file of a rule."""
+        is_file = self.distribution.endswith(FILE)
+        return f"the file {self.distribution}" if is_file else f"{self.distribution} {self.version}"
 
     @property
     def short_name(self) -> str:
@@ -78,6 +84,9 @@ class Registry:
             raise UsageError(
                 f"{kind} {name!r} is brought by several distributions; name one of {choices}"
             )
+        if kind == "method" and f"{FILE}/" in name:
+            file = name.partition("/")[0]
+            raise UsageError(f"unknown method {name!r}; name its file: --method path/to/{file}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
 
     def matches(self, kind: Kind, name: str) -> list[Installed]:

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import method_key
+from bench_core.analysis.judge import Defaults, method_key
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.recipes import recipe
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
@@ -68,10 +68,11 @@ class _Placed(NamedTuple):
     suite: str
     header: str
     row: Row
+    defaults: Defaults
 
     @property
     def method(self) -> str:
-        return method_key(self.row.method)
+        return method_key(self.row.method, self.defaults)
 
     @property
     def recipe(self) -> str:
@@ -80,7 +81,7 @@ class _Placed(NamedTuple):
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
     return [
-        _Placed(shown.results.name, header, row)
+        _Placed(shown.results.name, header, row, shown.settings.defaults)
         for shown in map(view, suites)
         for header, group in shown.recipes
         for row in group.rows
@@ -123,11 +124,23 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _named(group: Group, name: str) -> list[Row]:
-    """Return the rows with this label, else the judged rows, else the floors, of this rule."""
+    """Return the rows with this label, else the judged rows, else the floors, of this rule.
+
+    A rule of another distribution may be called by its name alone, as in the table.
+    """
+
+    def bare(row: Row, text: str) -> str:
+        home, slash, _ = row.method.name.rpartition("/")
+        return text.removeprefix(home + slash)
+
+    name = name.replace("freeze=blocks", FROZEN)
     spellings: tuple[Callable[[Row], bool], ...] = (
-        lambda row: name.replace("freeze=blocks", FROZEN) == row.label,
+        lambda row: name == row.label,
         lambda row: row.role != "floor" and name in (row.method.name, row.method.short),
         lambda row: row.role == "floor" and f"{row.method.short}[{FROZEN}]" == name,
+        lambda row: name == bare(row, row.label),
+        lambda row: row.role != "floor" and name == bare(row, row.method.name),
+        lambda row: row.role == "floor" and f"{bare(row, row.method.name)}[{FROZEN}]" == name,
     )
     choices = ([row for row in group.rows if fits(row)] for fits in spellings)
     return next((rows for rows in choices if rows), [])

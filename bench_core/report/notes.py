@@ -14,6 +14,8 @@ from statistics import fmean
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import NOT_IN_USE, Settings, label
 from bench_core.analysis.leaderboard import Group, Row, is_finished
+from bench_core.analysis.older import listed as modules_of
+from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
 from bench_core.report import doubts
@@ -244,6 +246,16 @@ def _chosen(group: Group) -> list[str]:
     ]
 
 
+def _older(group: Group) -> list[str]:
+    """Name the rows with runs by older code than that of other runs of the recipe."""
+    changed = older(group.records)
+    rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
+    names = sorted({name for own in changed.values() for name in own})
+    remedy = "`bench run` trains them again, `bench clean --older` removes them"
+    text = f"Older code than other runs here ({modules_of(names)}): "
+    return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
+
+
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the remarks on the runs of one recipe."""
     reasons = [(row, "; ".join(why(row, settings))) for row in group.rows]
@@ -266,6 +278,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             "teacher is synthetic: labels of a random network can reverse the order of rules that "
             "natural images give. Compare the ranks with those on CIFAR-100"
         )
+    lines += _older(group)
     if group.set_aside:
         rule = "a seed counts once, its latest done"
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench_core.testing.global_state import preserved
+from bench_core.testing.global_state import TORCH_DRAWS, preserved
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import (
     Subject,
@@ -217,4 +217,4 @@ def building_changes_no_global_state(subject: Subject) -> None:
             built(subject, shape).states(x)
             if not torch.equal(x, kept):
                 raise Failed("a forward pass changes its inputs in place")
-    must_preserve(changes, "building and running it", but="torch's global generator")
+    must_preserve(changes, "building and running it", but=TORCH_DRAWS)

@@ -72,7 +72,7 @@ def the_docstring_is_a_card(subject: MethodSubject) -> None:
         name for name, field in SECTIONS.items() if field not in {*texts, "selected_on"}
     ]:
         sections = " and ".join(f"`{name}:`" for name in missing)
-        raise Skipped(f"hint: it has no section {sections}; `bench list dfa` shows a card")
+        raise Skipped(f"hint: it has no section {sections}; `bench info dfa` shows a card")
 
 
 @check("method", "contract")

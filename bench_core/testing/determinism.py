@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.subjects import (
+    DRAW,
     FIRST_DRAWS,
     MethodSubject,
     must_equal,
@@ -23,9 +24,8 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
     seed_globally(0)  # as a worker has them at the start
     trial = subject.trial(seed=3)
     seed_torch(1)  # the global generator is not the cell's once the network is drawn
-    remedy = "draw from tools.generator or tools.aux_generator"
     again = trial.steps(4).bits()
-    must_equal(straight, again, f"{{}} differs between two runs of the same seed: {remedy}")
+    must_equal(straight, again, f"{{}} differs between two runs of the same seed: {DRAW}")
 
 
 @check("method", "determinism")

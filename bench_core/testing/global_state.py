@@ -28,9 +28,10 @@ def _set_environment(value: dict[str, str]) -> None:
     os.environ.update(value)
 
 
+TORCH_DRAWS = "torch's global generator"
 # name → (how it is read, how it is put back)
 STATE: dict[str, Access] = {
-    "torch's global generator": (
+    TORCH_DRAWS: (
         lambda: torch.get_rng_state().tolist(),
         lambda value: torch.set_rng_state(torch.tensor(value, dtype=torch.uint8)),
     ),

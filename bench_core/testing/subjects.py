@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench_core.testing.global_state import Changes
+from bench_core.testing.global_state import TORCH_DRAWS, Changes
 from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import Log, ProbeNet
 from bench_core.training.credit import as_credits
@@ -26,6 +26,12 @@ from bench_core.training.params import read
 from bench_core.training.rng import stream
 
 FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
+# the remedy for a rule whose draws are not the cell's
+DRAW = (
+    "torch's global generator draws the weights of nn.Linear and other modules: make them in "
+    "`with draws_from(tools.aux_generator):` (bench_core.api); draw other numbers by self.draw(…) "
+    "or with generator=tools.generator"
+)
 LAST = EPOCHS - 1  # the epoch that steps are taken in: warm-ups are over
 SHAPES: dict[str, dict[str, Any]] = {
     "residual": {},
@@ -299,8 +305,9 @@ def must_preserve(changes: Changes, action: str, *, but: str = "") -> None:
     """Raise Failed if the action changed global state, other than the state `but`."""
     names = [name for name in changes.names if name != but]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    hint = f"; {DRAW}" if TORCH_DRAWS in names else ""
     if names:
-        raise Failed(f"{action} changes global state: {', '.join(names[:3])}{more}")
+        raise Failed(f"{action} changes global state: {', '.join(names[:3])}{more}{hint}")
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

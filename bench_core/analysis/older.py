@@ -1,0 +1,50 @@
+"""Find runs whose code is older than that of other runs of their recipe.
+
+Of every module the newest code of a recipe is that of the run that finished last and has the
+module. A run is older if a module of its own has other code. Superseded runs, whose very cell
+has been run by other code since, do not count at all (`bench_core.analysis.gather.current`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from bench_core.analysis.recipes import recipe
+from bench_core.results.record import RunRecord
+
+
+def modules(record: RunRecord) -> dict[str, str]:
+    """Return module → digest of the code of a run; runs of an older bench record none."""
+    entries = (entry.get("files") for entry in record.code.values() if isinstance(entry, dict))
+    files = [own for own in entries if isinstance(own, dict)]
+    return {str(name): str(digest) for own in files for name, digest in own.items()}
+
+
+def older(records: Iterable[RunRecord]) -> dict[str, list[str]]:
+    """Return identity → the modules that a newer run of the same recipe has with other code.
+
+    records  of one recipe
+    """
+    runs = sorted(records, key=lambda run: (run.finished, run.identity))
+    newest = {name: digest for run in runs for name, digest in modules(run).items()}
+    changed = {run.identity: _changed(modules(run), newest) for run in runs}
+    return {identity: names for identity, names in changed.items() if names}
+
+
+def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Group records by their recipe."""
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        groups[recipe(record)].append(record)
+    return list(groups.values())
+
+
+def _changed(own: Mapping[str, str], newest: Mapping[str, str]) -> list[str]:
+    return sorted(name for name, digest in own.items() if newest[name] != digest)
+
+
+def listed(names: list[str]) -> str:
+    """Name up to three modules."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"

@@ -1,0 +1,71 @@
+"""Take learning rules from Python files: `bench run SUITE --method ./my_rule.py`.
+
+A rule file defines one class derived from `LocalMethod` or `Method`, or has a hook
+`bench_methods()`. Its folder joins the import path, behind all others, so the processes that
+need the rule import the file as a module, and the identity of a cell covers its code as that of a
+plugin. In suites, records and messages the rule is called `my_rule.py/my_rule`: the name of the
+file stands where an installed rule has its distribution.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench_core.errors import UsageError
+from bench_core.registry import plugins
+from bench_core.registry.distributions import FILE
+from bench_core.registry.modules import place
+from bench_core.registry.registry import Installed, Registry
+from bench_core.suite.names import NAME
+
+_TEXT = re.compile(rf"\s*([^\[\]]*{re.escape(FILE)})\s*(\[.*)?", re.DOTALL)
+
+
+def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
+    """Load the plugins and the rule files among `texts`; return full names in the files' places.
+
+    texts  components as on the command line: NAME, FILE.py, each with [option=value] or without
+    Raises UsageError for a file that cannot be taken.
+    """
+    parts = [(text, _TEXT.fullmatch(text)) for text in texts]
+    paths = {match[1]: on_path(match[1]) for _, match in parts if match}
+    registry = plugins.load(files=paths.values())
+    named: list[str] = []
+    for text, match in parts:
+        if match is None:
+            named.append(text)
+        else:
+            rules = rules_of(paths[match[1]], registry, match[1])
+            named += [f"{item.full_name}{match[2] or ''}" for item in rules]
+    return registry, named
+
+
+def on_path(file: str) -> str:
+    """Let the processes of this command import a rule file; return its name. Raises UsageError."""
+    path = Path(os.path.expanduser(file)).absolute()
+    if not path.is_file():
+        raise UsageError(f"{file}: no such file")
+    if not (path.stem.isidentifier() and re.fullmatch(NAME, path.stem)):
+        rule = "the name of a rule file is a-z, 0-9 and _, and begins with a letter"
+        raise UsageError(f"{file}: {rule}; rename it")
+    importlib.invalidate_caches()
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    other = place(path.stem)
+    if other is None or not other.exists() or not other.samefile(path):
+        raise UsageError(f"{file}: Python has another module {path.stem}, {other}; rename the file")
+    return path.name
+
+
+def rules_of(name: str, registry: Registry, file: str) -> list[Installed]:
+    """Return the rules that a rule file brought. Raises UsageError with its faults."""
+    rules = [item for item in registry.of_kind("method") if item.distribution == name]
+    if not rules:
+        faults = [trouble.reason for trouble in registry.troubles if trouble.distribution == name]
+        raise UsageError(f"{file}: {'; '.join(faults) or 'it brings no learning rule'}")
+    return rules

@@ -1,0 +1,216 @@
+"""Check the evening of a rule's author: a rule from a file, short names, its card, older code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from conftest import TINY, Here, fake_dist, plugin, runs
+from folders import write
+from records import frozen, run, seeds
+
+from bench_core import cli
+from bench_core.analysis.gather import gather
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.older import older
+from bench_core.errors import UsageError
+from bench_core.registry import rule_files
+from bench_core.registry.entry_points import hooks_of, of_file
+from bench_core.registry.loading import take
+from bench_core.registry.registry import Registry
+from bench_core.report.comparison import methods
+from bench_core.testing.kit import Failed
+from bench_core.testing.subjects import must_preserve
+
+RULE = '''"""A rule in a file of its own."""
+
+from pydantic import Field
+
+from bench_core.api import Credits, LocalMethod
+
+
+class _Base(LocalMethod):
+    """A class whose name begins with _ is no rule of the file."""
+
+
+class Fed(_Base):
+    """a_l = gain·e·B_l."""
+
+    class Params(LocalMethod.Params):
+        gain: float = Field(1.0, description="factor of the credit")
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        for layer in {0, *net.sites}:
+            self.kept[f"B_{layer}"] = self.draw(task.classes, task.features(layer))
+
+    def credit(self, states, y, epoch):
+        e = self.params.gain * states.output_error
+        a = {n: e @ self.kept[f"B_{n}"] for n in {0, *self.net.sites}}
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+'''
+SUITE = TINY.replace("methods: [dfa]", "methods: [dfa]\nfloors: false")
+
+
+@pytest.fixture
+def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def invoke(*arguments: object) -> str:
+    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_rule_from_a_file_is_planned_run_recorded_checked_and_shown(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "fed.py").write_text(RULE)
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+    again = ("tiny.yaml", "--method", "./fed.py[gain=2]")
+    done = here("run", *again)
+    assert done.returncode == 0, done.stderr
+    assert "fed.py: a rule from a file; `bench check PATH/fed.py`" in done.stderr
+    assert "`bench new method fed` begins its package" in done.stderr
+    (record,) = runs(here.cwd / "results" / "tiny").values()
+    assert record["cell"]["method"]["name"] == "fed.py/fed"
+    assert record["cell"]["method"]["params"]["gain"] == 2.0
+    assert "fed" in record["code"]["fed.py"]["files"]
+    assert " fed[gain=2.0] " in done.stdout  # in the table, without the file's name
+    (here.cwd / "fed.py").write_text(RULE.replace("e = self", "e = -self"))
+    assert "the code has changed since: fed, about" in here("plan", *again).stdout
+    card = here("info", "./fed.py", "--json")
+    about = json.loads(card.stdout)
+    assert (about["name"], about["from"]) == ("fed.py/fed", "the file fed.py")
+    assert about["definition"] == "a_l = gain·e·B_l."
+    assert about["options"]["gain"] == {"default": 1.0, "description": "factor of the credit"}
+    assert not any(about["passport"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("absent.py", None, "no such file"),
+        ("Fed.py", RULE, "rename it"),
+        ("my-rule.py", RULE, "rename it"),
+        ("pathlib.py", RULE, "Python has another module pathlib"),
+    ],
+)
+def test_a_file_that_python_cannot_import_by_its_name_is_one_line(
+    tmp_path: Path, path_as_it_was: None, name: str, text: str | None, reason: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=reason):
+        rule_files.on_path(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "brought", "reason"),
+    [
+        (RULE, ["one_class"], ""),
+        ("x = 1\n", [], "it has no learning rule"),
+        (RULE + "\n\nclass Other(_Base):\n    pass\n", [], "it has 2 learning rules: Fed, Other"),
+        (RULE + plugin("bench_methods()", 'return [Component("a", "one_class:Fed")]'), ["a"], ""),
+        ("1 / 0\n", [], "cannot be imported: ZeroDivisionError"),
+    ],
+)
+def test_a_file_brings_its_one_class_or_what_its_hook_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, brought: list[str], reason: str
+) -> None:
+    (tmp_path / "one_class.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "one_class", raising=False)
+    registry = Registry()
+    hooks_of.cache_clear()
+    take(registry, of_file(rule_files.on_path(str(tmp_path / "one_class.py"))))
+    assert [item.component.name for item in registry.components] == brought
+    assert all(item.full_name.startswith("one_class.py/") for item in registry.components)
+    assert [reason in trouble.reason for trouble in registry.troubles] == [True] * bool(reason)
+    monkeypatch.delitem(sys.modules, "one_class", raising=False)
+
+
+def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:
+    with pytest.raises(UsageError, match=r"--method path/to/fed\.py"):
+        Registry().find("method", "fed.py/fed")
+
+
+def code(**files: str) -> dict[str, object]:
+    defaults = {"x-ebd/ebd": {"gain": 1.0, "freeze": None, "penalty": 0.0}}
+    return {"x-ebd": {"files": files, "defaults": defaults}}
+
+
+def test_an_option_that_came_later_splits_no_row(tmp_path: Path) -> None:
+    before = seeds("x-ebd/ebd", [0.4, 0.41])
+    after = run("x-ebd/ebd", 456, 0.42, params={"gain": 1.0}, code=code())
+    other = run("x-ebd/ebd", 456, 0.43, params={"gain": 2.0}, code=code())
+    write(tmp_path, [*before, after, other], None)
+    (suite,), _ = gather([tmp_path])
+    (group,) = judge_all(suite.records, suite.settings)
+    assert {row.label: len(row.runs) for row in group.rows} == {
+        "x-ebd/ebd": 3,
+        "x-ebd/ebd[gain=2.0]": 1,
+    }
+
+
+def test_without_a_known_default_rows_stay_apart() -> None:
+    records = [run("x-ebd/ebd"), run("x-ebd/ebd", params={"gain": 1.0})]
+    (group,) = judge_all(records, Settings())
+    assert len(group.rows) == 2
+
+
+def test_runs_by_older_code_are_marked_and_removed_on_request(tmp_path: Path) -> None:
+    old = seeds("x-ebd/ebd", [0.4], code=code(rule="1", core="7"), finished="2026-01-01")
+    new = seeds("x-ebd/ebd", [0.5], params={"gain": 2.0}, code=code(rule="2", core="7"))
+    new = [item.model_copy(update={"finished": "2026-01-02"}) for item in new]
+    bp = seeds("bench-core/bp", [0.6], finished="2026-01-01")
+    assert older([*old, *new, *bp]) == {old[0].identity: ["rule"]}
+    folder = write(tmp_path, [*old, *new, *bp], None)
+    shown = invoke("leaderboard", tmp_path)
+    assert "Older code than other runs here (rule): x-ebd/ebd" in " ".join(shown.split())
+    assert "older code than other runs of its recipe: rule" in invoke("clean", tmp_path, "--older")
+    assert len(runs(folder)) == 3
+    assert "0 spare" in invoke("clean", tmp_path, "--older", "--method", "bp")
+    invoke("clean", tmp_path, "--older", "--yes")
+    assert len(runs(folder)) == 2
+    assert "1 spare" in invoke("clean", tmp_path, "--method", "ebd", "--yes")
+    (left,) = runs(folder).values()
+    assert left["cell"]["method"]["name"] == "bench-core/bp"
+
+
+def test_a_comparison_takes_the_name_that_the_table_shows(tmp_path: Path) -> None:
+    rows = [*seeds("x-ebd/ebd", [0.4, 0.5]), *frozen("x-ebd/ebd", [0.3, 0.3])]
+    rows += seeds("x-ebd/ebd", [0.45], params={"penalty": 0.01})
+    write(tmp_path, [*rows, *seeds("bench-core/dfa", [0.35, 0.36])], None)
+    suites, _ = gather([tmp_path])
+    for name in ("ebd", "ebd[penalty=0.01]", "ebd[freeze=blocks]", "ebd[frozen]"):
+        (pair,) = methods(suites, name, "dfa")
+        assert pair.a.label.removeprefix("x-ebd/") == name.replace("freeze=blocks", "frozen")
+
+
+def test_a_kind_may_be_said_in_the_singular_and_printed_as_json() -> None:
+    rules = json.loads(invoke("list", "method", "--json"))
+    assert {item["kind"] for item in rules} == {"method"}
+    assert rules == json.loads(invoke("list", "methods", "--json"))
+    assert {"name", "summary", "source", "from"} <= rules[0].keys()
+
+
+def test_a_card_without_its_class_is_a_card_with_a_warning(here: Here) -> None:
+    folder = here.cwd / "site"
+    table = 'return [Component("lost", "lost_rule:Rule", "a rule")]'
+    fake_dist(folder, "x-lost", "lost_table", plugin("bench_methods()", table))
+    done = here("info", "lost", path=[folder])
+    assert "x-lost/lost: method of x-lost 1.0\na rule" in done.stdout
+    assert "warning: no options, passport and laws: x-lost" in done.stderr
+
+
+def test_the_check_of_global_state_says_how_to_draw() -> None:
+    changes = SimpleNamespace(names=["torch's global generator"])
+    with pytest.raises(Failed, match=r"nn\.Linear .* draws_from\(tools\.aux_generator\)"):
+        must_preserve(changes, "training")  # type: ignore[arg-type]
