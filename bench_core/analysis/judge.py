@@ -25,6 +25,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -96,6 +97,11 @@ class Settings:
     conflicts: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
     unrecorded: frozenset[str] = frozenset()
+
+    @cached_property
+    def recorded(self) -> dict[str, Mapping[str, Any]]:
+        """Return the defaults that runs record, without what only suite.json says."""
+        return {k: own for k, own in self.defaults.items() if k not in self.unrecorded}
 
 
 # --------------------------------------------------------------------------------- identity of rows

@@ -180,7 +180,7 @@ class _Floors:
         settings: Settings,
     ) -> None:
         self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
-        self.key = partial(method_key, defaults=settings.defaults)
+        self.key = partial(method_key, defaults=settings.recorded)
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(
@@ -251,7 +251,7 @@ def _group(
     records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
 ) -> Group:
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
-    key_of = partial(method_key, defaults=settings.defaults)
+    key_of = partial(method_key, defaults=settings.recorded)
     for record in records:
         cells[key_of(record.cell.method)][record.cell.seed].append(record)
     by_row = {

@@ -81,7 +81,7 @@ class _Placed(NamedTuple):
 
 def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
     return [
-        _Placed(shown.results.name, header, row, shown.settings.defaults)
+        _Placed(shown.results.name, header, row, shown.settings.recorded)
         for shown in map(view, suites)
         for header, group in shown.recipes
         for row in group.rows
