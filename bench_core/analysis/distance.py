@@ -101,7 +101,8 @@ def _with_distance(
     results: SuiteResults, record: RunRecord, ceilings: Mapping[tuple[str, int], RunRecord]
 ) -> RunRecord:
     item = record.measurements.get(NAME)
-    if item is None or item.across != "ceiling":
+    known = item is not None and item.value is not None and record.original
+    if item is None or item.across != "ceiling" or known:  # a compact run has no states
         return record
     ceiling = ceilings.get(_place(results, record))
     try:

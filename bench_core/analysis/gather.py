@@ -23,7 +23,7 @@ from bench_core.analysis import distance
 from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
-from bench_core.results import epochs, ledger, marks, remeasured, store
+from bench_core.results import epochs, ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
 from bench_core.results.ledger import Ledger
@@ -34,6 +34,7 @@ from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
 
 MOST_PARTS = 4  # of a disagreement are named
+UNKNOWN = "says that it is a row of the reference, and the installed reference has no such row"
 CURVES = 16 << 20  # bytes of epochs.jsonl whose rows are kept while claims are judged
 
 
@@ -173,14 +174,20 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     """Gather the results under folders by suite, and a line for each unreadable folder."""
     stored = scan(roots)
     troubles = stored.troubles
+    shipped = reference.installed()
+    linked = _linked(roots, shipped, troubles)
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     for run in stored.runs:
+        if run.record.original and not (shipped and shipped.vouches(run.record)):
+            troubles.append(f"{run.folder}: {UNKNOWN}")
         record, remarks, problems = remeasured.attach(run.record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
         if remarks:
             late_of[run.folder.parent][record.checksum or ""] = remarks
+    for folder, runs in linked.items():
+        by_folder[folder] += [run.record for run in runs]
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
     clashes = _conflicts([*stored.runs, *_replicates(by_folder, troubles)], known)
     results = []
@@ -214,6 +221,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
                 len(superseded),
                 folder,
                 described.description,
+                tuple(sorted({run.folder.parent for run in linked.get(folder, ())})),
                 expect=claims,
                 claimed_for=described.claimed_for,
                 diagnostics=described.diagnostics,
@@ -221,6 +229,22 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             )
         )
     return results, troubles
+
+
+def _linked(
+    roots: Iterable[Path], shipped: reference.Reference | None, troubles: list[str]
+) -> dict[Path, list[Stored]]:
+    """Map suite folders of the reference to the runs of other suites that they name."""
+    linked: dict[Path, list[Stored]] = defaultdict(list)
+    if shipped is None:
+        return linked
+    for root in (root for root in roots if root.parent == shipped.folder):
+        for identity in shipped.linked(root):
+            try:
+                linked[root].append(shipped.read(identity))
+            except store.Unreadable as reason:
+                troubles.append(str(reason))
+    return linked
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

@@ -147,9 +147,21 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
     """
     from bench_core.analysis.gather import gather
 
-    suites, troubles = gather(list(roots) or [Path("results")])
+    suites, troubles = gather([shown_folder(root) for root in roots] or [Path("results")])
     warn(troubles)
     return suites, troubles
+
+
+def shown_folder(root: Path) -> Path:
+    """Return a folder that exists; of a suite's name its local results, else the reference."""
+    from bench_core.results.reference import installed
+
+    if os.path.lexists(root):
+        return root
+    local = Path("results") / root
+    shipped = None if local.is_dir() else installed()
+    of_suite = shipped.suite(str(root)) if shipped else None
+    return of_suite or (local if local.is_dir() else root)
 
 
 def deliver(text: str, output: Path | None, coloured: bool) -> None:

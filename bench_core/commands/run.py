@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from bench_core.suite.model import Suite
 
 Costs = dict[str, "Estimate | None"]
+CHOICES = ("seeds", "dataset", "arch", "epochs", "device")  # options of `load_suite`
 SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True)
+NO_REFERENCE = option(
+    "--no-reference", "Train every cell here, also those that the shipped reference has."
+)
 SUITE_OPTIONS = (
     click.argument("suite"),
     option(
@@ -49,6 +54,7 @@ SUITE_OPTIONS = (
     data_dir_option,
     option("--strict-plugins", "Stop if any plugin is broken, used or not."),
     option("--retry-failed", "Run the cells again that failed."),
+    NO_REFERENCE,
 )
 
 
@@ -68,8 +74,7 @@ def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
     from bench_core.registry import rule_files
     from bench_core.suite.load import load_suite
 
-    keys = ("seeds", "dataset", "arch", "epochs", "device")
-    chosen = {key: options[key] for key in keys if key in options}
+    chosen = {key: options[key] for key in CHOICES if key in options}
     registry, methods = rule_files.load(options["methods"])
     content = load_suite(suite, options["overrides"], methods=methods, **chosen)
     if options["strict_plugins"] and registry.troubles:
@@ -85,13 +90,34 @@ def broken(registry: Registry) -> list[str]:
 def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     """Load the suite and the plugins, make the plan, and print its warnings."""
     from bench_core.execution.plan import make_plan
+    from bench_core.results import reference
 
     content, registry = loaded(suite, options)
+    shipped = None if options["no_reference"] else reference.installed()
     plan = make_plan(
-        content, registry, options["results"], options["data_dir"], options["retry_failed"]
+        content,
+        registry,
+        options["results"],
+        options["data_dir"],
+        options["retry_failed"],
+        shipped,
+        _whole(suite, options) if shipped else None,
     )
     warn([*broken(registry), *plan.troubles])
+    for line in plan.lacking:
+        echo(f"note: {line}", err=True)
     return plan, registry
+
+
+def _whole(suite: str, options: dict[str, Any]) -> Suite | None:
+    """Load the suite with all its methods; None if no option chose among them."""
+    from bench_core.errors import SuiteError
+    from bench_core.suite.load import load_suite
+
+    chosen = {key: options[key] for key in CHOICES if key in options}
+    with contextlib.suppress(SuiteError):  # an option fits the chosen methods alone
+        return load_suite(suite, options["overrides"], **chosen) if options["methods"] else None
+    return None
 
 
 EXECUTOR_OPTIONS = (
@@ -245,7 +271,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
 
 def _as_json(plan: Plan, costs: Costs) -> str:
     cells = []
-    for cell in plan.cells:
+    for cell in (*plan.cells, *plan.beside):
         cost = costs.get(cell.identity)
         about = {"identity": cell.identity, "action": cell.action, "why": cell.why}
         content = cell.cell.model_dump(mode="json")
@@ -276,11 +302,12 @@ def _as_text(plan: Plan, costs: Costs) -> str:
     from bench_core.analysis.judge import label
     from bench_core.execution.cost import spoken
 
-    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in plan.cells}
-    defaults = {cell.cell.method.name: cell.defaults for cell in plan.cells}
+    every = (*plan.cells, *plan.beside)
+    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in every}
+    defaults = {cell.cell.method.name: cell.defaults for cell in every}
     labels = {key: label(method, methods.values(), defaults) for key, method in methods.items()}
     lines = []
-    for cell in plan.cells:
+    for cell in every:
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
         name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"

@@ -12,6 +12,7 @@ import click
 from bench_core.commands.options import option, warn
 from bench_core.commands.run import (
     EXECUTOR_OPTIONS,
+    NO_REFERENCE,
     SEEDS,
     SUITE_OPTIONS,
     broken,
@@ -49,7 +50,7 @@ class _Noting(AbstractContextManager["_Noting"]):
 
 
 @click.command()
-@decorated(each for each in SUITE_OPTIONS + EXECUTOR_OPTIONS if each is not SEEDS)
+@decorated(each for each in SUITE_OPTIONS + EXECUTOR_OPTIONS if each not in (SEEDS, NO_REFERENCE))
 @option("--trials N", "Trials of every rule.  [default: the suite's]", type=click.IntRange(1))
 @option("--seed N", "Seed of sampler and trials.  [default: the suite's]", type=click.IntRange(0))
 @option("--dry-run", "Say what would run, and at what cost.")

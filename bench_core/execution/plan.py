@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bench_core.execution.components import Components, Trio, code_of, numerics_of
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.job import make_job
 from bench_core.execution.references import resolved_cells
-from bench_core.execution.reuse import StoredRuns
+from bench_core.execution.reuse import Action, StoredRuns
+from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
-from bench_core.results.record import Cell
+from bench_core.results.record import Cell, cell_key
+from bench_core.results.reference import Reference
+from bench_core.results.scan import Stored
 from bench_core.suite.model import Suite
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell with its identity and the decision to run it or to reuse a stored run.
+    """A cell with its identity and the decision to run it, or to use a run that is there.
 
     stamp     of the run that the plan found in the folder; another runner's run has another stamp
     numerics  of the training and of every component; shipped results are matched by them
     defaults  of the rule's own parameters
+    shipped   the run of the reference that stands for it
     """
 
     cell: Cell
@@ -35,11 +39,12 @@ class PlannedCell:
     code: dict[str, Any]
     data_checksum: str
     passport: dict[str, bool]
-    action: Literal["run", "reuse"]
+    action: Action
     why: str
     stamp: tuple[int, int] | None = None
     numerics: Mapping[str, int] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    shipped: Stored | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Plan:
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
+    beside    cells of the suite's other methods that the reference has, for the same table
+    lacking   a line for each reason why the reference does not give a cell
     """
 
     suite: Suite
@@ -60,6 +67,8 @@ class Plan:
     troubles: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: tuple[PlannedCell, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     def job(self, cell: PlannedCell) -> dict[str, Any]:
         """Return what the worker of a cell must know."""
@@ -73,10 +82,20 @@ class Plan:
         return [cell for cell in self.cells if cell.action == "run"]
 
     @property
+    def shipped(self) -> list[PlannedCell]:
+        """Return the cells that come from the reference, those of other methods too."""
+        return [cell for cell in (*self.cells, *self.beside) if cell.shipped is not None]
+
+    @property
     def counts(self) -> str:
-        """`30 cells, 10 reused, 20 to run`."""
+        """`30 cells, 10 reused, 20 to run`, and the number from the reference if there are any."""
         total, to_run = len(self.cells), len(self.to_run)
-        return f"{total} cell{'s' * (total != 1)}, {total - to_run} reused, {to_run} to run"
+        shipped = len(self.shipped) - len(self.beside)
+        parts = [f"{total} cell{'s' * (total != 1)}", f"{total - to_run - shipped} reused"]
+        parts += [f"{shipped} from the reference"] * bool(self.shipped) + [f"{to_run} to run"]
+        beside = len(self.beside)
+        more = f"; {beside} of other methods beside them, from the reference" if beside else ""
+        return ", ".join(parts) + more
 
 
 def make_plan(
@@ -85,51 +104,89 @@ def make_plan(
     results: Path,
     data_dir: Path | None = None,
     retry_failed: bool = False,
+    reference: Reference | None = None,
+    whole: Suite | None = None,
 ) -> Plan:
-    """Resolve a suite without writing. Raises SuiteError and UsageError with all faults."""
+    """Resolve a suite without writing. Raises SuiteError and UsageError with all faults.
+
+    reference  its runs stand for cells that have no run in `results`
+    whole      the same suite with all its methods: the reference's runs of the others come beside
+    """
     components = Components(suite, registry)
     components.examine(data_dir)
-    diagnostics = components.parts(components.diagnostics)
+    diagnostics = tuple(
+        {"name": item["name"], "params": item["params"]}
+        for item in components.parts(components.diagnostics)
+    )
     folder = results / suite.name
     stored = StoredRuns(folder, suite, retry_failed)
+    shipped = Shipped(reference, suite, diagnostics) if reference else None
+    troubles: list[str] = []
+    planned = list(_planned(components, stored, shipped, troubles))
+    beside: list[PlannedCell] = []
+    if whole is not None and reference and reference.suite(suite.name):
+        others = Components(whole, registry)
+        others.examine(data_dir)
+        own = {cell_key(cell.cell) for cell in planned}
+        every = _planned(others, stored, shipped, [], own | stored.trained(reference))
+        beside = [cell for cell in every if cell.shipped]
+    return Plan(
+        suite=suite,
+        folder=folder,
+        cells=tuple(planned),
+        diagnostics=diagnostics,
+        data_dir=data_dir,
+        troubles=(*troubles, *(shipped.refused if shipped else ())),
+        absent=components.absent,
+        defaults=components.defaults(),
+        beside=tuple(beside),
+        lacking=shipped.lines() if shipped else (),
+    )
+
+
+def _planned(
+    components: Components,
+    stored: StoredRuns,
+    shipped: Shipped | None,
+    troubles: list[str],
+    without: Collection[str] = (),
+) -> Iterator[PlannedCell]:
+    """Yield the cells of a suite, without those of some keys, with what is done about each."""
+    diagnostics = components.parts(components.diagnostics)
 
     @cache
     def code_at(trio: Trio) -> dict[str, Any]:
         return code_of(components.parts(trio), diagnostics, components.stop_when())
 
-    planned, troubles = [], []
     for cell, trio, device in resolved_cells(components):
+        if without and cell_key(cell) in without:
+            continue
         parts, code = components.parts(trio), code_at(trio)
         method, _, dataset = parts
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(cell.model_dump(mode="json"), digests, dataset["checksum"])
-        stamp = store.stamp(folder / identity)  # before the decision, which reads the run
-        decision = stored.decide(cell, identity, code, dataset["checksum"])
-        if decision.warning is not None:
-            troubles.append(decision.warning)
-        planned.append(
-            PlannedCell(
-                cell=cell,
-                identity=identity,
-                folder=folder / identity,
-                device=device,
-                code=code,
-                data_checksum=dataset["checksum"],
-                passport=method["passport"],
-                action=decision.action,
-                why=decision.why,
-                stamp=stamp,
-                numerics=numerics_of(parts, diagnostics),
-                defaults=method["defaults"],
-            )
+        numerics = numerics_of(parts, diagnostics)
+        stamp = store.stamp(stored.folder / identity)  # before the decision, which reads the run
+        action, why, warning = stored.decide(cell, identity, code, dataset["checksum"])
+        run = None
+        if action == "run" and shipped is not None:
+            run = shipped.find(cell, numerics, dataset["checksum"])
+        if run is not None:
+            identity, action, why = run.record.identity, "reference", trained(run.record)
+        if warning is not None:
+            troubles.append(warning)
+        yield PlannedCell(
+            cell=cell,
+            identity=identity,
+            folder=stored.folder / identity,
+            device=device,
+            code=code,
+            data_checksum=dataset["checksum"],
+            passport=method["passport"],
+            action=action,
+            why=why,
+            stamp=stamp,
+            numerics=numerics,
+            defaults=method["defaults"],
+            shipped=run,
         )
-    return Plan(
-        suite=suite,
-        folder=folder,
-        cells=tuple(planned),
-        diagnostics=tuple({"name": d["name"], "params": d["params"]} for d in diagnostics),
-        data_dir=data_dir,
-        troubles=tuple(troubles),
-        absent=components.absent,
-        defaults=components.defaults(),
-    )

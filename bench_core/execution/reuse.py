@@ -13,14 +13,17 @@ from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
 from bench_core.results import store
 from bench_core.results.record import Cell, RunRecord, cell_key
+from bench_core.results.reference import Reference
 from bench_core.results.status import STATUSES, is_reused
 from bench_core.suite.model import Suite
+
+Action = Literal["run", "reuse", "reference"]  # the last: a run that ships with bench
 
 
 class Decision(NamedTuple):
     """What to do about a cell, why, and a warning about its folder or None."""
 
-    action: Literal["run", "reuse"]
+    action: Action
     why: str
     warning: str | None = None
 
@@ -48,17 +51,28 @@ class StoredRuns:
         except store.Unreadable as reason:
             warning = f"{folder}: unreadable, to be set aside: {reason}"
             return Decision("run", f"its run folder is unreadable: {reason}", warning)
+        if record.original:
+            return Decision("run", "its run is a row of the reference")
         status = STATUSES[record.status]
         ended = f"its run ended as {record.status}"
         if status.failure and self.retry_failed:
             return Decision("run", f"{ended} and --retry-failed was given{resumed}")
         if not is_reused(record.status, record.budget, self.budget):
             return Decision("run", f"{ended}{resumed}")
-        if sparse := _sparser(record, self.suite):
+        if sparse := sparser(record, self.suite):
             return Decision("run", f"{ended}, but {sparse}{resumed}")
         if status.limits:
             return Decision("reuse", f"{ended}, and the budget is no larger now")
         return Decision("reuse", f"a run of this identity is {record.status}")
+
+    def trained(self, reference: Reference) -> set[str]:
+        """Return the keys of the cells whose run here is no row of the reference."""
+        own = self.earlier.items()
+        return {
+            key
+            for key, identity in own
+            if identity not in reference.entries and os.path.lexists(self.folder / str(identity))
+        }
 
     def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
@@ -89,7 +103,7 @@ def _keys(cell: Cell) -> Iterator[str]:
         yield cell_key(cell.model_copy(update={"training": training}))
 
 
-def _sparser(record: RunRecord, suite: Suite) -> str:
+def sparser(record: RunRecord, suite: Suite) -> str:
     """Say how the epochs of a record are sparser than the suite's; "" if they serve it."""
     for name in ("evaluate_every", "diagnose_every"):
         has, wanted = getattr(record, name), getattr(suite, name)

@@ -24,6 +24,7 @@ from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry import rule_files
 from bench_core.registry.registry import Registry, resolve
+from bench_core.results import reference as references
 from bench_core.results import store
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key
@@ -39,11 +40,13 @@ def run_suite(
     executor: str = "local",
     settings: Mapping[str, str] | None = None,
     retry_failed: bool = False,
+    reference: bool = True,
     **short: Any,
 ) -> list[RunRecord]:
     """Run a suite (a path, or the name of an installed one) and return the records of its cells.
 
-    Finished cells are reused. `short`: methods, seeds, dataset, arch, epochs, device, as on the
+    Finished cells are reused, and runs of the reference stand for cells that have none here
+    (`reference`). `short`: methods, seeds, dataset, arch, epochs, device, as on the
     command line; `executor` and its `settings` too.
     Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError if results
     cannot be written.
@@ -53,7 +56,9 @@ def run_suite(
     registry, methods = rule_files.load(short.pop("methods", ()))
     suite = load_suite(source, overrides, methods=methods, **short)
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    plan = make_plan(suite, registry, Path(results).expanduser(), folder, retry_failed)
+    shipped = references.installed() if reference else None
+    home = Path(results).expanduser()
+    plan = make_plan(suite, registry, home, folder, retry_failed, shipped)
     return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))
 
 
@@ -95,6 +100,9 @@ def run_plan(
     store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
     plan = _absolute(plan)
     with store.locked_suite(plan.folder):
+        for cell in plan.shipped:
+            if cell.shipped is not None and not _is_there(cell):
+                references.copy(cell.shipped, cell.folder)
         store.write_suite(plan.folder, described(plan))
     to_run = plan.to_run
     if to_run and (fault := checkout()[1]):
@@ -113,11 +121,23 @@ def run_plan(
     return records
 
 
+def _is_there(cell: PlannedCell) -> bool:
+    """Decide whether the folder of a cell has its run of the reference already."""
+    try:
+        own = store.read(cell.folder, sums=True)
+    except store.Unreadable:
+        return False
+    return cell.shipped is not None and own.checksum == cell.shipped.record.checksum
+
+
 def _absolute(plan: Plan) -> Plan:
     """Return the plan with absolute paths: an observer may change the folder of this process."""
-    cells = [replace(cell, folder=cell.folder.absolute()) for cell in plan.cells]
-    data = plan.data_dir and plan.data_dir.absolute()
-    return replace(plan, folder=plan.folder.absolute(), cells=tuple(cells), data_dir=data)
+    cells, beside = (
+        tuple(replace(cell, folder=cell.folder.absolute()) for cell in own)
+        for own in (plan.cells, plan.beside)
+    )
+    data, folder = plan.data_dir and plan.data_dir.absolute(), plan.folder.absolute()
+    return replace(plan, folder=folder, cells=cells, beside=beside, data_dir=data)
 
 
 def _notifier(
@@ -186,6 +206,7 @@ def described(plan: Plan) -> dict[str, Any]:
     """
     suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
+    beside = {cell_key(c.cell): c.identity for c in plan.beside}
     limits = {entry.name: entry.threshold for entry in suite.diagnostics}
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     return {
@@ -199,7 +220,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "claimed_for": suite.claimed_for,
         "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
         "file": _file(plan, sorted(cells)),
-        "cells": saved_mapping(plan.folder, "cells") | cells,
+        "cells": saved_mapping(plan.folder, "cells") | beside | cells,
         "defaults": {**saved_mapping(plan.folder, "defaults"), **plan.defaults},
         "decisions": decisions,
     }

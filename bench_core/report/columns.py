@@ -210,11 +210,26 @@ def _accuracy(row: Row) -> Text:
 
 def _n(row: Row) -> Text:
     done, total = len(row.finished), len(row.runs)
-    return Text(str(done) if done == total else f"{done} of {total} done")
+    mark = " °" * bool(shipped(row))
+    return Text((str(done) if done == total else f"{done} of {total} done") + mark)
 
 
 def _trials(row: Row) -> Text:
     return Text(NONE if row.trials is None else str(row.trials))
+
+
+def shipped(row: Row) -> str:
+    """Say of which version of the reference the runs of a row are, their dates and hardware."""
+    runs = [run.record for run in row.runs if run.record.original]
+    if not runs:
+        return ""
+    about = [run.environment for run in runs]
+    versions = sorted({str(each.get("reference", "?")) for each in about})
+    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
+    days = sorted({run.finished[:10] for run in runs})
+    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
+    some = "" if len(runs) == len(row.runs) else f"{len(runs)} of {len(row.runs)} runs: "
+    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}"
 
 
 def _scored_on(row: Row) -> str | None:
@@ -293,6 +308,7 @@ _TUNED = (
 )
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
 _THREE = (STRING("three_diagnostics", "judged.three"),)
+_SHIPPED = (STRING("from_reference", shipped, place=3),)
 _PASSPORT = (STRING("passport", passport, place=3),)
 COLUMNS = (
     Column(
@@ -313,6 +329,15 @@ COLUMNS = (
     ),
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
+    Column(
+        "shipped",
+        "from",
+        lambda row: Text(shipped(row) or NONE, brief="reference" * bool(shipped(row))),
+        _SHIPPED,
+        right=False,
+        drop=5,
+        optional=True,
+    ),
     Column("trials", "trials", _trials, _TUNED, short="tr.", optional=True),
     Column("verdict", "verdict", lambda row: Text(row.verdict), _VERDICT, right=False),
     Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),

@@ -43,8 +43,18 @@ def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
             stopped = f" stopped after {stop}" if stop is not None else ""
             parts.append(plural(epochs, "epoch") + stopped)
         parts.append(f"seed{'s' * (len(group.seeds) != 1)} {listed(map(str, group.seeds))}")
-        lines.append(" · ".join([*parts, *(f"{key}={_text(own[key])}" for key in shown), *judged]))
+        parts += [f"{key}={_text(own[key])}" for key in shown]
+        lines.append(" · ".join([*parts, *judged, *_shipped(group)]))
     return lines
+
+
+def _shipped(group: Group) -> list[str]:
+    """Say how many rows have runs of the reference."""
+    rows = [row for row in group.rows if any(run.record.original for run in row.runs)]
+    versions = {str(run.record.environment.get("reference")) for row in rows for run in row.runs}
+    versions -= {"None"}
+    names = f"the reference {listed(sorted(versions))}".strip()
+    return [f"{len(rows)} of {len(group.rows)} rows from {names}"] if rows else []
 
 
 def _unusual(key: str, value: Any, default: Mapping[str, Any], written: Mapping[str, Any]) -> bool:

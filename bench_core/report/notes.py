@@ -19,7 +19,7 @@ from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
 from bench_core.report import doubts
-from bench_core.report.columns import COLUMNS, further
+from bench_core.report.columns import COLUMNS, further, shipped
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
 from bench_core.report.rows import (
@@ -127,6 +127,15 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
         parts.append(f"{by_state[state].total()} {state}{methods}")
     total = sum(map(Counter.total, by_state.values()))
     return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
+
+
+def _references(group: Group) -> list[str]:
+    """Write which rows have runs of the reference, with the dates and hardware of these."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for row in group.rows:
+        if text := shipped(row):
+            rows[text].append(row.label)
+    return [f"° {text}: {listed(labels)}" for text, labels in rows.items()]
 
 
 def warning(group: Group) -> str:
@@ -259,7 +268,8 @@ def _older(group: Group) -> list[str]:
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the remarks on the runs of one recipe."""
     reasons = [(row, "; ".join(why(row, settings))) for row in group.rows]
-    lines = [
+    lines = _references(group)
+    lines += [
         f"{row.label} {'flagged' if row.judged.kind == 'single seed' else 'walked back'}: {text}"
         for row, text in reasons
         if text

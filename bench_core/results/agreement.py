@@ -27,10 +27,10 @@ POINTS = 0.02  # of accuracy, between environments
 
 
 def exact(one: RunRecord, other: RunRecord) -> bool:
-    """Decide whether two runs must be equal bit by bit."""
+    """Decide whether two runs must be equal bit by bit; compact ones have rounded numbers."""
     deterministic = one.cell.training.get("deterministic", True)
     same = one.identity == other.identity and environment_key(one) == environment_key(other)
-    return bool(deterministic and same)
+    return bool(deterministic and same and not (one.original or other.original))
 
 
 def disagreement(one: RunRecord, other: RunRecord) -> list[str]:

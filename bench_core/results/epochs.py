@@ -1,7 +1,8 @@
 """Read epochs.jsonl, the curve of a run, without torch or any plugin.
 
 Row 0 is the untrained network. The first and the last row hold all diagnostics, the others those
-that are measured after every epoch, or after every `diagnose_every`-th.
+that are measured after every epoch, or after every `diagnose_every`-th. The rows may be compact
+(`bench_core.results.compact`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench_core.results import files
+from bench_core.results.compact import Header, is_header
 from bench_core.results.hashing import checksum
 from bench_core.results.record import FileSum, Measurements, Number
 from bench_core.results.store import EPOCHS, Unreadable, first_fault
@@ -76,6 +78,7 @@ def lines(folder: Path, most: int = READ) -> Iterator[Any]:
     most  values of all rows
     """
     values, rows, longest = 0, 0, files.LARGEST["row"]
+    header = Header()
     with files.opened(folder / EPOCHS, "epochs") as file:
         while line := file.readline(longest + 1):
             rows += 1
@@ -83,8 +86,13 @@ def lines(folder: Path, most: int = READ) -> Iterator[Any]:
                 raise ValueError(f"has more than {ROWS:,} rows")
             if len(line) > longest:
                 raise ValueError(f"has a row of more than {longest} bytes")
-            values += files.values(line)
+            values += files.values(line) + header.size
             if values > most:
                 raise ValueError(f"has more than {most:,} values")
-            if line.strip():
-                yield files.parsed(line, "row")
+            if not line.strip():
+                continue
+            value = files.parsed(line, "row")
+            if is_header(value):
+                header = Header(value["row"], value["columns"], files.values(line))
+            else:
+                yield header.row(value) if isinstance(value, list) else value

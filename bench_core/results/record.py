@@ -28,7 +28,8 @@ from bench_core.results.status import Status
 
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
-NO_CAUSE = ("commit", "dirty")  # of an environment: the digest of the code decides instead
+# of an environment: the digest of the code decides instead
+NO_CAUSE = ("commit", "dirty", "reference")
 
 
 def _parse(value: Any) -> Any:
@@ -190,9 +191,18 @@ class RunRecord(Frozen):
     data_checksum: str = ""
     finished: str = ""
     files: dict[str, FileSum] = Field(default_factory=dict)
+    original: dict[str, FileSum] = Field(default_factory=dict)  # see `bench_core.results.compact`
     checksum: str | None = None  # digest of the other fields, given when the run is committed
 
     model_config = ConfigDict(populate_by_name=True)
+
+    @model_serializer(mode="wrap")
+    def _without_original(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an empty `original` out of JSON."""
+        fields: dict[str, Any] = serialize(self)
+        if not self.original:
+            fields.pop("original", None)
+        return fields
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of its components' options, which `code` records (`default_key`).

@@ -17,7 +17,7 @@ from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import files, ledger, marks, store
-from bench_core.results.agreement import differing
+from bench_core.results.agreement import differing, disagreement
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.remeasured import late_files
@@ -29,7 +29,7 @@ REPLICATES = store.REPLICATES
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
 WORDS: dict[Fate, str] = {
     "copy": "copied",
-    "replace": "replaced what had not ended",
+    "replace": "replaced what had not ended or was compact",
     "same": "there already",
     "stays": "not better than what is there",
     "replicate": "kept as replicates",
@@ -60,6 +60,8 @@ def fate(new: RunRecord, old: RunRecord | None) -> Fate:
         return "stays"
     if old.status not in FINAL:
         return "replace"
+    if bool(new.original) != bool(old.original) and not disagreement(new, old):
+        return "stays" if new.original else "replace"  # a compact run has rounded numbers
     if not differing(new, old):
         return "same"
     if not new.cell.training.get("deterministic", True):

@@ -1,0 +1,103 @@
+"""Find the cells of a plan among the reference (`bench_core.results.reference`).
+
+A run of the reference stands for a cell if their keys agree (every setting), the `numerics` of
+training, components and diagnostics, the options of the diagnostics, and the checksum of the data.
+Code that only computes the same numbers in another way does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench_core.execution.reuse import saved_mapping, sparser
+from bench_core.results.hashing import canonical
+from bench_core.results.record import Cell, RunRecord, cell_key
+from bench_core.results.reference import Reference
+from bench_core.results.scan import Stored
+from bench_core.results.store import Unreadable
+from bench_core.suite.model import Suite
+
+ABSENT = "the reference has no such cell"
+
+
+class Shipped:
+    """The reference, as a plan looks for its cells in it.
+
+    diagnostics  `{"name": full name, "params": …}` of each diagnostic of the suite
+    taken        number of cells that were found
+    lacking      why cells were not found → these cells
+    refused      a line for each run that cannot be read
+    """
+
+    def __init__(
+        self, reference: Reference, suite: Suite, diagnostics: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.reference, self.suite = reference, suite
+        self.diagnostics = {item["name"]: item["params"] for item in diagnostics}
+        self.taken = 0
+        self.lacking: dict[str, list[Cell]] = defaultdict(list)
+        self.refused: list[str] = [reference.trouble] if reference.trouble else []
+
+    def find(self, cell: Cell, numerics: Mapping[str, int], data: str) -> Stored | None:
+        """Return the run of the reference that stands for a cell, and note why there is none."""
+        reasons = [ABSENT]
+        for identity in self.reference.of_cell(cell_key(cell)):
+            try:
+                run = self.reference.read(identity)
+            except Unreadable as error:
+                self.refused.append(str(error))
+                reasons.append("its run was refused")
+                continue
+            reason = self._unfit(run.record, numerics, data)
+            if not reason:
+                self.taken += 1
+                return run
+            reasons.append(reason)
+        self.lacking[reasons[-1]].append(cell)
+        return None
+
+    def _unfit(self, record: RunRecord, numerics: Mapping[str, int], data: str) -> str:
+        """Say why a run of the same cell does not stand for it; empty if it does."""
+        if record.data_checksum != data:
+            return f"it read other data ({record.data_checksum[:12]}, here {data[:12]})"
+        missing = [name for name in numerics if name not in record.numerics]
+        if missing:
+            return f"it lacks {', '.join(name.rpartition('/')[2] for name in missing)}"
+        changed = [
+            f"{name} {record.numerics[name]}, now {now}"
+            for name, now in numerics.items()
+            if record.numerics[name] != now
+        ]
+        if changed:
+            return f"its numerics are {', '.join(changed)}"
+        measured = saved_mapping(self.reference.folder / record.suite, "diagnostics")
+        for name, params in self.diagnostics.items():
+            if canonical(measured.get(name)) != canonical(params):
+                return f"it measured {name.rpartition('/')[2]} with other options"
+        return sparser(record, self.suite)
+
+    def lines(self) -> tuple[str, ...]:
+        """Write a line for each reason, with the cells by method that the reference does not give.
+
+        A reference that has no run of the suite says nothing.
+        """
+        if not (self.taken or self.reference.suite(self.suite.name)):
+            return ()
+        written = []
+        for reason, cells in self.lacking.items():
+            seeds: dict[str, dict[str, None]] = defaultdict(dict)
+            for cell in cells:
+                frozen = cell.method.params.get("freeze") == "blocks"
+                seeds[cell.method.short + " with frozen blocks" * frozen][str(cell.seed)] = None
+            names = "; ".join(f"{name} (seed {', '.join(own)})" for name, own in seeds.items())
+            written.append(f"not from the reference: {names}: {reason}")
+        return tuple(written)
+
+
+def trained(record: RunRecord) -> str:
+    """Say when and on what a run of the reference was trained."""
+    about = record.environment
+    hardware = about.get("device_name") or about.get("device", "unknown hardware")
+    return f"trained {record.finished[:10]} on {hardware}, torch {about.get('torch', '?')}"

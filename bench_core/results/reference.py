@@ -1,0 +1,160 @@
+"""Read the reference: results of the shipped suites, in compact form, that ship with bench.
+
+    cells.json           version, and for each run its suite, the key of its cell, its checksum
+    <suite>/suite.json   as in a results folder; `cells` may name runs of other suites
+    <suite>/<identity>/  a compact run (`bench_core.results.compact`)
+
+The folder is that of the package `bench_reference`; the variable BENCH_REFERENCE names another one,
+and none if it is empty. A run counts only with the checksum that cells.json states.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench_core.errors import StoreError
+from bench_core.results import files, store
+from bench_core.results.files import writing
+from bench_core.results.hashing import file_text, line_text
+from bench_core.results.record import RunRecord
+from bench_core.results.scan import Stored
+
+PACKAGE = "bench_reference"
+VARIABLE = "BENCH_REFERENCE"
+CELLS = "cells.json"
+SCHEMA = 1
+
+
+class Entry(BaseModel):
+    """A run of the reference: its suite, the key of its cell, the checksum of its run.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    suite: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")  # the name of a folder
+    cell: str
+    checksum: str
+
+
+class Cells(BaseModel):
+    """The content of cells.json; `cells` maps identities to entries."""
+
+    version: str = Field(max_length=40)
+    cells: dict[str, Entry] = {}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference in a folder.
+
+    trouble  why it cannot be used; then it has no runs
+    """
+
+    folder: Path
+    version: str = ""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    trouble: str = ""
+
+    def place(self, identity: str) -> Path:
+        """Return the run folder of an identity of the reference."""
+        return self.folder / self.entries[identity].suite / identity
+
+    def read(self, identity: str) -> Stored:
+        """Read a run, with all checksums. Raises `store.Unreadable`, which names the folder."""
+        folder, entry = self.place(identity), self.entries[identity]
+        try:
+            record = store.read(folder, sums=True)
+        except store.Unreadable as reason:
+            raise type(reason)(f"{folder}: refused: {reason}") from None
+        if not self.vouches(record) or not record.original:
+            raise store.Unreadable(f"{folder}: refused: {CELLS} states {entry.checksum[:32]}")
+        return Stored(record, folder)
+
+    def vouches(self, record: RunRecord) -> bool:
+        """Decide whether a record is a run of this reference."""
+        entry = self.entries.get(record.identity)
+        return entry is not None and entry.checksum == record.checksum
+
+    def of_cell(self, key: str) -> list[str]:
+        """Return the identities of the runs of a cell, by its key."""
+        return self._by_cell.get(key, [])
+
+    @cached_property
+    def _by_cell(self) -> dict[str, list[str]]:
+        by_cell: dict[str, list[str]] = defaultdict(list)
+        for identity, entry in self.entries.items():
+            by_cell[entry.cell].append(identity)
+        return by_cell
+
+    def suite(self, name: str) -> Path | None:
+        """Return the folder of a suite, if the reference has it."""
+        folder = self.folder / name
+        known = not self.trouble and Path(name).name == name and (folder / store.SUITE).is_file()
+        return folder if known else None
+
+    def linked(self, folder: Path) -> list[str]:
+        """Return the identities of other suites' runs that a suite of the reference names."""
+        cells = (store.read_suite(folder) or {}).get("cells")
+        names = cells.values() if isinstance(cells, dict) else ()
+        named = (name for name in names if isinstance(name, str))
+        return sorted(n for n in named if n in self.entries and self.place(n).parent != folder)
+
+
+def folder() -> Path | None:
+    """Return the folder of the reference; None if there is none."""
+    stated = os.environ.get(VARIABLE)
+    if stated is not None:
+        return Path(stated).expanduser() if stated else None
+    spec = find_spec(PACKAGE)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def installed(home: Path | None = None) -> Reference | None:
+    """Read cells.json of the reference, or of another folder; None if there is none."""
+    home = home or folder()
+    if home is None or not os.path.lexists(home / CELLS):
+        return None
+    try:
+        raw = files.read_json(home / CELLS, "suite", parts=1)
+        if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
+            raise ValueError(f"has schema {raw['schema']}, newer than this bench reads ({SCHEMA})")
+        content = Cells.model_validate(raw)
+    except ValidationError as error:
+        reason = f"does not follow its schema: {store.first_fault(error)}"
+    except (OSError, ValueError) as error:
+        reason = files.reason(error)
+    else:
+        return Reference(home, content.version, content.cells)
+    return Reference(home, trouble=f"{home / CELLS}: the reference is not used: it {reason}")
+
+
+def write_cells(reference: Reference) -> None:
+    """Write cells.json, a line for each run. Raises StoreError."""
+    content: dict[str, Any] = {"schema": SCHEMA, "version": reference.version}
+    cells = {name: entry.model_dump() for name, entry in sorted(reference.entries.items())}
+    head = file_text(content | {"cells": {}}).replace("{}", "{\n%s\n }")
+    lines = (f'  "{name}": {line_text(entry)}' for name, entry in cells.items())
+    files.replace_file(reference.folder / CELLS, head % ",\n".join(lines))
+
+
+def copy(run: Stored, final: Path) -> None:
+    """Copy a run of the reference to its place in a results folder. Raises StoreError."""
+    with store.locked(final) as lock:
+        if lock is None:
+            held = "another bench is at work on this run; try again when it is done"
+            raise StoreError(f"{final}: {held}")
+        folder = store.clear_temporary(final)
+        try:
+            with writing(final):
+                for name in (*run.record.files, store.RUN):
+                    files.copy(run.folder / name, folder / name)
+            store.put(final)
+        finally:
+            store.remove_temporary(final)

@@ -1,0 +1,152 @@
+"""Take finished cells of results folders into the reference: `python -m bench_reference.add`.
+
+Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
+already stays as it is, so the command may be repeated after every cell. `--suite NAME` also writes
+the list of a suite's cells, for a suite whose cells other suites trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench_core.analysis.distance import NAME, attach
+from bench_core.analysis.gather import gather
+from bench_core.execution.components import PARTS
+from bench_core.execution.plan import make_plan
+from bench_core.execution.runner import default_data_dir, described
+from bench_core.registry import plugins
+from bench_core.registry.registry import base_class, resolve
+from bench_core.results import compact, epochs, files, store
+from bench_core.results.record import Measurement, RunRecord, cell_key
+from bench_core.results.reference import Entry, Reference, installed, write_cells
+from bench_core.results.scan import Stored, scan
+from bench_core.suite.load import load_suite
+from bench_core.training import NUMERICS
+
+HERE = Path(__file__).resolve().parent
+VERSION = "1"  # of the reference: another one when a row is replaced, see README.md
+
+
+@cache
+def _numerics(kind: str, name: str) -> int:
+    item = plugins.load().find(kind, name)  # type: ignore[arg-type]
+    return int(resolve(item, base_class(kind)).numerics)  # type: ignore[arg-type]
+
+
+def lapsed(record: RunRecord) -> list[str]:
+    """Name the parts of a run whose `numerics` are other ones now."""
+    now = {"training": NUMERICS}
+    now |= {kind: _numerics(kind, getattr(record.cell, kind).name) for kind in PARTS}
+    measured = [key for key in record.numerics if key.startswith("diagnostic ")]
+    now |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
+    pairs = [(key, record.numerics.get(key), value) for key, value in now.items()]
+    return [f"{key} {was}, now {value}" for key, was, value in pairs if was != value]
+
+
+def fault(record: RunRecord, commit: str) -> str:
+    """Say why a run may not come in; empty if it may."""
+    if record.original:
+        return "it is a row of a reference"
+    if record.status != "done" or record.epochs != record.cell.last_epoch:
+        return f"{record.status} after {record.epochs} of {record.cell.last_epoch} epochs"
+    if record.environment.get("dirty"):
+        return "its code had edits that were not committed"
+    if not (commit or record.environment.get("commit")):
+        return "it names no commit; give it with --commit"
+    if parts := lapsed(record):
+        return f"its numerics are {', '.join(parts)}"
+    return ""
+
+
+def distances(results: Sequence[Path]) -> dict[str, Measurement]:
+    """Return each run's distance to the states of bp by identity: compact runs have no states."""
+    records = [record for suite in gather(results)[0] for record in attach(suite).records]
+    measured = {record.identity: record.measurements.get(NAME) for record in records}
+    return {name: item for name, item in measured.items() if item is not None}
+
+
+def add(
+    run: Stored, reference: Reference, commit: str, distance: Measurement | None = None
+) -> Reference:
+    """Write a run in compact form, and return the reference with it. Raises StoreError."""
+    raw, record = store.raw(run.folder), store.read(run.folder, sums=True)
+    lines = list(epochs.lines(run.folder))
+    if distance is not None:
+        for measurements in (raw["measurements"], lines[-1]["measurements"]):
+            measurements[NAME] = distance.model_dump(mode="json")
+    rows = compact.epochs_text(lines).encode()
+    about = {"reference": reference.version, **({"commit": commit} if commit else {})}
+    text = compact.run_text(raw, rows, about)
+    final = reference.folder / record.suite / record.identity
+    with files.writing(final):
+        files.make_folder(final, 2)
+    files.replace_file(final / store.EPOCHS, rows, parts=2)
+    files.replace_file(final / store.RUN, text, parts=2)
+    entry = Entry(
+        suite=record.suite, cell=cell_key(record.cell), checksum=store.read(final).checksum
+    )
+    return replace(reference, entries={**reference.entries, record.identity: entry})
+
+
+def list_cells(content: dict[str, Any], reference: Reference) -> None:
+    """Write suite.json of a suite, with the cells that the reference has."""
+    folder = reference.folder / content["name"]
+    older = store.read_suite(folder) or {}
+    cells = {**older.get("cells", {}), **content["cells"]}
+    known = {key: name for key, name in cells.items() if name in reference.entries}
+    if not known:
+        return
+    with files.writing(folder):
+        files.make_folder(folder)
+    file, before = content["file"], older.get("file")
+    if before and file["digest"] == before["digest"] and file["cells"] is None:
+        file = before  # another command has listed the cells of the suite's file
+    kept = {key: value for key, value in content.items() if key != "decisions"}
+    store.write_suite(folder, {**kept, "cells": known, "file": file})
+
+
+@click.command(help=__doc__)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--commit", default="", help="The commit of the code, for runs that name none.")
+@click.option("--suite", "suites", multiple=True, help="List the cells of this suite; repeatable.")
+@click.option("--into", type=click.Path(path_type=Path), default=HERE, help="The reference.")
+def main(results: Sequence[Path], commit: str, suites: Sequence[str], into: Path) -> None:
+    reference = installed(into) or Reference(into, VERSION)
+    if reference.trouble:
+        raise click.ClickException(reference.trouble)
+    counts: Counter[str] = Counter()
+    stored, states = scan(results), distances(results)
+    for run in stored.runs:
+        there, distance = run.record.identity in reference.entries, states.get(run.record.identity)
+        reason = "there already" if there else fault(run.record, commit)
+        if not reason and distance is not None and distance.value is None:
+            reason = f"its distance to bp: {distance.not_diagnostic}"
+        if not reason:
+            reference = add(run, reference, commit, distance)
+        elif not there:
+            click.echo(f"{run.folder}: left out: {reason}", err=True)
+        counts["there already" if there else "left out" if reason else "added"] += 1
+    write_cells(reference)
+    for folder in sorted({run.folder.parent for run in stored.runs}):
+        list_cells(store.suite_json(folder), reference)
+    registry = plugins.load()
+    for name in suites:
+        plan = make_plan(
+            load_suite(name), registry, into.parent, default_data_dir(), reference=reference
+        )
+        list_cells(described(plan), reference)
+    told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no run"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The reference: compact runs that ship with bench, used where valid and never silently."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_reference import add as adding
+from click.testing import CliRunner
+from conftest import TINY, Finished, Here
+
+from bench_core.analysis.gather import gather
+from bench_core.results import compact, epochs, reference, store
+from bench_core.results.agreement import disagreement
+from bench_core.results.record import RunRecord
+from bench_core.results.scan import scan
+from bench_core.sharing.verify import faults
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LIMIT = 12_000_000  # bytes of all that ships
+
+
+@pytest.fixture(scope="session")
+def shipped(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference with the four cells of the tiny suite."""
+    home = tmp_path_factory.mktemp("shipped")
+    command = [str(finished.results), "--into", str(home), "--commit", "c" * 40]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adding, "fault", lambda record, commit: "")  # of code with edits
+        for _ in range(2):  # the second time nothing changes
+            done = CliRunner().invoke(adding.main, command)
+            assert done.exit_code == 0, done.output
+    assert "4 there already" in done.output
+    return home
+
+
+def changed(home: Path, to: Path, change: Callable[[Path], None]) -> Path:
+    """Copy a reference, and change the run.json of its dfa."""
+    shutil.copytree(home, to)
+    for folder in to.glob("tiny/*/"):
+        method = store.raw(folder)["cell"]["method"]
+        if method["name"] == "bench-core/dfa" and method["params"]["freeze"] is None:
+            change(folder / store.RUN)
+    return to
+
+
+# ---------------------------------------------------------------------------------- compact form
+
+
+def test_a_compact_run_says_what_the_run_says(finished: Finished, shipped: Path) -> None:
+    for run in scan([finished.results]).runs:
+        small = store.read(shipped / "tiny" / run.record.identity, sums=True)
+        assert small.cell == run.record.cell
+        assert small.accuracy == pytest.approx(run.record.accuracy, rel=1e-6)
+        assert not disagreement(small, run.record)
+        assert small.original["run.json"].blake2b == run.record.checksum
+        assert small.environment["reference"] == adding.VERSION
+        rows = [epochs.read(folder) for folder in (run.folder, shipped / "tiny" / small.identity)]
+        assert len(rows[0]) == len(rows[1])
+        for own, other in zip(*rows, strict=True):
+            assert own.measurements.keys() == other.measurements.keys()
+            for name, item in own.measurements.items():
+                again = other.measurements[name]
+                assert again.value == (item.value and float(f"{item.value:.7g}"))
+                assert (again.letter, again.threshold) == (item.letter, item.threshold)
+                assert again.details == compact.rounded(item.details)
+
+
+def test_a_compact_run_has_no_fault_and_few_bytes(finished: Finished, shipped: Path) -> None:
+    for run in scan([shipped]).runs:
+        assert faults(run) == []
+        folder = finished.folder / run.record.identity
+        size, own = (
+            sum(p.stat().st_size for p in f.glob("*s*.json*")) for f in (run.folder, folder)
+        )
+        assert size < own / 2
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '{"row":1,"columns":[]}', '{"row":{},"columns":[[["a"]]]}\n[1,2]',
+             '{"row":{"a":1},"columns":[[["a","b"]]]}\n[1]']
+)  # fmt: skip
+def test_compact_rows_that_do_not_fit_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "epochs.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match="has a"):
+        list(epochs.lines(tmp_path))
+
+
+# ----------------------------------------------------------------------------------------- in use
+
+
+def plan(here: Here, suite: Path, home: Path, *more: str) -> dict[str, Any]:
+    done = here("plan", suite, "--json", *more, env={"BENCH_REFERENCE": str(home)})
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "err": done.stderr}
+
+
+def test_cells_come_from_the_reference_and_are_marked_in_every_format(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    env = {"BENCH_REFERENCE": str(shipped)}
+    done = here("run", finished.suite, env=env)
+    assert done.returncode == 0
+    assert "4 from the reference, 0 to run" in done.stderr + done.stdout
+    assert "4 of 4 rows from the reference 1" in done.stdout
+    for form in ("markdown", "latex", "csv", "json", "table"):
+        table = here("leaderboard", "--format", form, env=env)
+        assert "4 of 4 rows from the reference 1" in table.stdout
+        assert table.stdout.count("reference 1, 20") >= 1, form
+        assert table.stderr == ""
+    assert here("verify", env=env).returncode == 0
+    # an installed reference without these rows does not vouch for them
+    assert "has no such row" in here("leaderboard", env={"BENCH_REFERENCE": ""}).stderr
+    # and --no-reference trains them all
+    counted = plan(here, finished.suite, shipped, "--no-reference")["cells"]
+    assert {cell["action"] for cell in counted} == {"run"}
+
+
+def test_other_methods_stand_beside_an_own_rule(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    made = plan(here, finished.suite, shipped, "--method", "fa")["cells"]
+    actions = {
+        (cell["cell"]["method"]["name"], cell["cell"]["method"]["params"]["freeze"]): cell["action"]
+        for cell in made
+    }
+    assert {actions["bench-core/fa", None], actions["bench-core/fa", "blocks"]} == {"run"}
+    assert [name for name, action in actions.items() if action == "reference"] == [
+        ("bench-core/bp", "blocks"), ("bench-core/bp", None),
+        ("bench-core/dfa", None), ("bench-core/dfa", "blocks"),
+    ]  # fmt: skip
+
+
+def test_a_suite_without_local_results_shows_the_reference(
+    here: Here, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    done = here("leaderboard", "tiny")
+    assert "4 of 4 rows from the reference 1" in done.stdout
+    assert done.returncode == 0
+    (shown,), troubles = gather([shipped / "tiny"])
+    assert len(shown.records) == 4
+    assert troubles == []
+
+
+def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeypatch: Any) -> None:
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+    listed = {**store.suite_json(home / "tiny"), "name": "part"}
+    (home / "part").mkdir()
+    store.write_suite(home / "part", listed)
+    monkeypatch.setenv("BENCH_REFERENCE", str(home))
+    (shown,), _ = gather([home / "part"])
+    assert len(shown.records) == 4
+    assert all(epochs.read(shown.run_folder(record)) for record in shown.records)
+
+
+def reseal(raw: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps({**raw, "checksum": store._digest(raw)}))
+
+
+def lie(path: Path) -> None:
+    raw = store.raw(path.parent)
+    reseal({**raw, "accuracy": 0.9}, path)
+
+
+def older(path: Path) -> None:
+    """A row of other numerics, with checksums that fit."""
+    raw, home = store.raw(path.parent), path.parent.parent.parent
+    reseal({**raw, "numerics": {**raw["numerics"], "method": 7}}, path)
+    known = reference.installed(home)
+    assert known is not None
+    record = store.read(path.parent)
+    entry = known.entries[record.identity].model_copy(update={"checksum": record.checksum})
+    reference.write_cells(replace(known, entries={**known.entries, record.identity: entry}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "lost"),
+    [
+        (lambda path: path.write_text("{"), "run.json is no JSON", 1),
+        (lie, "refused: cells.json states", 1),
+        (lambda path: path.with_name("epochs.jsonl").unlink(), "epochs.jsonl is missing", 1),
+        (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
+        (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
+        (lambda path: (path.parents[2] / "cells.json").write_text('{"schema": 9}'), "newer", 4),
+        (older, "its numerics are method 7, now 1", 1),
+    ],
+)  # fmt: skip
+def test_what_is_not_valid_is_named_and_trained(
+    here: Here, tmp_path: Path, finished: Finished, shipped: Path,
+    change: Callable[[Path], None], said: str, lost: int,
+) -> None:  # fmt: skip
+    home = changed(shipped, tmp_path / "home", change)
+    made = plan(here, finished.suite, home)
+    assert [cell["action"] for cell in made["cells"]].count("run") == lost
+    assert said in made["err"]
+
+
+def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    other = here.cwd / "other.yaml"
+    other.write_text(TINY + "diagnostics: [scale_growth, drift]\n")
+    made = plan(here, other, shipped)
+    assert {cell["action"] for cell in made["cells"]} == {"run"}
+    assert "it lacks drift" in made["err"]
+
+
+# ------------------------------------------------------------------------------------ what comes in
+
+
+def test_only_whole_trainings_of_todays_numbers_come_in(finished: Finished) -> None:
+    record = next(run.record for run in scan([finished.results]).runs)
+    record = record.model_copy(update={"environment": {}})
+    assert adding.fault(record, "c") == ""
+
+    def fault(**fields: Any) -> str:
+        return adding.fault(record.model_copy(update=fields), "c")
+
+    assert "diverged" in fault(status="diverged")
+    assert "0 of 1 epochs" in fault(epochs=0)
+    assert "training 2, now 1" in fault(numerics={**record.numerics, "training": 2})
+    assert "not committed" in fault(environment={"dirty": True})
+    assert "--commit" in adding.fault(record, "")
+
+
+# ------------------------------------------------------------------------------------- what ships
+
+
+def test_the_shipped_reference_is_whole_and_valid() -> None:
+    home = REPOSITORY / "reference"
+    known = reference.installed(home)
+    if known is None:
+        pytest.skip("no reference yet")
+    assert known.trouble == ""
+    records: list[RunRecord] = [known.read(identity).record for identity in known.entries]
+    assert {folder.name for folder in home.glob("*/*/") if len(folder.name) == 32} == set(
+        known.entries
+    )
+    for record in records:
+        assert record.environment["commit"]
+        assert record.environment["reference"] == known.version
+        assert record.status == "done"
+        assert record.epochs == record.cell.last_epoch
+        assert adding.lapsed(record) == [], record.identity
+    assert sum(path.stat().st_size for path in home.rglob("*.json*")) < LIMIT
