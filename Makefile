@@ -12,6 +12,8 @@ demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few
 test: $(VENV)/.test  ## everything that CI runs; mypy beside the tests
 	$(MAKE) --keep-going --jobs 2 suite lint
 
+unexport PYTHONDONTWRITEBYTECODE  # its hundreds of children would compile every module anew
+
 suite: $(VENV)/.test  # worksteal: each process takes half of the files, and the first to finish takes from the other's rest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
