@@ -153,10 +153,11 @@ def test_runs_without_counted_operations_have_no_cost() -> None:
 
 def test_columns_without_room_are_named() -> None:
     group = group_of(run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)))
-    text = table_of("h", "aim", costs(group, lambda record: (), None), 50)
+    text, heads = table_of("h", "aim", costs(group, lambda record: (), None), 50)
     assert max(map(len, text.splitlines())) <= 50
     assert "No room at this width for RSS MB: " in text
-    assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)
+    assert "RSS MB" not in heads
+    assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
 
 
 def test_the_command(finished: Finished, here: Here) -> None:
@@ -166,6 +167,9 @@ def test_the_command(finished: Finished, here: Here) -> None:
     assert "(0.9 of bp's)" in table.stdout
     assert "of bp's)" not in here("cost", finished.results, "--target", 0.5).stdout
     assert "Operations are not counted: bench audit RESULTS" in table.stdout
+    legend = [line.partition(":")[0] for line in table.stdout.rpartition("\n\n")[2].splitlines()]
+    assert "RSS" in legend  # a line for each column that is there, and for no other
+    assert not {"kJ", "FLOPs / bp", "TFLOPs to aim", "best"} & set(legend)
     assert costs_text([], "table", None, None) == "No runs yet: nothing to show.\n"
     rows = json.loads(here("cost", finished.results, "--format", "json").stdout)["rows"]
     text = here("cost", finished.results, "--format", "csv").stdout

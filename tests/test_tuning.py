@@ -22,6 +22,7 @@ from bench_core.registry import plugins
 from bench_core.results import ledger, store
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
+from bench_core.sharing.merge import merge
 from bench_core.suite.load import load_suite
 from bench_core.training.build import selected
 from bench_core.training.data import Data, Held
@@ -215,6 +216,33 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
 
 
+def test_a_merge_carries_the_trials_along(tuned: Any, tmp_path: Path, asked_here: None) -> None:
+    """From a results folder and from a suite folder; then nothing is left to train."""
+    home, _ = tuned
+    for source in (home / "r", home / "r" / "small"):
+        target = tmp_path / source.name
+        done = merge([source], target)
+        assert done.troubles == []
+        assert set(done.fates.values()) == {"copy"}
+        assert _without_seconds(target / "small") == _without_seconds(home / "r" / "small")
+        tuning = Tuning(load_suite(_file(tmp_path)), plugins.load(), target)
+        assert tuning.there()[:2] == (4, 2)
+
+
+def test_a_merge_carries_a_search_without_winners_along(
+    tuned: Any, tmp_path: Path, asked_here: None
+) -> None:
+    home, _ = tuned
+    stopped = tmp_path / "stopped"
+    shutil.copytree(home / "r", stopped)
+    for identity in runs(stopped / "small"):
+        shutil.rmtree(stopped / "small" / identity)
+    (stopped / "small" / "suite.json").unlink()
+    assert merge([stopped], tmp_path / "r").troubles == []
+    tuning = Tuning(load_suite(_file(tmp_path)), plugins.load(), tmp_path / "r")
+    assert tuning.there()[:2] == (4, 0)
+
+
 def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: None) -> None:
     """Also of two rules whose frozen floors are equal."""
     options = ["search.training={schedule: [cosine]}", "search.methods={}"]
@@ -235,6 +263,19 @@ def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: None) -> None:
+    shutil.copytree(tuned[0] / "r", tmp_path / "r")
+    done = Here(tmp_path)("tune", _file(tmp_path), "-o", "r", "--dry-run")
+    assert "1 seeds: 6 cells, 6 there already" in done.stdout
+    assert "cost: about 0 s" in done.stdout
+    folder = tmp_path / "r" / "small" / ledger.TRIALS / "small"
+    shutil.rmtree(folder / next(iter(runs(folder))))
+    before = sorted(tmp_path.rglob("*"))
+    done = Here(tmp_path)("tune", _file(tmp_path), "-o", "r", "--dry-run")
+    assert "1 seeds: 6 cells, 3 there already" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("option", "place"),
     [
@@ -248,6 +289,7 @@ def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
         ("search.training.epochs=[1, 2]", "search.training.epochs: unknown key"),
         ("search.training={}", "search: names nothing to search for bp"),
         ("search.methods.dfa={name: [ep, dfa]}", "dfa.name: is the rule itself, no parameter"),
+        ("search.methods.dfa={freeze: [blocks]}", "dfa.freeze: makes the floor of the rule"),
         ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
         ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
         ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),

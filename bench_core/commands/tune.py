@@ -109,14 +109,17 @@ def _cost(tuning: Tuning) -> str:
     per_rule = seeds * (2 if tuning.suite.floors else 1)
     roots = [root for root in (tuning.results, tuning.folder / TRIALS) if root.is_dir()]
     past = Past([run.record for run in scan(roots).runs])
-    plan = tuning.first()
-    costs = [past.estimate(cell.cell, cell.device) for cell in plan.cells]
+    *there, plan = tuning.there()
+    cells, done = len(rules) * (trials + per_rule), sum(there)
+    costs = [past.estimate(cell.cell, cell.device) for cell in plan.cells if cell.action == "run"]
     known = [cost.seconds for cost in costs if cost is not None]
-    total = sum(known) / len(plan.cells) * len(rules) * (trials + per_rule)
-    cost = f"about {spoken(total)} of one worker" if len(known) == len(costs) else "unknown"
+    cost = "unknown"
+    if len(known) == len(costs):
+        cost = f"about {spoken(sum(known) / max(len(known), 1) * (cells - done))} of one worker"
     floors = " with their floors" if tuning.suite.floors else ""
+    reused = f", {done} there already" if done else ""
     return (
         f"{tuning.suite.name}: {len(rules)} rules × {trials} trials, then the best of each"
-        f"{floors} × {seeds} seeds: {len(rules) * (trials + per_rule)} cells\n"
+        f"{floors} × {seeds} seeds: {cells} cells{reused}\n"
         f"rules: {', '.join(one.key for one in rules)}\ncost: {cost}"
     )

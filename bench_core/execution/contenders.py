@@ -124,6 +124,10 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
             what = "is the rule itself, no parameter of it; remove it"
             below = (name, "name")
             problems.append(suite.problem(None, "search.methods", what, below=below, at_key=True))
+        if "freeze" in own:
+            what = "makes the floor of the rule, no option of it; remove it"
+            below = (name, "freeze")
+            problems.append(suite.problem(None, "search.methods", what, below=below, at_key=True))
         if not any(same_name(one.method["name"], name) for one in contenders):
             what = "is no rule of the suite; add it to methods"
             problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))

@@ -43,9 +43,40 @@ from bench_core.suite.search import Space
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import Trial as OptunaTrial
 
 STARTUP = 10  # trials of a rule that the sampler draws without looking at scores
 Carry = Callable[[Plan, Callable[[PlannedCell, RunRecord], None]], list[RunRecord]]
+
+
+class Draws:
+    """The samplers of a search, one for each rule; they learn from the scores of their own rule."""
+
+    def __init__(self, contenders: Sequence[Contender], seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.contenders = contenders
+        self.asked: list[tuple[Study, OptunaTrial]] = []
+        self.studies = [
+            optuna.create_study(
+                direction="maximize",
+                sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP),
+            )
+            for _ in contenders
+        ]
+
+    def ask(self, count: int) -> list[tuple[Contender, Values]]:
+        """Draw the values of so many further trials of each rule."""
+        pairs = list(zip(self.contenders, self.studies, strict=True))
+        self.asked = [(study, study.ask()) for _, study in pairs for _ in range(count)]
+        rules = [one for one, _ in pairs for _ in range(count)]
+        return [(one, one.drawn(trial)) for one, (_, trial) in zip(rules, self.asked, strict=True)]
+
+    def tell(self, records: Sequence[RunRecord]) -> None:
+        """Take the results of the trials that were asked for last."""
+        for (study, trial), record in zip(self.asked, records, strict=True):
+            study.tell(trial, _score(record) or 0.0)
 
 
 class Tuning:
@@ -154,31 +185,32 @@ class Tuning:
         """
         self.started = time.monotonic()
         store.open_suite_folder(self.results, self.suite.name)
-        studies = {one.key: self._study() for one in self.contenders}
+        draws = Draws(self.contenders, self.search.seed)
         for number, count in self.batches():
-            asked = [(one, studies[one.key].ask()) for one in self.contenders for _ in range(count)]
-            drawn = [(one, one.drawn(trial)) for one, trial in asked]
-            records = self._batch(drawn, number, carry)
-            for (one, trial), record in zip(asked, records, strict=True):
-                studies[one.key].tell(trial, _score(record) or 0.0)
+            records = self._batch(draws.ask(count), number, carry)
+            draws.tell(records)
             if lost := [r for r in records if r.status in ("skipped", "interrupted")]:
                 what = f"{len(lost)} trials have no result: {lost[0].status}"
                 return f"{what}; the same command continues the search"
         return ""
 
-    def first(self) -> Plan:
-        """Plan the trials that would run at once in the beginning."""
-        _, count = next(self.batches())
-        studies = [(one, self._study()) for one in self.contenders]
-        drawn = [(one, one.drawn(s.ask())) for one, s in studies for _ in range(count)]
-        return self.trials(drawn)[0]
+    def there(self) -> tuple[int, int, Plan]:
+        """Count the trials and the cells of winners that need no training any more.
 
-    def _study(self) -> Study:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=self.search.seed, n_startup_trials=STARTUP)
-        return optuna.create_study(direction="maximize", sampler=sampler)
+        Also return the plan with the first cells that need it. Nothing is written.
+        """
+        draws, count = Draws(self.contenders, self.search.seed), 0
+        for number, of_each in self.batches():
+            drawn = draws.ask(of_each)
+            plan, cells = self.trials(drawn)
+            ended = _reused(plan)
+            self._note(drawn, cells, number, ended)
+            count += sum(cell.identity in ended for cell in cells)
+            if len(ended) < len({cell.identity for cell in cells}):
+                return count, 0, plan
+            draws.tell([ended[cell.identity] for cell in cells])
+        plan, _ = self.winners()
+        return count, len(_reused(plan)), plan
 
     def _batch(
         self, drawn: Sequence[tuple[Contender, Values]], number: int, carry: Carry
@@ -188,17 +220,10 @@ class Tuning:
         number  of the first of them
         """
         plan, cells = self.trials(drawn)
-        reused = (cell for cell in plan.cells if cell.action == "reuse")
-        ended = {cell.identity: store.read(cell.folder) for cell in reused}
-        earlier = {one.key: list(self.rules[one.key].results[:number]) for one, _ in drawn}
+        ended = _reused(plan)
 
         def write() -> None:
-            results = {key: list(trials) for key, trials in earlier.items()}
-            for (one, values), cell in zip(drawn, cells, strict=True):
-                if (record := ended.get(cell.identity)) is not None:
-                    results[one.key].append(_trial(values, record))
-            for key, trials in results.items():
-                self.rules[key] = _judged(self.rules[key], trials)
+            self._note(drawn, cells, number, ended)
             self.write()
 
         def on_end(cell: PlannedCell, record: RunRecord) -> None:
@@ -209,6 +234,21 @@ class Tuning:
         ended |= {record.identity: record for record in records}
         write()
         return [ended[cell.identity] for cell in cells]
+
+    def _note(
+        self,
+        drawn: Sequence[tuple[Contender, Values]],
+        cells: Sequence[PlannedCell],
+        number: int,
+        ended: Mapping[str, RunRecord],
+    ) -> None:
+        """Note the trials from this number on that have ended, by identity."""
+        results = {one.key: list(self.rules[one.key].results[:number]) for one, _ in drawn}
+        for (one, values), cell in zip(drawn, cells, strict=True):
+            if (record := ended.get(cell.identity)) is not None:
+                results[one.key].append(_trial(values, record))
+        for key, trials in results.items():
+            self.rules[key] = _judged(self.rules[key], trials)
 
     # ------------------------------------------------------------------------------------ ledger
 
@@ -254,6 +294,11 @@ class Tuning:
         own = {key: complete.get(key, rule) for key, rule in self.rules.items()}
         with store.locked_suite(self.folder):
             ledger.write(self.folder, self.suite.name, {**self._known(), **own})
+
+
+def _reused(plan: Plan) -> dict[str, RunRecord]:
+    """Return the records of the cells that are reused, by identity."""
+    return {cell.identity: store.read(cell.folder) for cell in plan.cells if cell.action == "reuse"}
 
 
 def _plain(space: Space) -> Any:

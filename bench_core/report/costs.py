@@ -23,17 +23,21 @@ HEADS = [
     "s to aim", "TFLOPs to aim", "best",
 ]  # fmt: skip
 LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
-LEGEND = (
-    "FLOPs / bp: operations of products and convolutions in a step, in multiples of those of bp; "
-    "credit: their share that is neither forward pass nor update.",
-    "kept MB: activations that are kept for backward passes; bp keeps: the same of bp, and of bp "
-    "that keeps the inputs of blocks alone and computes the blocks again (checkpointing); RSS: "
-    "peak memory of the process, libraries and data included.",
-    "kJ: energy of the machine while it trained, with all that ran beside the cell.",
-    "to aim: of training until the test accuracy first reaches the aim; a row has them if all its "
-    "finished runs reach it. TFLOPs: of a step after the last epoch, times the steps until then.",
-    "best: no other rule of the recipe is as accurate with fewer operations of training.",
-)
+LEGEND = {  # heading → what it says
+    "FLOPs / bp": "FLOPs / bp: operations of products and convolutions in a step, in multiples of "
+    "those of bp.",
+    "credit": "credit: the share of these operations that is neither forward pass nor update.",
+    "kept MB": "kept MB: activations that are kept for backward passes.",
+    "bp keeps": "bp keeps: the activations in MB that bp keeps, and that bp keeps with the inputs "
+    "of blocks alone, while it computes the blocks again (checkpointing).",
+    "RSS MB": "RSS: peak memory of the process, libraries and data included.",
+    "kJ": "kJ: energy of the machine while it trained, with all that ran beside the cell.",
+    "s to aim": "s to aim: seconds of training until the test accuracy first reaches the aim; a "
+    "row has them if all its finished runs reach it.",
+    "TFLOPs to aim": "TFLOPs to aim: operations until then, those of a step after the last epoch "
+    "times the steps.",
+    "best": "best: no other rule of the recipe is as accurate with fewer operations of training.",
+}
 
 
 def costs_text(
@@ -55,7 +59,11 @@ def costs_text(
             table_of(f"{visible(shown.results.name)}: {header}", _aim(aim, given), own, width)
             for shown, header, aim, own in tables
         ]
-        return "\n\n".join([*blocks, paragraph(LEGEND if blocks else [NOTHING], width)]) + "\n"
+        heads = {head for _, used in blocks for head in used}
+        legend = [text for head, text in LEGEND.items() if head in heads]
+        below = [paragraph(legend, width)] if legend else []
+        texts = [*(text for text, _ in blocks), *below] if blocks else [paragraph([NOTHING], width)]
+        return "\n\n".join(texts) + "\n"
     rows = [_flat(shown, header, aim, item) for shown, header, aim, own in tables for item in own]
     if form == "json":
         return document({"schema": SCHEMA, "rows": rows})
@@ -81,8 +89,10 @@ def _aim(target: float | None, given: bool) -> str:
     return f"aim: accuracy {fraction(target)}" + ("" if given else f" ({SHARE:g} of bp's)")
 
 
-def table_of(header: str, aim: str, found: Sequence[Cost], width: int | None) -> str:
-    """Return the table of a recipe, without the columns for which there is no room."""
+def table_of(
+    header: str, aim: str, found: Sequence[Cost], width: int | None
+) -> tuple[str, list[str]]:
+    """Return the table of a recipe, without columns for which there is no room, and its heads."""
     lines = [_cells(item) for item in found]
     used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
     left_out: list[str] = []
@@ -102,7 +112,7 @@ def table_of(header: str, aim: str, found: Sequence[Cost], width: int | None) ->
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
         )
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
-    return f"{paragraph([header, aim], width)}\n\n{table}{below}"
+    return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads
 
 
 def _cells(item: Cost) -> list[str]:

@@ -5,6 +5,9 @@ conflicts and writes nothing. Every decision is made again under the lock of the
 may have written it meanwhile. A run from another environment, or of a recipe that is not
 deterministic, is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>` and not
 counted. A run with a final status replaces a run without. A run with a fault is left out.
+
+A suite folder with a ledger of `bench tune` brings the ledger and the runs of its trials, so that a
+search that was stopped continues in the target.
 """
 
 from __future__ import annotations
@@ -77,8 +80,14 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     result = Merge()
     plans: dict[Path, Stored] = {}
     runs = _sound(sources, result)
+    homes = {run.folder: target for run in runs}
+    tuned = _tuned(sources)
+    for folder in tuned:
+        trials = _sound([t for t in [folder / ledger.TRIALS] if t.is_dir()], result)
+        homes |= {run.folder: target / folder.resolve().name / ledger.TRIALS for run in trials}
+        runs += trials
     for run in runs:
-        final = target / run.suite / run.record.identity
+        final = homes[run.folder] / run.suite / run.record.identity
         old = plans[final] if final in plans else _old(final, result)
         decision = result.fates[run.folder] = _decide(run, old, result)
         if decision == "replicate":
@@ -91,15 +100,27 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         _install(run, final, target, result)
     result.late = bool(result.conflicts)
     there = [run for run in runs if result.fates[run.folder] not in ("stays", "conflict")]
-    for folder, suite in sorted({(run.folder.parent, run.suite) for run in there}):
-        with store.locked_suite(target / suite):
-            _merge_suite(folder, target / suite, result)
-            _merge_ledger(folder, target / suite, result)
+    suites = {(run.folder.parent, homes[run.folder] / run.suite) for run in there}
+    suites |= {(folder, target / folder.resolve().name) for folder in tuned}
+    for folder, suite in sorted(suites):
+        with writing(suite):
+            target.mkdir(parents=True, exist_ok=True)
+            files.make_folder(suite, len(suite.relative_to(target).parts))
+        with store.locked_suite(suite):
+            _merge_suite(folder, suite, result)
+            _merge_ledger(folder, suite, result)
     for run in there:
         if result.fates[run.folder] != "replicate":
-            with store.locked_suite(target / run.suite):
-                marks.add(run.record, run.folder.parent, target / run.suite)
+            suite = homes[run.folder] / run.suite
+            with store.locked_suite(suite):
+                marks.add(run.record, run.folder.parent, suite)
     return result
+
+
+def _tuned(sources: Sequence[Path]) -> list[Path]:
+    """Return the suite folders of the sources that have a ledger of `bench tune`."""
+    folders = [folder for source in sources for folder in (source, *sorted(source.iterdir()))]
+    return [folder for folder in folders if os.path.lexists(folder / ledger.LEDGER)]
 
 
 def _decide(run: Stored, old: Stored | None, result: Merge) -> Fate:

@@ -22,8 +22,8 @@ class StochasticLayerwise(LocalMethod):
     between layers but p below. Credits (N, …) like their states, sum reduction; not normalised by
     default. The readout minimises the loss on sg(h_L) as under every rule.
 
-    Ours: C projected features (source: C for transformers, 500 to 700 for MLPs); Gaussian R_l, whose
-    law in the source could not be confirmed; none of its optional dropout; a layer is a block.
+    Ours: C projected features (source: C for transformers, 500 to 700 for MLPs); Gaussian R_l (the
+    source's law of it could not be confirmed); none of its optional dropout; a layer is a block.
     Both terms have weight 1: public reviews of the source say that it has no weight between them.
     Source: Yin, Corradi 2025, arXiv:2505.05181.
     Verified: a_l by an own computation of both terms; equal neighbours are no distance apart, and
