@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+from bench_plugins.archs import bench_archs
+from bench_plugins.datasets import bench_datasets
 from bench_plugins.methods import bench_methods
 from conftest import Here, fake_dist, plugin
+from pybtex.database import parse_string as bibliography
 
 from bench_core.api import Component
 from bench_core.registry.card import card, split
+from bench_core.registry.works import of_package, works
 from bench_core.report.cite import fields
 
 DOCSTRING = """a_l = e·B_l.
@@ -50,6 +57,40 @@ def test_the_card_of_a_strangers_rule_is_shown_without_importing_it(here: Here) 
     assert "\nsource\n  Me 2026\n" in shown
     assert "\ndeviations from the source\n  one deviation.\n" in shown
     assert "\nverified\n  not stated\n" in shown
+
+
+def test_every_work_that_a_built_in_names_is_in_the_bibliography() -> None:
+    """Each has authors, title and year for a parser of BibTeX, and a component that names it."""
+    cited: dict[str, str] = {}
+    for component in [*bench_methods(), *bench_archs(), *bench_datasets()]:
+        shown = card(component)
+        ids = set(re.findall(r"\d{4}\.\d{4,5}|10\.\d{4,}/[\w.]*\w", shown.source))
+        text = "\n".join(shown.works.values())
+        assert [one for one in ids if one not in text] == [], component.name
+        assert shown.works or shown.source == "null method of this suite", component.name
+        cited |= shown.works
+    parsed = bibliography("\n".join(cited.values()), "bibtex").entries
+    assert set(parsed) == set(cited) == set(of_package("bench_plugins")) | {"hao2026"}
+    for key, entry in parsed.items():
+        assert entry.persons["author"], key
+        assert {"title", "year"} <= set(entry.fields), key
+        # its year and first author are those of the key
+        assert key.endswith(entry.fields["year"]), key
+
+
+def test_a_package_of_plugins_brings_its_own_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    entry = "@misc{me2026,\n  title = {On Rules},\n  url = {https://host/me/rules},\n}"
+    (package / "references.bib").write_text(f"% a comment\n{entry}\n@misc{{broken,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert works("Me 2026, On\nrules", "own_package.rule") == {"me2026": entry}
+    assert works("code: me/rules", "own_package.rule") == {"me2026": entry}
+    assert works("On Rulesets", "own_package.rule") == {}
+    assert works("On Rules; arXiv:2606.21126", "no_such_package").keys() == {"hao2026"}
 
 
 def test_no_code_gives_no_more_than_the_table() -> None:

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from folders import audit_folder, write
 from hypothesis import given
 from hypothesis import strategies as st
+from pybtex.database import parse_string as bibliography
 from records import SICK, audit, frozen, measured, run, seeds
 from tabulate import tabulate
 from test_leaderboard import HOSTILE, forbidden, hostile
@@ -29,8 +30,9 @@ from bench_core import cli
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
+from bench_core.api import Component
 from bench_core.errors import UsageError
-from bench_core.registry.card import Card
+from bench_core.registry.card import Card, card
 from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
 from bench_core.report.comparison import as_json, as_table
@@ -348,20 +350,29 @@ def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
     )
 
 
-def test_bibtex_names_each_source_once() -> None:
+def test_bibtex_names_each_work_once() -> None:
+    dfa = card(
+        Component(
+            "dfa",
+            "bench_plugins.methods.dfa:DirectFeedbackAlignment",
+            "output error through matrices",
+        )
+    )
     known = {
-        ("method", "bench-core/dfa"): Card(
-            "output error through fixed matrices", source="Nøkland 2016, arXiv:1609.01596"
-        ),
+        ("method", "bench-core/dfa"): dfa,
+        ("method", "bench-core/fa"): dfa,
+        ("method", "bench-core/bp"): Card("null", source="null method of this suite"),
         ("method", "bench-core/ep"): Card("a nudged energy"),
     }
     text = bibtex(audit(), known)
-    keys = re.findall(r"@misc\{([a-z0-9_]+),", text)
-    assert keys == ["bench", "bench_protocol", "bench_method_dfa"]
-    assert "eprint = {1609.01596}" in text
+    works = bibliography(text, "bibtex").entries
+    assert list(works) == ["bench", "hao2026", "nokland2016", "reddy2026"]
+    assert works["nokland2016"].fields["eprint"] == "1609.01596"
+    assert [str(person) for person in works["nokland2016"].persons["author"]] == ["Nøkland, Arild"]
+    assert "% method bench-core/dfa: nokland2016, reddy2026" in text
+    assert "% method bench-core/bp: bench" in text
     assert "% method bench-core/ep: its card names no source" in text
     assert "% dataset bench-core/cifar10: its plugin is not installed here" in text
-    assert text.count("{") == text.count("}")
 
 
 # ----------------------------------------------------------------------------------------- terminal

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 from bench_core.registry.modules import contents, place
+from bench_core.registry.works import works
 
 if TYPE_CHECKING:
     from bench_core.registry.hookspecs import Component
@@ -40,6 +41,7 @@ class Card:
     summary      one line
     definition   equations, shapes and units
     source       the works that define the component; `Component.cite` goes before the docstring
+    works        BibTeX of these works by key, from the `references.bib` of the package
     deviations   differences from the source
     verified     the laws that were tested, and how
     selected_on  the images on which the source chose its epoch
@@ -48,6 +50,7 @@ class Card:
     summary: str = ""
     definition: str = ""
     source: str = ""
+    works: dict[str, str] = field(default_factory=dict)
     deviations: str = ""
     verified: str = ""
     selected_on: str = ""
@@ -66,7 +69,8 @@ def card(component: Component) -> Card:
     """Return the card of a component; without code to read it has its summary and source alone."""
     sections = split(_docstring(component.target))
     source = component.cite or sections.pop("source", "").removesuffix(".")
-    return Card(component.summary, **sections | {"source": source})
+    found = works(source, component.target.partition(":")[0])
+    return Card(component.summary, works=found, **sections | {"source": source})
 
 
 def split(docstring: str) -> dict[str, str]:

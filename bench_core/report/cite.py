@@ -1,6 +1,8 @@
 """Write BibTeX of what results used: this software, the protocol, the rules, the data and PyTorch.
 
-A component's source is free text: an arXiv number or a DOI in it is a field, the text is the note.
+The works of a component come from the `references.bib` of its package (`registry/works.py`). For a
+source that names none of them the text itself is the note of an entry, and an arXiv number or a DOI
+in it is a field.
 """
 
 from __future__ import annotations
@@ -10,35 +12,21 @@ from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
 from bench_core.registry.card import Card
+from bench_core.registry.works import of_package
 from bench_core.report import escape
-from bench_core.report.notes import CITATION
 from bench_core.results.record import RunRecord
 
 ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 DOI = re.compile(r"\bdoi:\s*(10\.\d{4,9}/[^\s,;{}\\]+)", re.IGNORECASE)
 YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 
-OURS = {
-    "bench": {
-        "title": "{bench}: an audit of learning rules that replace or approximate backpropagation",
-        "author": "{The bench authors}",
-        "version": __version__,
-    },
-    "bench_protocol": {
-        "title": "What Accuracy and Gradient Cosine Miss",
-        "author": "Hao and Wan and Zhai",
-        "year": "2026",
-        "eprint": CITATION.removeprefix("arXiv:"),
-        "archivePrefix": "arXiv",
-    },
+BENCH = {
+    "title": "{bench}: an audit of learning rules that replace or approximate backpropagation",
+    "author": "{The bench authors}",
+    "year": "2026",
+    "version": __version__,
 }
-PYTORCH = {
-    "title": "{PyTorch}: An Imperative Style, High-Performance Deep Learning Library",
-    "author": "Paszke and others",
-    "year": "2019",
-    "eprint": "1912.01703",
-    "archivePrefix": "arXiv",
-}
+PROTOCOL, PYTORCH = "hao2026", "paszke2019"
 KINDS = ("method", "arch", "dataset")
 
 
@@ -61,27 +49,40 @@ def fields(name: str, summary: str, cite: str) -> dict[str, str]:
     return entry
 
 
-def entry_of(kind: str, name: str, summary: str, cite: str) -> str:
-    """Return the entry of a component, by its full name."""
-    key = re.sub(r"[^a-z0-9]+", "_", f"{kind}_{name.removeprefix('bench-core/').lower()}")
-    return _entry(f"bench_{key}", fields(name.rpartition("/")[2], summary, cite))
+def entries_of(kind: str, name: str, card: Card) -> dict[str, str]:
+    """Return the entries of a component with a source, by key; name: its full name.
+
+    A built-in component without a work, such as a null method, is this software's own.
+    """
+    if card.works:
+        return card.works
+    if name.startswith("bench-core/"):
+        return {"bench": _entry("bench", BENCH)}
+    key = re.sub(r"[^a-z0-9]+", "_", f"bench_{kind}_{name.lower()}")
+    return {key: _entry(key, fields(name.rpartition("/")[2], card.summary, card.source))}
 
 
 def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) -> str:
-    """Return one entry per source; cards: by (kind, full name) of the installed components."""
-    entries = [_entry(key, content) for key, content in OURS.items()]
-    silent = []
+    """Return one entry per work; cards: by (kind, full name) of the installed components.
+
+    A last comment says which works are those of which component, and names the components without.
+    """
+    always = of_package("bench_core")
+    entries = {"bench": _entry("bench", BENCH), PROTOCOL: always[PROTOCOL]}
+    lines = []
     used = ((kind, {getattr(record.cell, kind).name for record in records}) for kind in KINDS)
     for kind, name in ((kind, name) for kind, names in used for name in sorted(names)):
         card = cards.get((kind, name), Card())
         if card.source:
-            entries.append(entry_of(kind, name, card.summary, card.source))
+            own = entries_of(kind, name, card)
+            entries |= own
+            said = ", ".join(own)
         else:
             installed = (kind, name) in cards
-            reason = "card names no source" if installed else "plugin is not installed here"
-            silent.append(f"% {kind} {escape.visible(name)}: its {reason}")
+            said = f"its {'card names no source' if installed else 'plugin is not installed here'}"
+        lines.append(f"% {kind} {escape.visible(name)}: {said}")
     versions = {str(torch) for item in records if (torch := item.environment.get("torch"))}
     if versions:
-        note = f"version {escape.latex(', '.join(sorted(versions)))}"
-        entries.append(_entry("pytorch", {**PYTORCH, "note": note}))
-    return "\n\n".join(entries + (["\n".join(silent)] if silent else [])) + "\n"
+        entries[PYTORCH] = always[PYTORCH]
+        lines.append(f"% PyTorch {escape.visible(', '.join(sorted(versions)))}: {PYTORCH}")
+    return "\n\n".join([*entries.values(), "\n".join(lines)]).rstrip() + "\n"

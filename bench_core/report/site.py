@@ -20,7 +20,7 @@ from bench_core.analysis.leaderboard import Row
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
 from bench_core.report import page
-from bench_core.report.cite import entry_of, fields
+from bench_core.report.cite import entries_of, fields
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
 from bench_core.results.files import read_json, replace_file, writing
@@ -62,7 +62,7 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
             "link": slug("method", name),
             "card": card,
             "links": {"eprint": "", "doi": ""} | fields(ref.short, card.summary, card.source),
-            "bibtex": entry_of("method", name, card.summary, card.source),
+            "bibtex": "\n\n".join(entries_of("method", name, card).values()),
             "used": information(run for *_, run in runs),
             "entries": entries[name],
             "runs": runs[: page.MOST_RUNS],

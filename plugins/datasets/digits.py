@@ -21,8 +21,8 @@ class Digits(Dataset):
     Pixels are scaled to mean 0 and deviation 1 over the training set (one mean, one deviation).
     No augmentation.
 
-    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as in
-    sklearn.datasets.load_digits.
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998,
+    doi:10.24432/C50P49, as in sklearn.datasets.load_digits.
     """
 
     shape = (1, 8, 8)

@@ -15,7 +15,7 @@ class Backprop(Method):
     ∂CE/∂h_l per sample, c_l = g_{l+1}, embedding g_0.
 
     Ours: none.
-    Source: Rumelhart, Hinton, Williams 1986.
+    Source: Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0.
     Verified: Γ is 1 in every layer; `bench check` compares the update with loss.backward().
     """
 

@@ -20,8 +20,8 @@ class KolenPollack(LearnedFeedback):
     difference remains. B at setup: N(0, 1/(3·fan_in)), independent of W. Shapes of B are those
     of W, (out, in) or (out, in, k, k).
     Ours: B copies AdamW's update of W; in the source both compute one update of their own.
-    Source: Kolen, Pollack 1994; Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019,
-    arXiv:1904.05391.
+    Source: Kolen, Pollack 1994, doi:10.1109/ICNN.1994.374486; Akrout, Wilson, Humphreys,
+    Lillicrap, Tweed 2019, arXiv:1904.05391.
     Verified: ‖W − B‖ shrinks by (1 − λ)ⁿ in n steps; with B = W it is backpropagation on five
     kinds of networks.
     """

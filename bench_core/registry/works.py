@@ -1,0 +1,51 @@
+"""Find the works that the source of a component names, as BibTeX.
+
+A package of plugins keeps its works in `references.bib` beside its `__init__.py`; those that every
+result follows stand in bench_core's own. An entry begins with `@` at the start of a line and ends
+with `}` alone on a line. It belongs to a source that has its arXiv number (`eprint`), DOI, title or
+the address in `url` after the host.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from bench_core.registry.modules import contents, place
+
+FILE = "references.bib"
+_ENTRY = re.compile(r"^@\w+\{\s*([^\s,{}]+)\s*,.*?^\}[ \t]*$", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"^\s*(eprint|doi|title|url)\s*=\s*[{\"](.*)[}\"]\s*,?\s*$", re.MULTILINE)
+
+
+@cache
+def of_package(package: str) -> dict[str, str]:
+    """Return the entries of a package's file by their keys; none if there is no such file."""
+    init = place(package)
+    if init is None or init.stem != "__init__":
+        return {}
+    try:
+        text = contents(package, init.with_name(FILE)).decode("utf-8")
+    except (OSError, ValueError):
+        return {}
+    return {entry[1]: entry[0] for entry in _ENTRY.finditer(text)}
+
+
+def names(entry: str) -> list[str]:
+    """Return the texts by which a source names an entry."""
+    found = []
+    for field, text in _NAME.findall(entry):
+        plain = text.replace("{", "").replace("}", "")
+        found.append(re.sub(r"^https?://[^/]*/", "", plain) if field == "url" else plain)
+    return [name for name in found if name]
+
+
+def works(source: str, module: str) -> dict[str, str]:
+    """Return the entries that a source names, by key; module: that of the component."""
+    known = of_package("bench_core") | of_package(module.partition(".")[0])
+    text = " ".join(source.split()).casefold()
+
+    def named(name: str) -> bool:
+        return re.search(rf"(?<![\w.]){re.escape(name.casefold())}(?!\w)", text) is not None
+
+    return {key: entry for key, entry in known.items() if any(map(named, names(entry)))}
