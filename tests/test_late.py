@@ -15,6 +15,7 @@ from bench_core.errors import BenchError, UsageError
 from bench_core.execution import remeasure
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import checksum
+from bench_core.results.record import Measurement, checked
 from bench_core.results.scan import Stored, scan
 
 
@@ -58,6 +59,28 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     assert record.measurements["loss_decrease"].not_diagnostic  # one epoch
     assert store.read(run.folder, sums=True) == run.record  # the run itself is as it was
     assert "not diagnostic: fewer than two epochs" in done.stdout
+
+
+def test_the_diagnostics_of_credit_and_update_are_kept(copy):
+    _, run = copy
+    few = ("common_mode", "participation", "target_alignment", "projected_step", "block_utility")
+    names = [f"bench-core/{name}" for name in few]
+    listed = [{"name": name, "params": {}} for name in names]
+    job = {"diagnostics": listed, "device": "cpu", "data_dir": None}
+    measured = remeasure.measured(job, run.folder)
+    items = {name: Measurement.model_validate(item) for name, item in measured.items()}
+    assert {name: item.raised for name, item in items.items() if item.raised} == {}
+    record, _, troubles = remeasured.attach(run.record, run.folder)
+    assert troubles == []
+    assert record.measurements.keys() >= items.keys()
+
+
+def test_a_measurement_that_raised_is_told_from_one_with_a_figure_of_an_error():
+    """The share of the output error is a detail of common_mode of this name."""
+    raised = Measurement(details={"error": "common_mode raised a ValueError"})
+    assert checked({"common_mode": raised})["common_mode"].raised == raised.details["error"]
+    for value in (0.5, None):
+        assert Measurement(value=value, details={"error": 0.1, "layers": []}).raised is None
 
 
 def test_a_checkpoint_that_the_code_does_not_fit_is_refused(copy):

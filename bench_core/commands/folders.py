@@ -252,7 +252,7 @@ def audit(
             name = visible(label(cell.method, peers))
             values = [_cell(measured.get(head)) for head in heads]
             rows.append([outcome.folder.name[:12], name, str(cell.seed), *values])
-            troubles = [item.details["error"] for item in measured.values() if _failed(item)]
+            troubles = [item.raised for item in measured.values() if item.raised]
         else:
             troubles = [f"not audited: {outcome.problem}"]
         for line in troubles:
@@ -290,13 +290,9 @@ def _chosen(
     return chosen
 
 
-def _failed(item: Measurement) -> bool:
-    return "error" in item.details
-
-
 def _cell(item: Measurement | None) -> str:
     """Return a measurement for the table; the reason in place of a value that means nothing."""
-    if item is None or _failed(item):
+    if item is None or item.raised:
         return "failed"
     if item.not_diagnostic is not None:
         return f"not diagnostic: {item.not_diagnostic}"

@@ -161,7 +161,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
         measurement = attempt(name, diagnostic, audit)
         measurements[name] = measurement.model_dump(mode="json")
-        if "error" not in measurement.details:
+        if measurement.raised is None:
             late = remeasured.Late(
                 late_schema=remeasured.SCHEMA,
                 checkpoint=remeasured.checkpoint_sum(record),

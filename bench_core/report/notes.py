@@ -85,7 +85,7 @@ def _shared(group: Group) -> list[str]:
             some = f" in {count} of {len(done)} runs" if count < len(done) else ""
             remarks[3, f"{letter} not diagnostic for ", f"{some}: {reason}"][name] = None
         for measured, item in (pair for run in done for pair in run.record.measurements.items()):
-            if item.value is None and (error := item.details.get("error")):
+            if error := item.raised:
                 remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
         if row.role != "floor" and row.finished and row.floor.mean is None:
             remarks[4, "d not measured for ", f": {row.floor.reason}"][name] = None

@@ -98,8 +98,7 @@ def _further(run: Run, width: int | None) -> str:
         if name not in above:
             at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
             reason = judge.AT_FLOOR if at_floor else item.not_diagnostic
-            raised = item.details.get("error") if item.value is None else None
-            says = f"not diagnostic: {reason}" if reason else str(raised or _by_layer(item))
+            says = f"not diagnostic: {reason}" if reason else item.raised or _by_layer(item)
             rows.append([name, optional(item.value), says])
     return _table(rows, ["further", "value", "by layer"], width) if rows else ""
 

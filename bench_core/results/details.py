@@ -1,6 +1,7 @@
 """Check the details of measurements: what a reader may rely on, for each built-in diagnostic.
 
-A measurement of any diagnostic has limits: `DEEPEST`, `MOST`, `LONGEST`. Keys that tables, pages
+A measurement of any diagnostic has limits: `DEEPEST`, `MOST`, `LONGEST`. That of one that raised
+has the text `error` alone. Keys that tables, pages
 and claims read have a kind of their own. Further keys are free within the limits.
 """
 
@@ -103,6 +104,8 @@ def fault(name: str, details: Mapping[str, Any]) -> str:
     """Say what is wrong with the details of a diagnostic, named without its distribution; or ""."""
     if reason := _limits(details):
         return reason
+    if details.keys() == {"error"} and isinstance(details["error"], str):
+        return ""
     schema = SCHEMAS.get(name, {})
     for key, value in details.items():
         kind = schema.get(key)

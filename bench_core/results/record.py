@@ -70,6 +70,12 @@ class Measurement(Frozen):
     not_diagnostic: str | None = None
     details: Annotated[dict[str, Any], PlainSerializer(jsonable)] = Field(default_factory=dict)
 
+    @property
+    def raised(self) -> str | None:
+        """The error that the diagnostic raised; None if it returned a result."""
+        raised = self.value is None and self.details.keys() == {"error"}
+        return str(self.details["error"]) if raised else None
+
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
