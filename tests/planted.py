@@ -6,6 +6,7 @@ and words of the reason.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import sys
@@ -851,7 +852,24 @@ class LongExcuse(GoodDataset):
         return super().prepare(folder)
 
 
+class ConstantChecksum(GoodDataset):
+    def parts(self):
+        return {**super().parts(), "train_x": torch.tensor(self.read).view(60, 6)}
+
+    def load(self, folder):
+        self.read = [float(line) for line in (folder / "numbers.txt").open()]
+        return super().load(folder)
+
+
+class DigestOfFiles(ConstantChecksum):
+    def prepare(self, folder):
+        if not (folder / "numbers.txt").is_file():
+            raise DataError("numbers.txt is missing")
+        return hashlib.sha256((folder / "numbers.txt").read_bytes()).hexdigest()
+
+
 DATASETS = [
+    (ConstantChecksum, "the_checksum_is_that_of_the_files", "a byte of numbers.txt changed"),
     (WrongInputs, "shape_and_classes_are_known_before_loading", "(6,); the data set says (7,)"),
     (DoubleInputs, "tensors_are_ready_for_the_loop", "test_x is torch.float64"),
     (AClassIsMissing, "labels_are_classes", "test_y has the classes [0]"),

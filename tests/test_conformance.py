@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from planted import (
     METHODS,
     Blend,
     Chain,
+    DigestOfFiles,
     Direct,
     FitsTheErrorInSetup,
     GoodDataset,
@@ -70,10 +72,22 @@ def test_an_option_that_changes_what_a_rule_uses_changes_what_it_declares(
     assert failed(outcomes(f"method:bench-core/{name}", options=options)) == {}
 
 
+@pytest.fixture
+def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data directory with the file that some planted data sets read."""
+    digits = (f"{(7 * i) % 360 / 100}\n" for i in range(360))
+    (tmp_path / "numbers.txt").write_text("".join(digits))
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "good",
-    [Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset, GoodDiagnostic],
-)
+    [
+        Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset,
+        DigestOfFiles, GoodDiagnostic,
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("numbers")
 def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
 
@@ -82,6 +96,7 @@ def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
 FIRST = {check: bad for bad, check, _ in reversed(PLANTED)}
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize(
     ("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED]
 )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -49,6 +54,63 @@ def loaded_again(subject: Subject) -> tuple[str, str | None, Changes]:
         again = dataset.load(folder())
     one, other = ({name: getattr(d, name) for name in TENSORS} for d in (data, again))
     return checksum, differs(one, other), changes
+
+
+@contextmanager
+def opened(within: Path) -> Iterator[set[Path]]:
+    """Collect the files inside a folder that Python's `open` opens meanwhile."""
+    files: set[Path] = set()
+    plain = builtins.open
+
+    def watched(file: Any, *arguments: Any, **options: Any) -> Any:
+        stream = plain(file, *arguments, **options)
+        if isinstance(file, str | os.PathLike):
+            path = Path(file).absolute()
+            files.update({path} if path.is_relative_to(within.absolute()) else ())
+        return stream
+
+    with patch.object(builtins, "open", watched), patch.object(io, "open", watched):
+        yield files
+
+
+def with_a_changed_byte(file: Path, home: Path, away: Path) -> None:
+    """Make `away` a folder like `home`, of links, but with another byte in the middle of a file."""
+    inside = file.relative_to(home.absolute())
+    for depth in range(len(inside.parts)):
+        level = Path(*inside.parts[:depth])
+        (away / level).mkdir(exist_ok=True)
+        for entry in (home / level).iterdir():
+            if entry.name != inside.parts[depth]:
+                (away / level / entry.name).symlink_to(entry.absolute())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    (away / inside).write_bytes(content)
+
+
+@check("dataset", "contract")
+def the_checksum_is_that_of_the_files(subject: Subject) -> None:
+    """With one byte of a file changed, prepare() raises DataError or returns another checksum."""
+    home = folder()
+    if home is None:
+        return
+    checksum = loaded(subject)[1]
+    with opened(home) as files:
+        subject.made().load(home)
+    sizes = {file: file.stat().st_size for file in files if file.is_file()}
+    largest = max(sizes, key=lambda file: (sizes[file], str(file)), default=None)
+    if largest is None or not sizes[largest]:
+        return
+    with tempfile.TemporaryDirectory() as away:
+        with_a_changed_byte(largest, home, Path(away))
+        try:
+            again = subject.made().prepare(Path(away))
+        except DataError:
+            return
+    if again == checksum:
+        raise Failed(
+            f"prepare() returns the same checksum although a byte of {largest.name} changed: runs on "
+            "other data would count as the same cell; return a digest of the files, or compare it"
+        )
 
 
 @check("dataset", "contract")
