@@ -2,7 +2,8 @@
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
 already stays as it is, so the command may be repeated after every cell. `--suite NAME` also writes
-the list of a suite's cells, for a suite whose cells other suites trained.
+the list of a suite's cells, for a suite whose cells other suites trained. In a checkout
+docs/claims.md is written anew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
+from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, epochs, files, store
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.reference import Entry, Reference, installed, write_cells
@@ -143,6 +145,11 @@ def main(results: Sequence[Path], commit: str, suites: Sequence[str], into: Path
             load_suite(name), registry, into.parent, default_data_dir(), reference=reference
         )
         list_cells(described(plan), reference)
+    if into == HERE and (HERE.parent / "docs").is_dir():
+        text, troubles = all_claims()
+        files.replace_file(HERE.parent / "docs" / "claims.md", text)
+        for line in troubles:
+            click.echo(line, err=True)
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no run"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now}")

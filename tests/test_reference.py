@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,9 @@ from bench_reference import add as adding
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here
 
+from bench_core.analysis import board
 from bench_core.analysis.gather import gather
+from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, epochs, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import RunRecord
@@ -227,6 +230,45 @@ def test_only_whole_trainings_of_todays_numbers_come_in(finished: Finished) -> N
     assert "training 2, now 1" in fault(numerics={**record.numerics, "training": 2})
     assert "not committed" in fault(environment={"dirty": True})
     assert "--commit" in adding.fault(record, "")
+
+
+# ----------------------------------------------------------------------------------------- claims
+
+CLAIMS = """\
+expect:
+  - {figure: accuracy, method: dfa, at_least: 2, source: nobody}
+  - {figure: accuracy, method: bp, at_least: 0, source: nobody}
+  - {figure: accuracy, method: fa, at_least: 0, source: nobody}
+"""
+FINDING = "- {suite: tiny, claim: accuracy of dfa, cause: theirs, finding: no accuracy is 2}\n"
+
+
+def test_claims_of_all_suites_are_held_against_the_reference(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, suite = changed(shipped, tmp_path / "home", lambda path: None), tmp_path / "tiny.yaml"
+    suite.write_text(TINY + CLAIMS)
+    monkeypatch.setenv("BENCH_REFERENCE", str(home))
+    monkeypatch.setattr(board, "installed_suites", lambda: [str(suite)])
+    monkeypatch.setattr(board, "IMAGES", ("digits",))
+    text, troubles = all_claims()
+    assert troubles == []
+    assert re.search(r"\| tiny +\| +1 \| +1 \| +1 \|", text)
+    assert "accuracy of dfa: expected ≥ 2.000" in text
+    assert "Cause: not looked into yet" in text
+    assert "no run of this method (about " in text
+    (home / "findings.yaml").write_text(FINDING)
+    assert "Cause: theirs. no accuracy is 2" in all_claims()[0]
+    (home / "findings.yaml").write_text("- {suite: tiny}\n- 7\n")
+    assert "an entry needs" in all_claims()[1][0]
+
+
+def test_the_document_of_claims_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
+    text, troubles = all_claims()
+    assert troubles == []
+    stored = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert text == stored, "run `bench claims --all -o docs/claims.md`"
 
 
 # ------------------------------------------------------------------------------------- what ships

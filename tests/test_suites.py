@@ -83,6 +83,7 @@ def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunReco
             status="done",
             # a margin of 20 points, so that the recipe can judge d
             accuracy=0.3 if cell.cell.method.params.get("freeze") == "blocks" else 0.5,
+            train_loss=1.0,
             measurements=own,
         )
         for cell in plan.cells
@@ -90,7 +91,7 @@ def runs(plan: Plan, measurements: dict[str, Measurement]) -> tuple[list[RunReco
     last = max(cell.cell.training["epochs"] for cell in plan.cells)
     every = {name: item for name, item in own.items() if diagnostic(name).when == "epochs"}
     rows = [
-        Epoch(epoch=t, learning_rate=1e-3, accuracy=0.5, measurements=every)
+        Epoch(epoch=t, learning_rate=1e-3, accuracy=0.5, train_loss=1.0, measurements=every)
         for t in range(last + 1)
     ]
     return records, rows

@@ -117,18 +117,29 @@ def cost(results: Paths, form: str, target: float | None, output: Path | None) -
 @results_argument
 @format_option(Choice("bench_core.report.claimed:Format"))
 @option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
+@option("--all", "Hold the claims of all installed suites against the reference.", "every")
 @option("-o --output FILE", "Write to this file.")
 @option("--strict", "Exit with 1 if a claim fails or was not run.")
-def claims(results: Paths, form: str, suite: str | None, output: Path | None, strict: bool) -> None:
+def claims(
+    results: Paths, form: str, suite: str | None, every: bool, output: Path | None, strict: bool
+) -> None:
     """Hold results against published figures.
 
     Suites state these as claims under `expect:`. A claim for another recipe than the one of the
     runs counts as not run. RESULTS are results folders or suite folders  [default: results].
     """
     from bench_core.analysis.gather import claims_of
+    from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite
 
+    if every:
+        if results or suite or strict or form == "json":
+            raise UsageError("--all: reads the reference, and takes -o FILE alone")
+        text, troubles = all_claims()
+        warn(troubles)
+        deliver(text, output, coloured=False)
+        return
     stated = None if suite is None else load_suite(suite)
     judged = []
     for item in gathered(results)[0]:

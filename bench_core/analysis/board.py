@@ -1,0 +1,196 @@
+"""Hold the claims of every installed suite against the reference, with the cost of what is missing.
+
+A claim is judged on the runs of all suites, because suites share cells; of two runs of one cell
+that of the claim's own suite counts. Neither torch nor any plugin is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from bench_core.analysis.claims import ClaimResult
+from bench_core.analysis.gather import SuiteResults, claims_of
+from bench_core.analysis.judge import Settings, is_floor
+from bench_core.results import reference, store
+from bench_core.results.record import cell_key, recorded_defaults
+from bench_core.results.scan import Stored
+from bench_core.suite.cells import CellSpec, frozen, matches, same_name
+from bench_core.suite.claim import ClaimedMethod, Expectation
+from bench_core.suite.load import installed_suites, load_suite
+from bench_core.suite.model import Suite
+
+USUAL = ("resmlp", 256, 4)  # architecture, width, depth
+# CPU time of a step of bp over that on the usual network (128 images, one thread, 30 steps, 4 of
+# small_cnn and vit_mini)
+TIMES: dict[tuple[str, int | None, int | None], float] = {
+    USUAL: 1.0,
+    ("resmlp", 256, 8): 1.25,
+    ("resmlp", 256, 12): 1.65,
+    ("resmlp", 512, 2): 1.8,
+    ("resmlp", 512, 4): 2.5,
+    ("resmlp", 512, 6): 3.1,
+    ("resmlp", 512, 8): 3.5,
+    ("resmlp", 512, 12): 4.8,
+    ("relu_mlp", 256, 4): 0.6,
+    ("student_net", 128, 4): 0.2,
+    ("small_cnn", None, None): 30.0,
+    ("vit_mini", 128, 4): 23.0,
+}
+IMAGES = ("cifar10", "cifar100")
+RULE = 1.5  # times bp: a rule of which the reference has no run
+
+
+@dataclass(frozen=True)
+class SuiteClaims:
+    """The claims of a suite, and for each the seconds of its trainings, by cell; None: unknown."""
+
+    suite: Suite
+    outcomes: Sequence[ClaimResult]
+    seconds: Sequence[Mapping[Any, float] | None]
+
+    @property
+    def missing(self) -> float:
+        """Return the seconds of all trainings of the claims that were not run."""
+        cells: dict[Any, float] = {}
+        for outcome, own in zip(self.outcomes, self.seconds, strict=True):
+            for cell, seconds in own.items() if own and outcome.status == "not run" else ():
+                cells[cell] = max(seconds, cells.get(cell, 0.0))
+        return sum(cells.values())
+
+
+@dataclass(frozen=True)
+class Board:
+    """All runs of the reference, and a line for each that cannot be read."""
+
+    shipped: reference.Reference | None
+    runs: Sequence[Stored]
+    troubles: list[str]
+
+    def suites(self) -> Iterator[SuiteClaims]:
+        """Judge the claims of every installed suite that has some."""
+        for name in installed_suites():
+            suite = load_suite(name)
+            if suite.expect:
+                outcomes, troubles = claims_of(self.results(suite))
+                self.troubles.extend(troubles)
+                seconds = [self.cost(suite, outcome.claim) for outcome in outcomes]
+                yield SuiteClaims(suite, outcomes, seconds)
+
+    def results(self, suite: Suite) -> SuiteResults:
+        """Return the runs on which the claims of a suite are judged, as results of the suite."""
+        names = {(cell.arch["name"], cell.dataset["name"]) for cell in suite.cells()}
+        by_cell: dict[str, Stored] = {}
+        for run in sorted(self.runs, key=lambda run: (run.suite != suite.name, str(run.folder))):
+            cell = run.record.cell
+            pairs = (
+                same_name(cell.arch.name, a) and same_name(cell.dataset.name, d) for a, d in names
+            )
+            if any(pairs):
+                by_cell.setdefault(cell_key(cell), run)
+        records = tuple(run.record for run in by_cell.values())
+        defaults, unrecorded = recorded_defaults(records, self._stated("defaults", suite.name))
+        limits = {item.name: item.threshold for item in suite.diagnostics}
+        settings = Settings(
+            thresholds={name: limit for name, limit in limits.items() if limit is not None},
+            depth_utility=suite.depth_utility,
+            defaults=defaults,
+            unrecorded=unrecorded,
+        )
+        return SuiteResults(
+            suite.name,
+            settings,
+            records,
+            0,
+            further=tuple(sorted({run.folder.parent for run in by_cell.values()})),
+            expect=tuple(suite.expect),
+            claimed_for=suite.recipe(),
+            diagnostics=self._stated("diagnostics", suite.name),
+        )
+
+    def _stated(self, key: str, name: str) -> dict[str, Any]:
+        """Join a mapping of the suite.json of all suites; that of the named suite wins."""
+        joined: dict[str, Any] = {}
+        folders = {run.folder.parent for run in self.runs}
+        for folder in sorted(folders, key=lambda folder: (folder.name == name, folder)):
+            value = (store.read_suite(folder) or {}).get(key)
+            joined |= value if isinstance(value, dict) else {}
+        return joined
+
+    # -------------------------------------------------------------------------------------- cost
+
+    def cost(self, suite: Suite, claim: Expectation) -> dict[Any, float] | None:
+        """Estimate the seconds of each training that a claim is about; None if one is unknown."""
+        methods = [method for method in (claim.method, claim.minus) if method is not None]
+        costs: dict[Any, float] = {}
+        for method in methods:
+            for cell in _cells(suite, claim, method):
+                if (seconds := self._seconds(cell, claim.epoch)) is None:
+                    return None
+                parts = [method.as_dict(), cell.arch, cell.dataset, cell.training, cell.seed]
+                costs[frozen(parts)] = seconds
+        return costs or None
+
+    def _seconds(self, cell: CellSpec, last: int | None) -> float | None:
+        """Estimate the seconds of a cell, up to an epoch that a claim is about."""
+        epochs = last or cell.training["stop_after"] or cell.training["epochs"]
+        arch, rule = (name.rpartition("/")[2] for name in (cell.arch["name"], cell.method["name"]))
+        if cell.dataset["name"].rpartition("/")[2] not in IMAGES:
+            return None
+        system, usual = (arch, cell.arch.get("width"), cell.arch.get("depth")), self._per_epoch
+        base = usual.get((*system, "bp"), TIMES.get(system, 0.0) * usual.get((*USUAL, "bp"), 0.0))
+        ratio = 1.0 if rule == "bp" else self._ratios.get(rule, RULE)
+        return epochs * base * ratio or None
+
+    @cached_property
+    def _per_epoch(self) -> dict[tuple[Any, ...], float]:
+        """Map architecture, width, depth and rule to the median seconds of an epoch."""
+        times: dict[tuple[Any, ...], list[float]] = {}
+        for record in (run.record for run in self.runs):
+            images = record.cell.dataset.short in IMAGES
+            if record.seconds_per_epoch and images and not is_floor(record):
+                params, rule = record.cell.arch.params, record.cell.method.short
+                system = record.cell.arch.short, params.get("width"), params.get("depth")
+                times.setdefault((*system, rule), []).append(record.seconds / record.epochs)
+        return {key: median(values) for key, values in times.items()}
+
+    @cached_property
+    def _ratios(self) -> Mapping[str, float]:
+        """Map a rule to the time of its epoch over that of bp, on the usual network."""
+        bp = self._per_epoch.get((*USUAL, "bp"))
+        usual = {key[-1]: value for key, value in self._per_epoch.items() if key[:-1] == USUAL}
+        return {rule: value / bp for rule, value in usual.items()} if bp else {}
+
+
+def _cells(suite: Suite, claim: Expectation, method: ClaimedMethod) -> list[CellSpec]:
+    """Return the cells that a claim is about: of the suite's file, or for a floor as its rule's."""
+    options = {k: v for k, v in method.as_dict().items() if k not in ("name", "freeze")}
+    place = {key: value for key, value in claim.cell.items() if key != "method"}
+    cells = [
+        cell for cell in suite.cells() if claim.seed in (None, cell.seed) and matches(cell, place)
+    ]
+    own = [cell for cell in cells if same_name(cell.method["name"], method.name)]
+    exact = [
+        cell
+        for cell in own
+        if all(frozen(cell.method.get(key)) == frozen(value) for key, value in options.items())
+    ]
+    if chosen := exact or own:
+        return chosen
+    return [cell for cell in cells if cell.method == cells[0].method]
+
+
+def board() -> Board:
+    """Read every run of the reference."""
+    shipped = reference.installed()
+    runs, troubles = [], [shipped.trouble] if shipped and shipped.trouble else []
+    for identity in sorted(shipped.entries) if shipped else ():
+        assert shipped is not None
+        try:
+            runs.append(shipped.read(identity))
+        except store.Unreadable as reason:
+            troubles.append(str(reason))
+    return Board(shipped, runs, troubles)
