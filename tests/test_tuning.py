@@ -290,6 +290,7 @@ def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: 
         ("search.training={}", "search: names nothing to search for bp"),
         ("search.methods.dfa={name: [ep, dfa]}", "dfa.name: is the rule itself, no parameter"),
         ("search.methods.dfa={freeze: [blocks]}", "dfa.freeze: makes the floor of the rule"),
+        ("search.methods.dfa={train_last: [7]}", "search.methods.dfa: dfa cannot train resmlp"),
         ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
         ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
         ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),
@@ -308,6 +309,20 @@ def test_a_wrong_search_is_one_line_before_anything_trains(
     (line,) = str(error.value).splitlines()
     assert place in line
     assert not (tmp_path / "r").exists()
+
+
+def test_values_that_exclude_each_other_are_a_fault_of_the_search(
+    tmp_path: Path, asked_here: None
+) -> None:
+    """Each is right with the defaults of the other."""
+    text = SUITE.replace("[dfa]", "[predictive_coding]").replace("dfa:", "predictive_coding:")
+    own = "{fixed_prediction: [false, true], dual_step: [0.0, 1.0]}"
+    with pytest.raises(SuiteError, match=r"search\.methods\.predictive_coding: .* exclude each"):
+        Tuning(
+            load_suite(_file(tmp_path, text), [f"search.methods.predictive_coding={own}"]),
+            plugins.load(),
+            tmp_path / "r",
+        )
 
 
 def test_the_second_ceiling_of_local_heads_is_tuned_too(tmp_path: Path, asked_here: None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
@@ -47,6 +48,16 @@ class Contender:
     def drawn(self, trial: Trial) -> Values:
         """Draw the values of a trial."""
         return {key: _draw(trial, key, space) for key, (space, _) in self.space.items()}
+
+    def corners(self) -> Iterator[list[tuple[str, Any, KeyPath]]]:
+        """Yield each end, and each two ends of different parameters of the rule's own.
+
+        Two values that are right alone may exclude each other.
+        """
+        ends = list(self.ends())
+        own = [end for end in ends if end[0].startswith(OWN)]
+        yield from ([end] for end in ends)
+        yield from ([a, b] for a, b in combinations(own, 2) if a[0] != b[0])
 
     def ends(self) -> Iterator[tuple[str, Any, KeyPath]]:
         """Yield each choice and both ends of each range, with its place."""
@@ -195,7 +206,9 @@ def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
     """Return a suite with these trainings alone. A fault of a value points to where it stands."""
     values, keys = dict(suite._document.values), dict(suite._document.keys)
     for i, entry in enumerate(entries):
-        values["include", i, "method"] = values.get(entry.contender.place, values[()])
+        own = [place[:3] for key, place in entry.places.items() if key.startswith(OWN)]
+        place = next((p for p in [*own, entry.contender.place] if p in values), ())
+        values["include", i, "method"] = values[place]
         for key, place in entry.places.items():
             path: KeyPath = ("include", i, key)
             if key.startswith(OWN):

@@ -160,11 +160,16 @@ class Tuning:
         return make_plan(suite, self.registry, results, self.data_dir, self.retry_failed)
 
     def _check_ends(self) -> Plan:
-        """Plan a trial with each choice and each end of a range, so that all faults show now."""
+        """Plan a trial with each corner of the space, so that all faults show now."""
         entries = [
-            Entry(one, {key: value}, [self.search.seed], {key: place})
+            Entry(
+                one,
+                {key: value for key, value, _ in corner},
+                [self.search.seed],
+                {key: place for key, _, place in corner},
+            )
             for one in self.contenders
-            for key, value, place in one.ends()
+            for corner in one.corners()
         ]
         entries += [Entry(one, {}, [self.search.seed], {}) for one in self.contenders]
         suite = derived(self.suite, entries, expect=[])
