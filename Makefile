@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3  # one more than the cores of a small machine: some tests wait for processes
 
-.PHONY: demo test suite test-stress soak lint check install clean benchmark release-check
+.PHONY: docs demo test suite test-stress soak lint check install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml
@@ -33,6 +33,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.test  ## the documentation as a site in site/, without a network; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 install: $(VENV)/.installed
 
 benchmark: $(VENV)/.installed  ## cost of a CIFAR-10 epoch against what the arithmetic alone costs
@@ -45,6 +48,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "Installing bench with PyTorch into $(VENV): a download of up to 3 GB (docs/install.md: a small PyTorch)"
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 

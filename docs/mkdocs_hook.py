@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,7 @@ PAGES = {  # page of the site → its file, from the root of the repository
 }
 API = ROOT / "bench_core" / "api.py"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+FIELD = re.compile(r"^(\w+(?:, \w+)*) {2,}(?=\S)")  # `name  meaning`, aligned, in a docstring
 ABOUT_API = """# The API of a plugin
 
 Names to import from `bench_core.api`. Shapes: N samples of a batch, C classes, L blocks.
@@ -58,3 +60,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{text}]({pages.get(path, path.removeprefix('docs/'))}{anchor or ''})"
 
     return LINK.sub(led, markdown)
+
+
+class Fields(griffe.Extension):
+    """Show the aligned fields of a docstring as a list."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Write every field as an item; its further lines are indented and belong to it."""
+        if obj.docstring is not None:
+            lines = obj.docstring.value.split("\n")
+            obj.docstring.value = "\n".join(FIELD.sub(r"- **\1** ", line) for line in lines)

@@ -152,8 +152,9 @@ def label(
     """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `dfa[frozen]`.
 
     `frozen` is the option `freeze=blocks`. An option is shown if it differs from the rule's
-    default, or if methods of this name among `peers` differ in it. Without the rule's defaults, options of the core are compared with the
-    core's. The text is not escaped: each output format does that.
+    default, or if methods of this name among `peers` differ in it. Without the rule's defaults,
+    options of the core are compared with the core's. The text is not escaped: each output format
+    does that.
     """
     own = defaults.get(method.name)
     default = {**CORE_DEFAULTS, **(own or {})}

@@ -108,8 +108,8 @@ def the_checksum_is_that_of_the_files(subject: Subject) -> None:
             return
     if again == checksum:
         raise Failed(
-            f"prepare() returns the same checksum although a byte of {largest.name} changed: runs on "
-            "other data would count as the same cell; return a digest of the files, or compare it"
+            f"prepare() returns the same checksum although a byte of {largest.name} changed: runs "
+            "on other data would count as the same cell; return a digest of the files"
         )
 
 
