@@ -83,6 +83,7 @@ class DualPropagation(LocalMethod):
     Verified: on a linear network it is backpropagation for every β and α; otherwise it tends to it
     as β² for α = 1/2, else as β; ReLU's pair by an own computation; one sweep of the source's pairs
     has the same differences, and their mean is φ(z) to first order.
+    Selected on: validation samples, a part of the training set, in the codes of both sources.
     """
 
     class Params(Unnormalised):

@@ -76,6 +76,7 @@ class PredictiveCoding(LocalMethod):
     errors find the equilibrium of a linear network; blocks descend E at the relaxed values; ε
     tends to −g_l for a small output error; one step of errors gives −g_l; the credit of the
     multipliers comes to g_l on a linear network, and is that of the source's shifted energy.
+    Selected on: no images; the codes of ePC and PC-ALM report the last epoch. Others: not known.
     """
 
     numerics = 2  # PC-ALM's credit takes the multipliers before their last step
