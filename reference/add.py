@@ -84,13 +84,13 @@ def add(
     if distance is not None:
         for measurements in (raw["measurements"], lines[-1]["measurements"]):
             measurements[NAME] = distance.model_dump(mode="json")
-    rows = compact.epochs_text(lines).encode()
+    rows = compact.packed(lines)
     about = {"reference": reference.version, **({"commit": commit} if commit else {})}
     text = compact.run_text(raw, rows, about)
     final = reference.folder / record.suite / record.identity
     with files.writing(final):
         files.make_folder(final, 2)
-    files.replace_file(final / store.EPOCHS, rows, parts=2)
+    files.replace_file(final / store.PACKED, rows, parts=2)
     files.replace_file(final / store.RUN, text, parts=2)
     entry = Entry(
         suite=record.suite, cell=cell_key(record.cell), checksum=store.read(final).checksum

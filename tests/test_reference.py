@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -78,9 +79,7 @@ def test_a_compact_run_has_no_fault_and_few_bytes(finished: Finished, shipped: P
     for run in scan([shipped]).runs:
         assert faults(run) == []
         folder = finished.folder / run.record.identity
-        size, own = (
-            sum(p.stat().st_size for p in f.glob("*s*.json*")) for f in (run.folder, folder)
-        )
+        size, own = (sum(p.stat().st_size for p in f.glob("*.json*")) for f in (run.folder, folder))
         assert size < own / 2
 
 
@@ -92,6 +91,15 @@ def test_compact_rows_that_do_not_fit_are_refused(tmp_path: Path, line: str) -> 
     (tmp_path / "epochs.jsonl").write_text(line + "\n")
     with pytest.raises(ValueError, match="has a"):
         list(epochs.lines(tmp_path))
+
+
+def test_packed_rows_that_are_broken_or_endless_are_refused(tmp_path: Path) -> None:
+    packed, whole = tmp_path / "epochs.jsonl.gz", compact.packed([{"epoch": 0}])
+    broken = (whole[:-9], whole[:30] + b"???" + whole[33:], b"no gzip", gzip.compress(b" " * 10**7))
+    for content in broken:
+        packed.write_bytes(content)
+        with pytest.raises((ValueError, OSError)):
+            list(epochs.lines(tmp_path))
 
 
 # ----------------------------------------------------------------------------------------- in use
@@ -187,7 +195,7 @@ def older(path: Path) -> None:
     [
         (lambda path: path.write_text("{"), "run.json is no JSON", 1),
         (lie, "refused: cells.json states", 1),
-        (lambda path: path.with_name("epochs.jsonl").unlink(), "epochs.jsonl is missing", 1),
+        (lambda path: path.with_name("epochs.jsonl.gz").unlink(), "epochs.jsonl.gz is missing", 1),
         (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
         (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
         (lambda path: (path.parents[2] / "cells.json").write_text('{"schema": 9}'), "newer", 4),

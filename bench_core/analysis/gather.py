@@ -369,7 +369,7 @@ def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
     def rows(record: RunRecord) -> tuple[Epoch, ...]:
         nonlocal kept
         if record.identity not in cache:
-            entry = record.files.get(store.EPOCHS)
+            entry = epochs.stated(record)
             size = entry.bytes if entry else 0
             if kept + size > CURVES:
                 cache.clear()

@@ -21,7 +21,7 @@ from bench_core.report.rows import N
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, cell_key
-from bench_core.results.store import EPOCHS, Unreadable
+from bench_core.results.store import Unreadable
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -83,7 +83,7 @@ class View:
     def epochs(self, record: RunRecord) -> tuple[Epoch, ...]:
         """Read the epochs of a run; a folder that cannot be read has none."""
         try:
-            return epochs.read(self.results.run_folder(record), record.files.get(EPOCHS))
+            return epochs.read(self.results.run_folder(record), epochs.stated(record))
         except Unreadable:
             return ()
 

@@ -1,14 +1,14 @@
 """Write a run in compact form, a tenth of its bytes: all that tables, figures and claims read.
 
-A compact run folder has run.json and epochs.jsonl, and every reader of run folders reads it.
+A compact run folder has run.json and epochs.jsonl.gz, and every reader of run folders reads it.
 Against the original
 
 * measured numbers have seven significant digits; the cell, thresholds and digests are exact;
 * attributes of a measurement that have their default are left out, as are the digests of single
   modules (`code`); the texts about a diagnostic stand once, in `measurements` of run.json;
-* epochs.jsonl holds constants once: a header `{"row": constant part, "columns": …}` precedes the
-  rows of one form, and each row is the list of the values of its columns. A column names the
-  places of its value: paths, of which every one has this value in all of these rows;
+* epochs.jsonl is packed and holds constants once: a header `{"row": constant part, "columns": …}`
+  precedes the rows of one form, and each row is the list of the values of its columns. A column
+  names the places of its value: paths, of which every one has this value in all of these rows;
 * `original` in run.json has sizes and checksums of the original's files. Of run.json it is the
   checksum that the original states of itself. The compact files have checksums of their own.
 """
@@ -16,6 +16,7 @@ Against the original
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,11 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
+def packed(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write epochs.jsonl.gz: equal rows are equal bytes."""
+    return gzip.compress(epochs_text(rows).encode(), mtime=0)
+
+
 def epochs_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write compact rows, those of one form under one header."""
     lines: list[Any] = []
@@ -137,7 +143,7 @@ def run_text(raw: Mapping[str, Any], epochs: bytes, environment: Mapping[str, An
     """Write run.json of a compact run.
 
     raw          the content of the original's run.json
-    epochs       the content of the compact epochs.jsonl
+    epochs       the content of epochs.jsonl.gz
     environment  what the original's environment lacks, such as the commit
     """
     original = {**raw["files"], "run.json": {"bytes": 0, "blake2b": raw["checksum"]}}
@@ -151,7 +157,7 @@ def run_text(raw: Mapping[str, Any], epochs: bytes, environment: Mapping[str, An
     short |= {
         "code": code,
         "environment": {**environment, **raw["environment"]},
-        "files": {"epochs.jsonl": {"bytes": len(epochs), "blake2b": digest_bytes(epochs)}},
+        "files": {"epochs.jsonl.gz": {"bytes": len(epochs), "blake2b": digest_bytes(epochs)}},
         "original": original,
     }
     del short["checksum"]

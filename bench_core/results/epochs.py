@@ -7,7 +7,12 @@ that are measured after every epoch, or after every `diagnose_every`-th. The row
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import os
+import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench_core.results import files
 from bench_core.results.compact import Header, is_header
 from bench_core.results.hashing import checksum
-from bench_core.results.record import FileSum, Measurements, Number
-from bench_core.results.store import EPOCHS, Unreadable, first_fault
+from bench_core.results.record import FileSum, Measurements, Number, RunRecord
+from bench_core.results.store import EPOCHS, PACKED, Unreadable, first_fault
 
 MOST = 1_000_000  # values of a curve that is kept in memory: some 10,000 epochs, and 100 MB
 READ = 5_000_000  # values of a curve that is read row by row, in some seconds
@@ -57,7 +62,7 @@ def read(folder: Path, expected: FileSum | None = None) -> tuple[Epoch, ...]:
     """
     try:
         if expected is not None:
-            with files.opened(folder / EPOCHS, "epochs") as file:
+            with files.opened(_file(folder), "epochs") as file:
                 if checksum(file) != expected.blake2b:
                     raise ValueError("was changed: its checksum differs")
         rows = tuple(map(Epoch.model_validate, lines(folder, MOST)))
@@ -72,16 +77,43 @@ def read(folder: Path, expected: FileSum | None = None) -> tuple[Epoch, ...]:
     return rows
 
 
+def stated(record: RunRecord) -> FileSum | None:
+    """Return the size and checksum that a record states of its rows."""
+    return record.files.get(EPOCHS) or record.files.get(PACKED)
+
+
+def _file(folder: Path) -> Path:
+    packed = os.path.lexists(folder / PACKED) and not os.path.lexists(folder / EPOCHS)
+    return folder / (PACKED if packed else EPOCHS)
+
+
+@contextlib.contextmanager
+def _text(folder: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """Open the rows of a run folder, unpacked. Raises OSError."""
+    path = _file(folder)
+    with files.opened(path, "epochs") as file:
+        if path.name == EPOCHS:
+            yield file
+            return
+        try:
+            with gzip.open(file) as unpacked:
+                yield unpacked
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"cannot be unpacked: {error}") from None
+
+
 def lines(folder: Path, most: int = READ) -> Iterator[Any]:
     """Yield the rows of a run folder as plain values. Raises OSError, ValueError.
 
     most  values of all rows
     """
-    values, rows, longest = 0, 0, files.LARGEST["row"]
+    values, rows, size, longest = 0, 0, 0, files.LARGEST["row"]
     header = Header()
-    with files.opened(folder / EPOCHS, "epochs") as file:
+    with _text(folder) as file:
         while line := file.readline(longest + 1):
-            rows += 1
+            rows, size = rows + 1, size + len(line)
+            if size > files.LARGEST["epochs"]:
+                raise ValueError(f"has more than {files.LARGEST['epochs']} bytes")
             if rows > ROWS:
                 raise ValueError(f"has more than {ROWS:,} rows")
             if len(line) > longest:

@@ -44,6 +44,7 @@ from bench_core.results.status import FINAL
 RUN = "run.json"
 SUITE = "suite.json"
 EPOCHS = "epochs.jsonl"
+PACKED = "epochs.jsonl.gz"  # of a compact run (`bench_core.results.compact`)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"

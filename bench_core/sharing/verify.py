@@ -46,7 +46,7 @@ def _figures(record: RunRecord) -> Iterator[str]:
             yield "done, but without an accuracy"
         if record.stopped_by is None and planned and record.epochs != planned:
             yield f"done after {record.epochs} epochs, but its recipe has {planned}"
-        kept = KEPT[:1] if record.original else KEPT
+        kept = (store.PACKED,) if record.original else KEPT
         if missing := set(kept) - record.files.keys():
             yield f"done, but without {', '.join(sorted(missing))}"
     elif record.reason is None:
