@@ -13,7 +13,7 @@ from records import audit, frozen, seeds
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
-from bench_core.report.tables import Format, leaderboards
+from bench_core.report.tables import Format, Wanted, leaderboards
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import FileSum, RunRecord
@@ -139,8 +139,9 @@ def leaderboard(
     settings: Settings | None = None,
     format: Format = "table",
     width: int | None = 80,
+    **wanted: Any,
 ) -> str:
     """Return the leaderboard of records as one suite."""
     name = records[0].suite if records else ""
     results = SuiteResults(name, settings or Settings(), tuple(records), superseded=0)
-    return leaderboards([results], format, width)
+    return leaderboards([results], format, Wanted(width, **wanted))

@@ -31,7 +31,7 @@ from bench_core.suite.model import DepthUtility
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 LIBRARY = "/* the library */ var vegaEmbed;"
-VOID = {"meta", "link", "input", "br", "path"}
+VOID = {"meta", "link", "input", "br", "wbr", "path"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,13 @@ class Parsed(HTMLParser):
         self.unbalanced: list[str] = []
         self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.words: list[str] = []
+        self.parted = False  # by a place where a word may break
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.parted = tag == "wbr"
         if tag not in VOID:
             self.open.append(tag)
         if tag == "script":
@@ -70,6 +72,9 @@ class Parsed(HTMLParser):
         if self.open and self.open[-1] == "script":
             attributes, text = self.scripts.pop()
             self.scripts.append((attributes, text + data))
+        elif self.parted:
+            self.words[-1] += data
+            self.parted = False
         elif not self.open or self.open[-1] != "style":
             self.words.append(data)
 
@@ -129,7 +134,8 @@ def sweep_figures(sweeps: View) -> dict[str, list[Figure]]:
 def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
     assert audit_page.unbalanced == []
     for words in (
-        "A miniature audit", "walked back (a, b, d, bp floor)", "flagged (a+b+d)",
+        "A miniature audit", "1 of 3 rules is trustworthy: bp. ep has unfinished runs. dfa trains blocks that are worse",
+        "flagged: scale_growth, reference_floor, depth_utility",
         "loss is not finite at step 90", "reference at the floor",
         "residual stream grows 694x in one block (limit 50x)",
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
@@ -233,7 +239,7 @@ def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
 
 def test_later_recipes_and_older_runs_are_told(sweeps: View) -> None:
     text = Parsed(page.page([sweeps.results])).text
-    assert "of 27 runs in 2 recipes" in text
+    assert "of 8 rules in 2 recipes; 27 runs" in text
     assert "arch.depth=8" in text
 
 
@@ -593,11 +599,11 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert {"index.html", "suite-audit5.html", "method-dfa.html", "method-bp.html"} <= written
     (stranger,) = [name for name in written if name.startswith("method-lab")]
     audit_page = Parsed((out / "suite-audit5.html").read_text()).text
-    assert "of 21 runs in 1 recipe" in audit_page  # bp of both is the same three runs
+    assert "of 4 rules in 1 recipe; 21 runs" in audit_page  # bp of both is the same three runs
     assert "lab/new_rule" in audit_page
     dfa = Parsed((out / "method-dfa.html").read_text())
     assert "arXiv:1609.01596" in dfa.text
-    assert "walked back (a, b, d, bp floor)" in dfa.text
+    assert "walked back residual stream grows 694x" in dfa.text
     assert "a_l = e·B_l" in dfa.text
     assert "a(k·e) = k·a(e)" in dfa.text
     assert ("a", "https://arxiv.org/abs/1609.01596") in [

@@ -78,7 +78,7 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
     assert found.verdict == "walked back (bp floor)"
     assert found.judged.three == "UNDETERMINED(D3)"
     assert dict(found.runs[0].judgement.not_diagnostic) == {"d": "the floor is not above chance"}
-    assert "dfa walked back: worse than random blocks under bp (-75.3 ± 5.9 pp)" in remarks(records)
+    assert "dfa walked back: 75.3 ± 5.9 points below bp with random blocks" in remarks(records)
     assert "Γ deep of dfa lies below 0" in remarks(records)
 
 
@@ -98,7 +98,7 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
     over = frozen(DFA, [0.30, 0.31, 0.32])
     near = [*BACKPROP, *seeds(DFA, [0.40, 0.45, 0.38]), *over]
     assert row(near).verdict == "trustworthy"
-    assert "dfa: its mean is below bp with frozen blocks (-0.9 ± 9.0 pp)" in remarks(near)
+    assert "dfa: its mean is below bp with random blocks (-0.9 ± 9.0 points)" in remarks(near)
     far = [*BACKPROP, *seeds(DFA, [0.40, 0.401, 0.402]), *over]
     assert row(far).verdict == "walked back (bp floor)"
 
@@ -146,8 +146,8 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
         "dfa": "walked back (a, b)",
     }
     assert notes.warning(group(records)) == (
-        f"This recipe cannot judge d: bp itself gains only +{gain} ± 0.0 pp over its frozen "
-        "blocks. More epochs or more data may help."
+        "This recipe cannot tell trained blocks from random ones: bp itself gains only "
+        f"+{gain} ± 0.0 points over its random blocks. More epochs or more data may help."
     )
     assert notes.warning(group([*BACKPROP, *records[6:]])) == ""
 
@@ -155,7 +155,7 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
 def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     bp = [run(BP, 42, 0.312), run(BP, 42, 0.30, params={"freeze": "blocks"})]
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
-    assert "cannot judge d" in notes.warning(found)
+    assert "cannot tell trained blocks" in notes.warning(found)
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
     assert {row.verdict for row in found.rows if row.role != "floor"} == {
         "single seed, d not judged"
@@ -220,8 +220,8 @@ def test_bp_with_an_unfinished_seed_says_nothing_about_the_recipe() -> None:
     records = [*bp, *seeds(EP, [0.40, 0.41, 0.42]), *frozen(EP, [0.30] * 3)]
     assert notes.warning(group(records)) == ""
     assert row(records, "ep").verdict == "trustworthy"
-    known = "Whether this recipe can judge d is not known: "
-    rest = "; d rests on the margins of the rules alone"
+    known = "Whether this recipe can tell trained blocks from random ones is not known: "
+    rest = "; verdicts rest on the margins of the rules alone"
     assert f"{known}1 of 2 seeds of bp are done{rest}" in remarks(records)
     assert f"{known}it has no run of bp{rest}" in remarks(records[4:])
     assert known not in remarks([*BACKPROP, *records[4:]])

@@ -43,6 +43,7 @@ Defaults = Mapping[str, Mapping[str, Any]]  # a rule's full name → the default
 
 BP = "bench-core/bp"
 BP_HEADS = "bench-core/bp_local_heads"  # the second ceiling of rules with local heads
+CONTROLS = ("bench-core/noise_credit", "bench-core/random_credit", "bench-core/shuffled_credit")
 D_DEFAULT = described(
     "depth_utility",
     Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
@@ -116,6 +117,12 @@ def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> 
     return canonical([ref.name, {**core, **defaults.get(ref.name, {}), **ref.params}])
 
 
+def matched_floor(ref: ComponentRef) -> ComponentRef:
+    """Return the matched floor of a method: its blocks frozen, and without a penalty."""
+    frozen = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
+    return ref.model_copy(update={"params": {**ref.params, **frozen}})
+
+
 def option(ref: ComponentRef, name: str) -> Any:
     """Return an option of the core, or its default if the method does not set it."""
     return ref.params.get(name, CORE_DEFAULTS[name])
@@ -137,6 +144,12 @@ def is_local_ceiling(record: RunRecord) -> bool:
     params = record.cell.method.params
     options = (option(record.cell.method, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
     return record.cell.method.name == BP_HEADS and params.get("weight", 1.0) == 1.0 and all(options)
+
+
+def is_control(record: RunRecord) -> bool:
+    """Decide whether a run must fail, as its credit or targets know nothing of the task."""
+    ref = record.cell.method
+    return ref.name in CONTROLS or bool(option(ref, "random_targets"))
 
 
 def role(record: RunRecord) -> Role:

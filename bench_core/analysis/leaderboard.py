@@ -30,6 +30,7 @@ from bench_core.analysis.judge import (
     judge,
     judged,
     label,
+    matched_floor,
     method_key,
     option,
     role,
@@ -194,9 +195,7 @@ class _Floors:
         return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed))
 
     def matched(self, ref: ComponentRef) -> Floor:
-        # floors never carry a penalty
-        unpenalised = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
-        floor = ref.model_copy(update={"params": {**ref.params, **unpenalised}})
+        floor = matched_floor(ref)
         name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
         return self._of(name, [key] if key in self.frozen else [], "matched")
 

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,26 +24,46 @@ from bench_core.commands.options import (
 from bench_core.errors import Exit, UsageError
 from bench_core.report.terminal import echo
 
+if TYPE_CHECKING:
+    from bench_core.report.tables import Wanted
+
 
 @click.command()
 @results_argument
 @format_option(Choice("bench_core.report.tables:Format"))
 @option("-o --output FILE", "Write to this file.")
 @option("--by-passport", "List rules that use the same information together.")
-def leaderboard(results: Paths, form: str, output: Path | None, by_passport: bool) -> None:
-    """Rank the methods of results folders, with verdicts.
+@option("--floors", "Show the floors, each below its rule.")
+@option(
+    "--column NAME",
+    "Show a further column: a diagnostic, growth, memory, …; `all`: every one.",
+    "columns",
+    multiple=True,
+)
+def leaderboard(
+    results: Paths,
+    form: str,
+    output: Path | None,
+    by_passport: bool,
+    floors: bool,
+    columns: tuple[str, ...],
+) -> None:
+    """Say which rules work, and show the figures behind the verdicts.
 
     RESULTS are results folders or suite folders  [default: results].
     """
-    print_leaderboards(results, form, output, by_passport)
+    from bench_core.report.tables import Wanted
+
+    wanted = Wanted(None, by_passport, floors, columns)
+    print_leaderboards(results, form, output, wanted)
 
 
 def print_leaderboards(
-    roots: Paths, form: str, output: Path | None = None, by_passport: bool = False
+    roots: Paths, form: str, output: Path | None = None, wanted: Wanted | None = None
 ) -> None:
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
     from bench_core.analysis.distance import attach
-    from bench_core.report.tables import leaderboards
+    from bench_core.report.tables import Wanted, leaderboards
 
     suites, _ = gathered(roots)
     for results in suites:
@@ -51,16 +72,15 @@ def print_leaderboards(
             echo(f"note: {results.name}: {note}", err=True)
     if form == "json":
         suites = [attach(results) for results in suites]
+    wanted = wanted or Wanted(None)
     if not suites and form not in ("csv", "json"):
         text = "no runs yet: `bench run SUITE` makes some\n"
     elif form == "table":
         width = terminal_width() if output is None else None
-        text = "\n\n".join(
-            f"{item.name}: {leaderboards([item], width=width, passports=by_passport)}"
-            for item in suites
-        )
+        wanted = replace(wanted, width=width)
+        text = "\n\n".join(f"{item.name}: {leaderboards([item], wanted=wanted)}" for item in suites)
     else:
-        text = leaderboards(suites, form, passports=by_passport)  # type: ignore[arg-type]
+        text = leaderboards(suites, form, wanted)  # type: ignore[arg-type]
     deliver(text, output, coloured=form == "table")
 
 

@@ -16,6 +16,7 @@ from bench_core.registry.works import of_package
 from bench_core.report import escape
 from bench_core.results.record import RunRecord
 
+CITATION = "arXiv:2606.21126"
 ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 DOI = re.compile(r"\bdoi:\s*(10\.\d{4,9}/[^\s,;{}\\]+)", re.IGNORECASE)
 YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")

@@ -85,7 +85,10 @@ def measured_text(claim: Expectation, interval: Interval | None) -> str:
     text = number(claim, interval.value)
     if interval.low is None or interval.high is None:
         return text
-    return f"{text} [{number(claim, interval.low)}, {number(claim, interval.high)}]"
+    low, high = interval.low, interval.high
+    if claim.figure == "accuracy" and claim.minus is None:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{text} [{number(claim, low)}, {number(claim, high)}]"
 
 
 def summary(outcomes: Iterable[ClaimResult]) -> str:

@@ -1,14 +1,14 @@
 """List the columns of the leaderboard: one entry has all that any format needs of a column.
 
 The terminal, Markdown, LaTeX, the page, CSV, JSON and docs/leaderboard.schema.json follow
-`COLUMNS`. A diagnostic of another package that takes part in verdicts has a column too.
+`COLUMNS`. Every other diagnostic, also of another package, has a column too (`further`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, get_args
@@ -17,19 +17,19 @@ from bench_core.analysis.cost import middle
 from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
-from bench_core.report.criteria import criteria
+from bench_core.report import criteria
+from bench_core.report.json_schema import Schema, mapping, nullable, object_schema
 from bench_core.report.numbers import (
     NONE,
     NOT_FINITE,
     compact,
     fraction,
     optional,
+    share,
     with_interval,
 )
 from bench_core.report.rows import Gamma, gamma, median_of, passport, value_of
 from bench_core.results.hashing import line_text
-
-Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,12 @@ class Field:
 class Column:
     """A column of the leaderboard.
 
+    header  its heading; a table for people may break it at |
     cell    its cells in a table for people
-    short   a heading for a narrow terminal
-    drop    the order in which a narrow terminal drops columns; None: never.
-            Under `SHORTENED` before texts are shortened, from `MARGIN` after texts are cut
-    letter  the letter of the diagnostic that the column shows
+    main    whether a table for people has it unasked
+    drop    the order in which a narrow terminal drops columns; None: never
+    letter  the letter, or else the name, of the diagnostic that the column shows
+    names   further names by which a user may ask for it
     optional  whether a table leaves it out if no row has a value
     fields  its values in CSV and JSON
     """
@@ -102,36 +103,16 @@ class Column:
     cell: Callable[[Row], Text]
     fields: tuple[Field, ...] = ()
     right: bool = True
-    short: str = ""
+    main: bool = False
     drop: int | None = None
     letter: str = ""
+    names: tuple[str, ...] = ()
     optional: bool = False
 
-
-SHORTENED, MARGIN = 10, 15
-
-
-def object_schema(**properties: Schema | str) -> dict[str, Any]:
-    """Describe an object with exactly these properties; a text is the name of a type."""
-    typed = {k: {"type": v} if isinstance(v, str) else v for k, v in properties.items()}
-    return {
-        "type": "object",
-        "properties": typed,
-        "required": list(typed),
-        "additionalProperties": False,
-    }
-
-
-def nullable(name: str) -> dict[str, Any]:
-    return {"type": [name, "null"]}
-
-
-def array(items: Schema) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def mapping(values: Schema) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": values}
+    @property
+    def title(self) -> str:
+        """The heading in one line."""
+        return self.header.replace("|", " ")
 
 
 def _gamma_json(deep: Gamma) -> dict[str, Any]:
@@ -154,6 +135,7 @@ def _part(value: Any, attribute: str) -> Any:
     return line_text(value) if isinstance(value, dict) else value
 
 
+ALL = "all"
 NUMBER = nullable("number")
 STRING = partial(Field, schema={"type": "string"})
 INTEGER = partial(Field, schema={"type": "integer"})
@@ -202,10 +184,14 @@ def _rank(row: Row) -> Text:
 def _accuracy(row: Row) -> Text:
     if row.accuracy is None:
         return Text(NONE)
-    mean, half = fraction(row.accuracy.mean), row.accuracy.half_width
-    if half is None:
-        return Text(f"{mean} (n=1: no interval)", brief=f"{mean} (n=1)")
-    return Text(f"{mean} ± {fraction(half)}")
+    text = share(row.accuracy.mean, row.accuracy.half_width)
+    if row.accuracy.half_width is None:
+        return Text(f"{text} (n=1: no interval)", brief=f"{text} (n=1)")
+    return Text(text)
+
+
+def _verdict(row: Row) -> Text:
+    return Text(row.judged.kind.removesuffix(" from its floor"))
 
 
 def _n(row: Row) -> Text:
@@ -319,15 +305,21 @@ COLUMNS = (
             RANK("rank_low", lambda row: row.rank and row.rank[0]),
             RANK("rank_high", lambda row: row.rank and row.rank[1]),
         ),
+        main=True,
     ),
     Column(
         "method",
-        "method",
+        "rule",
         lambda row: Text(row.label),
         (*_METHOD, STRING("label"), ROLE("role")),
         right=False,
+        main=True,
     ),
-    Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False),
+    Column("verdict", "verdict", _verdict, _VERDICT, right=False, main=True),
+    Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False, main=True),
+    Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6),
+    Column("bp", "over bp|floor", _bp, _BP, main=True, drop=5),
+    Column("gamma", "Γ|deep", _gamma, (GAMMA("gamma_deep", gamma),), main=True, drop=3),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
     Column(
         "shipped",
@@ -335,57 +327,81 @@ COLUMNS = (
         lambda row: Text(shipped(row) or NONE, brief="reference" * bool(shipped(row))),
         _SHIPPED,
         right=False,
+        main=True,
         drop=5,
         optional=True,
     ),
-    Column("trials", "trials", _trials, _TUNED, short="tr.", optional=True),
-    Column("verdict", "verdict", lambda row: Text(row.verdict), _VERDICT, right=False),
-    Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False, drop=4),
-    Column("matched", "Δ matched", _matched, _MATCHED, short="Δ pp", drop=16),
-    Column("bp", "Δ bp floor", _bp, _BP, short="Δ bp", drop=15),
-    Column("gamma", "Γ deep", _gamma, (GAMMA("gamma_deep", gamma),), drop=13),
-    Column("growth", "growth", **_median("growth", "a"), drop=11),
-    Column("reference", "‖g_L‖ N=128", **_median("reference_n128", "b"), drop=12),
-    Column(
-        "passport", "uses", lambda row: Text(passport(row) or NONE), _PASSPORT, right=False, drop=14
-    ),
+    Column("trials", "trials", _trials, _TUNED, main=True, optional=True),
+    Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False),
+    Column("growth", "growth", **_median("growth", "a")),
+    Column("reference", "‖g_L‖ N=128", **_median("reference_n128", "b")),
     Column(
         "flops",
-        "FLOPs / bp",
+        "cost|x bp",
         **_median("flops_over_bp", get=partial(middle, key="value")),
+        main=True,
         drop=2,
         optional=True,
     ),
-    Column("seconds", "s/run", **_median("seconds"), drop=3),
-    Column("memory", "memory MB", **_median("peak_memory_bytes", written=_megabytes), drop=1),
-    Column("passes", "passes", **_median("forward_passes"), drop=2),
+    Column("seconds", "seconds|a run", **_median("seconds"), main=True, drop=1),
+    Column("memory", "memory MB", **_median("peak_memory_bytes", written=_megabytes)),
+    Column("passes", "passes", **_median("forward_passes")),
+    Column(
+        "passport",
+        "uses",
+        lambda row: Text(passport(row) or NONE),
+        _PASSPORT,
+        right=False,
+        main=True,
+        drop=4,
+    ),
 )
 # c and d have no column: batch stability has no room, d is a margin
 BUILT_IN = ("a", "b", "c", "d")
+ELSEWHERE = ("step_cost",)  # the column `flops`
 
 
 def further(rows: Iterable[Row]) -> list[Column]:
-    """Return a column for each diagnostic that judges one of the rows and is not built in."""
-    columns = []
-    for criterion in criteria(rows):
+    """Return a column for each diagnostic of the rows that has none in `COLUMNS`."""
+    rows, columns = list(rows), []
+    for criterion in [*criteria.criteria(rows), *criteria.further(rows)]:
         letter, heading = criterion.letter, criterion.heading
-        if letter not in BUILT_IN:
+        if letter not in BUILT_IN and letter not in ELSEWHERE:
             header = heading if letter == criterion.name else f"{letter} {heading}"
             shown = _median(criterion.field, letter, criterion.text)
-            columns.append(Column(letter, header, **shown, drop=0))
+            names = (letter, criterion.name, criterion.short)
+            columns.append(Column(criterion.field, header, **shown, names=names))
     return columns
 
 
-def columns_of(group: Group) -> list[Column]:
-    """Return the columns of a recipe's table: `COLUMNS`, and the further ones after ‖g_L‖.
-
-    An optional column stands only where a row has a value.
-    """
-    empty = [
-        column.key
-        for column in COLUMNS
-        if column.optional and all(column.cell(row).text == NONE for row in group.rows)
+def every_column(group: Group) -> list[Column]:
+    """Return all columns of a recipe; an optional one stands only where a row has a value."""
+    place = next(index for index, column in enumerate(COLUMNS) if column.key == "flops")
+    columns = [*COLUMNS[:place], *further(group.rows), *COLUMNS[place:]]
+    return [
+        column
+        for column in columns
+        if not column.optional or any(column.cell(row).text != NONE for row in group.rows)
     ]
-    columns = [column for column in COLUMNS if column.key not in empty]
-    place = next(index for index, column in enumerate(columns) if column.key == "passport")
-    return [*columns[:place], *further(group.rows), *columns[place:]]
+
+
+def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
+    """Return the columns of a recipe's table for people: the main ones, and those asked for.
+
+    asked  keys or names; "all": every column
+    """
+    every = every_column(group)
+    counted = any(column.key == "flops" for column in every)  # then no seconds are needed
+    chosen = []
+    for column in every:
+        wanted = not {column.key, *column.names, ALL}.isdisjoint(asked)
+        if wanted or (column.main and not (counted and column.key == "seconds")):
+            chosen.append(replace(column, drop=None) if wanted else column)
+    return chosen
+
+
+def unknown(groups: Iterable[Group], asked: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names that no column of these recipes has, and the keys of those that it has."""
+    columns = [*COLUMNS, *(column for group in groups for column in further(group.rows))]
+    names = {name for column in columns for name in (column.key, *column.names)}
+    return [name for name in asked if name not in names | {ALL}], [c.key for c in columns]

@@ -15,6 +15,7 @@ from functools import partial
 from bench_core.analysis.judge import letter_order, threshold_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.sensitivity import Sensitivity
+from bench_core.analysis.stats import Estimate
 from bench_core.report.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
@@ -104,6 +105,16 @@ class Criterion:
         }
         return _WORD.sub(lambda word: words.get(word[1], word[0]), sentence)
 
+    def of_margin(self, points: Estimate, limit: float, **words: str) -> str:
+        """Say why a margin over the floor fired: `11.3 ± 5.0 points worse than random blocks`."""
+        interval = "" if points.half_width is None else f" ± {points.half_width:.1f}"
+        if self.short != "depth_utility":
+            return self.sentence(points.mean, limit, interval, **words)
+        if points.mean < 0:
+            return f"{-points.mean:.1f}{interval} points worse than {words['floor']}"
+        value = apart(points.mean, limit, signed, 1) + interval
+        return f"only {value} points over {words['floor']}, {limit:g} are needed"
+
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:
     """Return the diagnostics that judge a finished run of these rows, in the order of letters."""
@@ -113,6 +124,17 @@ def criteria(rows: Iterable[Row]) -> list[Criterion]:
             if run.record.status == "done" and row.role != "floor":
                 by_letter = {item.letter: item for item in criteria_of(run)} | by_letter
     return [by_letter[letter] for letter in sorted(by_letter, key=letter_order)]
+
+
+def further(rows: Iterable[Row]) -> list[Criterion]:
+    """Return the measurements of these rows that judge nothing, by name: Γ has its own column."""
+    found: dict[str, Criterion] = {}
+    for run in (run for row in rows for run in row.finished):
+        judging = {name for name, _ in run.judged.values()} | {"alignment"}
+        for name, item in run.record.measurements.items():
+            if name not in judging and item.value is not None:
+                found.setdefault(name, Criterion(name, name, item))
+    return [found[name] for name in sorted(found)]
 
 
 def criteria_of(run: Run) -> list[Criterion]:

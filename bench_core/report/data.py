@@ -19,8 +19,10 @@ from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.ranks import resolution
 from bench_core.analysis.recipes import recipe_key
-from bench_core.report import escape, notes
-from bench_core.report.columns import COLUMNS, NUMBER, Schema, array, further, mapping, nullable
+from bench_core.report import escape, notes, reasons, summary
+from bench_core.report.cite import CITATION
+from bench_core.report.columns import COLUMNS, NUMBER, further
+from bench_core.report.json_schema import Schema, array, mapping, nullable
 from bench_core.report.numbers import finite
 from bench_core.report.rows import trust
 from bench_core.report.view import View
@@ -88,7 +90,7 @@ def as_json(views: Sequence[View]) -> str:
     return document(
         {
             "schema": SCHEMA,
-            "citation": notes.CITATION,
+            "citation": CITATION,
             "suites": [_suite(shown) for shown in views],
         }
     )
@@ -116,6 +118,7 @@ def _group(header: str, group: Group, shown: View) -> dict[str, Any]:
         "seeds": list(group.seeds),
         "set_aside": group.set_aside,
         "resolution_pp": _resolution(group),
+        "summary": summary.sentence(group),
         "notes": [*filter(None, [notes.warning(group)]), *notes.of_group(group, settings)],
         "rows": [_row(row, shown.doubts[id(row)], settings) for row in group.rows],
     }
@@ -131,7 +134,8 @@ def _row(row: Row, beside: list[str], settings: Settings) -> dict[str, Any]:
     diagnostics = {column.letter: column.fields[0].json(row) for column in further([row])}
     values |= {"diagnostics": diagnostics} if diagnostics else {}
     runs = [{name: get(run, settings) for name, (_, get) in RUN.items()} for run in row.runs]
-    return {**values, "doubts": beside, "runs": runs}
+    why = reasons.of_row(row, settings)
+    return {**values, "reasons": why, "doubts": beside, "runs": runs}
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -155,7 +159,7 @@ def as_csv(views: Sequence[View]) -> str:
     ordered = sorted(FIELDS, key=lambda field: field.place)
     header = list(PLACE)
     header += [name for field in ordered for name in field.names]
-    header += ["trust", "doubts", *sorted(last)]
+    header += ["trust", "reasons", "doubts", *sorted(last)]
     lines = []
     for shown, heading, row in every:
         cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record, row.tuned)
@@ -166,6 +170,7 @@ def as_csv(views: Sequence[View]) -> str:
             line |= field.flat(row)
         counts = Counter(trust(run, shown.settings) for run in row.runs)
         line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+        line["reasons"] = "; ".join(reasons.of_row(row, shown.settings))
         line["doubts"] = "; ".join(shown.doubts[id(row)])
         lines.append([line.get(name) for name in header])
     return csv_text(header, lines)

@@ -66,6 +66,10 @@ def _run(shown: View, row: Row, run: Run) -> Line:
     deep, reason = gamma_deep(run)
     own = [Criterion(k, *named) for k, named in run.judged.items() if k not in BUILT_IN]
     further = {criterion.field: value(run, criterion.letter) for criterion in own}
+    judging = {name for name, _ in run.judged.values()} | {"alignment"}  # Γ has columns
+    for name, item in record.measurements.items():
+        if name not in judging:
+            further |= {name: item.value} if item.not_diagnostic is None else {}
     if (distance := record.measurements.get("state_distance")) is not None:
         counts = {
             f"state_distance_{key}": distance.details.get(key) for key in ("samples", "probe")

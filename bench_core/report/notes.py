@@ -1,4 +1,4 @@
-"""Write the lines below a leaderboard: why methods are walked back, and legends.
+"""Write the remarks below a leaderboard; `report.legend` explains how to read it.
 
 All functions return raw text, which each format escapes. Lines depend on the set of records only,
 not on their order.
@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from statistics import fmean
 
-from bench_core.analysis.early_stop import savings
-from bench_core.analysis.judge import NOT_IN_USE, Settings, label
-from bench_core.analysis.leaderboard import Group, Row, is_finished
+from bench_core.analysis.judge import NOT_IN_USE, Settings
+from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import listed as modules_of
 from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
-from bench_core.analysis.verdict import AT_CHANCE, Margin, below_zero
-from bench_core.report import doubts
+from bench_core.analysis.verdict import Margin, below_zero
+from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further, shipped
-from bench_core.report.criteria import criteria
-from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
-from bench_core.report.rows import (
-    OTHER,
-    PASSPORT,
-    alignments,
-    floor_words,
-    gamma,
-    passport,
-    trust,
-    value_of,
-    why,
-)
+from bench_core.report.numbers import NONE, fraction, signed, with_interval
+from bench_core.report.rows import alignments, gamma, random_blocks, trust, value_of
 from bench_core.report.text import listed
 from bench_core.results.hashing import line_text
 from bench_core.results.marks import ORDER
 
-CITATION = "arXiv:2606.21126"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 TEACHER = "bench-core/teacher"
@@ -45,19 +32,10 @@ WORDS = {"validation": "held-out training samples", "test": "the test set"}
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
-def _failures(group: Group) -> list[str]:
+def _absent(group: Group) -> list[str]:
+    """Name the seeds of which a rule has no run."""
     lines = []
     for row in group.rows:
-        broken = [run.record for run in row.runs if not is_finished(run.record)]
-        if broken:
-            failures = []
-            for record in broken[:3]:
-                status = record.status if record.status != "done" else "without a usable accuracy"
-                reason = f": {record.reason}" if record.reason else ""
-                failures.append(f"seed {record.cell.seed} {status}{reason}")
-            failures += [f"and {len(broken) - 3} more"] if len(broken) > 3 else []
-            count = f"{len(broken)} of {len(row.runs)} runs not done"
-            lines.append(f"{row.label}: {count} ({'; '.join(failures)})")
         absent = sorted(set(group.seeds) - {run.record.cell.seed for run in row.runs})
         if absent:
             lines.append(f"{row.label}: no run of seed {listed(map(str, absent))}")
@@ -83,19 +61,26 @@ def _shared(group: Group) -> list[str]:
         silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
         for (letter, reason), count in silent.items():
             some = f" in {count} of {len(done)} runs" if count < len(done) else ""
-            remarks[3, f"{letter} not diagnostic for ", f"{some}: {reason}"][name] = None
+            measured = next(r.judged[letter][0] for r in done if letter in r.judged)
+            short = measured.rpartition("/")[2]
+            remarks[3, f"{short} means nothing for ", f"{some}: {reason}"][name] = None
         for measured, item in (pair for run in done for pair in run.record.measurements.items()):
             if error := item.raised:
                 remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
-        if row.role != "floor" and row.finished and row.floor.mean is None:
-            remarks[4, "d not measured for ", f": {row.floor.reason}"][name] = None
         values = [value_of(row, letter) for letter in letters]
         if any(value is not None and not math.isfinite(value) for value in values):
             remarks[5, "A measurement of ", " is not finite, and such a value fires"][name] = None
+    every = {row.label for row in group.rows if row.role != "floor" and row.finished}
     return [
-        before + listed(sorted(labels) if place in (3, 4) else labels) + after
+        before + _names(place, labels, every) + after
         for (place, before, after), labels in sorted(remarks.items())
     ]
+
+
+def _names(place: int, labels: Collection[str], every: Collection[str]) -> str:
+    if place in (0, 3) and len(every) > 1 and every == set(labels):
+        return "any rule"
+    return listed(sorted(labels) if place in (3, 4) else labels)
 
 
 def _readouts(group: Group) -> list[str]:
@@ -103,7 +88,7 @@ def _readouts(group: Group) -> list[str]:
     values = []
     for row in group.rows:
         read = alignments(row)
-        if not read or any(item.not_diagnostic is not None for item in read):
+        if row.role == "floor" or not read or any(item.not_diagnostic is not None for item in read):
             continue
         for name in read[0].readouts:
             own = [(item.readouts.get(name), item.deep) for item in read]
@@ -139,21 +124,21 @@ def _references(group: Group) -> list[str]:
 
 
 def warning(group: Group) -> str:
-    """Write that a recipe cannot judge d, and what would; empty if it can."""
+    """Write that a recipe cannot judge depth utility, and what would; empty if it can."""
     if group.ceiling is None:
         return ""
     ceiling = next(row for row in group.rows if row.role == "ceiling")
     given = ceiling.floor.kind == "literal"
-    floor = floor_words(ceiling) if given else "its frozen blocks"
+    floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
     if group.ceiling.mean < 0 or ceiling.judged.letters:
         remedy = " It does not train bp: look at the learning rate first."
-    gain = f"bp itself gains only {with_interval(group.ceiling)} pp over {floor}"
-    return f"This recipe cannot judge d: {gain}.{remedy}"
+    gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"
+    return f"This recipe cannot tell trained blocks from random ones: {gain}.{remedy}"
 
 
 def _unchecked(group: Group) -> list[str]:
-    """Write that bp leaves open whether the recipe can judge d, and what d then rests on."""
+    """Write that bp leaves open whether the recipe can judge depth utility."""
     if all(row.role != "method" or row.margin is None for row in group.rows):
         return []
     ceiling = next((row for row in group.rows if row.role == "ceiling"), None)
@@ -165,32 +150,25 @@ def _unchecked(group: Group) -> list[str]:
         reason = ceiling.floor.reason
     else:
         return []
-    rest = "d rests on the margins of the rules alone"
-    return [f"Whether this recipe can judge d is not known: {reason}; {rest}"]
+    rest = "verdicts rest on the margins of the rules alone"
+    text = "Whether this recipe can tell trained blocks from random ones is not known"
+    return [f"{text}: {reason}; {rest}"]
 
 
-def _margins(group: Group, settings: Settings) -> list[str]:
-    """Write the margins that decide nothing yet, and how margins were compared."""
+def _margins(group: Group) -> list[str]:
+    """Write the means below the floor of bp, and how margins were compared."""
     lines = _unchecked(group)
     for row in group.rows:
-        if row.judged.kind.startswith("not separated"):
-            over, floor = row.margin, floor_words(row)
-            if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
-                over, floor = row.margin_bp, "bp with frozen blocks"
-            limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
-            text = f"{with_interval(over)} pp over {floor}"
-            need = f"d needs {limit:g} and an interval above 0"
-            lines.append(f"{row.label} not separated from its floor: {text}; {need}")
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
             mean = "mean" if bp.n > 1 else "accuracy"
             written = with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)
-            text = f"its {mean} is below bp with frozen blocks ({written} pp)"
+            text = f"its {mean} is below {reasons.BP_FLOOR} ({written} points)"
             lines.append(f"{row.label}: {text}")
         if row.role != "floor":
             lines += _pairs(row.label, "its floor", row.over_floor)
             if row.over_bp != row.over_floor:
-                lines += _pairs(row.label, "bp with frozen blocks", row.over_bp)
+                lines += _pairs(row.label, reasons.BP_FLOOR, row.over_bp)
     return lines
 
 
@@ -265,24 +243,22 @@ def _older(group: Group) -> list[str]:
     return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
 
 
-def of_group(group: Group, settings: Settings) -> list[str]:
-    """Write the remarks on the runs of one recipe."""
-    reasons = [(row, "; ".join(why(row, settings))) for row in group.rows]
-    lines = _references(group)
-    lines += [
-        f"{row.label} {'flagged' if row.judged.kind == 'single seed' else 'walked back'}: {text}"
-        for row, text in reasons
-        if text
-    ]
-    lines += _margins(group, settings) + _ranks(group) + _contradictions(group) + _shared(group)
-    lines += _chosen(group) + _readouts(group) + _failures(group) + doubts.of_group(group, settings)
+def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[str]:
+    """Write the remarks on the runs of one recipe.
+
+    told  rows whose reasons stand in the table already
+    """
+    lines, in_table = _references(group), {id(row) for row in told}
+    for row in group.rows:
+        texts = reasons.of_row(row, settings)
+        if texts and id(row) not in in_table:
+            lines.append(f"{row.label} {row.judged.kind}: {'; '.join(texts)}")
+    lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
+    lines += _chosen(group) + _readouts(group) + _absent(group) + doubts.of_group(group, settings)
     lines += _relied_on(group, settings) + doubts.said(group.rows, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")
-    floors = listed(row.label for row in group.rows if row.role == "floor")
-    ceilings = listed(row.label for row in group.rows if row.role == "ceiling")
-    lines.append(f"Floors: {floors or 'none'}. Ceiling: {ceilings or 'none'}.")
     if group.cell.dataset.name == TEACHER:
         lines.append(
             "teacher is synthetic: labels of a random network can reverse the order of rules that "
@@ -294,88 +270,4 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
         lines.append("Warning: these runs did not all read the same data (different checksums)")
-    return lines
-
-
-def _judged_by(settings: Settings) -> str:
-    depth = settings.depth_utility
-    if depth.floor_value is not None:
-        return f"a given accuracy of {depth.floor_value:g}"
-    matched = "the matched floor (same method, blocks frozen)"
-    return matched if depth.floor == "matched" else f"{depth.floor} with frozen blocks"
-
-
-def _stopped(groups: Sequence[Group]) -> list[str]:
-    """Write what `stop_when` saved and cost, a line per recipe and method."""
-    records = [record for group in groups for record in group.records]
-    peers = [record.cell.method for record in records]
-    every = savings(records)
-    several = len({item.system for item in every}) > 1
-    lines = []
-    for item in every:
-        name = label(item.method, peers) + (f" ({item.system})" if several else "")
-        after = ", ".join(map(str, item.at.values()))
-        seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
-        saved = f"{plural(item.epochs, 'epoch')}{seconds} saved"
-        cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
-        if item.cost is not None:
-            compared = f"against the same cells trained to their end (n={item.cost.n})"
-            cost = f"accuracy {with_interval(item.cost)} pp {compared}"
-        end = f"{name} ended by {item.diagnostic} after epoch {after} of {item.planned}"
-        lines.append(f"{end}: {saved}; {cost}")
-    return lines
-
-
-def of_all(
-    groups: Sequence[Group], settings: Settings, keys: Collection[str] | None = None
-) -> list[str]:
-    """Explain how to read the tables.
-
-    keys  of the columns that are shown: only these have a legend; None: all
-    """
-    rows: list[Row] = [row for group in groups for row in group.rows]
-    columns = [*COLUMNS, *further(rows)] if rows else []
-    shown = {column.key for column in columns} if keys is None else keys
-    lines = [
-        "±: 95 % interval, Student t over seeds (n finished runs). #: the ranks that are possible, "
-        "by differences paired by seed unless a line says otherwise; all at once hold with 95 %. "
-        "Floors, single seeds and rules with an unfinished seed have none (–).",
-        f"d is judged against {_judged_by(settings)}: it passes if the margin reaches the threshold"
-        " and its interval lies above 0, and walks back if the interval lies below the threshold."
-        " Margins (Δ; Δ pp: over the matched floor, Δ bp: over bp with frozen blocks) are"
-        " percentage points, paired by seed unless a line says otherwise.",
-    ]
-    of_letter = {item.letter: item for item in criteria(rows)}
-    medians = [
-        of_letter[column.letter]
-        for column in columns
-        if column.key in shown and column.letter in of_letter
-    ]
-    if medians:
-        names = " and ".join(f"{item.heading} ({item.letter})" for item in medians)
-        batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
-        per_sample = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
-        lines.append(f"{names}: median over finished runs{''.join(per_sample)}")
-    if any(row.trials is not None for row in rows):
-        lines.append(
-            "trials: trainings with other values, from which the recipe and the options of the row "
-            "were chosen; on another seed, without a look at these runs"
-        )
-    if "gamma" in shown:
-        lines.append("Γ deep: mean over finished runs of the cosine to the reference gradient")
-    if "passport" in shown:
-        codes = {code for row in rows for code in passport(row).split()}
-        legend = [f"{code} {text}" for code, text in [*PASSPORT.values(), OTHER] if code in codes]
-        if "local" in codes:
-            legend.append("local: none of what a passport lists")
-        lines += ["Uses: " + ", ".join(legend)] if legend else []
-    if settings.trust or settings.said:
-        lines.append(
-            "checked: your `bench verify` found no fault. replicated: your `bench replicate` "
-            "trained it again and it agrees; disputed: it does not agree. posted: none of these. "
-            "as they say: only the word of another user."
-        )
-    lines += _stopped(groups)
-    lines.append("The last epoch counts, never the best. The test set is also the probe.")
-    lines.append(f"Protocol: {CITATION}")
     return lines

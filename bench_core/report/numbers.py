@@ -20,6 +20,17 @@ def fraction(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
+def share(mean: float, half: float | None) -> str:
+    """Write an accuracy with its interval, which ends at 0 and 1: `.983 ± .007`, `.95 [.90, 1]`."""
+    if half is None:
+        return fraction(mean)
+    low, high = mean - half, mean + half
+    if low >= 0 and high <= 1:
+        return f"{fraction(mean)} ± {fraction(half)}"
+    ends = ("0" if low <= 0 else fraction(low), "1" if high >= 1 else fraction(high))
+    return f"{fraction(mean)} [{ends[0]}, {ends[1]}]"
+
+
 def signed(value: float, digits: int = 1) -> str:
     """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`."""
     text = f"{value:+.{digits}f}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,10 +25,12 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from markupsafe import escape as escape_html
 
 from bench_core import __version__
 from bench_core.analysis import gather, sensitivity, utility
 from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.leaderboard import Row, Run
 from bench_core.registry.card import Card
 from bench_core.report import (
     claimed,
@@ -35,10 +38,13 @@ from bench_core.report import (
     criteria,
     escape,
     layers,
+    legend,
     notes,
     numbers,
     provenance,
+    reasons,
     rows,
+    summary,
     tallies,
 )
 from bench_core.report import view as views
@@ -99,6 +105,30 @@ def script_json(data: Any) -> Markup:
     return Markup(escape.json_text(text).replace("<", "\\u003c"))
 
 
+def spaced(label: str) -> Markup:
+    """Let a long label break after `[`, `,`, `_` and `/` alone, never inside a word."""
+    return Markup(re.sub(r"([\[,_/])", r"\1<wbr>", str(escape_html(escape.visible(label)))))
+
+
+def used_words(row: Row) -> str:
+    """Write in words what a rule uses beyond a block and the output error."""
+    used = rows.information(row.runs)
+    if used is None:
+        return "not declared"
+    known = [words for name, (_, words) in rows.PASSPORT.items() if name in used]
+    return ", ".join(known + rows.other_information(used)) or rows.LOCAL
+
+
+def flag_words(run: Run) -> str:
+    """Write the flags of a run with the names of the diagnostics in place of their letters."""
+    judgement = run.judgement
+    if judgement.status != "done" or judgement.kind in ("floor", "no flag"):
+        return judgement.text
+    flags = judgement.fired or judgement.missing
+    names = [run.judged[letter][0].rpartition("/")[2] for letter in flags if letter in run.judged]
+    return f"{judgement.kind}: {', '.join(names)}"
+
+
 def passports(shown: View) -> list[tuple[str, set[str] | None]]:
     """Return the information that every method uses; a floor has that of its method."""
     declared: dict[str, set[str] | None] = {}
@@ -128,6 +158,7 @@ def environment() -> jinja2.Environment:
         public = {name: item for name, item in vars(module).items() if not name.startswith("_")}
         templates.globals |= {k: item for k, item in public.items() if not ismodule(item)}
     templates.globals |= {"claimed": claimed, "notes": notes, "version": __version__}
+    templates.globals |= {"legend": legend, "reasons": reasons, "summary": summary}
     return templates
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from bench_core.report.numbers import NONE
-from bench_core.report.text import flat
+from bench_core.report.text import flat, listed
 from bench_core.report.view import View
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
@@ -35,6 +35,43 @@ def provenance(shown: View, most: int) -> dict[str, Any]:
         names.append([name[canonical(item)] if item else NONE for item in items])
     with_names = zip(runs, zip(*names, strict=True), strict=True)
     return {**named, "runs": [(row, run.record, of_run) for (_, row, run), of_run in with_names]}
+
+
+def users(traced: dict[str, Any], name: str) -> str:
+    """List the rules that ran with a code, an environment or data: `C1`."""
+    return listed(dict.fromkeys(row.label for row, _, names in traced["runs"] if name in names))
+
+
+def differences(traced: dict[str, Any]) -> list[str]:
+    """Say in words in what the codes, and the environments, of the runs differ."""
+    lines = []
+    for title, parts in (("Code", "modules"), ("Environment", "settings")):
+        (first, base), *others = traced[title].items() or [("", {})]
+        changed = {
+            name: sorted(_part(key) for key in base.keys() & own.keys() if _other(key, base, own))
+            for name, own in others
+        }
+        same = [name for name, parts in changed.items() if not parts]
+        if same:
+            own = "; each has modules of its own rules beside them" if title == "Code" else ""
+            lines.append(f"{first} and {listed(same)} agree in all {parts} that they share{own}")
+        lines += [
+            f"{name} differs from {first} in {listed(keys)}"
+            for name, keys in changed.items()
+            if keys
+        ]
+    return lines
+
+
+def _other(key: str, one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Decide whether two runs differ in an entry; the rest of a code follows from its modules."""
+    follows = key.endswith((".digest", ".modules")) or ".defaults." in key
+    return one[key] != two[key] and not follows
+
+
+def _part(key: str) -> str:
+    """Return the module of an entry, or the name of a setting."""
+    return key.partition(".files.")[2] or key
 
 
 def suite_of(record: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and reasons.
+"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and its floor.
 
 Measurements are medians over the finished runs, because one run-away run would determine a mean. Γ,
 a cosine, is a mean with its interval. A value that is not finite becomes None, with a note.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 from bench_core.analysis import judge
-from bench_core.analysis.judge import Alignment, Settings
+from bench_core.analysis.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.analysis.verdict import below_zero
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.report.numbers import finite, fraction, with_interval
+from bench_core.report.numbers import fraction
 from bench_core.results.record import Measurement
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
@@ -32,6 +32,7 @@ PASSPORT = {
     "exact_top_credit": ("T", "exact top credit"),
     "local_heads": ("H", "local heads"),
 }
+LOCAL = "nothing beyond a block and the output error"
 OTHER = ("X", "something else that its plugin names")
 
 
@@ -42,8 +43,14 @@ def median_of(values: Iterable[float | None]) -> float | None:
 
 
 def value_of(row: Row, letter: str) -> float | None:
-    """Return the median value of a diagnostic, divided by N where it is per sample (‖g_L‖)."""
+    """Return the median value of a diagnostic, divided by N where it is per sample (‖g_L‖).
+
+    letter  by which it judges, or the name of one that judges nothing
+    """
     named = [run.judged[letter] for run in row.finished if letter in run.judged]
+    if not named:
+        known = ((letter, run.record.measurements.get(letter)) for run in row.finished)
+        named = [(name, item) for name, item in known if item and item.not_diagnostic is None]
     stored = median_of(item.value for _, item in named)
     return None if stored is None else Criterion(letter, *named[0]).shown(stored)
 
@@ -124,42 +131,21 @@ def trust(run: Run, settings: Settings) -> str:
     return settings.trust.get(run.record.checksum or "", "posted")
 
 
-def floor_words(row: Row) -> str:
-    """Name the floor by which a row is judged."""
+def random_blocks(row: Row) -> str:
+    """Name the floor by which a row is judged: networks whose blocks stay random."""
     if row.floor.kind == "literal" and row.floor.mean is not None:
         return f"the given floor of {fraction(row.floor.mean)}"
-    return "their frozen twins" if row.floor.kind == "matched" else row.floor.name
+    return "random blocks" if row.floor.kind == "matched" else row.floor.name
 
 
-def why(row: Row, settings: Settings) -> list[str]:
-    """Write why a row is walked back or flagged, a sentence for each reason.
+def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
+    """Return each rule with its matched floor, in the order of the leaderboard.
 
-    A sentence has the median over the runs in which the diagnostic fired, for d the margin.
+    Rules that share a floor have it below the first of them. A floor without a rule comes last.
     """
-    residual = row.runs[0].record.cell.arch.params.get("residual") is True
-    words = {
-        "floor": floor_words(row),
-        "state": "residual stream" if residual else "hidden state",
-    }
-    lines = []
-    done = [run for run in row.runs if run.record.status == "done"]
-    for letter in row.judged.letters:
-        runs = [run for run in done if letter in run.judged]
-        criterion = Criterion(letter, *runs[0].judged[letter])
-        limit = criterion.limit(settings.thresholds) or 0.0
-        if criterion.margin and row.margin is None:
-            continue  # the accuracy is not finite, which stands below
-        if criterion.margin and row.margin is not None:
-            half = row.margin.half_width
-            interval = "" if half is None else f" ± {half:.1f}"
-            lines.append(criterion.sentence(row.margin.mean, limit, interval, **words))
-            continue
-        fired = [run for run in runs if letter in run.judgement.fired]
-        value = finite(median_of(run.judged[letter][1].value for run in fired))
-        part = "" if len(fired) == len(row.runs) else f" in {len(fired)} of {len(row.runs)} runs"
-        lines.append(criterion.sentence(value, limit, **words) + part)
-    if broken := len(done) - len(row.finished):
-        lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
-    if row.judged.kind == "walked back" and below_zero(row.margin_bp):
-        lines.append(f"worse than random blocks under bp ({with_interval(row.margin_bp)} pp)")
-    return lines
+    key = partial(method_key, defaults=settings.defaults)
+    floors = {key(row.method): row for row in group.rows if row.role == "floor"}
+    rules = [row for row in group.rows if row.role != "floor"]
+    found = [(row, floors.pop(key(matched_floor(row.method)), None)) for row in rules]
+    alone = [(row, list[Row]()) for row in floors.values()]
+    return [(row, [] if floor is None else [floor]) for row, floor in found] + alone

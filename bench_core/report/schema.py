@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.report.columns import NUMBER, array, mapping, object_schema
+from bench_core.report.columns import NUMBER
 from bench_core.report.data import FIELDS, RUN, SCHEMA, STRINGS
+from bench_core.report.json_schema import array, mapping, object_schema
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -19,9 +20,12 @@ def _ref(name: str) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """Return the schema."""
     row = object_schema(
-        **{field.name: field.schema for field in FIELDS}, doubts=STRINGS, runs=array(_ref("run"))
+        **{field.name: field.schema for field in FIELDS},
+        reasons=STRINGS | {"description": "why the row has its verdict, in words"},
+        doubts=STRINGS,
+        runs=array(_ref("run")),
     )
-    beyond = "values of diagnostics beyond a, b, c and d, by letter or name"
+    beyond = "values of all other diagnostics, by letter or name"
     row["properties"]["diagnostics"] = mapping(_ref("median")) | {"description": beyond}
     estimate = object_schema(mean="number", half_width=NUMBER, std=NUMBER, n="integer")
     return {
@@ -53,6 +57,7 @@ def schema() -> dict[str, Any]:
                 seeds=array({"type": "integer"}),
                 set_aside="integer",
                 resolution_pp=NUMBER,
+                summary="string",
                 notes=STRINGS,
                 rows=array(_ref("row")),
             )

@@ -14,7 +14,7 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
-from bench_core.report.rows import PASSPORT, N, compared, floor_words, trust
+from bench_core.report.rows import PASSPORT, N, compared, random_blocks, trust
 from bench_core.report.text import flat, paragraph, tabulated
 from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
@@ -126,7 +126,7 @@ def _floor(row: Row, seed: int) -> str:
     if floor.mean is None:
         return f"none: {floor.reason}"
     if not floor.accuracies:
-        return floor_words(row)
+        return random_blocks(row)
     if seed in floor.accuracies:
         return f"{floor.name}, its run of seed {seed}"
     seeds = ", ".join(map(str, sorted(floor.accuracies)))

@@ -19,7 +19,7 @@ from bench_core.analysis.gather import SuiteResults, together
 from bench_core.analysis.leaderboard import Row
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
-from bench_core.report import page
+from bench_core.report import page, reasons
 from bench_core.report.cite import entries_of, fields
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
@@ -43,19 +43,20 @@ def slug(kind: str, name: str) -> str:
 def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
     """Describe every rule; its entries are its rows with suite, page, recipe and doubts."""
     refs: dict[str, ComponentRef] = {}
-    entries: dict[str, list[tuple[str, str, str, Row, list[str]]]] = defaultdict(list)
+    entries: dict[str, list[tuple[str, str, str, Row, list[str], list[str]]]] = defaultdict(list)
     for shown in views:
         link = slug("suite", shown.results.name)
         for header, group in shown.recipes:
             for row in group.rows:
                 refs[row.method.name] = row.method
                 beside = shown.doubts[id(row)]
-                entries[row.method.name].append((shown.name, link, header, row, beside))
+                why = reasons.of_row(row, shown.settings)
+                entries[row.method.name].append((shown.name, link, header, row, why, beside))
     rules = []
     for name, ref in sorted(refs.items()):
         card = cards.get(name, Card())
         runs = [
-            (suite, link, row, run) for suite, link, _, row, _ in entries[name] for run in row.runs
+            (suite, link, row, run) for suite, link, _, row, *_ in entries[name] for run in row.runs
         ]
         rule = {
             "name": ref.short,

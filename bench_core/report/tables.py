@@ -1,86 +1,152 @@
 """Write the leaderboard for a terminal, as Markdown, LaTeX, CSV or JSON, a table per recipe.
 
-The text depends on the set of records, not on their order. Every format escapes names, and none
-prints NaN or infinity. The terminal's table fits its width, at least 40 columns (`report.fit`);
-LaTeX needs `\\usepackage{booktabs}` and has the columns that a page of text holds. Markdown, CSV
-and JSON have all columns (`report.columns`), CSV and JSON in full precision (`report.data`).
+Tables for people begin with a sentence that says which rules work, and show the rules with the main
+columns; floors and further columns are shown on request. CSV and JSON have everything in full
+precision (`report.data`). The text depends on the set of records, not on their order. Every format
+escapes names, and none prints NaN or infinity. The terminal's table fits its width, at least 40
+columns (`report.fit`); LaTeX needs `\\usepackage{booktabs}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+import textwrap
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.report import escape, notes
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.errors import UsageError
+from bench_core.report import columns as known
+from bench_core.report import escape, legend, notes, reasons, summary
 from bench_core.report.columns import Column, Text, columns_of
 from bench_core.report.data import as_csv, as_json
 from bench_core.report.fit import fit
 from bench_core.report.numbers import NONE
-from bench_core.report.rows import by_passport
-from bench_core.report.text import paragraph, tabulated
+from bench_core.report.rows import by_passport, families
+from bench_core.report.text import NARROWEST, paragraph, tabulated
 from bench_core.report.view import View, view
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-PAGE = 105  # characters of \scriptsize in a line of an article
+PAGE = 105  # characters of \\scriptsize in a line of an article
+INDENT = 5  # of a reason below its row
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a table for people shows.
+
+    width      columns of the terminal; None: as wide as it gets
+    passports  put rows with equal passports together; a terminal drops their column last
+    floors     show the floors, each below its rule
+    columns    further columns, by key, letter or name of a diagnostic; "all": every one
+    """
+
+    width: int | None = 80
+    passports: bool = False
+    floors: bool = False
+    columns: Collection[str] = ()
+
+    def rows(self, group: Group, settings: Settings) -> list[Row]:
+        """Return the rows of a table; floors alone are shown where there is no rule."""
+        every = families(group, settings)
+        if not self.floors and any(row.role != "floor" for row, _ in every):
+            return [row for row, _ in every if row.role != "floor"]
+        return [row for rule, floors in every for row in (rule, *floors)]
 
 
 def leaderboards(
-    suites: Sequence[SuiteResults],
-    format: Format = "table",
-    width: int | None = 80,
-    passports: bool = False,
+    suites: Sequence[SuiteResults], format: Format = "table", wanted: Wanted = Wanted()
 ) -> str:
     """Return the leaderboards of several suites: one document in CSV and JSON, else one by one.
 
-    width      columns of the terminal, for `table` only; None: as wide as it gets
-    passports  put rows with equal passports together; a terminal drops their column last
-    Raises `ValueError` for an unknown format.
+    Raises `ValueError` for an unknown format, UsageError for an unknown column.
     """
     views = [view(suite) for suite in suites]
-    if passports:
+    if wanted.passports:
         views = [replace(v, groups=tuple(map(by_passport, v.groups))) for v in views]
     if format in ("csv", "json"):
         return as_csv(views) if format == "csv" else as_json(views)
-    writers: dict[str, Callable[[View], str]] = {
-        "table": partial(_terminal, width=width, passports=passports),
+    writers: dict[str, Callable[[View, Wanted], str]] = {
+        "table": _terminal,
         "markdown": _markdown,
         "latex": _latex,
     }
     if format not in writers:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
+    strangers, names = known.unknown((g for v in views for g in v.groups), wanted.columns)
+    if strangers:
+        one_of = ", ".join(dict.fromkeys([*names, known.ALL]))
+        raise UsageError(f"--column {strangers[0]}: no such column; there are {one_of}")
     write = writers[format]
-    return "\n".join(write(shown) if shown.groups else notes.NOTHING + "\n" for shown in views)
+    texts = (write(shown, wanted) if shown.groups else notes.NOTHING + "\n" for shown in views)
+    return "\n".join(texts)
 
 
 def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str) -> str:
-    escaped = escape.visible if style == "simple" else escape.markdown
-    heads = [escaped(column.header) for column in columns]
+    if style == "simple":
+        heads = ["\n".join(map(escape.visible, c.header.split("|"))) for c in columns]
+    else:
+        heads = [escape.markdown(column.title) for column in columns]
     align = ["right" if column.right else "left" for column in columns]
     return tabulated(cells, heads, style=style, align=align)
 
 
-def _terminal(shown: View, width: int | None, passports: bool) -> str:
-    settings = shown.settings
-    blocks = [escape.visible(shown.title)] if shown.title else []
+def _with_reasons(table: str, texts: Sequence[str], width: int | None) -> str:
+    """Write below each row of a terminal's table why it has its verdict."""
+    room = 10**6 if width is None else max(width, NARROWEST)
+    indent = " " * INDENT
+    wrapper = textwrap.TextWrapper(
+        room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    lines = table.splitlines()
+    start = len(lines) - len(texts)
+    for line, text in zip(lines[start:], texts, strict=True):
+        lines += [line, *wrapper.wrap(escape.visible(text))]
+    return "\n".join(lines[:start] + lines[start + len(texts) :])
+
+
+def _opening(shown: View) -> list[str]:
+    """Return the sentence about all recipes of a suite, if it has several."""
+    return [text] if (text := summary.of_recipes(shown.groups)) else []
+
+
+def _terminal(shown: View, wanted: Wanted) -> str:
+    settings, width = shown.settings, wanted.width
+    title = [escape.visible(shown.title)] if shown.title else []
+    blocks = [paragraph([*title, *_opening(shown)], width)]
     every, kept = dict[str, str](), set[str]()
     for header, group in shown.recipes:
-        columns = columns_of(group)
-        every |= {column.key: column.header for column in columns}
-        sheet = fit(group, columns, width, passports)
+        columns, rows = columns_of(group, wanted.columns), wanted.rows(group, settings)
+        every |= {column.key: column.title for column in columns}
+        sheet = fit(rows, columns, width, wanted.passports)
         kept |= {column.key for column in sheet.columns}
         table = _table(sheet.columns, sheet.cells(), "simple")
-        below = paragraph(sheet.legend + notes.of_group(group, settings), width)
-        above = paragraph(filter(None, [header, notes.warning(group)]), width)
-        blocks.append(f"{above}\n\n{table}\n\n{below}")
-    last = notes.of_all(shown.groups, settings, kept)
-    if left_out := [header for key, header in every.items() if key not in kept]:
-        names = ", ".join(left_out)
-        last.insert(0, f"No room at this width for {names}: --format markdown has all columns")
-    return "\n\n".join([*blocks, paragraph(last, width)]) + "\n"
+        texts = ["; ".join(reasons.of_row(row, settings)) for row in rows]
+        table = _with_reasons(table, texts, width)
+        below = paragraph(sheet.legend + notes.of_group(group, settings, rows), width)
+        opening = filter(None, [summary.sentence(group), notes.warning(group)])
+        above = paragraph(opening, width, indent="")
+        blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
+    last = legend.of_all(shown.groups, settings, kept)
+    if left_out := [title for key, title in every.items() if key not in kept]:
+        last.append(f"No room at this width for {', '.join(left_out)}")
+    last.append(_more(shown, wanted))
+    last.append(legend.next_step(shown.groups, shown.results.name))
+    return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"
+
+
+def _more(shown: View, wanted: Wanted) -> str:
+    """Say how to see the floors and the other columns."""
+    every = {c.key for group in shown.groups for c in known.every_column(group)}
+    here = {c.key for group in shown.groups for c in columns_of(group, wanted.columns)}
+    order = [c.key for c in known.COLUMNS if c.key in every - here]
+    order += sorted(every - here - {*order})
+    parts = [] if wanted.floors else ["--floors shows the floors"]
+    parts += [f"--column NAME adds {', '.join(order)}"] if order else []
+    return f"bench leaderboard {'; '.join(parts)}" if parts else ""
 
 
 def _struck(cell: Text) -> str:
@@ -88,17 +154,24 @@ def _struck(cell: Text) -> str:
     return f"~~{text}~~" if cell.struck else text
 
 
-def _markdown(shown: View) -> str:
-    settings = shown.settings
+def _markdown(shown: View, wanted: Wanted) -> str:
+    settings, kept = shown.settings, set[str]()
     blocks = [f"## {escape.markdown(shown.title)}"] if shown.title else []
+    blocks += map(escape.markdown, _opening(shown))
     for header, group in shown.recipes:
-        columns = columns_of(group)
-        cells = [[_struck(column.cell(row)) for column in columns] for row in group.rows]
-        below = escape.markdown_list(notes.of_group(group, settings))
-        blocks.append(f"**{escape.markdown(header)}**")
-        blocks += [escape.markdown(text) for text in [notes.warning(group)] if text]
-        blocks += [_table(columns, cells, "pipe"), below]
-    return "\n\n".join([*blocks, escape.markdown_list(notes.of_all(shown.groups, settings))]) + "\n"
+        columns, rows = columns_of(group, wanted.columns), wanted.rows(group, settings)
+        kept |= {column.key for column in columns}
+        cells = [[_struck(column.cell(row)) for column in columns] for row in rows]
+        verdict = next(i for i, column in enumerate(columns) if column.key == "verdict")
+        for line, row in zip(cells, rows, strict=True):
+            texts = "; ".join(reasons.of_row(row, settings))
+            line[verdict] += f": {escape.markdown(texts)}" * bool(texts)
+        opening = filter(None, [summary.sentence(group), notes.warning(group)])
+        blocks += map(escape.markdown, opening)
+        blocks += [f"**{escape.markdown(header)}**", _table(columns, cells, "pipe")]
+        blocks.append(escape.markdown_list(notes.of_group(group, settings, rows)))
+    last = escape.markdown_list(legend.of_all(shown.groups, settings, kept))
+    return "\n\n".join(filter(None, [*blocks, last])) + "\n"
 
 
 def _latex_cell(column: Column, cell: str) -> str:
@@ -106,21 +179,21 @@ def _latex_cell(column: Column, cell: str) -> str:
     return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
 
 
-def _latex(shown: View) -> str:
-    """Return tables as wide as a terminal of `PAGE` columns, with every further diagnostic."""
+def _latex(shown: View, wanted: Wanted) -> str:
+    """Return tables as wide as a terminal of `PAGE` columns."""
     settings = shown.settings
     blocks = []
     for header, group in shown.recipes:
-        kept = [replace(c, drop=None if c.drop == 0 else c.drop) for c in columns_of(group)]
-        sheet = fit(group, kept, PAGE)
+        sheet = fit(wanted.rows(group, settings), columns_of(group, wanted.columns), PAGE)
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
-        heads = " & ".join(escape.latex(column.header) for column in columns)
+        heads = " & ".join(escape.latex(column.title) for column in columns)
         title = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
-        caption = escape.latex(". ".join(filter(None, [heading, notes.warning(group)])))
+        texts = [f"{heading}.", summary.sentence(group), notes.warning(group)]
+        caption = escape.latex(" ".join(filter(None, texts)))
         keys = [column.key for column in columns]
-        below = notes.of_group(group, settings) + notes.of_all(shown.groups, settings, keys)
+        below = notes.of_group(group, settings) + legend.of_all(shown.groups, settings, keys)
         body = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",

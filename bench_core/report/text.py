@@ -19,6 +19,14 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:_SHOWN]) + rest
 
 
+def joined(names: Iterable[str]) -> str:
+    """Join names for a sentence: `bp, ep and dfa`; more than six end in `and k more`."""
+    every = list(names)
+    if not 1 < len(every) <= _SHOWN:
+        return listed(every)
+    return f"{', '.join(every[:-1])} and {every[-1]}"
+
+
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Return nested values by dotted path."""
     if not isinstance(value, dict):
@@ -30,12 +38,15 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-def paragraph(lines: Iterable[str], width: int | None) -> str:
-    """Escape lines for a terminal, and break each at words; None: never."""
+def paragraph(lines: Iterable[str], width: int | None, indent: str = "  ") -> str:
+    """Escape lines for a terminal, and break each at words; None: never.
+
+    indent  of the further lines of each
+    """
     escaped = map(visible, lines)
     if width is not None:
         width = max(width, NARROWEST)
-        wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+        wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_on_hyphens=False)
         escaped = map(wrapper.fill, escaped)
     return "\n".join(escaped)
 

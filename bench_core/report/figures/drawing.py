@@ -16,7 +16,7 @@ from altair.utils import schemapi
 
 from bench_core.analysis.stats import Estimate
 from bench_core.report.figures import CHANNELS, Key, Panel, Spec
-from bench_core.report.numbers import plural, rounded
+from bench_core.report.numbers import fraction, plural, rounded, share
 from bench_core.report.view import STATES
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -145,6 +145,15 @@ def interval(estimate: Estimate | None, read: Callable[[float], str]) -> dict[st
         "high": rounded(estimate.mean + (half or 0.0)),
         "read": read(estimate.mean) + words,
     }
+
+
+def accuracy(estimate: Estimate | None) -> dict[str, Any]:
+    """Return `interval` of an accuracy: it ends at 0 and 1."""
+    data = interval(estimate, fraction)
+    if estimate is not None and estimate.half_width is not None:
+        data |= {"low": max(data["low"], 0.0), "high": min(data["high"], 1.0)}
+        data["read"] = share(estimate.mean, estimate.half_width)
+    return data
 
 
 def counted(counts: Collection[int], noun: str) -> str:

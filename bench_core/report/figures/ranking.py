@@ -9,7 +9,7 @@ import altair as alt
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import fraction, rounded
+from bench_core.report.numbers import rounded
 from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn
@@ -48,7 +48,7 @@ def _kind(row: Row) -> str:
 def _layers(rows: list[Row]) -> list[Any]:
     means = [
         {"method": name_of(row), "kind": _kind(row), "n": row.accuracy.n, "verdict": row.verdict}
-        | draw.interval(row.accuracy, fraction)
+        | draw.accuracy(row.accuracy)
         for row in rows
         if row.accuracy is not None
     ]

@@ -15,7 +15,7 @@ from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.escape import visible
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import compact, finite, fraction, plural, rounded, signed
+from bench_core.report.numbers import compact, finite, plural, rounded, signed
 from bench_core.report.rows import gamma, median_of
 from bench_core.report.view import View, competing, state_norm
 from bench_core.results.hashing import canonical, jsonable
@@ -133,7 +133,7 @@ def _norm(row: Row) -> Point:
 MARGIN = "points over the matched floor"
 # name → title, logarithmic axis, and the data of a row, empty if it has none
 QUANTITIES: dict[str, tuple[str, bool, Callable[[Row], Point]]] = {
-    "accuracy": ("accuracy", False, lambda row: draw.interval(row.accuracy, fraction)),
+    "accuracy": ("accuracy", False, lambda row: draw.accuracy(row.accuracy)),
     "norm": ("‖h_L‖ (median over runs)", True, _norm),
     "gamma": ("Γ deep", False, _gamma),
     "margin": (MARGIN, False, lambda row: draw.interval(row.margin_matched, signed)),

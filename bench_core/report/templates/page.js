@@ -46,7 +46,11 @@
       if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target).catch(report(entry.target)); }
     }), {rootMargin: "600px"});
     panels.forEach((panel) => near.observe(panel));
-    window.addEventListener("beforeprint", () => panels.filter((p) => !drawn.has(p)).forEach((p) => draw(p).catch(report(p))));
+    const ofPaper = () => document.querySelectorAll("details.more, details.reading");  // their tables and figures are printed too
+    window.addEventListener("beforeprint", () => {
+      ofPaper().forEach((box) => { box.open = true; });
+      panels.filter((p) => !drawn.has(p)).forEach((p) => draw(p).catch(report(p)));
+    });
   }
 
   // Theme: the system's until the reader chooses.

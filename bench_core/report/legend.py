@@ -1,0 +1,154 @@
+"""Explain how to read the leaderboards, and say what to do next; the text is raw."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bench_core.analysis.early_stop import savings
+from bench_core.analysis.judge import Settings, label
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.report.cite import CITATION
+from bench_core.report.columns import COLUMNS, further
+from bench_core.report.criteria import criteria
+from bench_core.report.numbers import plural, with_interval
+from bench_core.report.rows import LOCAL, OTHER, PASSPORT, passport
+from bench_core.results.status import STATUSES
+
+VERDICTS = {
+    "trustworthy": "{limit} points or more over {floor}, the whole interval above 0, and no "
+    "diagnostic has fired",
+    "walked back": "the accuracy is no sign that the rule works, for the reason given",
+    "not separated from its floor": "more seeds may tell it apart from random blocks",
+    "undetermined": "something is missing for a verdict",
+}
+TRAININGS = (
+    "trials: trainings with other values, from which the recipe and the options of the row were "
+    "chosen; on another seed, without a look at these runs"
+)
+TRUST = (
+    "checked: your `bench verify` found no fault. replicated: your `bench replicate` trained it "
+    "again and it agrees; disputed: it does not agree. posted: none of these. as they say: only "
+    "the word of another user."
+)
+
+
+def _floors(settings: Settings) -> tuple[str, str]:
+    """Name the floor that verdicts use, and explain both margins."""
+    depth = settings.depth_utility
+    own = "its own floor" if depth.floor == "matched" else f"{depth.floor} with random blocks"
+    if depth.floor_value is not None:
+        own = f"a given accuracy of {depth.floor_value:g}"
+    return own, (
+        "own floor: the same rule with its blocks left random; bp floor: bp with its blocks left "
+        "random. Margins over them are percentage points of accuracy, paired by seed unless a line "
+        "says otherwise."
+    )
+
+
+def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
+    """Explain the verdicts that these rows have."""
+    kinds = {row.judged.kind for row in rows}
+    limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
+    limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
+    floor, _ = _floors(settings)
+    texts = [
+        f"{kind}: {text.format(limit=limit or 2, floor=floor)}"
+        for kind, text in VERDICTS.items()
+        if kind in kinds
+    ]
+    return ["; ".join(texts) + "."] if texts else []
+
+
+def _medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
+    """Explain the columns of diagnostics: the criterion, the letter, and N where it is divided."""
+    of_letter = {item.letter: item for item in criteria(rows)}
+    columns = [*COLUMNS, *further(rows)]
+    letters = [c.letter for c in columns if c.key in shown and c.letter in of_letter]
+    medians = [of_letter[letter] for letter in letters]
+    if not medians:
+        return []
+    names = " and ".join(f"{item.heading} ({item.letter})" for item in medians)
+    batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
+    per_sample = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
+    return [f"{names}: median over finished runs{''.join(per_sample)}"]
+
+
+def _uses(rows: Sequence[Row]) -> list[str]:
+    """Explain the codes of the passports that these rows have."""
+    codes = {code for row in rows for code in passport(row).split()}
+    texts = [f"{code} {text}" for code, text in [*PASSPORT.values(), OTHER] if code in codes]
+    if "local" in codes:
+        texts.append(f"local: {LOCAL}")
+    return ["Uses: " + ", ".join(texts)] if texts else []
+
+
+def _stopped(groups: Sequence[Group]) -> list[str]:
+    """Write what `stop_when` saved and cost, a line per recipe and method."""
+    records = [record for group in groups for record in group.records]
+    peers = [record.cell.method for record in records]
+    every = savings(records)
+    several = len({item.system for item in every}) > 1
+    lines = []
+    for item in every:
+        name = label(item.method, peers) + (f" ({item.system})" if several else "")
+        after = ", ".join(map(str, item.at.values()))
+        seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
+        saved = f"{plural(item.epochs, 'epoch')}{seconds} saved"
+        cost = "what it cost in accuracy is not known: the same cells were not trained to their end"
+        if item.cost is not None:
+            compared = f"against the same cells trained to their end (n={item.cost.n})"
+            cost = f"accuracy {with_interval(item.cost)} points {compared}"
+        end = f"{name} ended by {item.diagnostic} after epoch {after} of {item.planned}"
+        lines.append(f"{end}: {saved}; {cost}")
+    return lines
+
+
+def of_all(
+    groups: Sequence[Group], settings: Settings, keys: Collection[str] | None = None
+) -> list[str]:
+    """Explain how to read the tables.
+
+    keys  of the columns that are shown: only these have a legend; None: all
+    """
+    rows: list[Row] = [row for group in groups for row in group.rows]
+    columns = [*COLUMNS, *further(rows)] if rows else []
+    shown = {column.key for column in columns} if keys is None else keys
+    lines = [*_verdicts(rows, settings), _floors(settings)[1]]
+    lines.append(
+        "accuracy: mean over the finished seeds ± 95 % interval (Student t), cut off at 0 and 1. "
+        "#: the ranks that are possible, all at once with 95 %; –: too few finished seeds to rank."
+    )
+    if "gamma" in shown:
+        lines.append(
+            "Γ deep: cosine between the rule's credit and the gradient of backpropagation in "
+            "the deep layers: 1 the same direction, 0 none in common"
+        )
+    lines += _uses(rows) if "passport" in shown else []
+    lines += _medians(rows, shown)
+    if any(row.trials is not None for row in rows):
+        lines.append(TRAININGS)
+    if "three" in shown:
+        lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
+    lines += [TRUST] if settings.trust or settings.said else []
+    lines += _stopped(groups)
+    lines.append("The last epoch counts, never the best. The test set is also the probe.")
+    lines.append(f"Protocol: {CITATION}")
+    return lines
+
+
+def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
+    """Explain the verdicts and the floors, for the place below a table."""
+    rows = [row for group in groups for row in group.rows]
+    return [*_verdicts(rows, settings), _floors(settings)[1]]
+
+
+def next_step(groups: Sequence[Group], name: str) -> str:
+    """Say in a line what to do next with a suite."""
+    rows = [row for group in groups for row in group.rows]
+    again = sum(STATUSES[run.record.status].reused != "always" for row in rows for run in row.runs)
+    if again:
+        return f"Next: the same `bench run` again trains the {plural(again, 'unfinished run')}"
+    if any(row.judged.kind == "single seed" for row in rows):
+        return f"Next: a verdict needs more seeds: bench run {name} --seed 42 --seed 123 --seed 456"
+    rule = "bench new method my_rule"
+    return f"Next: {rule} begins a rule of yours, bench run {name} --method my_rule adds it here"

@@ -1,0 +1,94 @@
+"""Write in words why a row has its verdict; the text is raw, and each format escapes it."""
+
+from __future__ import annotations
+
+from bench_core.analysis.judge import PROTOCOL, Settings
+from bench_core.analysis.leaderboard import Row, is_finished
+from bench_core.analysis.verdict import AT_CHANCE, CANNOT_JUDGE, below_zero
+from bench_core.report.criteria import Criterion, criteria
+from bench_core.report.numbers import finite, with_interval
+from bench_core.report.rows import median_of, random_blocks
+
+BP_FLOOR = "bp with random blocks"
+MOST_LOST = 3  # unfinished runs that are named
+
+
+def of_row(row: Row, settings: Settings) -> list[str]:
+    """Return the reasons for the verdict of a row, and its unfinished runs; a phrase for each."""
+    return [*why(row, settings), *_undecided(row, settings), *lost(row)]
+
+
+def why(row: Row, settings: Settings) -> list[str]:
+    """Write why a row is walked back or flagged, a phrase for each reason.
+
+    A phrase has the median over the runs in which the diagnostic fired, for d the margin.
+    """
+    residual = row.runs[0].record.cell.arch.params.get("residual") is True
+    words = {
+        "floor": random_blocks(row),
+        "state": "residual stream" if residual else "hidden state",
+    }
+    lines = []
+    done = [run for run in row.runs if run.record.status == "done"]
+    for letter in row.judged.letters:
+        runs = [run for run in done if letter in run.judged]
+        criterion = Criterion(letter, *runs[0].judged[letter])
+        limit = criterion.limit(settings.thresholds) or 0.0
+        if criterion.margin and row.margin is None:
+            continue  # the accuracy is not finite, which stands below
+        if criterion.margin and row.margin is not None:
+            lines.append(criterion.of_margin(row.margin, limit, **words))
+            continue
+        fired = [run for run in runs if letter in run.judgement.fired]
+        value = finite(median_of(run.judged[letter][1].value for run in fired))
+        part = "" if len(fired) == len(row.runs) else f" in {len(fired)} of {len(row.runs)} runs"
+        lines.append(criterion.sentence(value, limit, **words) + part)
+    if broken := len(done) - len(row.finished):
+        lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
+    if row.judged.kind == "walked back" and row.margin_bp is not None and below_zero(row.margin_bp):
+        points = with_interval(row.margin_bp).removeprefix("-")
+        lines.append(f"{points} points below {BP_FLOOR}")
+    return lines
+
+
+def _undecided(row: Row, settings: Settings) -> list[str]:
+    """Write what is missing for a verdict."""
+    kind = row.judged.kind
+    if row.role == "floor":
+        return []
+    lines = [row.floor.reason] if row.finished and row.floor.mean is None else []
+    if kind.startswith("not separated"):
+        over, floor = row.margin, random_blocks(row)
+        if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
+            over, floor = row.margin_bp, BP_FLOOR
+        limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
+        need = f"needed are {limit:g} and an interval above 0"
+        return [f"{with_interval(over)} points over {floor}; {need}"]
+    if kind not in ("undetermined", "single seed"):
+        return lines
+    if kind == "single seed":
+        lines.append("one finished seed is too few for a verdict")
+    silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
+    if CANNOT_JUDGE in silent:
+        lines.append("this recipe cannot tell trained blocks from random ones")
+    missing = {letter for run in row.finished for letter in run.judgement.missing}
+    names = dict(zip("abcd", PROTOCOL, strict=True))
+    names |= {item.letter: item.short for item in criteria([row])}
+    margins = {item.letter for item in criteria([row]) if item.margin}
+    lines += [f"{names.get(letter, letter)} not measured" for letter in sorted(missing - margins)]
+    return lines
+
+
+def lost(row: Row) -> list[str]:
+    """Write how many runs are not done, with the reason of the first ones."""
+    broken = [run.record for run in row.runs if not is_finished(run.record)]
+    if not broken:
+        return []
+    failures = []
+    for record in broken[:MOST_LOST]:
+        status = record.status if record.status != "done" else "without a usable accuracy"
+        reason = f": {record.reason}" if record.reason else ""
+        failures.append(f"seed {record.cell.seed} {status}{reason}")
+    if (more := len(broken) - MOST_LOST) > 0:
+        failures.append(f"and {more} more")
+    return [f"{len(broken)} of {len(row.runs)} runs not done ({'; '.join(failures)})"]

@@ -1,0 +1,130 @@
+"""Say in one sentence which rules work, and which do not and why.
+
+A rule is a row that is no floor. Controls, which must fail, are named apart. The rules that are not
+trustworthy are grouped by their main reason: of a rule that is walked back for several reasons, the
+comparison with random blocks comes first, because it needs no knowledge of gradients.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from bench_core.analysis.judge import is_control
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
+from bench_core.report.criteria import Criterion
+from bench_core.report.rows import random_blocks
+from bench_core.report.text import joined
+
+GOOD = "trustworthy"
+# the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest"
+PHRASES = {
+    "scale_growth": "lets|let the hidden states explode",
+    "reference_floor": "leaves|leave no gradient to compare with",
+    "batch_stability": "gives|give every batch the same gradient",
+}
+
+
+def rules(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows that are neither floors nor controls."""
+    return [row for row in rows if row.role != "floor" and not is_control(row.runs[0].record)]
+
+
+def tally(rows: Iterable[Row]) -> dict[str, int]:
+    """Count the rules by the kind of their verdict, the trustworthy ones first."""
+    counts = Counter(row.judged.kind for row in rules(rows)).most_common()
+    return dict(sorted(counts, key=lambda item: item[0] != GOOD))
+
+
+def sentence(group: Group) -> str:
+    """Count the trustworthy rules of a recipe, and say why the others are not."""
+    judged = rules(group.rows)
+    good = [row.label for row in judged if row.judged.kind == GOOD]
+    others: dict[str, list[str]] = defaultdict(list)
+    for row in judged:
+        if row.judged.kind != GOOD:
+            others[reason(row)].append(row.label)
+    parts = [_counted(good, len(judged))] if judged else ["No rule has run yet."]
+    parts += [_said(labels, phrase) for phrase, labels in others.items()]
+    return " ".join([*parts, *_flagged(judged), *_controls(group.rows)])
+
+
+def of_recipes(groups: Iterable[Group]) -> str:
+    """Count the trustworthy rules of several recipes; empty for one, which has its own sentence."""
+    every = [rules(group.rows) for group in groups]
+    if len(every) < 2:
+        return ""
+    good = sum(row.judged.kind == GOOD for own in every for row in own)
+    return f"In {len(every)} recipes, {good} of {sum(map(len, every))} rules are trustworthy."
+
+
+def reason(row: Row) -> str:
+    """Write the main reason of a rule that is not trustworthy: `trains|train blocks that …`."""
+    verdict, done = row.judged, [run for run in row.runs if run.record.status == "done"]
+    if not done:
+        return f"has|have no finished run ({verdict.text})"
+    if verdict.kind == "single seed":
+        return "has|have one finished seed, which is too few for a verdict"
+    if verdict.kind == "walked back":
+        return _walked_back(row)
+    if verdict.kind != "undetermined":
+        return "is|are not yet told apart from random blocks"
+    if not row.complete:
+        return "has|have unfinished runs"
+    silent = {text for run in done for _, text in run.judgement.not_diagnostic}
+    if CANNOT_JUDGE in silent:
+        return "cannot be judged by this recipe"
+    if row.floor.mean is None:
+        return "has|have no floor to be compared with"
+    return "is|are not measured completely"
+
+
+def _walked_back(row: Row) -> str:
+    runs = [run for run in row.runs if run.record.status == "done"]
+    letters = [
+        Criterion(letter, *next(run.judged[letter] for run in runs if letter in run.judged))
+        for letter in row.judged.letters
+    ]
+    over_floor, given = any(item.margin for item in letters), row.floor.kind == "literal"
+    if below_zero(row.margin_bp) or (over_floor and not given and below_zero(row.margin)):
+        return "trains|train blocks that are worse than random ones"
+    if over_floor:
+        hardly = "trains|train blocks that are hardly better than random ones"
+        return f"stays|stay below {random_blocks(row)}" if given else hardly
+    if not letters:
+        return "ends|end with an accuracy that is not finite"
+    first = letters[0]
+    return PHRASES.get(first.name, f"is|are flagged by {first.short}")
+
+
+def _counted(good: list[str], total: int) -> str:
+    noun = "rule" if total == 1 else "rules"
+    if not good:
+        return f"None of {total} {noun} is trustworthy."
+    number = f"All {total}" if len(good) == total > 1 else f"{len(good)} of {total}"
+    return f"{number} {noun} {'is' if len(good) == 1 else 'are'} trustworthy: {joined(good)}."
+
+
+def _said(labels: list[str], phrase: str) -> str:
+    verb, _, rest = phrase.partition(" ")
+    one, _, several = verb.partition("|")
+    return f"{joined(labels)} {one if len(labels) == 1 else several or one} {rest}."
+
+
+def _flagged(judged: Iterable[Row]) -> list[str]:
+    """Name the rules whose single seed is flagged."""
+    rows = [row for row in judged if row.judged.kind == "single seed" and row.judged.letters]
+    labels = [row.label for row in rows]
+    return [_said(labels, "is|are flagged in it")] if labels else []
+
+
+def _controls(rows: Iterable[Row]) -> list[str]:
+    """Say whether the controls fail, as they must."""
+    controls = [row for row in rows if row.role != "floor" and is_control(row.runs[0].record)]
+    passed = [row.label for row in controls if row.judged.kind == GOOD]
+    failed = [row.label for row in controls if row.judged.kind == "walked back"]
+    lines = [f"Walked back, as a control must be: {joined(failed)}."] if failed else []
+    if passed:
+        lines.append(f"But trustworthy, which a control must not be: {joined(passed)}.")
+    return lines
