@@ -33,6 +33,7 @@ FLAGS = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 ]
+UNFOLD = "() => document.querySelectorAll('details.more').forEach((d) => { d.open = true; })"
 DRAWN = "() => [...document.querySelectorAll('.panel')].every((panel) => panel.dataset.drawn)"
 
 
@@ -94,6 +95,7 @@ class Opened:
         self.page.goto(self.url)
 
     def draw_all(self) -> None:
+        self.page.evaluate(UNFOLD)
         panels = self.page.locator(".panel")
         for index in range(panels.count()):
             panels.nth(index).scroll_into_view_if_needed()
@@ -230,6 +232,26 @@ def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_pa
     opened.context.close()
 
 
+def test_rules_stand_on_the_first_screen_and_floors_are_folded(opened: Opened) -> None:
+    board = opened.page.locator(".board").first
+    rows = board.locator("tbody tr:visible th")
+    assert rows.all_inner_texts() == ["bp", "ep", "dfa"]
+    edge = "nodes => Math.max(...nodes.map((n) => n.getBoundingClientRect().right))"
+    assert board.locator("tbody td.passport:visible").evaluate_all(edge) <= 1280
+    board.locator(".unfold").check()
+    assert rows.all_inner_texts() == ["bp", "bp[frozen]", "ep", "ep[frozen]", "dfa", "dfa[frozen]"]
+    opened.page.set_viewport_size({"width": 400, "height": 800})
+    words = board.locator("tbody th:visible, tbody .verdict:visible")
+    assert words.evaluate_all(edge) <= 400
+    assert board.evaluate("n => n.querySelector('.scroll').scrollWidth") <= 400
+    heights = rows.evaluate_all("nodes => nodes.map((n) => n.getBoundingClientRect().height)")
+    assert max(heights) < 40  # each name in one line
+    opened.page.set_viewport_size({"width": 794, "height": 1123})  # A4
+    opened.page.emulate_media(media="print")
+    cut = "nodes => nodes.filter((n) => n.scrollWidth > n.clientWidth + 1).map((n) => n.ariaLabel)"
+    assert opened.page.locator(".scroll:visible").evaluate_all(cut) == []
+
+
 def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     """Landmarks, a heading order without gaps, names for everything that can be operated."""
     levels = opened.page.locator("h1, h2, h3, h4").evaluate_all(
@@ -239,6 +261,7 @@ def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
     for role in ("banner", "navigation", "main", "contentinfo"):
         assert opened.page.get_by_role(role).count() == 1
+    opened.page.evaluate(UNFOLD)
     unnamed = opened.page.locator("button, input, select, [role=region]").evaluate_all(
         "nodes => nodes.filter((n) => !(n.innerText || n.ariaLabel || n.labels?.length)).length"
     )

@@ -134,7 +134,8 @@ def sweep_figures(sweeps: View) -> dict[str, list[Figure]]:
 def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
     assert audit_page.unbalanced == []
     for words in (
-        "A miniature audit", "1 of 3 rules is trustworthy: bp. ep has unfinished runs. dfa trains blocks that are worse",
+        "A miniature audit",
+        "1 of 3 rules is trustworthy: bp. ep has unfinished runs. dfa trains blocks that are worse",
         "flagged: scale_growth, reference_floor, depth_utility",
         "loss is not finite at step 90", "reference at the floor",
         "residual stream grows 694x in one block (limit 50x)",
