@@ -209,7 +209,7 @@ def test_a_terminal_without_greek_gets_stand_ins(finished: Finished, encoding: s
         env=environment(PYTHONIOENCODING=encoding), capture_output=True, check=True,
     )  # fmt: skip
     lines = done.stdout.decode("utf-8" if encoding == "ascii" else encoding).splitlines()
-    assert any(line.startswith("  #  method") for line in lines)
+    assert any(line.startswith("  #  rule") for line in lines)
     assert not any("?" in line for line in lines if "is its sign right" not in line)
 
 

@@ -468,8 +468,12 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
             description=" ".join(names),
         )
         return {
-            "report": page.page([found], names, cards={n: Card(n, n, n, deviations=n, verified=n) for n in names}),
-            **site.pages([found], {n: Card(n, n, n, deviations=n, verified=n) for n in names}, names),
+            "report": page.page(
+                [found], names, cards={n: Card(n, n, n, deviations=n, verified=n) for n in names}
+            ),
+            **site.pages(
+                [found], {n: Card(n, n, n, deviations=n, verified=n) for n in names}, names
+            ),
         }
 
     harmless = made([f"harmless{k}" for k in range(len(HOSTILE))])

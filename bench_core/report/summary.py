@@ -99,11 +99,12 @@ def _walked_back(row: Row) -> str:
 
 
 def _counted(good: list[str], total: int) -> str:
-    noun = "rule" if total == 1 else "rules"
+    if total == 1:
+        return f"The only rule, {good[0]}, is trustworthy." if good else "No rule is trustworthy."
     if not good:
-        return f"None of {total} {noun} is trustworthy."
-    number = f"All {total}" if len(good) == total > 1 else f"{len(good)} of {total}"
-    return f"{number} {noun} {'is' if len(good) == 1 else 'are'} trustworthy: {joined(good)}."
+        return f"None of {total} rules is trustworthy."
+    number = f"All {total}" if len(good) == total else f"{len(good)} of {total}"
+    return f"{number} rules {'is' if len(good) == 1 else 'are'} trustworthy: {joined(good)}."
 
 
 def _said(labels: list[str], phrase: str) -> str:
