@@ -17,7 +17,7 @@ from bench_core.results.status import STATUSES
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the whole interval above 0, and no "
     "diagnostic has fired",
-    "walked back": "the accuracy is no sign that the rule works, for the reason given",
+    "walked back": "the accuracy is no sign that the rule works, for the reason below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
 }
