@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "run:run",
     "plan": "run:plan",
     "tune": "tune:tune",
+    "status": "status:status",
     "leaderboard": "results:leaderboard",
     "report": "report:report",
     "figure": "report:figure",

@@ -1,17 +1,28 @@
-"""Show the progress of `bench run`: live bars on a terminal, a line per ended cell elsewhere."""
+"""Show the progress of `bench run`: bars on a terminal, a table in a notebook, lines elsewhere.
+
+Every display has an estimate of the time left (`bench_core.execution.forecast`). Off a terminal a
+line stands for every ended cell, and at least one every two minutes for the running cells.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from bench_core.analysis.judge import label
 from bench_core.commands.options import spared
+from bench_core.execution.cost import spoken
+from bench_core.execution.forecast import Forecast
 from bench_core.execution.plan import PlannedCell
 from bench_core.report.escape import visible
 from bench_core.report.terminal import echo
+
+PAUSE = 100.0  # seconds without a line after which the running cells get one
+MOST = 4  # running cells in one line
 
 
 def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
@@ -32,24 +43,78 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
     return f"{record.status}: {visible(record.reason or '')}"
 
 
-class Plain(AbstractContextManager["Plain"]):
-    """Print one line per ended cell, without control codes."""
+def time_left(seconds: float | None) -> str:
+    """Return `about 12 min left`; empty if it is not known, or if nothing is left."""
+    return f"about {spoken(seconds)} left" if seconds else ""
 
-    def __init__(self, cells: Sequence[PlannedCell]) -> None:
-        self.cells, self.done = cells, 0
+
+def reached(epoch: int, last: int, accuracy: float | None) -> str:
+    """Return `epoch 3 of 30, accuracy 0.412`."""
+    return f"epoch {epoch} of {last}" + ("" if accuracy is None else f", accuracy {accuracy:.3f}")
+
+
+class Plain(AbstractContextManager["Plain"]):
+    """Print lines without control codes: one per ended cell, and others while cells run."""
+
+    def __init__(self, cells: Sequence[PlannedCell], pause: float = PAUSE) -> None:
+        self.cells, self.pause, self.done = cells, pause, 0
+        self.forecast = Forecast(cells)
         self.last: dict[str, dict[str, Any]] = {}
+        self.running: dict[str, PlannedCell] = {}
+        self.spoke = time.monotonic()
+        self.lock, self.ended = threading.RLock(), threading.Event()
+
+    def __enter__(self) -> Plain:
+        threading.Thread(target=self._remind, daemon=True).start()
+        return self
 
     def __exit__(self, *exc: object) -> None:
-        pass
+        self.ended.set()
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
         """Take an event of the executor."""
-        if event["event"] == "epoch":
+        with self.lock:
+            self.take(cell, event)
+            if event["event"] in ("end", "reused"):
+                text = outcome(event, self.last.get(cell.identity))
+                self.say(f"{title(cell, self.cells)} · {text}")
+
+    def take(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+        """Keep what an event says of the cells."""
+        self.forecast.event(cell, event)
+        if event["event"] == "start":
+            self.running[cell.identity] = cell
+        elif event["event"] == "epoch":
             self.last[cell.identity] = event["row"]
         elif event["event"] in ("end", "reused"):
             self.done += 1
-            text = outcome(event, self.last.get(cell.identity))
-            echo(f"[{self.done}/{len(self.cells)}] {title(cell, self.cells)} · {text}")
+            self.running.pop(cell.identity, None)
+
+    def say(self, text: str) -> None:
+        """Print a line with the number of ended cells and the time left."""
+        self.spoke = time.monotonic()
+        left = time_left(self.forecast.seconds_left())
+        echo(" · ".join(filter(None, [f"[{self.done}/{len(self.cells)}] {text}", left])))
+
+    def say_running(self) -> None:
+        """Print a line about the running cells."""
+        with self.lock:
+            cells = [self.describe(cell) for cell in self.running.values()]
+            more = [f"and {len(cells) - MOST} more"] if len(cells) > MOST else []
+            self.say("; ".join([*cells[:MOST], *more]) or "waiting")
+
+    def describe(self, cell: PlannedCell) -> str:
+        """Return name, epoch and accuracy of a running cell."""
+        row = self.last.get(cell.identity, {"epoch": 0, "accuracy": None})
+        text = reached(row["epoch"], cell.cell.last_epoch, row["accuracy"])
+        return f"{title(cell, self.cells)} · {text}"
+
+    def _remind(self) -> None:
+        """Print a line whenever none was printed for a while, until the cells have ended."""
+        while not self.ended.wait(max(0.0, self.spoke + self.pause - time.monotonic())):
+            if time.monotonic() >= self.spoke + self.pause:
+                with spared("progress"):
+                    self.say_running()
 
 
 class Live(Plain):
@@ -66,11 +131,11 @@ class Live(Plain):
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[note]}", markup=False),
             progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[left]}", markup=False),
             console=Console(highlight=False),
             transient=True,
         )
-        self.total = self.bars.add_task("cells", total=len(cells), note="")
+        self.total = self.bars.add_task("cells", total=len(cells), note="", left="")
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Plain:
@@ -81,22 +146,54 @@ class Live(Plain):
         self.bars.stop()
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
-        name = title(cell, self.cells)
+        name, identity = title(cell, self.cells), cell.identity
+        self.take(cell, event)
         if event["event"] == "start":
             last = cell.cell.last_epoch
-            self.tasks[cell.identity] = self.bars.add_task(f"  {name}", total=last, note="")
+            self.tasks[identity] = self.bars.add_task(f"  {name}", total=last, note="", left="")
         elif event["event"] == "epoch":
-            row = event["row"]
-            task = self.tasks[cell.identity]
-            self.bars.update(task, completed=row["epoch"])
+            row, left = event["row"], time_left(self.forecast.seconds_left(identity))
+            self.bars.update(self.tasks[identity], completed=row["epoch"], left=left)
             if row["accuracy"] is not None:
-                self.bars.update(task, note=f"accuracy {row['accuracy']:.3f}")
+                self.bars.update(self.tasks[identity], note=f"accuracy {row['accuracy']:.3f}")
         else:
             self.bars.advance(self.total)
-            if cell.identity in self.tasks:
-                self.bars.remove_task(self.tasks.pop(cell.identity))
+            if identity in self.tasks:
+                self.bars.remove_task(self.tasks.pop(identity))
             if event["record"].status != "done":
                 self.bars.console.print(f"{name} · {outcome(event, None)}", markup=False)
+        self.bars.update(self.total, left=time_left(self.forecast.seconds_left()))
+
+
+class Notebook(Plain):
+    """Show the running cells in the output of a notebook's cell."""
+
+    handle: Any = None
+
+    def __enter__(self) -> Plain:
+        from IPython.display import display
+
+        self.handle = display({"text/plain": self.text()}, raw=True, display_id=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def text(self) -> str:
+        """Return the number of ended cells, the time left, and a line per running cell."""
+        left = time_left(self.forecast.seconds_left())
+        head = ", ".join(filter(None, [f"{self.done} of {len(self.cells)} cells", left]))
+        return "\n".join([head, *map(self.describe, self.running.values())])
+
+    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+        self.take(cell, event)
+        self.handle.update({"text/plain": self.text()}, raw=True)
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class Spared(AbstractContextManager["Spared"]):
@@ -123,6 +220,8 @@ class Spared(AbstractContextManager["Spared"]):
 
 
 def choose(cells: Sequence[PlannedCell]) -> Spared:
-    """Return bars on a terminal, lines elsewhere."""
+    """Return bars on a terminal, a table in a notebook, lines elsewhere."""
+    if in_notebook():
+        return Spared(Notebook(cells))
     terminal = sys.stdout is not None and sys.stdout.isatty()
     return Spared(Live(cells) if terminal else Plain(cells))

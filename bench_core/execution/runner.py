@@ -1,14 +1,10 @@
-"""Run a suite from its file to its records: `bench run` as Python functions.
-
-from bench_core import run_suite
-records = run_suite("quickstart", overrides=["training.epochs=5"])
-"""
+"""Run a plan: hand its cells to an executor, tell observers and display, return the records."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,46 +16,13 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
-from bench_core.execution.plan import Plan, PlannedCell, make_plan
+from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.execution.reuse import saved_mapping
-from bench_core.registry import rule_files
 from bench_core.registry.registry import Registry, resolve
-from bench_core.results import reference as references
 from bench_core.results import store
-from bench_core.results.hashing import digest
+from bench_core.results.hashing import digest, line_text
 from bench_core.results.record import RunRecord, cell_key
-
-
-def run_suite(
-    source: str | Path,
-    *,
-    overrides: Sequence[str] = (),
-    results: str | Path = "results",
-    data_dir: str | Path | None = None,
-    workers: int | None = None,
-    executor: str = "local",
-    settings: Mapping[str, str] | None = None,
-    retry_failed: bool = False,
-    reference: bool = True,
-    **short: Any,
-) -> list[RunRecord]:
-    """Run a suite (a path, or the name of an installed one) and return the records of its cells.
-
-    Finished cells are reused, and runs of the reference stand for cells that have none here
-    (`reference`). `short`: methods, seeds, dataset, arch, epochs, device, as on the
-    command line; `executor` and its `settings` too.
-    Raises SuiteError, UsageError, DataError, PluginError before any training, StoreError if results
-    cannot be written.
-    """
-    from bench_core.suite.load import load_suite
-
-    registry, methods = rule_files.load(short.pop("methods", ()))
-    suite = load_suite(source, overrides, methods=methods, **short)
-    folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    shipped = references.installed() if reference else None
-    home = Path(results).expanduser()
-    plan = make_plan(suite, registry, home, folder, retry_failed, shipped)
-    return run_plan(plan, registry, executor, Options(slots=workers, settings=settings or {}))
+from bench_core.suite.names import FROZEN
 
 
 def default_data_dir() -> Path | None:
@@ -196,19 +159,48 @@ def _check_local(plan: Plan, options: Options) -> None:
             raise UsageError(f"{plan.absent[cell.device]}; {hint}")
 
 
+def names_of(cells: Sequence[PlannedCell]) -> list[str]:
+    """Name cells for `bench status`: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
+
+    Settings are shown in which the cells differ, and options of a rule that are not its defaults.
+    """
+    systems = [
+        {"arch": c.cell.arch.short, "dataset": c.cell.dataset.short}
+        | {f"arch.{key}": value for key, value in c.cell.arch.params.items()}
+        | {f"data.{key}": value for key, value in c.cell.data.items()}
+        | {f"training.{key}": value for key, value in c.cell.training.items()}
+        for c in cells
+    ]
+    first = systems[0] if systems else {}
+    differing = {key for system in systems for key in system if system[key] != first.get(key)}
+    names = []
+    for cell, system in zip(cells, systems, strict=True):
+        method = cell.cell.method
+        own = {k: v for k, v in method.params.items() if v != cell.defaults.get(k)}
+        options = [FROZEN] * (own.pop("freeze", None) == "blocks")
+        options += [f"{key}={line_text(value)}" for key, value in own.items()]
+        rule = f"{method.short}[{', '.join(options)}]" if options else method.short
+        others = [f"{key}={system[key]}" for key in sorted(differing & system.keys())]
+        names.append(" · ".join([rule, f"seed {cell.cell.seed}", *others]))
+    return names
+
+
 def described(plan: Plan) -> dict[str, Any]:
     """Return the content of suite.json: how the suite is judged, and what the plan decided.
 
     cells      cell → identity
     defaults   `Plan.defaults`; entries of earlier plans stay in both tables
-    decisions  identity → action, reason and time
+    decisions  identity → action, reason and time; of a cell to run also its name and its epochs
     file       the suite's file without options: its texts, and its cells if a plan has listed them
     """
     suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     beside = {cell_key(c.cell): c.identity for c in plan.beside}
     limits = {entry.name: entry.threshold for entry in suite.diagnostics}
+    decisions: dict[str, dict[str, Any]]
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
+    for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
+        decisions[cell.identity] |= {"cell": name, "epochs": cell.cell.last_epoch}
     return {
         "schema": 1,
         "name": suite.name,

@@ -149,19 +149,23 @@ def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 def as_csv(views: Sequence[View]) -> str:
     """Return a line per suite, recipe and method under one header."""
-    every = [
-        (shown, header, row)
-        for shown in views
-        for header, group in shown.recipes
-        for row in group.rows
-    ]
-    last = {name for column in further(row for *_, row in every) for name in column.fields[0].names}
+    lines = flat_rows(views)
+    last = {name for column in further(_rows(views)) for name in column.fields[0].names}
     ordered = sorted(FIELDS, key=lambda field: field.place)
-    header = list(PLACE)
-    header += [name for field in ordered for name in field.names]
+    header = [*PLACE, *(name for field in ordered for name in field.names)]
     header += ["trust", "reasons", "doubts", *sorted(last)]
+    return csv_text(header, ([line.get(name) for name in header] for line in lines))
+
+
+def _rows(views: Sequence[View]) -> list[Row]:
+    return [row for shown in views for row in shown.rows]
+
+
+def flat_rows(views: Sequence[View]) -> list[dict[str, Any]]:
+    """Return a flat line per suite, recipe and method."""
     lines = []
-    for shown, heading, row in every:
+    placed = [(v, header, row) for v in views for header, group in v.recipes for row in group.rows]
+    for shown, heading, row in placed:
         cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record, row.tuned)
         names = (shown.results.name, cell.arch.short, cell.dataset.short)
         place = (*names, cell.training.get("epochs"), recipe, heading)
@@ -172,5 +176,5 @@ def as_csv(views: Sequence[View]) -> str:
         line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
         line["reasons"] = "; ".join(reasons.of_row(row, shown.settings))
         line["doubts"] = "; ".join(shown.doubts[id(row)])
-        lines.append([line.get(name) for name in header])
-    return csv_text(header, lines)
+        lines.append(line)
+    return lines

@@ -1,4 +1,7 @@
-"""Write results as flat tables for other tools: a row per run, or a row per run and epoch.
+"""Write results as flat tables for other tools: a row per run, epoch, or measurement.
+
+`method` and `label` name a rule with its options, so a rule and its floor never mix; `rule` is the
+full name of the component. `verdict` is the rule's over its seeds, `flags` those of the run.
 
 Numbers have full precision and columns of their own. A number that is not finite is empty, and
 `not_finite` names its column. Values by epoch are those that were stored (b is per sample).
@@ -29,6 +32,7 @@ BYTES_OF_LINE = 2000  # of memory, about
 OF_RUN = ("status", "reason", "epochs", "accuracy", "train_loss")
 COSTS = ("forward_passes", "seconds", "peak_memory_bytes", "finished", "data_checksum")
 OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
+OF_MEASUREMENT = ("letter", "value", "unit", "direction", "threshold", "not_diagnostic")
 BUILT_IN = {
     "a": "a_growth",
     "b": "b_reference_n128",
@@ -45,16 +49,20 @@ def _clean(line: Line) -> Line:
 
 def _cell(shown: View, row: Row, record: RunRecord) -> Line:
     cell = record.cell
-    parts: Line = {}
-    for name, ref in (("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset)):
-        parts |= {name: ref.name, f"{name}_params": line_text(ref.params)}
     return {
         "suite": shown.results.name,
         "identity": record.identity,
         "recipe": recipe_key(record, row.tuned),
         "label": row.label,
         "role": row.role,
-        **parts,
+        "verdict": row.verdict,
+        "method": row.label,
+        "rule": cell.method.name,
+        "method_params": line_text(cell.method.params),
+        "arch": cell.arch.name,
+        "arch_params": line_text(cell.arch.params),
+        "dataset": cell.dataset.name,
+        "dataset_params": line_text(cell.dataset.params),
         "data": line_text(cell.data),
         "training": line_text(cell.training),
         "seed": cell.seed,
@@ -80,7 +88,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         **{name: getattr(record, name) for name in OF_RUN},
         "trust": trust(run, shown.settings),
         "doubts": "; ".join(shown.doubts[id(row)]),
-        "verdict": judgement.text,
+        "flags": judgement.text,
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),
         **{name: value(run, letter) for letter, name in BUILT_IN.items()},
@@ -127,7 +135,26 @@ def epochs(views: Sequence[View]) -> Iterator[Line]:
                 yield _clean(line)
 
 
-TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {"runs": runs, "epochs": epochs}
+def measurements(views: Sequence[View]) -> Iterator[Line]:
+    """Yield a row per run, moment ("untrained" or "trained") and diagnostic."""
+    for shown in views:
+        for _, row, run in shown.runs:
+            cell = _cell(shown, row, run.record)
+            fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
+            moments = {"untrained": run.record.initial, "trained": run.record.measurements}
+            for moment, measured in moments.items():
+                for name, item in measured.items():
+                    own = {key: getattr(item, key) for key in OF_MEASUREMENT}
+                    fired = moment == "trained" and (item.letter or name) in run.judgement.fired
+                    line = {**fixed, "moment": moment, "diagnostic": name, **own, "fired": fired}
+                    yield _clean({**line, "details": line_text(item.details)})
+
+
+TABLES: dict[str, Callable[[Sequence[View]], Iterator[Line]]] = {
+    "runs": runs,
+    "epochs": epochs,
+    "measurements": measurements,
+}
 
 
 def as_csv(lines: Sequence[Line]) -> str:
@@ -141,21 +168,25 @@ def _plain(cell: Any) -> Any:
     return cell if cell is None or type(cell) in (int, float, str) else line_text(cell)
 
 
-def write_parquet(lines: Sequence[Line], path: Path) -> None:
-    """Write a whole Parquet file. Raises `UsageError` if pyarrow is not installed."""
+def arrow(lines: Sequence[Line]) -> Any:
+    """Return lines as a table of Arrow. Raises `UsageError` if pyarrow is not installed."""
     try:
         import pyarrow
-        import pyarrow.parquet
     except ImportError:
         remedy = "pip install 'bench-core[parquet]', or --format csv"
         raise UsageError(f"Parquet needs pyarrow: {remedy}") from None
-    from bench_core.results.files import replace_file
-
     names = dict.fromkeys(key for line in lines for key in line)
-    table = pyarrow.table({name: _typed([line.get(name) for line in lines]) for name in names})
+    return pyarrow.table({name: _typed([line.get(name) for line in lines]) for name in names})
+
+
+def write_parquet(lines: Sequence[Line], path: Path) -> None:
+    """Write a whole Parquet file. Raises `UsageError` if pyarrow is not installed."""
+    table = arrow(lines)
+    import pyarrow.parquet
+
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
-    replace_file(path, buffer.getvalue())
+    files.replace_file(path, buffer.getvalue())
 
 
 def _typed(cells: list[Any]) -> list[Any]:

@@ -1,0 +1,169 @@
+"""Read from results folders how far their sweeps are: what has ended, runs and waits.
+
+The last `bench run` of a suite left its decisions in suite.json: each cell that it was to run, with
+its name and its epochs. A cell that runs has a temporary folder with epochs.jsonl, and a lock file
+since its start. The system's table of locks names the process that holds it. On a system without
+such a table, and for a cell on another machine, only the time of the last epoch is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench_core.errors import UsageError
+from bench_core.execution.forecast import Standing, seconds_left
+from bench_core.results import epochs, ledger, store
+from bench_core.results.record import RunRecord
+
+LOCKS = Path("/proc/locks")
+RUNNING, AWAY, WAITING = "running", "elsewhere or stopped", "waiting"
+NOWHERE = Standing("", 0)
+STATES = (RUNNING, AWAY, WAITING)  # of cells without a run; others have the status of their run
+
+
+@dataclass(frozen=True)
+class CellState:
+    """How far a cell is.
+
+    state    one of `STATES`, or the status of its run
+    seconds  since its start
+    silent   seconds since its last epoch, or since its start
+    pid      the process that holds its lock
+    """
+
+    identity: str
+    name: str
+    state: str
+    epoch: int = 0
+    epochs: int = 0
+    accuracy: float | None = None
+    seconds: float = 0.0
+    silent: float = 0.0
+    pid: int | None = None
+    standing: Standing = NOWHERE
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """How far the last `bench run` of a suite is."""
+
+    name: str
+    folder: Path
+    cells: tuple[CellState, ...]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Count the cells by state; those that run come first."""
+        counts = Counter(cell.state for cell in self.cells)
+        order = [*STATES, *sorted(counts.keys() - set(STATES))]
+        return {state: counts[state] for state in order if counts[state]}
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate the seconds until all cells have ended; None if it is not known, or stopped."""
+        if not self.counts.get(RUNNING) and not self.counts.get(AWAY):
+            return None
+        return seconds_left(cell.standing for cell in self.cells)
+
+
+def sweeps(roots: Sequence[Path]) -> list[SweepState]:
+    """Return the state of every suite under results folders or suite folders. Reading only.
+
+    Raises UsageError for a folder that is not there.
+    """
+    holders = _holders()
+    found = [_sweep(folder, holders) for root in roots for folder in _suite_folders(root)]
+    return [sweep for sweep in found if sweep.cells]
+
+
+def _suite_folders(root: Path) -> Iterator[Path]:
+    """Yield the folders with a suite.json: the root, those in it, and the trials of a search."""
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+    for pattern in (".", "*", f"{ledger.TRIALS}/*", f"*/{ledger.TRIALS}/*"):
+        for file in sorted(root.glob(f"{pattern}/{store.SUITE}")):
+            if not file.parent.is_symlink():
+                yield file.parent
+
+
+def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
+    decisions = (store.read_suite(folder) or {}).get("decisions")
+    decisions = decisions if isinstance(decisions, dict) else {}
+    planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
+    begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
+    identities = dict.fromkeys([*planned, *begun])
+    cells = [_state(folder / Path(i).name, planned.get(i, {}), holders) for i in identities]
+    return SweepState(folder.resolve().name, folder, tuple(cells))
+
+
+def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int]) -> CellState:
+    """Return the state of a cell. A run from before the decision to run it anew does not count."""
+    name = str(decision.get("cell") or final.name[:12])
+    last = decision.get("epochs")
+    last = last if isinstance(last, int) else 0
+    rule = name.partition(" · ")[0]
+    if store.temporary(final).is_dir():
+        return _begun(final, name, last, holders)
+    with contextlib.suppress(store.Unreadable):
+        record = store.read(final)
+        if decision.get("action") != "run" or record.finished >= str(decision.get("at")):
+            return _ended(record, name)
+    return CellState(final.name, name, WAITING, epochs=last, standing=Standing(rule, last))
+
+
+def _ended(record: RunRecord, name: str) -> CellState:
+    seconds = record.seconds / record.epochs if record.epochs else None
+    name = name if " · " in name else f"{record.cell.method.short} · seed {record.cell.seed}"
+    standing = Standing(name.partition(" · ")[0], 0, seconds)
+    last = record.cell.last_epoch
+    own = (record.epochs, last, record.accuracy, record.seconds)
+    return CellState(record.identity, name, record.status, *own, standing=standing)
+
+
+def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> CellState:
+    """Return the state of a cell with a temporary folder."""
+    folder, lock = store.temporary(final), final.parent / f".lock-{final.name}"
+    row: Mapping[str, Any] = {}
+    first = 0
+    with contextlib.suppress(OSError, ValueError):  # its last line may be half written
+        for number, line in enumerate(epochs.lines(folder)):
+            if not epochs.is_row(line):
+                break
+            row, first = line, line["epoch"] if number == 0 else first
+    now = time.time()
+    started, latest = _changed(lock, now), _changed(folder / store.EPOCHS, now)
+    latest = max(latest if row else started, started)
+    epoch = int(row.get("epoch", 0))
+    seconds = (latest - started) / (epoch - first) if epoch > first else None
+    with contextlib.suppress(OSError):
+        pid = holders.get(lock.stat().st_ino)
+        state = RUNNING if pid is not None else AWAY
+        standing = Standing(name.partition(" · ")[0], max(last - epoch, 0), seconds, True)
+        own = (epoch, last, row.get("accuracy"), now - started, now - latest, pid)
+        return CellState(final.name, name, state, *own, standing)
+    return CellState(final.name, name, WAITING, epochs=last, standing=Standing(name, last))
+
+
+def _changed(path: Path, default: float) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return default
+
+
+def _holders() -> dict[int, int]:
+    """Return inode → process of every lock on this machine; empty where no table shows them."""
+    holders: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for line in LOCKS.read_text().splitlines():
+            words = line.split()  # 1: FLOCK ADVISORY WRITE 4242 08:01:131 0 EOF
+            if len(words) > 5 and words[1] == "FLOCK":
+                holders[int(words[5].rpartition(":")[2])] = int(words[4])
+    return holders

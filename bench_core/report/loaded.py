@@ -1,0 +1,199 @@
+"""Results as a Python object: tables, the leaderboard, figures and claims.
+
+    from bench_core import load
+    results = load("results")
+    results.leaderboard()                      # a table, also in a notebook
+    frame = results.epochs.to_pandas()         # a row per run and epoch
+    results.figure("audit")                    # an Altair chart
+
+`bench_core.run_suite` returns the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from html import escape as html
+from pathlib import Path
+from typing import Any, overload
+
+from bench_core.analysis.gather import SuiteResults, claims_of, gather
+from bench_core.errors import UsageError
+from bench_core.report import export, notes
+from bench_core.report.claimed import claim_text, expected_text
+from bench_core.report.columns import columns_of
+from bench_core.report.data import flat_rows
+from bench_core.report.escape import visible
+from bench_core.report.tables import leaderboards
+from bench_core.report.text import listed
+from bench_core.report.view import View, view
+from bench_core.results.record import RunRecord
+
+
+class Table(list[dict[str, Any]]):
+    """A list of records: flat dictionaries of numbers and texts."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The keys of all records, in the order of their first appearance."""
+        return list(dict.fromkeys(key for record in self for key in record))
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame. Raises UsageError if pandas is not installed."""
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("a DataFrame needs pandas: pip install pandas") from None
+        return pandas.DataFrame.from_records(list(self), columns=self.columns)
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow Table. Raises UsageError if pyarrow is not installed."""
+        return export.arrow(self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} records: {', '.join(self.columns)}>"
+
+
+class Leaderboard(Table):
+    """The rows of all recipes, with verdicts; in a notebook and as text the leaderboard itself."""
+
+    def __init__(self, suites: Sequence[SuiteResults], views: Sequence[View]) -> None:
+        super().__init__(flat_rows(views))
+        self._suites, self._views = suites, views
+
+    def __str__(self) -> str:
+        return leaderboards(self._suites, width=100)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for shown in self._views:
+            parts.append(f"<h3>{html(shown.title or shown.name)}</h3>")
+            for header, group in shown.recipes:
+                columns = columns_of(group)
+                heads = "".join(f"<th>{_text(column.header)}</th>" for column in columns)
+                lines = [
+                    "".join(f"<td>{_text(column.cell(row).text)}</td>" for column in columns)
+                    for row in group.rows
+                ]
+                below = notes.of_group(group, shown.settings)
+                parts += [f"<p>{_text(header)}</p>", f"<table><thead><tr>{heads}</tr></thead>"]
+                parts += ["<tbody>", *(f"<tr>{line}</tr>" for line in lines), "</tbody></table>"]
+                parts += ["<ul>", *(f"<li>{_text(line)}</li>" for line in below), "</ul>"]
+        return "\n".join(parts)
+
+
+def _text(text: str) -> str:
+    return html(visible(text))
+
+
+class Results(Sequence[RunRecord]):
+    """The results of one or several suites.
+
+    As a sequence it has the records of the runs (`run.json`): those that count, of `run_suite`
+    those of the plan's cells, in its order.
+
+    folders  the suite folders
+    """
+
+    def __init__(
+        self, suites: Sequence[SuiteResults], records: Sequence[RunRecord] | None = None
+    ) -> None:
+        self._suites = list(suites)
+        own = [record for suite in suites for record in suite.records]
+        self.records: list[RunRecord] = own if records is None else list(records)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[RunRecord]: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | list[RunRecord]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def folders(self) -> list[Path]:
+        return [suite.folder for suite in self._suites]
+
+    @cached_property
+    def _views(self) -> list[View]:
+        return [view(suite) for suite in self._suites]
+
+    @cached_property
+    def runs(self) -> Table:
+        """A record per run that counts: cell, verdict, accuracy, diagnostics, costs, code."""
+        return Table(export.runs(self._views))
+
+    @cached_property
+    def epochs(self) -> Table:
+        """A record per run and epoch; epoch 0 is the untrained network."""
+        return Table(export.epochs(self._views))
+
+    @cached_property
+    def measurements(self) -> Table:
+        """A record per run, moment (untrained, trained) and diagnostic."""
+        return Table(export.measurements(self._views))
+
+    def leaderboard(self) -> Leaderboard:
+        """Return a record per rule and recipe, which prints as the leaderboard."""
+        return Leaderboard(self._suites, self._views)
+
+    def claims(self) -> Table:
+        """Return a record per published figure: holds, fails, or not run and why."""
+        return Table(line for suite in self._suites for line in _claims(suite))
+
+    def figure(self, name: str, number: int = 0) -> Any:
+        """Return a figure of the report as an Altair chart.
+
+        number  which one, if the results have several suites or recipes that show it
+        Raises UsageError for an unknown name, and if the results have nothing to draw.
+        """
+        from bench_core.report.figures import NAMES, drawn
+        from bench_core.report.figures.paper import paper
+
+        if name not in NAMES:
+            raise UsageError(f"no figure {name!r}; the figures are {listed(NAMES)}")
+        figures = [item.figure for shown in self._views for item in drawn(shown, [name])]
+        if not -len(figures) <= number < len(figures):
+            raise UsageError(f"figure {name!r}: these results have {len(figures)} of it")
+        import altair
+
+        return altair.ConcatChart.from_dict(paper(figures[number]), validate=False)
+
+    def __repr__(self) -> str:
+        names = listed(f"{shown.name} ({len(shown.runs)} runs)" for shown in self._views)
+        return f"<results of {names or 'no suite'}>"
+
+    def _repr_html_(self) -> str:
+        return self.leaderboard()._repr_html_()
+
+
+def _claims(suite: SuiteResults) -> Iterator[dict[str, Any]]:
+    for outcome in claims_of(suite)[0]:
+        claim, measured = outcome.claim, outcome.measured
+        yield {
+            "suite": suite.name,
+            "claim": claim_text(claim, outcome.label),
+            "method": outcome.label,
+            "status": outcome.status,
+            "expected": expected_text(claim),
+            "measured": measured.value if measured else None,
+            "low": measured.low if measured else None,
+            "high": measured.high if measured else None,
+            "n": measured.n if measured else 0,
+            "source": claim.source,
+            "notes": "; ".join(outcome.notes),
+        }
+
+
+def load(*folders: str | Path) -> Results:
+    """Gather folders (default: `results`), with a warning for each run that cannot be read."""
+    import warnings
+
+    suites, troubles = gather([Path(folder) for folder in folders or ("results",)])
+    for trouble in troubles:
+        warnings.warn(visible(str(trouble)), stacklevel=3)
+    return Results(suites)

@@ -1,0 +1,185 @@
+"""Check that long runs speak: the time left, lines off a terminal, and `bench status`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Finished, wait_until
+from folders import rows
+from records import run, seeds
+
+from bench_core import cli
+from bench_core.commands import progress
+from bench_core.commands.progress import Plain
+from bench_core.execution import sweeps
+from bench_core.execution.forecast import Forecast, Standing, rule_of, seconds_left
+from bench_core.execution.runner import names_of
+from bench_core.results import store
+from bench_core.results.hashing import jsonable
+
+A, B = "a" * 32, "b" * 32
+
+
+def planned(record: Any, identity: str = "", **defaults: Any) -> Any:
+    return SimpleNamespace(
+        identity=identity or record.identity, cell=record.cell, defaults=defaults or {"penalty": 0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        ([], 0.0),
+        ([Standing("a", 10)], None),
+        ([Standing("a", 10, 2.0, True)], 20.0),
+        ([Standing("a", 10, 2.0, True), Standing("a", 10)], 40.0),  # the second one waits
+        ([Standing("a", 10, 2.0, True), Standing("a", 10, 2.0, True)], 20.0),  # both at once
+        ([Standing("a", 10, 2.0, True), Standing("b", 10, 4.0, True), Standing("c", 10)], 45.0),
+        ([Standing("a", 0, 2.0), Standing("b", 0, 9.0), Standing("a", 5)], 10.0),  # its own rule's
+        ([Standing("a", 1, 1.0, True), Standing("a", 99, 1.0, True)], 99.0),  # the longest one
+    ],
+)
+def test_the_time_left_follows_from_the_epochs_that_ended(
+    cells: list[Standing], seconds: float | None
+) -> None:
+    assert seconds_left(cells) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_forecast_counts_wall_time_from_the_first_row_of_a_worker() -> None:
+    now = [100.0]
+    one, other = (planned(record) for record in seeds("bench-core/dfa", [0.4, 0.4]))
+    forecast = Forecast([one, other], lambda: now[0])
+    assert forecast.seconds_left() is None
+    forecast.event(one, {"event": "start"})
+    for epoch in (40, 41, 42):  # continued from a saved state
+        forecast.event(one, {"event": "epoch", "row": {"epoch": epoch}})
+        now[0] += 3.0
+    assert forecast.seconds_left(one.identity) == 58 * 3.0
+    assert forecast.seconds_left() == 158 * 3.0
+    forecast.event(one, {"event": "end"})
+    assert forecast.seconds_left() == 100 * 3.0
+    assert rule_of(one.cell) == rule_of(other.cell)
+
+
+def test_off_a_terminal_the_running_cells_get_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    records = seeds("bench-core/dfa", [0.4] * 6)
+    cells = [planned(record) for record in records]
+    shown = Plain(cells)
+    for cell in cells:
+        shown.event(cell, {"event": "start"})
+    shown.event(cells[0], {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})
+    shown.say_running()
+    line = capsys.readouterr().out
+    assert line.startswith("[0/6] dfa · seed 42 · epoch 3 of 100, accuracy 0.250; dfa · seed 123 ")
+    assert line.endswith("; and 2 more\n")
+    shown.event(cells[0], {"event": "end", "record": records[0]})
+    assert capsys.readouterr().out.startswith("[1/6] dfa · seed 42 · accuracy 0.250 after 3 epochs")
+
+
+def test_a_silent_cell_is_reminded_of_until_the_sweep_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert progress.PAUSE < 120
+    out = ""
+    with Plain([planned(run())], pause=0.0) as shown:
+
+        def printed() -> bool:
+            nonlocal out
+            out += capsys.readouterr().out
+            return "[0/1] waiting" in out
+
+        wait_until(printed)
+    assert shown.ended.is_set()
+
+
+def test_names_show_what_sets_cells_apart() -> None:
+    shallow = run(params={"freeze": "blocks"}).cell
+    deep = run("bench-core/dfa", 7, params={"penalty": 0.01}).cell
+    deep = deep.model_copy(update={"arch": deep.arch.model_copy(update={"params": {"depth": 8}})})
+    own = {"freeze": None, "penalty": 0.0, "random_targets": False}
+    own |= {"normalize": "sample", "normalize_eps": 1e-6}
+    cells: Any = [SimpleNamespace(cell=cell, defaults=own) for cell in (shallow, deep)]
+    first, second = names_of(cells)
+    assert first.startswith("dfa[frozen] · seed 42 · arch.depth=4")
+    assert second == "dfa[penalty=0.01] · seed 7 · arch.depth=8"
+    assert names_of([]) == []
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A suite with a cell that ran 5 of 100 epochs and a cell that waits."""
+    folder = tmp_path / "results" / "long"
+    begun = store.temporary(folder / A)
+    begun.mkdir(parents=True)
+    lines = [json.dumps(jsonable(row)) for row in rows(run(), 5)]
+    (begun / "epochs.jsonl").write_text("\n".join(lines) + '\n{"epoch": 6, "lear')
+    decision = {"action": "run", "why": "", "at": "2026-01-01", "epochs": 100}
+    names = {A: "dfa · seed 42", B: "dfa · seed 123"}
+    decisions = {identity: {**decision, "cell": name} for identity, name in names.items()}
+    store.write_suite(folder, {"name": "long", "decisions": decisions})
+    return folder
+
+
+def invoke(*arguments: object) -> str:
+    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
+    with store.locked(suite / A):
+        before = sorted(path.name for path in suite.iterdir())
+        text = invoke("status", suite.parent)
+        (state,) = json.loads(invoke("status", suite, "--json"))["suites"]
+        assert sorted(path.name for path in suite.iterdir()) == before
+    assert text.startswith("long: 1 running, 1 waiting")
+    assert "  running  dfa · seed 42 · epoch 5 of 100, accuracy 0.400 · for " in text
+    assert state["counts"] == {"running": 1, "waiting": 1}
+    running, waiting = state["cells"]
+    assert (running["epoch"], running["epochs"], running["accuracy"]) == (5, 100, 0.4)
+    assert (waiting["name"], waiting["state"]) == ("dfa · seed 123", "waiting")
+
+
+def test_the_time_left_of_a_status_is_that_of_its_epochs(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    with store.locked(suite / A):
+        os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
+        os.utime(store.temporary(suite / A) / "epochs.jsonl", (1050.0, 1050.0))
+        (state,) = sweeps.sweeps([suite])
+    assert state.seconds_left == pytest.approx(95 * 10.0 + 100 * 10.0)
+    assert state.cells[0].pid in (os.getpid(), None)
+
+
+def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
+    text = invoke("status", suite)
+    assert text.startswith("long: 2 waiting\n")
+    assert "the same `bench run` continues" in text
+    (suite / f".lock-{A}").touch()  # its process was killed
+    assert invoke("status", suite).startswith("long: 1 elsewhere or stopped, 1 waiting")
+
+
+def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:
+    assert invoke("status", finished.results).startswith("tiny: 4 done\n")
+    (state,) = sweeps.sweeps([finished.folder])
+    assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
+    (tmp_path / "results").mkdir()
+    assert "no runs yet" in invoke("status", tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "decisions",
+    [[], 3, {"x": 3}, {"../../etc": {"cell": "\x1b[31m"}}, {A: {"epochs": "many", "cell": 7}}],
+)
+def test_an_odd_suite_file_is_no_bug(tmp_path: Path, decisions: Any) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    store.write_suite(folder, {"name": "odd", "decisions": decisions})
+    assert "\x1b" not in invoke("status", tmp_path)

@@ -1,0 +1,194 @@
+"""Check results as a Python object: tables, leaderboard, figures and claims, and the notebook."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import Finished
+from folders import audit_folder, write
+from records import seeds
+
+import bench_core
+from bench_core import Results, load, run_suite
+from bench_core.commands import functions, progress
+from bench_core.errors import UsageError
+from bench_core.report.loaded import Table
+
+DOCS = Path(__file__).parent.parent / "docs"
+NOTEBOOK = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))
+CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("home") / "results"
+    audit_folder(root, 2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return load(folder)
+
+
+def test_the_tables_have_a_record_per_run_epoch_and_measurement(results: Results) -> None:
+    assert (len(results), len(results.runs), len(results.epochs)) == (18, 18, 17 * 3)
+    assert {record.identity for record in results} == {run["identity"] for run in results.runs}
+    assert results[0] == results.records[0]
+    assert {"scale_growth", "alignment"} <= {m["diagnostic"] for m in results.measurements}
+    fired = {(m["method"], m["letter"]) for m in results.measurements if m["fired"]}
+    assert ("dfa", "a") in fired
+    assert not any(name.startswith("bp") for name, _ in fired)
+    assert repr(results) == "<results of audit5 (18 runs)>"
+    assert repr(results.runs).startswith("<18 records: suite, identity, ")
+
+
+@pytest.mark.parametrize("name", ["runs", "epochs", "measurements"])
+def test_a_rule_and_its_floor_have_two_names_and_a_verdict(results: Results, name: str) -> None:
+    table: Table = getattr(results, name)
+    roles: dict[str, set[str]] = {}
+    for record in table:
+        roles.setdefault(record["method"], set()).add(record["role"])
+    assert all(len(own) == 1 for own in roles.values())
+    verdicts = {record["method"]: record["verdict"] for record in table}
+    assert verdicts["bp"] == "trustworthy"
+    assert verdicts["dfa"].startswith("walked back")
+    assert sum(verdict == "floor" for verdict in verdicts.values()) == 3
+    frame = table.to_pandas()
+    assert list(frame.columns) == table.columns
+    assert len(frame) == table.to_arrow().num_rows == len(table)
+
+
+def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:
+    board = results.leaderboard()
+    assert {row["label"]: row["verdict"] for row in board}["bp"] == "trustworthy"
+    assert "trustworthy" in str(board)
+    assert board._repr_html_() == results._repr_html_()
+    assert board._repr_html_().count("<tr>") == 1 + len(board)
+
+
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
+    write(tmp_path, seeds("x/<script>alert(1)</script>", [0.4]), None)
+    assert "<script>" not in load(tmp_path)._repr_html_()
+
+
+def test_a_figure_is_a_chart_or_one_line(results: Results) -> None:
+    spec = results.figure("leaderboard").to_dict(validate=False)
+    assert spec["concat"]
+    assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite/")
+    with pytest.raises(UsageError, match="no figure 'ranking'"):
+        results.figure("ranking")
+    with pytest.raises(UsageError, match="these results have 1 of it"):
+        results.figure("leaderboard", 1)
+
+
+def test_claims_are_records(tmp_path: Path) -> None:
+    claim = {"figure": "accuracy", "method": "bp", "value": 0.6, "tolerance": 0.1, "source": "T1"}
+    missing = {**claim, "method": "fa"}
+    write(tmp_path, seeds("bench-core/bp", [0.61, 0.62]), None, expect=[claim, missing])
+    holds, absent = load(tmp_path).claims()
+    assert (holds["status"], holds["n"], holds["method"]) == ("holds", 2, "bp")
+    assert holds["measured"] == pytest.approx(0.615)
+    assert (absent["status"], absent["measured"]) == ("not run", None)
+
+
+def test_what_cannot_be_read_is_a_warning_or_one_line(tmp_path: Path) -> None:
+    folder = write(tmp_path, seeds("bench-core/bp", [0.61]), None)
+    (next(folder.glob("*/run.json"))).write_text("{")
+    with pytest.warns(UserWarning, match=r"run\.json"):
+        assert len(load(tmp_path)) == 0
+    with pytest.raises(UsageError):
+        load(tmp_path / "absent")
+
+
+def test_running_a_suite_gives_the_results_of_its_folder(
+    finished: Finished, asked_here: None
+) -> None:
+    results = run_suite(finished.suite, results=finished.results, overrides=["floors=false"])
+    assert [record.cell.method.short for record in results] == ["dfa"]
+    assert {run["method"] for run in results.runs} == {"dfa", "dfa[frozen]", "bp", "bp[frozen]"}
+    assert results.folders[0].samefile(finished.folder)
+    assert bench_core.load is load
+
+
+def test_a_notebook_shows_the_running_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    handle = SimpleNamespace(update=lambda data, raw: texts.append(data["text/plain"]))
+
+    def display(data: dict[str, str], raw: bool, display_id: bool) -> Any:
+        texts.append(data["text/plain"])
+        return handle
+
+    module = SimpleNamespace(display=display)
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    (record,) = seeds("bench-core/bp", [0.5])
+    cell: Any = SimpleNamespace(identity="1", cell=record.cell, defaults={})
+    with progress.choose([cell]) as shown:
+        shown.event(cell, {"event": "start"})
+        shown.event(cell, {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})
+        shown.event(cell, {"event": "end", "record": record})
+    assert texts[0].startswith("0 of 1 cells")
+    assert "bp · seed 42 · epoch 3 of 100, accuracy 0.250" in texts[2]
+    assert texts[-1].startswith("1 of 1 cells")
+    assert "seed 42" not in texts[-1]
+
+
+def run_code(source: str, names: dict[str, Any]) -> Any:
+    """Execute the code of a cell; return the value of its last expression."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), names)
+    return (
+        None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+    )
+
+
+def test_the_five_lines_of_the_docs_draw_a_plot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- tested: five lines -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert block
+    code = block[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    monkeypatch.chdir(folder.parent)
+    run_code(code, {})
+    assert (folder.parent / "curves.svg").read_text().startswith("<svg")
+
+
+def test_the_cells_of_the_notebook_run_and_have_their_outputs(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainings are replaced by planted results."""
+    import altair
+
+    monkeypatch.chdir(tmp_path)
+    calls: list[Any] = []
+
+    def planted(*arguments: Any, **options: Any) -> Results:
+        calls.append((arguments, options))
+        return results
+
+    monkeypatch.setattr(functions, "run_suite", planted)
+    renderer: Callable[..., Any] = altair.renderers.enable
+    names: dict[str, Any] = {}
+    with renderer("default"):
+        values = [run_code(source, names) for source in CODE]
+    assert len(calls) == 2
+    assert calls[1] == (("quickstart",), {"methods": ["./one_bit.py"]})
+    compile((tmp_path / "one_bit.py").read_text(), "one_bit.py", "exec")
+    cells = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+    for value, cell in zip(values, cells, strict=True):
+        assert value is None or cell["outputs"]
+        assert not any(output["output_type"] == "error" for output in cell["outputs"])
+    assert sum(value is not None for value in values) == len(values) - 2
