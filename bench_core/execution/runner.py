@@ -19,6 +19,7 @@ from bench_core.execution.listeners import Listener
 from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry, resolve
+from bench_core.results import reference as references
 from bench_core.results import store
 from bench_core.results.hashing import digest, line_text
 from bench_core.results.record import RunRecord, cell_key
