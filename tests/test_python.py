@@ -73,7 +73,9 @@ def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:
     assert {row["label"]: row["verdict"] for row in board}["bp"] == "trustworthy"
     assert "trustworthy" in str(board)
     assert board._repr_html_() == results._repr_html_()
-    assert board._repr_html_().count("<tr>") == 1 + len(board)
+    assert results.leaderboard(floors=True)._repr_html_().count("<tr>") == 1 + len(board)
+    with pytest.raises(UsageError, match="no column 'x'"):
+        results.leaderboard(columns=["x"])
 
 
 def test_hostile_names_are_escaped(tmp_path: Path) -> None:

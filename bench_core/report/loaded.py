@@ -11,20 +11,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from html import escape as html
 from pathlib import Path
 from typing import Any, overload
 
 from bench_core.analysis.gather import SuiteResults, claims_of, gather
+from bench_core.analysis.leaderboard import Group
 from bench_core.errors import UsageError
-from bench_core.report import export, notes
+from bench_core.report import columns as known
+from bench_core.report import export, legend, notes, reasons, summary
 from bench_core.report.claimed import claim_text, expected_text
 from bench_core.report.columns import columns_of
 from bench_core.report.data import flat_rows
 from bench_core.report.escape import visible
-from bench_core.report.tables import leaderboards
+from bench_core.report.tables import Wanted, leaderboards
 from bench_core.report.text import listed
 from bench_core.report.view import View, view
 from bench_core.results.record import RunRecord
@@ -57,12 +59,14 @@ class Table(list[dict[str, Any]]):
 class Leaderboard(Table):
     """The rows of all recipes, with verdicts; in a notebook and as text the leaderboard itself."""
 
-    def __init__(self, suites: Sequence[SuiteResults], views: Sequence[View]) -> None:
+    def __init__(
+        self, suites: Sequence[SuiteResults], views: Sequence[View], wanted: Wanted
+    ) -> None:
         super().__init__(flat_rows(views))
-        self._suites, self._views = suites, views
+        self._suites, self._views, self._wanted = suites, views, wanted
 
     def __str__(self) -> str:
-        return leaderboards(self._suites, width=100)
+        return leaderboards(self._suites, wanted=self._wanted)
 
     __repr__ = __str__
 
@@ -71,17 +75,28 @@ class Leaderboard(Table):
         for shown in self._views:
             parts.append(f"<h3>{html(shown.title or shown.name)}</h3>")
             for header, group in shown.recipes:
-                columns = columns_of(group)
-                heads = "".join(f"<th>{_text(column.header)}</th>" for column in columns)
-                lines = [
-                    "".join(f"<td>{_text(column.cell(row).text)}</td>" for column in columns)
-                    for row in group.rows
-                ]
-                below = notes.of_group(group, shown.settings)
-                parts += [f"<p>{_text(header)}</p>", f"<table><thead><tr>{heads}</tr></thead>"]
-                parts += ["<tbody>", *(f"<tr>{line}</tr>" for line in lines), "</tbody></table>"]
-                parts += ["<ul>", *(f"<li>{_text(line)}</li>" for line in below), "</ul>"]
+                opening = filter(None, [summary.sentence(group), notes.warning(group), header])
+                parts += [f"<p>{_text(line)}</p>" for line in opening]
+                parts += [self._html_table(shown, group), self._html_notes(shown, group)]
         return "\n".join(parts)
+
+    def _html_table(self, shown: View, group: Group) -> str:
+        columns = columns_of(group, self._wanted.columns)
+        heads = "".join(f"<th>{_text(head)}</th>" for head in (*(c.title for c in columns), "why"))
+        lines = []
+        for row in self._wanted.rows(group, shown.settings):
+            why = "; ".join(reasons.of_row(row, shown.settings))
+            texts = [*(column.cell(row).text for column in columns), why]
+            lines.append("".join(f"<td>{_text(text)}</td>" for text in texts))
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table>"
+
+    def _html_notes(self, shown: View, group: Group) -> str:
+        keys = [column.key for column in columns_of(group, self._wanted.columns)]
+        lines = notes.of_group(group, shown.settings, self._wanted.rows(group, shown.settings))
+        lines += legend.of_all([group], shown.settings, keys)
+        items = "\n".join(f"<li>{_text(line)}</li>" for line in lines)
+        return f"<details><summary>notes</summary><ul>{items}</ul></details>"
 
 
 def _text(text: str) -> str:
@@ -137,9 +152,19 @@ class Results(Sequence[RunRecord]):
         """A record per run, moment (untrained, trained) and diagnostic."""
         return Table(export.measurements(self._views))
 
-    def leaderboard(self) -> Leaderboard:
-        """Return a record per rule and recipe, which prints as the leaderboard."""
-        return Leaderboard(self._suites, self._views)
+    def leaderboard(self, floors: bool = False, columns: Collection[str] = ()) -> Leaderboard:
+        """Return a record per rule, floor and recipe, which prints as the leaderboard.
+
+        floors   print the floors too
+        columns  print further columns, by key, letter or name of a diagnostic; "all": every one
+        Raises UsageError for an unknown column.
+        """
+        groups = [group for shown in self._views for group in shown.groups]
+        strangers, names = known.unknown(groups, columns)
+        if strangers:
+            text = f"no column {strangers[0]!r}; there are {listed(dict.fromkeys(names))}"
+            raise UsageError(text)
+        return Leaderboard(self._suites, self._views, Wanted(100, floors=floors, columns=columns))
 
     def claims(self) -> Table:
         """Return a record per published figure: holds, fails, or not run and why."""
