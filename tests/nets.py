@@ -57,7 +57,7 @@ def toy_data(
 def resmlp(
     seed: int = 0, shape: tuple[int, ...] = (12,), classes: int = 5, **params: Any
 ) -> ResMLP:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # without a stack kept per kind of accelerator
     return ResMLP(ResMLP.Params.model_validate({"width": 16, "depth": 3, **params}), shape, classes)
 
 
@@ -66,7 +66,7 @@ def arch(name: str, shape: tuple[int, ...], classes: int = 5, seed: int = 0, **p
     target = next(component.target for component in bench_archs() if component.name == name)
     module, _, attribute = target.partition(":")
     found = getattr(import_module(module), attribute)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # without a stack kept per kind of accelerator
     return found(found.Params.model_validate(params), shape, classes)
 
 

@@ -442,7 +442,7 @@ class LinearMaps(Net):
 
 def test_fa_with_the_forward_kernels_is_bp_on_linear_convolutions():
     data = data_for("small_cnn")
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     made, net = ready(rule("fa"), LinearMaps(), data)
     for twin, block in zip(made.kept.values(), net.blocks, strict=True):
         assert not torch.equal(twin[0].weight, block[0].weight)

@@ -106,7 +106,7 @@ def test_each_group_is_clipped_on_its_own(data):
 @pytest.mark.parametrize("largest", [1.0, 1e-3, 1e6])
 def test_clipping_equals_torchs_own_bit_by_bit(largest):
     """Also where a parameter, or a whole group, has no gradient."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     shapes = [(), (7,), (5, 3), (60, 70)]
     groups = [[torch.nn.Parameter(torch.randn(s)) for s in shapes] for _ in range(5)]
     for scale, own in enumerate(groups[:-1]):
@@ -157,7 +157,7 @@ def test_fa_with_the_transposed_forward_weights_is_bp_on_a_linear_network(data, 
     """Without residuals and normalisation, B_l = W_l (the weights that lead from h_l to h_{l+1})
     gives BP's gradients."""
     x, y = batch
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     net = LinearNet(16, 3, 12, 5)
     method, _ = ready(rule("fa", normalize="none"), net, data)
     for layer, block in enumerate(net.blocks):
