@@ -186,11 +186,4 @@ def _cells(suite: Suite, claim: Expectation, method: ClaimedMethod) -> list[Cell
 def board() -> Board:
     """Read every run of the reference."""
     shipped = reference.installed()
-    runs, troubles = [], [shipped.trouble] if shipped and shipped.trouble else []
-    for identity in sorted(shipped.entries) if shipped else ():
-        assert shipped is not None
-        try:
-            runs.append(shipped.read(identity))
-        except store.Unreadable as reason:
-            troubles.append(str(reason))
-    return Board(shipped, runs, troubles)
+    return Board(shipped, *(shipped.runs() if shipped else ([], [])))

@@ -46,14 +46,15 @@ def run_suite(
     cannot be written.
     """
     from bench_core.commands.progress import choose, in_notebook
-    from bench_core.suite.load import load_suite
+    from bench_core.suite.load import load_suite, load_whole
 
     registry, methods = rule_files.load(short.pop("methods", ()))
     suite = load_suite(source, overrides, methods=methods, **short)
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
     shipped = installed() if reference else None
     home = Path(results).expanduser()
-    plan = make_plan(suite, registry, home, folder, retry_failed, shipped)
+    whole = load_whole(source, overrides, methods, **short)
+    plan = make_plan(suite, registry, home, folder, retry_failed, shipped, whole)
     shown = in_notebook() if progress is None else progress
     options = Options(slots=workers, settings=settings or {})
     records = run_plan(plan, registry, executor, options, choose if shown else None)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from bench_core.execution.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
     from bench_core.results.record import RunRecord
+    from bench_core.results.scan import Stored
     from bench_core.suite.model import Suite
 
 Costs = dict[str, "Estimate | None"]
-CHOICES = ("seeds", "dataset", "arch", "epochs", "device")  # options of `load_suite`
 SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True)
 NO_REFERENCE = option(
     "--no-reference", "Train every cell here, also those that the shipped reference has."
@@ -69,14 +68,19 @@ def decorated(decorators: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any
     return decorate
 
 
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `load_suite` that a command has, but for the methods."""
+    keys = ("seeds", "dataset", "arch", "epochs", "device")
+    return {key: options[key] for key in keys if key in options}
+
+
 def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
     """Load the suite, the plugins and the rule files."""
     from bench_core.registry import rule_files
     from bench_core.suite.load import load_suite
 
-    chosen = {key: options[key] for key in CHOICES if key in options}
     registry, methods = rule_files.load(options["methods"])
-    content = load_suite(suite, options["overrides"], methods=methods, **chosen)
+    content = load_suite(suite, options["overrides"], methods=methods, **_chosen(options))
     if options["strict_plugins"] and registry.troubles:
         raise UsageError(f"--strict-plugins: {'; '.join(broken(registry))}")
     return content, registry
@@ -91,6 +95,7 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     """Load the suite and the plugins, make the plan, and print its warnings."""
     from bench_core.execution.plan import make_plan
     from bench_core.results import reference
+    from bench_core.suite.load import load_whole
 
     content, registry = loaded(suite, options)
     shipped = None if options["no_reference"] else reference.installed()
@@ -101,23 +106,12 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
         options["data_dir"],
         options["retry_failed"],
         shipped,
-        _whole(suite, options) if shipped else None,
+        load_whole(suite, options["overrides"], options["methods"], **_chosen(options)),
     )
     warn([*broken(registry), *plan.troubles])
     for line in plan.lacking:
         echo(f"note: {line}", err=True)
     return plan, registry
-
-
-def _whole(suite: str, options: dict[str, Any]) -> Suite | None:
-    """Load the suite with all its methods; None if no option chose among them."""
-    from bench_core.errors import SuiteError
-    from bench_core.suite.load import load_suite
-
-    chosen = {key: options[key] for key in CHOICES if key in options}
-    with contextlib.suppress(SuiteError):  # an option fits the chosen methods alone
-        return load_suite(suite, options["overrides"], **chosen) if options["methods"] else None
-    return None
 
 
 EXECUTOR_OPTIONS = (
@@ -256,17 +250,32 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
 def plan(suite: str, as_json: bool, **options: Any) -> None:
     """Say what `bench run` would do, why, and at what cost.
 
-    The cost is estimated from finished cells in the same results folder that are like those to run.
+    The cost is estimated from finished cells in the same results folder that are like those to run,
+    and without such a cell from those of the reference, as on its machine.
     """
-    from bench_core.execution.cost import Past
     from bench_core.results.scan import scan
 
     made, _ = planned(suite, options)
     root = made.folder.parent
-    known = scan([root]).runs if made.to_run and root.is_dir() else []
-    past = Past([run.record for run in known])
-    costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in made.to_run}
+    costs = _costs(made, scan([root]).runs if made.to_run and root.is_dir() else [])
     echo(_as_json(made, costs) if as_json else _as_text(made, costs))
+
+
+def _costs(plan: Plan, here: list[Stored]) -> Costs:
+    """Estimate the cells to run from the runs here, the others from those of the reference."""
+    from bench_core.execution.cost import Past
+    from bench_core.results.reference import installed
+
+    past = Past([run.record for run in here])
+    costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in plan.to_run}
+    shipped = installed() if None in costs.values() else None
+    if shipped is not None:
+        past = Past([run.record for run in shipped.runs()[0]])
+        for cell in plan.to_run:
+            other = costs[cell.identity] or past.estimate(cell.cell, cell.device)
+            foreign = costs[cell.identity] is None and other is not None
+            costs[cell.identity] = replace(other, foreign=True) if foreign and other else other
+    return costs
 
 
 def _as_json(plan: Plan, costs: Costs) -> str:
@@ -319,5 +328,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
         total = f"about {spoken(sum(known))} of one worker" if known else "unknown"
         unlike = len(costs) - len(known)
         rest = f"; no finished cell here is like {unlike} of them" if unlike else ""
+        if foreign := sum(cost.foreign for cost in costs.values() if cost is not None):
+            rest += f"; {foreign} of them as on the machine of the reference"
         lines.append(f"cost: {total}{rest}")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ most like it:
     2. the same with any other parameters of the method, blocks frozen or not alike;
     3. the same architecture and data set under any method.
 
-Without a run like it there is no estimate. Nothing is extrapolated over widths, depths or machines.
+Without a run like it there is no estimate. Nothing is extrapolated over widths and depths.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from bench_core.results.record import Cell, RunRecord
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` above."""
+    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` above.
+
+    foreign  whether these runs are the reference's, so of another machine
+    """
 
     seconds: float
     runs: int
     likeness: int
+    foreign: bool = False
 
 
 def keys(cell: Cell, device: str) -> list[Hashable]:

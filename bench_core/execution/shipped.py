@@ -90,7 +90,7 @@ class Shipped:
             seeds: dict[str, dict[str, None]] = defaultdict(dict)
             for cell in cells:
                 frozen = cell.method.params.get("freeze") == "blocks"
-                seeds[cell.method.short + " with frozen blocks" * frozen][str(cell.seed)] = None
+                seeds[cell.method.short + "[frozen]" * frozen][str(cell.seed)] = None
             names = "; ".join(f"{name} (seed {', '.join(own)})" for name, own in seeds.items())
             written.append(f"not from the reference: {names}: {reason}")
         return tuple(written)

@@ -77,6 +77,16 @@ class Reference:
             raise store.Unreadable(f"{folder}: refused: {CELLS} states {entry.checksum[:32]}")
         return Stored(record, folder)
 
+    def runs(self) -> tuple[list[Stored], list[str]]:
+        """Read all runs; also a line for each that is refused."""
+        runs, troubles = [], [self.trouble] if self.trouble else []
+        for identity in sorted(self.entries):
+            try:
+                runs.append(self.read(identity))
+            except store.Unreadable as reason:
+                troubles.append(str(reason))
+        return runs, troubles
+
     def vouches(self, record: RunRecord) -> bool:
         """Decide whether a record is a run of this reference."""
         entry = self.entries.get(record.identity)

@@ -84,6 +84,15 @@ def load_suite(
     return suite
 
 
+def load_whole(
+    source: str | Path, overrides: Sequence[str], methods: Sequence[str], **others: Any
+) -> Suite | None:
+    """Load a suite with all its methods; None if the options chose none, or fit theirs alone."""
+    with contextlib.suppress(SuiteError):
+        return load_suite(source, overrides, **others) if methods else None
+    return None
+
+
 def _read(source: str | Path) -> tuple[str, bytes]:
     """Return the file's name for messages and its bytes, at most one more than allowed."""
     path, shown = Path(os.path.expanduser(source)), printable(str(source), 300)
