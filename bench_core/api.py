@@ -3,8 +3,8 @@
 A plugin is an installed distribution with an entry point in the group `bench_core.plugins`. Its
 module implements hooks of `bench_core.registry.hookspecs`; the hooks return lists of `Component`,
 descriptors made of strings. Only the worker processes of cells that use a component import its
-target. So this module loads no torch: `Net`, `States`, `Data` and the losses, which need it, load
-on first use.
+target. So this module loads no torch: `Net`, `States`, `Data`, `Audit`, `ProbeBatch` and the
+losses, which need it, load on first use.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench_core.training.method import Credits, Laws, Method, Passport, Task, To
 from bench_core.training.params import LATER, ParamsModel, PerN
 
 if TYPE_CHECKING:
+    from bench_core.training.audit import Audit, ProbeBatch
     from bench_core.training.data import Data
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.training.net import Net, States
@@ -30,6 +31,7 @@ __all__ = [
     "CROSS_ENTROPY",
     "LATER",
     "SQUARED_ERROR",
+    "Audit",
     "Component",
     "Control",
     "Credits",
@@ -44,6 +46,7 @@ __all__ = [
     "ParamsModel",
     "Passport",
     "PerN",
+    "ProbeBatch",
     "States",
     "Task",
     "Tools",
@@ -52,6 +55,8 @@ __all__ = [
 ]
 
 _LOADS_TORCH = {
+    "Audit": "audit",
+    "ProbeBatch": "audit",
     "Net": "net",
     "States": "net",
     "Data": "data",

@@ -197,7 +197,7 @@ def test_the_schema_is_json() -> None:
 
 @pytest.mark.parametrize("width", ["10", "1", "0", "-5", "wide", "100000"])
 def test_any_width_shows_the_same_figures(here: Here, finished: Finished, width: str) -> None:
-    done = here("leaderboard", finished.results, env={"COLUMNS": width})
+    done = here("leaderboard", "--floors", finished.results, env={"COLUMNS": width})
     assert done.returncode == 0, done.stderr
     accuracies = [
         json.loads(path.read_text())["accuracy"] for path in finished.folder.glob("*/run.json")

@@ -27,7 +27,7 @@ KINDS = {
     "method": ("learning rule", "rule", "RandomTargetProjection"),
     "arch": ("architecture", "net", "TanhNet"),
     "dataset": ("data set", "data", "Blobs"),
-    "diagnostic": ("diagnostic", "measure", "HeadNorm"),
+    "diagnostic": ("diagnostic", "measure", "SignAgreement"),
 }
 
 

@@ -147,7 +147,7 @@ def next_step(groups: Sequence[Group], name: str) -> str:
     rows = [row for group in groups for row in group.rows]
     again = sum(STATUSES[run.record.status].reused != "always" for row in rows for run in row.runs)
     if again:
-        return f"Next: the same `bench run` again trains the {plural(again, 'unfinished run')}"
+        return f"Next: the same `bench run` again trains {plural(again, 'unfinished run')}"
     if any(row.judged.kind == "single seed" for row in rows):
         return f"Next: a verdict needs more seeds: bench run {name} --seed 42 --seed 123 --seed 456"
     rule = "bench new method my_rule"

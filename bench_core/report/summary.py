@@ -40,6 +40,10 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 def sentence(group: Group) -> str:
     """Count the trustworthy rules of a recipe, and say why the others are not."""
     judged = rules(group.rows)
+    if judged and all(row.judged.kind == "single seed" for row in judged):
+        opening = f"No verdict on {joined(row.label for row in judged)} yet"
+        one = f"{opening}: one finished seed is too few."
+        return " ".join([one, *_flagged(judged), *_controls(group.rows)])
     good = [row.label for row in judged if row.judged.kind == GOOD]
     others: dict[str, list[str]] = defaultdict(list)
     for row in judged:
@@ -103,7 +107,8 @@ def _counted(good: list[str], total: int) -> str:
         return f"The only rule, {good[0]}, is trustworthy." if good else "No rule is trustworthy."
     if not good:
         return f"None of {total} rules is trustworthy."
-    number = f"All {total}" if len(good) == total else f"{len(good)} of {total}"
+    every = "Both" if total == 2 else f"All {total}"
+    number = every if len(good) == total else f"{len(good)} of {total}"
     return f"{number} rules {'is' if len(good) == 1 else 'are'} trustworthy: {joined(good)}."
 
 

@@ -40,7 +40,15 @@ FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (di
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """Hold one probe batch: labels, detached states with the output error, g_0 … g_L, credits."""
+    """A probe batch of N samples (128; the last one may be smaller). All tensors are detached.
+
+    y        labels, (N,)
+    states   states.h[l], (N, *shape of h_l), for l = 0 … L; states.f, the outputs of the blocks;
+             states.logits and states.output_error, (N, classes)
+    g        g[l] = ∂CE/∂h_l per sample, of the shape of states.h[l], for l = 0 … L
+    credits  the method's `Credits` as it gave them; None without a method
+    audited  credits a_l at the sites, audited[k] of the shape of states.h[net.sites[k]]
+    """
 
     y: Tensor
     states: States
@@ -115,11 +123,14 @@ class Replayed(Sequence[ProbeBatch]):
 class Audit:
     """Share the measurements of one network among its diagnostics.
 
+    batches       the probe batches, a sequence of `ProbeBatch`: at most 10, of 128 samples
+    figures       `figures(self)` lists what `per_batch` of a diagnostic returned for each batch
     net, method   the network in eval mode, and the method whose credits are audited (None: none)
     epoch         the epoch of the credits, counted from 0
     initial       the network's parameters and buffers before training, if they are known
     history       the rows of epochs.jsonl so far; the last one's measurements may be incomplete
-    edit_credits  a function by which a control replaces the credits
+    edit_credits  a function by which a control replaces the credits: it gets the `Credits` and
+                  g_0 … g_L of a batch, and returns other `Credits`; None: they stay
     due           the diagnostics that will be measured: one pass computes their `per_batch`
     """
 

@@ -10,4 +10,10 @@ BENCH_API = (1, 0)  # the version of the plugin interface
 
 @hookimpl
 def bench_diagnostics() -> list[Component]:
-    return [Component("drtp", "bench_drtp.measure:HeadNorm", "the largest weight of the head")]
+    return [
+        Component(
+            "drtp",
+            "bench_drtp.measure:SignAgreement",
+            "share of signs of the gradient in the credit",
+        )
+    ]

@@ -1,0 +1,153 @@
+"""Laws of the first sentence, of folded floors, and of intervals, on planted verdicts."""
+
+from __future__ import annotations
+
+import pytest
+from folders import leaderboard
+from hypothesis import given
+from hypothesis import strategies as st
+from records import SICK, audit, frozen, measured, run, seeds
+from test_leaderboard import rows_shown
+
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import judge_all
+from bench_core.report import legend, provenance, reasons, summary
+from bench_core.report.numbers import share
+from bench_core.report.rows import families
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.model import DepthUtility
+
+BP, DFA, EP, FA = (f"bench-core/{name}" for name in ("bp", "dfa", "ep", "fa"))
+GOOD = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
+OVER = frozen(DFA, [0.30, 0.31, 0.32])
+
+
+def sentence(records: list[RunRecord], settings: Settings | None = None) -> str:
+    (group,) = judge_all(records, settings or Settings())
+    return summary.sentence(group)
+
+
+def lone(**changes: object) -> list[RunRecord]:
+    """Dfa far above both floors, with one change."""
+    return [*seeds(DFA, [0.50, 0.51, 0.52], **changes), *OVER]  # type: ignore[arg-type]
+
+
+FAR = Measurement(value=9.0, letter="e", direction="above", threshold=1.0)
+REASONS = {
+    "trains blocks that are worse than random ones": [*seeds(DFA, [0.2] * 3), *OVER],
+    "trains blocks that are hardly better than random ones": [
+        *seeds(DFA, [0.501, 0.500, 0.502]),
+        *frozen(DFA, [0.49] * 3),
+    ],
+    "lets the hidden states explode": lone(measurements=measured(a=99.0)),
+    "leaves no gradient to compare with": lone(measurements=measured(b=1e-9)),
+    "gives every batch the same gradient": lone(measurements=measured(c=0.9)),
+    "is flagged by far": lone(measurements={**measured(), "lab/far": FAR}),
+    "ends with an accuracy that is not finite": [*seeds(DFA, [float("nan"), 0.5, 0.5]), *OVER],
+    "is not yet told apart from random blocks": [
+        *seeds(DFA, [0.54, 0.44, 0.47]),
+        *frozen(DFA, [0.44] * 3),
+    ],
+    "has one finished seed, which is too few for a verdict": [run(DFA, 42, 0.5), *OVER],
+    "has unfinished runs": [*seeds(DFA, [0.5, 0.5]), run(DFA, 456, status="diverged"), *OVER],
+    "has no finished run (failed 1/1)": [run(DFA, 42, status="failed"), *OVER],
+    "has no floor to be compared with": seeds(DFA, [0.5, 0.51, 0.52]),
+    "is not measured completely": lone(measurements=measured(c=None)),
+}
+
+
+@pytest.mark.parametrize("words", REASONS)
+def test_every_reason_has_its_words(words: str) -> None:
+    assert sentence([*GOOD, *REASONS[words]]) == f"1 of 2 rules is trustworthy: bp. dfa {words}."
+
+
+def test_rules_are_counted_and_grouped_by_reason() -> None:
+    worse = [r for name in (DFA, FA) for r in (*seeds(name, [0.2] * 3), *frozen(name, [0.3] * 3))]
+    assert sentence([*GOOD, *worse]) == (
+        "1 of 3 rules is trustworthy: bp. dfa and fa train blocks that are worse than random ones."
+    )
+    assert sentence([*GOOD, *lone()]) == "Both rules are trustworthy: bp and dfa."
+    assert sentence(GOOD) == "The only rule, bp, is trustworthy."
+    assert sentence(worse).startswith("None of 2 rules is trustworthy. dfa and fa train")
+    assert sentence(frozen(BP, [0.4])) == "No rule has run yet."
+    single = [run(BP, 42, 0.6), run(DFA, 42, 0.2, measurements=SICK)]
+    assert sentence(single) == (
+        "No verdict on bp and dfa yet: one finished seed is too few. dfa is flagged in it."
+    )
+    given = Settings(depth_utility=DepthUtility(floor_value=0.9))
+    assert "dfa stays below the given floor of .900." in sentence(lone(), given)
+    (group,) = judge_all([*GOOD, *worse])
+    assert summary.tally(group.rows) == {"trustworthy": 1, "walked back": 2}
+
+
+def test_controls_are_no_rules_and_must_fail() -> None:
+    noise = "bench-core/noise_credit"
+    failed = [*seeds(noise, [0.2] * 3), *frozen(noise, [0.3] * 3)]
+    assert sentence([*GOOD, *failed]) == (
+        "The only rule, bp, is trustworthy. Walked back, as a control must be: noise_credit."
+    )
+    passed = [*seeds(noise, [0.5] * 3), *frozen(noise, [0.3] * 3)]
+    assert "But trustworthy, which a control must not be: noise_credit." in sentence(
+        [*GOOD, *passed]
+    )
+
+
+def test_floors_are_folded_below_their_rule() -> None:
+    shared = [*audit(), *seeds(DFA, [0.2] * 3, params={"penalty": 0.1})]
+    folded = [line.split()[1] for line in rows_shown(leaderboard(shared, width=None))]
+    assert folded == ["bp", "ep", "dfa", "dfa[penalty=0.1]"]
+    unfolded = leaderboard(shared, width=None, floors=True)
+    shown = [line.split()[1] for line in rows_shown(unfolded)]
+    assert shown == ["bp", "bp[frozen]", "ep", "ep[frozen]", "dfa", "dfa[frozen]", folded[-1]]
+    (group,) = judge_all(shared)
+    assert len({row.label for row in group.rows}) == len(group.rows)
+    assert [len(floors) for _, floors in families(group, Settings())] == [1, 1, 1, 0]
+    only = leaderboard(frozen(BP, [0.4, 0.41]), width=None)  # floors alone are shown
+    assert [line.split()[1] for line in rows_shown(only)] == ["bp[frozen]"]
+
+
+@given(st.floats(0, 1), st.floats(0, 20))
+def test_the_interval_of_an_accuracy_ends_at_0_and_1(mean: float, half: float) -> None:
+    text = share(mean, half)
+    if "±" in text:
+        low, high = mean - half, mean + half
+    else:
+        low, high = map(float, text.partition("[")[2].rstrip("]").split(", "))
+    assert 0 <= low <= high <= 1
+
+
+def test_what_to_do_next_follows_from_the_runs() -> None:
+    def after(records: list[RunRecord]) -> str:
+        return legend.next_step(judge_all(records), "mine")
+
+    lost = [*GOOD, run(DFA, 42, status="interrupted")]
+    assert after(lost) == "Next: the same `bench run` again trains 1 unfinished run"
+    assert "bench run mine --seed 42 --seed 123" in after([run(DFA, 42, 0.5)])
+    assert "bench run mine --method my_rule" in after(GOOD)
+
+
+def test_a_table_says_no_letter_that_it_does_not_explain() -> None:
+    table = leaderboard(audit(), width=None).split("\n\n")[2]
+    assert not {"D1", "(a", "(b", "(d)", "a,", "b,"} & set(table.split())
+    (group,) = judge_all(audit())
+    texts = [text for row in group.rows for text in reasons.of_row(row, Settings())]
+    assert texts
+    assert all(text[0].isupper() or text in table for text in texts)
+
+
+def test_codes_are_compared_in_words() -> None:
+    base = {"core.files.loop": "1", "core.digest": "x", "core.files.bp": "7"}
+    traced = {
+        "Code": {
+            "C1": base,
+            "C2": {"core.files.loop": "1", "core.digest": "y", "core.files.ep": "8"},
+            "C3": {**base, "core.files.loop": "2"},
+        },
+        "Environment": {"E1": {"torch": "2.1", "threads": 1}, "E2": {"torch": "2.2", "threads": 1}},
+    }
+    assert provenance.differences(traced) == [
+        "C1 and C2 agree in all modules that they share; each has modules of its own rules beside "
+        "them",
+        "C3 differs from C1 in loop",
+        "E2 differs from E1 in torch",
+    ]
