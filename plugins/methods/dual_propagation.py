@@ -75,6 +75,9 @@ class DualPropagation(LocalMethod):
              lowers the loss plus 1 − α times the other, is φ(z) up to the square of the distance;
              DP's is not.
 
+    Digits, resmlp of width 64 and depth 4, 4 epochs, seed 42: bp .981; β = 1 .981 for α of 0, 1/2
+    and 1; β = 10 .981 for α = 1/2, .969 for α = 0.
+
     Ours: z is that of the forward pass (source: from the mean of the pairs below, iterated, 16
     passes for DP⊤), and weights learn with φ(z) in place of that mean; β is half of the source's;
     one loss for all, not that of the source's output pair.
