@@ -525,6 +525,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
         ),
         *(
             "bottomrule",
+            "shortstack",
             "par",
             "medskip",
             "raggedright",

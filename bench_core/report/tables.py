@@ -179,6 +179,12 @@ def _latex_cell(column: Column, cell: str) -> str:
     return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
 
 
+def _latex_head(column: Column) -> str:
+    parts = [escape.latex(part) for part in column.header.split("|")]
+    stacked = r"\\".join(parts)
+    return stacked if len(parts) == 1 else rf"\shortstack{{{stacked}}}"
+
+
 def _latex(shown: View, wanted: Wanted) -> str:
     """Return tables as wide as a terminal of `PAGE` columns."""
     settings = shown.settings
@@ -187,7 +193,7 @@ def _latex(shown: View, wanted: Wanted) -> str:
         sheet = fit(wanted.rows(group, settings), columns_of(group, wanted.columns), PAGE)
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
-        heads = " & ".join(escape.latex(column.title) for column in columns)
+        heads = " & ".join(map(_latex_head, columns))
         title = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
         texts = [f"{heading}.", summary.sentence(group), notes.warning(group)]
