@@ -536,7 +536,7 @@ def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_a_table_of_an_audit_fits_the_text_of_an_article(tmp_path: Path) -> None:
     table = leaderboard(audit(), format="latex")
-    assert r"\shortstack{over own\\floor} & \shortstack{over bp\\floor}" in table
+    assert r"\shortstack{over own\\ floor} & \shortstack{over bp\\ floor}" in table
     (tmp_path / "t.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
         + table

@@ -181,7 +181,7 @@ def _latex_cell(column: Column, cell: str) -> str:
 
 def _latex_head(column: Column) -> str:
     parts = [escape.latex(part) for part in column.header.split("|")]
-    stacked = r"\\".join(parts)
+    stacked = r"\\ ".join(parts)
     return stacked if len(parts) == 1 else rf"\shortstack{{{stacked}}}"
 
 
