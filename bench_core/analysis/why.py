@@ -109,30 +109,61 @@ def nearest(run: Stored, others: Sequence[Stored]) -> Stored | None:
     return min(rest, key=distance, default=None)
 
 
-def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
-    """Write the lines of `bench why`."""
+def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
+    """Return what `bench why` says of a run, as plain values.
+
+    decision   what the last `bench run` of its suite decided about it; None: it has no part in it
+    nearest    the run with the fewest differences; changes lead from it to this run
+    """
     record, cell = run.record, run.record.cell
     parts = (cell.method.short, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
-    reason = f" ({record.reason})" if record.reason else ""
-    lines = [f"{record.identity}  {' · '.join(parts)}: {record.status}{reason}"]
-    why = record.why or "the reason is not recorded"
-    lines.append(f"ran until {record.finished or 'an unknown time'}: {why}")
-    if record.resumed:
-        lines.append(f"resumed after epoch {', '.join(map(str, record.resumed))}")
     decisions = (store.read_suite(run.folder.parent) or {}).get("decisions")
-    decision = decisions.get(record.identity) if isinstance(decisions, dict) else {}
+    decisions = decisions if isinstance(decisions, dict) else {}
+    neighbour = nearest(run, others)
+    return {
+        "identity": record.identity,
+        "name": " · ".join(parts),
+        "status": record.status,
+        "reason": record.reason,
+        "why": record.why,
+        "finished": record.finished,
+        "resumed": record.resumed,
+        "planned": bool(decisions),
+        "decision": decisions.get(record.identity),
+        "nearest": None if neighbour is None else _nearest(record, neighbour.record),
+    }
+
+
+def _nearest(record: RunRecord, other: RunRecord) -> dict[str, Any]:
+    return {
+        "identity": other.identity,
+        "name": f"{other.cell.method.short} · seed {other.cell.seed}",
+        "changes": differences(record, other),
+        "environment": elsewhere(record, other),
+    }
+
+
+def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
+    """Write the lines of `bench why`."""
+    about = explained(run, others)
+    reason = f" ({about['reason']})" if about["reason"] else ""
+    lines = [f"{about['identity']}  {about['name']}: {about['status']}{reason}"]
+    why = about["why"] or "the reason is not recorded"
+    lines.append(f"ran until {about['finished'] or 'an unknown time'}: {why}")
+    if about["resumed"]:
+        lines.append(f"resumed after epoch {', '.join(map(str, about['resumed']))}")
+    decision = about["decision"]
     if isinstance(decision, dict) and decision.get("action") == "reuse":
         lines.append(f"reused at {decision.get('at')}: {decision.get('why')}")
-    elif decisions and decision is None:
+    elif about["planned"] and decision is None:
         lines.append(
             "not part of the last `bench run` of its suite: its code, data or settings have changed"
         )
-    neighbour = nearest(run, others)
-    if neighbour is None:
+    other = about["nearest"]
+    if other is None:
         return [*lines, "no other run to compare it with"]
-    other = neighbour.record
-    name = f"{other.identity[:12]}  {other.cell.method.short} · seed {other.cell.seed}"
+    name = f"{other['identity'][:12]}  {other['name']}"
     lines.append(f"nearest run: {name}; changes from it to this run:")
-    lines += [f"  {line}" for line in differences(record, other)]
-    environments = elsewhere(record, other)
-    return [*lines, *(f"  environment, not part of the identity: {line}" for line in environments)]
+    lines += [f"  {line}" for line in other["changes"]]
+    environment = "  environment, not part of the identity: "
+    return [*lines, *(f"{environment}{line}" for line in other["environment"])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from bench_core.commands.options import (
     WORKERS,
     component,
     data_dir_option,
-    faults,
+    json_option,
     option,
+    option_faults,
+    print_json,
     results_argument,
     warn,
 )
@@ -58,47 +60,61 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
 @click.command()
 @results_argument
 @option("--quarantine", "Move unreadable run folders to the quarantine.")
-def verify(results: tuple[Path, ...], quarantine: bool) -> None:
+@json_option
+def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     """Check runs: checksums, schema, identity, plausibility. Default: results.
 
     A run without a fault is marked as checked, which the leaderboard shows.
     """
-    from datetime import UTC, datetime
-
-    from bench_core.results import marks
     from bench_core.results.scan import scan
     from bench_core.sharing.verify import between, faults, set_aside, unreadable
 
     roots = list(results) or [Path("results")]
     stored = scan(roots)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    faulty = len(stored.troubles)
-    unmarked: dict[Path, str] = {}
-    for run in stored.runs:
-        lines = faults(run)
-        faulty += bool(lines)
-        for line in lines:
-            echo(f"{run.folder}: {line}", err=True)
-        suite = run.folder.parent
-        mark = marks.read(suite, run.record)
-        if lines and not mark.checked:
-            continue
-        try:  # a new fault removes the mark of an earlier check
-            marks.write(suite, mark.signed("checked", None if lines else now))
-        except StoreError as error:
-            unmarked[suite] = str(error)
+    found = {run.folder: faults(run) for run in stored.runs}
     among = list(between(stored.runs))
-    for line in [*stored.troubles, *among]:
-        echo(line, err=True)
+    lines = [f"{folder}: {line}" for folder, own in found.items() for line in own]
+    moved = {}
     for folder in unreadable(roots) if quarantine else ():
         place = set_aside(folder)
         stays = "left where it is: a newer bench wrote it, or one is at work on it"
-        echo(f"{folder}: {f'set aside as {place}' if place else stays}", err=True)
-    warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())
+        moved[str(folder)] = f"set aside as {place}" if place else stays
+    _mark_checked(stored.runs, found)
+    faulty = len(stored.troubles) + sum(map(bool, found.values()))
     total = len(stored.runs) + len(stored.troubles)
-    more = f"; {len(among)} faults among them" if among else ""
-    echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
+    if as_json:
+        runs = [{"folder": str(folder), "faults": own} for folder, own in found.items()]
+        counts = {"total": total, "without_fault": total - faulty, "faulty": faulty}
+        rest = {"among": among, "unreadable": stored.troubles, "moved": moved}
+        print_json({**counts, "runs": runs, **rest})
+    else:
+        for line in [*lines, *stored.troubles, *among]:
+            echo(line, err=True)
+        for folder_name, fate in moved.items():
+            echo(f"{folder_name}: {fate}", err=True)
+        more = f"; {len(among)} faults among them" if among else ""
+        echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
+
+
+def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) -> None:
+    """Mark runs without a fault as checked; a new fault removes the mark of an earlier check."""
+    from datetime import UTC, datetime
+
+    from bench_core.results import marks
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    unmarked: dict[Path, str] = {}
+    for run in runs:
+        suite, lines = run.folder.parent, faults[run.folder]
+        mark = marks.read(suite, run.record)
+        if lines and not mark.checked:
+            continue
+        try:
+            marks.write(suite, mark.signed("checked", None if lines else now))
+        except StoreError as error:
+            unmarked[suite] = str(error)
+    warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())
 
 
 @click.command()
@@ -312,7 +328,7 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]
     for (_, name, _), answer in zip(asked, answers, strict=True):
         if "error" in answer:
             raise UsageError(answer["error"])
-        for line in faults(answer):
+        for line in option_faults(answer):
             raise UsageError(f"--diagnostic {name}: {line}")
         if answer["across"]:
             raise UsageError(

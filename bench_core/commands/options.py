@@ -178,6 +178,22 @@ def deliver(text: str, output: Path | None, coloured: bool) -> None:
         echo(text, nl=False)
 
 
+SCHEMA_FILE = "suite.schema.json"
+
+
+def write_suite_file(path: Path, text: str) -> tuple[Path, Path]:
+    """Write a suite file, and beside it the schema that its first line names for editors."""
+    import json
+
+    from bench_core.results.files import replace_file
+    from bench_core.suite.model import suite_schema
+
+    schema = path.with_name(SCHEMA_FILE)
+    replace_file(schema, json.dumps(suite_schema(), indent=2) + "\n")
+    replace_file(path, f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}")
+    return path, schema
+
+
 def component(flag: str, text: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of a component given as NAME or NAME[option=value].
 
@@ -190,7 +206,7 @@ def component(flag: str, text: str) -> tuple[str, dict[str, Any]]:
     return options.pop("name"), options
 
 
-def faults(answer: dict[str, Any]) -> list[str]:
+def option_faults(answer: dict[str, Any]) -> list[str]:
     """Return what is wrong with the options of a component, as `validate.ask` answered."""
     return [
         f"{'.'.join(map(str, path))}: {fault}" + (f"; {hint}" if hint else "")

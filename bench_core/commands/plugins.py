@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from bench_core.commands.listing import print_table
-from bench_core.commands.options import Choice, component, faults, option
+from bench_core.commands.options import (
+    Choice,
+    component,
+    json_option,
+    option,
+    option_faults,
+    print_json,
+    write_suite_file,
+)
 from bench_core.errors import Exit, UsageError
 from bench_core.report.terminal import echo
 
@@ -28,12 +36,13 @@ if TYPE_CHECKING:
     "Give each plugin this long to be imported.  [default: BENCH_PLUGIN_SECONDS, else 60]",
 )
 @option("--strict-plugins", "Exit with 2 if any plugin is broken.")
-def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
+@json_option
+def plugins(check: bool, timeout: float | None, strict_plugins: bool, as_json: bool) -> None:
     """List the distributions that bring plugins, and their faults."""
     from bench_core.registry import plugins as installed
 
     if check:
-        sys.exit(Exit.SOME_FAILED if _check_all(timeout) else Exit.DONE)
+        sys.exit(Exit.SOME_FAILED if _check_all(timeout, as_json) else Exit.DONE)
     registry = installed.load()
     kinds: dict[tuple[str, str], list[str]] = {}
     for item in registry.components:
@@ -44,7 +53,7 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool) -> None:
     for distribution in sorted(kinds.keys() | observing | broken):
         brings = _brings(kinds.get(distribution, []), distribution in observing)
         rows.append([*distribution, brings, "trouble" if distribution in broken else "ok"])
-    _print_plugins(rows, ["distribution", "version", "brings", "state"], registry)
+    _print_plugins(rows, ["distribution", "version", "brings", "state"], registry, as_json)
     if strict_plugins and registry.troubles:
         sys.exit(Exit.USAGE)
 
@@ -53,10 +62,17 @@ def _broken(registry: Registry) -> set[tuple[str, str]]:
     return {(trouble.distribution, trouble.version) for trouble in registry.troubles}
 
 
-def _print_plugins(rows: list[list[str]], heads: list[str], registry: Registry) -> None:
+def _print_plugins(
+    rows: list[list[str]], heads: list[str], registry: Registry, as_json: bool
+) -> None:
+    """Print a row per plugin and every fault."""
+    if as_json:
+        listed = [dict(zip(heads, row, strict=True)) for row in rows]
+        return print_json({"plugins": listed, "troubles": list(map(vars, registry.troubles))})
     print_table(rows, heads, "brings", 16)
     for trouble in registry.troubles:
         echo(f"trouble: {trouble}")
+    return None
 
 
 def _brings(kinds: Iterable[str], observes: bool) -> str:
@@ -65,7 +81,7 @@ def _brings(kinds: Iterable[str], observes: bool) -> str:
     return ", ".join([*parts, *(["observers"] if observes else [])]) or "–"
 
 
-def _check_all(timeout: float | None) -> bool:
+def _check_all(timeout: float | None, as_json: bool) -> bool:
     """Import every plugin, print how that went, and return whether any of them is broken."""
     from bench_core.registry import entry_points, loading
     from bench_core.registry import plugins as installed
@@ -89,8 +105,8 @@ def _check_all(timeout: float | None) -> bool:
             state = "trouble"
         rows.append([point.distribution, point.version, point.name, brings, took, state])
     heads = ["distribution", "version", "entry point", "brings", "import", "state"]
-    _print_plugins(rows, heads, registry)
-    for point in (result.entry_point for result in results if result.torch):
+    _print_plugins(rows, heads, registry, as_json)
+    for point in (r.entry_point for r in results if r.torch and not as_json):
         note = f"importing {point.value} loads torch in every bench command"
         echo(f"note: {point.distribution}: {note}")
     return bool(registry.troubles)
@@ -165,7 +181,7 @@ def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
     if options:
         request = {"components": [[item.kind, item.full_name, options]], "trios": []}
         (answer,) = validate.ask(request)["components"]
-        if lines := [f"{item.component.name}.{line}" for line in faults(answer)]:
+        if lines := [f"{item.component.name}.{line}" for line in option_faults(answer)]:
             raise UsageError("\n".join(lines))
     yield item, options
 
@@ -206,16 +222,22 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 
 
 @click.command()
-@click.argument("kind", type=Choice("bench_core.registry.scaffold:KINDS"))
+@click.argument("kind", type=Choice("bench_core.registry.scaffold:NEW"))
 @click.argument("name")
-@option("--into PATH", "Write the package into this folder.", default=".")
+@option("--into PATH", "Write it into this folder.", default=".")
 def new(kind: str, name: str, into: Path) -> None:
-    """Write a plugin package to begin from.
+    """Write a plugin package, or a suite file, to begin from.
 
-    The package works and passes its own tests.
+    The package works and passes its own tests. Beside a suite its schema is written, which
+    editors read.
     """
     from bench_core.registry import plugins, scaffold
 
+    if kind == "suite":
+        place, schema_file = write_suite_file(*scaffold.suite(name, into))
+        echo(f"{place}: a suite that runs; {schema_file.name} tells editors its keys")
+        echo(f"  bench plan {place}")
+        return
     registry = plugins.load()
     taken = {item.component.name for item in registry.components if item.kind == kind}
     place = scaffold.new(kind, name, into, taken)
@@ -229,8 +251,13 @@ def new(kind: str, name: str, into: Path) -> None:
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema of suite files, for editors."""
+@option("-o --output FILE", "Write to this file.")
+def schema(output: Path | None) -> None:
+    """Print the JSON Schema of suite files, for editors.
+
+    A suite names it in its first line: # yaml-language-server: $schema=suite.schema.json
+    """
+    from bench_core.commands.options import deliver
     from bench_core.suite.model import suite_schema
 
-    echo(json.dumps(suite_schema(), indent=2))
+    deliver(json.dumps(suite_schema(), indent=2) + "\n", output, coloured=False)

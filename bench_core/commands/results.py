@@ -16,13 +16,20 @@ from bench_core.commands.options import (
     deliver,
     format_option,
     gathered,
+    json_option,
     option,
+    print_json,
     results_argument,
     terminal_width,
     warn,
+    write_suite_file,
 )
 from bench_core.errors import Exit, UsageError
 from bench_core.report.terminal import echo
+
+if TYPE_CHECKING:
+    from bench_core.analysis.leaderboard import Row, Run
+    from bench_core.report.view import View
 
 if TYPE_CHECKING:
     from bench_core.report.tables import Wanted
@@ -179,16 +186,36 @@ def claims(
 @click.argument("run")
 @results_argument
 @option("--suite", "Print the suite file that makes this run again.", "as_suite")
-def show(run: str, results: Paths, as_suite: bool) -> None:
+@option("-o --output FILE", "With --suite: write it to this file, with its schema for editors.")
+@json_option
+def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json: bool) -> None:
     """Show one run.
 
     That is its measurements, its verdict and the reasons, and where its numbers come from. RUN is
     its folder, or the first letters of its identity in RESULTS  [default: results].
     """
-    from bench_core.analysis.distance import attach
+    from bench_core.report.data import of_run
     from bench_core.report.provenance import suite_of
     from bench_core.report.single import text
     from bench_core.report.terminal import say
+
+    if (output is not None) > as_suite:
+        raise UsageError("-o writes a suite file: add --suite")
+    suite, row, item = _counted_run(run, results)
+    if output is not None:
+        for path in write_suite_file(output, suite_of(item.record)):
+            echo(path)
+    elif as_suite:
+        echo(suite_of(item.record), nl=False)
+    elif as_json:
+        print_json(of_run(suite, row, item))
+    else:
+        say(text(suite, row, item, terminal_width()))
+
+
+def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
+    """Find a run that counts, by its folder or the first letters of its identity."""
+    from bench_core.analysis.distance import attach
     from bench_core.report.view import view
 
     remedy = "give the folder of a run, or the first letters of its identity"
@@ -214,30 +241,31 @@ def show(run: str, results: Paths, as_suite: bool) -> None:
     if len(identities) > 1:
         names = sorted({identity[:12] for identity in identities})
         raise UsageError(f"{run}: several runs begin like this: {', '.join(names[:6])}")
-    suite, row, item = matches[0]
-    if as_suite:
-        echo(suite_of(item.record), nl=False)
-    else:
-        say(text(suite, row, item, terminal_width()))
+    return matches[0]
 
 
 @click.command()
 @click.argument("run")
 @option("--results PATH", "Where to look for the run and its neighbours [results].", multiple=True)
-def why(run: str, results: Paths) -> None:
+@json_option
+def why(run: str, results: Paths, as_json: bool) -> None:
     """Say why a run was run or reused, and how its nearest neighbour differs.
 
     RUN is an identity, its first letters, or a folder.
     """
-    from bench_core.analysis.why import explain, find_run
+    from bench_core.analysis.why import explain, explained, find_run
     from bench_core.report.escape import visible
     from bench_core.results.scan import scan
 
     folder = Path(run)
     home = folder.absolute().parent if run and os.path.isdir(folder) else Path("results")
     roots = list(results) or [home]
-    for line in explain(find_run(run, roots), scan(roots).runs):
+    found, runs = find_run(run, roots), scan(roots).runs
+    if as_json:
+        return print_json(explained(found, runs))
+    for line in explain(found, runs):
         echo(visible(line))
+    return None
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Write a complete plugin package (`bench new`): a copy of an example under another name.
+"""Write a complete plugin package (`bench new`): a copy of an example; or a suite file.
 
 `bench_examples` holds `bench-drtp`, the package of a learning rule. Its folder `parts` holds the
 files that an architecture, a data set or a diagnostic has instead. A copy differs from the tested
@@ -29,6 +29,33 @@ KINDS = {
     "dataset": ("data set", "data", "Blobs"),
     "diagnostic": ("diagnostic", "measure", "SignAgreement"),
 }
+
+NEW = (*KINDS, "suite")
+SUITE = """\
+# Every method on the data set, for each seed, with its floors: `bench plan FILE` lists the cells.
+name: {name}
+title: A suite of my own
+methods: [bp, dfa]  # names; a rule with options: {{name: dfa, penalty: 0.01}}
+arch: {{name: resmlp, width: 64, depth: 4}}
+dataset: digits
+seeds: [1, 2, 3]
+training:
+  epochs: 4
+  batch_size: 32
+# matrix: {{arch.depth: [2, 4, 8]}}  # further axes
+"""
+
+
+def suite(name: str, home: Path) -> tuple[Path, str]:
+    """Return the path and the text of a suite file. Raises UsageError for an unusable name."""
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{name!a} is no name of a suite ({NAME_RULE})")
+    path = home / f"{name}.yaml"
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already; remove it, or choose another name")
+    if not home.is_dir():
+        raise UsageError(f"{home} is no folder; make it first")
+    return path, SUITE.format(name=name)
 
 
 def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:

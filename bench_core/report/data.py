@@ -138,6 +138,22 @@ def _row(row: Row, beside: list[str], settings: Settings) -> dict[str, Any]:
     return {**values, "reasons": why, "doubts": beside, "runs": runs}
 
 
+def of_run(shown: View, row: Row, run: Run) -> dict[str, Any]:
+    """Return all that `bench show` knows of a run: its row's verdict with reasons, its record."""
+    settings = shown.settings
+    about = {"suite": shown.results.name, "folder": str(shown.results.run_folder(run.record))}
+    judged = {"label": row.label, "role": row.role, "rule_verdict": row.verdict}
+    own = {name: get(run, settings) for name, (_, get) in RUN.items()}
+    why = {"reasons": reasons.of_row(row, settings), "doubts": shown.doubts[id(row)]}
+    return {
+        **own,
+        **about,
+        **judged,
+        **why,
+        "record": run.record.model_dump(by_alias=True, mode="json"),
+    }
+
+
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     """Return CSV with every text quoted; no cell reads as a formula in a spreadsheet."""
     text = io.StringIO()

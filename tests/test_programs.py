@@ -1,0 +1,124 @@
+"""Check what programs read: JSON, exit codes, schemas for editors, llms.txt and SKILL.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from folders import audit_folder
+from test_python import run_code
+
+from bench_core import cli
+from bench_core.errors import Exit, UsageError
+from bench_core.suite.load import load_suite
+
+ROOT = Path(__file__).parent.parent
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in
+         ("SKILL.md", "llms.txt", "docs/programs.md", "docs/python.md")}  # fmt: skip
+TABLE = re.compile(r"`(bench [^`]+)`")
+BLOCK = re.compile(r"^    (bench [^#\n]+)", re.MULTILINE)
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands in code of a page; of `bench a [KIND] --json` without the brackets."""
+    found = [*TABLE.findall(text), *BLOCK.findall(text)]
+    return [re.sub(r"\[[^\]]*\]", "", command).strip() for command in found]
+
+
+ALL = sorted({command for text in PAGES.values() for command in commands(text)})
+
+
+def invoke(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], standalone_mode=False)
+    assert not isinstance(done.exception, UsageError), done.exception
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_the_commands_that_the_pages_name_exist_with_these_options(command: str) -> None:
+    _, name, *arguments = shlex.split(command)
+    found = cli.bench.get_command(click.Context(cli.bench), name)
+    assert found is not None, name
+    context = click.Context(found, info_name=name, resilient_parsing=True)
+    found.make_parser(context).parse_args(list(arguments))  # raises for an unknown option
+    choices = {opt: p.type for p in found.params for opt in p.opts if hasattr(p.type, "choices")}
+    for option, value in pairwise(arguments):
+        if option in choices:
+            assert value in choices[option].choices, command
+
+
+def test_the_pages_name_files_that_are_there() -> None:
+    assert len(ALL) > 20
+    for name, text in PAGES.items():
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (ROOT / name).parent.joinpath(link).exists(), (name, link)
+
+
+def test_the_rule_that_the_skill_shows_is_a_rule() -> None:
+    code = re.search(r"```python\n(.*?)```", PAGES["SKILL.md"], re.DOTALL)
+    assert code
+    names: dict[str, Any] = {}
+    run_code(code[1], names)
+    from bench_core.testing.subjects import MethodSubject
+
+    trial = MethodSubject(names["MyRule"], {}).trial("residual").steps(1)
+    assert len(trial.credits(*trial.states()).audited) == len(trial.net.sites)
+    head = yaml.safe_load(PAGES["SKILL.md"].split("---")[1])
+    assert head["name"] == "bench"
+    assert len(head["description"]) < 400
+
+
+def test_the_table_of_exit_codes_has_every_code() -> None:
+    text = PAGES["docs/programs.md"].partition("## Exit codes")[2].partition("##")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == list(Exit)
+    short = re.search(r"Exit codes: ([^.]*)\.", PAGES["SKILL.md"])
+    assert short
+    assert [int(code) for code in re.findall(r"\b\d+\b", short[1])] == list(Exit)
+
+
+def test_runs_are_json_for_programs(tmp_path: Path) -> None:
+    folder = audit_folder(tmp_path, 1)
+    run = next(path for path in sorted(folder.iterdir()) if path.is_dir())
+    shown = json.loads(invoke("show", run, "--json"))
+    record = json.loads((run / "run.json").read_text())
+    assert shown["record"] == record
+    assert shown["identity"] == run.name
+    assert {"label", "rule_verdict", "reasons", "verdict", "margin_pp"} <= shown.keys()
+    why = json.loads(invoke("why", run.name[:8], "--results", tmp_path, "--json"))
+    assert why["identity"] == run.name
+    assert why["nearest"]["changes"]
+    checked = json.loads(invoke("verify", tmp_path, "--json", code=1))  # made-up identities
+    assert checked["total"] == len(checked["runs"]) == checked["faulty"] == 18
+    assert all(item["faults"] for item in checked["runs"])
+
+
+def test_plugins_are_json_for_programs() -> None:
+    listed = json.loads(invoke("plugins", "--json"))
+    assert listed["plugins"][0]["distribution"] == "bench-core"
+    assert listed["troubles"] == []
+
+
+def test_a_suite_that_is_written_brings_its_schema(tmp_path: Path) -> None:
+    invoke("new", "suite", "mine", "--into", tmp_path)
+    assert load_suite(tmp_path / "mine.yaml").name == "mine"
+    folder = audit_folder(tmp_path / "results", 0)
+    run = next(path for path in sorted(folder.iterdir()) if path.is_dir())
+    invoke("show", run, "--suite", "-o", tmp_path / "again.yaml")
+    schema = json.loads(invoke("schema"))
+    for name in ("mine", "again"):
+        first, *rest = (tmp_path / f"{name}.yaml").read_text().splitlines()
+        stated = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+        assert stated
+        assert json.loads((tmp_path / stated[1]).read_text()) == schema
+        assert rest
+    done = CliRunner().invoke(cli.bench, ["new", "suite", "mine", "--into", str(tmp_path)])
+    assert "is there already" in str(done.exception)
