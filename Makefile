@@ -33,6 +33,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+board: $(VENV)/.installed  ## the site of the shipped reference in board/; a row that lapsed fails
+	$(BIN)/python -m bench_reference.add --check
+	$(BIN)/bench site --board -o board
+
 docs: $(VENV)/.test  ## the documentation as a site in site/, without a network; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

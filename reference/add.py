@@ -8,8 +8,9 @@ docs/claims.md is written anew.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -98,6 +99,30 @@ def add(
     return replace(reference, entries={**reference.entries, record.identity: entry})
 
 
+def unmarked(reference: Reference) -> Iterator[tuple[Stored, list[str]]]:
+    """Yield the runs that have lapsed and do not say so, with the parts."""
+    for run in reference.runs()[0]:
+        if not run.record.environment.get("lapsed") and (parts := lapsed(run.record)):
+            yield run, parts
+
+
+def marked(reference: Reference) -> Reference:
+    """Let every run that has lapsed say so, and return the reference. Raises StoreError."""
+    entries = dict(reference.entries)
+    for run, parts in unmarked(reference):
+        raw = {key: value for key, value in store.raw(run.folder).items() if key != "checksum"}
+        raw["environment"] = {**raw["environment"], "lapsed": ", ".join(parts)}
+        text = compact.sealed_text(raw)
+        files.replace_file(run.folder / store.RUN, text, parts=2)
+        name = run.record.identity
+        entries[name] = entries[name].model_copy(
+            update={"checksum": store.read(run.folder).checksum}
+        )
+    reference = replace(reference, entries=entries)
+    write_cells(reference)
+    return reference
+
+
 def list_cells(content: dict[str, Any], reference: Reference) -> None:
     """Write suite.json of a suite, with the cells that the reference has."""
     folder = reference.folder / content["name"]
@@ -120,10 +145,27 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
 @click.option("--commit", default="", help="The commit of the code, for runs that name none.")
 @click.option("--suite", "suites", multiple=True, help="List the cells of this suite; repeatable.")
 @click.option("--into", type=click.Path(path_type=Path), default=HERE, help="The reference.")
-def main(results: Sequence[Path], commit: str, suites: Sequence[str], into: Path) -> None:
+@click.option("--check", is_flag=True, help="Fail if a row has lapsed and does not say so.")
+@click.option("--lapse", is_flag=True, help="Let the rows that have lapsed say so.")
+def main(
+    results: Sequence[Path],
+    commit: str,
+    suites: Sequence[str],
+    into: Path,
+    check: bool,
+    lapse: bool,
+) -> None:
     reference = installed(into) or Reference(into, VERSION)
     if reference.trouble:
         raise click.ClickException(reference.trouble)
+    if lapse:
+        reference = marked(reference)
+    if check or lapse:
+        lines = [f"{run.folder}: {', '.join(parts)}" for run, parts in unmarked(reference)]
+        remedy = "train it again, or mark it with --lapse"
+        for line in lines:
+            click.echo(f"{line}: it has lapsed; {remedy}", err=True)
+        sys.exit(bool(lines))
     counts: Counter[str] = Counter()
     stored, states = scan(results), distances(results)
     for run in stored.runs:

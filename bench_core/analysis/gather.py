@@ -35,6 +35,7 @@ from bench_core.suite.model import DepthUtility
 
 MOST_PARTS = 4  # of a disagreement are named
 UNKNOWN = "says that it is a row of the reference, and the installed reference has no such row"
+SUITES = f"*/{store.SUITE}"
 CURVES = 16 << 20  # bytes of epochs.jsonl whose rows are kept while claims are judged
 
 
@@ -238,7 +239,11 @@ def _linked(
     linked: dict[Path, list[Stored]] = defaultdict(list)
     if shipped is None:
         return linked
-    for root in (root for root in roots if root.parent == shipped.folder):
+    suites = [root for root in roots if root.parent == shipped.folder]
+    suites += [
+        path.parent for root in roots if root == shipped.folder for path in root.glob(SUITES)
+    ]
+    for root in suites:
         for identity in shipped.linked(root):
             try:
                 linked[root].append(shipped.read(identity))

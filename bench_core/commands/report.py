@@ -105,15 +105,23 @@ def figure(
 
 @click.command()
 @results_argument
+@option("--board", "Build the site of the shipped reference, with the claims of all suites.")
 @option("-o --output PATH", "Write to this folder.", default="site")
-def site(results: tuple[Path, ...], output: Path) -> None:
+def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     """Build static pages from the results of several people.
 
     There is one page per suite and one per method. They need no server. RESULTS are results
     folders or suite folders  [default: results].
     """
+    from bench_core.analysis.board import board as reference_board
     from bench_core.report.site import build
 
+    known = reference_board() if board else None
+    if known is not None:
+        if results or known.shipped is None:
+            raise UsageError("--board: takes no RESULTS, and needs the installed reference")
+        results = (known.shipped.folder,)
     suites, troubles = gathered(results)
-    written = build(suites, _cards(suites), output, troubles)
+    claims = list(known.suites()) if known else []
+    written = build(suites, _cards(suites), output, troubles, claims)
     echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

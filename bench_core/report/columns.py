@@ -215,7 +215,8 @@ def shipped(row: Row) -> str:
     days = sorted({run.finished[:10] for run in runs})
     dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
     some = "" if len(runs) == len(row.runs) else f"{len(runs)} of {len(row.runs)} runs: "
-    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}"
+    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
+    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"
 
 
 def _scored_on(row: Row) -> str | None:

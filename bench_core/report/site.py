@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis.board import SuiteClaims
 from bench_core.analysis.gather import SuiteResults, together
 from bench_core.analysis.leaderboard import Row
 from bench_core.errors import UsageError
@@ -28,7 +29,7 @@ from bench_core.results.hashing import digest_bytes
 from bench_core.results.record import ComponentRef
 
 MANIFEST = "site.json"
-PAGE = re.compile(r"(suite|method)-[a-z0-9][a-z0-9_.-]{0,120}\.html")
+PAGE = re.compile(r"((suite|method)-[a-z0-9][a-z0-9_.-]{0,120}|claims|submit)\.html")
 Cards = Mapping[str, Card]  # by the full name of a method
 
 
@@ -73,16 +74,24 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
 
 
 def pages(
-    suites: Sequence[SuiteResults], cards: Cards, troubles: Sequence[str] = ()
+    suites: Sequence[SuiteResults],
+    cards: Cards,
+    troubles: Sequence[str] = (),
+    claims: Sequence[SuiteClaims] = (),
 ) -> dict[str, str]:
-    """Return the HTML of every page by its file name."""
+    """Return the HTML of every page by its file name.
+
+    claims  of all suites, for the board: with them come pages about claims and submissions
+    """
     views = [view(results) for results in together(suites)]
     script = str(page.asset("page.js"))
     rules = _rules(views, cards)
     linked = [(shown, slug("suite", shown.results.name)) for shown in views]
-    frame: dict[str, Any] = {"suites": linked, "rules": rules}
+    frame: dict[str, Any] = {"suites": linked, "rules": rules, "claims": claims}
     index = page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
     html = {"index.html": index}
+    for name in ("claims", "submit") if claims else ():
+        html[f"{name}.html"] = page.rendered(f"{name}.html.j2", [script], **frame)
     links = {rule["name"]: rule["link"] for rule in rules}
     for shown, link in linked:
         section = page.section(shown, 0)
@@ -94,14 +103,18 @@ def pages(
 
 
 def build(
-    suites: Sequence[SuiteResults], cards: Cards, output: Path, troubles: Sequence[str] = ()
+    suites: Sequence[SuiteResults],
+    cards: Cards,
+    output: Path,
+    troubles: Sequence[str] = (),
+    claims: Sequence[SuiteClaims] = (),
 ) -> list[Path]:
     """Write the site, remove the pages of an earlier build that are gone, and return the files.
 
     Raises UsageError for a folder that has other files and no site.
     """
     before = _pages_in(output)
-    html = pages(suites, cards, troubles)
+    html = pages(suites, cards, troubles, claims)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     _write_manifest(output, before | html.keys())  # first, so that the folder is known as a site

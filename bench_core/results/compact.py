@@ -161,7 +161,12 @@ def run_text(raw: Mapping[str, Any], epochs: bytes, environment: Mapping[str, An
         "original": original,
     }
     del short["checksum"]
-    return _line({**short, "checksum": digest(short)}) + "\n"
+    return sealed_text(short)
+
+
+def sealed_text(raw: Mapping[str, Any]) -> str:
+    """Write run.json with the checksum of its other fields."""
+    return _line({**raw, "checksum": digest(raw)}) + "\n"
 
 
 def _line(value: Any) -> str:

@@ -29,7 +29,7 @@ from bench_core.results.status import Status
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 # of an environment: the digest of the code decides instead
-NO_CAUSE = ("commit", "dirty", "reference")
+NO_CAUSE = ("commit", "dirty", "reference", "lapsed")
 
 
 def _parse(value: Any) -> Any:
