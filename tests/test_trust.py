@@ -318,6 +318,16 @@ def test_a_late_measurement_that_changes_a_verdict_stands_beside_it(
     assert "2 checked" in leaderboards(suites, "csv")
 
 
+def test_a_measurement_that_every_row_got_later_is_said_once(tmp_path: Path) -> None:
+    records = [*seeds("bench-core/dfa", [0.4, 0.41]), *frozen("bench-core/dfa", [0.2, 0.21])]
+    folder = write(tmp_path, records)
+    for item in scan([folder]).runs:
+        remeasured.write(item.folder, late_of(item, "nudging", Measurement(value=0.1)))
+    said = "every row: nudging measured after the run (2 of 2 runs)"
+    text = text_of(gather([folder])[0], "table")
+    assert text.count("measured after the run") == text.count(said) == 1
+
+
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_a_late_measurement_counts_and_is_named_in_its_own_folder(
     tmp_path: Path, other_user: Callable[[], Any], first: str

@@ -163,7 +163,13 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     for text, labels in shared.items():
         if not text.startswith(AGAINST):  # the legend says this one
             lines.append(text if set(labels) == whole else f"{text} for {listed(labels)}")
-    lines += [f"{row.label} {text}" for row in group.rows for text in late(row, settings)]
+    measured: dict[str, list[str]] = defaultdict(list)
+    for row in group.rows:
+        for text in late(row, settings):
+            measured[text].append(row.label)
+    for text, labels in measured.items():
+        every = len(labels) == len(group.rows) > 1
+        lines.append(f"{'every row' if every else listed(labels)}: {text}")
     for row in group.rows if settings.unrecorded else ():
         if row.role != "floor" and (text := options(row, settings)):
             lines.append(f"{row.label}: {text}")
