@@ -333,9 +333,16 @@ COLUMNS = (
         optional=True,
     ),
     Column("trials", "trials", _trials, _TUNED, main=True, optional=True),
-    Column("three", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False),
-    Column("growth", "growth", **_median("growth", "a")),
-    Column("reference", "‖g_L‖ N=128", **_median("reference_n128", "b")),
+    Column(
+        "three_diagnostics", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False
+    ),
+    Column("growth", "growth", **_median("growth", "a"), names=("a", "scale_growth")),
+    Column(
+        "reference",
+        "‖g_L‖ N=128",
+        **_median("reference_n128", "b"),
+        names=("b", "reference_floor"),
+    ),
     Column(
         "flops",
         "cost|x bp",
@@ -357,8 +364,7 @@ COLUMNS = (
         drop=4,
     ),
 )
-# c and d have no column: batch stability has no room, d is a margin
-BUILT_IN = ("a", "b", "c", "d")
+BUILT_IN = ("a", "b", "d")  # with columns above: d is the margin over the own floor
 ELSEWHERE = ("step_cost",)  # the column `flops`
 
 

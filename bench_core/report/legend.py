@@ -16,7 +16,7 @@ from bench_core.results.status import STATUSES
 
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the whole interval above 0, and no "
-    "diagnostic has fired",
+    "diagnostic has fired{names}",
     "walked back": "the accuracy is no sign that the rule works, for the reason below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
@@ -39,8 +39,8 @@ def _floors(settings: Settings) -> tuple[str, str]:
     if depth.floor_value is not None:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
-        "own floor: the same rule with its blocks left random; bp floor: bp with its blocks left "
-        "random. Margins over them are percentage points of accuracy, paired by seed unless a line "
+        "own floor: the same rule with its blocks, all between embedding and readout, left random; "
+        "bp floor: the same of backpropagation. Margins over them are percentage points of accuracy, paired by seed unless a line "
         "says otherwise."
     )
 
@@ -51,8 +51,10 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
     limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
     floor, _ = _floors(settings)
+    names = ", ".join(item.short for item in criteria(rows) if not item.margin)
+    names = f" ({names})" if names else ""
     texts = [
-        f"{kind}: {text.format(limit=limit or 2, floor=floor)}"
+        f"{kind}: {text.format(limit=limit or 2, floor=floor, names=names)}"
         for kind, text in VERDICTS.items()
         if kind in kinds
     ]
@@ -127,11 +129,13 @@ def of_all(
     lines += _medians(rows, shown)
     if any(row.trials is not None for row in rows):
         lines.append(TRAININGS)
-    if "three" in shown:
+    if "three_diagnostics" in shown:
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups)
-    lines.append("The last epoch counts, never the best. The test set is also the probe.")
+    lines.append(
+        "The last epoch counts, never the best. The test set is also the probe, on which diagnostics measure."
+    )
     lines.append(f"Protocol: {CITATION}")
     return lines
 

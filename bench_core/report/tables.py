@@ -144,9 +144,10 @@ def _more(shown: View, wanted: Wanted) -> str:
     here = {c.key for group in shown.groups for c in columns_of(group, wanted.columns)}
     order = [c.key for c in known.COLUMNS if c.key in every - here]
     order += sorted(every - here - {*order})
-    parts = [] if wanted.floors else ["--floors shows the floors"]
-    parts += [f"--column NAME adds {', '.join(order)}"] if order else []
-    return f"bench leaderboard {'; '.join(parts)}" if parts else ""
+    parts = ["bench info NAME explains a rule or a diagnostic"]
+    parts += [] if wanted.floors else ["bench leaderboard --floors shows the floors"]
+    parts += [f"bench leaderboard --column NAME adds {', '.join(order)}"] if order else []
+    return "; ".join(parts)
 
 
 def _struck(cell: Text) -> str:
