@@ -161,7 +161,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     text = invoke("status", suite)
     assert text.startswith("long: 2 waiting\n")
-    assert "the same `bench run` continues" in text
+    assert "the same command continues" in text
     (suite / f".lock-{A}").touch()  # its process was killed
     assert invoke("status", suite).startswith("long: 1 elsewhere or stopped, 1 waiting")
 

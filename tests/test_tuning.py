@@ -15,10 +15,12 @@ from nets import toy_data
 from records import run, seeds
 
 from bench_core.analysis.judge import Settings
+from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.recipes import tuned_of
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
+from bench_core.report import legend
 from bench_core.results import ledger, store
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
@@ -386,6 +388,10 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         doubts = {row["label"]: row["doubts"] for row in group["rows"]}
         assert [bool(doubts[name]) for name in ("bp", "dfa")] == [False, True]
     assert " trials |" not in leaderboard([*bp, *dfa], format="markdown")
+    for records in ([*bp, *dfa], [bp[0]], [*bp, bp[1].model_copy(update={"status": "skipped"})]):
+        step = legend.next_step(judge_all(records, fair), "mine")
+        assert "bench tune" in step
+        assert "bench run" not in step
     other = next(iter(_searched(bp, 8).values()))
     for edited in (other, other.model_copy(update={"best": None})):
         settings = Settings(tuned=dict.fromkeys(_searched(dfa, 8), edited))

@@ -48,7 +48,7 @@ def _lines(state: SweepState) -> Iterator[str]:
         if cell.state in STATES and cell.state != WAITING:
             yield f"  {_described(cell)}"
     if state.counts.get(WAITING) and not state.counts.get(RUNNING):
-        yield "  no process of this machine is at work here; the same `bench run` continues"
+        yield "  no process of this machine is at work here; the same command continues"
 
 
 def _described(cell: CellState) -> str:

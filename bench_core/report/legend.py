@@ -149,10 +149,13 @@ def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
 def next_step(groups: Sequence[Group], name: str) -> str:
     """Say in a line what to do next with a suite."""
     rows = [row for group in groups for row in group.rows]
+    tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
+    command = "bench tune" if tuned else "bench run"
     again = sum(STATUSES[run.record.status].reused != "always" for row in rows for run in row.runs)
     if again:
-        return f"Next: the same `bench run` again trains {plural(again, 'unfinished run')}"
+        return f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"
     if any(row.judged.kind == "single seed" for row in rows):
-        return f"Next: a verdict needs more seeds: bench run {name} --seed 42 --seed 123 --seed 456"
+        seeds = "--set 'seeds=[42, 123, 456]'" if tuned else "--seed 42 --seed 123 --seed 456"
+        return f"Next: a verdict needs more seeds: {command} {name} {seeds}"
     rule = "bench new method my_rule"
-    return f"Next: {rule} begins a rule of yours, bench run {name} --method my_rule adds it here"
+    return f"Next: {rule} begins a rule of yours, {command} {name} --method my_rule adds it here"
