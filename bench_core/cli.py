@@ -39,6 +39,7 @@ COMMANDS = {
     "merge": "folders:merge",
     "verify": "folders:verify",
     "replicate": "folders:replicate",
+    "submit": "submit:submit",
     "clean": "folders:clean",
     "list": "listing:list_",
     "info": "listing:info",

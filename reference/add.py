@@ -19,18 +19,17 @@ from typing import Any
 
 import click
 
-from bench_core.analysis.distance import NAME, attach
-from bench_core.analysis.gather import gather
 from bench_core.execution.components import PARTS
 from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report.all_claims import all_claims
-from bench_core.results import compact, epochs, files, store
+from bench_core.results import compact, files, store
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.reference import Entry, Reference, installed, write_cells
 from bench_core.results.scan import Stored, scan
+from bench_core.sharing.submission import distances, write_compact
 from bench_core.suite.load import load_suite
 from bench_core.training import NUMERICS
 
@@ -69,33 +68,14 @@ def fault(record: RunRecord, commit: str) -> str:
     return ""
 
 
-def distances(results: Sequence[Path]) -> dict[str, Measurement]:
-    """Return each run's distance to the states of bp by identity: compact runs have no states."""
-    records = [record for suite in gather(results)[0] for record in attach(suite).records]
-    measured = {record.identity: record.measurements.get(NAME) for record in records}
-    return {name: item for name, item in measured.items() if item is not None}
-
-
 def add(
     run: Stored, reference: Reference, commit: str, distance: Measurement | None = None
 ) -> Reference:
     """Write a run in compact form, and return the reference with it. Raises StoreError."""
-    raw, record = store.raw(run.folder), store.read(run.folder, sums=True)
-    lines = list(epochs.lines(run.folder))
-    if distance is not None:
-        for measurements in (raw["measurements"], lines[-1]["measurements"]):
-            measurements[NAME] = distance.model_dump(mode="json")
-    rows = compact.packed(lines)
     about = {"reference": reference.version, **({"commit": commit} if commit else {})}
-    text = compact.run_text(raw, rows, about)
-    final = reference.folder / record.suite / record.identity
-    with files.writing(final):
-        files.make_folder(final, 2)
-    files.replace_file(final / store.PACKED, rows, parts=2)
-    files.replace_file(final / store.RUN, text, parts=2)
-    entry = Entry(
-        suite=record.suite, cell=cell_key(record.cell), checksum=store.read(final).checksum
-    )
+    final = reference.folder / run.record.suite / run.record.identity
+    record = write_compact(run, final, about, distance)
+    entry = Entry(suite=record.suite, cell=cell_key(record.cell), checksum=record.checksum or "")
     return replace(reference, entries={**reference.entries, record.identity: entry})
 
 

@@ -180,9 +180,12 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     for run in stored.runs:
-        if run.record.original and not (shipped and shipped.vouches(run.record)):
+        record = run.record
+        if record.shipped and not (shipped and shipped.vouches(record)):
             troubles.append(f"{run.folder}: {UNKNOWN}")
-        record, remarks, problems = remeasured.attach(run.record, run.folder)
+            about = {key: v for key, v in record.environment.items() if key != "reference"}
+            record = record.model_copy(update={"environment": about})
+        record, remarks, problems = remeasured.attach(record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
         if remarks:

@@ -52,7 +52,7 @@ class StoredRuns:
             warning = f"{folder}: unreadable, to be set aside: {reason}"
             return Decision("run", f"its run folder is unreadable: {reason}", warning)
         if record.original:
-            return Decision("run", "its run is a row of the reference")
+            return Decision("run", "its run is compact: of the reference, or of a submission")
         status = STATUSES[record.status]
         ended = f"its run ended as {record.status}"
         if status.failure and self.retry_failed:

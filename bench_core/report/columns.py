@@ -206,7 +206,7 @@ def _trials(row: Row) -> Text:
 
 def shipped(row: Row) -> str:
     """Say of which version of the reference the runs of a row are, their dates and hardware."""
-    runs = [run.record for run in row.runs if run.record.original]
+    runs = [run.record for run in row.runs if run.record.shipped]
     if not runs:
         return ""
     about = [run.environment for run in runs]

@@ -50,7 +50,7 @@ def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
 
 def _shipped(group: Group) -> list[str]:
     """Say how many rows have runs of the reference."""
-    rows = [row for row in group.rows if any(run.record.original for run in row.runs)]
+    rows = [row for row in group.rows if any(run.record.shipped for run in row.runs)]
     versions = {str(run.record.environment.get("reference")) for row in rows for run in row.runs}
     versions -= {"None"}
     names = f"the reference {listed(sorted(versions))}".strip()

@@ -210,6 +210,11 @@ class RunRecord(Frozen):
             fields.pop("original", None)
         return fields
 
+    @property
+    def shipped(self) -> bool:
+        """Whether the record says that it is a row of the reference."""
+        return bool(self.original and self.environment.get("reference"))
+
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of its components' options, which `code` records (`default_key`).
 

@@ -73,7 +73,7 @@ class Reference:
             record = store.read(folder, sums=True)
         except store.Unreadable as reason:
             raise type(reason)(f"{folder}: refused: {reason}") from None
-        if not self.vouches(record) or not record.original:
+        if not self.vouches(record) or not record.shipped:
             raise store.Unreadable(f"{folder}: refused: {CELLS} states {entry.checksum[:32]}")
         return Stored(record, folder)
 

@@ -1,0 +1,28 @@
+"""`bench submit`: make a submission for a board of several people's results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench_core.commands.options import PATH, option, warn
+from bench_core.report.terminal import echo
+
+
+@click.command()
+@click.argument("results", type=PATH)
+@option("-o --output PATH", "Write to this new folder.", default="submission")
+def submit(results: Path, output: Path) -> None:
+    """Make a submission of your own runs, without paths and names of users.
+
+    It has the runs in compact form, the requirements of your plugins, their passports and the
+    environments. Others judge it with `bench verify` and `bench replicate`. RESULTS is a results
+    folder or a suite folder.
+    """
+    from bench_core.sharing.submission import submit as write
+
+    made = write(results, output)
+    warn(made.troubles)
+    needs = ", ".join(made.requirements) or "bench-core alone"
+    echo(f"{output}: {len(made.runs)} runs; needs {needs}")

@@ -1,0 +1,160 @@
+"""Make a submission of results: own runs in compact form, and what others need to judge them.
+
+    DIR/submission.json   suites, runs, rules with requirement, passport and numerics, environments
+    DIR/requirements.txt  the distributions to install, `bench-mine==1.0`
+    DIR/<suite>/          suite.json and the compact runs; `bench verify DIR`, `bench replicate DIR`
+
+Rows of the reference, marks of trust, logs, states and weights stay out. Paths and the user's name
+are taken out of every text. A rule from a file is refused: others cannot install it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench_core.analysis.distance import NAME, attach
+from bench_core.analysis.gather import gather
+from bench_core.errors import UsageError
+from bench_core.registry.distributions import FILE, OURS
+from bench_core.results import compact, epochs, files, store
+from bench_core.results.files import writing
+from bench_core.results.hashing import canonical, file_text
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.scan import Stored, scan
+from bench_core.sharing.verify import faults
+
+SCHEMA = 1
+_PATH = re.compile(r"(?<![\w.~/:])(?:/[\w.+@~-]+){2,}/?")
+_COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
+_DESCRIBING = {"schema", "name", "title", "description", "thresholds", "depth_utility", "expect"}
+_DESCRIBING |= {"claimed_for", "diagnostics", "defaults", "file"}
+
+
+@dataclass
+class Submission:
+    """What was written: the runs, the requirements, and a line for each run that was left out."""
+
+    runs: list[RunRecord] = field(default_factory=list)
+    requirements: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def distances(roots: Sequence[Path]) -> dict[str, Measurement]:
+    """Return each run's distance to the states of bp by identity: compact runs have no states."""
+    records = [record for suite in gather(roots)[0] for record in attach(suite).records]
+    measured = {record.identity: record.measurements.get(NAME) for record in records}
+    return {name: item for name, item in measured.items() if item is not None}
+
+
+def write_compact(
+    run: Stored,
+    final: Path,
+    about: Mapping[str, Any],
+    distance: Measurement | None,
+    change: Callable[[Any], Any] = lambda value: value,
+) -> RunRecord:
+    """Write a run in compact form and return its record. Raises StoreError.
+
+    about     what its environment lacks
+    distance  of its states to those of bp
+    change    applied to the content of run.json
+    """
+    raw, lines = store.raw(run.folder), []
+    if store.EPOCHS in run.record.files:
+        lines = list(epochs.lines(run.folder))
+    if distance is not None and distance.value is not None and lines:
+        for measurements in (raw["measurements"], lines[-1]["measurements"]):
+            measurements[NAME] = distance.model_dump(mode="json")
+    rows = compact.packed(lines)
+    with writing(final):
+        files.make_folder(final, 2)
+    text = compact.run_text(change(raw), rows, about)
+    files.replace_file(final / store.PACKED, rows, parts=2)
+    files.replace_file(final / store.RUN, text, parts=2)
+    return store.read(final, sums=True)
+
+
+def without_paths(value: Any) -> Any:
+    """Take absolute paths and the user's name out of every text but the cell."""
+    if isinstance(value, dict):
+        return {key: v if key == "cell" else without_paths(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    user, text = getpass.getuser(), _PATH.sub("<path>", value)
+    known = user in _COMMON or len(user) < 3
+    return text if known else re.sub(rf"\b{re.escape(user)}\b", "<user>", text)
+
+
+def submit(results: Path, output: Path) -> Submission:
+    """Write a submission of own runs into a new folder. Raises UsageError, StoreError."""
+    if output.exists():
+        raise UsageError(f"-o {output}: exists already; name a new folder")
+    stored, made = scan([results]), Submission()
+    made.troubles += stored.troubles
+    own = [run for run in stored.runs if not run.record.original]
+    if files_of_rules := {name for run in own for name in run.record.code if name.endswith(FILE)}:
+        what = (
+            f"{', '.join(sorted(files_of_rules))}: a rule from a file cannot be installed by others"
+        )
+        raise UsageError(f"{what}; `bench new method NAME` begins a package")
+    states = distances([results])
+    for run in own:
+        if lines := faults(run):
+            made.troubles.append(f"{run.folder}: left out: {'; '.join(lines)}")
+            continue
+        if not made.runs:
+            with writing(output):
+                output.mkdir(parents=True)
+        final = output / run.suite / run.record.identity
+        distance = states.get(run.record.identity)
+        made.runs.append(write_compact(run, final, {}, distance, without_paths))
+    if not made.runs:
+        raise UsageError(f"{results}: has no run of yours to submit; `bench run SUITE` makes some")
+    for folder in sorted({run.folder.parent for run in own}):
+        _write_suite(folder, output, {record.identity for record in made.runs})
+    made.requirements = _requirements(made.runs)
+    files.replace_file(output / "requirements.txt", "".join(f"{r}\n" for r in made.requirements))
+    files.replace_file(output / "submission.json", file_text(_about(made)))
+    return made
+
+
+def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
+    """Write suite.json of a submitted suite, with its submitted cells."""
+    content = store.read_suite(folder) or {}
+    cells = content.get("cells")
+    listed = cells.items() if isinstance(cells, dict) else ()
+    own = {key: name for key, name in listed if name in names}
+    if own:
+        kept = {key: content[key] for key in sorted(_DESCRIBING & content.keys())}
+        store.write_suite(output / folder.resolve().name, without_paths(kept) | {"cells": own})
+
+
+def _requirements(records: Sequence[RunRecord]) -> list[str]:
+    """Return a line for each distribution whose code the runs used, but bench-core."""
+    pairs = {(name, part.get("version")) for run in records for name, part in run.code.items()}
+    return sorted(f"{name}=={version}" for name, version in pairs if name != OURS)
+
+
+def _about(made: Submission) -> dict[str, Any]:
+    rules: dict[str, Any] = {}
+    for record in made.runs:
+        name = record.cell.method.name
+        version = record.code.get(name.rpartition("/")[0], {}).get("version")
+        numerics = record.numerics.get("method")
+        rules[name] = {"version": version, "passport": record.passport, "numerics": numerics}
+    environments = {canonical(record.environment): record.environment for record in made.runs}
+    return {
+        "schema": SCHEMA,
+        "suites": sorted({record.suite for record in made.runs}),
+        "runs": sorted(record.identity for record in made.runs),
+        "rules": rules,
+        "requirements": made.requirements,
+        "environments": [environments[key] for key in sorted(environments)],
+    }

@@ -1,0 +1,126 @@
+"""Submissions: what others need to judge own runs, and nothing of the machine they ran on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Finished, Here
+
+from bench_core.errors import UsageError
+from bench_core.results import epochs, store
+from bench_core.results.scan import scan
+from bench_core.sharing.submission import submit, without_paths
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
+
+
+@pytest.fixture
+def good(here: Here, finished: Finished) -> Path:
+    done = here("submit", finished.results, "-o", "submissions/me")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "submissions/me: 4 runs; needs bench-core alone\n"
+    return here.cwd / "submissions" / "me"
+
+
+def test_a_submission_has_runs_rules_and_environments_and_no_more(
+    good: Path, finished: Finished
+) -> None:
+    about = json.loads((good / "submission.json").read_text())
+    assert about["suites"] == ["tiny"]
+    assert about["rules"]["bench-core/dfa"]["numerics"] == 1
+    assert about["rules"]["bench-core/dfa"]["passport"]["weight_transport"] is False
+    assert about["environments"][0]["torch"]
+    assert (good / "requirements.txt").read_text() == ""
+    names = {path.name for path in (good / "tiny").glob("*/*")}
+    assert names == {"run.json", "epochs.jsonl.gz"}
+    for run in scan([good]).runs:
+        own = store.read(finished.folder / run.record.identity)
+        assert run.record.accuracy == pytest.approx(own.accuracy, rel=1e-6)
+        assert len(epochs.read(run.folder)) == 2
+
+
+def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    said = {"reason": "ada: no /home/ada/x.py; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"}
+    assert without_paths(said) == {
+        "reason": "<user>: no <path>; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"
+    }  # fmt: skip
+
+
+def test_rules_from_files_and_folders_without_own_runs_are_refused(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="no run of yours"):
+        submit(good, tmp_path / "again")  # compact runs are another's
+    with pytest.raises(UsageError, match="exists already"):
+        submit(good, good)
+    run = scan([good]).runs[0]
+    record = run.record.model_copy(update={"original": {}, "code": {"my.py": {}}})
+    found = scan([good])
+    found.runs[:] = [type(run)(record, run.folder)]
+    monkeypatch.setattr("bench_core.sharing.submission.scan", lambda roots: found)
+    with pytest.raises(UsageError, match="begins a package"):
+        submit(good, tmp_path / "again")
+
+
+def judge(here: Here, folder: Path) -> list[tuple[str, int, str]]:
+    """Run the commands of the example's judge.sh, up to the first that fails."""
+    said = []
+    for line in (EXAMPLE / "judge.sh").read_text().splitlines():
+        if line.startswith("bench "):
+            line = re.sub(r'"\$\{SAMPLE:-10%\}"', "1", line).replace('"$1"', str(folder))
+            done = here(*line.split()[1:])
+            said.append((line.split()[1], done.returncode, done.stdout + done.stderr))
+            if done.returncode:
+                break
+    return said
+
+
+def reseal(path: Path, **fields: Any) -> None:
+    raw = {**store.raw(path.parent), **fields}
+    path.write_text(json.dumps({**raw, "checksum": store._digest(raw)}))
+
+
+def test_a_good_submission_is_verified_and_replicated(here: Here, good: Path) -> None:
+    said = judge(here, good)
+    assert [code for _, code, _ in said] == [0, 0, 0, 0], said
+    assert "1 of 1 agree" in said[1][2]
+    assert "replicated" in (here.cwd / "verdict.md").read_text()
+    assert (here.cwd / "site" / "suite-tiny.html").exists()
+
+
+def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_path: Path) -> None:
+    def spoiled(name: str) -> Path:
+        folder = Path(shutil.copytree(good, tmp_path / name))
+        return next(folder.glob("tiny/*/run.json"))
+
+    path = spoiled("broken")
+    path.write_text(path.read_text()[:-50])
+    (name, code, text), *more = judge(here, path.parents[2])
+    assert (name, code, more) == ("verify", 1, [])
+    assert "is no JSON" in text
+
+    path = spoiled("forged")  # another accuracy, with a checksum that fits
+    reseal(path, accuracy=0.99)
+    (name, code, text), *more = judge(here, path.parents[2])
+    assert (name, code, more) == ("verify", 1, [])
+    assert "accuracy is 0.99 in run.json" in text
+
+    path = spoiled("linked")
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    assert judge(here, path.parents[2])[0][1] == 1
+
+
+def test_a_run_that_calls_itself_a_row_of_the_reference_is_none(here: Here, good: Path) -> None:
+    path = next(good.glob("tiny/*/run.json"))
+    about = store.raw(path.parent)["environment"]
+    reseal(path, environment={**about, "reference": "1"})
+    done = here("leaderboard", good)
+    assert "has no such row" in done.stderr
+    assert "°" not in done.stdout
