@@ -35,6 +35,7 @@ READERS = {
     "leaderboard json": "leaderboard received --format json",
     "report": "report received -o out/report.html",
     "show": "show {run} received",
+    "status": "status received",
     "why": "why {run} --results received",
     "compare": "compare dfa dfa[freeze=blocks] received",
     "claims": "claims received",
@@ -132,6 +133,7 @@ FEW = [
 QUICK = (
     "leaderboard json",
     "show",
+    "status",
     "export epochs",
     "verify --quarantine",
     "clean --yes",

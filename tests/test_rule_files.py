@@ -137,8 +137,18 @@ def test_a_file_brings_its_one_class_or_what_its_hook_lists(
 
 
 def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"--method path/to/fed\.py"):
+    with pytest.raises(UsageError, match=r"--method path/to/fed\.py\), or put .* PYTHONPATH"):
         Registry().find("method", "fed.py/fed")
+
+
+def test_rules_on_the_import_path_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fed.py").write_text(RULE)
+    names = ["fed.py/fed", "absent.py/absent", "bench-core/dfa", "x-ebd/ebd"]
+    assert rule_files.importable(names) == set()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert rule_files.importable(names) == {"fed.py"}
 
 
 def code(**files: str) -> dict[str, object]:

@@ -145,12 +145,13 @@ def replicate(
     from bench_core.execution.executors import Job, Options
     from bench_core.execution.job import make_job
     from bench_core.execution.runner import executor_named
-    from bench_core.registry import plugins
+    from bench_core.registry import plugins, rule_files
     from bench_core.results.scan import scan
     from bench_core.sharing import replicate as again
 
-    size = again.share(sample)
-    registry = plugins.load()
+    size, runs = again.share(sample), scan([results]).runs
+    files = rule_files.importable(run.record.cell.method.name for run in runs)
+    registry = plugins.load(files=files)
     execute = executor_named(executor, registry)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     if into is None:
@@ -159,7 +160,7 @@ def replicate(
             raise UsageError(f"{into}: is a link; name the folder of the new runs with --into")
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
-    drawn = again.sample(scan([results]).runs, size, seed)
+    drawn = again.sample(runs, size, seed)
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device)
     warn(troubles)

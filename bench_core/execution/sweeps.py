@@ -21,6 +21,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.forecast import Standing, seconds_left
 from bench_core.results import epochs, ledger, store
 from bench_core.results.record import RunRecord
+from bench_core.results.scan import is_run_folder
 
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, WAITING = "running", "elsewhere or stopped", "waiting"
@@ -98,8 +99,12 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     decisions = decisions if isinstance(decisions, dict) else {}
     planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
     begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
-    identities = dict.fromkeys([*planned, *begun])
-    cells = [_state(folder / Path(i).name, planned.get(i, {}), holders) for i in identities]
+    places = {identity: folder / identity for identity in (*planned, *begun)}
+    cells = [
+        _state(place, planned.get(identity, {}), holders)
+        for identity, place in places.items()
+        if is_run_folder(Path(identity))
+    ]
     return SweepState(folder.resolve().name, folder, tuple(cells))
 
 

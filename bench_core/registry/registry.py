@@ -86,7 +86,8 @@ class Registry:
             )
         if kind == "method" and f"{FILE}/" in name:
             file = name.partition("/")[0]
-            raise UsageError(f"unknown method {name!r}; name its file: --method path/to/{file}")
+            remedy = f"name its file (--method path/to/{file}), or put its folder on PYTHONPATH"
+            raise UsageError(f"unknown method {name!r}; {remedy}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
 
     def matches(self, kind: Kind, name: str) -> list[Installed]:

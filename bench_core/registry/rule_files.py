@@ -62,6 +62,13 @@ def on_path(file: str) -> str:
     return path.name
 
 
+def importable(methods: Iterable[str]) -> set[str]:
+    """Return the names of the rule files of these methods that lie on the import path."""
+    files = {name.partition("/")[0] for name in methods}
+    stems = {file: place(file.removesuffix(FILE)) for file in files if file.endswith(FILE)}
+    return {file for file, path in stems.items() if path is not None and path.name == file}
+
+
 def rules_of(name: str, registry: Registry, file: str) -> list[Installed]:
     """Return the rules that a rule file brought. Raises UsageError with its faults."""
     rules = [item for item in registry.of_kind("method") if item.distribution == name]
