@@ -8,13 +8,13 @@ explains every shortened name.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Row
 from bench_core.report.columns import Column
 from bench_core.report.escape import visible
+from bench_core.report.rows import bare_labels
 from bench_core.report.text import NARROWEST, natural, table_width
 
 MARGINS = ("bp", "matched")
@@ -71,16 +71,11 @@ def fit(
 
 
 def _bare_names(sheet: Sheet, rows: Sequence[Row]) -> None:
-    """Write a rule of another distribution by its bare name where no other rule has that name."""
-    refs = {row.method.name: row.method for row in rows}
-    bare = {name: name.rpartition("/")[2] for name in refs}
-    count = Counter(bare.values())
-    for line, row in zip(sheet.lines, rows, strict=True):
-        name = row.method.name
-        if bare[name] and count[bare[name]] == 1 and row.method.short != bare[name]:
-            short, full = visible(bare[name]), visible(name)
-            line["method"] = short + line["method"].removeprefix(full)
-            sheet.legend.append(f"{short} = {full}")
+    """Write a rule of another distribution by its bare name, and explain it."""
+    for line, row, label in zip(sheet.lines, rows, bare_labels(rows), strict=True):
+        if label != row.label:
+            line["method"], name = visible(label), row.method.name
+            sheet.legend.append(f"{visible(name.rpartition('/')[2])} = {visible(name)}")
     sheet.legend = list(dict.fromkeys(sheet.legend))
 
 

@@ -40,8 +40,8 @@ def _floors(settings: Settings) -> tuple[str, str]:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
         "own floor: the same rule with its blocks, all between embedding and readout, left random; "
-        "bp floor: the same of backpropagation. Margins over them are percentage points of accuracy, paired by seed unless a line "
-        "says otherwise."
+        "bp floor: the same of backpropagation. Margins over them are percentage points of "
+        "accuracy, paired by seed unless a line says otherwise."
     )
 
 
@@ -133,10 +133,8 @@ def of_all(
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups)
-    lines.append(
-        "The last epoch counts, never the best. The test set is also the probe, on which diagnostics measure."
-    )
-    lines.append(f"Protocol: {CITATION}")
+    last = "The last epoch counts, never the best. The test set is also the probe, on which"
+    lines += [f"{last} diagnostics measure.", f"Protocol: {CITATION}"]
     return lines
 
 

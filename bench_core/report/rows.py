@@ -7,7 +7,8 @@ a cosine, is a mean with its interval. A value that is not finite becomes None, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -136,6 +137,19 @@ def random_blocks(row: Row) -> str:
     if row.floor.kind == "literal" and row.floor.mean is not None:
         return f"the given floor of {fraction(row.floor.mean)}"
     return "random blocks" if row.floor.kind == "matched" else row.floor.name
+
+
+def bare_labels(rows: Sequence[Row]) -> list[str]:
+    """Return the labels without the distribution where no other rule of the rows has the name."""
+    refs = {row.method.name: row.method.short for row in rows}
+    bare = {name: name.rpartition("/")[2] for name in refs}
+    count = Counter(bare.values())
+    labels = []
+    for row in rows:
+        name, short = row.method.name, row.method.short
+        alone = bare[name] and count[bare[name]] == 1
+        labels.append(bare[name] + row.label.removeprefix(short) if alone else row.label)
+    return labels
 
 
 def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:

@@ -14,7 +14,7 @@ from bench_core.analysis.judge import is_control
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
 from bench_core.report.criteria import Criterion
-from bench_core.report.rows import random_blocks
+from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.text import joined
 
 GOOD = "trustworthy"
@@ -28,7 +28,7 @@ PHRASES = {
 
 def rules(rows: Iterable[Row]) -> list[Row]:
     """Return the rows that are neither floors nor controls."""
-    return [row for row in rows if row.role != "floor" and not is_control(row.runs[0].record)]
+    return [row for row in rows if row.role != "floor" and not _is_control(row)]
 
 
 def tally(rows: Iterable[Row]) -> dict[str, int]:
@@ -39,19 +39,21 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 
 def sentence(group: Group) -> str:
     """Count the trustworthy rules of a recipe, and say why the others are not."""
-    judged = rules(group.rows)
-    if judged and all(row.judged.kind == "single seed" for row in judged):
-        opening = f"No verdict on {joined(row.label for row in judged)} yet"
-        one = f"{opening}: one finished seed is too few."
-        return " ".join([one, *_flagged(judged), *_controls(group.rows)])
-    good = [row.label for row in judged if row.judged.kind == GOOD]
-    others: dict[str, list[str]] = defaultdict(list)
-    for row in judged:
-        if row.judged.kind != GOOD:
-            others[reason(row)].append(row.label)
-    parts = [_counted(good, len(judged))] if judged else ["No rule has run yet."]
-    parts += [_said(labels, phrase) for phrase, labels in others.items()]
-    return " ".join([*parts, *_flagged(judged), *_controls(group.rows)])
+    labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
+    judged = [(labels[id(row)], row) for row in rules(group.rows)]
+    controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
+    if judged and all(row.judged.kind == "single seed" for _, row in judged):
+        names = joined(label for label, _ in judged)
+        parts = [f"No verdict on {names} yet: one finished seed is too few."]
+    else:
+        good = [label for label, row in judged if row.judged.kind == GOOD]
+        others: dict[str, list[str]] = defaultdict(list)
+        for label, row in judged:
+            if row.judged.kind != GOOD:
+                others[reason(row)].append(label)
+        parts = [_counted(good, len(judged))] if judged else ["No rule has run yet."]
+        parts += [_said(names, phrase) for phrase, names in others.items()]
+    return " ".join([*parts, *_flagged(judged), *_controls(controls)])
 
 
 def of_recipes(groups: Iterable[Group]) -> str:
@@ -118,19 +120,23 @@ def _said(labels: list[str], phrase: str) -> str:
     return f"{joined(labels)} {one if len(labels) == 1 else several or one} {rest}."
 
 
-def _flagged(judged: Iterable[Row]) -> list[str]:
+def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
     """Name the rules whose single seed is flagged."""
-    rows = [row for row in judged if row.judged.kind == "single seed" and row.judged.letters]
-    labels = [row.label for row in rows]
+    labels = [k for k, row in judged if row.judged.kind == "single seed" and row.judged.letters]
     return [_said(labels, "is|are flagged in it")] if labels else []
 
 
-def _controls(rows: Iterable[Row]) -> list[str]:
+def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
     """Say whether the controls fail, as they must."""
-    controls = [row for row in rows if row.role != "floor" and is_control(row.runs[0].record)]
-    passed = [row.label for row in controls if row.judged.kind == GOOD]
-    failed = [row.label for row in controls if row.judged.kind == "walked back"]
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for label, row in controls:
+        kinds[row.judged.kind].append(label)
+    failed, passed = kinds["walked back"], kinds[GOOD]
     lines = [f"Walked back, as a control must be: {joined(failed)}."] if failed else []
     if passed:
         lines.append(f"But trustworthy, which a control must not be: {joined(passed)}.")
     return lines
+
+
+def _is_control(row: Row) -> bool:
+    return row.role != "floor" and is_control(row.runs[0].record)
