@@ -61,9 +61,9 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     assert "not diagnostic: fewer than two epochs" in done.stdout
 
 
-def test_the_diagnostics_of_credit_and_update_are_kept(copy):
+def test_the_diagnostics_of_credit_and_block_are_kept(copy):
     _, run = copy
-    few = ("common_mode", "participation", "target_alignment", "projected_step", "block_utility")
+    few = ("common_mode", "participation", "block_utility")
     names = [f"bench-core/{name}" for name in few]
     listed = [{"name": name, "params": {}} for name in names]
     job = {"diagnostics": listed, "device": "cpu", "data_dir": None}

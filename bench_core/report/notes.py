@@ -238,7 +238,8 @@ def _older(group: Group) -> list[str]:
     changed = older(group.records)
     rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
     names = sorted({name for own in changed.values() for name in own})
-    remedy = "`bench run` trains them again, `bench clean --older` removes them"
+    command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"
+    remedy = f"`{command}` trains them again, `bench clean --older` removes them"
     text = f"Older code than other runs here ({modules_of(names)}): "
     return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
 
