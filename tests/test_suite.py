@@ -685,13 +685,17 @@ include: [{method: fa, seeds: [9]}, {method: dfa, seeds: [9]}]
 matrix: {training.epochs: [90, 100]}
 """)
     suite = load_suite(
-        source, methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]"], seeds=[7], epochs=10
+        source,
+        methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]", "fa[frozen]"],
+        seeds=[7],
+        epochs=10,
     )
     assert [m.as_dict() for m in suite.methods] == [
         {"name": "dfa", "penalty": 0},
         {"name": "dfa", "penalty": 1},
         {"name": "my-rule"},
         {"name": "ep", "beta": 0.5, "o": {"a": 1, "b": ["x", "y"]}},
+        {"name": "fa", "freeze": "blocks"},
     ]
     assert suite.include == [{"method": "dfa"}]
     assert suite.seeds == [7]

@@ -33,6 +33,7 @@ COLOURS = {
     "fails": "red",
     "undetermined": "blue",
     "not separated from its floor": "blue",
+    "not separated": "blue",
     "single seed": "blue",
     "incomplete": "blue",
     "not run": "blue",
