@@ -19,8 +19,10 @@ class SelfContrastive(ForwardForward):
     loss on sg(h_L) of the plain forward pass, which is that of x⁺.
 
     Ours: the mean of the two inputs (source: both side by side, through the same first weights and
-    added; that is this for a linear first layer, up to a factor 2); one negative per positive;
-    forward_forward's threshold and loss, since the source's were not confirmed.
+    added; that is this for a linear first layer, up to a factor 2); forward_forward's goodness and
+    threshold. In the source's code for MNIST the loss is softplus too, with one negative per
+    positive, of the mean of relu(u)² against two chosen thresholds per layer, plus λ times the
+    goodness of x⁺; layers learn one after another, and the readout sees several layers.
     Source: arXiv:2409.11593 (2024), self-contrastive forward-forward.
     Verified: the pairs by an own computation; no label moves the blocks; the credit is
     forward_forward's for the same pair of inputs.
