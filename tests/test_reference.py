@@ -18,13 +18,16 @@ from conftest import TINY, Finished, Here
 
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
+from bench_core.execution.shipped import Shipped
 from bench_core.report.all_claims import all_claims
+from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
 from bench_core.results import compact, epochs, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import scan
 from bench_core.sharing.verify import faults
+from bench_core.suite.load import load_suite
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIMIT = 12_000_000  # bytes of all that ships
@@ -203,14 +206,29 @@ def older(path: Path) -> None:
         (older, "its numerics are method 7, now 1", 1),
     ],
 )  # fmt: skip
-def test_what_is_not_valid_is_named_and_trained(
-    here: Here, tmp_path: Path, finished: Finished, shipped: Path,
+def test_what_is_not_valid_is_named_and_not_used(
+    tmp_path: Path, finished: Finished, shipped: Path,
     change: Callable[[Path], None], said: str, lost: int,
 ) -> None:  # fmt: skip
-    home = changed(shipped, tmp_path / "home", change)
-    made = plan(here, finished.suite, home)
-    assert [cell["action"] for cell in made["cells"]].count("run") == lost
-    assert said in made["err"]
+    known = reference.installed(changed(shipped, tmp_path / "home", change))
+    assert known is not None
+    measured = store.suite_json(finished.folder)["diagnostics"]
+    diagnostics = [{"name": name, "params": params} for name, params in measured.items()]
+    found = Shipped(known, load_suite(finished.suite), diagnostics)
+    records = [run.record for run in scan([finished.results]).runs]
+    used = [found.find(run.cell, run.numerics, run.data_checksum) for run in records]
+    assert used.count(None) == lost
+    assert said in "".join([*found.refused, *found.lines()])
+    with_data = [found.find(run.cell, run.numerics, "other") for run in records]
+    assert with_data == [None] * 4
+
+
+def test_a_refused_row_is_trained(
+    here: Here, tmp_path: Path, finished: Finished, shipped: Path
+) -> None:
+    made = plan(here, finished.suite, changed(shipped, tmp_path / "home", lie))
+    assert [cell["action"] for cell in made["cells"]].count("run") == 1
+    assert "refused: cells.json states" in made["err"]
 
 
 def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
@@ -226,7 +244,10 @@ def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
 # ------------------------------------------------------------------------------------ what comes in
 
 
-def test_only_whole_trainings_of_todays_numbers_come_in(finished: Finished) -> None:
+def test_only_whole_trainings_of_todays_numbers_come_in(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
     record = next(run.record for run in scan([finished.results]).runs)
     record = record.model_copy(update={"environment": {}})
     assert adding.fault(record, "c") == ""
@@ -245,6 +266,7 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = changed(shipped, tmp_path / "home", older)
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
 
     def code(*arguments: str) -> int:
         return CliRunner().invoke(adding.main, [*arguments, "--into", str(home)]).exit_code
@@ -256,16 +278,17 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     assert "lapsed (method 7, now 1)" in leaderboards([shown], "csv")
 
 
-def test_the_board_has_pages_of_suites_rules_claims_and_submissions(
-    here: Here, shipped: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_board_has_pages_of_claims_and_submissions(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (here.cwd / "tiny.yaml").write_text(TINY + CLAIMS)
-    monkeypatch.setattr(board, "installed_suites", lambda: ["tiny.yaml"])
-    done = here("site", "--board", "-o", "board", env={"BENCH_REFERENCE": str(shipped)})
-    assert done.returncode == 0, done.stderr
-    names = {path.name for path in (here.cwd / "board").glob("*.html")}
-    assert {"index.html", "claims.html", "submit.html", "suite-tiny.html"} <= names
-    assert "rows from the reference 1" in (here.cwd / "board" / "suite-tiny.html").read_text()
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(TINY + CLAIMS)
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    monkeypatch.setattr(board, "installed_suites", lambda: [str(suite)])
+    html = pages([], {}, [], list(board.board().suites()))
+    assert html.keys() == {"index.html", "claims.html", "submit.html"}
+    assert "bench submit" in html["submit.html"]
+    assert "3 claims: 1 holds, 1 fails, 1 not run" in html["claims.html"]
 
 
 # ----------------------------------------------------------------------------------------- claims
