@@ -72,7 +72,8 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     assert sentence(frozen(BP, [0.4])) == "No rule has run yet."
     single = [run(BP, 42, 0.6), run(DFA, 42, 0.2, measurements=SICK)]
     assert sentence(single) == (
-        "No verdict on bp and dfa yet: one finished seed is too few. dfa is flagged in it."
+        "No verdict on bp and dfa yet: one finished seed is too few. In that seed, dfa lets "
+        "the hidden states explode."
     )
     given = Settings(depth_utility=DepthUtility(floor_value=0.9))
     assert "dfa stays below the given floor of .900." in sentence(lone(), given)

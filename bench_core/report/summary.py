@@ -93,7 +93,9 @@ def _walked_back(row: Row) -> str:
         for letter in row.judged.letters
     ]
     over_floor, given = any(item.margin for item in letters), row.floor.kind == "literal"
-    if below_zero(row.margin_bp) or (over_floor and not given and below_zero(row.margin)):
+    worse = row.margin is not None and row.margin.half_width is None and row.margin.mean < 0
+    own = over_floor and not given and (worse or below_zero(row.margin))
+    if own or below_zero(row.margin_bp):
         return "trains|train blocks that are worse than random ones"
     if over_floor:
         hardly = "trains|train blocks that are hardly better than random ones"
@@ -121,9 +123,12 @@ def _said(labels: list[str], phrase: str) -> str:
 
 
 def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
-    """Name the rules whose single seed is flagged."""
-    labels = [k for k, row in judged if row.judged.kind == "single seed" and row.judged.letters]
-    return [_said(labels, "is|are flagged in it")] if labels else []
+    """Say what the flags of single seeds mean."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for label, row in judged:
+        if row.judged.kind == "single seed" and row.judged.letters:
+            reasons[_walked_back(row)].append(label)
+    return [f"In that seed, {_said(labels, text)}" for text, labels in reasons.items()]
 
 
 def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
