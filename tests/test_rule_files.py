@@ -20,7 +20,7 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.older import older
 from bench_core.errors import UsageError
 from bench_core.registry import rule_files
-from bench_core.registry.entry_points import hooks_of, of_file
+from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
 from bench_core.report.comparison import methods
@@ -76,8 +76,7 @@ def test_a_rule_from_a_file_is_planned_run_recorded_checked_and_shown(
     again = ("tiny.yaml", "--method", "./fed.py[gain=2]")
     done = here("run", *again)
     assert done.returncode == 0, done.stderr
-    assert "fed.py: a rule from a file; `bench check PATH/fed.py`" in done.stderr
-    assert "`bench new method fed` begins its package" in done.stderr
+    assert "`bench new method fed --from PATH/fed.py` makes its package" in done.stderr
     (record,) = runs(here.cwd / "results" / "tiny").values()
     assert record["cell"]["method"]["name"] == "fed.py/fed"
     assert record["cell"]["method"]["params"]["gain"] == 2.0
@@ -134,6 +133,24 @@ def test_a_file_brings_its_one_class_or_what_its_hook_lists(
     assert all(item.full_name.startswith("one_class.py/") for item in registry.components)
     assert [reason in trouble.reason for trouble in registry.troubles] == [True] * bool(reason)
     monkeypatch.delitem(sys.modules, "one_class", raising=False)
+
+
+def test_a_file_becomes_a_package(tmp_path: Path, path_as_it_was: None) -> None:
+    (tmp_path / "fed.py").write_text(RULE)
+    done = invoke("new", "method", "fed-back", "--from", tmp_path / "fed.py", "--into", tmp_path)
+    assert "the rule of " in done
+    package = tmp_path / "bench-fed-back" / "bench_fed_back"
+    assert (package / "rule.py").read_text() == RULE
+    sys.path.append(str(package.parent))
+    registry = Registry()
+    take(registry, EntryPoint("bench-fed-back", "0.1.0", "fed_back", "bench_fed_back"))
+    assert registry.troubles == []
+    (item,) = registry.components
+    assert (item.component.name, item.component.target) == ("fed-back", "bench_fed_back.rule:Fed")
+    assert item.component.summary == "a_l = gain·e·B_l."
+    tests = (package.parent / "tests" / "test_fed_back.py").read_text()
+    assert '@conformance("fed-back")' in tests
+    sys.modules.pop("bench_fed_back")
 
 
 def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:

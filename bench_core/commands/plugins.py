@@ -26,6 +26,7 @@ from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
+    from bench_core.registry.scaffold import Rule
     from bench_core.testing.kit import Outcome
 
 
@@ -224,15 +225,18 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 @click.command()
 @click.argument("kind", type=Choice("bench_core.registry.scaffold:NEW"))
 @click.argument("name")
+@option("--from PATH", "Make the package of the learning rule in this file.", "source")
 @option("--into PATH", "Write it into this folder.", default=".")
-def new(kind: str, name: str, into: Path) -> None:
+def new(kind: str, name: str, source: Path | None, into: Path) -> None:
     """Write a plugin package, or a suite file, to begin from.
 
     The package works and passes its own tests. Beside a suite its schema is written, which
-    editors read.
+    editors read. `bench new method my_rule --from my_rule.py` makes the package of a rule.
     """
     from bench_core.registry import plugins, scaffold
 
+    if source is not None and kind != "method":
+        raise UsageError(f"--from {source}: a file brings a learning rule: bench new method {name}")
     if kind == "suite":
         place, schema_file = write_suite_file(*scaffold.suite(name, into))
         echo(f"{place}: a suite that runs; {schema_file.name} tells editors its keys")
@@ -240,14 +244,29 @@ def new(kind: str, name: str, into: Path) -> None:
         return
     registry = plugins.load()
     taken = {item.component.name for item in registry.components if item.kind == kind}
-    place = scaffold.new(kind, name, into, taken)
+    rule = None if source is None else _rule_of(source)
+    place = scaffold.new(kind, name, into, taken, rule)
     words = scaffold.KINDS[kind][0]
     article = "an" if words[0] == "a" else "a"
     module = scaffold.module(kind, name)
-    echo(f"{place}: {article} {words} that works; make it yours in {module}")
+    begun = f"{article} {words} that works; make it yours in {module}"
+    echo(f"{place}: {begun if rule is None else f'the rule of {source}, in {module}'}")
     echo(f"  pip install -e '{place}[test]'")
     echo(f"  bench check {place.name}")
     echo(f"  {scaffold.command(kind, name)}")
+
+
+def _rule_of(source: Path) -> Rule:
+    """Read the learning rule of a file."""
+    from bench_core.registry import rule_files
+    from bench_core.registry.scaffold import Rule
+
+    registry, names = rule_files.load([str(source)])
+    if len(names) != 1:
+        raise UsageError(f"{source}: brings {len(names)} rules; a package begins with one")
+    component = registry.find("method", names[0]).component
+    target = component.target.partition(":")[2]
+    return Rule(source.expanduser().read_text(encoding="utf-8"), target, component.summary)
 
 
 @click.command()

@@ -226,10 +226,8 @@ def _say_package_step(plan: Plan) -> None:
     names = {cell.cell.method.name for cell in plan.cells}
     for file, _, rule in sorted(name.partition("/") for name in names):
         if file.endswith(FILE):
-            remedy = (
-                f"`bench check PATH/{file}` tests it, `bench new method {rule}` begins its package"
-            )
-            echo(f"{file}: a rule from a file; {remedy}", err=True)
+            package = f"`bench new method {rule} --from PATH/{file}` makes its package"
+            echo(f"{file}: a rule from a file; `bench check` tests it, {package}", err=True)
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:

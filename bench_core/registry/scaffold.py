@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -45,6 +46,41 @@ training:
 # matrix: {{arch.depth: [2, 4, 8]}}  # further axes
 """
 
+TABLE = '''\
+"""The table of components of this package.
+
+Every `bench` command reads it, so it imports nothing heavy.
+"""
+
+from bench_core.api import Component, hookimpl
+
+BENCH_API = (1, 0)  # the version of the plugin interface
+
+
+@hookimpl
+def bench_methods() -> list[Component]:
+    return [Component("{name}", "bench_{word}.rule:{target}", {summary})]
+'''
+TESTS = '''\
+"""The conformance checks of bench. Add tests of the rule's mathematics."""
+
+from bench_core.testing import conformance
+
+
+@conformance("{name}")
+def test_conformance(check):
+    check()
+'''
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rule of one file: the text of the file, the class, and a line about it."""
+
+    text: str
+    target: str
+    summary: str
+
 
 def suite(name: str, home: Path) -> tuple[Path, str]:
     """Return the path and the text of a suite file. Raises UsageError for an unusable name."""
@@ -58,10 +94,11 @@ def suite(name: str, home: Path) -> tuple[Path, str]:
     return path, SUITE.format(name=name)
 
 
-def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
+def new(kind: str, name: str, home: Path, taken: set[str], rule: Rule | None = None) -> Path:
     """Write the package `bench-NAME` into the folder `home` and return its path.
 
     taken  names of the installed components of this kind
+    rule   the learning rule of the package; default: that of the example
     Raises UsageError for an unusable name or an existing folder; then nothing is written.
     """
     if not re.fullmatch(NAME, name):
@@ -84,7 +121,7 @@ def new(kind: str, name: str, home: Path, taken: set[str]) -> Path:
     try:
         with tempfile.TemporaryDirectory(dir=home, prefix=".bench-new-") as temporary:
             package = Path(temporary) / place.name
-            for path, text in files(kind, name, word).items():
+            for path, text in files(kind, name, word, rule).items():
                 (package / path).parent.mkdir(parents=True, exist_ok=True)
                 (package / path).write_text(text, encoding="utf-8")
             shutil.move(package, place)
@@ -105,7 +142,7 @@ def command(kind: str, name: str) -> str:
     return f"bench run quickstart --{kind} {name} --seed 42"
 
 
-def files(kind: str, name: str, word: str) -> dict[str, str]:
+def files(kind: str, name: str, word: str, rule: Rule | None = None) -> dict[str, str]:
     """Return path inside the package → text. Raises UsageError without the examples."""
     try:
         root = Path(str(resources.files(EXAMPLES)))
@@ -137,6 +174,11 @@ def files(kind: str, name: str, word: str) -> dict[str, str]:
 
     texts = {change(path): change(text) for path, text in texts.items()}
     texts["README.md"] = texts["README.md"].replace("/rule.py", f"/{file}.py")
+    if rule is not None:
+        own = {"name": name, "word": word, "target": rule.target, "summary": repr(rule.summary)}
+        texts[f"bench_{word}/rule.py"] = rule.text
+        texts[f"bench_{word}/__init__.py"] = TABLE.format(**own)
+        texts[f"tests/test_{word}.py"] = TESTS.format(**own)
     return texts
 
 
