@@ -81,7 +81,7 @@ def test_a_rule_from_a_file_is_planned_run_recorded_checked_and_shown(
     assert record["cell"]["method"]["name"] == "fed.py/fed"
     assert record["cell"]["method"]["params"]["gain"] == 2.0
     assert "fed" in record["code"]["fed.py"]["files"]
-    assert " fed[gain=2.0] " in done.stdout  # in the table, without the file's name
+    assert "fed[gain=2.0] · seed 1" in done.stdout
     (here.cwd / "fed.py").write_text(RULE.replace("e = self", "e = -self"))
     assert "the code has changed since: fed, about" in here("plan", *again).stdout
     card = here("info", "./fed.py", "--json")
