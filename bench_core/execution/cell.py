@@ -144,6 +144,8 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
     }
     if device == "cpu":
         values["matmul"] = processor.matmul_library()
+    if training["compile"]:
+        values["compiled"] = processor.compiler_fault(device) is None
     if device.startswith("cuda"):
         values |= {"device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return values

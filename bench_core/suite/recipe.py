@@ -44,7 +44,7 @@ class TrainingOptions(Model):
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "of the products in a training step; all else is float32"
     )
-    compile: bool = setting(False, "use torch.compile")
+    compile: bool = setting(False, "use torch.compile, where a compiler works")
 
     @field_validator("stop_after")
     @classmethod

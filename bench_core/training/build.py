@@ -80,8 +80,12 @@ def build(
     initial = part(storable(net, rule), "net.")
     initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:
-        for block in net.blocks:
-            block.compile()
+        if fault := processor.compiler_fault(device):
+            print(f"training.compile: the blocks are not compiled: {fault}")
+        else:
+            torch._dynamo.config.suppress_errors = True  # a block that does not compile runs as is
+            for block in net.blocks:
+                block.compile()
     return Built(net, rule, held, initial, sums)
 
 

@@ -48,6 +48,16 @@ def matmul_library() -> str:
     return "oneDNN" if wanted and _use_onednn() else "torch's own"
 
 
+@cache
+def compiler_fault(device: str) -> str | None:
+    """Compile a small function for a device; return why torch cannot, or None if it can."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=device))
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return None
+
+
 def _use_onednn() -> bool:
     """Put oneDNN behind mm and addmm, below autograd, functorch and autocast.
 
