@@ -14,6 +14,9 @@ Two child processes take turns. One times the runner, with the library for matri
 a worker chooses. The other times the floor and the plain loop, with torch's own library.
 The first also times the runner's matrix products: their floor may lie below torch's.
 
+`--precision bfloat16` trains the runner's epoch alone with products in bfloat16. `--cpu` counts
+seconds of CPU, for a machine with other work.
+
     python benchmarks/epoch.py --data-dir DIR
 """
 
@@ -209,9 +212,12 @@ def one_thread() -> str:
     return processor.matmul_library()
 
 
-def child(group: str, data_dir: Path) -> None:
+def child(group: str, data_dir: Path, precision: str, cpu: bool) -> None:
     """Time every part once, after a warm-up of all but the plain loop; JSON on standard output."""
     library = one_thread()
+    TRAINING["precision"] = precision
+    if cpu:
+        time.perf_counter = time.process_time  # the training loop's too
     calls = parts(group, data_dir)
     for name, call in calls.items():
         if name != "plain loop":
@@ -227,36 +233,34 @@ def main() -> None:
         "--data-dir", type=Path, default=Path(os.environ.get("BENCH_DATA_DIR", "data"))
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--cpu", action="store_true", help="count seconds of CPU")
     parser.add_argument("--child", choices=["torch", "runner"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(arguments.child, arguments.data_dir)
+        child(arguments.child, arguments.data_dir, arguments.precision, arguments.cpu)
         return
     times: dict[str, list[float]] = {}
     library = ""
     for _ in range(arguments.repeats):
         for group in ("torch", "runner"):
             command = [
-                sys.executable,
-                __file__,
-                "--child",
-                group,
-                "--data-dir",
-                str(arguments.data_dir),
-            ]
+                sys.executable, __file__, *sys.argv[1:], "--child", group,
+            ]  # fmt: skip
             own = {"BENCH_MATMUL": "torch"} if group == "torch" else {}
             done = subprocess.run(
                 command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True
             )
-            told = json.loads(done.stdout)
-            library = told["library"]
-            for name, value in told["times"].items():
+            answer = json.loads(done.stdout)
+            library = answer["library"]
+            for name, value in answer["times"].items():
                 times.setdefault(name, []).append(value)
     median = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{processor.name()}, 1 thread, Python {platform.python_version()}, "
         f"torch {torch.__version__}, "
-        f"matrix products by {library}, n={arguments.repeats}"
+        f"matrix products by {library}, runner in {arguments.precision}, "
+        f"{'CPU time, ' if arguments.cpu else ''}n={arguments.repeats}"
     )
     for name, values in times.items():
         print(f"{name:26} {median[name]:7.2f} s   ({min(values):.2f} – {max(values):.2f})")

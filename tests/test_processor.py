@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from bench_plugins.archs.resmlp import ResMLP
+from nets import TRAINING, rule_class, toy_data
+
+from bench_core.execution import memory
+from bench_core.training import processor
+from bench_core.training.build import build
 
 # (rows, inner, columns): at the size from which oneDNN is called, above it, and below it; vectors
 SHAPES = (
@@ -101,3 +109,31 @@ def test_products_are_right_with_either_library() -> None:
     if other == "absent 0":
         pytest.skip("this torch has no oneDNN product")
     assert other == "oneDNN 1"
+
+
+def test_without_a_compiler_the_blocks_train_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processor, "compiler_fault", lambda device: "InvalidCxxCompiler: none")
+    files = SimpleNamespace(load=lambda folder: toy_data(n=64, test=64))
+    parts = [(kind, kind.Params()) for kind in (rule_class("dfa"), ResMLP)]
+    weights = []
+    for compiled in (False, True):
+        recipe = {**TRAINING, "threads": 1, "deterministic": False, "compile": compiled}
+        made = build([*parts, (lambda params: files, None)], recipe, {"limit": None}, 1, None)
+        data = made.data.training
+        made.method.step(data.train_x[:32], data.train_y[:32], 0)
+        weights.append(torch.cat([p.detach().flatten() for p in made.net.parameters()]))
+    assert torch.equal(*weights)
+    assert capsys.readouterr().out.count("InvalidCxxCompiler: none") == 1
+
+
+def test_large_states_get_pages_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *call: calls.append(call), malloc_trim=lambda size: 0)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("sys.platform", "linux")
+    memory.spare_memory([(256,), (65, 128)], 128)
+    assert calls == []
+    memory.spare_memory([(32, 32, 32), (256,)], 128)
+    assert calls == [(memory.M_MMAP_THRESHOLD, memory.APART)]

@@ -34,6 +34,7 @@ from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.job import make_record
 from bench_core.execution.machine import check_machine
+from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
 from bench_core.printable import brief
@@ -137,6 +138,7 @@ class CellRun:
             self.remember, self.recall, self.folder,
         )  # fmt: skip
         every = job["evaluate_every"]
+        spare_memory(method.task.shapes, method.task.batch_size)
         train(method, net, built.data, training, cell.seed, self.observe, keeper, every)
         changed = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
@@ -181,6 +183,7 @@ class CellRun:
         self.report("epoch", row=line)
         if stopped_by is None and row.epoch != last:
             self.audit = None  # with the test samples, which the training must not find
+            spare_memory(built.method.task.shapes, built.method.task.batch_size)
         self.meter.start()
         return stopped_by is not None
 

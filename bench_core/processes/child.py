@@ -27,6 +27,7 @@ from bench_core.printable import last_line
 from bench_core.processes import forking, groups
 
 GUARD = "bench_core.processes.guard"
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch asks for huge pages for tensors of 2 MiB and more
 START = 60.0  # seconds for the interpreter and the module's own imports
 LOOK = 0.2  # seconds between looks at the memory of a child
 MIB = 1 << 20
@@ -41,6 +42,7 @@ def environment(threads: int = 1) -> dict[str, str]:
     """Return this process's environment for a child whose libraries use so many threads."""
     number = str(threads)
     return {
+        HUGE_PAGES: "1",
         **os.environ,
         "OMP_NUM_THREADS": number,
         "MKL_NUM_THREADS": number,

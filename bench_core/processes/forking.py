@@ -44,7 +44,7 @@ UNMARKED = "0" * 16
 # variables that an interpreter, torch or a library for arrays reads when it is loaded
 EARLY = re.compile(
     "PYTHON|LD_|LANG|LC_|MALLOC_|OMP_|GOMP_|KMP_|MKL_|DNNL_|ONEDNN_|OPENBLAS_|NUMEXPR_|ATEN_|TORCH|"
-    "PYTORCH|CUDA|NVIDIA_"
+    "PYTORCH|CUDA|NVIDIA_|THP_"
 )
 MESSAGE = 1 << 17  # bytes of a request at most
 # a program that runs a module as `python -m` does, with another import path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit
+from bench_core.training.audit import Audit, ProbeBatch
 from bench_core.training.net import in_eval
 
 
@@ -31,31 +31,31 @@ class BlockUtility(Diagnostic):
     title, heading = "accuracy lost by a block's initial weights", "block"
 
     @torch.no_grad()
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> tuple[list[Tensor], list[Tensor]]:
+        """The logits with each block's initial weights, and without each block."""
+        net, initial, skipped = audit.net, [], []
+        with in_eval(net):
+            for block in range(net.depth if audit.initial else 0):
+                h = batch.states.h[block]
+                before = _own(audit.initial or {}, f"blocks.{block}.")
+                f: Tensor = functional_call(net.blocks[block], before, (h,))
+                initial.append(net.resume(h + f if net.residual else f, block + 1))
+                if net.residual:
+                    skipped.append(net.resume(h, block + 1))
+        return initial, skipped
+
     def measure(self, audit: Audit) -> Measured:
         if audit.initial is None:
             return Measured(None, not_diagnostic="the weights before training are not known")
-        net, batches = audit.net, audit.batches
-        y = torch.cat([batch.y for batch in batches])
+        y = torch.cat([batch.y for batch in audit.summaries])
 
-        def lost(above: Callable[[Tensor], Tensor], block: int) -> float:
-            h = (above(batch.states.h[block]) for batch in batches)
-            logits = torch.cat([net.resume(each, block + 1) for each in h])
-            return 100 * (audit.accuracy - net.loss.score(logits, y))
+        def lost(logits: Sequence[Tensor]) -> float:
+            return 100 * (audit.accuracy - audit.net.loss.score(torch.cat(logits), y))
 
-        initial, skipped = [], []
-        with in_eval(net):
-            for block in range(net.depth):
-                before = _own(audit.initial, f"blocks.{block}.")
-
-                def reset(
-                    h: Tensor, block: int = block, before: Mapping[str, Tensor] = before
-                ) -> Tensor:
-                    f: Tensor = functional_call(net.blocks[block], dict(before), (h,))
-                    return h + f if net.residual else f
-
-                initial.append(lost(reset, block))
-                if net.residual:
-                    skipped.append(lost(lambda h: h, block))
+        initial, skipped = (
+            [lost(logits) for logits in zip(*columns, strict=True)]
+            for columns in zip(*audit.figures(self), strict=True)
+        )
         details = {"initial": initial, "skipped": skipped, "n": len(y)}
         return Measured(sum(initial) / len(initial), details)
 
