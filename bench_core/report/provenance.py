@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from bench_core.report.numbers import NONE
-from bench_core.report.text import flat, listed
+from bench_core.report.text import flat, joined, listed
 from bench_core.report.view import View
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
@@ -39,6 +39,8 @@ def provenance(shown: View, most: int) -> dict[str, Any]:
 
 def users(traced: dict[str, Any], name: str) -> str:
     """List the rules that ran with a code, an environment or data: `C1`."""
+    if all(name in names for *_, names in traced["runs"]):
+        return "every run"
     return listed(dict.fromkeys(row.label for row, _, names in traced["runs"] if name in names))
 
 
@@ -53,8 +55,8 @@ def differences(traced: dict[str, Any]) -> list[str]:
         }
         same = [name for name, parts in changed.items() if not parts]
         if same:
-            own = "; each has modules of its own rules beside them" if title == "Code" else ""
-            lines.append(f"{first} and {listed(same)} agree in all {parts} that they share{own}")
+            own = "; beside them each has those of its own rules" if title == "Code" else ""
+            lines.append(f"{joined([first, *same])} agree in all {parts} that they share{own}")
         lines += [
             f"{name} differs from {first} in {listed(keys)}"
             for name, keys in changed.items()
