@@ -293,6 +293,10 @@ def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: 
         ("search.methods.dfa={name: [ep, dfa]}", "dfa.name: is the rule itself, no parameter"),
         ("search.methods.dfa={freeze: [blocks]}", "dfa.freeze: makes the floor of the rule"),
         ("search.methods.dfa={train_last: [7]}", "search.methods.dfa: dfa cannot train resmlp"),
+        (
+            "methods=[{name: dfa, normalize: batch}]",
+            "dfa.normalize: is fixed by dfa[",
+        ),
         ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
         ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
         ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),

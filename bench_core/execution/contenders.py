@@ -45,6 +45,11 @@ class Contender:
     place: KeyPath
     space: dict[str, tuple[Space, KeyPath]]
 
+    @property
+    def fixed(self) -> set[str]:
+        """The keys of the rule's own parameters that the suite gives it."""
+        return {f"{OWN}{name}" for name in self.method if name != "name"}
+
     def drawn(self, trial: Trial) -> Values:
         """Draw the values of a trial."""
         return {key: _draw(trial, key, space) for key, (space, _) in self.space.items()}
@@ -143,6 +148,11 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
             what = "is no rule of the suite; add it to methods"
             problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))
     for one in contenders:
+        fixed = [place[2:] for key, (_, place) in one.space.items() if key in one.fixed]
+        what = f"is fixed by {one.key} in methods; search it or fix it"
+        problems += [
+            suite.problem(None, "search.methods", what, below=below, at_key=True) for below in fixed
+        ]
         if not one.space:
             what = f"names nothing to search for {one.key}: add search.training"
             problems.append(suite.problem(None, "search", what))
