@@ -203,7 +203,7 @@ def older(path: Path) -> None:
         (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
         (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
         (lambda path: (path.parents[2] / "cells.json").write_text('{"schema": 9}'), "newer", 4),
-        (older, "its numerics are method 7, now 1", 1),
+        (older, "the numerics of its run are method 7, now 1", 1),
     ],
 )  # fmt: skip
 def test_what_is_not_valid_is_named_and_not_used(
@@ -238,7 +238,7 @@ def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
     other.write_text(TINY + "diagnostics: [scale_growth, drift]\n")
     made = plan(here, other, shipped)
     assert {cell["action"] for cell in made["cells"]} == {"run"}
-    assert "it lacks drift" in made["err"]
+    assert "its run lacks drift" in made["err"]
 
 
 # ------------------------------------------------------------------------------------ what comes in

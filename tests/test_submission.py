@@ -123,4 +123,4 @@ def test_a_run_that_calls_itself_a_row_of_the_reference_is_none(here: Here, good
     reseal(path, environment={**about, "reference": "1"})
     done = here("leaderboard", good)
     assert "has no such row" in done.stderr
-    assert "°" not in done.stdout
+    assert "from reference" not in done.stdout

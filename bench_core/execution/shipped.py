@@ -19,7 +19,7 @@ from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
 from bench_core.suite.model import Suite
 
-ABSENT = "the reference has no such cell"
+ABSENT = "it has no such cell"
 
 
 class Shipped:
@@ -61,21 +61,21 @@ class Shipped:
     def _unfit(self, record: RunRecord, numerics: Mapping[str, int], data: str) -> str:
         """Say why a run of the same cell does not stand for it; empty if it does."""
         if record.data_checksum != data:
-            return f"it read other data ({record.data_checksum[:12]}, here {data[:12]})"
+            return f"its run read other data ({record.data_checksum[:12]}, here {data[:12]})"
         missing = [name for name in numerics if name not in record.numerics]
         if missing:
-            return f"it lacks {', '.join(name.rpartition('/')[2] for name in missing)}"
+            return f"its run lacks {', '.join(name.rpartition('/')[2] for name in missing)}"
         changed = [
             f"{name} {record.numerics[name]}, now {now}"
             for name, now in numerics.items()
             if record.numerics[name] != now
         ]
         if changed:
-            return f"its numerics are {', '.join(changed)}"
+            return f"the numerics of its run are {', '.join(changed)}"
         measured = saved_mapping(self.reference.folder / record.suite, "diagnostics")
         for name, params in self.diagnostics.items():
             if canonical(measured.get(name)) != canonical(params):
-                return f"it measured {name.rpartition('/')[2]} with other options"
+                return f"its run measured {name.rpartition('/')[2]} with other options"
         return sparser(record, self.suite)
 
     def lines(self) -> tuple[str, ...]:
@@ -85,6 +85,8 @@ class Shipped:
         """
         if not (self.taken or self.reference.suite(self.suite.name)):
             return ()
+        if not self.taken and len(self.lacking) == 1:
+            return (f"nothing is from the reference: {next(iter(self.lacking))}",)
         written = []
         for reason, cells in self.lacking.items():
             seeds: dict[str, dict[str, None]] = defaultdict(dict)

@@ -196,8 +196,7 @@ def _verdict(row: Row) -> Text:
 
 def _n(row: Row) -> Text:
     done, total = len(row.finished), len(row.runs)
-    mark = " °" * bool(shipped(row))
-    return Text((str(done) if done == total else f"{done} of {total} done") + mark)
+    return Text(str(done) if done == total else f"{done} of {total} done")
 
 
 def _trials(row: Row) -> Text:

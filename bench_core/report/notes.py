@@ -19,7 +19,7 @@ from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further, shipped
-from bench_core.report.numbers import NONE, fraction, signed, with_interval
+from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
 from bench_core.report.rows import alignments, gamma, random_blocks, trust, value_of
 from bench_core.report.text import listed
 from bench_core.results.hashing import line_text
@@ -116,11 +116,16 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
 
 def _references(group: Group) -> list[str]:
     """Write which rows have runs of the reference, with the dates and hardware of these."""
-    rows: dict[str, list[str]] = defaultdict(list)
+    rows: dict[str, list[Row]] = defaultdict(list)
     for row in group.rows:
         if text := shipped(row):
-            rows[text].append(row.label)
-    return [f"° {text}: {listed(labels)}" for text, labels in rows.items()]
+            rows[text].append(row)
+    lines = []
+    for text, own in rows.items():
+        rules = [row.label for row in own if row.role != "floor"]
+        floors = [plural(len(own) - len(rules), "floor")] * (len(own) > len(rules))
+        lines.append(f"from {text}: {listed(rules + floors)}")
+    return lines
 
 
 def warning(group: Group) -> str:
