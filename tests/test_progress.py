@@ -183,3 +183,8 @@ def test_an_odd_suite_file_is_no_bug(tmp_path: Path, decisions: Any) -> None:
     folder.mkdir()
     store.write_suite(folder, {"name": "odd", "decisions": decisions})
     assert "\x1b" not in invoke("status", tmp_path)
+
+
+def test_an_unknown_number_of_epochs_is_not_said() -> None:
+    assert progress.reached(3, 30, 0.4121) == "epoch 3 of 30, accuracy 0.412"
+    assert progress.reached(3, 0, None) == "epoch 3"

@@ -49,8 +49,9 @@ def time_left(seconds: float | None) -> str:
 
 
 def reached(epoch: int, last: int, accuracy: float | None) -> str:
-    """Return `epoch 3 of 30, accuracy 0.412`."""
-    return f"epoch {epoch} of {last}" + ("" if accuracy is None else f", accuracy {accuracy:.3f}")
+    """Return `epoch 3 of 30, accuracy 0.412`; last: 0 if it is not known."""
+    of = f" of {last}" if last else ""
+    return f"epoch {epoch}{of}" + ("" if accuracy is None else f", accuracy {accuracy:.3f}")
 
 
 class Plain(AbstractContextManager["Plain"]):
