@@ -41,7 +41,7 @@ def all_claims() -> tuple[str, list[str]]:
     suites = list(known.suites())
     findings, troubles = _findings(known)
     blocks = [_head(known), _table(suites), _failing(suites, findings)]
-    judged = [(item.suite.name, [*map(_with_cost, item.outcomes, item.seconds)]) for item in suites]
+    judged = [(item.suite.name, priced(item)) for item in suites]
     return "\n".join([*blocks, claims_text(judged, "markdown")]), [*known.troubles, *troubles]
 
 
@@ -64,6 +64,11 @@ def _table(suites: Iterable[SuiteClaims]) -> str:
     )
     heads = ["suite", "hold", "fail", "not run", "trainings of those not run, about"]
     return tabulated(rows, heads, style="pipe", align=["left", *["right"] * 4]) + "\n"
+
+
+def priced(item: SuiteClaims) -> list[ClaimResult]:
+    """Return the outcomes of a suite, those not run with the cost of their trainings."""
+    return [*map(_with_cost, item.outcomes, item.seconds)]
 
 
 def _with_cost(outcome: ClaimResult, seconds: Mapping[Any, float] | None) -> ClaimResult:

@@ -12,6 +12,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench_core.analysis.leaderboard import Row
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
 from bench_core.report import page, reasons
+from bench_core.report.all_claims import priced
 from bench_core.report.cite import entries_of, fields
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
@@ -90,6 +92,7 @@ def pages(
     frame: dict[str, Any] = {"suites": linked, "rules": rules, "claims": claims}
     index = page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
     html = {"index.html": index}
+    frame["claims"] = [replace(item, outcomes=priced(item)) for item in claims]
     for name in ("claims", "submit") if claims else ():
         html[f"{name}.html"] = page.rendered(f"{name}.html.j2", [script], **frame)
     links = {rule["name"]: rule["link"] for rule in rules}
