@@ -63,7 +63,7 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
 
 def test_the_diagnostics_of_credit_and_block_are_kept(copy):
     _, run = copy
-    few = ("common_mode", "participation", "block_utility")
+    few = ("common_mode", "participation")
     names = [f"bench-core/{name}" for name in few]
     listed = [{"name": name, "params": {}} for name in names]
     job = {"diagnostics": listed, "device": "cpu", "data_dir": None}
