@@ -34,8 +34,6 @@ from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
 
 MOST_PARTS = 4  # of a disagreement are named
-UNKNOWN = "says that it is a row of the reference, and the installed reference has no such row"
-SUITES = f"*/{store.SUITE}"
 CURVES = 16 << 20  # bytes of epochs.jsonl whose rows are kept while claims are judged
 
 
@@ -176,15 +174,11 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     stored = scan(roots)
     troubles = stored.troubles
     shipped = reference.installed()
-    linked = _linked(roots, shipped, troubles)
+    linked = shipped.of_suites(roots, troubles) if shipped else {}
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     for run in stored.runs:
-        record = run.record
-        if record.shipped and not (shipped and shipped.vouches(record)):
-            troubles.append(f"{run.folder}: {UNKNOWN}")
-            about = {key: v for key, v in record.environment.items() if key != "reference"}
-            record = record.model_copy(update={"environment": about})
+        record = reference.vouched(run, shipped, troubles)
         record, remarks, problems = remeasured.attach(record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
@@ -233,26 +227,6 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             )
         )
     return results, troubles
-
-
-def _linked(
-    roots: Iterable[Path], shipped: reference.Reference | None, troubles: list[str]
-) -> dict[Path, list[Stored]]:
-    """Map suite folders of the reference to the runs of other suites that they name."""
-    linked: dict[Path, list[Stored]] = defaultdict(list)
-    if shipped is None:
-        return linked
-    suites = [root for root in roots if root.parent == shipped.folder]
-    suites += [
-        path.parent for root in roots if root == shipped.folder for path in root.glob(SUITES)
-    ]
-    for root in suites:
-        for identity in shipped.linked(root):
-            try:
-                linked[root].append(shipped.read(identity))
-            except store.Unreadable as reason:
-                troubles.append(str(reason))
-    return linked
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

@@ -28,7 +28,7 @@ from bench_core.report.numbers import (
     share,
     with_interval,
 )
-from bench_core.report.rows import Gamma, gamma, median_of, passport, value_of
+from bench_core.report.rows import Gamma, gamma, median_of, passport, shipped, value_of
 from bench_core.results.hashing import line_text
 
 
@@ -201,21 +201,6 @@ def _n(row: Row) -> Text:
 
 def _trials(row: Row) -> Text:
     return Text(NONE if row.trials is None else str(row.trials))
-
-
-def shipped(row: Row) -> str:
-    """Say of which version of the reference the runs of a row are, their dates and hardware."""
-    runs = [run.record for run in row.runs if run.record.shipped]
-    if not runs:
-        return ""
-    about = [run.environment for run in runs]
-    versions = sorted({str(each.get("reference", "?")) for each in about})
-    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
-    days = sorted({run.finished[:10] for run in runs})
-    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
-    some = "" if len(runs) == len(row.runs) else f"{len(runs)} of {len(row.runs)} runs: "
-    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
-    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"
 
 
 def _scored_on(row: Row) -> str | None:

@@ -18,9 +18,9 @@ from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report import doubts, reasons
-from bench_core.report.columns import COLUMNS, further, shipped
+from bench_core.report.columns import COLUMNS, further
 from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
-from bench_core.report.rows import alignments, gamma, random_blocks, trust, value_of
+from bench_core.report.rows import alignments, gamma, random_blocks, shipped, trust, value_of
 from bench_core.report.text import listed
 from bench_core.results.hashing import line_text
 from bench_core.results.marks import ORDER

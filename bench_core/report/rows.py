@@ -163,3 +163,18 @@ def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
     found = [(row, floors.pop(key(matched_floor(row.method)), None)) for row in rules]
     alone = [(row, list[Row]()) for row in floors.values()]
     return [(row, [] if floor is None else [floor]) for row, floor in found] + alone
+
+
+def shipped(row: Row) -> str:
+    """Say of which version of the reference the runs of a row are, their dates and hardware."""
+    runs = [run.record for run in row.runs if run.record.shipped]
+    if not runs:
+        return ""
+    about = [run.environment for run in runs]
+    versions = sorted({str(each.get("reference", "?")) for each in about})
+    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
+    days = sorted({run.finished[:10] for run in runs})
+    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
+    some = "" if len(runs) == len(row.runs) else f"{len(runs)} of {len(row.runs)} runs: "
+    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
+    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"

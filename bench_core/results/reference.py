@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -109,12 +109,39 @@ class Reference:
         known = not self.trouble and Path(name).name == name and (folder / store.SUITE).is_file()
         return folder if known else None
 
-    def linked(self, folder: Path) -> list[str]:
-        """Return the identities of other suites' runs that a suite of the reference names."""
+    def of_suites(self, roots: Iterable[Path], troubles: list[str]) -> dict[Path, list[Stored]]:
+        """Map the suite folders among or in `roots` to the runs of other suites that they name."""
+        folders = [root for root in roots if root.parent == self.folder]
+        for root in (root for root in roots if root == self.folder):
+            folders += [path.parent for path in root.glob(f"*/{store.SUITE}")]
+        linked: dict[Path, list[Stored]] = defaultdict(list)
+        for folder in folders:
+            for identity in self._linked(folder):
+                try:
+                    linked[folder].append(self.read(identity))
+                except store.Unreadable as reason:
+                    troubles.append(str(reason))
+        return linked
+
+    def _linked(self, folder: Path) -> list[str]:
         cells = (store.read_suite(folder) or {}).get("cells")
         names = cells.values() if isinstance(cells, dict) else ()
         named = (name for name in names if isinstance(name, str))
         return sorted(n for n in named if n in self.entries and self.place(n).parent != folder)
+
+
+def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunRecord:
+    """Return the record of a run; it is no row of the reference if the installed one has none such.
+
+    Then a line is added to `troubles`.
+    """
+    record = run.record
+    if not record.shipped or (shipped is not None and shipped.vouches(record)):
+        return record
+    what = "says that it is a row of the reference, and the installed reference has no such row"
+    troubles.append(f"{run.folder}: {what}")
+    about = {key: value for key, value in record.environment.items() if key != "reference"}
+    return record.model_copy(update={"environment": about})
 
 
 def folder() -> Path | None:
