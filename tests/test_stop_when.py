@@ -116,6 +116,6 @@ def test_the_leaderboard_says_so():
     text = leaderboard([ended(42, 0.308, 4, seconds_per_epoch=5.0), whole(42, 0.306)], width=400)
     assert (
         "ended by reference_floor after epoch 4 of 100: 96 epochs, about 480 s, saved; "
-        "accuracy +0.2 pp" in text
+        "accuracy +0.2 points" in text
     )
     assert "is not known" in leaderboard([ended(42, 0.308, 4)], width=400)
