@@ -129,6 +129,7 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
         assert table.stdout.count("reference 1, 20") >= 1, form
         assert table.stderr == ""
     assert here("verify", env=env).returncode == 0
+    assert "no finished run to audit" in here("audit", "results", "--diagnostic", "drift").stderr
     # an installed reference without these rows does not vouch for them
     assert "has no such row" in here("leaderboard", env={"BENCH_REFERENCE": ""}).stderr
     # and --no-reference trains them all

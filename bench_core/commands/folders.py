@@ -283,7 +283,10 @@ def audit(
 def _chosen(
     roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int], no_floors: bool
 ) -> list[Stored]:
-    """Return the finished runs of these methods and seeds (empty: of all)."""
+    """Return the finished runs of these methods and seeds (empty: of all).
+
+    Compact runs, such as rows of the reference, have no weights to measure.
+    """
     from bench_core.analysis.judge import is_floor
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
@@ -294,6 +297,7 @@ def _chosen(
         run
         for run in sorted(stored.runs, key=lambda run: str(run.folder))
         if (not seeds or run.record.cell.seed in seeds)
+        and not run.record.original
         and not (no_floors and is_floor(run.record))
         and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
     ]
