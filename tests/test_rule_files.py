@@ -19,6 +19,7 @@ from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.older import older
 from bench_core.errors import UsageError
+from bench_core.execution.fingerprint import code_files
 from bench_core.registry import rule_files
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
@@ -68,22 +69,23 @@ def invoke(*arguments: object) -> str:
     return done.output
 
 
-def test_a_rule_from_a_file_is_planned_run_recorded_checked_and_shown(
+def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     here: Here, path_as_it_was: None
 ) -> None:
     (here.cwd / "fed.py").write_text(RULE)
     (here.cwd / "tiny.yaml").write_text(SUITE)
-    again = ("tiny.yaml", "--method", "./fed.py[gain=2]")
-    done = here("run", *again)
+    done = here("run", "tiny.yaml", "--method", "./fed.py[gain=2]")
     assert done.returncode == 0, done.stderr
     assert "`bench new method fed --from PATH/fed.py` makes its package" in done.stderr
     (record,) = runs(here.cwd / "results" / "tiny").values()
     assert record["cell"]["method"]["name"] == "fed.py/fed"
     assert record["cell"]["method"]["params"]["gain"] == 2.0
-    assert "fed" in record["code"]["fed.py"]["files"]
     assert "fed[gain=2.0] · seed 1" in done.stdout
-    (here.cwd / "fed.py").write_text(RULE.replace("e = self", "e = -self"))
-    assert "the code has changed since: fed, about" in here("plan", *again).stdout
+    path = here.cwd / "fed.py"
+    files = record["code"]["fed.py"]["files"]
+    assert code_files(["fed"], "fed.py") == files
+    path.write_text(RULE.replace("e = self", "e = -self"))
+    assert code_files(["fed"], "fed.py")["fed"] != files["fed"]
     card = here("info", "./fed.py", "--json")
     about = json.loads(card.stdout)
     assert (about["name"], about["from"]) == ("fed.py/fed", "the file fed.py")

@@ -66,12 +66,16 @@ def limit(default: float = 10.0) -> float:
 
 
 def examine(
-    points: Sequence[EntryPoint], seconds: float | None = None, targets: bool = False
+    points: Sequence[EntryPoint],
+    seconds: float | None = None,
+    targets: bool = False,
+    fork: bool = False,
 ) -> list[ImportResult]:
     """Import plugin modules in a child process and return what they bring.
 
     seconds  limit for each; default: BENCH_PLUGIN_SECONDS, else 10
     targets  import the components' targets as well
+    fork     the modules need torch, as rule files do: fork a child that has it
     """
     from pydantic import TypeAdapter
 
@@ -80,14 +84,15 @@ def examine(
         seconds = limit() if seconds is None else seconds
         request = {"points": [asdict(point) for point in left], "targets": targets}
         try:
-            for answer in child.answers(__name__, request, seconds, each=True, fork=False):
+            for answer in child.answers(__name__, request, seconds, each=True, fork=fork):
                 results.append(TypeAdapter(ImportResult).validate_python(answer))
         except child.ChildError as error:
             if len(results) < len(points):
                 result = ImportResult(entry_point=points[len(results)])
-                name = result.entry_point.distribution
-                hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {name}"
-                result.fault(result.entry_point, f"its import {error}; {hint}")
+                point = result.entry_point
+                hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {point.distribution}"
+                reason = f"its import {error}"
+                result.fault(point, reason if point.is_file else f"{reason}; {hint}")
                 results.append(result)
     return results
 

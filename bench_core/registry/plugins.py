@@ -36,7 +36,9 @@ def load(
     for point in points:
         if point not in strangers:
             take(registry, point)
-    for result in examine(strangers):
+    rules = [point for point in strangers if point.is_file]
+    strangers = [point for point in strangers if not point.is_file]
+    for result in [*examine(strangers), *examine(rules, fork=True)]:
         registry.add(result)
     find_clashes(registry, points)
     return registry
