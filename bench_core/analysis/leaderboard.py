@@ -35,11 +35,11 @@ from bench_core.analysis.judge import (
     option,
     role,
     threshold_of,
-    untrained,
 )
 from bench_core.analysis.ranks import Ranking, rank, widening
 from bench_core.analysis.recipes import recipe, shared, tuned_of
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.untrained import untrained
 from bench_core.analysis.verdict import (
     AT_CHANCE,
     CANNOT_JUDGE,
