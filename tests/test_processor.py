@@ -133,6 +133,7 @@ def test_large_states_get_pages_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     library = SimpleNamespace(mallopt=lambda *call: calls.append(call), malloc_trim=lambda size: 0)
     monkeypatch.setattr("ctypes.CDLL", lambda name: library)
     monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
     memory.spare_memory([(256,), (65, 128)], 128)
     assert calls == []
     memory.spare_memory([(32, 32, 32), (256,)], 128)
