@@ -86,7 +86,7 @@ def test_why_a_method_was_walked_back() -> None:
         "95 % interval (Student t)",
         "arXiv:2606.21126",
         "last epoch counts",
-        "also the probe",
+        "Diagnostics measure on test images",
     ):
         assert needed in text
     assert "resmlp · cifar10 · 100 epochs · seeds 42, 123, 456" in text
@@ -169,7 +169,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         "displacement_deep": 0.9,
     }
     ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
-    assert "Γ deep by further read-outs: ep displacement +0.900" in ep
+    assert "Γ deep of the same credit, read off in another way: ep displacement +0.900" in ep
     lost = leaderboard(
         seeds(
             "bench-core/ep",
@@ -178,7 +178,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         ),
         width=None,
     )
-    assert "further read-outs" not in lost
+    assert "read off in another way" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:
@@ -279,7 +279,7 @@ def test_passport_codes_have_a_legend() -> None:
     flags = {**PASSPORT, "learned_feedback": True, "exact_top_credit": True, "oracle": True}
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
-    assert "Uses: L learned feedback, T exact top credit, X something else" in text
+    assert "Uses: L feedback that is trained, or memory, T the gradient through the readout, X something else" in text
 
 
 # --------------------------------------------------------------------------------------- edge cases

@@ -93,8 +93,8 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve, and how many seeds 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    text = f"{seeds} seeds tell rules apart that differ by {points:.1f} points"
-    text += f" (4 times out of 5, among {rules} rules)"
+    text = f"{seeds} seeds tell two of {rules} rules apart, 4 times out of 5, if they differ by "
+    text += f"{points:.1f} points"
     if points <= 2:
         return text
     return f"{text}; 2 points need {seeds_for(0.02, rules, deviation) or 'more than 1,000'} seeds"

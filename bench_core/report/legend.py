@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import Settings, label
 from bench_core.analysis.leaderboard import Group, Row
+from bench_core.registry import plugins
+from bench_core.registry.distributions import OURS
 from bench_core.report.cite import CITATION
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
@@ -15,12 +17,13 @@ from bench_core.report.rows import LOCAL, OTHER, PASSPORT, passport
 from bench_core.results.status import STATUSES
 
 VERDICTS = {
-    "trustworthy": "{limit} points or more over {floor}, the whole interval above 0, and no "
-    "diagnostic has fired{names}",
+    "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
+    "not below the bp floor, and no diagnostic has fired{names}",
     "walked back": "the accuracy is no sign that the rule works, for the reason below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
 }
+MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
     "chosen; on another seed, without a look at these runs"
@@ -51,7 +54,16 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
     limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
     floor, _ = _floors(settings)
-    names = ", ".join(item.short for item in criteria(rows) if not item.margin)
+    judged = {
+        letter
+        for run in (run for row in rows if row.role != "floor" for run in row.runs)
+        for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
+    }
+    names = "; ".join(
+        f"{item.short}, {item.item.title}" if item.item.title else item.short
+        for item in criteria(rows)
+        if not item.margin and item.letter in judged
+    )
     names = f" ({names})" if names else ""
     texts = [
         f"{kind}: {text.format(limit=limit or 2, floor=floor, names=names)}"
@@ -82,6 +94,18 @@ def _uses(rows: Sequence[Row]) -> list[str]:
     if "local" in codes:
         texts.append(f"local: {LOCAL}")
     return ["Uses: " + ", ".join(texts)] if texts else []
+
+
+def _rules(rows: Sequence[Row]) -> list[str]:
+    """Say in a line what a few built-in rules are."""
+    used = {row.method.name: row.method.short for row in rows if row.role != "floor"}
+    items = plugins.load(only={OURS}).of_kind("method") if len(used) <= MOST_RULES else []
+    texts = [
+        f"{used[item.full_name]}: {item.component.summary}"
+        for item in items
+        if item.full_name in used
+    ]
+    return ["; ".join(texts)] if texts else []
 
 
 def _stopped(groups: Sequence[Group]) -> list[str]:
@@ -122,8 +146,9 @@ def of_all(
     )
     if "gamma" in shown:
         lines.append(
-            "Γ deep: cosine between the rule's credit and the gradient of backpropagation in "
-            "the deep layers: 1 the same direction, 0 none in common"
+            "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
+            "backpropagation, mean over all blocks but the first: 1 the same direction, 0 none in "
+            "common"
         )
     lines += _uses(rows) if "passport" in shown else []
     lines += _medians(rows, shown)
@@ -133,9 +158,12 @@ def of_all(
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups)
-    last = "The last epoch counts, never the best. The test set is also the probe, on which"
-    lines += [f"{last} diagnostics measure.", f"Protocol: {CITATION}"]
-    return lines
+    tuned = any(row.trials is not None for row in rows)
+    lines.append(
+        f"{'' if tuned else 'All rules have one recipe, none was tuned. '}The last epoch counts, "
+        "never the best. Diagnostics measure on test images, which no training sees."
+    )
+    return [*lines, *_rules(rows), f"Protocol: {CITATION}"]
 
 
 def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:

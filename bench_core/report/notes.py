@@ -63,7 +63,7 @@ def _shared(group: Group) -> list[str]:
             some = f" in {count} of {len(done)} runs" if count < len(done) else ""
             measured = next(r.judged[letter][0] for r in done if letter in r.judged)
             short = measured.rpartition("/")[2]
-            remarks[3, f"{short} means nothing for ", f"{some}: {reason}"][name] = None
+            remarks[3, f"{short} is not judged for ", f"{some}: {reason}"][name] = None
         for measured, item in (pair for run in done for pair in run.record.measurements.items()):
             if error := item.raised:
                 remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
@@ -94,7 +94,7 @@ def _readouts(group: Group) -> list[str]:
             own = [(item.readouts.get(name), item.deep) for item in read]
             others = [value for value, deep in own if value is not None and value != deep]
             values += [f"{row.label} {name} {signed(fmean(others), 3)}"] if others else []
-    return [f"Γ deep by further read-outs: {listed(values)}"] if values else []
+    return [f"Γ deep of the same credit, read off in another way: {listed(values)}"] * bool(values)
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:
@@ -205,7 +205,8 @@ def _ranks(group: Group) -> list[str]:
         name = group.rows[ranking.loud].label
         lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
-        lines.append(resolved(rules, ranking.n, ranking.deviation))
+        text = resolved(rules, ranking.n, ranking.deviation)
+        lines.append(f"Ranks: {text}. Margins over floors have intervals of their own")
     return lines
 
 

@@ -24,16 +24,16 @@ from bench_core.results.record import Measurement
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
-    "exact_hidden_gradients": ("G", "exact hidden gradients"),
-    "weight_transport": ("W", "weight transport"),
-    "labels_below_head": ("Y", "labels below the head"),
+    "exact_hidden_gradients": ("G", "gradients by backpropagation inside the blocks"),
+    "weight_transport": ("W", "transposed weights of later blocks"),
+    "labels_below_head": ("Y", "labels below the readout"),
     "extra_forward_passes": ("F", "extra forward passes"),
-    "learned_feedback": ("L", "learned feedback"),
-    "non_local_state": ("S", "non-local state"),
-    "exact_top_credit": ("T", "exact top credit"),
-    "local_heads": ("H", "local heads"),
+    "learned_feedback": ("L", "feedback that is trained, or memory"),
+    "non_local_state": ("S", "states of other blocks"),
+    "exact_top_credit": ("T", "the gradient through the readout"),
+    "local_heads": ("H", "readouts of its own at the blocks"),
 }
-LOCAL = "nothing beyond a block and the output error"
+LOCAL = "a block's own activity and the output error alone"
 OTHER = ("X", "something else that its plugin names")
 
 

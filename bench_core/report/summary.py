@@ -94,9 +94,10 @@ def _walked_back(row: Row) -> str:
     ]
     over_floor, given = any(item.margin for item in letters), row.floor.kind == "literal"
     worse = row.margin is not None and row.margin.half_width is None and row.margin.mean < 0
-    own = over_floor and not given and (worse or below_zero(row.margin))
-    if own or below_zero(row.margin_bp):
+    if over_floor and not given and (worse or below_zero(row.margin)):
         return "trains|train blocks that are worse than random ones"
+    if below_zero(row.margin_bp):
+        return "is|are worse than backpropagation with random blocks"
     if over_floor:
         hardly = "trains|train blocks that are hardly better than random ones"
         return f"stays|stay below {random_blocks(row)}" if given else hardly
