@@ -8,7 +8,7 @@ results.leaderboard(), results.runs.to_pandas(), results.figure("audit"), result
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Results", "__version__", "load", "run_suite"]
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bench_core.execution.plan import Plan
     from bench_core.results.record import Cell, RunRecord
 
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 hookimpl = pluggy.HookimplMarker("bench_core")
 hookspec = pluggy.HookspecMarker("bench_core")
 

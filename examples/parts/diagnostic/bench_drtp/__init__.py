@@ -5,7 +5,7 @@ Every `bench` command reads it, so it imports nothing heavy.
 
 from bench_core.api import Component, hookimpl
 
-BENCH_API = (1, 0)  # the version of the plugin interface
+BENCH_API = (1, 1)  # the version of the plugin interface
 
 
 @hookimpl
