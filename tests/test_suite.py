@@ -686,7 +686,7 @@ matrix: {training.epochs: [90, 100]}
 """)
     suite = load_suite(
         source,
-        methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]", "fa[frozen]"],
+        methods=["dfa", "my-rule", "ep[beta=0.5,o={a: 1, b: [x, y]}]", "vec[frozen]"],
         seeds=[7],
         epochs=10,
     )
@@ -695,7 +695,7 @@ matrix: {training.epochs: [90, 100]}
         {"name": "dfa", "penalty": 1},
         {"name": "my-rule"},
         {"name": "ep", "beta": 0.5, "o": {"a": 1, "b": ["x", "y"]}},
-        {"name": "fa", "freeze": "blocks"},
+        {"name": "vec", "freeze": "blocks"},
     ]
     assert suite.include == [{"method": "dfa"}]
     assert suite.seeds == [7]
