@@ -140,7 +140,8 @@ def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
         "loss is not finite at step 90", "reference at the floor",
         "residual stream grows 694x in one block (limit 50x)",
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
-        "makes a run again", "gradients by backpropagation inside the blocks", "labels come from the thresholds in force",
+        "makes a run again", "gradients by backpropagation inside the blocks",
+        "labels come from the thresholds in force",
         "S_full S1 or any diagnostic", "first fires at epoch",
     ):  # fmt: skip
         assert words in audit_page.text, words

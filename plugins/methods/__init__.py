@@ -18,7 +18,7 @@ RULES = (
     Component("error_decorrelation", f"{HERE}.error_decorrelation:ErrorDecorrelation",
               "states decorrelated from the broadcast output score"),
     Component("fa", f"{HERE}.fa:FeedbackAlignment",
-              "feedback alignment, the gradient at the top, then fixed random matrices block by block"),
+              "feedback alignment, from the top gradient by fixed random matrices block by block"),
     Component("state_bridge", f"{HERE}.state_bridge:StateBridge",
               "credit through a learned prediction of the last state"),
     Component("credit_bridge", f"{HERE}.credit_bridge:CreditBridge",
