@@ -35,6 +35,8 @@ def lone(**changes: object) -> list[RunRecord]:
 FAR = Measurement(value=9.0, letter="e", direction="above", threshold=1.0)
 REASONS = {
     "trains blocks that are worse than random ones": [*seeds(DFA, [0.2] * 3), *OVER],
+    # its own margin is above 0, so that its blocks are no worse than their own random ones
+    "is worse than backpropagation with random blocks": [*seeds(DFA, [0.35, 0.36, 0.37]), *OVER],
     "trains blocks that are hardly better than random ones": [
         *seeds(DFA, [0.501, 0.500, 0.502]),
         *frozen(DFA, [0.49] * 3),
@@ -152,3 +154,23 @@ def test_codes_are_compared_in_words() -> None:
         "C3 differs from C1 in loop",
         "E2 differs from E1 in torch",
     ]
+
+
+def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -> None:
+    silent = Measurement(
+        value=0.9, letter="c", direction="above", threshold=0.3, not_diagnostic="too few batches"
+    )
+    mute = {"measurements": {**measured(), "batch_stability": silent}}
+    records = [
+        *seeds(BP, [0.61, 0.615, 0.62], **mute),
+        *seeds("lab/own", [0.5, 0.51, 0.52], **mute),
+    ]
+    text = "\n".join(
+        legend.of_all(judge_all([*records, *frozen(BP, [0.42, 0.43, 0.44])]), Settings())
+    )
+    assert "bp: backpropagation, end to end" in text
+    assert "own:" not in text  # its plugin is asked for nothing
+    assert "no diagnostic has fired (scale_growth" in text
+    assert "batch_stability" not in text
+    many = [r for i in range(9) for r in seeds(BP, [0.5], params={"penalty": i / 10})]
+    assert "end to end" in "\n".join(legend.of_all(judge_all(many), Settings()))

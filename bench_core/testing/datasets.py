@@ -90,10 +90,9 @@ def with_a_changed_byte(file: Path, home: Path, away: Path) -> None:
 @check("dataset", "contract")
 def the_checksum_is_that_of_the_files(subject: Subject) -> None:
     """With one byte of a file changed, prepare() raises DataError or returns another checksum."""
-    home = folder()
+    checksum, home = loaded(subject)[1], folder()
     if home is None:
         return
-    checksum = loaded(subject)[1]
     with opened(home) as files:
         subject.made().load(home)
     sizes = {file: file.stat().st_size for file in files if file.is_file()}
