@@ -10,10 +10,12 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
-from bench_core.report.view import View
+
+if TYPE_CHECKING:
+    from bench_core.report.view import View
 
 Spec = dict[str, Any]
 # channels of an encoding → the attribute of a `Key` that they show
