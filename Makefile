@@ -33,7 +33,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-board: $(VENV)/.installed  ## the site of the shipped reference in board/; a row that lapsed fails
+board: $(VENV)/.installed  ## the site of the shipped reference in board/; a row that lapsed or is damaged fails
 	$(BIN)/python -m bench_reference.add --check
 	$(BIN)/bench site --board -o board
 

@@ -19,17 +19,21 @@ from typing import Any
 
 import click
 
+from bench_core.errors import UsageError
 from bench_core.execution.components import PARTS
 from bench_core.execution.plan import make_plan
+from bench_core.execution.reuse import saved_mapping
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, files, store
+from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.reference import Entry, Reference, installed, write_cells
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import distances, write_compact
+from bench_core.sharing.verify import faults
 from bench_core.suite.load import load_suite
 from bench_core.training import NUMERICS
 
@@ -38,24 +42,31 @@ VERSION = "1"  # of the reference: another one when a row is replaced, see READM
 
 
 @cache
-def _numerics(kind: str, name: str) -> int:
-    item = plugins.load().find(kind, name)  # type: ignore[arg-type]
+def _numerics(kind: str, name: str) -> int | None:
+    """Return the `numerics` of a component as installed; None if it is not."""
+    try:
+        item = plugins.load().find(kind, name)  # type: ignore[arg-type]
+    except UsageError:
+        return None
     return int(resolve(item, base_class(kind)).numerics)  # type: ignore[arg-type]
 
 
 def lapsed(record: RunRecord) -> list[str]:
     """Name the parts of a run whose `numerics` are other ones now."""
-    now = {"training": NUMERICS}
+    now: dict[str, int | None] = {"training": NUMERICS}
     now |= {kind: _numerics(kind, getattr(record.cell, kind).name) for kind in PARTS}
     measured = [key for key in record.numerics if key.startswith("diagnostic ")]
     now |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
     pairs = [(key, record.numerics.get(key), value) for key, value in now.items()]
-    return [f"{key} {was}, now {value}" for key, was, value in pairs if was != value]
+    return [f"{key} {was}, now {value or 'gone'}" for key, was, value in pairs if was != value]
 
 
-def fault(record: RunRecord, commit: str) -> str:
+def fault(run: Stored, commit: str, reference: Reference) -> str:
     """Say why a run may not come in; empty if it may."""
-    if record.original:
+    record = run.record
+    if record.suite != run.suite:
+        return f"its folder is not that of its suite, {record.suite}"
+    if record.original or record.environment.keys() & {"reference", "lapsed"}:
         return "it is a row of a reference"
     if record.status != "done" or record.epochs != record.cell.last_epoch:
         return f"{record.status} after {record.epochs} of {record.cell.last_epoch} epochs"
@@ -65,7 +76,12 @@ def fault(record: RunRecord, commit: str) -> str:
         return "it names no commit; give it with --commit"
     if parts := lapsed(record):
         return f"its numerics are {', '.join(parts)}"
-    return ""
+    folders = (run.folder.parent, reference.folder / run.suite)
+    own, known = (saved_mapping(folder, "diagnostics") for folder in folders)
+    both = sorted(own.keys() & known.keys())
+    if other := [name for name in both if canonical(own[name]) != canonical(known[name])]:
+        return f"the other rows of its suite measured {', '.join(other)} with other options"
+    return "; ".join(faults(run))
 
 
 def add(
@@ -73,7 +89,7 @@ def add(
 ) -> Reference:
     """Write a run in compact form, and return the reference with it. Raises StoreError."""
     about = {"reference": reference.version, **({"commit": commit} if commit else {})}
-    final = reference.folder / run.record.suite / run.record.identity
+    final = reference.folder / run.suite / run.record.identity
     record = write_compact(run, final, about, distance)
     entry = Entry(suite=record.suite, cell=cell_key(record.cell), checksum=record.checksum or "")
     return replace(reference, entries={**reference.entries, record.identity: entry})
@@ -104,7 +120,10 @@ def marked(reference: Reference) -> Reference:
 
 
 def list_cells(content: dict[str, Any], reference: Reference) -> None:
-    """Write suite.json of a suite, with the cells that the reference has."""
+    """Write suite.json of a suite, with the cells that the reference has.
+
+    Diagnostics with which earlier rows were measured stay.
+    """
     folder = reference.folder / content["name"]
     older = store.read_suite(folder) or {}
     cells = {**older.get("cells", {}), **content["cells"]}
@@ -117,6 +136,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     if before and file["digest"] == before["digest"] and file["cells"] is None:
         file = before  # another command has listed the cells of the suite's file
     kept = {key: value for key, value in content.items() if key != "decisions"}
+    kept["diagnostics"] = {**older.get("diagnostics", {}), **content["diagnostics"]}
     store.write_suite(folder, {**kept, "cells": known, "file": file})
 
 
@@ -125,7 +145,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
 @click.option("--commit", default="", help="The commit of the code, for runs that name none.")
 @click.option("--suite", "suites", multiple=True, help="List the cells of this suite; repeatable.")
 @click.option("--into", type=click.Path(path_type=Path), default=HERE, help="The reference.")
-@click.option("--check", is_flag=True, help="Fail if a row has lapsed and does not say so.")
+@click.option("--check", is_flag=True, help="Fail if a row is damaged, or lapsed and silent on it.")
 @click.option("--lapse", is_flag=True, help="Let the rows that have lapsed say so.")
 def main(
     results: Sequence[Path],
@@ -141,16 +161,16 @@ def main(
     if lapse:
         reference = marked(reference)
     if check or lapse:
-        lines = [f"{run.folder}: {', '.join(parts)}" for run, parts in unmarked(reference)]
-        remedy = "train it again, or mark it with --lapse"
-        for line in lines:
-            click.echo(f"{line}: it has lapsed; {remedy}", err=True)
+        remedy = "it has lapsed; train it again, or mark it with --lapse"
+        lines = [f"{r.folder}: {', '.join(parts)}: {remedy}" for r, parts in unmarked(reference)]
+        for line in (lines := [*reference.runs()[1], *lines]):
+            click.echo(line, err=True)
         sys.exit(bool(lines))
     counts: Counter[str] = Counter()
     stored, states = scan(results), distances(results)
     for run in stored.runs:
         there, distance = run.record.identity in reference.entries, states.get(run.record.identity)
-        reason = "there already" if there else fault(run.record, commit)
+        reason = "there already" if there else fault(run, commit, reference)
         if not reason and distance is not None and distance.value is None:
             reason = f"its distance to bp: {distance.not_diagnostic}"
         if not reason:
@@ -160,7 +180,7 @@ def main(
         counts["there already" if there else "left out" if reason else "added"] += 1
     write_cells(reference)
     for folder in sorted({run.folder.parent for run in stored.runs}):
-        list_cells(store.suite_json(folder), reference)
+        list_cells({**store.suite_json(folder), "name": folder.resolve().name}, reference)
     registry = plugins.load()
     for name in suites:
         plan = make_plan(

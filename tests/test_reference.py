@@ -28,7 +28,7 @@ from bench_core.report.tables import leaderboards
 from bench_core.results import compact, epochs, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import Cell, RunRecord, cell_key
-from bench_core.results.scan import scan
+from bench_core.results.scan import Stored, scan
 from bench_core.sharing.verify import faults
 from bench_core.suite.load import load_suite
 from bench_core.suite.recipe import DataOptions, TrainingOptions
@@ -44,7 +44,7 @@ def shipped(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
     home = tmp_path_factory.mktemp("shipped")
     command = [str(finished.results), "--into", str(home), "--commit", "c" * 40]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adding, "fault", lambda record, commit: "")  # of code with edits
+        patch.setattr(adding, "fault", lambda *about: "")  # of code with edits
         for _ in range(2):  # the second time nothing changes
             done = CliRunner().invoke(adding.main, command)
             assert done.exit_code == 0, done.output
@@ -175,7 +175,8 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     (home / "part").mkdir()
     store.write_suite(home / "part", listed)
     monkeypatch.setenv("BENCH_REFERENCE", str(home))
-    (shown,), _ = gather([home / "part"])
+    (tmp_path / "link").symlink_to(home)
+    (shown,), _ = gather([tmp_path / "link" / "part"])
     assert len(shown.records) == 4
     assert all(epochs.read(shown.run_folder(record)) for record in shown.records)
 
@@ -189,15 +190,29 @@ def lie(path: Path) -> None:
     reseal({**raw, "accuracy": 0.9}, path)
 
 
+def stated(path: Path, **fields: Any) -> None:
+    """Let cells.json state the checksum of a run, and other fields of its entry."""
+    known = reference.installed(path.parents[2])
+    assert known is not None
+    checksum = json.loads(path.read_text())["checksum"]
+    entry = known.entries[path.parent.name].model_copy(update={"checksum": checksum, **fields})
+    reference.write_cells(replace(known, entries={**known.entries, path.parent.name: entry}))
+
+
 def older(path: Path) -> None:
     """A row of other numerics, with checksums that fit."""
-    raw, home = store.raw(path.parent), path.parent.parent.parent
+    raw = store.raw(path.parent)
     reseal({**raw, "numerics": {**raw["numerics"], "method": 7}}, path)
-    known = reference.installed(home)
-    assert known is not None
-    record = store.read(path.parent)
-    entry = known.entries[record.identity].model_copy(update={"checksum": record.checksum})
-    reference.write_cells(replace(known, entries={**known.entries, record.identity: entry}))
+    stated(path)
+
+
+def outside(path: Path) -> None:
+    """A row that names a file outside its folder, with checksums that fit."""
+    raw = store.raw(path.parent)
+    sums = raw["files"]["epochs.jsonl.gz"]
+    shutil.copy(path.with_name("epochs.jsonl.gz"), path.with_name("more"))
+    reseal({**raw, "files": {**raw["files"], "../more": sums}}, path)
+    stated(path)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +220,8 @@ def older(path: Path) -> None:
     [
         (lambda path: path.write_text("{"), "run.json is no JSON", 1),
         (lie, "refused: cells.json states", 1),
+        (lambda path: stated(path, cell="0" * 32), "it has no such cell", 1),
+        (outside, "names other files than epochs.jsonl.gz", 1),
         (lambda path: path.with_name("epochs.jsonl.gz").unlink(), "epochs.jsonl.gz is missing", 1),
         (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
         (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
@@ -237,6 +254,18 @@ def test_a_refused_row_is_trained(
     assert "refused: cells.json states" in made["err"]
 
 
+def test_a_refused_row_is_in_no_table_and_fails_the_check(
+    here: Here, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = changed(shipped, tmp_path / "home", lambda path: stated(path, cell="0" * 32))
+    (here.cwd / "link").symlink_to(home)  # a checkout names the same folder in another way
+    done = here("leaderboard", "link/tiny", env={"BENCH_REFERENCE": str(home)})
+    assert "3 of 3 rows from the reference 1" in done.stdout
+    assert "refused: cells.json states another cell" in done.stderr
+    checked = CliRunner().invoke(adding.main, ["--check", "--into", str(home)])
+    assert (checked.exit_code, "states another cell" in checked.output) == (1, True)
+
+
 def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -251,21 +280,34 @@ def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
 
 
 def test_only_whole_trainings_of_todays_numbers_come_in(
-    finished: Finished, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
-    record = next(run.record for run in scan([finished.results]).runs)
-    record = record.model_copy(update={"environment": {}})
-    assert adding.fault(record, "c") == ""
+    home = Path(shutil.copytree(finished.folder, tmp_path / "tiny"))
+    run = scan([home]).runs[0]
+    record = run.record.model_copy(update={"environment": {}})
+    empty = reference.Reference(tmp_path / "empty")
 
-    def fault(**fields: Any) -> str:
-        return adding.fault(record.model_copy(update=fields), "c")
+    def fault(commit: str = "c", into: reference.Reference = empty, **fields: Any) -> str:
+        return adding.fault(Stored(record.model_copy(update=fields), run.folder), commit, into)
 
+    assert fault() == ""
     assert "diverged" in fault(status="diverged")
     assert "0 of 1 epochs" in fault(epochs=0)
     assert "training 2, now 1" in fault(numerics={**record.numerics, "training": 2})
     assert "not committed" in fault(environment={"dirty": True})
-    assert "--commit" in adding.fault(record, "")
+    assert "--commit" in fault("")
+    assert "not that of its suite" in fault(suite="../evil")
+    assert "a row of a reference" in fault(environment={"reference": "1"})
+    with_options = {"diagnostics": {"bench-core/scale_growth": {"batches": 1}}}
+    (tmp_path / "other" / "tiny").mkdir(parents=True)
+    store.write_suite(tmp_path / "other" / "tiny", with_options)
+    assert "with other options" in fault(into=reference.Reference(tmp_path / "other"))
+    path = run.folder / store.EPOCHS
+    path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    assert "epochs.jsonl was changed" in fault()
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: None)  # a plugin that is not here
+    assert "method 1, now gone" in fault()
 
 
 def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(

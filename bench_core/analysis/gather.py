@@ -177,9 +177,12 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     linked = shipped.of_suites(roots, troubles) if shipped else {}
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
+    counting = []
     for run in stored.runs:
-        record = reference.vouched(run, shipped, troubles)
-        record, remarks, problems = remeasured.attach(record, run.folder)
+        if (own := reference.vouched(run, shipped, troubles)) is None:
+            continue
+        counting.append(run)
+        record, remarks, problems = remeasured.attach(own, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
         if remarks:
@@ -187,7 +190,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     for folder, runs in linked.items():
         by_folder[folder] += [run.record for run in runs]
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
-    clashes = _conflicts([*stored.runs, *_replicates(by_folder, troubles)], known)
+    clashes = _conflicts([*counting, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
         described, late = _described(folder, troubles), late_of[folder]

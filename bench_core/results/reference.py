@@ -25,7 +25,7 @@ from bench_core.errors import StoreError
 from bench_core.results import files, store
 from bench_core.results.files import writing
 from bench_core.results.hashing import file_text, line_text
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
 
 PACKAGE = "bench_reference"
@@ -71,10 +71,14 @@ class Reference:
         folder, entry = self.place(identity), self.entries[identity]
         try:
             record = store.read(folder, sums=True)
+            if not self.vouches(record) or not record.shipped:
+                raise store.Unreadable(f"{CELLS} states {entry.checksum[:32]}")
+            if cell_key(record.cell) != entry.cell:
+                raise store.Unreadable(f"{CELLS} states another cell")
+            if record.files.keys() != {store.PACKED}:
+                raise store.Unreadable(f"{store.RUN} names other files than {store.PACKED}")
         except store.Unreadable as reason:
             raise type(reason)(f"{folder}: refused: {reason}") from None
-        if not self.vouches(record) or not record.shipped:
-            raise store.Unreadable(f"{folder}: refused: {CELLS} states {entry.checksum[:32]}")
         return Stored(record, folder)
 
     def runs(self) -> tuple[list[Stored], list[str]]:
@@ -111,8 +115,9 @@ class Reference:
 
     def of_suites(self, roots: Iterable[Path], troubles: list[str]) -> dict[Path, list[Stored]]:
         """Map the suite folders among or in `roots` to the runs of other suites that they name."""
-        folders = [root for root in roots if root.parent == self.folder]
-        for root in (root for root in roots if root == self.folder):
+        home = self.folder.resolve()
+        folders = [root for root in roots if root.resolve().parent == home]
+        for root in (root for root in roots if root.resolve() == home):
             folders += [path.parent for path in root.glob(f"*/{store.SUITE}")]
         linked: dict[Path, list[Stored]] = defaultdict(list)
         for folder in folders:
@@ -127,15 +132,25 @@ class Reference:
         cells = (store.read_suite(folder) or {}).get("cells")
         names = cells.values() if isinstance(cells, dict) else ()
         named = (name for name in names if isinstance(name, str))
-        return sorted(n for n in named if n in self.entries and self.place(n).parent != folder)
+        suite = folder.resolve().name
+        return sorted(n for n in named if n in self.entries and self.entries[n].suite != suite)
 
 
-def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunRecord:
+def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunRecord | None:
     """Return the record of a run; it is no row of the reference if the installed one has none such.
 
-    Then a line is added to `troubles`.
+    A run in the folder of the reference that does not fit its checksums is refused: None. In both
+    cases a line is added to `troubles`.
     """
     record = run.record
+    if shipped is not None and run.folder.resolve().parent.parent == shipped.folder.resolve():
+        try:
+            if record.identity in shipped.entries:
+                return shipped.read(record.identity).record
+            troubles.append(f"{run.folder}: refused: {CELLS} does not name it")
+        except store.Unreadable as reason:
+            troubles.append(str(reason))
+        return None
     if not record.shipped or (shipped is not None and shipped.vouches(record)):
         return record
     what = "says that it is a row of the reference, and the installed reference has no such row"
