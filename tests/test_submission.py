@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Finished, Here
 
 from bench_core.errors import UsageError
@@ -79,6 +82,39 @@ def judge(here: Here, folder: Path) -> list[tuple[str, int, str]]:
             if done.returncode:
                 break
     return said
+
+
+ODD = {
+    "good": ({"submissions/me/requirements.txt": "bench-mine==1.0\n"}, 0),
+    "no requirements": ({"submissions/me/requirements.txt": ""}, 0),
+    "two folders": ({"submissions/me/requirements.txt": "", "judge.sh": "exit 0"}, 1),
+    "an option": ({"submissions/me/requirements.txt": "a==1\n--index-url=http://x\n"}, 1),
+    "an address": ({"submissions/me/requirements.txt": "a @ http://x/a.whl"}, 1),
+    "a NUL byte": ({"submissions/me/requirements.txt": "a==1\n\0 --pre\n"}, 1),
+    "a command": ({"submissions/$(id)/requirements.txt": ""}, 1),
+    "a name beyond ASCII": ({"submissions/é/requirements.txt": ""}, 1),
+    "variables": ({"A=1/a": "", "BASH_ENV=submissions/x.sh": "", "submissions/e=1/run": ""}, 1),
+    "none": ({"submissions/me/run.json": ""}, 1),
+}
+
+
+def test_the_workflow_takes_one_plain_folder_with_plain_requirements(tmp_path: Path) -> None:
+    steps = yaml.safe_load((EXAMPLE / ".github/workflows/judge.yml").read_text())
+    script = next(step["run"] for step in steps["jobs"]["judge"]["steps"] if "run" in step)
+    base = "git init -qb main . && git commit -q --allow-empty -m base"
+    about = {
+        f"GIT_{who}_{key}": "a@b" for who in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")
+    }
+    for number, (name, (contents, code)) in enumerate(ODD.items()):
+        home = tmp_path / str(number)
+        for place, content in contents.items():
+            (home / place).parent.mkdir(parents=True, exist_ok=True)
+            (home / place).write_text(content)
+        text = f"({base} && git update-ref refs/remotes/origin/main HEAD && git add -A)\n{script}"
+        variables = {**os.environ, **about, "GITHUB_BASE_REF": "main", "GITHUB_ENV": "env"}
+        done = subprocess.run(["bash", "-eo", "pipefail", "-c", text], cwd=home, env=variables)
+        assert done.returncode == code, name
+        assert (home / "env").exists() == (code == 0), name
 
 
 def reseal(path: Path, **fields: Any) -> None:
