@@ -3,7 +3,7 @@
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
 already stays as it is, so the command may be repeated after every cell. `--suite NAME` also writes
 the list of a suite's cells, for a suite whose cells other suites trained. In a checkout
-docs/claims.md is written anew.
+docs/claims.md and the README's part about the reference are written anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from bench_reference import readme
 
 from bench_core.errors import UsageError
 from bench_core.execution.components import PARTS
@@ -192,6 +193,7 @@ def main(
         files.replace_file(HERE.parent / "docs" / "claims.md", text)
         for line in troubles:
             click.echo(line, err=True)
+        readme.write()
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no run"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bench_reference import add as adding
+from bench_reference import readme
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here
 
@@ -376,6 +377,16 @@ def test_the_document_of_claims_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -
     assert troubles == []
     stored = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
     assert text == stored, "run `bench claims --all -o docs/claims.md`"
+
+
+def test_the_readme_shows_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
+    seen, again = readme.shown(), "run `python -m bench_reference.readme`"
+    stored = readme.README.read_text(encoding="utf-8")
+    assert readme.page(seen, stored) == stored, again
+    mark = readme.mark(readme.figure(seen))
+    for name in readme.FIGURES.values():
+        assert mark in (REPOSITORY / name).read_text(encoding="utf-8"), again
 
 
 # ------------------------------------------------------------------------------------- what ships

@@ -354,7 +354,7 @@ def test_sweeps_are_drawn_where_an_axis_varies(sweep_figures: dict[str, list[Fig
 @pytest.mark.parametrize("form", ["svg", "pdf", "png"])
 def test_paper_output(miniature: View, form: str) -> None:
     (drawn,) = figures.drawn(miniature, ["audit"])
-    content = render(drawn.figure, form)  # type: ignore[arg-type]
+    content = render(paper(drawn.figure), form)  # type: ignore[arg-type]
     assert content.startswith({"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}[form])
     if form == "svg":
         text = content.decode()

@@ -11,7 +11,7 @@ from test_leaderboard import rows_shown
 
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
-from bench_core.report import legend, provenance, reasons, summary
+from bench_core.report import legend, provenance, reasons, summary, trained
 from bench_core.report.numbers import share
 from bench_core.report.rows import families
 from bench_core.results.record import Measurement, RunRecord
@@ -61,6 +61,31 @@ REASONS = {
 @pytest.mark.parametrize("words", REASONS)
 def test_every_reason_has_its_words(words: str) -> None:
     assert sentence([*GOOD, *REASONS[words]]) == f"1 of 2 rules is trustworthy: bp. dfa {words}."
+
+
+@pytest.mark.parametrize(
+    ("records", "heading", "words"),
+    [
+        (lone(), trained.TRAIN, ".510 ± .025 (n = 3), 20.0 ± 0.0 points higher than with random"),
+        (REASONS["lets the hidden states explode"], trained.LOOK, "blocks; it lets the hidd"),
+        (REASONS["trains blocks that are worse than random ones"], trained.LOOK, "points lower"),
+        (REASONS["has no floor to be compared with"], trained.OPEN, "no floor to compare with yet"),
+        (REASONS["is not yet told apart from random blocks"], trained.OPEN, "points higher than"),
+        ([run(DFA, 42, 0.5), *OVER], trained.TRAIN, ".500 (n = 1), 20.0 points higher"),
+        ([run(DFA, 42, 0.5, measurements=SICK), *OVER], trained.LOOK, "(n = 1)"),
+        ([run(DFA, 42, status="failed"), *OVER], trained.OPEN, "no finished run"),
+    ],
+)  # fmt: skip
+def test_rules_are_sorted_in_plain_words(
+    records: list[RunRecord], heading: str, words: str
+) -> None:
+    (group,) = judge_all([*GOOD, *records])
+    found = {line.label: (head, line.text) for head, own in trained.sorted_rules(group).items()
+             for line in own}  # fmt: skip
+    assert found["bp"][0] == trained.TRAIN
+    assert found["dfa"][0] == heading
+    assert words in found["dfa"][1]
+    assert ("n = 1" in trained.caution(group)) == ("n = 1" in found["dfa"][1])
 
 
 def test_rules_are_counted_and_grouped_by_reason() -> None:

@@ -72,7 +72,7 @@ def figure(
     name: str, results: tuple[Path, ...], form: str | None, suite: str | None, output: Path | None
 ) -> None:
     from bench_core.report.figures import drawn
-    from bench_core.report.figures.paper import Format, render
+    from bench_core.report.figures.paper import Format, paper, render
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
 
@@ -94,7 +94,7 @@ def figure(
     items = [(seen, item) for seen in views for item in drawn(seen, [name])]
     for count, (seen, item) in enumerate(items, 1):
         path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
-        replace_file(path, render(item.figure, form))  # type: ignore[arg-type]
+        replace_file(path, render(paper(item.figure), form))  # type: ignore[arg-type]
         recipe = "" if item.recipe is None else f": {seen.headers[item.recipe]}"
         echo(f"{path}  ({seen.name}{recipe})\n  {item.figure.caption}")
     if not items:

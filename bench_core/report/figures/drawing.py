@@ -53,13 +53,15 @@ def panel(title: str, layers: Sequence[Any], height: int) -> Panel:
 
 
 def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
-    """Draw a dashed line at a threshold, with a text beside it."""
+    """Draw a dashed line at a threshold, with a text beside it: at the right end of a curve."""
     line = chart([{"limit": limit, "text": text}])
     at = alt.Y("limit:Q") if horizontal else alt.X("limit:Q")
-    place: dict[str, Any] = {"dy": -6, "x": 0} if horizontal else {"y": -5}
+    place: dict[str, Any] = {"align": "left", "dx": 4, "y": -5}
+    if horizontal:
+        place = {"align": "right", "dx": -4, "dy": -6, "x": "width"}
     return [
         line.mark_rule(strokeDash=[5, 3], strokeWidth=1.5).encode(at),
-        line.mark_text(align="left", dx=4, fontSize=10, **place).encode(at, alt.Text("text:N")),
+        line.mark_text(fontSize=10, **place).encode(at, alt.Text("text:N")),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import resource
 from collections.abc import Callable
 from typing import Any, Literal
@@ -39,6 +40,34 @@ CONFIG: dict[str, Any] = {
     },
     "title": {"fontSize": 10, "anchor": "start", "fontWeight": "bold", "offset": 6},
 }
+INK = "#e6edf3"
+DARK: dict[str, Any] = {  # what `dark` adds to CONFIG
+    "background": "#0d1117",
+    "view": {"stroke": "#30363d"},
+    "axis": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "gridColor": "#30363d",
+        "domainColor": "#8b949e",
+    },
+    "legend": {"labelColor": INK},
+    "title": {"color": INK},
+    "text": {"color": INK},
+    "rule": {"color": INK},
+}
+# colours of `drawing` → brighter ones for a dark page, as in page.js
+BRIGHT = {"#0072B2": "#4da6e8", "#D55E00": "#ff8a3d", "#009E73": "#2cc79a", "#7F6A00": "#c9ae3a"}
+
+
+def dark(spec: Spec) -> Spec:
+    """Return a spec of `paper` in the colours of a dark page."""
+    text = json.dumps(spec)
+    for colour, bright in BRIGHT.items():
+        text = text.replace(f'"{colour}"', f'"{bright}"')
+    spec, config = json.loads(text), dict(CONFIG)
+    for key, value in DARK.items():
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
+    return {**spec, "config": config}
 
 
 def paper(figure: Figure) -> Spec:
@@ -68,13 +97,10 @@ def paper(figure: Figure) -> Spec:
 def _still(node: Any, names: set[str]) -> Any:
     """Return a spec without its parameters, and with the legends that the page draws itself."""
     if isinstance(node, list):
-        return [_still(item, names) for item in node]
+        return [_still(item, names) for item in node if not _for_mouse(item)]
     if not isinstance(node, dict):
         return node
     still = {key: _still(item, names) for key, item in node.items() if key != "params"}
-    condition = still.get("condition")
-    if isinstance(condition, dict) and "param" in condition:  # shown under the mouse only
-        return {"value": still["value"]}
     for channel in CHANNELS:
         encoding = still.get(channel)
         if not isinstance(encoding, dict) or "legend" not in encoding:
@@ -85,13 +111,19 @@ def _still(node: Any, names: set[str]) -> Any:
     return still
 
 
-def render(figure: Figure, form: Format) -> bytes:
-    """Return the file of a figure. PNG has 200 dots per inch.
+def _for_mouse(node: Any) -> bool:
+    """Decide whether a layer has marks that are shown under the mouse only."""
+    shown = node.get("encoding", {}).get("opacity", {}) if isinstance(node, dict) else {}
+    return "param" in shown.get("condition", {})
+
+
+def render(spec: Spec, form: Format) -> bytes:
+    """Return the file of a spec of `paper`. PNG has 200 dots per inch.
 
     The engine reserves address space. Where that has a limit, the engine may end its process, so it
     gets one of its own. Raises UsageError.
     """
-    spec, limit = paper(figure), resource.getrlimit(resource.RLIMIT_AS)[0]
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return _converted(spec, form)
     try:

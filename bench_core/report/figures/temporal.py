@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.judge import letter_order
+from bench_core.analysis.judge import BP, letter_order
 from bench_core.analysis.leaderboard import Group, Run
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
+from bench_core.report.reasons import BP_FLOOR
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
 MOST_RUNS = 60  # curves per recipe
@@ -46,20 +47,18 @@ class Curve:
 class Quantity:
     """A quantity by epoch, in a panel of its own.
 
-    name   its attribute of a `Point`
-    limit  letter of the diagnostic whose threshold the panel shows
+    name  its attribute of a `Point`
     """
 
     name: str
     title: str
     log: bool
     read: Callable[[float], str]
-    limit: str = ""
 
 
 QUANTITIES = (
     Quantity("h", "‖h_L‖ (median over the probe)", True, compact),
-    Quantity("g", "‖g_L‖ at N = 128", True, compact, "b"),
+    Quantity("g", "‖g_L‖ at N = 128", True, compact),
     Quantity("accuracy", "test accuracy", False, fraction),
 )
 
@@ -76,11 +75,11 @@ def temporal(view: View, group: Group) -> list[Figure]:
     names = [name for name in names if any(curve.method == name for curve in curves)]
     letters = sorted({letter for curve in curves for letter in curve.fired}, key=letter_order)
     keys = draw.series(names)
-    limits = thresholds(group, view.settings)
+    limits = _limits(view, group)
     panels = [
         drawn
         for quantity in QUANTITIES
-        if (drawn := _panel(quantity, curves, keys, letters, limits.get(quantity.limit, ())))
+        if (drawn := _panel(quantity, curves, keys, letters, limits.get(quantity.name, {})))
     ]
     if not panels:
         return []
@@ -93,11 +92,21 @@ def temporal(view: View, group: Group) -> list[Figure]:
         "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
         f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth of "
         f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
-        f"over {plural(longest, 'epoch')}; {never} never fired. Floors are not drawn."
+        f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
     )
     if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
     return [Figure(caption, tuple(panels), keys, columns=3)]
+
+
+def _limits(view: View, group: Group) -> dict[str, dict[float, str]]:
+    """Return the lines of each panel: the threshold of b, and the accuracy of bp's floor."""
+    below = thresholds(group, view.settings).get("b", ())
+    lines = {"g": {limit: f"b fires below {compact(limit)}" for limit in below if limit > 0}}
+    floors = (row for row in group.rows if row.role == "floor" and row.method.name == BP)
+    means = [row.accuracy.mean for row in floors if row.accuracy]
+    lines["accuracy"] = dict.fromkeys(means[:1], BP_FLOOR)
+    return lines
 
 
 def _curve(view: View, method: str, run: Run) -> Curve | None:
@@ -117,13 +126,12 @@ def _panel(
     curves: Sequence[Curve],
     keys: Sequence[Key],
     letters: Sequence[str],
-    limits: Sequence[float],
+    limits: Mapping[float, str],
 ) -> Panel | None:
     """Draw a quantity of all runs; None if no run has a value of it."""
     values = [value for curve in curves for value in _thinned(curve.of(curve.points, quantity))]
     if not values:
         return None
-    limits = [limit for limit in limits if limit > 0]
     numbers = [*(value["value"] for value in values), *limits]
     y = draw.measured(alt.Y, "value", numbers, quantity.log)
     last = max(value["epoch"] for value in values)
@@ -139,8 +147,7 @@ def _panel(
         opacity = draw.picked("method", 1.0)
         firing = draw.chart(marks).mark_point(filled=False, size=110, strokeWidth=2)
         layers.append(firing.encode(x, y, opacity=opacity, shape=shape, tooltip=tooltip, **colour))
-    for limit in limits:
-        text = f"{quantity.limit} fires below {compact(limit)}"
+    for limit, text in limits.items():
         layers += draw.limit_line(limit, text, horizontal=True)
     return draw.panel(quantity.title, layers, 230)
 

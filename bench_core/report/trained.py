@@ -1,0 +1,90 @@
+"""Say in plain words which rules train their blocks, and which only look so.
+
+The words are for readers who do not know the diagnostics yet. A single seed carries no verdict: it
+is sorted by the flags of its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench_core.analysis.leaderboard import Group, Row
+from bench_core.report.numbers import share
+from bench_core.report.rows import bare_labels, random_blocks
+from bench_core.report.summary import GOOD, PHRASES, rules
+from bench_core.report.text import joined, listed
+
+TRAIN = "Blocks that train"
+LOOK = "Blocks that do not train, or only look so"
+OPEN = "Not decided"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A rule, and what its numbers say of its blocks."""
+
+    label: str
+    row: Row
+    text: str
+
+
+def sorted_rules(group: Group) -> dict[str, list[Line]]:
+    """Map each heading to the rules below it, the most accurate first; empty headings stay out."""
+    labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
+    lines = [(_heading(row), Line(labels[id(row)], row, _text(row))) for row in rules(group.rows)]
+    by_heading = {
+        head: [line for own, line in lines if own == head] for head in (TRAIN, LOOK, OPEN)
+    }
+    return {head: own for head, own in by_heading.items() if own}
+
+
+def caution(group: Group) -> str:
+    """Say that a rule with one finished seed has no verdict; empty if every rule has more."""
+    single = [row for row in rules(group.rows) if row.judged.kind == "single seed"]
+    if not single:
+        return ""
+    if len(single) < len(rules(group.rows)):
+        return "A rule with n = 1 has no verdict yet: another seed may move it to another list."
+    seeds = {run.record.cell.seed for row in single for run in row.finished}
+    which = f" ({listed(map(str, sorted(seeds)))})" if len(seeds) == 1 else ""
+    return (
+        f"Each rule has one finished seed{which}. One seed carries no verdict: another one may "
+        "move a rule to another list."
+    )
+
+
+def _heading(row: Row) -> str:
+    kind = row.judged.kind
+    if kind == "single seed":
+        kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
+    if kind in (GOOD, "no flag") and row.margin is not None:
+        return TRAIN
+    return LOOK if kind in ("walked back", "flagged") else OPEN
+
+
+def _text(row: Row) -> str:
+    """Write `accuracy .299 (n = 1), 5.3 points lower than with random blocks; it lets …`."""
+    if row.accuracy is None:
+        return "no finished run"
+    text = f"accuracy {share(row.accuracy.mean, row.accuracy.half_width)} (n = {row.accuracy.n})"
+    margins = [*_margins(row)]
+    text += f", {joined(margins)}" if margins else ", no floor to compare with yet"
+    names = {key: item[0] for run in row.finished for key, item in run.judged.items()}
+    shorts = [names[key].rpartition("/")[2] for key in row.judged.letters if key in names]
+    verbs = [PHRASES[name].partition(" ") for name in shorts if name in PHRASES]
+    phrases = [f"{verb.partition('|')[0]} {rest}" for verb, _, rest in verbs]
+    return text + (f"; it {joined(phrases)}" if phrases else "")
+
+
+def _margins(row: Row) -> Iterator[str]:
+    over, bp = row.margin, row.margin_bp
+    if over is not None:
+        yield f"{_points(over.mean, over.half_width)} than with {random_blocks(row)}"
+    if bp is not None and bp.mean < 0:
+        yield f"{_points(bp.mean, bp.half_width)} than bp with random blocks"
+
+
+def _points(mean: float, half: float | None) -> str:
+    spread = "" if half is None else f" ± {half:.1f}"
+    return f"{abs(mean):.1f}{spread} points {'lower' if mean < 0 else 'higher'}"

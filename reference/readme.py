@@ -1,0 +1,138 @@
+"""Show the reference in README.md: `python -m bench_reference.readme`, in a checkout.
+
+It writes the text between two comments of the README, and a figure in two colours. The suite is the
+audit that has more rows. Every figure file names the digest of the data that it shows.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bench_core.analysis.gather import gather
+from bench_core.errors import UsageError
+from bench_core.report import trained
+from bench_core.report.escape import markdown
+from bench_core.report.figures import Figure, drawn
+from bench_core.report.figures.paper import dark, paper, render
+from bench_core.report.rows import shipped
+from bench_core.report.tables import Wanted, leaderboards
+from bench_core.report.text import joined
+from bench_core.report.view import View, view
+from bench_core.results import files, reference
+from bench_core.results.hashing import digest
+
+HERE = Path(__file__).resolve().parent.parent
+README = HERE / "README.md"
+SUITES = ("audit6", "audit5")  # of equal ones the first
+FIRST, LAST = "<!-- reference: `python -m bench_reference.readme` writes this -->\n", "<!-- end -->"
+FIGURES = {"light": "docs/gallery/reference-light.svg", "dark": "docs/gallery/reference-dark.svg"}
+TITLES = ("test accuracy", "gradient of backpropagation at the last block, ‖g_L‖")
+WIDTH = 100  # columns of the table
+TEXT = """\
+{heading}
+
+```
+{table}
+```
+
+In plain words:
+
+{lines}
+
+{caution}
+
+<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="{dark}">
+  <img src="{light}" width="800" alt="{alt}">
+</picture>
+
+Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random.
+Right: the gradient that Γ compares with; below the dashed line it lies at the numerical floor, and
+Γ means nothing (†). A mark stands where a diagnostic first fires: triangle a (growth), square b
+(gradient), diamond c (the same gradient for every batch).
+"""
+
+
+def shown() -> View:
+    """Return the audit of the reference that has more rows. Raises UsageError."""
+    known = reference.installed()
+    if known is None or known.trouble:
+        raise UsageError(known.trouble if known else "no reference is installed")
+    found = [view(one) for name in SUITES for one in gather([known.folder / name])[0]]
+    if not found:
+        raise UsageError(f"the reference has no run of {joined(SUITES)}")
+    return max(found, key=lambda each: len(each.rows))
+
+
+def text(seen: View) -> str:
+    """Write the README's part about the reference."""
+    table = leaderboards([seen.results], "table", Wanted(width=WIDTH))
+    blocks = table.rstrip().split("\n\n")
+    last = next(k for k, block in enumerate(blocks) if "\n---" in block or block.startswith("---"))
+    group = seen.groups[0]
+    origin = joined(dict.fromkeys(filter(None, map(shipped, group.rows))))
+    return TEXT.format(
+        heading=_wrapped(f"`bench leaderboard {seen.name}` prints, from {origin}:"),
+        table="\n\n".join(blocks[: last + 1]),
+        caution=_wrapped(trained.caution(group) or f"Every rule has {len(group.seeds)} seeds."),
+        lines="\n".join(_lines(seen)),
+        alt=f"Accuracy, and the gradient of backpropagation, over the epochs of {seen.name}",
+        **FIGURES,
+    )
+
+
+def _lines(seen: View) -> Iterator[str]:
+    for heading, lines in trained.sorted_rules(seen.groups[0]).items():
+        yield f"- **{heading}**"
+        for line in lines:
+            yield _wrapped(f"  - {markdown(f'{line.label}: {line.text}')}", "    ")
+
+
+def _wrapped(words: str, indent: str = "") -> str:
+    return textwrap.fill(words, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def figure(seen: View) -> Figure:
+    """Draw accuracy and ‖g_L‖ over the epochs."""
+    (item,) = drawn(seen, ["temporal"])[:1]
+    panels = item.figure.panels[:0:-1]
+    titled = [replace(panel, title=title) for panel, title in zip(panels, TITLES, strict=True)]
+    return replace(item.figure, panels=tuple(titled), columns=2)
+
+
+def mark(drawing: Figure) -> str:
+    """Return the comment of a figure file that names what it shows."""
+    return f"<!-- {digest(paper(drawing))} -->"
+
+
+def page(seen: View, before: str) -> str:
+    """Return the README with its part about the reference. Raises UsageError."""
+    head, first, rest = before.partition(FIRST)
+    _, last, tail = rest.partition(LAST)
+    if not first or not last:
+        raise UsageError(f"README.md: has no part between {FIRST.strip()} and {LAST}")
+    return f"{head}{first}{text(seen)}{last}{tail}"
+
+
+def write() -> None:
+    """Write README.md and its figures."""
+    seen = shown()
+    drawing = figure(seen)
+    files.replace_file(README, page(seen, README.read_text(encoding="utf-8")))
+    for name, spec in (("light", paper(drawing)), ("dark", dark(paper(drawing)))):
+        svg = render(spec, "svg").decode()
+        files.replace_file(HERE / FIGURES[name], f"{svg}\n{mark(drawing)}\n")
+
+
+@click.command(help=__doc__)
+def main() -> None:
+    write()
+
+
+if __name__ == "__main__":
+    main()
