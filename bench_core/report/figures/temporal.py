@@ -85,7 +85,7 @@ def temporal(view: View, group: Group) -> list[Figure]:
         return []
     shapes = dict(zip(letters, draw.SHAPES[1:], strict=False))
     marks = ", ".join(f"{shape.removesuffix('-up')} {letter}" for letter, shape in shapes.items())
-    never = sum(not any(curve.fired.values()) for curve in curves)
+    never = sum(set(curve.fired.values()) <= {None} for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
     caption = (
         "The residual stream, the reference gradient and the test accuracy after every epoch, "
