@@ -46,6 +46,7 @@ benchmark: $(VENV)/.installed  ## cost of a CIFAR-10 epoch against what the arit
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/by_hand.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/report.py
 
 $(VENV)/bin/python:
