@@ -23,9 +23,11 @@ from bench_core.execution.components import PARTS
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
+from bench_core.report import figures
 from bench_core.report.all_claims import all_claims
 from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
+from bench_core.report.view import view
 from bench_core.results import compact, epochs, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import Cell, RunRecord, cell_key
@@ -134,6 +136,10 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
         assert "4 of 4 rows from the reference 1" in table.stdout
         assert table.stdout.count("reference 1, 20") >= 1, form
         assert table.stderr == ""
+    for form in ("runs", "epochs", "measurements"):
+        first, *lines = here("export", "--table", form, env=env).stdout.splitlines()
+        assert "from_reference" in first
+        assert all("reference 1, 20" in line for line in lines)
     assert here("verify", env=env).returncode == 0
     assert "no finished run to audit" in here("audit", "results", "--diagnostic", "drift").stderr
     # an installed reference without these rows does not vouch for them
@@ -168,6 +174,8 @@ def test_a_suite_without_local_results_shows_the_reference(
     (shown,), troubles = gather([shipped / "tiny"])
     assert len(shown.records) == 4
     assert troubles == []
+    figure = figures._sourced(figures.Figure("A caption.", ()), view(shown).rows)
+    assert figure.caption.startswith("A caption. Measured: reference 1, 20")
 
 
 def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeypatch: Any) -> None:
@@ -258,6 +266,7 @@ def test_a_refused_row_is_trained(
 def test_a_refused_row_is_in_no_table_and_fails_the_check(
     here: Here, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
     home = changed(shipped, tmp_path / "home", lambda path: stated(path, cell="0" * 32))
     (here.cwd / "link").symlink_to(home)  # a checkout names the same folder in another way
     done = here("leaderboard", "link/tiny", env={"BENCH_REFERENCE": str(home)})
@@ -364,6 +373,7 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert re.search(r"\| tiny +\| +1 \| +1 \| +1 \|", text)
     assert "accuracy of dfa: expected ≥ 2.000" in text
     assert "Cause: not looked into yet" in text
+    assert "1–2: measured: reference 1, 20" in text
     assert "no run of this method (about " in text
     (home / "findings.yaml").write_text(FINDING)
     assert "Cause: theirs. no accuracy is 2" in all_claims()[0]

@@ -34,6 +34,7 @@ from bench_core.analysis.judge import Settings, judged
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.results.record import RunRecord
+from bench_core.results.reference import source
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import LETTERED, SHARES, ClaimedMethod, Expectation
 from bench_core.suite.names import FROZEN
@@ -270,6 +271,8 @@ def _values(
                 lacking.append(f"seed {run.record.cell.seed}: {reason}")
         if not values:
             raise NotRun(f"{row.label}: {lacking[0].partition(': ')[2]}")
+        if text := source([run.record for run in runs]):
+            notes.append(f"measured: {text}")
         if lacking:
             count = f"{len(lacking)} of {len(runs)} runs not counted"
             notes.append(f"{row.label}: {count} ({'; '.join(lacking)})")

@@ -26,6 +26,7 @@ from bench_core.report.view import View, curve, gamma_deep, state_norm, value
 from bench_core.results import files
 from bench_core.results.hashing import line_text
 from bench_core.results.record import RunRecord
+from bench_core.results.reference import source
 
 Line = dict[str, Any]
 BYTES_OF_LINE = 2000  # of memory, about
@@ -66,6 +67,7 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
         "data": line_text(cell.data),
         "training": line_text(cell.training),
         "seed": cell.seed,
+        "from_reference": source([record]),
     }
 
 

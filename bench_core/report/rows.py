@@ -21,6 +21,7 @@ from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
 from bench_core.report.numbers import fraction
 from bench_core.results.record import Measurement
+from bench_core.results.reference import source
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -167,14 +168,4 @@ def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
 
 def shipped(row: Row) -> str:
     """Say of which version of the reference the runs of a row are, their dates and hardware."""
-    runs = [run.record for run in row.runs if run.record.shipped]
-    if not runs:
-        return ""
-    about = [run.environment for run in runs]
-    versions = sorted({str(each.get("reference", "?")) for each in about})
-    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
-    days = sorted({run.finished[:10] for run in runs})
-    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
-    some = "" if len(runs) == len(row.runs) else f"{len(runs)} of {len(row.runs)} runs: "
-    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
-    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"
+    return source([run.record for run in row.runs])

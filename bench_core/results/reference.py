@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -157,6 +157,21 @@ def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunR
     troubles.append(f"{run.folder}: {what}")
     about = {key: value for key, value in record.environment.items() if key != "reference"}
     return record.model_copy(update={"environment": about})
+
+
+def source(records: Sequence[RunRecord]) -> str:
+    """Say of which version of the reference runs are, their dates and hardware; "" if none is."""
+    runs = [record for record in records if record.shipped]
+    if not runs:
+        return ""
+    about = [record.environment for record in runs]
+    versions = sorted({str(each.get("reference", "?")) for each in about})
+    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
+    days = sorted({record.finished[:10] for record in runs})
+    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
+    some = "" if len(runs) == len(records) else f"{len(runs)} of {len(records)} runs: "
+    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
+    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"
 
 
 def folder() -> Path | None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
+from bench_core.results.reference import source
 
 if TYPE_CHECKING:
+    from bench_core.analysis.leaderboard import Row
     from bench_core.report.view import View
 
 Spec = dict[str, Any]
@@ -132,7 +134,17 @@ def drawn(
             if chart.name in names:
                 draw = resolve_name(f"{__name__}.{chart.function}")
                 if chart.place == "recipe":
-                    figures += [Drawn(chart, k, f) for k, g in recipes for f in draw(view, g)]
+                    figures += [
+                        Drawn(chart, k, _sourced(f, g.rows))
+                        for k, g in recipes
+                        for f in draw(view, g)
+                    ]
                 else:
-                    figures += [Drawn(chart, None, figure) for figure in draw(view)]
+                    figures += [Drawn(chart, None, _sourced(f, view.rows)) for f in draw(view)]
     return figures
+
+
+def _sourced(figure: Figure, rows: Sequence[Row]) -> Figure:
+    """Let the caption of a figure say which runs are of the reference."""
+    text = source([run.record for row in rows for run in row.runs])
+    return replace(figure, caption=f"{figure.caption} Measured: {text}.") if text else figure
