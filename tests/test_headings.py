@@ -10,9 +10,10 @@ import pytest
 from conftest import Here
 from records import run
 
-from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.gather import SuiteFile, SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.report.view import view
+from bench_core.results.record import cell_key
 
 SUITE = """\
 name: two
@@ -26,7 +27,7 @@ floors: false
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
-PART = "Part of two, or two with other settings"
+PART = "Cells of two that options chose or changed"
 CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--method", "dfa")
 USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}
 
@@ -101,6 +102,25 @@ def test_a_setting_unlike_the_default_or_the_file_is_shown(
     assert heading == " · ".join(
         filter(None, ["resmlp", "cifar10", "100 epochs", "seed 42", expected])
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "title"),
+    [
+        (("dfa", "fa"), "Two rules"),
+        (("dfa",), "Two rules (1 of its 2 cells)"),
+        ((), "Cells of two that options chose or changed"),
+    ],
+)
+def test_a_title_counts_the_cells_of_the_suite_that_are_there(
+    own: tuple[str, ...], title: str
+) -> None:
+    records = {name: run(f"bench-core/{name}") for name in ("dfa", "fa", "ep")}
+    keys = [cell_key(records[name].cell) for name in ("dfa", "fa")]
+    here = tuple(records[name] for name in (*own, "ep"))
+    file = SuiteFile(title="Two rules", cells=keys)
+    suite = SuiteResults("two", Settings(title="Two rules"), here, 0, file=file)
+    assert view(suite).title == title
 
 
 def test_settings_of_diagnostics_are_shown() -> None:

@@ -76,7 +76,7 @@ def clean(text: str) -> None:
 def test_why_a_method_was_walked_back() -> None:
     text = leaderboard(audit(), width=None)
     assert (
-        "     residual stream grows 694x in one block (limit 50x); "
+        "     residual stream grows 694 times in one block (limit 50 times); "
         "reference gradient at the floor "
         "(4.2e-09 < 1e-07 at N=128); "
         "4.3 ± 0.7 points worse than random blocks; "
@@ -101,9 +101,9 @@ def test_wide_columns() -> None:
     assert row == {
         r"\#": "2",
         "rule": "dfa",
-        "verdict": "walked back: residual stream grows 694x in one block (limit 50x); reference "
-        "gradient at the floor (4.2e-09 &lt; 1e-07 at N=128); 4.3 ± 0.7 points worse than random "
-        "blocks; 11.3 ± 0.7 points below bp with random blocks",
+        "verdict": "walked back: residual stream grows 694 times in one block (limit 50 times); "
+        "reference gradient at the floor (4.2e-09 &lt; 1e-07 at N=128); 4.3 ± 0.7 points worse "
+        "than random blocks; 11.3 ± 0.7 points below bp with random blocks",
         "accuracy": ".306 ± .010",
         "over own floor": "-4.3 ± 0.7",
         "over bp floor": "-11.3 ± 0.7",
@@ -224,7 +224,7 @@ def test_floor_of_the_settings_is_named_in_the_reason() -> None:
 def test_a_rounded_figure_never_contradicts_its_limit() -> None:
     found = measured(a=50.001, c=0.3001)
     text = leaderboard([run(accuracy=0.3199, measurements=found), *frozen(DFA, [0.3])], width=None)
-    assert "grows 50.001x in one block (limit 50x)" in text
+    assert "grows 50.001 times in one block (limit 50 times)" in text
     assert "cosine 0.3001, limit 0.3" in text
     assert "only +1.99 points over random blocks, 2 are needed" in text
 
@@ -235,7 +235,8 @@ def test_figures_of_the_walked_back_runs_only() -> None:
         run(seed=456, measurements=measured(a=99.0)),
         *frozen(DFA, [0.3] * 3),
     ]
-    assert "grows 99x in one block (limit 50x) in 1 of 3 runs" in leaderboard(records, width=None)
+    text = "grows 99 times in one block (limit 50 times) in 1 of 3 runs"
+    assert text in leaderboard(records, width=None)
 
 
 def test_recipes_get_their_own_tables_and_say_how_they_differ() -> None:

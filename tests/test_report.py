@@ -138,7 +138,7 @@ def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
         "1 of 3 rules is trustworthy: bp. ep has unfinished runs. dfa trains blocks that are worse",
         "flagged: scale_growth, reference_floor, depth_utility",
         "loss is not finite at step 90", "reference at the floor",
-        "residual stream grows 694x in one block (limit 50x)",
+        "residual stream grows 694 times in one block (limit 50 times)",
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
         "makes a run again", "gradients by backpropagation inside the blocks",
         "labels come from the thresholds in force",
@@ -609,7 +609,7 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert "lab/new_rule" in audit_page
     dfa = Parsed((out / "method-dfa.html").read_text())
     assert "arXiv:1609.01596" in dfa.text
-    assert "walked back residual stream grows 694x" in dfa.text
+    assert "walked back residual stream grows 694 times" in dfa.text
     assert "a_l = e·B_l" in dfa.text
     assert "a(k·e) = k·a(e)" in dfa.text
     assert ("a", "https://arxiv.org/abs/1609.01596") in [

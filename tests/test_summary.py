@@ -97,10 +97,16 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     assert sentence(GOOD) == "The only rule, bp, is trustworthy."
     assert sentence(worse).startswith("None of 2 rules is trustworthy. dfa and fa train")
     assert sentence(frozen(BP, [0.4])) == "No rule has run yet."
-    single = [run(BP, 42, 0.6), run(DFA, 42, 0.2, measurements=SICK)]
+    single = [run(BP, 42, 0.6, measurements=measured(c=0.9)), run(DFA, 42, 0.2, measurements=SICK)]
     assert sentence(single) == (
-        "No verdict on bp and dfa yet: one finished seed is too few. In that seed, dfa lets "
-        "the hidden states explode."
+        "No rule has a verdict yet: one finished seed is too few. In that seed, bp gives every "
+        "batch the same gradient; dfa lets the hidden states explode."
+    )
+    mixed = [*GOOD, run(DFA, 42, 0.45, measurements=SICK), *seeds(FA, [0.2] * 3)]
+    assert sentence(mixed) == (
+        "1 of 3 rules is trustworthy: bp. dfa has one finished seed, which is too few for a "
+        "verdict. In that seed, dfa lets the hidden states explode. fa is worse than "
+        "backpropagation with random blocks."
     )
     given = Settings(depth_utility=DepthUtility(floor_value=0.9))
     assert "dfa stays below the given floor of .900." in sentence(lone(), given)
@@ -150,7 +156,11 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
 
     lost = [*GOOD, run(DFA, 42, status="interrupted")]
     assert after(lost) == "Next: the same `bench run` again trains 1 unfinished run"
-    assert "bench run mine --seed 42 --seed 123" in after([run(DFA, 42, 0.5)])
+    own = run(DFA, 42, 0.5)  # perhaps with --method and --set: only the same command adds its seeds
+    assert after([own]).endswith("the same `bench run` with --seed 42 --seed 123 --seed 456")
+    marks = {"environment": {"reference": 1}, "original": {"run.json": "of another machine"}}
+    shipped = own.model_copy(update=marks)
+    assert "`bench plan mine` says what they cost" in after([shipped])
     assert "bench run mine --method my_rule" in after(GOOD)
 
 

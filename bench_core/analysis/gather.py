@@ -75,7 +75,13 @@ class SuiteResults:
         """Decide whether every cell of the suite's file has a run here."""
         if self.file is None or self.file.cells is None:
             return self.file is None
-        return {cell_key(record.cell) for record in self.records}.issuperset(self.file.cells)
+        return len(self.own_cells) == len(self.file.cells)
+
+    @cached_property
+    def own_cells(self) -> frozenset[str]:
+        """Return the keys of the cells of the suite's file that have a run here."""
+        stated = frozenset(self.file.cells or ()) if self.file else frozenset[str]()
+        return stated & {cell_key(record.cell) for record in self.records}
 
     def run_folder(self, record: RunRecord) -> Path:
         """Return the folder of a run of this suite."""

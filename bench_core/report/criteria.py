@@ -20,7 +20,7 @@ from bench_core.report.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
 SMALLEST = 1e-30  # where a logarithmic axis shows zero
-_WORD = re.compile(r"\{(\w+)\}")
+_WORD = re.compile(r"\{(\w+)\}(x\b)?")  # {value}x is written as `3,340 times`
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ class Criterion:
             "value": apart(value, limit, written, digits) + interval,
             "limit": str(limit) if self.margin else f"{limit:g}",
         }
-        return _WORD.sub(lambda word: words.get(word[1], word[0]), sentence)
+
+        def written_out(word: re.Match[str]) -> str:
+            return words[word[1]] + " times" * bool(word[2]) if word[1] in words else word[0]
+
+        return _WORD.sub(written_out, sentence)
 
     def of_margin(self, points: Estimate, limit: float, **words: str) -> str:
         """Say why a margin over the floor fired: `11.3 ± 5.0 points worse than random blocks`."""

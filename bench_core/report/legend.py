@@ -181,7 +181,9 @@ def next_step(groups: Sequence[Group], name: str) -> str:
     if again:
         return f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"
     if any(row.judged.kind == "single seed" for row in rows):
+        if all(run.record.shipped for row in rows for run in row.runs):
+            return f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"
         seeds = "--set 'seeds=[42, 123, 456]'" if tuned else "--seed 42 --seed 123 --seed 456"
-        return f"Next: a verdict needs more seeds: {command} {name} {seeds}"
+        return f"Next: a verdict needs more seeds: the same `{command}` with {seeds}"
     rule = "bench new method my_rule"
     return f"Next: {rule} begins a rule of yours, {command} {name} --method my_rule adds it here"

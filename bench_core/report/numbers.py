@@ -38,16 +38,18 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def compact(value: float, figures: int = 3) -> str:
-    """Write three figures, or two with an exponent: `694`, `8.84`, `4.2e+08`."""
+    """Write three figures, or two with an exponent: `694`, `3,340`, `8.84`, `4.2e+08`."""
     if 1e-3 <= abs(value) < 1e5 or value == 0:
-        return f"{value:.{figures}g}"
+        text = f"{value:.{figures}g}"
+        return f"{float(text):,.0f}" if "e" in text else text
     return f"{value:.{figures - 2}e}"
 
 
 def apart(value: float, limit: float, written: Callable[[float, int], str], digits: int) -> str:
     """Write a value with as many digits as it takes to look different from a limit."""
     texts = (written(value, count) for count in range(digits, digits + 15))
-    return next((text for text in texts if float(text) != limit), repr(value))
+    differing = (text for text in texts if float(text.replace(",", "")) != limit)
+    return next(differing, repr(value))
 
 
 def optional(value: float | None, written: Callable[[float], str] = compact) -> str:

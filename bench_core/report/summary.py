@@ -18,6 +18,7 @@ from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.text import joined
 
 GOOD = "trustworthy"
+SINGLE = "has|have one finished seed, which is too few for a verdict"
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest"
 PHRASES = {
     "scale_growth": "lets|let the hidden states explode",
@@ -43,8 +44,7 @@ def sentence(group: Group) -> str:
     judged = [(labels[id(row)], row) for row in rules(group.rows)]
     controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
     if judged and all(row.judged.kind == "single seed" for _, row in judged):
-        names = joined(label for label, _ in judged)
-        parts = [f"No verdict on {names} yet: one finished seed is too few."]
+        parts = ["No rule has a verdict yet: one finished seed is too few.", *_flagged(judged)]
     else:
         good = [label for label, row in judged if row.judged.kind == GOOD]
         others: dict[str, list[str]] = defaultdict(list)
@@ -52,8 +52,9 @@ def sentence(group: Group) -> str:
             if row.judged.kind != GOOD:
                 others[reason(row)].append(label)
         parts = [_counted(good, len(judged))] if judged else ["No rule has run yet."]
-        parts += [_said(names, phrase) for phrase, names in others.items()]
-    return " ".join([*parts, *_flagged(judged), *_controls(controls)])
+        for phrase, names in others.items():
+            parts += [_said(names, phrase), *(_flagged(judged) if phrase == SINGLE else ())]
+    return " ".join([*parts, *_controls(controls)])
 
 
 def of_recipes(groups: Iterable[Group]) -> str:
@@ -71,7 +72,7 @@ def reason(row: Row) -> str:
     if not done:
         return f"has|have no finished run ({verdict.text})"
     if verdict.kind == "single seed":
-        return "has|have one finished seed, which is too few for a verdict"
+        return SINGLE
     if verdict.kind == "walked back":
         return _walked_back(row)
     if verdict.kind != "undetermined":
@@ -118,9 +119,13 @@ def _counted(good: list[str], total: int) -> str:
 
 
 def _said(labels: list[str], phrase: str) -> str:
+    return f"{_clause(labels, phrase)}."
+
+
+def _clause(labels: list[str], phrase: str) -> str:
     verb, _, rest = phrase.partition(" ")
     one, _, several = verb.partition("|")
-    return f"{joined(labels)} {one if len(labels) == 1 else several or one} {rest}."
+    return f"{joined(labels)} {one if len(labels) == 1 else several or one} {rest}"
 
 
 def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
@@ -129,7 +134,8 @@ def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
     for label, row in judged:
         if row.judged.kind == "single seed" and row.judged.letters:
             reasons[_walked_back(row)].append(label)
-    return [f"In that seed, {_said(labels, text)}" for text, labels in reasons.items()]
+    clauses = "; ".join(_clause(labels, text) for text, labels in reasons.items())
+    return [f"In that seed, {clauses}."] if reasons else []
 
 
 def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:

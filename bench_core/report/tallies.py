@@ -77,10 +77,10 @@ def _gap(item: Sensitivity) -> str:
         return "they overlap"
     criterion = criterion_of(item)
     if item.gap.ratio is not None and criterion.log:
-        return f"{item.gap.ratio:.3g}x"
+        return f"{compact(item.gap.ratio)}x"
     if math.isinf(item.gap.difference):
         return "without bound"
-    return f"{criterion.shown(item.gap.difference):.3g}"
+    return compact(criterion.shown(item.gap.difference))
 
 
 def bands(shown: View) -> Rows:

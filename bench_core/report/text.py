@@ -10,19 +10,21 @@ from bench_core.report.escape import visible
 
 NARROWEST = 40  # a terminal with fewer columns is treated as one with this many
 _SHOWN = 6  # names in a list before "and k more"
+_MOST = _SHOWN + 1  # names that are written without it: "and 1 more" is no shorter than a name
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names by commas; more than six end in `and k more`."""
+    """Join names by commas; more than seven become six and `and k more`."""
     every = list(names)
-    rest = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + rest
+    if len(every) <= _MOST:
+        return ", ".join(every)
+    return f"{', '.join(every[:_SHOWN])} and {len(every) - _SHOWN} more"
 
 
 def joined(names: Iterable[str]) -> str:
-    """Join names for a sentence: `bp, ep and dfa`; more than six end in `and k more`."""
+    """Join names for a sentence: `bp, ep and dfa`; more than seven become six and `k more`."""
     every = list(names)
-    if not 1 < len(every) <= _SHOWN:
+    if not 1 < len(every) <= _MOST:
         return listed(every)
     return f"{', '.join(every[:-1])} and {every[-1]}"
 

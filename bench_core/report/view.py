@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -45,20 +45,23 @@ class View:
 
     @property
     def title(self) -> str:
-        """Return the suite's title if the suite is what ran; an option may have set another."""
-        return self._title(self.results.is_suite)
+        """Return the suite's title if it has runs here; an option may have set another title."""
+        return self._title(self.results.records)
 
     def title_of(self, group: Group) -> str:
         """Return the title of a table alone: the suite's only if the table has cells of it."""
-        file, cells = self.results.file, {cell_key(record.cell) for record in group.records}
-        shared = file is None or not cells.isdisjoint(file.cells or ())
-        return self._title(self.results.is_suite and shared)
+        return self._title(group.records)
 
-    def _title(self, is_suite: bool) -> str:
-        title, name, file = self.settings.title, self.results.name, self.results.file
-        if is_suite or file is None or title != file.title:
+    def _title(self, records: Iterable[RunRecord]) -> str:
+        """Return a title for some of the runs, with the number of cells if the suite lacks some."""
+        title, file = self.settings.title, self.results.file
+        if file is None or title != file.title:
             return title
-        return f"Part of {name}, or {name} with other settings"
+        cells, every = self.results.own_cells, {cell_key(record.cell) for record in records}
+        if every.isdisjoint(cells):
+            return f"Cells of {self.results.name} that options chose or changed"
+        total = len(file.cells or ())
+        return title if len(cells) == total else f"{title} ({len(cells)} of its {total} cells)"
 
     @property
     def description(self) -> str:
