@@ -243,7 +243,7 @@ def test_recipes_get_their_own_tables_and_say_how_they_differ() -> None:
     records = seeds(DFA, [0.3, 0.3]) + seeds(DFA, [0.5, 0.5], training={"learning_rate": 0.01})
     text = leaderboard(records)
     assert text.count("\n  #  rule ") == 2
-    assert "In 2 recipes, 0 of 2 rules are trustworthy." in text
+    assert "In 2 recipes, 0 of 2 verdicts are trustworthy." in text
     assert "training.learning_rate=0.001" in text
     assert "training.learning_rate=0.01" in text
 

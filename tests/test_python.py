@@ -52,9 +52,9 @@ def test_the_tables_have_a_record_per_run_epoch_and_measurement(results: Results
     assert repr(results.runs).startswith("<18 records: suite, identity, ")
 
 
-@pytest.mark.parametrize("name", ["runs", "epochs", "measurements"])
+@pytest.mark.parametrize("name", ["runs", "epochs", "measurements", "leaderboard"])
 def test_a_rule_and_its_floor_have_two_names_and_a_verdict(results: Results, name: str) -> None:
-    table: Table = getattr(results, name)
+    table: Table = results.leaderboard() if name == "leaderboard" else getattr(results, name)
     roles: dict[str, set[str]] = {}
     for record in table:
         roles.setdefault(record["method"], set()).add(record["role"])
@@ -73,6 +73,7 @@ def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:
     assert {row["label"]: row["verdict"] for row in board}["bp"] == "trustworthy"
     assert "trustworthy" in str(board)
     assert board._repr_html_() == results._repr_html_()
+    assert "<s>+.004" in board._repr_html_()  # Γ of dfa means nothing
     assert results.leaderboard(floors=True)._repr_html_().count("<tr>") == 1 + len(board)
     with pytest.raises(UsageError, match="no column 'x'"):
         results.leaderboard(columns=["x"])

@@ -18,6 +18,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.older import older
+from bench_core.analysis.prune import spare
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import code_files
 from bench_core.registry import rule_files
@@ -213,14 +214,39 @@ def test_runs_by_older_code_are_marked_and_removed_on_request(tmp_path: Path) ->
     assert left["cell"]["method"]["name"] == "bench-core/bp"
 
 
+def test_cleaning_takes_a_method_by_its_one_name(tmp_path: Path) -> None:
+    homes = ("bench-core/dfa", "lab/dfa", "lab/ebd", "other/ebd")
+    write(tmp_path, [run(name) for name in homes], None)
+
+    def spared(name: str) -> list[str]:
+        return [item.why.removeprefix("a run of ") for item in spare([tmp_path], methods=[name])]
+
+    assert (spared("dfa"), spared("lab/dfa"), spared("lab/ebd")) == (
+        ["dfa"],
+        ["lab/dfa"],
+        ["lab/ebd"],
+    )
+    for name, fault in (
+        ("ebd", "several methods have this name; there are lab/ebd, other/ebd"),
+        ("dffa", "no run of this method; there are bench-core/dfa, lab/dfa"),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            spared(name)
+
+
 def test_a_comparison_takes_the_name_that_the_table_shows(tmp_path: Path) -> None:
     rows = [*seeds("x-ebd/ebd", [0.4, 0.5]), *frozen("x-ebd/ebd", [0.3, 0.3])]
     rows += seeds("x-ebd/ebd", [0.45], params={"penalty": 0.01})
+    rows += frozen("bench-core/dfa", [0.3, 0.3])
     write(tmp_path, [*rows, *seeds("bench-core/dfa", [0.35, 0.36])], None)
     suites, _ = gather([tmp_path])
-    for name in ("ebd", "ebd[penalty=0.01]", "ebd[freeze=blocks]", "ebd[frozen]"):
-        (pair,) = methods(suites, name, "dfa")
-        assert pair.a.label.removeprefix("x-ebd/") == name.replace("freeze=blocks", "frozen")
+    for name in ("ebd", "ebd[penalty=0.01]", "ebd[freeze=blocks]", "ebd[frozen]", "x-ebd/ebd"):
+        for dfa in ("dfa", "bench-core/dfa"):
+            (pair,) = methods(suites, name, dfa)
+        label = name.removeprefix("x-ebd/").replace("freeze=blocks", "frozen")
+        assert pair.a.label.removeprefix("x-ebd/") == label
+    (pair,) = methods(suites, "ebd", "bench-core/dfa[frozen]")
+    assert pair.b.label == "dfa[frozen]"
 
 
 def test_a_kind_may_be_said_in_the_singular_and_printed_as_json() -> None:

@@ -536,7 +536,9 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     odd = put(tmp_path, named("4", seed=4))
     (odd / "run.json").write_text("{")
     aside = store.quarantine(odd, "damaged")
-    cells = {cell_key(store.read(new).cell): "2" * 32}
+    good = put(tmp_path, named("5", seed=5))  # new code failed where old code was done
+    broken = store.read(put(tmp_path, named("6", seed=5, status="failed", reason="r")))
+    cells = {cell_key(store.read(new).cell): "2" * 32, cell_key(broken.cell): "6" * 32}
     store.write_suite(new.parent, {"name": new.parent.name, "cells": cells})
     before = table(tmp_path)
 
@@ -554,6 +556,7 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     assert not old.exists()
     assert new.exists()
     assert failed.exists()
+    assert good.exists()
     assert list((new.parent / store.QUARANTINE).iterdir()) == []
     assert leftovers(new.parent) == []
     assert table(tmp_path) == before

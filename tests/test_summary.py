@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import rows_shown
 
+from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
-from bench_core.report import legend, provenance, reasons, summary, trained
+from bench_core.errors import UsageError
+from bench_core.report import export, legend, provenance, reasons, summary, trained
 from bench_core.report.numbers import share
 from bench_core.report.rows import families
+from bench_core.report.tables import Wanted, texts
+from bench_core.report.view import view
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 
@@ -51,6 +55,11 @@ REASONS = {
         *frozen(DFA, [0.44] * 3),
     ],
     "has one finished seed, which is too few for a verdict": [run(DFA, 42, 0.5), *OVER],
+    "has one finished seed of 2, which is too few for a verdict": [
+        run(DFA, 42, 0.5),
+        run(DFA, 123, status="failed"),
+        *OVER,
+    ],
     "has unfinished runs": [*seeds(DFA, [0.5, 0.5]), run(DFA, 456, status="diverged"), *OVER],
     "has no finished run (failed 1/1)": [run(DFA, 42, status="failed"), *OVER],
     "has no floor to be compared with": seeds(DFA, [0.5, 0.51, 0.52]),
@@ -96,7 +105,7 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     assert sentence([*GOOD, *lone()]) == "Both rules are trustworthy: bp and dfa."
     assert sentence(GOOD) == "The only rule, bp, is trustworthy."
     assert sentence(worse).startswith("None of 2 rules is trustworthy. dfa and fa train")
-    assert sentence(frozen(BP, [0.4])) == "No rule has run yet."
+    assert sentence(frozen(BP, [0.4])) == "No rule has run yet, only floors."
     single = [run(BP, 42, 0.6, measurements=measured(c=0.9)), run(DFA, 42, 0.2, measurements=SICK)]
     assert sentence(single) == (
         "No rule has a verdict yet: one finished seed is too few. In that seed, bp gives every "
@@ -124,6 +133,24 @@ def test_controls_are_no_rules_and_must_fail() -> None:
     assert "But trustworthy, which a control must not be: noise_credit." in sentence(
         [*GOOD, *passed]
     )
+    assert sentence([run(noise, 42, 0.2)]) == (
+        "No rule has run yet, only controls. Not walked back so far, though a control: "
+        "noise_credit."
+    )
+
+
+def test_one_seed_gives_no_verdict_in_several_recipes_either() -> None:
+    def both(records: list[RunRecord]) -> str:
+        shorter = [item.model_dump(by_alias=True) for item in records]
+        for item in shorter:
+            item["identity"] += "short"
+            item["cell"]["training"]["epochs"] = 10
+        return summary.of_recipes(judge_all([*records, *map(RunRecord.model_validate, shorter)]))
+
+    single = "In 2 recipes, no rule has a verdict yet: one finished seed is too few."
+    assert both([run(DFA, 42, 0.5), *OVER]) == single
+    assert both([*GOOD, *lone()]) == "In 2 recipes, 4 of 4 verdicts are trustworthy."
+    assert both(OVER) == ""
 
 
 def test_floors_are_folded_below_their_rule() -> None:
@@ -161,6 +188,10 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     marks = {"environment": {"reference": 1}, "original": {"run.json": "of another machine"}}
     shipped = own.model_copy(update=marks)
     assert "`bench plan mine` says what they cost" in after([shipped])
+    for status in ("failed", "timeout"):  # the same command keeps these
+        lost = after([own, run(DFA, 123, status=status)])
+        assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost
+    assert "more seeds" not in after([own, run(DFA, 123, status="diverged")])
     assert "bench run mine --method my_rule" in after(GOOD)
 
 
@@ -207,5 +238,22 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     assert "own:" not in text  # its plugin is asked for nothing
     assert "no diagnostic has fired (scale_growth" in text
     assert "batch_stability" not in text
+    asked = leaderboard(records, width=None, columns=["c"])
+    assert "0.9†" in asked
+    assert "cosine (c): median over finished runs; †: not judged, for the reason above" in asked
+    results = SuiteResults("made", Settings(), tuple(records), superseded=0)
+    lines = list(export.runs([view(results)]))
+    assert {line["not_diagnostic"].partition("; d")[0] for line in lines} == {"c: too few batches"}
     many = [r for i in range(9) for r in seeds(BP, [0.5], params={"penalty": i / 10})]
     assert "end to end" in "\n".join(legend.of_all(judge_all(many), Settings()))
+
+
+def test_a_column_may_belong_to_one_of_several_suites() -> None:
+    far = [item.model_copy(update={"suite": "far"}) for item in REASONS["is flagged by far"]]
+    suites = [SuiteResults("made", Settings(), tuple(r), superseded=0) for r in (GOOD, far)]
+    one, two = texts(suites, "table", Wanted(None, columns=["far"]))
+    assert ("e far" in one, "e far" in two) == (False, True)
+    shown = leaderboard(GOOD, width=None, columns=["d", "alignment"])  # the diagnostics' own names
+    assert "Γ" in shown
+    with pytest.raises(UsageError, match="--column nope: no such column"):
+        texts(suites, "csv", Wanted(columns=["nope"]))

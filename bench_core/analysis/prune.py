@@ -1,8 +1,9 @@
 """Find and delete what no table counts, superseded runs and folders in quarantine, and chosen runs.
 
-A run is superseded when other code has run its cell since. On request runs by older code, or all
-runs of a method, are deleted too. Only `bench clean --yes` deletes. Failed
-runs, replicates, marks and the saved states of trainings that can be resumed are never spare.
+A run is superseded when other code has run its cell since; a done run stays until that run is done
+too. On request runs by older code, or all runs of a method, are deleted too. Only `bench clean
+--yes` deletes. Replicates, marks and the saved states of trainings that can be resumed are never
+spare.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from bench_core.analysis.gather import current
 from bench_core.analysis.older import by_recipe, listed, older
+from bench_core.errors import UsageError
 from bench_core.results import store
 from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
+from bench_core.results.record import cell_key
 from bench_core.results.scan import Stored, is_run_folder, scan
-from bench_core.suite.cells import same_name
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,27 @@ def spare(
 
     with_older  also runs whose code is older than that of other runs of their recipe
     methods     only runs of these methods: with `with_older` these, without it all of them
-    Raises UsageError for a missing folder.
+    Raises UsageError for a missing folder, and for a method without a run.
     """
     by_folder: dict[Path, list[Stored]] = defaultdict(list)
-    for run in scan(roots).runs:
+    stored = scan(roots).runs
+    chosen = _full_names(stored, methods)
+    for run in stored:
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
         cells = (store.read_suite(folder) or {}).get("cells")
         counted, _ = current([run.record for run in runs], cells if isinstance(cells, dict) else {})
         kept = {record.identity for record in counted}
+        done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []
         changed = {identity: names for group in groups for identity, names in older(group).items()}
         for run in sorted(runs, key=lambda run: run.folder):
             name, identity = run.record.cell.method.name, run.record.identity
-            if methods and not any(same_name(name, wanted) for wanted in methods):
+            if methods and name not in chosen:
                 continue
             if identity not in kept:
+                if run.record.status == "done" and cell_key(run.record.cell) not in done:
+                    continue
                 why = "its cell has been run by other code since"
             elif identity in changed:
                 why = f"older code than other runs of its recipe: {listed(changed[identity])}"
@@ -69,6 +76,21 @@ def spare(
             folder = path.with_name(path.name.removesuffix(store.REASON))
             if folder == path or not os.path.lexists(folder):  # deleted with its folder
                 yield Spare(path, "in quarantine", _size(path))
+
+
+def _full_names(runs: Sequence[Stored], methods: Sequence[str]) -> set[str]:
+    """Return the full names of methods. UsageError for a name of no run, or of several methods."""
+    names = sorted({run.record.cell.method.name for run in runs})
+    chosen = set()
+    for wanted in methods:
+        meant = [name for name in names if name in (wanted, f"bench-core/{wanted}")]
+        meant = meant or [name for name in names if name.rpartition("/")[2] == wanted]
+        if len(meant) != 1:
+            fault = "no run of this method" if not meant else "several methods have this name"
+            there = ", ".join(meant or names) or "no runs"
+            raise UsageError(f"--method {wanted}: {fault}; there are {there}")
+        chosen |= {*meant}
+    return chosen
 
 
 def _quarantines(root: Path) -> Iterator[Path]:

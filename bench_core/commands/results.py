@@ -70,7 +70,7 @@ def print_leaderboards(
 ) -> None:
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
     from bench_core.analysis.distance import attach
-    from bench_core.report.tables import Wanted, leaderboards
+    from bench_core.report.tables import Wanted, leaderboards, texts
 
     suites, _ = gathered(roots)
     for results in suites:
@@ -85,7 +85,8 @@ def print_leaderboards(
     elif form == "table":
         width = terminal_width() if output is None else None
         wanted = replace(wanted, width=width)
-        text = "\n\n".join(f"{item.name}: {leaderboards([item], wanted=wanted)}" for item in suites)
+        tables = zip(suites, texts(suites, "table", wanted), strict=True)
+        text = "\n\n".join(f"{item.name}: {table}" for item, table in tables)
     else:
         text = leaderboards(suites, form, wanted)  # type: ignore[arg-type]
     deliver(text, output, coloured=form == "table")

@@ -256,7 +256,7 @@ def _median(
         return {"value": None, "note": NOT_FINITE}
 
     def cell(row: Row) -> Text:
-        return Text(optional(of_row(row), written))
+        return Text(optional(of_row(row), written), struck=letter in _silent(row))
 
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 
@@ -267,7 +267,7 @@ def _silent(row: Row) -> dict[str, str]:
 
 
 _VERDICT = (STRING("verdict"), Field("not_diagnostic", _silent, schema=mapping({"type": "string"})))
-_METHOD = (STRING("method", "method.name"), PARAMS("params", "method.params"))
+_METHOD = (STRING("method", "method.name", "rule"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
     ESTIMATE("margin_pp", "margin"),
@@ -277,6 +277,8 @@ _TUNED = (
     RANK("trials"),
     Field("scored_on", _scored_on, schema={"enum": ["validation", "test", None]}),
 )
+_DEPTH = ("d", "depth_utility")
+_GAMMA = (GAMMA("gamma_deep", gamma),)
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
 _THREE = (STRING("three_diagnostics", "judged.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
@@ -302,9 +304,9 @@ COLUMNS = (
     ),
     Column("verdict", "verdict", _verdict, _VERDICT, right=False, main=True),
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False, main=True),
-    Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6),
+    Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6, names=_DEPTH),
     Column("bp", "over bp|floor", _bp, _BP, main=True, drop=5),
-    Column("gamma", "Γ|deep", _gamma, (GAMMA("gamma_deep", gamma),), main=True, drop=3),
+    Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=3, names=("Γ", "alignment")),
     Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
     Column(
         "shipped",

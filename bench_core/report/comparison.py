@@ -124,26 +124,27 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _named(group: Group, name: str) -> list[Row]:
-    """Return the rows with this label, else the judged rows, else the floors, of this rule.
+    """Return the rows with this label, else the judged rows, or the floors, of this rule.
 
-    A rule of another distribution may be called by its name alone, as in the table.
+    A rule may be called by its full name, and, as in the table, by its name alone.
     """
 
-    def bare(row: Row, text: str) -> str:
-        home, slash, _ = row.method.name.rpartition("/")
-        return text.removeprefix(home + slash)
-
     name = name.replace("freeze=blocks", FROZEN)
-    spellings: tuple[Callable[[Row], bool], ...] = (
-        lambda row: name == row.label,
-        lambda row: row.role != "floor" and name in (row.method.name, row.method.short),
-        lambda row: row.role == "floor" and f"{row.method.short}[{FROZEN}]" == name,
-        lambda row: name == bare(row, row.label),
-        lambda row: row.role != "floor" and name == bare(row, row.method.name),
-        lambda row: row.role == "floor" and f"{bare(row, row.method.name)}[{FROZEN}]" == name,
-    )
-    choices = ([row for row in group.rows if fits(row)] for fits in spellings)
-    return next((rows for rows in choices if rows), [])
+
+    def is_called(row: Row, bare: bool, options: str) -> bool:
+        method = row.method
+        names = {method.name.rpartition("/")[2]} if bare else {method.name, method.short}
+        return name in {each + options for each in names}
+
+    for bare in (False, True):
+        labelled = [
+            r for r in group.rows if is_called(r, bare, r.label.removeprefix(r.method.short))
+        ]
+        frozen = {"floor": f"[{FROZEN}]"}
+        plain = [r for r in group.rows if is_called(r, bare, frozen.get(r.role, ""))]
+        if rows := labelled or plain:
+            return rows
+    return []
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:

@@ -3,6 +3,9 @@
 Both have full precision. In CSV every figure is a bare number in its own column and every text is
 quoted, so that no text is read as a formula. Names in JSON (docs/leaderboard.schema.json) are raw.
 A figure that is not finite is empty or null, with a note. `report.columns` has the fields.
+
+In CSV, as in the exports, `method` and `label` name a rule with its options, so a rule and its
+floor never mix, and `rule` is the full name of the component; in JSON this name is `method`.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from bench_core.results.record import Measurement
 from bench_core.results.status import STATUSES
 
 SCHEMA = "bench-leaderboard/2"
-PLACE = ("suite", "arch", "dataset", "epochs", "recipe", "header")
+PLACE = ("suite", "arch", "dataset", "epochs", "recipe", "header", "method")
 FIELDS = [field for column in COLUMNS for field in column.fields]
 
 
@@ -184,7 +187,7 @@ def flat_rows(views: Sequence[View]) -> list[dict[str, Any]]:
     for shown, heading, row in placed:
         cell, recipe = row.runs[0].record.cell, recipe_key(row.runs[0].record, row.tuned)
         names = (shown.results.name, cell.arch.short, cell.dataset.short)
-        place = (*names, cell.training.get("epochs"), recipe, heading)
+        place = (*names, cell.training.get("epochs"), recipe, heading, row.label)
         line = dict(zip(PLACE, place, strict=True))
         for field in FIELDS + [column.fields[0] for column in further([row])]:
             line |= field.flat(row)

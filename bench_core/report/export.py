@@ -93,6 +93,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         "flags": judgement.text,
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),
+        "not_diagnostic": "; ".join(": ".join(pair) for pair in judgement.not_diagnostic),
         **{name: value(run, letter) for letter, name in BUILT_IN.items()},
         "margin_matched_pp": judgement.margin_matched,
         "margin_bp_pp": judgement.margin_bp,

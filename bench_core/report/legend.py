@@ -83,8 +83,10 @@ def _medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
         return []
     names = " and ".join(f"{item.heading} ({item.letter})" for item in medians)
     batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
-    per_sample = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
-    return [f"{names}: median over finished runs{''.join(per_sample)}"]
+    remarks = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
+    cells = (c.cell(row) for c in columns if c.letter in letters for row in rows)
+    remarks += ["; †: not judged, for the reason above"] * any(cell.struck for cell in cells)
+    return [f"{names}: median over finished runs{''.join(remarks)}"]
 
 
 def _uses(rows: Sequence[Row]) -> list[str]:
@@ -177,10 +179,14 @@ def next_step(groups: Sequence[Group], name: str) -> str:
     rows = [row for group in groups for row in group.rows]
     tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
     command = "bench tune" if tuned else "bench run"
-    again = sum(STATUSES[run.record.status].reused != "always" for row in rows for run in row.runs)
-    if again:
+    own = (run.record for row in rows for run in row.runs if not run.record.shipped)
+    statuses = [STATUSES[record.status] for record in own]
+    if again := sum(status.reused == "never" for status in statuses):
         return f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"
-    if any(row.judged.kind == "single seed" for row in rows):
+    if failed := sum(status.failure for status in statuses):
+        runs = f"{plural(failed, 'failed run')} again"
+        return f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
+    if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
         if all(run.record.shipped for row in rows for run in row.runs):
             return f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"
         seeds = "--set 'seeds=[42, 123, 456]'" if tuned else "--seed 42 --seed 123 --seed 456"

@@ -86,8 +86,9 @@ class Leaderboard(Table):
         lines = []
         for row in self._wanted.rows(group, shown.settings):
             why = "; ".join(reasons.of_row(row, shown.settings))
-            texts = [*(column.cell(row).text for column in columns), why]
-            lines.append("".join(f"<td>{_text(text)}</td>" for text in texts))
+            cells = [column.cell(row) for column in columns]
+            texts = [f"<s>{_text(c.text)}</s>" if c.struck else _text(c.text) for c in cells]
+            lines.append("".join(f"<td>{text}</td>" for text in [*texts, _text(why)]))
         body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         return f"<table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table>"
 

@@ -18,7 +18,6 @@ from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.text import joined
 
 GOOD = "trustworthy"
-SINGLE = "has|have one finished seed, which is too few for a verdict"
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest"
 PHRASES = {
     "scale_growth": "lets|let the hidden states explode",
@@ -43,27 +42,32 @@ def sentence(group: Group) -> str:
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
     judged = [(labels[id(row)], row) for row in rules(group.rows)]
     controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
-    if judged and all(row.judged.kind == "single seed" for _, row in judged):
+    single = all(row.judged.kind == "single seed" and len(row.runs) == 1 for _, row in judged)
+    if judged and single:
         parts = ["No rule has a verdict yet: one finished seed is too few.", *_flagged(judged)]
     else:
         good = [label for label, row in judged if row.judged.kind == GOOD]
-        others: dict[str, list[str]] = defaultdict(list)
+        others: dict[str, list[tuple[str, Row]]] = defaultdict(list)
         for label, row in judged:
             if row.judged.kind != GOOD:
-                others[reason(row)].append(label)
-        parts = [_counted(good, len(judged))] if judged else ["No rule has run yet."]
-        for phrase, names in others.items():
-            parts += [_said(names, phrase), *(_flagged(judged) if phrase == SINGLE else ())]
+                others[reason(row)].append((label, row))
+        nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
+        parts = [_counted(good, len(judged)) if judged else nothing]
+        for phrase, pairs in others.items():
+            parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
 
 
 def of_recipes(groups: Iterable[Group]) -> str:
-    """Count the trustworthy rules of several recipes; empty for one, which has its own sentence."""
+    """Count the trustworthy verdicts of several recipes; empty for one: it has its own sentence."""
     every = [rules(group.rows) for group in groups]
-    if len(every) < 2:
+    kinds = Counter(row.judged.kind for own in every for row in own)
+    if len(every) < 2 or not kinds:
         return ""
-    good = sum(row.judged.kind == GOOD for own in every for row in own)
-    return f"In {len(every)} recipes, {good} of {sum(map(len, every))} rules are trustworthy."
+    if len(kinds) == 1 and kinds["single seed"]:
+        return f"In {len(every)} recipes, no rule has a verdict yet: one finished seed is too few."
+    verb = "is" if kinds[GOOD] == 1 else "are"
+    return f"In {len(every)} recipes, {kinds[GOOD]} of {kinds.total()} verdicts {verb} trustworthy."
 
 
 def reason(row: Row) -> str:
@@ -72,7 +76,8 @@ def reason(row: Row) -> str:
     if not done:
         return f"has|have no finished run ({verdict.text})"
     if verdict.kind == "single seed":
-        return SINGLE
+        of_all = f" of {len(row.runs)}" if len(row.runs) > 1 else ""
+        return f"has|have one finished seed{of_all}, which is too few for a verdict"
     if verdict.kind == "walked back":
         return _walked_back(row)
     if verdict.kind != "undetermined":
@@ -143,10 +148,13 @@ def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
     kinds: dict[str, list[str]] = defaultdict(list)
     for label, row in controls:
         kinds[row.judged.kind].append(label)
-    failed, passed = kinds["walked back"], kinds[GOOD]
+    failed, passed = kinds.pop("walked back", []), kinds.pop(GOOD, [])
+    others = [label for labels in kinds.values() for label in labels]
     lines = [f"Walked back, as a control must be: {joined(failed)}."] if failed else []
     if passed:
         lines.append(f"But trustworthy, which a control must not be: {joined(passed)}.")
+    if others:
+        lines.append(f"Not walked back so far, though a control: {joined(others)}.")
     return lines
 
 

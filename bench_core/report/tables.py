@@ -64,25 +64,29 @@ def leaderboards(
 
     Raises `ValueError` for an unknown format, UsageError for an unknown column.
     """
+    return "\n".join(texts(suites, format, wanted))
+
+
+def texts(suites: Sequence[SuiteResults], format: Format, wanted: Wanted) -> list[str]:
+    """Return the leaderboard of each suite as a text; one text in all in CSV and JSON."""
     views = [view(suite) for suite in suites]
     if wanted.passports:
         views = [replace(v, groups=tuple(map(by_passport, v.groups))) for v in views]
-    if format in ("csv", "json"):
-        return as_csv(views) if format == "csv" else as_json(views)
     writers: dict[str, Callable[[View, Wanted], str]] = {
         "table": _terminal,
         "markdown": _markdown,
         "latex": _latex,
     }
-    if format not in writers:
+    if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     strangers, names = known.unknown((g for v in views for g in v.groups), wanted.columns)
     if strangers:
         one_of = ", ".join(dict.fromkeys([*names, known.ALL]))
         raise UsageError(f"--column {strangers[0]}: no such column; there are {one_of}")
+    if format in ("csv", "json"):
+        return [as_csv(views) if format == "csv" else as_json(views)]
     write = writers[format]
-    texts = (write(shown, wanted) if shown.groups else notes.NOTHING + "\n" for shown in views)
-    return "\n".join(texts)
+    return [write(shown, wanted) if shown.groups else notes.NOTHING + "\n" for shown in views]
 
 
 def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str) -> str:
