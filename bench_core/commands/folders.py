@@ -180,8 +180,11 @@ def replicate(
         echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}{source}")
     warn(problems)
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
+    equal = sum(replica.agrees and replica.how == "bits" for _, replica in replicas)
+    counts = [(equal, "bit by bit"), (agreed - equal, "within the tolerance")]
+    how = ", ".join(f"{count} {word}" for count, word in counts if count)
     more = f", {missing} could not be run" if missing else ""
-    echo(f"{agreed} of {len(drawn)} agree{more}")
+    echo(f"{agreed} of {len(drawn)} agree{f' ({how})' if how else ''}{more}")
     sys.exit(Exit.DONE if agreed == len(drawn) and not problems else Exit.SOME_FAILED)
 
 

@@ -20,6 +20,7 @@ from bench_core.commands.options import (
     option,
     print_json,
     results_argument,
+    shown_folder,
     terminal_width,
     warn,
     write_suite_file,
@@ -100,15 +101,16 @@ def print_leaderboards(
 def compare(a: str, b: str, results: Paths, form: str) -> None:
     """Compare two methods or two results folders, paired by seed.
 
-    A and B are methods of RESULTS  [default: results], or two results folders.
+    A and B are methods of RESULTS  [default: results], or two results folders; the name of a suite
+    stands for its results here, else for the reference.
 
     \b
     bench compare dfa fa results/audit6
-    bench compare results/audit5 others/audit5
+    bench compare audit5 others/audit5
     """
     from bench_core.report import comparison
 
-    if not results and os.path.isdir(a) and os.path.isdir(b):
+    if not results and all(shown_folder(Path(side)).is_dir() for side in (a, b)):
         pairs, alone = comparison.sets(*(gathered((Path(side),))[0] for side in (a, b)))
         if not pairs and not alone:
             raise UsageError(f"{a} and {b}: no runs to compare")

@@ -18,7 +18,7 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import Replica
 from bench_core.results.migrate import described
-from bench_core.results.record import Measurement, RunRecord, environment_key, fires
+from bench_core.results.record import FileSum, Measurement, RunRecord, environment_key, fires
 from bench_core.results.store import CHECKPOINT
 
 # attributes of a measurement that decide what it means
@@ -119,6 +119,7 @@ def compare(
     bits = exact(again, posted)
     if bits and folders is not None and not parts:
         parts += curves(*folders)
+    bits |= _weights(again) is not None and _weights(again) == _weights(posted)
     alike = "equal bit by bit" if bits else "accuracy within 2 points, the same diagnostics fire"
     return Replica(
         agrees=not parts,
@@ -129,6 +130,14 @@ def compare(
         environment=again.environment,
         finished=again.finished,
     )
+
+
+def _weights(record: RunRecord) -> FileSum | None:
+    """Return size and checksum of the trained weights; a compact run states those of its original.
+
+    Equal weights are equal bits, whatever the machine.
+    """
+    return record.original.get(CHECKPOINT) or record.files.get(CHECKPOINT)
 
 
 def _far(one: RunRecord, other: RunRecord) -> list[str]:
