@@ -91,7 +91,7 @@ def test_it_is_judged_and_shown_without_its_package(results: Path) -> None:
     assert float(line["spread"]) == spread
     alone = leaderboards(suites)
     assert "spread" not in alone.split("\n\n")[2]
-    assert "--column NAME adds" in " ".join(alone.split())
+    assert "--column NAME one" in " ".join(alone.split())
     with pytest.raises(UsageError, match="--column nope: no such column; there are rank, "):
         leaderboards(suites, wanted=Wanted(columns=["nope"]))
     exported = [line for line in export.runs([view(suites[0])]) if line["role"] == "method"]

@@ -169,7 +169,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         "displacement_deep": 0.9,
     }
     ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
-    assert "Γ deep of the same credit, read off in another way: ep displacement +0.900" in ep
+    assert "Γ deep of a rule's other read-out of its credit: ep displacement +0.900" in ep
     lost = leaderboard(
         seeds(
             "bench-core/ep",
@@ -178,7 +178,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         ),
         width=None,
     )
-    assert "read off in another way" not in lost
+    assert "other read-out" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:
@@ -281,7 +281,7 @@ def test_passport_codes_have_a_legend() -> None:
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
     assert (
-        "Uses: L feedback that is trained, or memory, T the gradient through the readout, "
+        "Uses: L trained feedback, or a memory between steps, T the gradient through the readout, "
         "X something else" in text
     )
 

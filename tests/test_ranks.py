@@ -122,7 +122,7 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    told = "3 seeds tell two of 6 rules apart, 4 times out of 5, if they differ by 12.7 points"
+    told = "3 seeds rank two of 6 rules that differ by 12.7 points or more"
     assert resolved(6, 3, PUBLISHED) == f"{told}; 2 points need {needed} seeds"
     assert resolved(6, needed, PUBLISHED).endswith(" points")
 

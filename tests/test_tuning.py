@@ -393,7 +393,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         assert [bool(doubts[name]) for name in ("bp", "dfa")] == [False, True]
     assert " trials |" not in leaderboard([*bp, *dfa], format="markdown")
     for records in ([*bp, *dfa], [bp[0]], [*bp, bp[1].model_copy(update={"status": "skipped"})]):
-        step = legend.next_step(judge_all(records, fair), "mine")
+        step = " ".join(legend.next_steps(judge_all(records, fair), "mine"))
         assert "bench tune" in step
         assert "bench run" not in step
     other = next(iter(_searched(bp, 8).values()))

@@ -18,10 +18,15 @@ from bench_core.results.status import STATUSES
 
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
-    "not below the bp floor, and no diagnostic has fired{names}",
-    "walked back": "the accuracy is no sign that the rule works, for the reason below it",
+    "not below the bp floor, and no diagnostic that could be judged has fired{names}",
+    "walked back": "its accuracy does not show that the rule works; the reason stands below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
+}
+FIRES = {  # if …; the built-in diagnostics of the network itself
+    "scale_growth": "the hidden states explode",
+    "reference_floor": "no gradient is left to compare with",
+    "batch_stability": "every batch has the same gradient",
 }
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
@@ -42,9 +47,9 @@ def _floors(settings: Settings) -> tuple[str, str]:
     if depth.floor_value is not None:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
-        "own floor: the same rule with its blocks, all between embedding and readout, left random; "
-        "bp floor: the same of backpropagation. Margins over them are percentage points of "
-        "accuracy, paired by seed unless a line says otherwise."
+        "own floor: the same rule with its blocks, all between embedding and readout, left random, "
+        "and the other two trained; bp floor: the same of backpropagation. Margins over them are "
+        "percentage points of accuracy, paired by seed unless a line says otherwise."
     )
 
 
@@ -60,7 +65,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
     names = "; ".join(
-        f"{item.short}, {item.item.title}" if item.item.title else item.short
+        f"{item.short}: fires if {FIRES[item.name]}" if item.name in FIRES else item.short
         for item in criteria(rows)
         if not item.margin and item.letter in judged
     )
@@ -143,8 +148,9 @@ def of_all(
     shown = {column.key for column in columns} if keys is None else keys
     lines = [*_verdicts(rows, settings), _floors(settings)[1]]
     lines.append(
-        "accuracy: mean over the finished seeds ± 95 % interval (Student t), cut off at 0 and 1. "
-        "#: the ranks that are possible, all at once with 95 %; –: too few finished seeds to rank."
+        "accuracy: on the test set, mean over the finished seeds ± 95 % interval (Student t), cut "
+        "off at 0 and 1. #: the ranks that are possible, all at once with 95 %; –: too few finished "
+        "seeds to rank."
     )
     if "gamma" in shown:
         lines.append(
@@ -160,10 +166,9 @@ def of_all(
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups)
-    tuned = any(row.trials is not None for row in rows)
     lines.append(
-        f"{'' if tuned else 'All rules have one recipe, none was tuned. '}The last epoch counts, "
-        "never the best. Diagnostics measure on test images, which no training sees."
+        "The last epoch counts, never the best. Diagnostics measure on test images, which no "
+        "training sees."
     )
     return [*lines, *_rules(rows), f"Protocol: {CITATION}"]
 
@@ -174,22 +179,23 @@ def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
     return [*_verdicts(rows, settings), _floors(settings)[1]]
 
 
-def next_step(groups: Sequence[Group], name: str) -> str:
-    """Say in a line what to do next with a suite."""
+def next_steps(groups: Sequence[Group], name: str) -> list[str]:
+    """Say what to do next with a suite, a line per command."""
     rows = [row for group in groups for row in group.rows]
     tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
     command = "bench tune" if tuned else "bench run"
     own = (run.record for row in rows for run in row.runs if not run.record.shipped)
     statuses = [STATUSES[record.status] for record in own]
     if again := sum(status.reused == "never" for status in statuses):
-        return f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"
+        return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
     if failed := sum(status.failure for status in statuses):
         runs = f"{plural(failed, 'failed run')} again"
-        return f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
+        return [f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"]
     if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
         if all(run.record.shipped for row in rows for run in row.runs):
-            return f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"
+            return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
         seeds = "--set 'seeds=[42, 123, 456]'" if tuned else "--seed 42 --seed 123 --seed 456"
-        return f"Next: a verdict needs more seeds: the same `{command}` with {seeds}"
+        return [f"Next: a verdict needs more seeds: the same `{command}` with {seeds}"]
     rule = "bench new method my_rule"
-    return f"Next: {rule} begins a rule of yours, {command} {name} --method my_rule adds it here"
+    add = f"{command} {name} --method my_rule"
+    return [f"Next, begin a rule of yours: {rule}", f"and add it to this table: {add}"]

@@ -29,7 +29,7 @@ PASSPORT = {
     "weight_transport": ("W", "transposed weights of later blocks"),
     "labels_below_head": ("Y", "labels below the readout"),
     "extra_forward_passes": ("F", "extra forward passes"),
-    "learned_feedback": ("L", "feedback that is trained, or memory"),
+    "learned_feedback": ("L", "trained feedback, or a memory between steps"),
     "non_local_state": ("S", "states of other blocks"),
     "exact_top_credit": ("T", "the gradient through the readout"),
     "local_heads": ("H", "readouts of its own at the blocks"),

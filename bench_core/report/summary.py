@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from bench_core.analysis.judge import is_control
+from bench_core.analysis.judge import BP, is_control
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
 from bench_core.report.criteria import Criterion
+from bench_core.report.numbers import fraction
 from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.text import joined
 
@@ -37,6 +38,11 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
     return dict(sorted(counts, key=lambda item: item[0] != GOOD))
 
 
+def opening(group: Group) -> str:
+    """Answer which rules of a recipe work, and say how they were trained."""
+    return " ".join([sentence(group), *_frame(group)])
+
+
 def sentence(group: Group) -> str:
     """Count the trustworthy rules of a recipe, and say why the others are not."""
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
@@ -56,6 +62,16 @@ def sentence(group: Group) -> str:
         for phrase, pairs in others.items():
             parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
+
+
+def _frame(group: Group) -> list[str]:
+    """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
+    trained = rules(group.rows)
+    equal = len(trained) > 1 and all(row.trials is None for row in trained)
+    floors = [row for row in group.rows if row.role == "floor" and row.method.name == BP]
+    means = [fraction(row.accuracy.mean) for row in floors[:1] if row.accuracy is not None]
+    lines = ["All have one recipe, and none was tuned."] if equal else []
+    return lines + [f"Backpropagation with random blocks reaches {mean}." for mean in means]
 
 
 def of_recipes(groups: Iterable[Group]) -> str:
@@ -103,7 +119,10 @@ def _walked_back(row: Row) -> str:
     if over_floor and not given and (worse or below_zero(row.margin)):
         return "trains|train blocks that are worse than random ones"
     if below_zero(row.margin_bp):
-        return "is|are worse than backpropagation with random blocks"
+        below = "falls|fall below backpropagation with random blocks"
+        own = row.margin
+        unclear = own is not None and own.half_width is not None and abs(own.mean) <= own.half_width
+        return below + ", without a clear margin over the same rule with random blocks" * unclear
     if over_floor:
         hardly = "trains|train blocks that are hardly better than random ones"
         return f"stays|stay below {random_blocks(row)}" if given else hardly

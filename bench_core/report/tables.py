@@ -131,14 +131,14 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         texts = ["; ".join(reasons.of_row(row, settings)) for row in rows]
         table = _with_reasons(table, texts, width)
         below = paragraph(sheet.legend + notes.of_group(group, settings, rows), width)
-        opening = filter(None, [summary.sentence(group), notes.warning(group)])
+        opening = filter(None, [summary.opening(group), notes.warning(group)])
         above = paragraph(opening, width, indent="")
         blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
     last = legend.of_all(shown.groups, settings, kept)
     if left_out := [title for key, title in every.items() if key not in kept]:
         last.append(f"No room at this width for {', '.join(left_out)}")
     last.append(_more(shown, wanted))
-    last.append(legend.next_step(shown.groups, shown.results.name))
+    last += legend.next_steps(shown.groups, shown.results.name)
     return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"
 
 
@@ -150,7 +150,7 @@ def _more(shown: View, wanted: Wanted) -> str:
     order += sorted(every - here - {*order})
     parts = ["bench info NAME explains a rule or a diagnostic"]
     parts += [] if wanted.floors else ["bench leaderboard --floors shows the floors"]
-    parts += [f"bench leaderboard --column NAME adds {', '.join(order)}"] if order else []
+    parts += [f"--column all adds {len(order)} columns, --column NAME one"] if order else []
     return "; ".join(parts)
 
 
@@ -171,7 +171,7 @@ def _markdown(shown: View, wanted: Wanted) -> str:
         for line, row in zip(cells, rows, strict=True):
             texts = "; ".join(reasons.of_row(row, settings))
             line[verdict] += f": {escape.markdown(texts)}" * bool(texts)
-        opening = filter(None, [summary.sentence(group), notes.warning(group)])
+        opening = filter(None, [summary.opening(group), notes.warning(group)])
         blocks += map(escape.markdown, opening)
         blocks += [f"**{escape.markdown(header)}**", _table(columns, cells, "pipe")]
         blocks.append(escape.markdown_list(notes.of_group(group, settings, rows)))
@@ -201,7 +201,7 @@ def _latex(shown: View, wanted: Wanted) -> str:
         heads = " & ".join(map(_latex_head, columns))
         title = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
-        texts = [f"{heading}.", summary.sentence(group), notes.warning(group)]
+        texts = [f"{heading}.", summary.opening(group), notes.warning(group)]
         caption = escape.latex(" ".join(filter(None, texts)))
         keys = [column.key for column in columns]
         below = notes.of_group(group, settings) + legend.of_all(shown.groups, settings, keys)
