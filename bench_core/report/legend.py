@@ -149,8 +149,8 @@ def of_all(
     lines = [*_verdicts(rows, settings), _floors(settings)[1]]
     lines.append(
         "accuracy: on the test set, mean over the finished seeds ± 95 % interval (Student t), cut "
-        "off at 0 and 1. #: the ranks that are possible, all at once with 95 %; –: too few finished "
-        "seeds to rank."
+        "off at 0 and 1. #: the ranks that are possible, all at once with 95 %; –: too few "
+        "finished seeds to rank."
     )
     if "gamma" in shown:
         lines.append(
@@ -190,7 +190,9 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
     if failed := sum(status.failure for status in statuses):
         runs = f"{plural(failed, 'failed run')} again"
-        return [f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"]
+        return [
+            f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
+        ]
     if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
         if all(run.record.shipped for row in rows for run in row.runs):
             return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
