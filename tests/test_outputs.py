@@ -26,7 +26,7 @@ ONE = TINY.replace("seeds: [1]", "seeds: [1]\nfloors: false")
 # ------------------------------------------------------------------------------------------ paths
 
 
-@pytest.mark.parametrize("path", [".", "", "/", "nowhere/x.svg"])
+@pytest.mark.parametrize("path", [".", "", "nowhere/x.svg", "/dev/nothing"])  # of root: a device
 @pytest.mark.parametrize(
     "command",
     ["report", "leaderboard", "claims", "figure alignment", "export", "export --format parquet"],
@@ -39,6 +39,15 @@ def test_an_output_that_is_no_file_is_one_line(
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: -o {path}".rstrip())
     assert list(here.cwd.iterdir()) == []
+
+
+def test_a_pipe_is_not_replaced(here: Here) -> None:
+    os.mkfifo(here.cwd / "pipe")
+    assert (
+        here("schema", "-o", "pipe").stderr
+        == "error: -o pipe: is a device or a pipe; name a file\n"
+    )
+    assert (here.cwd / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,8 +150,6 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
 def test_the_time_left_of_a_status_is_that_of_its_epochs(
     suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     with store.locked(suite / A):
         os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
         os.utime(store.temporary(suite / A) / "epochs.jsonl", (1050.0, 1050.0))
@@ -164,12 +164,22 @@ def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     assert "the same command continues" in text
     (suite / f".lock-{A}").touch()  # its process was killed
     assert invoke("status", suite).startswith("long: 1 elsewhere or stopped, 1 waiting")
+    (state,) = sweeps.sweeps([suite])
+    assert state.seconds_left is not None  # another machine may train it
+    os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
+    os.utime(store.temporary(suite / A) / "epochs.jsonl", (1050.0, 1050.0))
+    (state,) = sweeps.sweeps([suite])
+    assert state.seconds_left is None
 
 
 def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:
     assert invoke("status", finished.results).startswith("tiny: 4 done\n")
     (state,) = sweeps.sweeps([finished.folder])
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
+    ended, old = state.cells[0].identity, tmp_path / "old/tiny"
+    for name in (ended, A):  # without suite.json; the copy under another name cannot be read
+        shutil.copytree(state.folder / ended, old / name)
+    assert invoke("status", tmp_path / "old") == "tiny: 1 done\n"
     (tmp_path / "results").mkdir()
     assert "no runs yet" in invoke("status", tmp_path / "results")
 

@@ -43,6 +43,9 @@ class PathOption(click.Path):
             raise UsageError(f"{given.strip()}: is empty; {remedy}")
         if self.output and os.path.isdir(path):
             raise UsageError(f"{given}: is a folder; name a file in it")
+        in_dev = os.path.abspath(path.parent) in ("/dev", "/dev/fd")  # /dev/stdout may be a link
+        if self.output and (in_dev or (path.exists() and not path.is_file())):
+            raise UsageError(f"{given}: is a device or a pipe; name a file")
         if self.output and not os.path.isdir(path.parent):
             raise UsageError(f"{given}: there is no folder {path.parent}")
         return path

@@ -1,14 +1,16 @@
 """Read from results folders how far their sweeps are: what has ended, runs and waits.
 
 The last `bench run` of a suite left its decisions in suite.json: each cell that it was to run, with
-its name and its epochs. A cell that runs has a temporary folder with epochs.jsonl, and a lock file
-since its start. The system's table of locks names the process that holds it. On a system without
-such a table, and for a cell on another machine, only the time of the last epoch is known.
+its name and its epochs. Without them every run folder is a cell. A cell that runs has a temporary
+folder with epochs.jsonl, and a lock file since its start. The system's table of locks names the
+process that holds it. On a system without such a table, and for a cell on another machine, only the
+time of the last epoch is known.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from bench_core.results.scan import is_run_folder
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, WAITING = "running", "elsewhere or stopped", "waiting"
 NOWHERE = Standing("", 0)
+SILENT = 3600.0  # seconds without an epoch after which a cell elsewhere counts as stopped
 STATES = (RUNNING, AWAY, WAITING)  # of cells without a run; others have the status of their run
 
 
@@ -69,7 +72,8 @@ class SweepState:
     @property
     def seconds_left(self) -> float | None:
         """Estimate the seconds until all cells have ended; None if it is not known, or stopped."""
-        if not self.counts.get(RUNNING) and not self.counts.get(AWAY):
+        limits = {RUNNING: math.inf, AWAY: SILENT}
+        if not any(cell.silent < limits.get(cell.state, 0.0) for cell in self.cells):
             return None
         return seconds_left(cell.standing for cell in self.cells)
 
@@ -85,13 +89,15 @@ def sweeps(roots: Sequence[Path]) -> list[SweepState]:
 
 
 def _suite_folders(root: Path) -> Iterator[Path]:
-    """Yield the folders with a suite.json: the root, those in it, and the trials of a search."""
+    """Yield suite folders: the root, those in it, and the trials of a search."""
     if not root.is_dir():
         raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+    folders = set[Path]()
     for pattern in (".", "*", f"{ledger.TRIALS}/*", f"*/{ledger.TRIALS}/*"):
-        for file in sorted(root.glob(f"{pattern}/{store.SUITE}")):
-            if not file.parent.is_symlink():
-                yield file.parent
+        for name in (store.SUITE, "[0-9a-f]" * 32):
+            folders |= {path.parent for path in root.glob(f"{pattern}/{name}")}
+    aside = (store.QUARANTINE, store.REPLICATES)
+    yield from (f for f in sorted(folders) if f.name not in aside and not f.is_symlink())
 
 
 def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
@@ -99,12 +105,15 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     decisions = decisions if isinstance(decisions, dict) else {}
     planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
     begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
-    places = {identity: folder / identity for identity in (*planned, *begun)}
+    ended = [] if planned else sorted(path.name for path in folder.iterdir())
+    places = {identity: folder / identity for identity in (*planned, *begun, *ended)}
     cells = [
         _state(place, planned.get(identity, {}), holders)
         for identity, place in places.items()
         if is_run_folder(Path(identity))
     ]
+    own = {*planned, *begun}
+    cells = [cell for cell in cells if cell.state != WAITING or cell.identity in own]
     return SweepState(folder.resolve().name, folder, tuple(cells))
 
 

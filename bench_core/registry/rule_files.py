@@ -51,7 +51,7 @@ def on_path(file: str) -> str:
     if not path.is_file():
         raise UsageError(f"{file}: no such file")
     if not (path.stem.isidentifier() and re.fullmatch(NAME, path.stem)):
-        rule = "the name of a rule file is a-z, 0-9 and _, and begins with a letter"
+        rule = "its name has 1 to 64 of a-z, 0-9 and _, a letter first, a letter or digit last"
         raise UsageError(f"{file}: {rule}; rename it")
     importlib.invalidate_caches()
     if str(path.parent) not in sys.path:
