@@ -23,7 +23,7 @@ from bench_core.execution.components import PARTS
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
-from bench_core.report import figures
+from bench_core.report import figures, site
 from bench_core.report.all_claims import all_claims
 from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
@@ -189,6 +189,13 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     (shown,), _ = gather([tmp_path / "link" / "part"])
     assert len(shown.records) == 4
     assert all(epochs.read(shown.run_folder(record)) for record in shown.records)
+    views = [*map(view, gather([home])[0])]
+    bp, dfa = site._rules(views, {})
+    assert [[*entry.suites] for entry in bp["entries"]] == [["part", "tiny"]] * 2
+    assert len(dfa["runs"]) == 2
+    assert "reference" not in dfa["entries"][0].recipe
+    (found,) = site._found(views)  # both have the same recipe
+    assert {line.label for lines in found["lists"].values() for line in lines} == {"bp", "dfa"}
 
 
 def reseal(raw: dict[str, Any], path: Path) -> None:
@@ -371,13 +378,16 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     monkeypatch.setattr(board, "IMAGES", ("digits",))
     text, troubles = all_claims()
     assert troubles == []
-    assert re.search(r"\| tiny +\| +1 \| +1 \| +1 \|", text)
+    assert re.search(r"\| tiny +\|[^|]*\| +1 \| +1 \| +1 \| +\d \|", text)
     assert "accuracy of dfa: expected ≥ 2.000" in text
     assert "Cause: not looked into yet" in text
     assert "1–2: measured: reference 1, 20" in text
-    assert "no run of this method (about " in text
+    assert "no run of this method (training: about " in text
     (home / "findings.yaml").write_text(FINDING)
-    assert "Cause: theirs. no accuracy is 2" in all_claims()[0]
+    assert "**Cause: theirs.** no accuracy is 2" in all_claims()[0]
+    page = pages([], {}, [], list(board.board().suites()))["claims.html"]
+    assert "Cause: theirs. no accuracy is 2" in page
+    assert re.search(r'<a href="#tiny">tiny</a>.*about \d+ s</td></tr>', page)
     (home / "findings.yaml").write_text("- {suite: tiny}\n- 7\n")
     assert "an entry needs" in all_claims()[1][0]
 

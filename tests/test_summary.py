@@ -14,7 +14,7 @@ from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import UsageError
 from bench_core.report import export, legend, provenance, reasons, summary, trained
-from bench_core.report.numbers import share
+from bench_core.report.numbers import share, signed
 from bench_core.report.rows import families
 from bench_core.report.tables import Wanted, texts
 from bench_core.report.view import view
@@ -95,6 +95,12 @@ def test_rules_are_sorted_in_plain_words(
     assert found["dfa"][0] == heading
     assert words in found["dfa"][1]
     assert ("n = 1" in trained.caution(group)) == ("n = 1" in found["dfa"][1])
+
+
+def test_a_tie_has_one_text() -> None:
+    assert {signed(value) for value in (3.55, 100 * (0.3867 - 0.3512), 3.5500000000000003)} == {
+        signed(3.55)
+    }
 
 
 def test_rules_are_counted_and_grouped_by_reason() -> None:

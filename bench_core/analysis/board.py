@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+import yaml
 
 from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.judge import Settings, is_floor
-from bench_core.results import reference, store
+from bench_core.results import files, reference, store
 from bench_core.results.record import cell_key, recorded_defaults
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
@@ -25,7 +28,7 @@ from bench_core.suite.model import Suite
 
 USUAL = ("resmlp", 256, 4)  # architecture, width, depth
 # CPU time of a step of bp over that on the usual network (128 images, one thread, 30 steps, 4 of
-# small_cnn and vit_mini)
+# small_cnn and vit_mini); the last four of an epoch, on teacher, linear_quadratic and digits
 TIMES: dict[tuple[str, int | None, int | None], float] = {
     USUAL: 1.0,
     ("resmlp", 256, 8): 1.25,
@@ -39,36 +42,56 @@ TIMES: dict[tuple[str, int | None, int | None], float] = {
     ("student_net", 128, 4): 0.2,
     ("small_cnn", None, None): 30.0,
     ("vit_mini", 128, 4): 23.0,
+    ("student_net", 128, 2): 0.13,
+    ("student_net", 128, 8): 0.35,
+    ("linear_lq", None, None): 0.03,
+    ("resmlp", 64, 4): 0.01,
 }
 IMAGES = ("cifar10", "cifar100")
+FINDINGS = "findings.yaml"  # of the reference
+CAUSES = ("ours", "theirs", "chance")
 RULE = 1.5  # times bp: a rule of which the reference has no run
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Why a claim fails."""
+
+    cause: str
+    text: str
+
+
+@dataclass(frozen=True)
 class SuiteClaims:
-    """The claims of a suite, and for each the seconds of its trainings, by cell; None: unknown."""
+    """The claims of a suite.
+
+    seconds   of each claim's trainings, by cell; None: unknown
+    findings  claim as it is printed → why it fails
+    """
 
     suite: Suite
     outcomes: Sequence[ClaimResult]
     seconds: Sequence[Mapping[Any, float] | None]
+    findings: Mapping[str, Finding]
 
     @property
-    def missing(self) -> float:
-        """Return the seconds of all trainings of the claims that were not run."""
+    def missing(self) -> Mapping[Any, float]:
+        """Return the seconds of each training of the claims that were not run, by cell."""
         cells: dict[Any, float] = {}
         for outcome, own in zip(self.outcomes, self.seconds, strict=True):
             for cell, seconds in own.items() if own and outcome.status == "not run" else ():
                 cells[cell] = max(seconds, cells.get(cell, 0.0))
-        return sum(cells.values())
+        return cells
 
 
 @dataclass(frozen=True)
 class Board:
-    """All runs of the reference, and a line for each that cannot be read."""
+    """All runs of the reference, the findings by suite, and a line for each unreadable one."""
 
     shipped: reference.Reference | None
     runs: Sequence[Stored]
     troubles: list[str]
+    findings: Mapping[str, Mapping[str, Finding]]
 
     def suites(self) -> Iterator[SuiteClaims]:
         """Judge the claims of every installed suite that has some."""
@@ -78,7 +101,7 @@ class Board:
                 outcomes, troubles = claims_of(self.results(suite))
                 self.troubles.extend(troubles)
                 seconds = [self.cost(suite, outcome.claim) for outcome in outcomes]
-                yield SuiteClaims(suite, outcomes, seconds)
+                yield SuiteClaims(suite, outcomes, seconds, self.findings.get(suite.name, {}))
 
     def results(self, suite: Suite) -> SuiteResults:
         """Return the runs on which the claims of a suite are judged, as results of the suite."""
@@ -136,10 +159,9 @@ class Board:
 
     def _seconds(self, cell: CellSpec, last: int | None) -> float | None:
         """Estimate the seconds of a cell, up to an epoch that a claim is about."""
-        epochs = last or cell.training["stop_after"] or cell.training["epochs"]
+        epochs = cell.training["stop_after"] or cell.training["epochs"]
+        epochs = epochs if last is None else max(last, 1)  # epoch 0 comes with the first
         arch, rule = (name.rpartition("/")[2] for name in (cell.arch["name"], cell.method["name"]))
-        if cell.dataset["name"].rpartition("/")[2] not in IMAGES:
-            return None
         system, usual = (arch, cell.arch.get("width"), cell.arch.get("depth")), self._per_epoch
         base = usual.get((*system, "bp"), TIMES.get(system, 0.0) * usual.get((*USUAL, "bp"), 0.0))
         ratio = 1.0 if rule == "bp" else self._ratios.get(rule, RULE)
@@ -184,6 +206,37 @@ def _cells(suite: Suite, claim: Expectation, method: ClaimedMethod) -> list[Cell
 
 
 def board() -> Board:
-    """Read every run of the reference."""
+    """Read every run of the reference, and what was found out about failing claims."""
     shipped = reference.installed()
-    return Board(shipped, *(shipped.runs() if shipped else ([], [])))
+    if shipped is None:
+        return Board(None, [], [], {})
+    runs, troubles = shipped.runs()
+    return Board(shipped, runs, troubles, _findings(shipped.folder / FINDINGS, troubles))
+
+
+def _findings(path: Path, troubles: list[str]) -> dict[str, dict[str, Finding]]:
+    """Read findings.yaml, a list of mappings; a text copied from Markdown may have backslashes."""
+    if not path.exists():
+        return {}
+    try:
+        entries = yaml.safe_load(files.read(path, "suite", parts=1)) or []
+        wrong = [entry for entry in entries if not _is_finding(entry)]
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        troubles.append(f"{path}: cannot be read: {files.reason(error)}")
+        return {}
+    need = f"an entry needs suite, claim, finding and cause ({', '.join(CAUSES)})"
+    troubles += [f"{path}: {need}: {str(entry)[:100]}" for entry in wrong]
+    findings: dict[str, dict[str, Finding]] = {}
+    for entry in entries:
+        if entry not in wrong:
+            own = findings.setdefault(entry["suite"], {})
+            own[entry["claim"].replace("\\", "")] = Finding(
+                entry["cause"], entry["finding"].strip()
+            )
+    return findings
+
+
+def _is_finding(entry: Any) -> bool:
+    keys = {"suite", "claim", "cause", "finding"}
+    texts = isinstance(entry, dict) and all(isinstance(text, str) for text in entry.values())
+    return texts and set(entry) == keys and entry["cause"] in CAUSES

@@ -22,7 +22,7 @@ ALIGN = ("right", "left", "left", "left", "right", "left")
 NARROW = [(1, 24), (3, 12), (2, 12), (1, 12)]  # columns that a narrow terminal wraps, in this order
 LEGEND = (
     "expected: the published figure, with its published deviation after ±, and the suite's "
-    "tolerance after `within`. measured: mean over n seeds with its 95 % interval; geometric where "
+    "tolerance after “within”. measured: mean over n seeds with its 95 % interval; geometric where "
     "a factor is claimed. A claim holds where the mean lies within it. The last epoch counts, "
     "never the best; ‖g‖ is per sample unless it is divided by N."
 )

@@ -115,7 +115,9 @@ class Criterion:
         if self.short != "depth_utility":
             return self.sentence(points.mean, limit, interval, **words)
         if points.mean < 0:
-            return f"{-points.mean:.1f}{interval} points worse than {words['floor']}"
+            return (
+                f"{signed(points.mean).lstrip('-+')}{interval} points worse than {words['floor']}"
+            )
         value = apart(points.mean, limit, signed, 1) + interval
         return f"only {value} points over {words['floor']}, {limit:g} are needed"
 

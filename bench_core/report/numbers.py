@@ -32,8 +32,11 @@ def share(mean: float, half: float | None) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`."""
-    text = f"{value:+.{digits}f}"
+    """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`.
+
+    Digits that rounding left behind do not decide a tie: 3.55 has one text, however computed.
+    """
+    text = f"{round(value, 9):+.{digits}f}"
     return text if float(text) != 0 else text.replace("-", "+")
 
 

@@ -12,17 +12,17 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.board import SuiteClaims
 from bench_core.analysis.gather import SuiteResults, together
-from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.leaderboard import Group, Row
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
-from bench_core.report import page, reasons
-from bench_core.report.all_claims import priced
+from bench_core.report import page, reasons, summary, trained
+from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced
 from bench_core.report.cite import entries_of, fields
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
@@ -43,36 +43,78 @@ def slug(kind: str, name: str) -> str:
     return f"{kind}-{safe or 'x'}{'' if safe == short else f'-{digest}'}.html"
 
 
+@dataclass
+class Entry:
+    """A row on the page of its rule: the suites that have it, by name with their pages."""
+
+    row: Row
+    recipe: str
+    why: list[str]
+    suites: dict[str, str] = field(default_factory=dict)
+
+
 def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
-    """Describe every rule; its entries are its rows with suite, page, recipe and doubts."""
+    """Describe every rule; rows of the same runs in several suites are one entry."""
     refs: dict[str, ComponentRef] = {}
-    entries: dict[str, list[tuple[str, str, str, Row, list[str], list[str]]]] = defaultdict(list)
+    entries: dict[str, dict[Any, Entry]] = defaultdict(dict)
     for shown in views:
-        link = slug("suite", shown.results.name)
         for header, group in shown.recipes:
+            recipe = _bare(header)
             for row in group.rows:
                 refs[row.method.name] = row.method
-                beside = shown.doubts[id(row)]
-                why = reasons.of_row(row, shown.settings)
-                entries[row.method.name].append((shown.name, link, header, row, why, beside))
+                why = [*reasons.of_row(row, shown.settings), *shown.doubts[id(row)]]
+                runs = tuple(run.record.identity for run in row.runs)
+                key = (runs, row.verdict, row.margin, row.margin_bp, row.rank)
+                entry = entries[row.method.name].setdefault(key, Entry(row, recipe, why))
+                entry.suites[shown.name] = slug("suite", shown.results.name)
     rules = []
     for name, ref in sorted(refs.items()):
         card = cards.get(name, Card())
-        runs = [
-            (suite, link, row, run) for suite, link, _, row, *_ in entries[name] for run in row.runs
-        ]
+        own = sorted(entries[name].values(), key=lambda entry: entry.row.role == "floor")
+        listed = {run.record.identity: (entry, run) for entry in own for run in entry.row.runs}
         rule = {
+            "full": name,
             "name": ref.short,
             "link": slug("method", name),
             "card": card,
             "links": {"eprint": "", "doi": ""} | fields(ref.short, card.summary, card.source),
             "bibtex": "\n\n".join(entries_of("method", name, card).values()),
-            "used": information(run for *_, run in runs),
-            "entries": entries[name],
-            "runs": runs[: page.MOST_RUNS],
+            "used": information(run for _, run in listed.values()),
+            "entries": own,
+            "runs": list(listed.values())[: page.MOST_RUNS],
         }
         rules.append(rule)
     return rules
+
+
+def _bare(header: str) -> str:
+    """Return the header of a recipe without the number of rows from the reference."""
+    return " · ".join(part for part in header.split(" · ") if " rows from " not in part)
+
+
+def _found(views: Sequence[View]) -> list[dict[str, Any]]:
+    """Return the recipe with the most rules of each network, data set and length, in words.
+
+    The longest training comes first.
+    """
+    chosen: dict[tuple[int, str, str], tuple[int, View, str, Group]] = {}
+    for shown in views:
+        for header, group in shown.recipes:
+            cell, size = group.cell, len(summary.rules(group.rows))
+            key = int(cell.training.get("epochs") or 0), cell.arch.short, cell.dataset.short
+            if size > chosen.get(key, (0,))[0]:
+                chosen[key] = (size, shown, _bare(header), group)
+    return [
+        {
+            "link": slug("suite", shown.results.name),
+            "recipe": header,
+            "lists": trained.sorted_rules(group),
+            "caution": trained.caution(group),
+        }
+        for _, (_, shown, header, group) in sorted(
+            chosen.items(), key=lambda item: item[0], reverse=True
+        )
+    ]
 
 
 def pages(
@@ -90,11 +132,14 @@ def pages(
     rules = _rules(views, cards)
     linked = [(shown, slug("suite", shown.results.name)) for shown in views]
     frame: dict[str, Any] = {"suites": linked, "rules": rules, "claims": claims}
-    index = page.rendered("index.html.j2", [script], troubles=list(troubles), **frame)
+    own = {"troubles": list(troubles), "found": _found(views)}
+    own["names"] = {rule["full"]: rule["link"] for rule in rules}
+    index = page.rendered("index.html.j2", [script], **own, **frame)
     html = {"index.html": index}
     frame["claims"] = [replace(item, outcomes=priced(item)) for item in claims]
+    about = {"failures": [*failures(claims)], "counts": counts, "COUNTS": COUNTS, "COSTS": COSTS}
     for name in ("claims", "submit") if claims else ():
-        html[f"{name}.html"] = page.rendered(f"{name}.html.j2", [script], **frame)
+        html[f"{name}.html"] = page.rendered(f"{name}.html.j2", [script], **frame, **about)
     links = {rule["name"]: rule["link"] for rule in rules}
     for shown, link in linked:
         section = page.section(shown, 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.report.numbers import share
+from bench_core.report.numbers import share, signed
 from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.summary import GOOD, PHRASES, rules
 from bench_core.report.text import joined, listed
@@ -87,4 +87,4 @@ def _margins(row: Row) -> Iterator[str]:
 
 def _points(mean: float, half: float | None) -> str:
     spread = "" if half is None else f" ± {half:.1f}"
-    return f"{abs(mean):.1f}{spread} points {'lower' if mean < 0 else 'higher'}"
+    return f"{signed(mean).lstrip('-+')}{spread} points {'lower' if mean < 0 else 'higher'}"
