@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from folders import audit_folder
 from test_python import run_code
 
-from bench_core import cli
+from bench_core import api, cli, load
 from bench_core.errors import Exit, UsageError
 from bench_core.suite.load import load_suite
 
@@ -99,6 +99,28 @@ def test_runs_are_json_for_programs(tmp_path: Path) -> None:
     checked = json.loads(invoke("verify", tmp_path, "--json", code=1))  # made-up identities
     assert checked["total"] == len(checked["runs"]) == checked["faulty"] == 18
     assert all(item["faults"] for item in checked["runs"])
+
+
+def promised(folder: Path) -> dict[str, list[str]]:
+    """Return the names that docs/compatibility.md promises to keep, by what has them."""
+    results = load(folder)
+    tables = {name: getattr(results, name).columns for name in ("runs", "epochs", "measurements")}
+    names = {"bench_core.api": api.__all__, "CSV": results.leaderboard().columns, **tables}
+    for name in cli.COMMANDS:
+        command = cli.bench.get_command(click.Context(cli.bench), name)
+        assert command is not None
+        names[f"bench {name}"] = [
+            opt for p in command.params for opt in (*p.opts, *p.secondary_opts)
+        ]
+    return {name: sorted(own) for name, own in names.items()}
+
+
+def test_no_name_of_a_release_is_lost(tmp_path: Path) -> None:
+    released = json.loads((ROOT / "tests" / "released.json").read_text())
+    audit_folder(tmp_path, 1)
+    now = promised(tmp_path)
+    lost = {name: sorted({*own} - {*now.get(name, ())}) for name, own in released.items()}
+    assert not any(lost.values()), lost
 
 
 def test_plugins_are_json_for_programs() -> None:

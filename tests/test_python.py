@@ -19,6 +19,7 @@ from records import seeds
 
 import bench_core
 from bench_core import Results, load, run_suite
+from bench_core.analysis.judge import AT_FLOOR
 from bench_core.commands import functions, progress
 from bench_core.errors import UsageError
 from bench_core.report.loaded import Table
@@ -47,6 +48,8 @@ def test_the_tables_have_a_record_per_run_epoch_and_measurement(results: Results
     assert {"scale_growth", "alignment"} <= {m["diagnostic"] for m in results.measurements}
     fired = {(m["method"], m["letter"]) for m in results.measurements if m["fired"]}
     assert ("dfa", "a") in fired
+    gamma = [m for m in results.measurements if m["method"] == "dfa" and m["value"] == 0.004]
+    assert {m["not_diagnostic"] for m in gamma if m["moment"] == "trained"} == {AT_FLOOR}
     assert not any(name.startswith("bp") for name, _ in fired)
     assert repr(results) == "<results of audit5 (18 runs)>"
     assert repr(results.runs).startswith("<18 records: suite, identity, ")

@@ -56,7 +56,7 @@ def plugins(check: bool, timeout: float | None, strict_plugins: bool, as_json: b
         rows.append([*distribution, brings, "trouble" if distribution in broken else "ok"])
     _print_plugins(rows, ["distribution", "version", "brings", "state"], registry, as_json)
     if strict_plugins and registry.troubles:
-        sys.exit(Exit.USAGE)
+        raise UsageError(f"--strict-plugins: {'; '.join(f'plugin {t}' for t in registry.troubles)}")
 
 
 def _broken(registry: Registry) -> set[tuple[str, str]]:

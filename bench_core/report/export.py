@@ -145,10 +145,13 @@ def measurements(views: Sequence[View]) -> Iterator[Line]:
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             moments = {"untrained": run.record.initial, "trained": run.record.measurements}
+            silent = {**dict(run.judgement.not_diagnostic), "alignment": gamma_deep(run)[1]}
             for moment, measured in moments.items():
                 for name, item in measured.items():
                     own = {key: getattr(item, key) for key in OF_MEASUREMENT}
-                    fired = moment == "trained" and (item.letter or name) in run.judgement.fired
+                    letter, trained = item.letter or name, moment == "trained"
+                    fired = trained and letter in run.judgement.fired
+                    own["not_diagnostic"] = (trained and silent.get(letter)) or item.not_diagnostic
                     line = {**fixed, "moment": moment, "diagnostic": name, **own, "fired": fired}
                     yield _clean({**line, "details": line_text(item.details)})
 
