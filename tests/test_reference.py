@@ -263,6 +263,34 @@ def test_what_is_not_valid_is_named_and_not_used(
     assert with_data == [None] * 4
 
 
+def posted(shipped: Path, to: Path, **fields: Any) -> None:
+    """A submission with a row of the reference, changed, and the same run of a rule of its own."""
+    changed(shipped, to, lambda path: (path.parents[2] / "cells.json").unlink())
+    for folder in to.glob("tiny/*/"):
+        raw = store.raw(folder)
+        method, about = raw["cell"]["method"], raw["environment"]
+        if method["name"] != "bench-core/dfa" or method["params"]["freeze"] is not None:
+            shutil.rmtree(folder)
+            continue
+        del about["reference"]
+        reseal({**raw, **fields}, folder / store.RUN)
+        method["name"] = "bench-mine/mine"
+        own = Path(shutil.copytree(folder, folder.parent / ("f" * 32)))
+        reseal({**raw, "identity": own.name}, own / store.RUN)
+
+
+def test_a_submission_stands_beside_the_reference_and_replaces_no_row(
+    here: Here, shipped: Path
+) -> None:
+    posted(shipped, here.cwd / "posted", accuracy=0.9, finished="2099-01-01T00:00:00+00:00")
+    done = here("leaderboard", "posted", env={"BENCH_REFERENCE": str(shipped)})
+    assert "4 of 5 rows from the reference 1" in done.stdout
+    assert "mine" in done.stdout
+    assert "dfa seed 1 is ." in done.stdout
+    assert "but .900 in run" in done.stdout
+    assert "4 of" not in here("leaderboard", "posted", env={"BENCH_REFERENCE": ""}).stdout
+
+
 def test_a_refused_row_is_trained(
     here: Here, tmp_path: Path, finished: Finished, shipped: Path
 ) -> None:

@@ -16,7 +16,8 @@ from folders import leaderboard, write
 from records import LOCAL, PASSPORT, frozen, measured, run, seeds
 from test_share import THERE, put, true
 
-from bench_core.analysis.gather import gather, together
+from bench_core.analysis.gather import gather
+from bench_core.analysis.joined import together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError

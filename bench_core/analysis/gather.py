@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -187,7 +187,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     for run in stored.runs:
         if (own := reference.vouched(run, shipped, troubles)) is None:
             continue
-        counting.append(run)
+        counting.append(Stored(own, run.folder))
         record, remarks, problems = remeasured.attach(own, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
@@ -268,7 +268,8 @@ def _conflicts(
 ) -> dict[str, str]:
     """Map the checksum of each run to its disagreement with another result of its identity.
 
-    A result that this user has replicated counts, unless the other one was replicated too.
+    A result that this user has replicated counts, and a row of the reference, unless the other one
+    is such a result too.
     """
     by_identity: dict[str, dict[str, Stored]] = defaultdict(dict)
     for run in runs:
@@ -279,7 +280,8 @@ def _conflicts(
         replicated = {
             checksum
             for checksum, run in same.items()
-            if (mark := known.get(run.folder.parent, {}).get(checksum))
+            if run.record.shipped
+            or (mark := known.get(run.folder.parent, {}).get(checksum))
             and mark.state == "replicated"
         }
         ordered = sorted(same.items(), key=lambda item: (repr(item[1].record.accuracy), item[0]))
@@ -289,66 +291,6 @@ def _conflicts(
                 text = f"two results of one identity: {'; '.join(parts[:MOST_PARTS])}{more}"
                 clashes |= dict.fromkeys({first, second} - replicated or {first, second}, text)
     return clashes
-
-
-def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
-    """Join the suites of one name, from several people's folders.
-
-    The settings of the first suite count. Equal records count once.
-    """
-    by_name: dict[str, list[SuiteResults]] = defaultdict(list)
-    for suite in suites:
-        by_name[suite.name].append(suite)
-    joined = []
-    for same in by_name.values():
-        records, late = _once(same)
-        defaults, unrecorded = recorded_defaults(records, same[0].settings.defaults)
-        trust: dict[str, str] = {}
-        said: dict[str, tuple[str, ...]] = {}
-        for part in reversed(same):
-            trust |= part.settings.trust
-            for checksum, texts in part.settings.said.items():
-                said[checksum] = tuple(sorted({*said.get(checksum, ()), *texts}))
-        joined.append(
-            replace(
-                same[0],
-                settings=replace(
-                    same[0].settings,
-                    trust=trust,
-                    said=said,
-                    late=late,
-                    defaults=defaults,
-                    unrecorded=unrecorded,
-                    older=tuple(record for part in same for record in part.settings.older),
-                    tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
-                ),
-                records=tuple(records),
-                superseded=sum(part.superseded for part in same),
-                further=tuple(part.folder for part in same[1:]),
-            )
-        )
-    return joined
-
-
-def _once(
-    parts: Sequence[SuiteResults],
-) -> tuple[list[RunRecord], dict[str, tuple[remeasured.Remark, ...]]]:
-    """Take each run of several people once, with its late measurements.
-
-    The copy counts that has the fewest measurements by other users that decide verdicts, then the
-    copy with the most measurements.
-    """
-    best: dict[tuple[str, str], tuple[tuple[int, int], RunRecord]] = {}
-    late: dict[str, tuple[remeasured.Remark, ...]] = {}
-    for part in parts:
-        for record in part.records:
-            key = record.identity, record.checksum or record.to_json()
-            remarks = part.settings.late.get(key[1], ())
-            foreign = sum(bool(item.judges and item.maker) for item in remarks)
-            rank = foreign, -len(remarks)
-            if key not in best or rank < best[key][0]:
-                best[key], late[key[1]] = (rank, record), remarks
-    return [best[key][1] for key in sorted(best)], late
 
 
 def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:

@@ -3,9 +3,10 @@
 Runs are compared and averaged only within a recipe (arch, dataset, data, training). Failed runs
 stay in the denominator of every verdict and have no part in a mean; a rule with such a run has no
 rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
-seeds: of several records of one cell (replicates, another version of the code) a done record is
-preferred, then the record finished last; the others are counted as set aside, and named where their
-status differs. Two results of one identity that do not agree are a conflict: neither counts.
+seeds: of several records of one cell (replicates, another version of the code) a row of the
+reference is preferred, then a done record, then the record finished last; the others are counted as
+set aside, and named where their status differs. Two results of one identity that do not agree are a
+conflict: neither counts, but a row of the reference does.
 `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 
@@ -228,7 +229,8 @@ def _representative(records: Sequence[RunRecord], conflicts: Mapping[str, str]) 
 
     def order(record: RunRecord) -> tuple[Any, ...]:
         undisputed = record.checksum not in conflicts
-        return undisputed, record.status == "done", record.finished, record.identity
+        reference = record.shipped and not record.environment.get("lapsed")
+        return undisputed, reference, record.status == "done", record.finished, record.identity
 
     chosen = records[0]
     if len(records) > 1:

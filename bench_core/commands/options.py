@@ -143,14 +143,16 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
+def gathered(roots: Paths, beside: bool = False) -> tuple[list[SuiteResults], list[str]]:
     """Read the results under the given folders (default: results).
 
+    beside  put the reference's rows beside submissions
     Also returns what could not be read, a line each; these lines are printed as warnings.
     """
-    from bench_core.analysis.gather import gather
+    from bench_core.analysis import gather, joined
 
-    suites, troubles = gather([shown_folder(root) for root in roots] or [Path("results")])
+    read = joined.beside_reference if beside else gather.gather
+    suites, troubles = read([shown_folder(root) for root in roots] or [Path("results")])
     warn(troubles)
     return suites, troubles
 

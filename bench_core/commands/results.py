@@ -73,7 +73,7 @@ def print_leaderboards(
     from bench_core.analysis.distance import attach
     from bench_core.report.tables import Wanted, leaderboards, texts
 
-    suites, _ = gathered(roots)
+    suites, _ = gathered(roots, beside=True)
     for results in suites:
         if count := results.superseded:
             note = f"{count} older runs of the same cells by other code are not counted"

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.board import SuiteClaims
-from bench_core.analysis.gather import SuiteResults, together
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.joined import together
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card

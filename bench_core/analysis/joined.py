@@ -1,0 +1,96 @@
+"""Join the results of one suite: those of several people, and a submission with the reference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.results import reference, remeasured
+from bench_core.results.record import RunRecord, recorded_defaults
+
+
+def beside_reference(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
+    """Gather results, and join submissions with the rows of the reference of their suite.
+
+    Results of `bench run` have these rows already.
+    """
+    suites, troubles = gather(roots)
+    shipped = reference.installed()
+    posted = {suite.name for suite in suites if any(map(_is_posted, suite.records))}
+    folders = [shipped.suite(name) for name in sorted(posted)] if shipped else []
+    if not (beside := [folder for folder in folders if folder is not None]):
+        return suites, troubles
+    suites, troubles = gather([*roots, *beside])
+    joined = together([suite for suite in suites if suite.name in posted])
+    return [*(suite for suite in suites if suite.name not in posted), *joined], troubles
+
+
+def _is_posted(record: RunRecord) -> bool:
+    return bool(record.original) and not record.shipped
+
+
+def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
+    """Join the suites of one name, from several people's folders.
+
+    The settings of the first suite count, those of the reference before others. Equal records count
+    once.
+    """
+    home = folder.resolve() if (folder := reference.folder()) else None
+    by_name: dict[str, list[SuiteResults]] = defaultdict(list)
+    for suite in sorted(suites, key=lambda suite: suite.folder.resolve().parent != home):
+        by_name[suite.name].append(suite)
+    joined = []
+    for same in by_name.values():
+        records, late = _once(same)
+        defaults, unrecorded = recorded_defaults(records, same[0].settings.defaults)
+        trust: dict[str, str] = {}
+        said: dict[str, tuple[str, ...]] = {}
+        for part in reversed(same):
+            trust |= part.settings.trust
+            for checksum, texts in part.settings.said.items():
+                said[checksum] = tuple(sorted({*said.get(checksum, ()), *texts}))
+        joined.append(
+            replace(
+                same[0],
+                settings=replace(
+                    same[0].settings,
+                    trust=trust,
+                    said=said,
+                    late=late,
+                    defaults=defaults,
+                    unrecorded=unrecorded,
+                    older=tuple(record for part in same for record in part.settings.older),
+                    tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
+                ),
+                records=tuple(records),
+                superseded=sum(part.superseded for part in same),
+                further=tuple(
+                    dict.fromkeys(f for part in same for f in (part.folder, *part.further))
+                ),
+            )
+        )
+    return joined
+
+
+def _once(
+    parts: Sequence[SuiteResults],
+) -> tuple[list[RunRecord], dict[str, tuple[remeasured.Remark, ...]]]:
+    """Take each run of several people once, with its late measurements.
+
+    The copy counts that has the fewest measurements by other users that decide verdicts, then the
+    copy with the most measurements.
+    """
+    best: dict[tuple[str, str], tuple[tuple[int, int], RunRecord]] = {}
+    late: dict[str, tuple[remeasured.Remark, ...]] = {}
+    for part in parts:
+        for record in part.records:
+            key = record.identity, record.checksum or record.to_json()
+            remarks = part.settings.late.get(key[1], ())
+            foreign = sum(bool(item.judges and item.maker) for item in remarks)
+            rank = foreign, -len(remarks)
+            if key not in best or rank < best[key][0]:
+                best[key], late[key[1]] = (rank, record), remarks
+    return [best[key][1] for key in sorted(best)], late
