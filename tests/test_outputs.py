@@ -162,7 +162,7 @@ def broken(*arguments: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("module", "name", "what"),
     [
-        (tables, "leaderboards", "table"),
+        (tables, "texts", "table"),
         (page, "page", "report"),
         (progress.Plain, "event", "progress"),
     ],

@@ -281,8 +281,10 @@ def _conflicts(
             checksum
             for checksum, run in same.items()
             if run.record.shipped
-            or (mark := known.get(run.folder.parent, {}).get(checksum))
-            and mark.state == "replicated"
+            or (
+                (mark := known.get(run.folder.parent, {}).get(checksum))
+                and mark.state == "replicated"
+            )
         }
         ordered = sorted(same.items(), key=lambda item: (repr(item[1].record.accuracy), item[0]))
         for (first, one), (second, other) in combinations(ordered, 2):
