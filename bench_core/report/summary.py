@@ -12,11 +12,13 @@ from collections.abc import Iterable
 
 from bench_core.analysis.judge import BP, is_control
 from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.older import older
 from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
 from bench_core.report.criteria import Criterion
 from bench_core.report.numbers import fraction
 from bench_core.report.rows import bare_labels, random_blocks
 from bench_core.report.text import joined
+from bench_core.suite.names import FROZEN
 
 GOOD = "trustworthy"
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest"
@@ -40,7 +42,7 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 
 def opening(group: Group) -> str:
     """Answer which rules of a recipe work, and say how they were trained."""
-    return " ".join([sentence(group), *_frame(group)])
+    return " ".join([sentence(group), *_mixed(group), *_frame(group)])
 
 
 def sentence(group: Group) -> str:
@@ -64,11 +66,21 @@ def sentence(group: Group) -> str:
     return " ".join([*parts, *_controls(controls)])
 
 
+def _mixed(group: Group) -> list[str]:
+    """Name the rules some of whose seeds ran with older code than the others."""
+    changed = older(group.records)
+    mixed = []
+    for label, row in zip(bare_labels(group.rows), group.rows, strict=True):
+        old = sum(run.record.identity in changed for run in row.runs)
+        mixed += [label] * (row.role != "floor" and 0 < old < len(row.runs))
+    return [f"Some seeds of {joined(mixed)} ran with older code than the others."] * bool(mixed)
+
+
 def _frame(group: Group) -> list[str]:
     """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
     trained = rules(group.rows)
     equal = len(trained) > 1 and all(row.trials is None for row in trained)
-    floors = [row for row in group.rows if row.role == "floor" and row.method.name == BP]
+    floors = [row for row in group.rows if row.label == f"{BP.rpartition('/')[2]}[{FROZEN}]"]
     means = [fraction(row.accuracy.mean) for row in floors[:1] if row.accuracy is not None]
     lines = ["All have one recipe, and none was tuned."] if equal else []
     return lines + [f"Backpropagation with random blocks reaches {mean}." for mean in means]
