@@ -19,6 +19,7 @@ from conftest import TINY, Finished, Here
 
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
+from bench_core.analysis.joined import together
 from bench_core.execution.components import PARTS
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
@@ -189,7 +190,8 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     (shown,), _ = gather([tmp_path / "link" / "part"])
     assert len(shown.records) == 4
     assert all(epochs.read(shown.run_folder(record)) for record in shown.records)
-    views = [*map(view, gather([home])[0])]
+    views = [*map(view, together(gather([home])[0]))]
+    assert all(shown.epochs(run.record) for shown in views for _, _, run in shown.runs)
     bp, dfa = site._rules(views, {})
     assert [[*entry.suites] for entry in bp["entries"]] == [["part", "tiny"]] * 2
     assert len(dfa["runs"]) == 2

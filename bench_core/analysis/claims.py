@@ -59,13 +59,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim, the label of its method, the outcome, and notes that must be printed with it."""
+    """A claim, the label of its method, the outcome, and notes that must be printed with it.
+
+    runs  identities of the runs that were measured
+    """
 
     claim: Expectation
     label: str
     status: Status
     measured: Interval | None
     notes: tuple[str, ...]
+    runs: tuple[str, ...] = ()
 
 
 def judge_claims(
@@ -91,14 +95,15 @@ def judge_claims(
             label = row.label
             _require_limits(claim, row, settings, claimed_for or {})
             _require_options(claim, row, settings, claimed_for or {}, diagnostics)
-            values = _values(claim, group, row, settings, epochs, notes)
+            used: list[str] = []
+            values = _values(claim, group, row, settings, epochs, notes, used)
             measured = _interval(claim, [value / claim.divide_by for value in values], notes)
         except NotRun as reason:
             results.append(ClaimResult(claim, label, "not run", None, (str(reason),)))
         else:
             status: Status = "holds" if holds(claim, measured.value) else "fails"
             notes = list(dict.fromkeys(notes))
-            results.append(ClaimResult(claim, label, status, measured, tuple(notes)))
+            results.append(ClaimResult(claim, label, status, measured, tuple(notes), tuple(used)))
     return results
 
 
@@ -251,8 +256,12 @@ def _values(
     settings: Settings,
     epochs: Epochs,
     notes: list[str],
+    used: list[str],
 ) -> list[float]:
-    """List the figures of a row by seed, less those of the claim's other method."""
+    """List the figures of a row by seed, less those of the claim's other method.
+
+    Add the identities of the runs to `used`.
+    """
 
     def by_seed(row: Row) -> dict[int, float]:
         runs = [run for run in row.runs if claim.seed in (None, run.record.cell.seed)]
@@ -266,6 +275,7 @@ def _values(
                     raise NotRun(f"the run is {run.record.status}")
                 value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
                 values[run.record.cell.seed] = value
+                used.append(run.record.identity)
                 notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
             except NotRun as reason:
                 lacking.append(f"seed {run.record.cell.seed}: {reason}")

@@ -138,7 +138,17 @@ def pages(
     index = page.rendered("index.html.j2", [script], **own, **frame)
     html = {"index.html": index}
     frame["claims"] = [replace(item, outcomes=priced(item)) for item in claims]
-    about = {"failures": [*failures(claims)], "counts": counts, "COUNTS": COUNTS, "COSTS": COSTS}
+    about: dict[str, Any] = {
+        "failures": [*failures(claims)],
+        "counts": counts,
+        "COUNTS": COUNTS,
+        "COSTS": COSTS,
+    }
+    about["run_links"] = {
+        run.record.identity: f"{link}#r-{run.record.identity}"
+        for shown, link in linked
+        for _, _, run in shown.runs
+    }
     for name in ("claims", "submit") if claims else ():
         html[f"{name}.html"] = page.rendered(f"{name}.html.j2", [script], **frame, **about)
     links = {rule["name"]: rule["link"] for rule in rules}

@@ -68,8 +68,7 @@ def _text(row: Row) -> str:
     if row.accuracy is None:
         return "no finished run"
     text = f"accuracy {share(row.accuracy.mean, row.accuracy.half_width)} (n = {row.accuracy.n})"
-    margins = [*_margins(row)]
-    text += f", {joined(margins)}" if margins else ", no floor to compare with yet"
+    text += ", " + joined(_margins(row))
     names = {key: item[0] for run in row.finished for key, item in run.judged.items()}
     shorts = [names[key].rpartition("/")[2] for key in row.judged.letters if key in names]
     verbs = [PHRASES[name].partition(" ") for name in shorts if name in PHRASES]
@@ -79,7 +78,9 @@ def _text(row: Row) -> str:
 
 def _margins(row: Row) -> Iterator[str]:
     over, bp = row.margin, row.margin_bp
-    if over is not None:
+    if over is None:
+        yield "no floor of its own to compare with yet"
+    else:
         yield f"{_points(over.mean, over.half_width)} than with {random_blocks(row)}"
     if bp is not None and bp.mean < 0:
         yield f"{_points(bp.mean, bp.half_width)} than bp with random blocks"
