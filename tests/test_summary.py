@@ -110,6 +110,10 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     )
     assert sentence([*GOOD, *lone()]) == "Both rules are trustworthy: bp and dfa."
     assert sentence(GOOD) == "The only rule, bp, is trustworthy."
+    for accuracy, words in ((0.2, "worse than random ones"), (0.301, "hardly better than random")):
+        assert f"In that seed, dfa trains blocks that are {words}" in sentence(
+            [run(DFA, 42, accuracy), *OVER]
+        )
     assert sentence(worse).startswith("None of 2 rules is trustworthy. dfa and fa train")
     assert sentence(frozen(BP, [0.4])) == "No rule has run yet, only floors."
     single = [run(BP, 42, 0.6, measurements=measured(c=0.9)), run(DFA, 42, 0.2, measurements=SICK)]
