@@ -5,7 +5,7 @@ rules of an architecture take turns, `--repeats` times; the medians are printed 
 ratios to bp. A rule that an architecture does not support has a dash. Epoch 50 of 100 is timed,
 where every warm-up is over.
 
-    python benchmarks/speed.py --data-dir DIR [--arch NAME …]
+    python benchmarks/speed.py --data-dir DIR [--arch NAME …] [--rule NAME …]
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def resolve_target(component: Component) -> Any:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def seconds(arch: Component, data: Data, repeats: int) -> dict[str, list[float]]:
+def seconds(arch: Component, data: Data, repeats: int, names: list[str]) -> dict[str, list[float]]:
     """Return the CPU seconds of steps by rule."""
-    methods = {rule.name: built(rule, arch, data) for rule in bench_methods()}
+    chosen = [rule for rule in bench_methods() if not names or rule.name in {"bp", *names}]
+    methods = {rule.name: built(rule, arch, data) for rule in chosen}
     rules = {name: method for name, method in methods.items() if method is not None}
     times: dict[str, list[float]] = {name: [] for name in rules}
     draws = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
@@ -79,12 +80,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=folder)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS)
+    parser.add_argument("--rule", nargs="+", default=[], help="these and bp alone")
     arguments = parser.parse_args()
     library = one_thread()
     data = Cifar10(Cifar10.Params()).load(arguments.data_dir)
     steps = len(data.train_y) // BATCH
     known = {arch.name: arch for arch in bench_archs()}
-    columns = {name: seconds(known[name], data, arguments.repeats) for name in arguments.arch}
+    columns = {
+        name: seconds(known[name], data, arguments.repeats, arguments.rule)
+        for name in arguments.arch
+    }
     print(
         f"{processor.name()}, 1 thread, Python {platform.python_version()}, torch "
         f"{torch.__version__}, products by {library}; CPU time, n={arguments.repeats}"
@@ -96,7 +101,8 @@ def main() -> None:
     rows: list[list[Any]] = [
         ["bp, s per epoch", *(f"{steps * own['bp']:.1f}" for own in median.values())]
     ]
-    for rule in (component.name for component in bench_methods()):
+    measured = {rule for own in median.values() for rule in own}
+    for rule in (item.name for item in bench_methods() if item.name in measured):
         ratios = [own[rule] / own["bp"] if rule in own else None for own in median.values()]
         rows.append([rule, *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
     print(tabulate(rows, headers=["rule / bp", *median], tablefmt="github", disable_numparse=True))

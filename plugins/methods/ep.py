@@ -44,9 +44,10 @@ def slope(
     """Return the gradient of ½ Σ_l ‖ε_l‖² + β·loss with respect to h_0 … h_L."""
     with torch.enable_grad():
         h = [state.detach().requires_grad_() for state in h]
-        energy = sum(0.5 * e.square().sum() for e in errors(net, h, states.h[0]))
+        misses = errors(net, h, states.h[0])
         cost = net.loss(net.readout(h[-1]), y, "sum")
-        return torch.autograd.grad(energy + beta * cost, h)
+        seeds = [*(e.detach() for e in misses), torch.full_like(cost, beta)]  # ∂½‖ε‖²/∂ε = ε
+        return torch.autograd.grad([*misses, cost], h, seeds)
 
 
 def sizes(parts: Sequence[Tensor]) -> Tensor:

@@ -73,10 +73,9 @@ def by_multipliers(
             e = errors(net, own, states.h[0])
             credits = [m + error.detach() for m, error in zip(multipliers, e, strict=True)]
             new = [m + dual_step * error.detach() for m, error in zip(multipliers, e, strict=True)]
-            pairs = zip(new, e, strict=True)
-            energy = sum(0.5 * error.square().sum() + (m * error).sum() for m, error in pairs)
+            seeds = [m + error.detach() for m, error in zip(new, e, strict=True)]
             loss = net.loss(net.readout(own[-1]), y, "sum")
-            force = torch.autograd.grad(energy + loss, own)
+            force = torch.autograd.grad([*e, loss], own, [*seeds, torch.ones_like(loss)])
         return new, credits, force
 
     for _ in range(steps):
