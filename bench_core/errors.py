@@ -88,9 +88,14 @@ class PluginError(BenchError):
         super().__init__(f"{distribution} {version}: {component}: {phase}: {reason}")
 
 
+MOST_LISTED = 40  # of the known names: components of all kinds together are more
+
+
 def did_you_mean(word: str, known: list[str] | tuple[str, ...] | set[str]) -> str:
     """Return a hint for a misspelt name, or the list of known names if no name is similar."""
     near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(near) + "?"
+    if len(known) > MOST_LISTED:
+        return "`bench list` shows the known names"
     return "known: " + ", ".join(sorted(known)) if known else ""

@@ -307,7 +307,7 @@ def test_one_seed() -> None:
         "–",
         "dfa",
         "single seed: one finished seed is too few for a verdict",
-        ".400 (n=1: no interval)",
+        ".400 (n=1)",
     ]
     assert as_csv(records)[0]["accuracy_half_width_95"] == ""
 

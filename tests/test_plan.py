@@ -20,7 +20,7 @@ from bench_core.execution import validate
 from bench_core.execution.cell import attempt, diagnostics, make
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.job import make_record
-from bench_core.execution.plan import Plan, make_plan
+from bench_core.execution.plan import Plan, make_plan, names_of
 from bench_core.execution.runner import described
 from bench_core.registry import plugins
 from bench_core.results import store
@@ -623,14 +623,12 @@ def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
 
 
 def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:
-    """What a label is held against, in the table and in the lines of progress."""
-    from bench_core.commands.progress import title
-
+    """What a name is held against, in the plan and in the lines of progress."""
     found = planned(
         SUITE.replace("[dfa]", "[{name: ep, beta: 0.25}]").replace("[1, 2]", "[1]")
     ).cells
     assert found[0].defaults["beta"] == 0.5
-    assert title(found[0], found[:1]) == "ep[beta=0.25] · seed 1"
+    assert names_of(found[:1]) == ["ep[beta=0.25] · seed 1"]
 
 
 def test_code_that_ends_a_training_is_part_of_its_identity(planned: Callable[..., Plan]) -> None:

@@ -20,7 +20,7 @@ from bench_core.commands import progress
 from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps
 from bench_core.execution.forecast import Forecast, Standing, rule_of, seconds_left
-from bench_core.execution.runner import names_of
+from bench_core.execution.plan import names_of
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
 
@@ -29,7 +29,9 @@ A, B = "a" * 32, "b" * 32
 
 def planned(record: Any, identity: str = "", **defaults: Any) -> Any:
     return SimpleNamespace(
-        identity=identity or record.identity, cell=record.cell, defaults=defaults or {"penalty": 0}
+        identity=identity or record.identity,
+        cell=record.cell,
+        defaults=defaults or record.cell.method.params,
     )
 
 
@@ -105,10 +107,13 @@ def test_names_show_what_sets_cells_apart() -> None:
     deep = deep.model_copy(update={"arch": deep.arch.model_copy(update={"params": {"depth": 8}})})
     own = {"freeze": None, "penalty": 0.0, "random_targets": False}
     own |= {"normalize": "sample", "normalize_eps": 1e-6}
-    cells: Any = [SimpleNamespace(cell=cell, defaults=own) for cell in (shallow, deep)]
-    first, second = names_of(cells)
+    padded = deep.dataset.model_copy(update={"params": {"padding": "black"}})
+    padded = deep.model_copy(update={"dataset": padded})
+    cells: Any = [SimpleNamespace(cell=cell, defaults=own) for cell in (shallow, deep, padded)]
+    first, second, third = names_of(cells)
     assert first.startswith("dfa[frozen] · seed 42 · arch.depth=4")
     assert second == "dfa[penalty=0.01] · seed 7 · arch.depth=8"
+    assert third == f"{second} · dataset.padding=black"
     assert names_of([]) == []
 
 
@@ -139,7 +144,7 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
         text = invoke("status", suite.parent)
         (state,) = json.loads(invoke("status", suite, "--json"))["suites"]
         assert sorted(path.name for path in suite.iterdir()) == before
-    assert text.startswith("long: 1 running, 1 waiting")
+    assert text.startswith("long: 2 cells of the last `bench run`: 1 running, 1 waiting")
     assert "  running  dfa · seed 42 · epoch 5 of 100, accuracy 0.400 · for " in text
     assert state["counts"] == {"running": 1, "waiting": 1}
     running, waiting = state["cells"]
@@ -160,10 +165,10 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
 
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     text = invoke("status", suite)
-    assert text.startswith("long: 2 waiting\n")
+    assert text.startswith("long: 2 cells of the last `bench run`: 2 waiting\n")
     assert "the same command continues" in text
     (suite / f".lock-{A}").touch()  # its process was killed
-    assert invoke("status", suite).startswith("long: 1 elsewhere or stopped, 1 waiting")
+    assert ": 1 elsewhere or stopped, 1 waiting" in invoke("status", suite)
     (state,) = sweeps.sweeps([suite])
     assert state.seconds_left is not None  # another machine may train it
     os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
@@ -173,7 +178,9 @@ def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
 
 
 def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:
-    assert invoke("status", finished.results).startswith("tiny: 4 done\n")
+    assert invoke("status", finished.results).startswith(
+        "tiny: 4 cells of the last `bench run`: 4 done\n"
+    )
     (state,) = sweeps.sweeps([finished.folder])
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
     ended, old = state.cells[0].identity, tmp_path / "old/tiny"

@@ -239,7 +239,7 @@ def outside(path: Path) -> None:
     [
         (lambda path: path.write_text("{"), "run.json is no JSON", 1),
         (lie, "refused: cells.json states", 1),
-        (lambda path: stated(path, cell="0" * 32), "it has no such cell", 1),
+        (lambda path: stated(path, cell="0" * 32), "no run for 1 of these cells", 1),
         (outside, "names other files than epochs.jsonl.gz", 1),
         (lambda path: path.with_name("epochs.jsonl.gz").unlink(), "epochs.jsonl.gz is missing", 1),
         (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),

@@ -77,7 +77,7 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     (here.cwd / "tiny.yaml").write_text(SUITE)
     done = here("run", "tiny.yaml", "--method", "./fed.py[gain=2]")
     assert done.returncode == 0, done.stderr
-    assert "`bench new method fed --from PATH/fed.py` makes its package" in done.stderr
+    assert "`bench new method fed --from fed.py` makes its package" in done.stderr
     (record,) = runs(here.cwd / "results" / "tiny").values()
     assert record["cell"]["method"]["name"] == "fed.py/fed"
     assert record["cell"]["method"]["params"]["gain"] == 2.0
@@ -154,11 +154,23 @@ def test_a_file_becomes_a_package(tmp_path: Path, path_as_it_was: None) -> None:
     tests = (package.parent / "tests" / "test_fed_back.py").read_text()
     assert '@conformance("fed-back")' in tests
     sys.modules.pop("bench_fed_back")
+    (tmp_path / "bench_fed.py").write_text(RULE)  # a file that already has the package's name
+    invoke("new", "method", "fed", "--from", tmp_path / "bench_fed.py", "--into", tmp_path)
+    assert (tmp_path / "bench-fed" / "bench_fed" / "rule.py").read_text() == RULE
 
 
 def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:
     with pytest.raises(UsageError, match=r"--method path/to/fed\.py\), or put .* PYTHONPATH"):
         Registry().find("method", "fed.py/fed")
+
+
+def test_a_rule_whose_file_is_here_is_named_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fed.py").write_text(RULE)
+    with pytest.raises(UsageError, match=r"the rule of a file has its path: \./fed\.py"):
+        Registry().find("method", "fed")
 
 
 def test_rules_on_the_import_path_are_found_again(
@@ -169,6 +181,9 @@ def test_rules_on_the_import_path_are_found_again(
     assert rule_files.importable(names) == set()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert rule_files.importable(names) == {"fed.py"}
+    registry = Registry()
+    rule_files.add(registry, names)  # of a suite, or of runs
+    assert registry.find("method", "fed.py/fed").component.summary == "a_l = gain·e·B_l."
 
 
 def code(**files: str) -> dict[str, object]:
@@ -206,7 +221,7 @@ def test_runs_by_older_code_are_marked_and_removed_on_request(tmp_path: Path) ->
     assert "Older code than other runs here (rule): x-ebd/ebd" in " ".join(shown.split())
     assert "older code than other runs of its recipe: rule" in invoke("clean", tmp_path, "--older")
     assert len(runs(folder)) == 3
-    assert "0 spare" in invoke("clean", tmp_path, "--older", "--method", "bp")
+    assert "nothing to remove" in invoke("clean", tmp_path, "--older", "--method", "bp")
     invoke("clean", tmp_path, "--older", "--yes")
     assert len(runs(folder)) == 2
     assert "1 spare" in invoke("clean", tmp_path, "--method", "ebd", "--yes")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis.judge import label
 from bench_core.errors import UsageError
 from bench_core.results import store
 from bench_core.results.record import RunRecord
@@ -116,7 +117,8 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
     nearest    the run with the fewest differences; changes lead from it to this run
     """
     record, cell = run.record, run.record.cell
-    parts = (cell.method.short, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
+    rule = label(cell.method, (), record.defaults())
+    parts = (rule, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
     decisions = (store.read_suite(run.folder.parent) or {}).get("decisions")
     decisions = decisions if isinstance(decisions, dict) else {}
     neighbour = nearest(run, others)
@@ -137,7 +139,7 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
 def _nearest(record: RunRecord, other: RunRecord) -> dict[str, Any]:
     return {
         "identity": other.identity,
-        "name": f"{other.cell.method.short} · seed {other.cell.seed}",
+        "name": f"{label(other.cell.method, (), other.defaults())} · seed {other.cell.seed}",
         "changes": differences(record, other),
         "environment": elsewhere(record, other),
     }

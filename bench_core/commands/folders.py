@@ -216,7 +216,8 @@ def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes:
     total = sum(item.size for item in items) / 1e6
     hint = "; --yes removes them" if items and not yes else ""
     more = f"; {kept} in use and left" if kept else hint
-    echo(f"{len(items)} spare, {total:.1f} MB{more}")
+    count = f"{len(items)} spare, {total:.1f} MB" if items else "nothing to remove"
+    echo(f"{count}{more}")
     sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)
 
 
@@ -262,6 +263,7 @@ def audit(
     registry, rules = rule_files.load(methods)
     diagnostics = _validated(registry, names)
     chosen = _chosen(runs, rules, seeds, no_floors)
+    rule_files.add(registry, (run.record.cell.method.name for run in chosen))
     peers = [run.record.cell.method for run in chosen]
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
     rows, complete = [], True

@@ -50,6 +50,7 @@ def run_suite(
 
     registry, methods = rule_files.load(short.pop("methods", ()))
     suite = load_suite(source, overrides, methods=methods, **short)
+    rule_files.add(registry, (method.name for method in suite.methods))
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
     shipped = installed() if reference else None
     home = Path(results).expanduser()

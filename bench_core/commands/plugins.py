@@ -266,7 +266,8 @@ def _rule_of(source: Path) -> Rule:
         raise UsageError(f"{source}: brings {len(names)} rules; a package begins with one")
     component = registry.find("method", names[0]).component
     target = component.target.partition(":")[2]
-    return Rule(source.expanduser().read_text(encoding="utf-8"), target, component.summary)
+    path = source.expanduser().absolute()
+    return Rule(path, path.read_text(encoding="utf-8"), target, component.summary)
 
 
 @click.command()

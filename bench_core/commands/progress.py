@@ -13,23 +13,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bench_core.analysis.judge import label
 from bench_core.commands.options import spared
 from bench_core.execution.cost import spoken
 from bench_core.execution.forecast import Forecast
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.plan import PlannedCell, names_of
 from bench_core.report.escape import visible
 from bench_core.report.terminal import echo
 
 PAUSE = 100.0  # seconds without a line after which the running cells get one
 MOST = 4  # running cells in one line
-
-
-def title(cell: PlannedCell, peers: Sequence[PlannedCell]) -> str:
-    """Return `dfa[penalty=0.01] · seed 42`, without the cell's architecture, data and training."""
-    method = cell.cell.method
-    name = label(method, [peer.cell.method for peer in peers], {method.name: cell.defaults})
-    return f"{visible(name)} · seed {cell.cell.seed}"
 
 
 def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
@@ -60,6 +52,8 @@ class Plain(AbstractContextManager["Plain"]):
     def __init__(self, cells: Sequence[PlannedCell], pause: float = PAUSE) -> None:
         self.cells, self.pause, self.done = cells, pause, 0
         self.forecast = Forecast(cells)
+        identities = [cell.identity for cell in cells]
+        self.names = dict(zip(identities, map(visible, names_of(cells)), strict=True))
         self.last: dict[str, dict[str, Any]] = {}
         self.running: dict[str, PlannedCell] = {}
         self.spoke = time.monotonic()
@@ -78,7 +72,7 @@ class Plain(AbstractContextManager["Plain"]):
             self.take(cell, event)
             if event["event"] in ("end", "reused"):
                 text = outcome(event, self.last.get(cell.identity))
-                self.say(f"{title(cell, self.cells)} · {text}")
+                self.say(f"{self.names[cell.identity]} · {text}")
 
     def take(self, cell: PlannedCell, event: dict[str, Any]) -> None:
         """Keep what an event says of the cells."""
@@ -108,7 +102,7 @@ class Plain(AbstractContextManager["Plain"]):
         """Return name, epoch and accuracy of a running cell."""
         row = self.last.get(cell.identity, {"epoch": 0, "accuracy": None})
         text = reached(row["epoch"], cell.cell.last_epoch, row["accuracy"])
-        return f"{title(cell, self.cells)} · {text}"
+        return f"{self.names[cell.identity]} · {text}"
 
     def _remind(self) -> None:
         """Print a line whenever none was printed for a while, until the cells have ended."""
@@ -147,7 +141,7 @@ class Live(Plain):
         self.bars.stop()
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
-        name, identity = title(cell, self.cells), cell.identity
+        name, identity = self.names[cell.identity], cell.identity
         self.take(cell, event)
         if event["event"] == "start":
             last = cell.cell.last_epoch

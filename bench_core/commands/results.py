@@ -105,7 +105,7 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
     stands for its results here, else for the reference.
 
     \b
-    bench compare dfa fa results/audit6
+    bench compare dfa bp audit6
     bench compare audit5 others/audit5
     """
     from bench_core.report import comparison
@@ -276,7 +276,7 @@ def why(run: str, results: Paths, as_json: bool) -> None:
 @format_option(click.Choice(["csv", "parquet"]), "csv")
 @option(
     "--table",
-    "Write a row per run, or a row per epoch of a run.",
+    "Write a row per run, per epoch of a run, or per measurement of a run.",
     type=Choice("bench_core.report.export:TABLES"),
     default="runs",
 )
@@ -284,7 +284,7 @@ def why(run: str, results: Paths, as_json: bool) -> None:
     "-o --output FILE", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
 )
 def export(results: Paths, form: str, table: str, output: Path | None) -> None:
-    """Write all runs, or all epochs of all runs, as one flat table.
+    """Write all runs, epochs or measurements as one flat table.
 
     RESULTS are results folders or suite folders  [default: results].
     """

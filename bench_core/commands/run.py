@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -81,6 +82,7 @@ def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
 
     registry, methods = rule_files.load(options["methods"])
     content = load_suite(suite, options["overrides"], methods=methods, **_chosen(options))
+    rule_files.add(registry, (method.name for method in content.methods))
     if options["strict_plugins"] and registry.troubles:
         raise UsageError(f"--strict-plugins: {'; '.join(broken(registry))}")
     return content, registry
@@ -222,12 +224,14 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
 def _say_package_step(plan: Plan) -> None:
     """Say how a rule that was taken from a file becomes a package."""
     from bench_core.registry.distributions import FILE
+    from bench_core.registry.modules import place
 
     names = {cell.cell.method.name for cell in plan.cells}
     for file, _, rule in sorted(name.partition("/") for name in names):
         if file.endswith(FILE):
-            package = f"`bench new method {rule} --from PATH/{file}` makes its package"
-            echo(f"{file}: a rule from a file; `bench check` tests it, {package}", err=True)
+            path = os.path.relpath(place(file.removesuffix(FILE)) or file)
+            package = f"`bench new method {rule} --from {path}` makes its package"
+            echo(f"{file}: a rule from a file; `bench check {path}` tests it, {package}", err=True)
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
@@ -306,18 +310,13 @@ def _resolution(plan: Plan) -> list[str]:
 
 
 def _as_text(plan: Plan, costs: Costs) -> str:
-    from bench_core.analysis.judge import label
     from bench_core.execution.cost import spoken
+    from bench_core.execution.plan import names_of
 
-    every = (*plan.cells, *plan.beside)
-    methods = {cell.cell.method.model_dump_json(): cell.cell.method for cell in every}
-    defaults = {cell.cell.method.name: cell.defaults for cell in every}
-    labels = {key: label(method, methods.values(), defaults) for key, method in methods.items()}
-    lines = []
-    for cell in every:
+    every, lines = (*plan.cells, *plan.beside), []
+    for cell, name in zip(every, names_of(every), strict=True):
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
-        name = f"{labels[cell.cell.method.model_dump_json()]} · seed {cell.cell.seed}"
         lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
     lines.append(f"{plan.suite.name}: {plan.counts}")
     lines += _resolution(plan)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def status(results: tuple[Path, ...], as_json: bool) -> None:
     """Say what runs now, what waits, and how long it will take.
 
-    It reads the folders alone, so any shell can ask, also while `bench run` works. RESULTS are
-    results folders or suite folders  [default: results].
+    That is of the cells of the last `bench run`. It reads the folders alone, so any shell can ask,
+    also while `bench run` works. RESULTS are results folders or suite folders  [default: results].
     """
     from bench_core.execution.sweeps import sweeps
 
@@ -46,9 +46,11 @@ def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.commands.progress import time_left
     from bench_core.execution.sweeps import RUNNING, STATES, WAITING
 
+    number = f"{len(state.cells)} cell{'s' * (len(state.cells) != 1)}"
+    cells = f"{number} of the last `bench run`: " if state.planned else ""
     counts = ", ".join(f"{count} {name}" for name, count in state.counts.items())
     left = time_left(state.seconds_left)
-    yield f"{state.name}: {counts}" + (f" · {left}" if left else "")
+    yield f"{state.name}: {cells}{counts}" + (f" · {left}" if left else "")
     for cell in state.cells:
         if cell.state in STATES and cell.state != WAITING:
             yield f"  {_described(cell)}"

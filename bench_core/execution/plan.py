@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,10 +16,12 @@ from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
+from bench_core.results.hashing import line_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.suite.model import Suite
+from bench_core.suite.names import FROZEN
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def make_plan(
     shipped = Shipped(reference, suite, diagnostics) if reference else None
     troubles: list[str] = []
     planned = list(_planned(components, stored, shipped, troubles))
+    lacking = shipped.lines() if shipped else ()
     beside: list[PlannedCell] = []
     if whole is not None and reference and reference.suite(suite.name):
         others = Components(whole, registry)
@@ -140,7 +143,7 @@ def make_plan(
         absent=components.absent,
         defaults=components.defaults(),
         beside=tuple(beside),
-        lacking=shipped.lines() if shipped else (),
+        lacking=lacking,
     )
 
 
@@ -190,3 +193,34 @@ def _planned(
             defaults=method["defaults"],
             shipped=run,
         )
+
+
+def names_of(cells: Sequence[PlannedCell]) -> list[str]:
+    """Name cells for people: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
+
+    Settings are shown in which the cells differ, and options of a rule that are not its defaults.
+    """
+    systems = [
+        {"arch": c.cell.arch.short, "dataset": c.cell.dataset.short}
+        | {f"arch.{key}": value for key, value in c.cell.arch.params.items()}
+        | {f"dataset.{key}": value for key, value in c.cell.dataset.params.items()}
+        | {f"data.{key}": value for key, value in c.cell.data.items()}
+        | {f"training.{key}": value for key, value in c.cell.training.items()}
+        for c in cells
+    ]
+    first = systems[0] if systems else {}
+    differing = {key for system in systems for key in system if system[key] != first.get(key)}
+    names = []
+    for cell, system in zip(cells, systems, strict=True):
+        method = cell.cell.method
+        own = {k: v for k, v in method.params.items() if v != cell.defaults.get(k)}
+        options = [FROZEN] * (own.pop("freeze", None) == "blocks")
+        options += [f"{key}={_text(value)}" for key, value in own.items()]
+        rule = f"{method.short}[{', '.join(options)}]" if options else method.short
+        others = [f"{key}={_text(system[key])}" for key in sorted(differing & system.keys())]
+        names.append(" · ".join([rule, f"seed {cell.cell.seed}", *others]))
+    return names
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else line_text(value)

@@ -16,14 +16,13 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
-from bench_core.execution.plan import Plan, PlannedCell
+from bench_core.execution.plan import Plan, PlannedCell, names_of
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store
-from bench_core.results.hashing import digest, line_text
+from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key
-from bench_core.suite.names import FROZEN
 
 
 def default_data_dir() -> Path | None:
@@ -158,32 +157,6 @@ def _check_local(plan: Plan, options: Options) -> None:
         if cell.device in plan.absent:
             hint = "--device cpu runs here, --executor ray or slurm elsewhere"
             raise UsageError(f"{plan.absent[cell.device]}; {hint}")
-
-
-def names_of(cells: Sequence[PlannedCell]) -> list[str]:
-    """Name cells for `bench status`: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
-
-    Settings are shown in which the cells differ, and options of a rule that are not its defaults.
-    """
-    systems = [
-        {"arch": c.cell.arch.short, "dataset": c.cell.dataset.short}
-        | {f"arch.{key}": value for key, value in c.cell.arch.params.items()}
-        | {f"data.{key}": value for key, value in c.cell.data.items()}
-        | {f"training.{key}": value for key, value in c.cell.training.items()}
-        for c in cells
-    ]
-    first = systems[0] if systems else {}
-    differing = {key for system in systems for key in system if system[key] != first.get(key)}
-    names = []
-    for cell, system in zip(cells, systems, strict=True):
-        method = cell.cell.method
-        own = {k: v for k, v in method.params.items() if v != cell.defaults.get(k)}
-        options = [FROZEN] * (own.pop("freeze", None) == "blocks")
-        options += [f"{key}={line_text(value)}" for key, value in own.items()]
-        rule = f"{method.short}[{', '.join(options)}]" if options else method.short
-        others = [f"{key}={system[key]}" for key in sorted(differing & system.keys())]
-        names.append(" · ".join([rule, f"seed {cell.cell.seed}", *others]))
-    return names
 
 
 def described(plan: Plan) -> dict[str, Any]:

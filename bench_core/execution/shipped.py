@@ -19,7 +19,7 @@ from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
 from bench_core.suite.model import Suite
 
-ABSENT = "it has no such cell"
+ABSENT = "it has no such cell"  # most cells of a plan, each of which has its own line there
 
 
 class Shipped:
@@ -85,9 +85,9 @@ class Shipped:
         """
         if not (self.taken or self.reference.suite(self.suite.name)):
             return ()
-        if not self.taken and len(self.lacking) == 1:
-            return (f"nothing is from the reference: {next(iter(self.lacking))}",)
-        written = []
+        absent = self.lacking.pop(ABSENT, ())  # each has its own line in the plan
+        some = f"{len(absent)}" if self.taken or self.lacking else "any"
+        written = [f"the reference has no run for {some} of these cells"] * bool(absent)
         for reason, cells in self.lacking.items():
             seeds: dict[str, dict[str, None]] = defaultdict(dict)
             for cell in cells:

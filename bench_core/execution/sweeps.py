@@ -56,11 +56,12 @@ class CellState:
 
 @dataclass(frozen=True)
 class SweepState:
-    """How far the last `bench run` of a suite is."""
+    """How far the last `bench run` of a suite is; `planned`: whether its decisions are known."""
 
     name: str
     folder: Path
     cells: tuple[CellState, ...]
+    planned: bool = True
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -114,7 +115,7 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     ]
     own = {*planned, *begun}
     cells = [cell for cell in cells if cell.state != WAITING or cell.identity in own]
-    return SweepState(folder.resolve().name, folder, tuple(cells))
+    return SweepState(folder.resolve().name, folder, tuple(cells), bool(planned))
 
 
 def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int]) -> CellState:

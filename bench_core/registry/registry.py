@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
@@ -101,7 +102,9 @@ class Registry:
         """Return an error with names of `items` like `name` and the faults of broken plugins."""
         known = {text for item in items for text in (item.short_name, item.component.name)}
         broken = [f"broken plugin {trouble}" for trouble in self.troubles]
-        return UsageError("; ".join([fault, did_you_mean(name, known), *broken]))
+        file = Path(f"{name.partition('[')[0]}{FILE}")
+        hint = f"the rule of a file has its path: ./{file}" if file.is_file() else ""
+        return UsageError("; ".join([fault, hint or did_you_mean(name, known), *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
         """Call an observer hook on every plugin and return the faults of the observers.

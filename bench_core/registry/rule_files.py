@@ -69,6 +69,12 @@ def importable(methods: Iterable[str]) -> set[str]:
     return {file for file, path in stems.items() if path is not None and path.name == file}
 
 
+def add(registry: Registry, methods: Iterable[str]) -> None:
+    """Load the rule files on the import path that bring these methods, as a suite names them."""
+    if files := importable(methods) - {item.distribution for item in registry.components}:
+        registry.add(plugins.load(only=files))
+
+
 def rules_of(name: str, registry: Registry, file: str) -> list[Installed]:
     """Return the rules that a rule file brought. Raises UsageError with its faults."""
     rules = [item for item in registry.of_kind("method") if item.distribution == name]

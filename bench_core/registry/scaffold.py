@@ -75,8 +75,9 @@ def test_conformance(check):
 
 @dataclass(frozen=True)
 class Rule:
-    """A learning rule of one file: the text of the file, the class, and a line about it."""
+    """A learning rule of one file: its path and text, the class, and a line about it."""
 
+    path: Path
     text: str
     target: str
     summary: str
@@ -110,7 +111,8 @@ def new(kind: str, name: str, home: Path, taken: set[str], rule: Rule | None = N
         raise UsageError(f"{name!r} is a keyword of Python; choose another name")
     if not word[0].isalpha():
         raise UsageError(f"{name!r} makes no name of a Python class; begin with a letter")
-    if find(f"bench_{word}") is not None:
+    other = find(f"bench_{word}")  # the file of the rule itself may have the name of the package
+    if other is not None and (rule is None or other.origin != str(rule.path)):
         raise UsageError(f"a module bench_{word} is installed already; choose another name")
     place = home / f"bench-{word.replace('_', '-')}"
     if os.path.lexists(place):

@@ -186,7 +186,7 @@ def _accuracy(row: Row) -> Text:
         return Text(NONE)
     text = share(row.accuracy.mean, row.accuracy.half_width)
     if row.accuracy.half_width is None:
-        return Text(f"{text} (n=1: no interval)", brief=f"{text} (n=1)")
+        return Text(f"{text} (n=1)")
     return Text(text)
 
 

@@ -1,9 +1,8 @@
 """Fit a leaderboard into the width of a terminal.
 
-First the least important columns go (`Column.drop`), but for the margins. Then a rule of another
-package loses the name of its distribution, if no other rule has the same short name. Then the
-margins go, then columns that a user asked for, and last the names of rules are cut. A legend
-explains every shortened name.
+First a rule of another package loses the name of its distribution, if no other rule has the same
+short name. Then the least important columns go (`Column.drop`), the margins last, then columns that
+a user asked for, and at the end the names of rules are cut. A legend explains every shortened name.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ def fit(
     kept = {"passport"} if passports else set()
     order = [c for c in columns if c.drop is not None and c.key not in kept]
     order.sort(key=lambda column: column.drop or 0)
-    sheet.drop([column for column in order if column.key not in MARGINS], width)
     if sheet.excess(width) > 0:
         _bare_names(sheet, rows)
+    sheet.drop([column for column in order if column.key not in MARGINS], width)
     spare = max(max(len(line["method"]) for line in lines) - LEAST, 0)
     sheet.drop([column for column in order if column.key in MARGINS], width + spare)
     sheet.drop(sheet.columns[:3:-1], width + spare)  # those that a user asked for, the last first

@@ -12,6 +12,12 @@ from bench_core.report.view import View
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
 
+SAME = {  # several codes or environments that are equal as far as they can be compared
+    "Code": "have the same code; they differ only in the modules of their rules",
+    "Environment": "have the same settings; some state more of them than others",
+}
+WORDS = {"dirty": "dirty (whether the checkout had edits without a commit)"}
+
 
 def provenance(shown: View, most: int) -> dict[str, Any]:
     """Trace the first `most` runs of a suite.
@@ -47,7 +53,7 @@ def users(traced: dict[str, Any], name: str) -> str:
 def differences(traced: dict[str, Any]) -> list[str]:
     """Say in words in what the codes, and the environments, of the runs differ."""
     lines = []
-    for title, parts in (("Code", "modules"), ("Environment", "settings")):
+    for title in ("Code", "Environment"):
         (first, base), *others = traced[title].items() or [("", {})]
         changed = {
             name: sorted(_part(key) for key in base.keys() & own.keys() if _other(key, base, own))
@@ -55,10 +61,10 @@ def differences(traced: dict[str, Any]) -> list[str]:
         }
         same = [name for name, parts in changed.items() if not parts]
         if same:
-            own = "; beside them each has those of its own rules" if title == "Code" else ""
-            lines.append(f"{joined([first, *same])} agree in all {parts} that they share{own}")
+            which = f"All of {first} to {[*changed][-1]}" if len(same) == len(changed) > 1 else ""
+            lines.append(f"{which or joined([first, *same])} {SAME[title]}")
         lines += [
-            f"{name} differs from {first} in {listed(keys)}"
+            f"{name} differs from {first} in {listed(WORDS.get(key, key) for key in keys)}"
             for name, keys in changed.items()
             if keys
         ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench_core.analysis import judge
 from bench_core.analysis.leaderboard import Row, Run
+from bench_core.registry.distributions import FILE
 from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
@@ -158,6 +159,12 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     ]
 
 
+def _code(about: Mapping[str, Any]) -> str:
+    """Write version, digest and number of modules of a distribution; --json has every module."""
+    files = len(about.get("files") or ())
+    return f"{about.get('version')}, {plural(files, 'module')}, digest {about.get('digest')}"
+
+
 def _provenance(record: RunRecord, folder: Path) -> list[str]:
     cell = record.cell
     default = {key: canonical(item) for key, item in judge.CORE_DEFAULTS.items()}
@@ -169,17 +176,19 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     uses = ", ".join(used) or ("nothing beyond a block" if record.passport else "not declared")
     memory = f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""
     results = shlex.quote(str(folder.parent.parent))
+    file = cell.method.name.partition("/")[0]
+    home = f"PYTHONPATH=FOLDER_OF_{file} " * file.endswith(FILE)
     return [
         f"uses        {uses}",
         f"parameters  {json.dumps(jsonable(changed), default=str)}",
         f"training    {_pairs(cell.training, '=')}",
         f"data        {record.data_checksum or NONE}",
-        *(f"code        {name} {digest}" for name, digest in flat(record.code).items()),
+        *(f"code        {name} {_code(about)}" for name, about in record.code.items()),
         f"environment {_pairs(record.environment, ' ') or NONE}",
         f"cost        {record.seconds:.1f} s{memory}",
         f"finished    {record.finished or NONE}",
         f"again       bench show {record.identity[:12]} {results} --suite > again.yaml",
-        "again       bench run again.yaml",
+        f"again       {home}bench run again.yaml --results again",
     ]
 
 

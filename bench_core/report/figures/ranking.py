@@ -13,10 +13,11 @@ from bench_core.report.numbers import rounded
 from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn
+OPEN = "no verdict yet"
 KEYS = (
     Key("trustworthy", draw.BLUE, "circle"),
     Key("walked back", draw.ORANGE, "triangle-up"),
-    Key("undetermined", draw.YELLOW, "square"),
+    Key(OPEN, draw.YELLOW, "square"),
     Key("floor", draw.GREY, "diamond"),
 )
 
@@ -40,9 +41,9 @@ def ranking(view: View, group: Group) -> list[Figure]:
 
 
 def _kind(row: Row) -> str:
-    """Return the kind of a row's verdict; single seeds and rows not separated are undetermined."""
+    """Return the kind of a row's verdict; undetermined, not separated, single seed: no verdict."""
     known = {key.name for key in KEYS}
-    return row.judged.kind if row.judged.kind in known else "undetermined"
+    return row.judged.kind if row.judged.kind in known else OPEN
 
 
 def _layers(rows: list[Row]) -> list[Any]:
