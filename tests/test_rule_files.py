@@ -20,7 +20,9 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.older import older
 from bench_core.analysis.prune import spare
 from bench_core.errors import UsageError
+from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files
+from bench_core.execution.machine import check_modules
 from bench_core.registry import rule_files
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
@@ -202,6 +204,28 @@ def test_an_option_that_came_later_splits_no_row(tmp_path: Path) -> None:
         "x-ebd/ebd": 3,
         "x-ebd/ebd[gain=2.0]": 1,
     }
+
+
+def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "edited_rule.py"
+    path.write_text("GAIN = 1\n")
+    code = {"edited_rule.py": {"digest": "0", "files": code_files(["edited_rule"])}}
+    check_modules(code)
+    path.write_text("GAIN = 1  # a comment\n")
+    check_modules(code)
+
+    def build(*arguments: object) -> None:
+        path.write_text("GAIN = 2\n")
+
+    monkeypatch.setattr(worker, "build_cell", build)
+    job = {"identity": "0" * 32, "suite": "s", "device": "cpu", "budget": {}, "diagnostics": []}
+    cell = {"cell": run().cell.model_dump(), "data_dir": None, "code": code}
+    record = worker.CellRun({**job, **cell, "final": str(tmp_path / "i")}, print).run()
+    assert record.status == "crashed"  # `bench run` trains it again
+    assert record.reason == "edited_rule was edited after the run was planned: run it again"
 
 
 def test_without_a_known_default_rows_stay_apart() -> None:

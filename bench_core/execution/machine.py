@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench_core.errors import UsageError
+from bench_core.errors import BenchError, UsageError
 from bench_core.execution import validate
 from bench_core.execution.components import PARTS, changed_modules, code_of
+from bench_core.execution.fingerprint import CORE
+from bench_core.execution.syntax import syntax_digest
+from bench_core.registry.modules import place
 from bench_core.registry.registry import Registry
+
+
+class CodeChanged(BenchError):  # noqa: N818
+    """A module that is no longer the module of the plan."""
+
+
+def check_modules(code: Mapping[str, Any]) -> None:
+    """Compare the modules of plugins, which this process has imported, with those of the plan.
+
+    A module that was edited since would be recorded as the planned one. Raises CodeChanged.
+
+    code  of a job: distribution → its entry
+    """
+    files = {name: each for entry in code.values() for name, each in entry.get("files", {}).items()}
+    for module, digest in files.items():
+        path = None if module.partition(".")[0] == CORE or " " in module else place(module)
+        if path is not None and path.is_file() and syntax_digest(path.read_bytes()) != digest:
+            raise CodeChanged(f"{module} was edited after the run was planned: run it again")
 
 
 def check_machine(job: Mapping[str, Any], registry: Registry) -> None:

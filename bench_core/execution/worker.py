@@ -33,7 +33,7 @@ from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.job import make_record
-from bench_core.execution.machine import check_machine
+from bench_core.execution.machine import CodeChanged, check_machine, check_modules
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
@@ -103,7 +103,7 @@ class CellRun:
             raise
         except Diverged as error:
             return self.record("diverged", str(error))
-        except NoDevice as error:
+        except (CodeChanged, NoDevice) as error:
             return self.record("crashed", str(error))
         except BenchError as error:
             return self.record("failed", str(error))
@@ -121,11 +121,13 @@ class CellRun:
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         names = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
+        check_modules(job["code"])  # and after the import, below
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
         if job.get("verify"):
             check_machine(job, registry)
         self.diagnostics = diagnostics(registry, job["diagnostics"])
         self.built = built = build_cell(registry, cell, training, job["data_dir"])
+        check_modules(job["code"])
         net, method = built.net, built.method
         self.fields |= {
             "environment": {**environment(device, training), **job["checkout"]},
