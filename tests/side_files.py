@@ -13,13 +13,14 @@ from bench_core.results import files
 
 OTHER = "0" * 32  # an identity that no run has
 
-# place in a suite folder → kind of its content; {run} is the identity of a run, {cell} that of a
-# cell that `bench run` trains
+# place in a suite folder → kind of its content; {run} is the identity of a run, {compact} that of a
+# compact run, {cell} that of a cell that `bench run` trains
 SIDE_FILES = {
     "suite.json": "suite",
     "tuning.json": "tuning",
     "{run}/run.json": "run",
     "{run}/epochs.jsonl": "epochs",
+    "{compact}/epochs.jsonl.gz": "epochs",
     "{run}/checkpoint.safetensors": "file",
     "{run}/probe.safetensors": "file",
     "{run}/log.txt": "file",

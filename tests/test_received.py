@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -25,6 +24,9 @@ from conftest import Finished, Here, environment
 
 from bench_core import cli
 from bench_core.processes import forking
+from bench_core.results import store
+from bench_core.results.scan import Stored, scan
+from bench_core.sharing.submission import write_compact
 
 MEMORY = 500_000  # kB
 SECONDS = 10  # of CPU that a command may take: other work on the machine does not count
@@ -44,6 +46,7 @@ READERS = {
     "cite": "cite received",
     "figure": "figure audit received -o out/audit.svg",
     "site": "site received -o out/site",
+    "submit": "submit received -o out/submission",
     "verify": "verify received",
     "verify --quarantine": "verify received --quarantine",
     "clean": "clean received",
@@ -69,15 +72,17 @@ class Place:
     home: Path
     run: str
     cell: str
+    compact: str
 
     def path(self, side_file: str) -> Path:
-        return self.home / "received" / "tiny" / side_file.format(run=self.run, cell=self.cell)
+        names = {"run": self.run, "cell": self.cell, "compact": self.compact}
+        return self.home / "received" / "tiny" / side_file.format(**names)
 
     def words(self, command: str) -> list[str]:
         return command.format(run=self.run).split()
 
     def renew(self, finished: Finished) -> None:
-        """Put everything back as it was, with one cell that has not been run."""
+        """Put everything back as it was, with a cell that has not been run and a compact run."""
         for path in self.home.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (self.home / "out").mkdir()
@@ -85,21 +90,18 @@ class Place:
         for name in ("received", "fresh"):  # no command writes into a file that is there
             shutil.copytree(finished.results, self.home / name, copy_function=os.link)
         shutil.rmtree(self.path("{cell}"))
+        shutil.rmtree(self.path("{compact}"))
+        folder = finished.folder / self.compact
+        write_compact(Stored(store.read(folder), folder), self.path("{compact}"), {}, None)
         side_files.own_files(self.home)
 
 
 def place_in(home: Path, finished: Finished) -> Place:
-    records = [json.loads(path.read_text()) for path in finished.folder.glob("*/run.json")]
-    dfa, bp = (
-        next(
-            record["identity"]
-            for record in records
-            if record["cell"]["method"]["name"] == f"bench-core/{name}"
-            and record["cell"]["method"]["params"]["freeze"] is None
-        )
-        for name in ("dfa", "bp")
-    )
-    place = Place(home, dfa, bp)
+    runs = {
+        (record.cell.method.short, record.cell.method.params["freeze"]): record.identity
+        for record in (run.record for run in scan([finished.results]).runs)
+    }
+    place = Place(home, runs["dfa", None], runs["bp", None], runs["dfa", "blocks"])
     place.home.mkdir()
     place.renew(finished)
     return place
@@ -117,6 +119,8 @@ FEW = [
     ("{run}/run.json", "device"),
     ("{run}/epochs.jsonl", "FIFO"),
     ("{run}/epochs.jsonl", "too large"),
+    ("{compact}/epochs.jsonl.gz", "FIFO"),
+    ("{compact}/epochs.jsonl.gz", "other type"),
     ("{run}/checkpoint.safetensors", "socket"),
     ("{run}/probe.safetensors", "FIFO"),
     ("{run}/late.alignment.json", "FIFO"),
@@ -135,6 +139,7 @@ QUICK = (
     "show",
     "status",
     "export epochs",
+    "submit",
     "verify --quarantine",
     "clean --yes",
     "merge into",

@@ -198,6 +198,8 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     assert "reference" not in dfa["entries"][0].recipe
     (found,) = site._found(views)  # both have the same recipe
     assert {line.label for lines in found["lists"].values() for line in lines} == {"bp", "dfa"}
+    (home / "part" / store.SUITE).write_text("{")
+    assert "part/suite.json: cannot be read" in gather([home / "part"])[1][0]
 
 
 def reseal(raw: dict[str, Any], path: Path) -> None:

@@ -121,18 +121,23 @@ class Reference:
             folders += [path.parent for path in root.glob(f"*/{store.SUITE}")]
         linked: dict[Path, list[Stored]] = defaultdict(list)
         for folder in folders:
-            for identity in self._linked(folder):
+            for identity in self._linked(folder, troubles):
                 try:
                     linked[folder].append(self.read(identity))
                 except store.Unreadable as reason:
                     troubles.append(str(reason))
         return linked
 
-    def _linked(self, folder: Path) -> list[str]:
-        cells = (store.read_suite(folder) or {}).get("cells")
+    def _linked(self, folder: Path, troubles: list[str]) -> list[str]:
+        suite = folder.resolve().name
+        try:
+            cells = store.suite_json(folder).get("cells")
+        except store.Unreadable as reason:
+            if all(entry.suite != suite for entry in self.entries.values()):  # else it is described
+                troubles.append(f"{folder / store.SUITE}: cannot be read: it {reason}")
+            return []
         names = cells.values() if isinstance(cells, dict) else ()
         named = (name for name in names if isinstance(name, str))
-        suite = folder.resolve().name
         return sorted(n for n in named if n in self.entries and self.entries[n].suite != suite)
 
 
