@@ -141,6 +141,8 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
         first, *lines = here("export", "--table", form, env=env).stdout.splitlines()
         assert "from_reference" in first
         assert all("reference 1, 20" in line for line in lines)
+    identity = next((here.cwd / "results/tiny").glob("*/run.json")).parent.name
+    assert "from        reference 1, 20" in here("show", identity, env=env).stdout
     assert here("verify", env=env).returncode == 0
     assert "no finished run to audit" in here("audit", "results", "--diagnostic", "drift").stderr
     # an installed reference without these rows does not vouch for them

@@ -262,7 +262,7 @@ def why(run: str, results: Paths, as_json: bool) -> None:
 
     folder = Path(run)
     home = folder.absolute().parent if run and os.path.isdir(folder) else Path("results")
-    roots = list(results) or [home]
+    roots = [*map(shown_folder, results)] or [home]
     found, runs = find_run(run, roots), scan(roots).runs
     if as_json:
         return print_json(explained(found, runs))

@@ -21,6 +21,7 @@ from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.reference import source
 
 SHOWN = 12  # epochs of a long curve
 
@@ -150,6 +151,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
         f"flags       {judgement.text}",
         f"trust       {trust(run, shown.settings)}",
+        *([f"from        {text}"] if (text := source([record])) else []),
         *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
         f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
@@ -161,8 +163,9 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
 
 def _code(about: Mapping[str, Any]) -> str:
     """Write version, digest and number of modules of a distribution; --json has every module."""
-    files = len(about.get("files") or ())
-    return f"{about.get('version')}, {plural(files, 'module')}, digest {about.get('digest')}"
+    files = about.get("files")  # a compact run has none
+    count = f"{plural(len(files), 'module')}, " if files else ""
+    return f"{about.get('version')}, {count}digest {about.get('digest')}"
 
 
 def _provenance(record: RunRecord, folder: Path) -> list[str]:
