@@ -263,6 +263,10 @@ def test_negative_numbers_stay_numbers_in_csv() -> None:
     text = leaderboard(audit(), format="csv")
     row = next(row for row in csv.DictReader(io.StringIO(text)) if row["label"] == "dfa")
     assert float(row["margin_matched_pp"]) == pytest.approx(-4.3)
+    (group,) = json.loads(leaderboard(audit(), format="json"))["suites"][0]["groups"]
+    reasons = next(each["reasons"] for each in group["rows"] if each["label"] == "dfa")
+    assert row["reasons"] == "; ".join(reasons)
+    assert len(reasons) > 2
     assert '"-' not in text
     assert "'-" not in text
 

@@ -155,12 +155,15 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
 def test_the_time_left_of_a_status_is_that_of_its_epochs(
     suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store.locked(suite / A):
-        os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
-        os.utime(store.temporary(suite / A) / "epochs.jsonl", (1050.0, 1050.0))
-        (state,) = sweeps.sweeps([suite])
-    assert state.seconds_left == pytest.approx(95 * 10.0 + 100 * 10.0)
-    assert state.cells[0].pid in (os.getpid(), None)
+    rows = store.temporary(suite / A) / "epochs.jsonl"
+    for begun, epoch in ((0, 10.0), (3, 25.0)):  # also of an attempt that goes on after epoch 3
+        rows.write_text("".join(rows.read_text().splitlines(keepends=True)[begun:]))
+        with store.locked(suite / A):
+            os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
+            os.utime(rows, (1050.0, 1050.0))
+            (state,) = sweeps.sweeps([suite])
+        assert state.seconds_left == pytest.approx(95 * epoch + 100 * epoch)
+        assert state.cells[0].pid in (os.getpid(), None)
 
 
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
@@ -183,6 +186,13 @@ def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path:
     )
     (state,) = sweeps.sweeps([finished.folder])
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
+    again = tmp_path / "again"  # to be run anew: the runs from before do not count
+    shutil.copytree(finished.folder, again)
+    content = store.read_suite(again) or {}
+    later = {"action": "run", "at": "9999-01-01"}
+    decisions = {name: {**each, **later} for name, each in content["decisions"].items()}
+    store.write_suite(again, {**content, "decisions": decisions})
+    assert ": 4 waiting\n" in invoke("status", again)
     ended, old = state.cells[0].identity, tmp_path / "old/tiny"
     for name in (ended, A):  # without suite.json; the copy under another name cannot be read
         shutil.copytree(state.folder / ended, old / name)

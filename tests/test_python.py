@@ -48,6 +48,8 @@ def test_the_tables_have_a_record_per_run_epoch_and_measurement(results: Results
     assert {"scale_growth", "alignment"} <= {m["diagnostic"] for m in results.measurements}
     fired = {(m["method"], m["letter"]) for m in results.measurements if m["fired"]}
     assert ("dfa", "a") in fired
+    for epoch in results.epochs:
+        assert epoch["reference_n128"] == pytest.approx(epoch["reference_floor"] / 128)
     gamma = [m for m in results.measurements if m["method"] == "dfa" and m["value"] == 0.004]
     assert {m["not_diagnostic"] for m in gamma if m["moment"] == "trained"} == {AT_FLOOR}
     assert not any(name.startswith("bp") for name, _ in fired)
@@ -64,7 +66,7 @@ def test_a_rule_and_its_floor_have_two_names_and_a_verdict(results: Results, nam
     assert all(len(own) == 1 for own in roles.values())
     verdicts = {record["method"]: record["verdict"] for record in table}
     assert verdicts["bp"] == "trustworthy"
-    assert verdicts["dfa"].startswith("walked back")
+    assert verdicts["dfa"].startswith("walked back (")
     assert sum(verdict == "floor" for verdict in verdicts.values()) == 3
     frame = table.to_pandas()
     assert list(frame.columns) == table.columns

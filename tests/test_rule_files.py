@@ -255,7 +255,8 @@ def test_runs_by_older_code_are_marked_and_removed_on_request(tmp_path: Path) ->
 
 def test_cleaning_takes_a_method_by_its_one_name(tmp_path: Path) -> None:
     homes = ("bench-core/dfa", "lab/dfa", "lab/ebd", "other/ebd")
-    write(tmp_path, [run(name) for name in homes], None)
+    folder = write(tmp_path, [run(name) for name in homes], None)
+    (folder / "quarantine" / "odd").mkdir(parents=True)  # no run of any method
 
     def spared(name: str) -> list[str]:
         return [item.why.removeprefix("a run of ") for item in spare([tmp_path], methods=[name])]

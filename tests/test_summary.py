@@ -198,6 +198,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     marks = {"environment": {"reference": 1}, "original": {"run.json": "of another machine"}}
     shipped = own.model_copy(update=marks)
     assert "`bench plan mine` says what they cost" in after([shipped])
+    assert "the same `bench run` with --seed" in after([shipped, run(FA, 42, 0.5)])
     for status in ("failed", "timeout"):  # the same command keeps these
         lost = after([own, run(DFA, 123, status=status)])
         assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost
@@ -235,7 +236,8 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     silent = Measurement(
         value=0.9, letter="c", direction="above", threshold=0.3, not_diagnostic="too few batches"
     )
-    mute = {"measurements": {**measured(), "batch_stability": silent}}
+    nothing = Measurement(value=9.0, not_diagnostic="means nothing")
+    mute = {"measurements": {**measured(), "batch_stability": silent, "spread": nothing}}
     records = [
         *seeds(BP, [0.61, 0.615, 0.62], **mute),
         *seeds("lab/own", [0.5, 0.51, 0.52], **mute),
@@ -252,6 +254,7 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     assert "cosine (c): median over finished runs; †: not judged, for the reason above" in asked
     results = SuiteResults("made", Settings(), tuple(records), superseded=0)
     lines = list(export.runs([view(results)]))
+    assert not any("spread" in line for line in lines)
     assert {line["not_diagnostic"].partition("; d")[0] for line in lines} == {"c: too few batches"}
     many = [r for i in range(9) for r in seeds(BP, [0.5], params={"penalty": i / 10})]
     assert "end to end" in "\n".join(legend.of_all(judge_all(many), Settings()))
