@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 
 from bench_core.analysis.gather import gather
-from bench_core.errors import UsageError
 from bench_core.report import trained
 from bench_core.report.escape import markdown
 from bench_core.report.figures import Figure, drawn
@@ -59,13 +58,13 @@ Right: the gradient that Γ compares with; below the dashed line it lies at the 
 
 
 def shown() -> View:
-    """Return the audit of the reference that has more rows. Raises UsageError."""
+    """Return the audit of the reference that has more rows. Raises ClickException."""
     known = reference.installed()
     if known is None or known.trouble:
-        raise UsageError(known.trouble if known else "no reference is installed")
+        raise click.ClickException(known.trouble if known else "no reference is installed")
     found = [view(one) for name in SUITES for one in gather([known.folder / name])[0]]
     if not found:
-        raise UsageError(f"the reference has no run of {joined(SUITES)}")
+        raise click.ClickException(f"the reference has no run of {joined(SUITES)}")
     return max(found, key=lambda each: len(each.rows))
 
 
@@ -111,16 +110,18 @@ def mark(drawing: Figure) -> str:
 
 
 def page(seen: View, before: str) -> str:
-    """Return the README with its part about the reference. Raises UsageError."""
+    """Return the README with its part about the reference. Raises ClickException."""
     head, first, rest = before.partition(FIRST)
     _, last, tail = rest.partition(LAST)
     if not first or not last:
-        raise UsageError(f"README.md: has no part between {FIRST.strip()} and {LAST}")
+        raise click.ClickException(f"README.md: has no part between {FIRST.strip()} and {LAST}")
     return f"{head}{first}{text(seen)}{last}{tail}"
 
 
 def write() -> None:
     """Write README.md and its figures."""
+    if not README.exists():
+        raise click.ClickException(f"{README}: no such file; this command needs a checkout")
     seen = shown()
     drawing = figure(seen)
     files.replace_file(README, page(seen, README.read_text(encoding="utf-8")))
