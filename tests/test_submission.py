@@ -49,6 +49,8 @@ def test_a_submission_has_runs_rules_and_environments_and_no_more(
 
 def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    listed = {"path": "/home/bob/a:/opt/b/c file:///home/bob/x"}
+    assert without_paths(listed) == {"path": "<path>:<path> <path>"}
     said = {"reason": "ada: no /home/ada/x.py; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"}
     assert without_paths(said) == {
         "reason": "<user>: no <path>; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"
@@ -89,6 +91,7 @@ ODD = {
     "no requirements": ({"submissions/me/requirements.txt": ""}, 0),
     "two folders": ({"submissions/me/requirements.txt": "", "judge.sh": "exit 0"}, 1),
     "an option": ({"submissions/me/requirements.txt": "a==1\n--index-url=http://x\n"}, 1),
+    "an option like a name": ({"submissions/me/requirements.txt": "--index-url==x.org\n"}, 1),
     "an address": ({"submissions/me/requirements.txt": "a @ http://x/a.whl"}, 1),
     "a NUL byte": ({"submissions/me/requirements.txt": "a==1\n\0 --pre\n"}, 1),
     "a command": ({"submissions/$(id)/requirements.txt": ""}, 1),

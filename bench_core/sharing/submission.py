@@ -29,7 +29,7 @@ from bench_core.results.scan import Stored, scan
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
-_PATH = re.compile(r"(?<![\w.~/:])(?:/[\w.+@~-]+){2,}/?")
+_PATH = re.compile(r"(?<![\w.~/])(?:file://)?(?:/[\w.+@~-]+){2,}/?")
 _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
 _DESCRIBING = {"schema", "name", "title", "description", "thresholds", "depth_utility", "expect"}
 _DESCRIBING |= {"claimed_for", "diagnostics", "defaults", "file"}
