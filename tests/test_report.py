@@ -626,3 +626,12 @@ def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     assert stranger not in again_written
     assert not (out / stranger).exists()
     assert (out / "mine.txt").read_text() == "kept"
+
+
+def test_a_long_name_breaks_at_the_file_and_on_a_phone_between_words() -> None:
+    parts = page.spaced("one_bit.py/one_bit[frozen]").split("<wbr>")
+    assert [str(part) for part in parts] == [
+        'one_<wbr class="phone">bit.py/',
+        'one_<wbr class="phone">bit[',
+        "frozen]",
+    ]

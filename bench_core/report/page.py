@@ -106,8 +106,9 @@ def script_json(data: Any) -> Markup:
 
 
 def spaced(label: str) -> Markup:
-    """Let a long label break after `[`, `,`, `_` and `/` alone, never inside a word."""
-    return Markup(re.sub(r"([\[,_/])", r"\1<wbr>", str(escape_html(escape.visible(label)))))
+    """Let a long label break after `[`, `,` and `/`, on a phone after `_` too, never in a word."""
+    text = str(escape_html(escape.visible(label)))
+    return Markup(re.sub(r"([\[,/])", r"\1<wbr>", text).replace("_", '_<wbr class="phone">'))
 
 
 def used_words(row: Row) -> str:
