@@ -613,6 +613,15 @@ def test_different_data_are_told() -> None:
     assert "1 further records of these cells set aside" in text
 
 
+def test_a_replicated_run_counts_before_a_later_one() -> None:
+    later = run(accuracy=0.9, finished="2099", checksum="c2")
+    for trust, mean in (({}, 0.9), ({"c1": "replicated"}, 0.4)):
+        (group,) = judge_all([run(accuracy=0.4, checksum="c1"), later], Settings(trust=trust))
+        (row,) = group.rows
+        assert row.accuracy is not None
+        assert (row.accuracy.mean, group.set_aside) == (mean, 1)
+
+
 def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> None:
     records = [
         *seeds(

@@ -4,9 +4,9 @@ Runs are compared and averaged only within a recipe (arch, dataset, data, traini
 stay in the denominator of every verdict and have no part in a mean; a rule with such a run has no
 rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
 seeds: of several records of one cell (replicates, another version of the code) a row of the
-reference is preferred, then a done record, then the record finished last; the others are counted as
-set aside, and named where their status differs. Two results of one identity that do not agree are a
-conflict: neither counts, but a row of the reference does.
+reference is preferred, then one that this user has replicated, then a done record, then the record
+finished last; the others are counted as set aside, and named where their status differs. Two results
+of one identity that do not agree are a conflict: neither counts, but a row of the reference does.
 `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 
@@ -224,18 +224,20 @@ class _Floors:
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
-def _representative(records: Sequence[RunRecord], conflicts: Mapping[str, str]) -> RunRecord:
+def _representative(records: Sequence[RunRecord], settings: Settings) -> RunRecord:
     """Choose the record of a cell that counts; one that is in conflict has this status."""
 
     def order(record: RunRecord) -> tuple[Any, ...]:
-        undisputed = record.checksum not in conflicts
+        undisputed = record.checksum not in settings.conflicts
         reference = record.shipped and not record.environment.get("lapsed")
-        return undisputed, reference, record.status == "done", record.finished, record.identity
+        replicated = settings.trust.get(record.checksum or "") == "replicated"
+        done = record.status == "done"
+        return undisputed, reference, replicated, done, record.finished, record.identity
 
     chosen = records[0]
     if len(records) > 1:
         chosen = max(records, key=lambda record: (*order(record), record.to_json()))
-    if (reason := conflicts.get(chosen.checksum or "")) is None:
+    if (reason := settings.conflicts.get(chosen.checksum or "")) is None:
         return chosen
     return chosen.model_copy(update={"status": "conflict", "reason": reason})
 
@@ -256,7 +258,7 @@ def _group(
     for record in records:
         cells[key_of(record.cell.method)][record.cell.seed].append(record)
     by_row = {
-        key: [_representative(seeds[seed], settings.conflicts) for seed in sorted(seeds)]
+        key: [_representative(seeds[seed], settings) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
     chosen = [run for runs in by_row.values() for run in runs]

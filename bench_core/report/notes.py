@@ -273,7 +273,9 @@ def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list
         )
     lines += _older(group)
     if group.set_aside:
-        rule = "a seed counts once, its row of the reference or its latest done"
+        rule = (
+            "a seed counts once: its row of the reference, its replicated run, or its latest done"
+        )
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
         lines.append("Warning: these runs did not all read the same data (different checksums)")
