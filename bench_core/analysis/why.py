@@ -159,7 +159,8 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
         lines.append(f"reused at {decision.get('at')}: {decision.get('why')}")
     elif about["planned"] and decision is None:
         lines.append(
-            "not part of the last `bench run` of its suite: its code, data or settings have changed"
+            "not part of the last `bench run` of its suite, which had other methods, seeds, code, "
+            "data or settings"
         )
     other = about["nearest"]
     if other is None:
