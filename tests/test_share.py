@@ -21,8 +21,9 @@ from bench_core.report.page import page
 from bench_core.report.tables import leaderboards
 from bench_core.results import ledger, marks, store
 from bench_core.results.agreement import compare
-from bench_core.results.record import SCHEMA, Measurement, RunRecord, cell_key
+from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
+from bench_core.results.store import CHECKPOINT
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate, verify
 
@@ -487,6 +488,25 @@ def test_elsewhere_figures_agree_within_two_points(
     found = compare(true(seed=1), true(seed=1, environment=THERE, **fields))
     assert (found.agrees, found.how) == (agrees, "figures")
     assert said in found.said
+
+
+@pytest.mark.parametrize(
+    ("fields", "agrees", "how"),
+    [
+        ({}, True, "bits"),
+        ({"accuracy": 0.4005}, True, "figures"),
+        ({"accuracy": 0.41}, False, "figures"),
+    ],
+)
+def test_a_compact_run_agrees_bit_by_bit_if_weights_and_figures_do(
+    fields: dict[str, Any], agrees: bool, how: str
+) -> None:
+    weights = {CHECKPOINT: FileSum(bytes=1, blake2b="w")}
+    again = true(seed=1, files=weights, accuracy=0.4)
+    posted = true(seed=1, original=weights, **{"accuracy": 0.4, **fields})
+    found = compare(posted, again)
+    assert (found.agrees, found.how) == (agrees, how)
+    assert ("of the same weights" in found.said) != agrees
 
 
 def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:

@@ -5,8 +5,9 @@ stay in the denominator of every verdict and have no part in a mean; a rule with
 rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
 seeds: of several records of one cell (replicates, another version of the code) a row of the
 reference is preferred, then one that this user has replicated, then a done record, then the record
-finished last; the others are counted as set aside, and named where their status differs. Two results
-of one identity that do not agree are a conflict: neither counts, but a row of the reference does.
+finished last; the others are counted as set aside, and named where their status differs. Two
+results of one identity that do not agree are a conflict: neither counts, but a row of the reference
+does.
 `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 
