@@ -13,7 +13,6 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
-from bench_core.results.reference import source
 
 if TYPE_CHECKING:
     from bench_core.analysis.leaderboard import Row
@@ -146,5 +145,7 @@ def drawn(
 
 def _sourced(figure: Figure, rows: Sequence[Row]) -> Figure:
     """Let the caption of a figure say which runs are of the reference."""
+    from bench_core.results.reference import source  # `bench --help` imports this module
+
     text = source([run.record for row in rows for run in row.runs])
     return replace(figure, caption=f"{figure.caption} Measured: {text}.") if text else figure
