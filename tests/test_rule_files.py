@@ -217,10 +217,7 @@ def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_
     path.write_text("GAIN = 1  # a comment\n")
     check_modules(code)
 
-    def build(*arguments: object) -> None:
-        path.write_text("GAIN = 2\n")
-
-    monkeypatch.setattr(worker, "build_cell", build)
+    path.write_text("GAIN = 2\n")
     job = {"identity": "0" * 32, "suite": "s", "device": "cpu", "budget": {}, "diagnostics": []}
     cell = {"cell": run().cell.model_dump(), "data_dir": None, "code": code}
     record = worker.CellRun({**job, **cell, "final": str(tmp_path / "i")}, print).run()

@@ -19,7 +19,7 @@ class CodeChanged(BenchError):  # noqa: N818
 
 
 def check_modules(code: Mapping[str, Any]) -> None:
-    """Compare the modules of plugins, which this process has imported, with those of the plan.
+    """Compare the modules of plugins, which this process imports next, with those of the plan.
 
     A module that was edited since would be recorded as the planned one. Raises CodeChanged.
 

@@ -119,15 +119,14 @@ class CellRun:
         if missing := absent(device):
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
+        check_modules(job["code"])
         names = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
-        check_modules(job["code"])  # and after the import, below
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
         if job.get("verify"):
             check_machine(job, registry)
         self.diagnostics = diagnostics(registry, job["diagnostics"])
         self.built = built = build_cell(registry, cell, training, job["data_dir"])
-        check_modules(job["code"])
         net, method = built.net, built.method
         self.fields |= {
             "environment": {**environment(device, training), **job["checkout"]},
