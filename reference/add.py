@@ -179,7 +179,6 @@ def main(
         elif not there:
             click.echo(f"{run.folder}: left out: {reason}", err=True)
         counts["there already" if there else "left out" if reason else "added"] += 1
-    write_cells(reference)
     for folder in sorted({run.folder.parent for run in stored.runs}):
         list_cells({**store.suite_json(folder), "name": folder.resolve().name}, reference)
     registry = plugins.load()
@@ -188,6 +187,7 @@ def main(
             load_suite(name), registry, into.parent, default_data_dir(), reference=reference
         )
         list_cells(described(plan), reference)
+    write_cells(reference)
     if into == HERE and (HERE.parent / "docs").is_dir():
         text, troubles = all_claims()
         files.replace_file(HERE.parent / "docs" / "claims.md", text)

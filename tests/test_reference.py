@@ -269,6 +269,19 @@ def test_what_is_not_valid_is_named_and_not_used(
     assert with_data == [None] * 4
 
 
+def test_a_changed_suite_file_of_the_reference_is_named(
+    here: Here, tmp_path: Path, finished: Finished, shipped: Path
+) -> None:
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+    path = home / "tiny" / store.SUITE
+    path.write_text(path.read_text().replace('"floor": "matched"', '"floor": "bp"'))
+    done = here("leaderboard", "tiny", env={"BENCH_REFERENCE": str(home)})
+    assert "tiny/suite.json: cannot be read: it was changed: its checksum differs" in done.stderr
+    made = plan(here, finished.suite, home)
+    assert {cell["action"] for cell in made["cells"]} == {"run"}
+    assert "suite.json of its suite was changed" in made["err"]
+
+
 def posted(shipped: Path, to: Path, **fields: Any) -> None:
     """A submission with a row of the reference, changed, and the same run of a rule of its own."""
     changed(shipped, to, lambda path: (path.parents[2] / "cells.json").unlink())
@@ -457,6 +470,7 @@ def test_the_shipped_reference_is_whole_and_valid() -> None:
     assert {folder.name for folder in home.glob("*/*/") if len(folder.name) == 32} == set(
         known.entries
     )
+    assert all(known.described(path.parent) for path in home.glob("*/suite.json"))
     for record in records:
         assert record.environment["commit"]
         assert record.environment["reference"] == known.version

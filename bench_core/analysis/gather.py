@@ -137,13 +137,16 @@ class _Described(BaseModel):
     file: SuiteFile | None = None
 
 
-def _described(folder: Path, troubles: list[str]) -> _Described:
+def _described(
+    folder: Path, troubles: list[str], shipped: reference.Reference | None
+) -> _Described:
     """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
     path, name = folder / store.SUITE, folder.resolve().name
     if not os.path.lexists(path):
         return _Described(name=name)
     try:
-        return _Described.model_validate({"name": name, **store.suite_json(folder)})
+        content = shipped.described(folder) if shipped else store.suite_json(folder)
+        return _Described.model_validate({"name": name, **content})
     except store.Unreadable as error:
         reason = str(error)
     except ValidationError as error:
@@ -199,7 +202,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     clashes = _conflicts([*counting, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
-        described, late = _described(folder, troubles), late_of[folder]
+        described, late = _described(folder, troubles, shipped), late_of[folder]
         searches = _ledger(folder, troubles)
         replaced = searches.replaced()
         records = [run for run in by_folder[folder] if cell_key(run.cell) not in replaced]

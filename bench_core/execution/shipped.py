@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench_core.execution.reuse import saved_mapping, sparser
+from bench_core.execution.reuse import sparser
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
@@ -72,7 +72,12 @@ class Shipped:
         ]
         if changed:
             return f"the numerics of its run are {', '.join(changed)}"
-        measured = saved_mapping(self.reference.folder / record.suite, "diagnostics")
+        try:
+            suite = self.reference.described(self.reference.folder / record.suite)
+        except Unreadable as error:
+            return f"the suite.json of its suite {error}"
+        stated = suite.get("diagnostics")
+        measured = stated if isinstance(stated, dict) else {}
         for name, params in self.diagnostics.items():
             if canonical(measured.get(name)) != canonical(params):
                 return f"its run measured {name.rpartition('/')[2]} with other options"

@@ -1,6 +1,6 @@
 """Read the reference: results of the shipped suites, in compact form, that ship with bench.
 
-    cells.json           version, and for each run its suite, the key of its cell, its checksum
+    cells.json           version, checksums of suite.json, and for each run its suite, cell, checksum
     <suite>/suite.json   as in a results folder; `cells` may name runs of other suites
     <suite>/<identity>/  a compact run (`bench_core.results.compact`)
 
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench_core.errors import StoreError
 from bench_core.results import files, store
 from bench_core.results.files import writing
-from bench_core.results.hashing import file_text, line_text
+from bench_core.results.hashing import digest, file_text, line_text
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
 
@@ -44,9 +44,14 @@ class Entry(BaseModel):
 
 
 class Cells(BaseModel):
-    """The content of cells.json; `cells` maps identities to entries."""
+    """The content of cells.json.
+
+    suites  name → checksum of its suite.json
+    cells   identity → entry
+    """
 
     version: str = Field(max_length=40)
+    suites: dict[str, str] = {}
     cells: dict[str, Entry] = {}
 
 
@@ -54,6 +59,7 @@ class Cells(BaseModel):
 class Reference:
     """The reference in a folder.
 
+    suites   name → checksum of its suite.json
     trouble  why it cannot be used; then it has no runs
     """
 
@@ -61,6 +67,7 @@ class Reference:
     version: str = ""
     entries: Mapping[str, Entry] = field(default_factory=dict)
     trouble: str = ""
+    suites: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, identity: str) -> Path:
         """Return the run folder of an identity of the reference."""
@@ -113,6 +120,14 @@ class Reference:
         known = not self.trouble and Path(name).name == name and (folder / store.SUITE).is_file()
         return folder if known else None
 
+    def described(self, folder: Path) -> dict[str, Any]:
+        """Read suite.json of a suite folder, of the reference or another. Raises `Unreadable`."""
+        content, suite = store.suite_json(folder), folder.resolve()
+        stated = self.suites.get(suite.name) if suite.parent == self.folder.resolve() else None
+        if stated is not None and stated != digest(content):
+            raise store.Unreadable("was changed: its checksum differs")
+        return content
+
     def of_suites(self, roots: Iterable[Path], troubles: list[str]) -> dict[Path, list[Stored]]:
         """Map the suite folders among or in `roots` to the runs of other suites that they name."""
         home = self.folder.resolve()
@@ -131,7 +146,7 @@ class Reference:
     def _linked(self, folder: Path, troubles: list[str]) -> list[str]:
         suite = folder.resolve().name
         try:
-            cells = store.suite_json(folder).get("cells")
+            cells = self.described(folder).get("cells")
         except store.Unreadable as reason:
             if all(entry.suite != suite for entry in self.entries.values()):  # else it is described
                 troubles.append(f"{folder / store.SUITE}: cannot be read: it {reason}")
@@ -203,15 +218,17 @@ def installed(home: Path | None = None) -> Reference | None:
     except (OSError, ValueError) as error:
         reason = files.reason(error)
     else:
-        return Reference(home, content.version, content.cells)
+        return Reference(home, content.version, content.cells, suites=content.suites)
     return Reference(home, trouble=f"{home / CELLS}: the reference is not used: it {reason}")
 
 
 def write_cells(reference: Reference) -> None:
     """Write cells.json, a line for each run. Raises StoreError."""
-    content: dict[str, Any] = {"schema": SCHEMA, "version": reference.version}
+    folders = sorted(path.parent for path in reference.folder.glob(f"*/{store.SUITE}"))
+    suites = {folder.name: digest(store.suite_json(folder)) for folder in folders}
+    content: dict[str, Any] = {"schema": SCHEMA, "suites": suites, "version": reference.version}
     cells = {name: entry.model_dump() for name, entry in sorted(reference.entries.items())}
-    head = file_text(content | {"cells": {}}).replace("{}", "{\n%s\n }")
+    head = file_text(content | {"cells": {}}).replace('"cells": {}', '"cells": {\n%s\n }')
     lines = (f'  "{name}": {line_text(entry)}' for name, entry in cells.items())
     files.replace_file(reference.folder / CELLS, head % ",\n".join(lines))
 
