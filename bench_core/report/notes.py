@@ -206,7 +206,9 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
         text = resolved(rules, ranking.n, ranking.deviation)
-        lines.append(f"Ranks: {text}. Margins over floors are paired by seed, with own intervals")
+        lines.append(
+            f"Ranks: {text}. Margins over floors compare equal seeds and have intervals of their own"
+        )
     return lines
 
 
