@@ -169,7 +169,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         "displacement_deep": 0.9,
     }
     ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
-    assert "Γ deep of a rule's other read-out of its credit: ep displacement +0.900" in ep
+    assert "Γ deep if the credit is computed in the rule's other way: ep displacement +0.900" in ep
     lost = leaderboard(
         seeds(
             "bench-core/ep",
@@ -178,7 +178,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         ),
         width=None,
     )
-    assert "other read-out" not in lost
+    assert "the rule's other way" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:

@@ -122,9 +122,9 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    told = "3 seeds can rank two of 6 rules that are 12.7 points apart"
-    assert resolved(6, 3, PUBLISHED) == f"{told}; 2 points apart need {needed} seeds"
-    assert resolved(6, needed, PUBLISHED).endswith(" points apart")
+    told = "3 seeds tell two rules 12.7 points apart from each other in 4 of 5 studies"
+    assert resolved(6, 3, PUBLISHED) == f"{told}; 2 points take {needed} seeds"
+    assert resolved(6, needed, PUBLISHED).endswith(" studies")
 
 
 def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_of_five() -> None:

@@ -93,10 +93,12 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve in 4 of 5 studies; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    text = f"{seeds} seeds can rank two of {rules} rules that are {points:.1f} points apart"
+    text = (
+        f"{seeds} seeds tell two rules {points:.1f} points apart from each other in 4 of 5 studies"
+    )
     if points <= 2:
         return text
-    return f"{text}; 2 points apart need {seeds_for(0.02, rules, deviation) or 'more than 1,000'} seeds"
+    return f"{text}; 2 points take {seeds_for(0.02, rules, deviation) or 'more than 1,000'} seeds"
 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:

@@ -47,9 +47,9 @@ def _floors(settings: Settings) -> tuple[str, str]:
     if depth.floor_value is not None:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
-        "own floor: the same rule with its blocks, all between embedding and readout, left random, "
-        "and the other two trained; bp floor: the same of backpropagation. Margins over them are "
-        "percentage points of accuracy, paired by seed unless a line says otherwise."
+        "own floor: the same rule, if it trains embedding and readout alone and the blocks between "
+        "them stay random; bp floor: the same of backpropagation. Margins over them are percentage "
+        "points of accuracy, paired by seed unless a line says otherwise."
     )
 
 
@@ -155,9 +155,11 @@ def of_all(
     if "gamma" in shown:
         lines.append(
             "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
-            "backpropagation, mean over all blocks but the first: 1 the same direction, 0 none in "
-            "common"
+            "backpropagation, mean over all blocks but the first, which alone is often high: 1 the "
+            "same direction, 0 none in common"
         )
+    if "seconds" in shown:
+        lines.append("seconds a run: for the training of one seed, without its floor")
     lines += _uses(rows) if "passport" in shown else []
     lines += _medians(rows, shown)
     if any(row.trials is not None for row in rows):
@@ -200,4 +202,8 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         return [f"Next: a verdict needs more seeds: the same `{command}` with {seeds}"]
     rule = "bench new method my_rule"
     add = f"{command} {name} --method my_rule"
-    return [f"Next, begin a rule of yours: {rule}", f"and add it to this table: {add}"]
+    return [
+        f"Next, begin a rule of yours: {rule}",
+        f"and add it to this table: {add}",
+        f"or add seeds: {command} {name} --seed 1 --seed 2",
+    ]

@@ -94,7 +94,9 @@ def _readouts(group: Group) -> list[str]:
             own = [(item.readouts.get(name), item.deep) for item in read]
             others = [value for value, deep in own if value is not None and value != deep]
             values += [f"{row.label} {name} {signed(fmean(others), 3)}"] if others else []
-    return [f"Γ deep of a rule's other read-out of its credit: {listed(values)}"] * bool(values)
+    return [f"Γ deep if the credit is computed in the rule's other way: {listed(values)}"] * bool(
+        values
+    )
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:
@@ -206,9 +208,7 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
         text = resolved(rules, ranking.n, ranking.deviation)
-        lines.append(
-            f"Ranks: {text}. Margins over floors compare equal seeds and have intervals of their own"
-        )
+        lines.append(f"Ranks: {text}. Margins have their own intervals")
     return lines
 
 

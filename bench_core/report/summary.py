@@ -134,7 +134,7 @@ def _walked_back(row: Row) -> str:
         below = "falls|fall below backpropagation with random blocks"
         own = row.margin
         unclear = own is not None and own.half_width is not None and abs(own.mean) <= own.half_width
-        return below + ", without a clear margin over the same rule with random blocks" * unclear
+        return below + "; against own random blocks the seeds leave it open" * unclear
     if over_floor:
         hardly = "trains|train blocks that are hardly better than random ones"
         return f"stays|stay below {random_blocks(row)}" if given else hardly
