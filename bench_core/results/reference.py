@@ -1,6 +1,6 @@
 """Read the reference: results of the shipped suites, in compact form, that ship with bench.
 
-    cells.json           version, checksums of suite.json, and for each run its suite, cell, checksum
+    cells.json           version, checksums of suite.json; of each run suite, cell and checksum
     <suite>/suite.json   as in a results folder; `cells` may name runs of other suites
     <suite>/<identity>/  a compact run (`bench_core.results.compact`)
 
