@@ -310,7 +310,7 @@ def test_one_seed() -> None:
     assert rows_of(leaderboard(records, format="markdown"))[2][:4] == [
         "–",
         "dfa",
-        "single seed: one finished seed is too few for a verdict",
+        "single seed",
         ".400 (n=1)",
     ]
     assert as_csv(records)[0]["accuracy_half_width_95"] == ""

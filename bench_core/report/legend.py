@@ -22,6 +22,7 @@ VERDICTS = {
     "walked back": "its accuracy does not show that the rule works; the reason stands below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
+    "single seed": "one finished seed is too few for a verdict",
 }
 FIRES = {  # if …; the built-in diagnostics of the network itself
     "scale_growth": "the hidden states explode",

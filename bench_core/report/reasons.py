@@ -66,8 +66,6 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return [f"{with_interval(over)} points over {floor}; {need}"]
     if kind not in ("undetermined", "single seed"):
         return lines
-    if kind == "single seed":
-        lines.append("one finished seed is too few for a verdict")
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("this recipe cannot tell trained blocks from random ones")
