@@ -439,6 +439,19 @@ def bench_archs():
         planned(SUITE.replace(RESMLP, "bare"))
 
 
+def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
+    planned: Callable[..., Plan],
+) -> None:
+    earlier = planned(SUITE + "title: Mine\n")
+    earlier.folder.mkdir(parents=True)
+    store.write_suite(earlier.folder, described(earlier))
+    more = planned(SUITE.replace("[1, 2]", "[1, 2, 3]") + "title: Mine\n", "training.epochs=2")
+    assert more.troubles == ()
+    limit = "diagnostics: [{name: scale_growth, threshold: 3}]\n"
+    (line,) = planned(SUITE + limit).troubles
+    assert "(Mine) had another title and other limits" in line
+
+
 def test_missing_data_are_one_line_that_says_where_they_must_lie(
     planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ results = run_suite("quickstart", overrides=["training.epochs=5"])
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def run_suite(
     home = Path(results).expanduser()
     whole = load_whole(source, overrides, methods, **short)
     plan = make_plan(suite, registry, home, folder, retry_failed, shipped, whole)
+    for line in plan.troubles:
+        warnings.warn(line, stacklevel=2)
     shown = in_notebook() if progress is None else progress
     options = Options(slots=workers, settings=settings or {})
     records = run_plan(plan, registry, executor, options, choose if shown else None)

@@ -16,12 +16,13 @@ from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
-from bench_core.results.hashing import line_text
+from bench_core.results.hashing import jsonable, line_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.suite.model import Suite
 from bench_core.suite.names import FROZEN
+from bench_core.suite.yaml_reader import printable
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class PlannedCell:
 class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
-    troubles  a line for each stored run that cannot be read
+    troubles  a line for each stored run that cannot be read, and one if the suite's file judges
+              the runs of its folder otherwise than the file of the last plan
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -139,12 +141,41 @@ def make_plan(
         cells=tuple(planned),
         diagnostics=diagnostics,
         data_dir=data_dir,
-        troubles=(*troubles, *(shipped.refused if shipped else ())),
+        troubles=(*_rejudged(suite, folder), *troubles, *(shipped.refused if shipped else ())),
         absent=components.absent,
         defaults=components.defaults(),
         beside=tuple(beside),
         lacking=lacking,
     )
+
+
+def judged_by(suite: Suite) -> dict[str, Any]:
+    """Return the fields of suite.json that say how the runs of the folder are shown and judged."""
+    limits = {entry.name: entry.threshold for entry in suite.diagnostics}
+    return {
+        "title": suite.title,
+        "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
+        "depth_utility": suite.depth_utility.model_dump(),
+        "expect": [claim.model_dump() for claim in suite.expect],
+        "claimed_for": suite.claimed_for,
+    }
+
+
+def _rejudged(suite: Suite, folder: Path) -> list[str]:
+    """Say that finished runs get the title, limits or claims of this suite, maybe a namesake."""
+    earlier, now = store.read_suite(folder) or {}, jsonable(judged_by(suite))
+    words = {"title": "another title", "thresholds": "other limits"}
+    words |= {"depth_utility": "another floor", "expect": "other claims"}
+    if suite.expect:
+        words["claimed_for"] = "other claims"
+    differing = [words[key] for key in words if earlier.get(key, now[key]) != now[key]]
+    if not differing:
+        return []
+    title = printable(str(earlier.get("title") or "without a title"))
+    before = f"the suite that was run here before ({title}) had"
+    remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
+    changed = " and ".join(dict.fromkeys(differing))
+    return [f"{folder}: {before} {changed}; its runs get those of this file; {remedy}"]
 
 
 def _planned(

@@ -16,7 +16,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
-from bench_core.execution.plan import Plan, PlannedCell, names_of
+from bench_core.execution.plan import Plan, PlannedCell, judged_by, names_of
 from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
@@ -170,7 +170,6 @@ def described(plan: Plan) -> dict[str, Any]:
     suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     beside = {cell_key(c.cell): c.identity for c in plan.beside}
-    limits = {entry.name: entry.threshold for entry in suite.diagnostics}
     decisions: dict[str, dict[str, Any]]
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
@@ -178,12 +177,8 @@ def described(plan: Plan) -> dict[str, Any]:
     return {
         "schema": 1,
         "name": suite.name,
-        "title": suite.title,
         "description": suite.description,
-        "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
-        "depth_utility": suite.depth_utility.model_dump(),
-        "expect": [claim.model_dump() for claim in suite.expect],
-        "claimed_for": suite.claimed_for,
+        **judged_by(suite),
         "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
         "file": _file(plan, sorted(cells)),
         "cells": saved_mapping(plan.folder, "cells") | beside | cells,
