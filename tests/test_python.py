@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Finished
 from folders import audit_folder, write
-from records import seeds
+from records import CORE, seeds
 
 import bench_core
 from bench_core import Results, load, run_suite
@@ -142,7 +142,7 @@ def test_a_notebook_shows_the_running_cells(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     (record,) = seeds("bench-core/bp", [0.5])
-    cell: Any = SimpleNamespace(identity="1", cell=record.cell, defaults={})
+    cell: Any = SimpleNamespace(identity="1", cell=record.cell, defaults=CORE)
     with progress.choose([cell]) as shown:
         shown.event(cell, {"event": "start"})
         shown.event(cell, {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})
