@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -99,3 +101,12 @@ def did_you_mean(word: str, known: list[str] | tuple[str, ...] | set[str]) -> st
     if len(known) > MOST_LISTED:
         return "`bench list` shows the known names"
     return "known: " + ", ".join(sorted(known)) if known else ""
+
+
+def by_reason(faults: Iterable[tuple[Path, str]]) -> list[str]:
+    """Write a line for each reason, with the first folder that it concerns and their number."""
+    folders: dict[str, list[Path]] = {}
+    for folder, reason in faults:
+        folders.setdefault(reason, []).append(folder)
+    more = {reason: f" and {len(own) - 1} more" * (len(own) > 1) for reason, own in folders.items()}
+    return [f"{own[0]}{more[reason]}: {reason}" for reason, own in folders.items()]

@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from conftest import Bench, Finished
+from conftest import Bench, Finished, runs
+from folders import write
+from records import seeds
 
 from bench_core import cli
 from bench_core.analysis.gather import gather
@@ -174,6 +176,14 @@ def test_what_cannot_be_measured_is_said_before_anything_is(copy, asked_here, wa
     assert isinstance(done.exception, UsageError)
     assert message in str(done.exception)
     assert not list(results.rglob("late.*"))
+
+
+def test_runs_that_cannot_be_measured_for_one_reason_are_one_line(asked_here, tmp_path):
+    folder = write(tmp_path, seeds("bench-core/dfa", [0.4, 0.5, 0.6]), None)
+    done = CliRunner().invoke(cli.bench, ["audit", str(tmp_path), "--diagnostic", "nudging"])
+    first = min(runs(folder))
+    line = f"{folder / first} and 2 more: not audited: it is done and left no checkpoint"
+    assert (done.stderr.splitlines(), done.exit_code) == ([line], 1)
 
 
 def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch):

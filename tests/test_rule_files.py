@@ -162,7 +162,7 @@ def test_a_file_becomes_a_package(tmp_path: Path, path_as_it_was: None) -> None:
 
 
 def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"--method path/to/fed\.py\), or put .* PYTHONPATH"):
+    with pytest.raises(UsageError, match=r"folder of fed\.py on PYTHONPATH, .* --method path/to"):
         Registry().find("method", "fed.py/fed")
 
 

@@ -22,7 +22,7 @@ from bench_core.commands.options import (
     results_argument,
     warn,
 )
-from bench_core.errors import Exit, StoreError, UsageError
+from bench_core.errors import Exit, StoreError, UsageError, by_reason
 from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
@@ -266,7 +266,8 @@ def audit(
     rule_files.add(registry, (run.record.cell.method.name for run in chosen))
     peers = [run.record.cell.method for run in chosen]
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
-    rows, complete = [], True
+    rows: list[list[str]] = []
+    faults: list[tuple[Path, str]] = []
     workers = workers or os.cpu_count() or 1
     for outcome in audit_runs(chosen, diagnostics, data_dir, device, workers):
         measured, cell = outcome.measurements, outcome.record.cell
@@ -274,15 +275,15 @@ def audit(
             name = visible(label(cell.method, peers))
             values = [_cell(measured.get(head)) for head in heads]
             rows.append([outcome.folder.name[:12], name, str(cell.seed), *values])
-            troubles = [item.raised for item in measured.values() if item.raised]
+            raised = [item.raised for item in measured.values() if item.raised]
         else:
-            troubles = [f"not audited: {outcome.problem}"]
-        for line in troubles:
-            complete = False
-            echo(f"{outcome.folder}: {visible(str(line))}", err=True)
+            raised = [f"not audited: {outcome.problem}"]
+        faults += [(outcome.folder, visible(str(line))) for line in raised]
+    for line in by_reason(faults):
+        echo(line, err=True)
     if rows:
         echo(tabulate(rows, headers=["run", "method", "seed", *heads], disable_numparse=True))
-    sys.exit(Exit.DONE if complete else Exit.SOME_FAILED)
+    sys.exit(Exit.SOME_FAILED if faults else Exit.DONE)
 
 
 def _chosen(

@@ -87,7 +87,7 @@ class Registry:
             )
         if kind == "method" and f"{FILE}/" in name:
             file = name.partition("/")[0]
-            remedy = f"name its file (--method path/to/{file}), or put its folder on PYTHONPATH"
+            remedy = f"put the folder of {file} on PYTHONPATH, or add --method path/to/{file}"
             raise UsageError(f"unknown method {name!r}; {remedy}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_core.errors import StoreError, UsageError
+from bench_core.errors import StoreError, UsageError, by_reason
 from bench_core.execution import validate
 from bench_core.execution.allowance import allowance
 from bench_core.execution.components import PARTS, code_of, numerics_of
@@ -68,15 +68,15 @@ def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]
 def plan_again(
     runs: Sequence[Stored], registry: Registry, into: Path, data_dir: Path | None, device: str
 ) -> tuple[list[Again], list[str]]:
-    """Plan cells that reproduce the runs; also a line for each run that cannot be reproduced."""
-    planned, troubles = [], []
+    """Plan cells that reproduce the runs; also a line for each reason why some cannot be reproduced."""
+    planned, faults = [], []
     for run in runs:
         record = run.record
         try:
             budget = allowance(record)
             described = _describe(record, registry, data_dir, budget["memory_mb"])
         except UsageError as error:
-            troubles.append(f"{run.folder}: cannot be run again here: {error}")
+            faults.append((run.folder, f"cannot be run again here: {error}"))
             continue
         parts, measured = described[:3], described[3:]
         checksum = parts[2]["checksum"]
@@ -99,7 +99,7 @@ def plan_again(
         )
         diagnostics = tuple({"name": item["name"], "params": item["params"]} for item in measured)
         planned.append(Again(run, cell, diagnostics, budget))
-    return planned, troubles
+    return planned, by_reason(faults)
 
 
 def _describe(
