@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Here
+from conftest import TINY, Finished, Here
 
 from bench_core.report import cache
 
@@ -51,6 +51,26 @@ def test_a_change_of_results_suite_or_page_renders_it_again(here: Here, results:
     assert "Another title" in (results / "report.html").read_text()
     (results / "report.html").write_text("<title>mine</title>")
     assert again(here)
+
+
+def test_the_default_folder_has_the_mark_of_its_results(here: Here, finished: Finished) -> None:
+    (here.cwd / "results").symlink_to(finished.results)
+    mark = cache.mark([here.cwd / "results"])
+    (here.cwd / "report.html").write_text(f'<meta name="bench-results" content="{mark}">')
+    assert here("report").stdout == "report.html (shows these results already)\n"
+
+
+def test_an_edited_docstring_changes_the_mark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It changes no identity, but the page shows it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "suite.json").write_text('{"defaults": {"own_rule.py/own": {}}}')
+    (tmp_path / "own_rule.py").write_text('"""One."""')
+    before = cache.mark([tmp_path])
+    assert cache.mark([tmp_path]) == before != ""
+    (tmp_path / "own_rule.py").write_text('"""Another."""')
+    assert cache.mark([tmp_path]) != before
 
 
 def test_a_page_that_came_with_results_is_not_taken_for_ours(

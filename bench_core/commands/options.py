@@ -152,9 +152,14 @@ def gathered(roots: Paths, beside: bool = False) -> tuple[list[SuiteResults], li
     from bench_core.analysis import gather, joined
 
     read = joined.beside_reference if beside else gather.gather
-    suites, troubles = read([shown_folder(root) for root in roots] or [Path("results")])
+    suites, troubles = read(shown_folders(roots))
     warn(troubles)
     return suites, troubles
+
+
+def shown_folders(roots: Paths) -> list[Path]:
+    """Return the folders that a command shows."""
+    return [shown_folder(root) for root in roots] or [Path("results")]
 
 
 def shown_folder(root: Path) -> Path:

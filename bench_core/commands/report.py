@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from bench_core.commands.options import Choice, format_option, gathered, option, results_argument
+from bench_core.commands.options import (
+    Choice,
+    format_option,
+    gathered,
+    option,
+    results_argument,
+    shown_folders,
+)
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
 from bench_core.report.terminal import echo
@@ -34,7 +41,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     """Write the report of these results, unless it shows them already; print its path."""
     from bench_core.report import cache
 
-    mark = cache.mark(results)
+    mark = cache.mark(shown_folders(results))
     if mark and mark == cache.marked(output):
         echo(f"{word}{output} (shows these results already)")
         return

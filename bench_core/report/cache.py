@@ -14,10 +14,14 @@ from typing import Any
 
 import bench_core
 from bench_core.errors import StoreError
-from bench_core.results import author, files, store
+from bench_core.registry import entry_points
+from bench_core.registry.distributions import FILE
+from bench_core.registry.modules import place
+from bench_core.results import author, files, reference, store
 from bench_core.results.hashing import canonical
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
+CODE = (".py", ".j2", ".js", ".css", ".bib")
 _HEAD = 1 << 12  # bytes of a page that may hold the mark
 
 
@@ -46,12 +50,16 @@ def kept(name: str, make: Callable[[], str]) -> str:
 
 
 def mark(results: Iterable[Path]) -> str:
-    """Compute the mark of a page of these folders: a seal of the results and of this code.
+    """Compute the mark of a page of these folders: a seal of the results and of the code.
 
     "" if this user has no key: a page that came with received results has no mark of this user.
     """
-    seen = [list(_seen(path)) for path in results]
-    return author.seal(canonical([bench_core.__version__, list(_code()), seen]))
+    seen = [line for path in results for line in _seen(path.absolute())]
+    rules = {name for _, content in seen if isinstance(content, dict) for name in _rules(content)}
+    code = list(_code({"bench_core", *rules, *_plugins()}))
+    home = reference.folder()
+    beside = [_stamp(home / reference.CELLS)] if home else []
+    return author.seal(canonical([bench_core.__version__, code, beside, seen]))
 
 
 def marked(page: Path) -> str:
@@ -62,20 +70,41 @@ def marked(page: Path) -> str:
     return ""
 
 
-def _code() -> Iterator[Any]:
-    for path in sorted(Path(bench_core.__file__).parent.rglob("*.*")):
-        if path.suffix in (".py", ".j2", ".js", ".css"):
-            status = path.stat()
-            yield [str(path), status.st_size, status.st_mtime_ns]
+def _plugins() -> Iterator[str]:
+    """Yield the top packages of the installed plugins: a page shows docstrings of their rules."""
+    for point in entry_points.installed()[0]:
+        yield point.module_name.partition(".")[0]
 
 
-def _seen(root: Path) -> Iterator[Any]:
-    """Yield what a page of a folder shows: its files by size and time, its suites by content."""
-    yield str(root.absolute())
+def _rules(suite: dict[str, Any]) -> Iterator[str]:
+    """Yield the modules of the rule files that suite.json names."""
+    defaults = suite.get("defaults")
+    for name in defaults if isinstance(defaults, dict) else ():
+        if (file := name.partition("/")[0]).endswith(FILE):
+            yield file.removesuffix(FILE)
+
+
+def _code(modules: Iterable[str]) -> Iterator[list[Any]]:
+    """Yield the stamps of the files of packages, and of modules that are no packages."""
+    for module in sorted(modules):
+        if (path := place(module)) is not None:
+            paths = path.parent.rglob("*.*") if path.name == "__init__.py" else [path]
+            yield from map(_stamp, sorted(file for file in paths if file.suffix in CODE))
+
+
+def _stamp(path: Path) -> list[Any]:
+    with suppress(OSError):
+        status = path.lstat()
+        return [str(path), [status.st_size, status.st_mtime_ns]]
+    return [str(path), None]
+
+
+def _seen(root: Path) -> Iterator[list[Any]]:
+    """Yield what a page of a folder shows: its files by stamp, its suites by content."""
+    yield [str(root), None]
     for path in sorted(root.rglob("*")):
         if path.name == store.SUITE:
             content = store.read_suite(path.parent) or {}
             yield [str(path), {k: v for k, v in content.items() if k != "decisions"}]
         elif path.suffix in (".json", ".jsonl"):
-            status = path.lstat()
-            yield [str(path), status.st_size, status.st_mtime_ns]
+            yield _stamp(path)
