@@ -27,6 +27,7 @@ from bench_core.registry import rule_files
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
+from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
 from bench_core.testing.kit import Failed
 from bench_core.testing.subjects import must_preserve
@@ -122,6 +123,11 @@ def test_a_file_that_python_cannot_import_by_its_name_is_one_line(
         ("x = 1\n", [], "it has no learning rule"),
         (RULE + "\n\nclass Other(_Base):\n    pass\n", [], "it has 2 learning rules: Fed, Other"),
         (RULE + plugin("bench_methods()", 'return [Component("a", "one_class:Fed")]'), ["a"], ""),
+        (
+            plugin("bench_methods()", 'return [Component("a", "old:Fed")]'),
+            [],
+            "write one_class:Fed",
+        ),
         ("1 / 0\n", [], "cannot be imported: ZeroDivisionError"),
     ],
 )
@@ -159,6 +165,18 @@ def test_a_file_becomes_a_package(tmp_path: Path, path_as_it_was: None) -> None:
     (tmp_path / "bench_fed.py").write_text(RULE)  # a file that already has the package's name
     invoke("new", "method", "fed", "--from", tmp_path / "bench_fed.py", "--into", tmp_path)
     assert (tmp_path / "bench-fed" / "bench_fed" / "rule.py").read_text() == RULE
+
+
+def test_the_rule_of_a_package_has_no_hook_of_its_file() -> None:
+    hook = "\n\n@hookimpl\ndef bench_methods():\n    return [Component('fed', 'fed:Fed')]\n"
+    api = "from bench_core.api import Component, Credits, LocalMethod, hookimpl\n"
+    text = RULE.replace("from bench_core.api import Credits, LocalMethod\n", api)
+    assert text.count(api) == 1
+    assert without_hook(text + hook) == RULE
+    wide = "from bench_core.api import (\n    Component,\n    Credits,\n    hookimpl,\n)\n"
+    kept = "from bench_core.api import (\n    Credits,\n)\n"
+    assert without_hook(wide + hook + "\n\nx = Credits\n") == kept + "\n\nx = Credits\n"
+    assert without_hook(RULE) == RULE
 
 
 def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:

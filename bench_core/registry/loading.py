@@ -252,6 +252,11 @@ def _take_components(registry: Registry, kind: Kind, answer: Any, point: EntryPo
     names = {item.component.name for item in own}
     for component in answer:
         fault = _fault(component)
+        if fault is None and point.is_file:
+            module, _, target = component.target.partition(":")
+            if module != point.value:  # the file may be a renamed copy
+                fault = f"{component.name}: the target {component.target} is not in this file"
+                fault += f"; write {point.value}:{target}"
         if fault is None and component.name in names:
             fault = f"{kind} {component.name!r} twice in this distribution; the first counts"
         if fault is None:

@@ -7,11 +7,13 @@ example in its names only.
 
 from __future__ import annotations
 
+import ast
 import keyword
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -178,10 +180,43 @@ def files(kind: str, name: str, word: str, rule: Rule | None = None) -> dict[str
     texts["README.md"] = texts["README.md"].replace("/rule.py", f"/{file}.py")
     if rule is not None:
         own = {"name": name, "word": word, "target": rule.target, "summary": repr(rule.summary)}
-        texts[f"bench_{word}/rule.py"] = rule.text
+        texts[f"bench_{word}/rule.py"] = without_hook(rule.text)
         texts[f"bench_{word}/__init__.py"] = TABLE.format(**own)
         texts[f"tests/test_{word}.py"] = TESTS.format(**own)
     return texts
+
+
+def without_hook(text: str) -> str:
+    """Remove the hook `bench_methods` of a rule file, and the imports of `bench_core.api` for it.
+
+    The table of the package has this hook.
+    """
+    body, lines = ast.parse(text).body, text.splitlines(keepends=True)
+    hooks = [n for n in body if isinstance(n, ast.FunctionDef) and n.name == "bench_methods"]
+    spare = _names(hooks) - _names([node for node in body if node not in hooks])
+    for node in reversed(body):
+        first = node.lineno
+        if isinstance(node, ast.FunctionDef) and node in hooks:
+            first = min([first, *(decorator.lineno for decorator in node.decorator_list)])
+            while first > 1 and not lines[first - 2].strip():
+                first -= 1
+            kept = ""
+        elif isinstance(node, ast.ImportFrom) and node.module == "bench_core.api" and spare:
+            names = [
+                ast.unparse(each) for each in node.names if (each.asname or each.name) not in spare
+            ]
+            wide = node.end_lineno != first
+            listed = "(\n    " + ",\n    ".join(names) + ",\n)" if wide else ", ".join(names)
+            kept = f"from bench_core.api import {listed}\n" if names else ""
+        else:
+            continue
+        lines[first - 1 : node.end_lineno] = [kept]
+    return "".join(lines)
+
+
+def _names(nodes: Sequence[ast.AST]) -> set[str]:
+    """Return the names that occur in pieces of code."""
+    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
 def _read(folder: Path) -> dict[str, str]:

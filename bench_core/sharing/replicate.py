@@ -68,7 +68,7 @@ def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]
 def plan_again(
     runs: Sequence[Stored], registry: Registry, into: Path, data_dir: Path | None, device: str
 ) -> tuple[list[Again], list[str]]:
-    """Plan cells that reproduce the runs; also a line for each reason why some cannot be reproduced."""
+    """Plan cells that reproduce the runs; also a line for each reason why some cannot be."""
     planned, faults = [], []
     for run in runs:
         record = run.record
