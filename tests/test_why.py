@@ -145,21 +145,22 @@ def past(**fields: Any) -> RunRecord:
     return run(**fields)
 
 
-def test_a_cell_costs_what_the_ones_most_like_it_did() -> None:
-    known = [
-        past(seed=1),
-        past(seed=2, seconds_per_epoch=3.0, seconds=35.0),
-        past(params={"penalty": 0.5}, seconds=95.0),
-    ]
-    known[2] = known[2].model_copy(update={"seconds_per_epoch": 9.0})
-    found = cost.Past(known).estimate(run(seed=3).cell, "cpu")
-    assert found == cost.Estimate(5.0 + 100 * 2.5, 2, 1)
-    like = cost.Past(known).estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
-    assert like == cost.Estimate(5.0 + 100 * 3.0, 3, 2)
+def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
+    loaded = past(seed=2, seconds_per_epoch=30.0, seconds=305.0, finished="2026-01-01")
+    other = past(params={"penalty": 0.5}, seconds=95.0, seconds_per_epoch=9.0)
+    known = cost.Past([past(seed=1, finished="2026-01-02"), loaded, other])
+    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(5.0 + 100 * 2.0, 1, 1)
+    like = known.estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
+    assert like == cost.Estimate(5.0 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
-    assert cost.Past(known).estimate(short, "cpu") == cost.Estimate(5.0 + 4 * 2.5, 2, 1)
-    other = cost.Past(known).estimate(run("bench-core/fa").cell, "cpu")
-    assert other == cost.Estimate(5.0 + 100 * 3.0, 3, 3)
+    assert known.estimate(short, "cpu") == cost.Estimate(5.0 + 4 * 2.0, 1, 1)
+    fa = run("bench-core/fa").cell
+    assert known.estimate(fa, "cpu") == cost.Estimate(5.0 + 100 * 5.5, 2, 3)
+
+    shipped = cost.Past([past(method="bench-core/fa", seconds_per_epoch=1.0)], foreign=True)
+    assert cost.nearest([known, shipped], fa, "cpu") == cost.Estimate(15.0 + 100.0, 1, 1, True)
+    assert cost.nearest([known, shipped], run().cell, "cpu") == known.estimate(run().cell, "cpu")
+    assert cost.nearest([], fa, "cpu") is None
 
 
 def test_nothing_is_guessed() -> None:

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -252,8 +253,8 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
 def plan(suite: str, as_json: bool, **options: Any) -> None:
     """Say what `bench run` would do, why, and at what cost.
 
-    The cost is estimated from finished cells in the same results folder that are like those to run,
-    and without such a cell from those of the reference, as on its machine.
+    The cost is estimated from the finished cells most like those to run: of the same rule before
+    other rules, in the same results folder before the reference, and the newest of equals.
     """
     from bench_core.results.scan import scan
 
@@ -264,20 +265,16 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
 
 
 def _costs(plan: Plan, here: list[Stored]) -> Costs:
-    """Estimate the cells to run from the runs here, the others from those of the reference."""
-    from bench_core.execution.cost import Past
+    """Estimate the cells to run from the runs most like them, here or of the reference."""
+    from bench_core.execution.cost import Past, nearest
     from bench_core.results.reference import installed
 
-    past = Past([run.record for run in here])
-    costs = {cell.identity: past.estimate(cell.cell, cell.device) for cell in plan.to_run}
-    shipped = installed() if None in costs.values() else None
-    if shipped is not None:
-        past = Past([run.record for run in shipped.runs()[0]])
-        for cell in plan.to_run:
-            other = costs[cell.identity] or past.estimate(cell.cell, cell.device)
-            foreign = costs[cell.identity] is None and other is not None
-            costs[cell.identity] = replace(other, foreign=True) if foreign and other else other
-    return costs
+    pasts = [Past([run.record for run in here if not run.record.original])]
+    own = [pasts[0].estimate(cell.cell, cell.device) for cell in plan.to_run]
+    unlike = any(cost is None or cost.likeness > 1 for cost in own)
+    if unlike and (shipped := installed()) is not None:
+        pasts.append(Past([run.record for run in shipped.runs()[0]], foreign=True))
+    return {cell.identity: nearest(pasts, cell.cell, cell.device) for cell in plan.to_run}
 
 
 def _as_json(plan: Plan, costs: Costs) -> str:
@@ -321,11 +318,14 @@ def _as_text(plan: Plan, costs: Costs) -> str:
     lines.append(f"{plan.suite.name}: {plan.counts}")
     lines += _resolution(plan)
     if costs:
-        known = [cost.seconds for cost in costs.values() if cost is not None]
-        total = f"about {spoken(sum(known))} of one worker" if known else "unknown"
-        unlike = len(costs) - len(known)
-        rest = f"; no finished cell here is like {unlike} of them" if unlike else ""
-        if foreign := sum(cost.foreign for cost in costs.values() if cost is not None):
-            rest += f"; {foreign} of them as on the machine of the reference"
-        lines.append(f"cost: {total}{rest}")
+        estimates = [cost for cost in costs.values() if cost is not None]
+        total = f"about {spoken(sum(c.seconds for c in estimates))} of one worker"
+        like = Counter(cost.likeness for cost in estimates)
+        sources = ("of the rule itself", "of the rule with other options", "of other rules")
+        parts = [f"{like[k]} from runs {text}" for k, text in enumerate(sources, 1) if like[k]]
+        if foreign := sum(cost.foreign for cost in estimates):
+            parts.append(f"{foreign} as on the machine of the reference")
+        if unlike := len(costs) - len(estimates):
+            parts.append(f"{unlike} unknown: no run has such a network and data")
+        lines.append(f"cost: {total if estimates else 'unknown'} (cells: {'; '.join(parts)})")
     return "\n".join(lines)

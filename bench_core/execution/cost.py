@@ -1,18 +1,21 @@
 """Estimate the cost of a plan from cells that ran before.
 
-A cell takes (time outside its epochs) + epochs · (time per epoch), medians over the finished runs
-most like it:
+A cell takes (time outside its epochs) + epochs · (time per epoch), as the finished runs most like
+it:
 
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
     3. the same architecture and data set under any method.
 
-Without a run like it there is no estimate. Nothing is extrapolated over widths and depths.
+Of the runs of one method with the same parameters the newest counts: an older one may have shared
+its machine. Of several methods or parameters the median counts. A run of the reference, on its
+machine, stands for a cell if it is more like it than every run here. Without a run like it there is
+no estimate. Nothing is extrapolated over widths and depths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -22,7 +25,7 @@ from bench_core.results.record import Cell, RunRecord
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` above.
+    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` (1, 2, 3) above.
 
     foreign  whether these runs are the reference's, so of another machine
     """
@@ -43,26 +46,35 @@ def keys(cell: Cell, device: str) -> list[Hashable]:
 
 
 class Past:
-    """Finished runs, by the keys of the three rules."""
+    """Finished runs, by the keys of the three rules and by their method with its parameters."""
 
-    def __init__(self, records: Sequence[RunRecord]) -> None:
-        self.by_key: list[dict[Hashable, list[tuple[float, float]]]] = [{}, {}, {}]
-        for record in records:
+    def __init__(self, records: Sequence[RunRecord], foreign: bool = False) -> None:
+        self.foreign = foreign
+        self.by_key: list[dict[Hashable, dict[str, tuple[float, float]]]] = [{}, {}, {}]
+        for record in sorted(records, key=lambda record: record.finished or ""):
             if record.status != "done" or not record.seconds_per_epoch or not record.epochs:
                 continue
             outside = max(0.0, record.seconds - record.epochs * record.seconds_per_epoch)
             per_epoch = (record.seconds - outside) / record.epochs
             device = str(record.environment.get("device", "cpu"))
+            method = canonical(record.cell.method.model_dump())
             for runs, key in zip(self.by_key, keys(record.cell, device), strict=True):
-                runs.setdefault(key, []).append((outside, per_epoch))
+                runs.setdefault(key, {})[method] = outside, per_epoch
 
     def estimate(self, cell: Cell, device: str) -> Estimate | None:
         """Return the estimate of a cell by the first rule that any run meets, or None."""
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
-                outside, per_epoch = (median(values) for values in zip(*runs, strict=True))
-                return Estimate(outside + cell.last_epoch * per_epoch, len(runs), likeness)
+                outside, per_epoch = (median(values) for values in zip(*runs.values(), strict=True))
+                seconds = outside + cell.last_epoch * per_epoch
+                return Estimate(seconds, len(runs), likeness, self.foreign)
         return None
+
+
+def nearest(pasts: Iterable[Past], cell: Cell, device: str) -> Estimate | None:
+    """Return the estimate from the runs most like a cell; of equals that of the first past."""
+    estimates = [past.estimate(cell, device) for past in pasts]
+    return min(filter(None, estimates), key=lambda one: one.likeness, default=None)
 
 
 def spoken(seconds: float) -> str:
