@@ -164,10 +164,22 @@ def test_a_forked_child_has_what_a_started_one_has(run: Run, tmp_path: Path) -> 
             "found += [sorted(map(int, os.listdir('/proc/self/fd')))[:-1]]\n"
             "found += [signal.getsignal(signal.SIGINT) is signal.default_int_handler]\n"
             "found += [len(os.listdir('/proc/self/task'))]\n"
+            "found += [[os.path.basename(text) for text in sys.argv]]\n"
             "say(found)"
         )
     assert found[0] != os.getsid(0)
-    assert found[1:] == [str(tmp_path), "here", [0, 1, 2, 3], True, 1]
+    assert found[1:] == [str(tmp_path), "here", [0, 1, 2, 3], True, 1, ["scripted.py"]]
+
+
+def test_an_environment_that_no_message_holds_ends_no_server(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("say(0)")
+    before = {key: server.process.pid for key, server in forking._servers.items()}
+    for number in range(5):
+        monkeypatch.setenv(f"A_LONG_VARIABLE_{number}", "x" * 30_000)
+    assert run("say(len(os.environ['A_LONG_VARIABLE_4']))") == [30_000]
+    assert {key: server.process.pid for key, server in forking._servers.items()} == before
 
 
 def test_a_child_has_the_limits_that_its_caller_has_now(run: Run) -> None:

@@ -160,6 +160,15 @@ def test_columns_without_room_are_named() -> None:
     assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
 
 
+def test_a_sparse_curve_says_that_the_aim_may_have_been_reached_before() -> None:
+    def text(every: int) -> str:
+        group = group_of(run("bench-core/bp", 1, evaluate_every=every))
+        return table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
+
+    assert "after every 3 epochs" in " ".join(text(3).split())
+    assert "evaluate_every" not in text(1)
+
+
 def test_the_command(finished: Finished, here: Here) -> None:
     table = here("cost", finished.results)
     assert table.returncode == 0, table.stderr

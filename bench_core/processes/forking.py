@@ -43,7 +43,7 @@ MARK = "BENCH_WORKER"  # environment variable of a worker and of all processes t
 UNMARKED = "0" * 16
 # variables that an interpreter, torch or a library for arrays reads when it is loaded
 EARLY = re.compile(
-    "PYTHON|LD_|LANG|LC_|MALLOC_|OMP_|GOMP_|KMP_|MKL_|DNNL_|ONEDNN_|OPENBLAS_|NUMEXPR_|ATEN_|TORCH|"
+    "PYTHON|LD_|LANG|LC_|TZ|MALLOC_|OMP_|GOMP_|KMP_|MKL_|DNNL_|ONEDNN_|OPENBLAS_|NUMEXPR_|ATEN_|TORCH|"
     "PYTORCH|CUDA|NVIDIA_|THP_"
 )
 MESSAGE = 1 << 17  # bytes of a request at most
@@ -173,6 +173,17 @@ def start(
 
     The options are those of `subprocess.Popen`; standard input and output are pipes.
     """
+    targets = [0, 1, 2, *pass_fds]
+    content = {
+        "module": module,
+        "env": dict(env),
+        "path": import_path(),
+        "cwd": cwd or os.getcwd(),
+        "to": targets,
+    }
+    request = json.dumps(content).encode()
+    if len(request) > MESSAGE:  # the environment of some clusters
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     with _lock:
         server = _server(env)
         pipes = [os.pipe() for _ in range(4 if stderr == subprocess.PIPE else 3)]
@@ -180,17 +191,9 @@ def start(
         theirs = [pipes[0][1], pipes[1][0], *(write for _, write in pipes[2:])]
         error = theirs[3] if stderr == subprocess.PIPE else stderr
         error = error if isinstance(error, int) else error.fileno()
-        targets = [0, 1, 2, *pass_fds]
-        request = {
-            "module": module,
-            "env": dict(env),
-            "path": import_path(),
-            "cwd": cwd or os.getcwd(),
-            "to": targets,
-        }
         sent = [theirs[0], theirs[1], theirs[2], error, *pass_fds]
         try:
-            pid = server.fork(json.dumps(request).encode(), sent)
+            pid = server.fork(request, sent)
         except BaseException:
             for descriptor in ours:
                 os.close(descriptor)
@@ -315,6 +318,7 @@ def _run(request: dict[str, Any], descriptors: list[int], server: int, begun: in
         _set_environment(request["env"])
         os.chdir(request["cwd"])
         sys.path[:] = request["path"]
+        sys.argv[:] = [sys.modules[request["module"]].__file__ or ""]
         _draw_anew()
         importlib.invalidate_caches()
         # before Python 3.12 that leaves archives whose descriptors `_place` has closed

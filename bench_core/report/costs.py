@@ -111,6 +111,12 @@ def table_of(
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
         )
+    every = [run.record.evaluate_every for item in found for run in item.row.finished]
+    if (most := max(every, default=1)) > 1:
+        remarks.append(
+            f"The test accuracy was computed after every {most} epochs (evaluate_every): "
+            "a rule may have reached the aim in the epochs between"
+        )
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
     return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads
 
