@@ -95,7 +95,7 @@ def test_runs_are_json_for_programs(tmp_path: Path) -> None:
     assert shown["record"] == record
     assert shown["identity"] == run.name
     assert {"label", "rule_verdict", "reasons", "verdict", "margin_pp"} <= shown.keys()
-    why = json.loads(invoke("why", run.name[:8], "--results", tmp_path, "--json"))
+    why = json.loads(invoke("why", run.name[:8], tmp_path, "--json"))
     assert why["identity"] == run.name
     assert why["nearest"]["changes"]
     checked = json.loads(invoke("verify", tmp_path, "--json", code=1))  # made-up identities

@@ -38,7 +38,7 @@ READERS = {
     "report": "report received -o out/report.html",
     "show": "show {run} received",
     "status": "status received",
-    "why": "why {run} --results received",
+    "why": "why {run} received",
     "compare": "compare dfa dfa[freeze=blocks] received",
     "claims": "claims received",
     "export runs": "export received -o out/runs.csv",

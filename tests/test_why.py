@@ -117,14 +117,16 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("c", "no run begins with 'c'"),
-        ("", "2 runs begin with ''"),
-        ("dd", "no run begins with 'dd'.*no JSON"),
+        ("c", "c: no run in .* begins like this; `bench export"),
+        ("", "RUN is empty"),
+        ("e", "2 runs in .* begin like this: e1e1e1e1e1e1, e2e2"),
+        ("dd", "no run in .* begins like this; .*no JSON"),
     ],
 )
 def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -> None:
-    for letter in "ab":
-        write(tmp_path / "s", stored(letter).record)
+    for letters in ("a", "b", "e1", "e2"):
+        record = stored("a").record.model_copy(update={"identity": (letters * 32)[:32]})
+        write(tmp_path / "s", record)
     (tmp_path / "s" / ("d" * 32)).mkdir()
     (tmp_path / "s" / ("d" * 32) / "run.json").write_text("{")
     with pytest.raises(UsageError, match=said):

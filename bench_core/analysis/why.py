@@ -7,7 +7,8 @@ stored records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +22,47 @@ from bench_core.results.scan import Stored, scan
 UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
 
 
+def run_folder(text: str) -> Path | None:
+    """Return the run folder that a RUN of the command line names, None for letters of an identity.
+
+    Raises UsageError for an empty text and for the folder of a suite.
+    """
+    remedy = "give the folder of a run, or the first letters of its identity"
+    if not text:
+        raise UsageError(f"RUN is empty: {remedy}")
+    folder = Path(text)
+    if not os.path.isdir(folder):
+        return None
+    if not (folder / store.RUN).exists() and any(folder.glob(f"*/{store.RUN}")):
+        raise UsageError(f"{text}: is the folder of a suite; {remedy}")
+    return folder
+
+
+def the_one(text: str, identities: Iterable[str], roots: Sequence[Path], more: str = "") -> str:
+    """Return the one identity that begins with a text. Raises UsageError."""
+    matches = sorted({identity for identity in identities if identity.startswith(text)})
+    if len(matches) == 1:
+        return matches[0]
+    where = " ".join(map(str, roots))
+    if matches:
+        names = ", ".join(identity[:12] for identity in matches[:6])
+        fault = f"{len(matches)} runs in {where} begin like this: {names}"
+        raise UsageError(f"{text}: {fault}; give more letters, or the folder of the run")
+    fault = f"no run in {where} begins like this{more}"
+    raise UsageError(f"{text}: {fault}; `bench export {where}` and `bench plan` list identities")
+
+
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
     """Find a run by its identity, by its first letters or by its folder. Raises UsageError."""
-    if text and Path(text).is_dir():
+    if folder := run_folder(text):
         try:
-            return Stored(store.read(Path(text), sums=True), Path(text))
+            return Stored(store.read(folder, sums=True), folder)
         except store.Unreadable as reason:
             raise UsageError(f"{text}: {reason}") from None
     stored = scan(roots)
-    runs = [run for run in stored.runs if run.record.identity.startswith(text)]
-    if runs and len({run.record.identity for run in runs}) == 1:
-        return runs[0]
-    where = ", ".join(map(str, roots))
-    if runs:
-        raise UsageError(
-            f"{len(runs)} runs begin with {text!r} in {where}; give more letters, or the folder"
-        )
-    set_aside = "".join(f"; {line}" for line in stored.troubles if text in line)
-    raise UsageError(
-        f"no run begins with {text!r} in {where}{set_aside}; `bench plan SUITE` lists identities"
-    )
+    set_aside = "".join(f"; {line}" for line in stored.troubles if f"/{text}" in line)
+    identity = the_one(text, (run.record.identity for run in stored.runs), roots, set_aside)
+    return next(run for run in stored.runs if run.record.identity == identity)
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:

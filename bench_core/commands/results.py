@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench_core.commands.options import (
+    PATH,
     Choice,
     Paths,
     deliver,
@@ -21,6 +21,7 @@ from bench_core.commands.options import (
     print_json,
     results_argument,
     shown_folder,
+    shown_folders,
     terminal_width,
     warn,
     write_suite_file,
@@ -219,51 +220,44 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
 def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
     """Find a run that counts, by its folder or the first letters of its identity."""
     from bench_core.analysis.distance import attach
+    from bench_core.analysis.why import find_run, run_folder, the_one
     from bench_core.report.view import view
 
-    remedy = "give the folder of a run, or the first letters of its identity"
-    if not run:
-        raise UsageError(f"RUN is empty: {remedy}")
-    folder = Path(run)
-    roots, identity = results, run
-    if os.path.isdir(folder):
-        if not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
-            raise UsageError(f"{run}: is the folder of a suite; {remedy}")
-        roots, identity = results or (folder.parent,), folder.resolve().name
-    matches = [
+    identity = run
+    if folder := run_folder(run):
+        results, identity = results or (folder.parent,), folder.resolve().name
+    counted = [
         (suite, row, item)
-        for suite in map(view, map(attach, gathered(roots)[0]))
+        for suite in map(view, map(attach, gathered(results)[0]))
         for _, row, item in suite.runs
-        if item.record.identity.startswith(identity)
     ]
-    if not matches:
-        raise UsageError(
-            f"{run}: no such run that counts; `bench report` and `bench export` list the identities"
-        )
-    identities = {item.record.identity for _, _, item in matches}
-    if len(identities) > 1:
-        names = sorted({identity[:12] for identity in identities})
-        raise UsageError(f"{run}: several runs begin like this: {', '.join(names[:6])}")
-    return matches[0]
+    runs = {own[2].record.identity: own for own in reversed(counted)}
+    roots = shown_folders(results)
+    if not any(name.startswith(identity) for name in runs):
+        place = find_run(identity, roots).folder
+        raise UsageError(f"{place}: no table counts this run; `bench why {place}` says more")
+    return runs[the_one(identity, runs, roots)]
 
 
 @click.command()
 @click.argument("run")
-@option("--results PATH", "Where to look for the run and its neighbours [results].", multiple=True)
+@results_argument
+@click.option("--results", "further", multiple=True, type=PATH, hidden=True)
 @json_option
-def why(run: str, results: Paths, as_json: bool) -> None:
+def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     """Say why a run was run or reused, and how its nearest neighbour differs.
 
-    RUN is an identity, its first letters, or a folder.
+    RUN is its folder, or the first letters of its identity in RESULTS, where its neighbours lie
+    too  [default: results].
     """
-    from bench_core.analysis.why import explain, explained, find_run
+    from bench_core.analysis.why import explain, explained, find_run, run_folder
     from bench_core.report.escape import visible
     from bench_core.results.scan import scan
 
-    folder = Path(run)
-    home = folder.absolute().parent if run and os.path.isdir(folder) else Path("results")
-    roots = [*map(shown_folder, results)] or [home]
-    found, runs = find_run(run, roots), scan(roots).runs
+    home = run_folder(run)
+    roots = (*results, *further) or ((home.absolute().parent,) if home else ())
+    folders = shown_folders(roots)
+    found, runs = find_run(run, folders), scan(folders).runs
     if as_json:
         return print_json(explained(found, runs))
     for line in explain(found, runs):
