@@ -206,6 +206,8 @@ def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.M
     assert asked == ["method:bench-core/dfa {'penalty': 0.5}"]
     _, _, error = invoke("check", "dffa")
     assert "no component is called 'dffa'; did you mean" in str(error)
+    _, _, error = invoke("check", "quickstart")
+    assert "'quickstart' is a suite, not a component: `bench plan quickstart`" in str(error)
 
 
 def test_plugins_are_checked_one_by_one(

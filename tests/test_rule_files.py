@@ -29,6 +29,7 @@ from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
 from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
+from bench_core.report.rows import names_of
 from bench_core.testing.kit import Failed
 from bench_core.testing.subjects import must_preserve
 
@@ -222,6 +223,14 @@ def test_an_option_that_came_later_splits_no_row(tmp_path: Path) -> None:
         "x-ebd/ebd": 3,
         "x-ebd/ebd[gain=2.0]": 1,
     }
+
+
+def test_the_page_has_the_short_name_that_the_first_sentence_has(tmp_path: Path) -> None:
+    write(tmp_path, [run("fed.py/fed"), run("x-ebd/ebd"), run("lab/ebd")], None)
+    (suite,), _ = gather([tmp_path])
+    (group,) = judge_all(suite.records, suite.settings)
+    names = {"fed.py/fed": "fed", "x-ebd/ebd": "x-ebd/ebd", "lab/ebd": "lab/ebd"}
+    assert names_of(group.rows) == names
 
 
 def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_one(

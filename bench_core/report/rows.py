@@ -153,6 +153,11 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
     return labels
 
 
+def names_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Map the label of each row to its label without the distribution, as `bare_labels`."""
+    return {row.label: name for row, name in zip(rows, bare_labels(rows), strict=True)}
+
+
 def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
     """Return each rule with its matched floor, in the order of the leaderboard.
 

@@ -19,6 +19,7 @@ from bench_core.errors import UsageError, did_you_mean
 from bench_core.printable import brief
 from bench_core.registry import plugins
 from bench_core.registry.registry import KINDS, Installed, Registry, base_class, resolve
+from bench_core.suite.load import installed_suites
 
 Category = Literal["contract", "determinism", "mathematics", "passport", "honesty"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -200,6 +201,9 @@ def find(name: str, registry: Registry | None = None) -> Installed:
     if kinds:
         choices = " or ".join(f"{each}:{rest}" for each in kinds)
         raise UsageError(f"{rest!r} is several components: say {choices}")
+    if rest in installed_suites():
+        remedy = f"`bench plan {rest}` lists its cells, `bench run {rest}` trains them"
+        raise UsageError(f"{rest!r} is a suite, not a component: {remedy}")
     raise registry.unknown(f"no component is called {rest!r}", rest, registry.components)
 
 
