@@ -122,7 +122,7 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    told = "3 seeds tell two rules 12.7 points apart from each other in 4 of 5 studies"
+    told = "3 seeds separate two rules that differ by 12.7 points in 4 of 5 studies"
     assert resolved(6, 3, PUBLISHED) == f"{told}; 2 points take {needed} seeds"
     assert resolved(6, needed, PUBLISHED).endswith(" studies")
 

@@ -94,7 +94,7 @@ def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve in 4 of 5 studies; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
     text = (
-        f"{seeds} seeds tell two rules {points:.1f} points apart from each other in 4 of 5 studies"
+        f"{seeds} seeds separate two rules that differ by {points:.1f} points in 4 of 5 studies"
     )
     if points <= 2:
         return text
