@@ -93,9 +93,7 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve in 4 of 5 studies; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    text = (
-        f"{seeds} seeds separate two rules that differ by {points:.1f} points in 4 of 5 studies"
-    )
+    text = f"{seeds} seeds separate two rules that differ by {points:.1f} points in 4 of 5 studies"
     if points <= 2:
         return text
     return f"{text}; 2 points take {seeds_for(0.02, rules, deviation) or 'more than 1,000'} seeds"
