@@ -285,8 +285,8 @@ def test_passport_codes_have_a_legend() -> None:
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
     assert (
-        "Uses: L trained feedback, or a memory between steps, T the gradient through the readout, "
-        "X something else" in text
+        "Uses: L feedback that learns, or a memory of earlier steps, T the gradient of the loss "
+        "at the last state, X something else" in text
     )
 
 
