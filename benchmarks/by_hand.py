@@ -12,13 +12,10 @@ of the parts (products, fused AdamW, augmentation), each timed the same way.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
 import epoch as parts
 import torch
@@ -28,7 +25,6 @@ from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench_core.training import processor
 from bench_core.training.rng import stream
 
 STEPS = 20  # per measurement
@@ -105,13 +101,7 @@ def timed(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = Path(os.environ.get("BENCH_DATA_DIR", "data"))
-    parser.add_argument("--data-dir", type=Path, default=default)
-    parser.add_argument("--repeats", type=int, default=25)
-    arguments = parser.parse_args()
+    arguments = parts.command_line(__doc__, 25).parse_args()
     library = parts.one_thread()
     cifar = Cifar10(Cifar10.Params())
     cifar.prepare(arguments.data_dir)
@@ -140,7 +130,7 @@ def main() -> None:
         },
         arguments.repeats,
     )
-    print(f"{processor.name()}, 1 thread, torch {torch.__version__}, products by {library}")
+    print(parts.machine(library))
     for name, values in times.items():
         low, middle = min(values), statistics.median(values)
         print(f"{name:16} {low:6.2f} ms, median {middle:6.2f} ms, n={len(values)}")

@@ -31,8 +31,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 from bench_plugins.archs.resmlp import ResMLP
@@ -115,10 +115,7 @@ def fresh(data: Data) -> tuple[ResMLP, DirectFeedbackAlignment]:
 def audits(data: Data, final: bool) -> float:
     """Measure a fresh network: the diagnostics after an epoch, or those of a finished cell too."""
     net, method = fresh(data)
-    kinds = [
-        getattr(import_module(m), c)
-        for m, _, c in (entry.target.partition(":") for entry in bench_diagnostics())
-    ]
+    kinds = [resolve_name(entry.target) for entry in bench_diagnostics()]
     initial = {name: value.clone() for name, value in net.state_dict().items()}
 
     def every() -> None:
@@ -204,6 +201,23 @@ def parts(group: str, data_dir: Path) -> dict[str, Callable[[], float]]:
     }
 
 
+def command_line(text: str | None, repeats: int) -> argparse.ArgumentParser:
+    """Return the command line of a benchmark on CIFAR-10, with its docstring as help."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    folder = Path(os.environ.get("BENCH_DATA_DIR", "data"))
+    parser.add_argument("--data-dir", type=Path, default=folder)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    return parser
+
+
+def machine(library: str, *remarks: str) -> str:
+    """Name processor, threads, versions and library of a measurement, and further remarks."""
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return ", ".join([processor.name(), "1 thread", versions, f"products by {library}", *remarks])
+
+
 def one_thread() -> str:
     """Compute on one thread with deterministic kernels, as a worker; name the products' library."""
     torch.set_num_threads(1)
@@ -226,13 +240,7 @@ def child(group: str, data_dir: Path, precision: str, cpu: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path(os.environ.get("BENCH_DATA_DIR", "data"))
-    )
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = command_line(__doc__, 3)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--cpu", action="store_true", help="count seconds of CPU")
     parser.add_argument("--child", choices=["torch", "runner"], help=argparse.SUPPRESS)
@@ -256,12 +264,8 @@ def main() -> None:
             for name, value in answer["times"].items():
                 times.setdefault(name, []).append(value)
     median = {name: statistics.median(values) for name, values in times.items()}
-    print(
-        f"{processor.name()}, 1 thread, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, "
-        f"matrix products by {library}, runner in {arguments.precision}, "
-        f"{'CPU time, ' if arguments.cpu else ''}n={arguments.repeats}"
-    )
+    clock = ["CPU time"] * arguments.cpu
+    print(machine(library, f"runner in {arguments.precision}", *clock, f"n={arguments.repeats}"))
     for name, values in times.items():
         print(f"{name:26} {median[name]:7.2f} s   ({min(values):.2f} – {max(values):.2f})")
     floor = median["matrix products"] + median["fused AdamW"] + median["augmentation"]

@@ -3,8 +3,8 @@
     seconds ≈ c · value^exponent        least squares in log-log over all values
 
 A step of resmlp on CIFAR-10 is timed in seconds of CPU on one thread, at widths, depths and batch
-sizes around those of audit6 (256, 4, 128). The rules and the values take turns, `--repeats`
-times, and the medians are fitted. `bench plan`, start-up included, is timed on suites of 1,000,
+sizes around those of audit6 (256, 4, 128). The values take turns, `--repeats` times, rule by
+rule, and the medians are fitted. `bench plan`, start-up included, is timed on suites of 1,000,
 3,000 and 10,000 cells.
 
     python benchmarks/scaling.py --data-dir DIR [--rule NAME …]
@@ -12,28 +12,24 @@ times, and the medians are fitted. `bench plan`, start-up included, is timed on 
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
-import platform
 import re
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from bench_plugins.archs.resmlp import ResMLP
 from bench_plugins.datasets.cifar import Cifar10
 from bench_plugins.methods import bench_methods
-from epoch import TRAINING, one_thread
+from epoch import TRAINING, command_line, machine, one_thread
 from running import BIG, run
-from speed import resolve_target
 from tabulate import tabulate
 
 from bench_core.api import Method
-from bench_core.training import processor
 from bench_core.training.data import Data
 from bench_core.training.loop import set_up
 
@@ -49,7 +45,7 @@ RULES = ("bp", "dfa", "state_bridge", "credit_bridge", "ep", "predictive_coding"
 def built(rule: str, data: Data, width: int, depth: int, batch: int) -> Method:
     torch.manual_seed(0)
     net = ResMLP(ResMLP.Params(width=width, depth=depth), data.train_x.shape[1:], data.classes)
-    kind = resolve_target(next(entry for entry in bench_methods() if entry.name == rule))
+    kind = resolve_name(next(str(e.target) for e in bench_methods() if e.name == rule))
     method: Method = kind(kind.Params())
     set_up(method, net, data, TRAINING | {"batch_size": batch}, 0)
     return method
@@ -97,20 +93,12 @@ def shown(seconds: dict[int, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    folder = Path(os.environ.get("BENCH_DATA_DIR", "data"))
-    parser.add_argument("--data-dir", type=Path, default=folder)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser = command_line(__doc__, 15)
     parser.add_argument("--rule", nargs="+", default=RULES)
     arguments = parser.parse_args()
     library = one_thread()
     data = Cifar10(Cifar10.Params()).load(arguments.data_dir)
-    print(
-        f"{processor.name()}, 1 thread, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, products by {library}; CPU time, n={arguments.repeats}"
-    )
+    print(machine(library, "CPU time", f"n={arguments.repeats}"))
     headers = [f"{name} {' '.join(map(str, values))}, ms" for name, values in VALUES.items()]
     rows: list[list[Any]] = []
     for rule in arguments.rule:

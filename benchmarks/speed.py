@@ -10,50 +10,35 @@ where every warm-up is over.
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from bench_plugins.archs import bench_archs
 from bench_plugins.datasets.cifar import Cifar10
 from bench_plugins.methods import bench_methods
-from epoch import one_thread
+from epoch import TRAINING, N, command_line, machine, one_thread
 from tabulate import tabulate
 
 from bench_core.api import Component, Method
-from bench_core.training import processor
 from bench_core.training.data import Data
 from bench_core.training.loop import set_up
 
 ARCHS = ("resmlp", "relu_mlp", "small_cnn", "small_resnet", "vit_mini")
-BATCH = 128
-TRAINING = {
-    "epochs": 100, "stop_after": 1, "batch_size": BATCH, "learning_rate": 1e-3,
-    "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
-    "precision": "float32",
-}  # fmt: skip
 
 
 def built(rule: Component, arch: Component, data: Data) -> Method | None:
     """Set up a rule on a fresh network; None if the architecture does not support it."""
     torch.manual_seed(0)
-    kind, network = resolve_target(rule), resolve_target(arch)
+    kind, network = resolve_name(str(rule.target)), resolve_name(str(arch.target))
     net = network(network.Params(), data.train_x.shape[1:], data.classes)
     method: Method = kind(kind.Params())
     if method.unsupported(net) is not None:
         return None
     set_up(method, net, data, TRAINING, 0)
     return method
-
-
-def resolve_target(component: Component) -> Any:
-    module, _, name = str(component.target).partition(":")
-    return getattr(__import__(module, fromlist=[name]), name)
 
 
 def seconds(arch: Component, data: Data, repeats: int, names: list[str]) -> dict[str, list[float]]:
@@ -63,7 +48,7 @@ def seconds(arch: Component, data: Data, repeats: int, names: list[str]) -> dict
     rules = {name: method for name, method in methods.items() if method is not None}
     times: dict[str, list[float]] = {name: [] for name in rules}
     draws = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    for number, (x, y) in zip(range(repeats + 1), data.epoch(BATCH, *draws), strict=False):
+    for number, (x, y) in zip(range(repeats + 1), data.epoch(N, *draws), strict=False):
         for name, method in rules.items():
             started = time.process_time()
             method.step(x, y, 50)
@@ -73,27 +58,19 @@ def seconds(arch: Component, data: Data, repeats: int, names: list[str]) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    folder = Path(os.environ.get("BENCH_DATA_DIR", "data"))
-    parser.add_argument("--data-dir", type=Path, default=folder)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = command_line(__doc__, 5)
     parser.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS)
     parser.add_argument("--rule", nargs="+", default=[], help="these and bp alone")
     arguments = parser.parse_args()
     library = one_thread()
     data = Cifar10(Cifar10.Params()).load(arguments.data_dir)
-    steps = len(data.train_y) // BATCH
+    steps = len(data.train_y) // N
     known = {arch.name: arch for arch in bench_archs()}
     columns = {
         name: seconds(known[name], data, arguments.repeats, arguments.rule)
         for name in arguments.arch
     }
-    print(
-        f"{processor.name()}, 1 thread, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, products by {library}; CPU time, n={arguments.repeats}"
-    )
+    print(machine(library, "CPU time", f"n={arguments.repeats}"))
     median = {
         arch: {rule: statistics.median(values) for rule, values in times.items()}
         for arch, times in columns.items()

@@ -396,6 +396,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         step = " ".join(legend.next_steps(judge_all(records, fair), "mine"))
         assert "bench tune" in step
         assert "bench run" not in step
+        assert "--seed" not in step  # of `bench tune` it is the seed of the search
     other = next(iter(_searched(bp, 8).values()))
     for edited in (other, other.model_copy(update={"best": None})):
         settings = Settings(tuned=dict.fromkeys(_searched(dfa, 8), edited))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.analysis.judge import CORE_DEFAULTS
-from bench_core.results.hashing import line_text
+from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
@@ -174,4 +174,4 @@ def _change(key: str, own: Any, claimed: Any) -> str:
 def _text(value: Any) -> str:
     if value in (None, {}):
         return "none"
-    return value if isinstance(value, str) else line_text(value)
+    return plain_text(value)

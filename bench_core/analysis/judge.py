@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.analysis.untrained import at_start
-from bench_core.results.hashing import canonical, line_text
+from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
@@ -182,7 +182,7 @@ def label(
             others = [p[name] if name in p else default.get(name, _ABSENT) for p in rivals]
             differs |= any(canonical(other) != text for other in others)
         if differs:
-            stated = f"{name}={value if isinstance(value, str) else line_text(value)}"
+            stated = f"{name}={plain_text(value)}"
             shown.append(FROZEN if stated == "freeze=blocks" else stated)
     return f"{method.short}[{', '.join(shown)}]" if shown else method.short
 

@@ -16,7 +16,7 @@ from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
-from bench_core.results.hashing import jsonable, line_text
+from bench_core.results.hashing import jsonable, plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
@@ -246,12 +246,8 @@ def names_of(cells: Sequence[PlannedCell]) -> list[str]:
         method = cell.cell.method
         own = {k: v for k, v in method.params.items() if v != cell.defaults.get(k)}
         options = [FROZEN] * (own.pop("freeze", None) == "blocks")
-        options += [f"{key}={_text(value)}" for key, value in own.items()]
+        options += [f"{key}={plain_text(value)}" for key, value in own.items()]
         rule = f"{method.short}[{', '.join(options)}]" if options else method.short
-        others = [f"{key}={_text(system[key])}" for key in sorted(differing & system.keys())]
+        others = [f"{key}={plain_text(system[key])}" for key in sorted(differing & system.keys())]
         names.append(" · ".join([rule, f"seed {cell.cell.seed}", *others]))
     return names
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else line_text(value)

@@ -18,7 +18,7 @@ from bench_core.report.criteria import criteria_of
 from bench_core.report.numbers import with_interval
 from bench_core.report.rows import information
 from bench_core.report.text import listed
-from bench_core.results.hashing import canonical, line_text
+from bench_core.results.hashing import canonical, plain_text
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
@@ -104,7 +104,7 @@ def options(row: Row, settings: Settings) -> str:
     if row.method.name not in settings.unrecorded:
         return ""
     own = [
-        f"{key}={value if isinstance(value, str) else line_text(value)}"
+        f"{key}={plain_text(value)}"
         for key, value in sorted(row.method.params.items())
         if key not in CORE_DEFAULTS or canonical(value) != canonical(CORE_DEFAULTS[key])
     ]

@@ -9,7 +9,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Group
 from bench_core.report.numbers import plural
 from bench_core.report.text import listed
-from bench_core.results.hashing import canonical, line_text
+from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, default_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
@@ -19,11 +19,13 @@ ELSEWHERE = ("training.epochs", "training.stop_after", "training.device", "train
 NO_STOP = "none"  # diagnostic ends a training
 
 
-def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
+def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = True) -> list[str]:
     """Describe each recipe: network, data, epochs, seeds, and every setting that is not usual.
 
     A usual setting has the component's default and the value of the suite's file, and is the same
     in all recipes. A setting whose default is not known (older results) is shown.
+
+    sources  whether to count the rows of the reference
     """
     cells = [group.cell for group in groups]
     recipes = [_settings(results, cell) for cell in cells]
@@ -33,7 +35,7 @@ def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
         for key in {key for each in values for key in each}
         if len({canonical(each.get(key)) for each in values}) > 1
     }
-    judged = [f"{key}={_text(value)}" for key, value in _judged(results).items()]
+    judged = [f"{key}={plain_text(value)}" for key, value in _judged(results).items()]
     lines = []
     for group, cell, (own, *usual) in zip(groups, cells, recipes, strict=True):
         shown = [key for key in sorted(own) if key in differing or _unusual(key, own[key], *usual)]
@@ -43,8 +45,8 @@ def headings(results: SuiteResults, groups: Sequence[Group]) -> list[str]:
             stopped = f" stopped after {stop}" if stop is not None else ""
             parts.append(plural(epochs, "epoch") + stopped)
         parts.append(f"seed{'s' * (len(group.seeds) != 1)} {listed(map(str, group.seeds))}")
-        parts += [f"{key}={_text(own[key])}" for key in shown]
-        lines.append(" · ".join([*parts, *judged, *_shipped(group)]))
+        parts += [f"{key}={plain_text(own[key])}" for key in shown]
+        lines.append(" · ".join([*parts, *judged, *(_shipped(group) if sources else ())]))
     return lines
 
 
@@ -119,7 +121,3 @@ def _judged(results: SuiteResults) -> dict[str, Any]:
         values[f"{name.removeprefix('bench-core/')}.threshold"] = limit
     floor = settings.depth_utility.model_dump(exclude_defaults=True)
     return values | {f"depth_utility.{key}": value for key, value in floor.items()}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else line_text(value)

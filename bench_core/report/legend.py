@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import Settings, label
@@ -14,6 +15,7 @@ from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import plural, with_interval
 from bench_core.report.rows import LOCAL, OTHER, PASSPORT, passport
+from bench_core.report.summary import WORDS
 from bench_core.results.status import STATUSES
 
 VERDICTS = {
@@ -23,11 +25,6 @@ VERDICTS = {
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
     "single seed": "one finished seed is too few for a verdict",
-}
-FIRES = {  # if …; the built-in diagnostics of the network itself
-    "scale_growth": "the hidden states explode",
-    "reference_floor": "no gradient is left to compare with",
-    "batch_stability": "every batch has the same gradient",
 }
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
@@ -66,7 +63,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
     names = "; ".join(
-        f"{item.short}: fires if {FIRES[item.name]}" if item.name in FIRES else item.short
+        f"{item.short}: fires if {WORDS[item.name][1]}" if item.name in WORDS else item.short
         for item in criteria(rows)
         if not item.margin and item.letter in judged
     )
@@ -199,12 +196,25 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
     if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
         if all(run.record.shipped for row in rows for run in row.runs):
             return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
-        seeds = "--set 'seeds=[42, 123, 456]'" if tuned else "--seed 42 --seed 123 --seed 456"
-        return [f"Next: a verdict needs more seeds: the same `{command}` with {seeds}"]
+        more = _with_seeds((42, 123, 456), tuned)
+        return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     rule = "bench new method my_rule"
     add = f"{command} {name} --method my_rule"
     return [
         f"Next, begin a rule of yours: {rule}",
         f"and add it to this table: {add}",
-        f"or add seeds: {command} {name} --seed 1 --seed 2",
+        f"or add seeds: {command} {name} {_with_seeds(_unused(groups), tuned)}",
     ]
+
+
+def _unused(groups: Sequence[Group]) -> tuple[int, ...]:
+    """Return the two smallest seeds, from 1, that no group has."""
+    used = {seed for group in groups for seed in group.seeds}
+    return tuple(islice((seed for seed in count(1) if seed not in used), 2))
+
+
+def _with_seeds(seeds: Sequence[int], tuned: bool) -> str:
+    """Write the option for seeds; `--seed` of `bench tune` is that of its search."""
+    if tuned:
+        return f"--set 'seeds={list(seeds)}'"
+    return " ".join(f"--seed {seed}" for seed in seeds)

@@ -22,7 +22,7 @@ from bench_core.report.columns import COLUMNS, further
 from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
 from bench_core.report.rows import alignments, gamma, random_blocks, shipped, trust, value_of
 from bench_core.report.text import listed
-from bench_core.results.hashing import line_text
+from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 
 NOTHING = "No runs yet: nothing to show."
@@ -230,10 +230,7 @@ def _chosen(group: Group) -> list[str]:
     texts: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:
         if row.tuned is not None and row.role != "floor":
-            values = [
-                f"{key}={value if isinstance(value, str) else line_text(value)}"
-                for key, value in row.tuned.recipe.items()
-            ]
+            values = [f"{key}={plain_text(value)}" for key, value in row.tuned.recipe.items()]
             texts[row.tuned.scored_on].append(" ".join([row.label, *values]))
     return [
         f"Tuned, the best score on {WORDS[scored_on]} among the trials: {listed(rows)}"

@@ -22,6 +22,7 @@ from bench_core.report.escape import visible
 from bench_core.report.numbers import fraction
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
+from bench_core.suite.names import FROZEN
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 PASSPORT = {
@@ -151,6 +152,13 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
         alone = bare[name] and count[bare[name]] == 1
         labels.append(bare[name] + row.label.removeprefix(short) if alone else row.label)
     return labels
+
+
+def bp_floor(rows: Iterable[Row]) -> float | None:
+    """Return the mean accuracy of backpropagation with random blocks and no other option."""
+    label = f"{judge.BP.rpartition('/')[2]}[{FROZEN}]"
+    floor = next((row for row in rows if row.label == label), None)
+    return floor.accuracy.mean if floor is not None and floor.accuracy is not None else None
 
 
 def names_of(rows: Sequence[Row]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bench_core.registry.card import Card
 from bench_core.report import page, reasons, summary, trained
 from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced
 from bench_core.report.cite import entries_of, fields
+from bench_core.report.headings import headings
 from bench_core.report.rows import information
 from bench_core.report.view import View, view
 from bench_core.results.files import read_json, replace_file, writing
@@ -59,8 +60,7 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
     refs: dict[str, ComponentRef] = {}
     entries: dict[str, dict[Any, Entry]] = defaultdict(dict)
     for shown in views:
-        for header, group in shown.recipes:
-            recipe = _bare(header)
+        for recipe, group in _recipes(shown):
             for row in group.rows:
                 refs[row.method.name] = row.method
                 why = [*reasons.of_row(row, shown.settings), *shown.doubts[id(row)]]
@@ -88,9 +88,9 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
     return rules
 
 
-def _bare(header: str) -> str:
-    """Return the header of a recipe without the number of rows from the reference."""
-    return " · ".join(part for part in header.split(" · ") if " rows from " not in part)
+def _recipes(shown: View) -> Iterator[tuple[str, Group]]:
+    """Yield the recipes of a suite, each with its heading without the rows of the reference."""
+    yield from zip(headings(shown.results, shown.groups, sources=False), shown.groups, strict=True)
 
 
 def _found(views: Sequence[View]) -> list[dict[str, Any]]:
@@ -100,19 +100,19 @@ def _found(views: Sequence[View]) -> list[dict[str, Any]]:
     """
     chosen: dict[tuple[int, str, str], tuple[int, View, str, Group]] = {}
     for shown in views:
-        for header, group in shown.recipes:
+        for recipe, group in _recipes(shown):
             cell, size = group.cell, len(summary.rules(group.rows))
             key = int(cell.training.get("epochs") or 0), cell.arch.short, cell.dataset.short
             if size > chosen.get(key, (0,))[0]:
-                chosen[key] = (size, shown, _bare(header), group)
+                chosen[key] = (size, shown, recipe, group)
     return [
         {
             "link": slug("suite", shown.results.name),
-            "recipe": header,
+            "recipe": recipe,
             "lists": trained.sorted_rules(group),
             "caution": trained.caution(group),
         }
-        for _, (_, shown, header, group) in sorted(
+        for _, (_, shown, recipe, group) in sorted(
             chosen.items(), key=lambda item: item[0], reverse=True
         )
     ]

@@ -10,22 +10,28 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from bench_core.analysis.judge import BP, is_control
+from bench_core.analysis.judge import is_control
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
 from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
 from bench_core.report.criteria import Criterion
 from bench_core.report.numbers import fraction
-from bench_core.report.rows import bare_labels, random_blocks
+from bench_core.report.rows import bare_labels, bp_floor, random_blocks
 from bench_core.report.text import joined
-from bench_core.suite.names import FROZEN
 
 GOOD = "trustworthy"
-# the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest"
-PHRASES = {
-    "scale_growth": "lets|let the hidden states explode",
-    "reference_floor": "leaves|leave no gradient to compare with",
-    "batch_stability": "gives|give every batch the same gradient",
+# the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
+# the state in which they fire
+WORDS = {
+    "scale_growth": ("lets|let the hidden states explode", "the hidden states explode"),
+    "reference_floor": (
+        "leaves|leave no gradient to compare with",
+        "no gradient is left to compare with",
+    ),
+    "batch_stability": (
+        "gives|give every batch the same gradient",
+        "every batch has the same gradient",
+    ),
 }
 
 
@@ -80,10 +86,12 @@ def _frame(group: Group) -> list[str]:
     """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
     trained = rules(group.rows)
     equal = len(trained) > 1 and all(row.trials is None for row in trained)
-    floors = [row for row in group.rows if row.label == f"{BP.rpartition('/')[2]}[{FROZEN}]"]
-    means = [fraction(row.accuracy.mean) for row in floors[:1] if row.accuracy is not None]
     lines = ["All have one recipe, and none was tuned."] if equal else []
-    return lines + [f"Backpropagation with random blocks reaches {mean}." for mean in means]
+    mean = bp_floor(group.rows)
+    known = (
+        [] if mean is None else [f"Backpropagation with random blocks reaches {fraction(mean)}."]
+    )
+    return lines + known
 
 
 def of_recipes(groups: Iterable[Group]) -> str:
@@ -141,7 +149,7 @@ def _walked_back(row: Row) -> str:
     if not letters:
         return "ends|end with an accuracy that is not finite"
     first = letters[0]
-    return PHRASES.get(first.name, f"is|are flagged by {first.short}")
+    return WORDS[first.name][0] if first.name in WORDS else f"is|are flagged by {first.short}"
 
 
 def _counted(good: list[str], total: int) -> str:

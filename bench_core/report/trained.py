@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.numbers import share, signed
 from bench_core.report.rows import bare_labels, random_blocks
-from bench_core.report.summary import GOOD, PHRASES, rules
+from bench_core.report.summary import GOOD, WORDS, rules
 from bench_core.report.text import joined, listed
 
 TRAIN = "Blocks that train"
@@ -71,7 +71,7 @@ def _text(row: Row) -> str:
     text += ", " + joined(_margins(row))
     names = {key: item[0] for run in row.finished for key, item in run.judged.items()}
     shorts = [names[key].rpartition("/")[2] for key in row.judged.letters if key in names]
-    verbs = [PHRASES[name].partition(" ") for name in shorts if name in PHRASES]
+    verbs = [WORDS[name][0].partition(" ") for name in shorts if name in WORDS]
     phrases = [f"{verb.partition('|')[0]} {rest}" for verb, _, rest in verbs]
     return text + (f"; it {joined(phrases)}" if phrases else "")
 

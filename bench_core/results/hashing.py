@@ -37,6 +37,11 @@ def line_text(value: Any) -> str:
     return json.dumps(jsonable(value), sort_keys=True, default=str)
 
 
+def plain_text(value: Any) -> str:
+    """Write a setting for people: a text as it is, all else as JSON on one line."""
+    return value if isinstance(value, str) else line_text(value)
+
+
 def canonical(value: Any) -> str:
     """Write JSON that is equal exactly for equal values, whatever the order of keys."""
     return line_text(_integral(jsonable(value)))

@@ -10,12 +10,13 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.judge import BP, letter_order
+from bench_core.analysis.judge import letter_order
 from bench_core.analysis.leaderboard import Group, Run
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
 from bench_core.report.reasons import BP_FLOOR
+from bench_core.report.rows import bp_floor
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
 MOST_RUNS = 60  # curves per recipe
@@ -103,9 +104,8 @@ def _limits(view: View, group: Group) -> dict[str, dict[float, str]]:
     """Return the lines of each panel: the threshold of b, and the accuracy of bp's floor."""
     below = thresholds(group, view.settings).get("b", ())
     lines = {"g": {limit: f"b fires below {compact(limit)}" for limit in below if limit > 0}}
-    floors = (row for row in group.rows if row.role == "floor" and row.method.name == BP)
-    means = [row.accuracy.mean for row in floors if row.accuracy]
-    lines["accuracy"] = dict.fromkeys(means[:1], BP_FLOOR)
+    mean = bp_floor(group.rows)
+    lines["accuracy"] = {} if mean is None else {mean: BP_FLOOR}
     return lines
 
 
