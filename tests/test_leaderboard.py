@@ -169,7 +169,9 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         "displacement_deep": 0.9,
     }
     ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
-    assert "Γ deep if the credit is computed in the rule's other way: ep displacement +0.900" in ep
+    assert (
+        "other read-outs of the credit, which do not train the rule: ep displacement +0.900" in ep
+    )
     lost = leaderboard(
         seeds(
             "bench-core/ep",
@@ -178,7 +180,7 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         ),
         width=None,
     )
-    assert "the rule's other way" not in lost
+    assert "other read-outs" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:
@@ -285,8 +287,9 @@ def test_passport_codes_have_a_legend() -> None:
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
     assert (
-        "Uses: L feedback that learns, or a memory of earlier steps, T the gradient of the loss "
-        "at the last state, X something else" in text
+        "Uses, beyond a block's own activity and the output error: L parts of its own that change "
+        "in training: feedback that learns, or a memory; T the gradient of the loss at the last "
+        "block's output; X something else" in text
     )
 
 

@@ -122,9 +122,9 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    told = "3 seeds separate two rules that differ by 12.7 points in 4 of 5 studies"
-    assert resolved(6, 3, PUBLISHED) == f"{told}; 2 points take {needed} seeds"
-    assert resolved(6, needed, PUBLISHED).endswith(" studies")
+    told = "with 3 seeds, two rules 12.7 points apart are told apart with a chance of 80 %"
+    assert resolved(6, 3, PUBLISHED) == f"{told}; for 2 points it takes {needed} seeds"
+    assert resolved(6, needed, PUBLISHED).endswith("80 %")
 
 
 def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_of_five() -> None:

@@ -91,12 +91,14 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 
 
 def resolved(rules: int, seeds: int, deviation: float) -> str:
-    """Say which difference so many seeds resolve in 4 of 5 studies; how many 2 points need."""
+    """Say which difference so many seeds resolve with a power of 80 %; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    text = f"{seeds} seeds separate two rules that differ by {points:.1f} points in 4 of 5 studies"
+    apart = f"two rules {points:.1f} points apart are told apart with a chance of 80 %"
+    text = f"with {seeds} seeds, {apart}"
     if points <= 2:
         return text
-    return f"{text}; 2 points take {seeds_for(0.02, rules, deviation) or 'more than 1,000'} seeds"
+    needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
+    return f"{text}; for 2 points it takes {needed} seeds"
 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:

@@ -14,14 +14,15 @@ from bench_core.report.cite import CITATION
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.numbers import plural, with_interval
-from bench_core.report.rows import LOCAL, OTHER, PASSPORT, passport
+from bench_core.report.rows import OTHER, PASSPORT, passport
 from bench_core.report.summary import WORDS
 from bench_core.results.status import STATUSES
 
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
     "not below the bp floor, and no diagnostic that could be judged has fired{names}",
-    "walked back": "its accuracy does not show that the rule works; the reason stands below it",
+    "walked back": "a claim that this rule works would have to be withdrawn; the reason "
+    "stands below it",
     "not separated from its floor": "more seeds may tell it apart from random blocks",
     "undetermined": "something is missing for a verdict",
     "single seed": "one finished seed is too few for a verdict",
@@ -97,8 +98,9 @@ def _uses(rows: Sequence[Row]) -> list[str]:
     codes = {code for row in rows for code in passport(row).split()}
     texts = [f"{code} {text}" for code, text in [*PASSPORT.values(), OTHER] if code in codes]
     if "local" in codes:
-        texts.append(f"local: {LOCAL}")
-    return ["Uses: " + ", ".join(texts)] if texts else []
+        texts.append("local: nothing else")
+    told = "Uses, beyond a block's own activity and the output error: " + "; ".join(texts)
+    return [told] * bool(texts)
 
 
 def _rules(rows: Sequence[Row]) -> list[str]:

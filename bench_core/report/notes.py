@@ -27,6 +27,7 @@ from bench_core.results.marks import ORDER
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
+UNJUDGED = ", and no verdict rests on it"
 TEACHER = "bench-core/teacher"
 WORDS = {"validation": "held-out training samples", "test": "the test set"}
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
@@ -60,7 +61,7 @@ def _shared(group: Group) -> list[str]:
         done = [run for run in row.runs if run.record.status == "done"]
         silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
         for (letter, reason), count in silent.items():
-            some = f" in {count} of {len(done)} runs" if count < len(done) else ""
+            some = f" in {count} of {len(done)} runs" if count < len(done) else UNJUDGED
             measured = next(r.judged[letter][0] for r in done if letter in r.judged)
             short = measured.rpartition("/")[2]
             remarks[3, f"{short} is not judged for ", f"{some}: {reason}"][name] = None
@@ -94,9 +95,8 @@ def _readouts(group: Group) -> list[str]:
             own = [(item.readouts.get(name), item.deep) for item in read]
             others = [value for value, deep in own if value is not None and value != deep]
             values += [f"{row.label} {name} {signed(fmean(others), 3)}"] if others else []
-    return [f"Γ deep if the credit is computed in the rule's other way: {listed(values)}"] * bool(
-        values
-    )
+    told = f"Γ deep of other read-outs of the credit, which do not train the rule: {listed(values)}"
+    return [told] * bool(values)
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:

@@ -30,9 +30,12 @@ PASSPORT = {
     "weight_transport": ("W", "transposed weights of later blocks"),
     "labels_below_head": ("Y", "labels below the readout"),
     "extra_forward_passes": ("F", "extra forward passes"),
-    "learned_feedback": ("L", "feedback that learns, or a memory of earlier steps"),
-    "non_local_state": ("S", "states of other blocks"),
-    "exact_top_credit": ("T", "the gradient of the loss at the last state"),
+    "learned_feedback": (
+        "L",
+        "parts of its own that change in training: feedback that learns, or a memory",
+    ),
+    "non_local_state": ("S", "outputs of other blocks"),
+    "exact_top_credit": ("T", "the gradient of the loss at the last block's output"),
     "local_heads": ("H", "readouts of its own at the blocks"),
 }
 LOCAL = "a block's own activity and the output error alone"
