@@ -162,25 +162,6 @@ def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() 
         seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=True)), width=None
     )
     assert "‡" not in used
-    both = {
-        "prediction_error_unclamped": [],
-        "prediction_error_deep": 0.2,
-        "displacement_unclamped": [],
-        "displacement_deep": 0.9,
-    }
-    ep = leaderboard(seeds("bench-core/ep", [0.3, 0.3], measurements=read(**both)), width=None)
-    assert (
-        "other read-outs of the credit, which do not train the rule: ep displacement +0.900" in ep
-    )
-    lost = leaderboard(
-        seeds(
-            "bench-core/ep",
-            [0.3, 0.3],
-            measurements=SICK | {"alignment": read(**both)["alignment"]},
-        ),
-        width=None,
-    )
-    assert "other read-outs" not in lost
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from statistics import fmean
 
 from bench_core.analysis.judge import NOT_IN_USE, Settings
 from bench_core.analysis.leaderboard import Group, Row
@@ -19,8 +18,9 @@ from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
-from bench_core.report.numbers import NONE, fraction, plural, signed, with_interval
-from bench_core.report.rows import alignments, gamma, random_blocks, shipped, trust, value_of
+from bench_core.report.numbers import NONE, fraction, plural, with_interval
+from bench_core.report.rows import gamma, random_blocks, shipped, trust, value_of
+from bench_core.report.summary import WORDS
 from bench_core.report.text import listed
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
@@ -29,7 +29,7 @@ NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 UNJUDGED = ", and no verdict rests on it"
 TEACHER = "bench-core/teacher"
-WORDS = {"validation": "held-out training samples", "test": "the test set"}
+SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
@@ -64,7 +64,8 @@ def _shared(group: Group) -> list[str]:
             some = f" in {count} of {len(done)} runs" if count < len(done) else UNJUDGED
             measured = next(r.judged[letter][0] for r in done if letter in r.judged)
             short = measured.rpartition("/")[2]
-            remarks[3, f"{short} is not judged for ", f"{some}: {reason}"][name] = None
+            fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
+            remarks[3, f"{short}{fires} is not judged for ", f"{some}: {reason}"][name] = None
         for measured, item in (pair for run in done for pair in run.record.measurements.items()):
             if error := item.raised:
                 remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
@@ -82,21 +83,6 @@ def _names(place: int, labels: Collection[str], every: Collection[str]) -> str:
     if place in (0, 3) and len(every) > 1 and every == set(labels):
         return "any rule"
     return listed(sorted(labels) if place in (3, 4) else labels)
-
-
-def _readouts(group: Group) -> list[str]:
-    """Write Γ deep of further read-outs of the credit (ep: displacement), if it is diagnostic."""
-    values = []
-    for row in group.rows:
-        read = alignments(row)
-        if row.role == "floor" or not read or any(item.not_diagnostic is not None for item in read):
-            continue
-        for name in read[0].readouts:
-            own = [(item.readouts.get(name), item.deep) for item in read]
-            others = [value for value, deep in own if value is not None and value != deep]
-            values += [f"{row.label} {name} {signed(fmean(others), 3)}"] if others else []
-    told = f"Γ deep of other read-outs of the credit, which do not train the rule: {listed(values)}"
-    return [told] * bool(values)
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:
@@ -208,7 +194,7 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
         text = resolved(rules, ranking.n, ranking.deviation)
-        lines.append(f"Ranks: {text}. Margins have their own intervals")
+        lines.append(f"Ranks: {text}. Each margin over a floor has an interval of its own")
     return lines
 
 
@@ -233,7 +219,7 @@ def _chosen(group: Group) -> list[str]:
             values = [f"{key}={plain_text(value)}" for key, value in row.tuned.recipe.items()]
             texts[row.tuned.scored_on].append(" ".join([row.label, *values]))
     return [
-        f"Tuned, the best score on {WORDS[scored_on]} among the trials: {listed(rows)}"
+        f"Tuned, the best score on {SCORED_ON[scored_on]} among the trials: {listed(rows)}"
         for scored_on, rows in texts.items()
     ]
 
@@ -260,7 +246,7 @@ def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list
         if texts and id(row) not in in_table:
             lines.append(f"{row.label} {row.judged.kind}: {'; '.join(texts)}")
     lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
-    lines += _chosen(group) + _readouts(group) + _absent(group) + doubts.of_group(group, settings)
+    lines += _chosen(group) + _absent(group) + doubts.of_group(group, settings)
     lines += _relied_on(group, settings) + doubts.said(group.rows, settings)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:

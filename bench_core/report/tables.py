@@ -148,7 +148,7 @@ def _more(shown: View, wanted: Wanted) -> str:
     here = {c.key for group in shown.groups for c in columns_of(group, wanted.columns)}
     order = [c.key for c in known.COLUMNS if c.key in every - here]
     order += sorted(every - here - {*order})
-    parts = ["bench info NAME explains a rule or a diagnostic"]
+    parts = ["bench info NAME explains a rule, a network or a diagnostic"]
     parts += [] if wanted.floors else ["bench leaderboard --floors shows the floors"]
     parts += [f"--column all adds {len(order)} columns, --column NAME one"] if order else []
     return "; ".join(parts)
