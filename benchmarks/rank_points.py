@@ -10,7 +10,7 @@ v_ij the floored variance of `ranks`. A critical value is the largest 95 % quant
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 
 import numpy as np
@@ -112,4 +112,8 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    {"table": table, "check": check}[sys.argv[1]]()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["table", "check"])
+    {"table": table, "check": check}[parser.parse_args().what]()

@@ -315,6 +315,16 @@ def test_the_temporal_figure_marks_the_first_firings(
     assert "n = 8 runs of 3 methods over 6 epochs; 5 never fired" in figure.caption
 
 
+def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
+    audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "test accuracy after every epoch, epoch 0" in audit_figures["temporal"][0].caption
+    every = View.epochs
+    monkeypatch.setattr(View, "epochs", lambda self, record: every(self, record)[::3])
+    (figure,) = specs(miniature)["temporal"]
+    assert "test accuracy at most 3 epochs apart, epoch 0" in figure.caption
+
+
 def test_alignment_is_struck_where_the_reference_is_at_the_floor(
     audit_figures: dict[str, list[Figure]],
 ) -> None:

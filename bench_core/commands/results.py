@@ -289,7 +289,7 @@ def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(found) for found in suites]))
     if not lines:
-        echo("no runs yet", err=True)
+        echo("no runs yet: nothing is written", err=True)
         return
     if form == "parquet":
         output = output or Path(f"{table}.parquet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 from typing import Any
 
 import altair as alt
@@ -88,8 +88,11 @@ def temporal(view: View, group: Group) -> list[Figure]:
     marks = ", ".join(f"{shape.removesuffix('-up')} {letter}" for letter, shape in shapes.items())
     never = sum(set(curve.fired.values()) <= {None} for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
+    gaps = [b.epoch - a.epoch for curve in curves for a, b in pairwise(curve.points)]
+    gap = max(gaps, default=1)
+    when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
     caption = (
-        "The residual stream, the reference gradient and the test accuracy after every epoch, "
+        f"The residual stream, the reference gradient and the test accuracy {when}, "
         "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
         f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth of "
         f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
