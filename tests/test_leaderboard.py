@@ -126,6 +126,29 @@ def test_wide_columns() -> None:
     assert [line[1] for line in table[2:4]] == ["bp", r"bp\[frozen\]"]
 
 
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ([3.0, 0.5, 4.44], " ends with 3 times the slope that it began with: its credit is round"),
+        ([1.0, 0.2, 1.0], " ends with 1 times the slope that it began with"),
+        ([3.0, 0.5, 0.9], None),
+        (["nan", "nan", 0.9], None),
+        (["nan", 2.5], " ends with 2.5 times"),
+    ],
+)
+def test_an_inference_that_leaves_its_equilibrium_is_told(
+    left: list[float | str], told: str | None
+) -> None:
+    runs = [
+        run("bench-core/ep", seed, 0.3, measurements=measured() | {"settledness": item})
+        for seed, residual in enumerate(left)
+        for item in [Measurement(value=None, details={"residual": residual})]
+    ]
+    for text in (leaderboard(runs, width=None), leaderboard(runs, format="markdown")):
+        assert ("The inference of ep" in text) == (told is not None)
+        assert told is None or f"The inference of ep{told}" in text
+
+
 def test_gamma_never_stands_alone_where_b_fires() -> None:
     texts = everything(audit())
     assert "+.004†" in leaderboard(audit(), width=None)
@@ -143,7 +166,7 @@ def test_gamma_never_stands_alone_where_b_fires() -> None:
     assert "reference at the floor in 1 of 3 runs" in leaderboard(part, format="csv")
 
 
-def test_a_credit_that_is_not_in_use_is_marked_and_further_read_outs_are_told() -> None:
+def test_a_credit_that_is_not_in_use_is_marked() -> None:
     def read(**more: Any) -> dict[str, Measurement]:
         found = measured()
         details = found["alignment"].details | more

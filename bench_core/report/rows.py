@@ -19,7 +19,7 @@ from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.report.numbers import fraction
+from bench_core.report.numbers import finite, fraction
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
 from bench_core.suite.names import FROZEN
@@ -78,6 +78,17 @@ def alignments(row: Row) -> list[Alignment]:
     """Return the alignment of each finished run that has one."""
     read = (judge.alignment(run.record, run.judgement) for run in row.finished)
     return [item for item in read if item is not None]
+
+
+def unsettled(row: Row) -> float | None:
+    """Return the slope left by a rule's inference over that at its start (settledness).
+
+    The median over the finished runs; None under 1, as of an inference that comes nearer to its
+    equilibrium.
+    """
+    found = (run.record.measurements.get("settledness") for run in row.finished)
+    left = median_of(finite(item.details.get("residual")) for item in found if item)
+    return left if left is not None and left >= 1 else None
 
 
 def gamma(row: Row) -> Gamma:
