@@ -13,7 +13,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import UsageError
-from bench_core.report import export, legend, provenance, reasons, summary, trained
+from bench_core.report import doubts, export, legend, provenance, reasons, summary, trained
 from bench_core.report.numbers import share, signed
 from bench_core.report.rows import families
 from bench_core.report.tables import Wanted, texts
@@ -50,11 +50,26 @@ REASONS = {
     "lets the hidden states explode": lone(measurements=measured(a=99.0)),
     "leaves no gradient to compare with": lone(measurements=measured(b=1e-9)),
     "gives every batch the same gradient": lone(measurements=measured(c=0.9)),
+    "gives every batch the same gradient in 1 of 3 seeds": [
+        run(DFA, 42, 0.50, measurements=measured(c=0.9)),
+        run(DFA, 123, 0.51),
+        run(DFA, 456, 0.52),
+        *OVER,
+    ],
+    "has a batch_stability that is not finite": lone(measurements=measured(c=float("nan"))),
     "is flagged by far": lone(measurements={**measured(), "lab/far": FAR}),
     "ends with an accuracy that is not finite": [*seeds(DFA, [float("nan"), 0.5, 0.5]), *OVER],
     "is not yet told apart from random blocks": [
         *seeds(DFA, [0.54, 0.44, 0.47]),
         *frozen(DFA, [0.44] * 3),
+    ],
+    "lies above random blocks, but by how much is not settled": [
+        *seeds(DFA, [0.4320, 0.4365, 0.4420]),
+        *frozen(DFA, [0.419] * 3),
+    ],
+    "has a floor with one seed, which is too few for a verdict": [
+        *seeds(DFA, [0.50, 0.51, 0.52]),
+        *frozen(DFA, [0.30]),
     ],
     "has one finished seed, which is too few for a verdict": [run(DFA, 42, 0.5), *OVER],
     "has one finished seed of 2, which is too few for a verdict": [
@@ -72,6 +87,31 @@ REASONS = {
 @pytest.mark.parametrize("words", REASONS)
 def test_every_reason_has_its_words(words: str) -> None:
     assert sentence([*GOOD, *REASONS[words]]) == f"1 of 2 rules is trustworthy: bp. dfa {words}."
+
+
+def test_a_recipe_that_does_not_train_bp_judges_no_rule_by_its_floor() -> None:
+    """Bp lies below its own floor, so another rule with the same accuracies does not fail by it."""
+    same = [0.380, 0.381, 0.382]
+    over = [*seeds(BP, same), *frozen(BP, [0.419] * 3), *seeds(EP, same)]
+    (group,) = judge_all([*over, *frozen(EP, [0.350, 0.351, 0.352])], Settings())
+    told = "None of 2 rules is trustworthy. bp and ep cannot be judged by this recipe."
+    assert summary.sentence(group) == told
+    assert [reasons.why(row, Settings()) for row in group.rows if row.role != "floor"] == [[], []]
+    assert "ceiling" not in " ".join(doubts.of_group(group, Settings()))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"), [(0.3097, "hardly better than"), (0.28, "worse than")]
+)
+def test_a_single_seed_is_worse_from_two_points_on(accuracy: float, words: str) -> None:
+    told = sentence([run(DFA, 42, accuracy), run(DFA, 42, 0.31, params={"freeze": "blocks"})])
+    assert f"In that seed, dfa trains blocks that are {words} random ones." in told
+
+
+def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
+    settings = Settings(depth_utility=DepthUtility(floor="bp"))
+    told = sentence([*GOOD, *seeds(DFA, [0.40, 0.401, 0.402]), *OVER], settings)
+    assert told.endswith(" dfa falls below backpropagation with random blocks.")
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def _group(
     chosen = [run for runs in by_row.values() for run in runs]
     floors = _Floors(by_row, peers, settings)
     ceiling = _blind(by_row, floors, settings)
-    rows = sorted(_rows(by_row, floors, settings, ceiling is not None), key=_place)
+    rows = sorted(_rows(by_row, floors, settings, ceiling), key=_place)
     ranked = [
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
@@ -291,9 +291,18 @@ def _group(
 
 
 def _rows(
-    by_row: Mapping[str, Sequence[RunRecord]], floors: _Floors, settings: Settings, blind: bool
+    by_row: Mapping[str, Sequence[RunRecord]],
+    floors: _Floors,
+    settings: Settings,
+    ceiling: Estimate | None,
 ) -> Iterator[Row]:
-    """Judge the rows; `blind`: the recipe cannot judge d."""
+    """Judge the rows.
+
+    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Below 0, the recipe does not
+             train bp, and no rule is compared with bp's floor.
+    """
+    blind = ceiling is not None
+    does_not_train = ceiling is not None and ceiling.mean < 0
     bp, peers = floors.bp(), floors.peers
     every = [run for runs in by_row.values() for run in runs]
     letters = {
@@ -322,7 +331,7 @@ def _rows(
         judgements = [
             judge(run, chosen, matched, bp, settings, expected, initial, silent) for run in runs
         ]
-        below = None if blind and is_ceiling(runs[0]) else estimates[2]
+        below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
         nothing = blind or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
         read = below if mute else estimates[0]
         limits = _limits(runs, settings)

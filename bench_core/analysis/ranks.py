@@ -93,7 +93,7 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve with a power of 80 %; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    apart = f"any two rules {points:.1f} points apart are told apart with a chance of 80 %"
+    apart = f"rules of typical scatter that lie {points:.1f} points apart are told apart with 80 %"
     text = f"with {seeds} seeds, {apart}"
     if points <= 2:
         return text

@@ -50,13 +50,15 @@ class Margin:
 class Verdict:
     """The verdict of a row: its kind, its text, and the form D1 = a, D2 = b, D3 = d.
 
-    letters  of the diagnostics for which it is walked back, or flagged by a single seed
+    letters   of the diagnostics for which it is walked back, or flagged by a single seed
+    below_bp  it is walked back because it lies below bp with frozen blocks
     """
 
     kind: str
     text: str
     three: str
     letters: tuple[str, ...] = ()
+    below_bp: bool = False
 
 
 def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
@@ -167,7 +169,7 @@ def verdict(
     three = _three("FAIL", [*own, *below])
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
     three = three or _three("UNDETERMINED", doubtful) or ("UNDETERMINED" if lost else "PASS")
-    return Verdict(kind, ", ".join([text, *parts]), three, letters)
+    return Verdict(kind, ", ".join([text, *parts]), three, letters, below_zero(bp))
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

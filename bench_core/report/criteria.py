@@ -114,7 +114,7 @@ class Criterion:
         interval = "" if points.half_width is None else f" ± {points.half_width:.1f}"
         if self.short != "depth_utility":
             return self.sentence(points.mean, limit, interval, **words)
-        if points.mean < 0:
+        if round(points.mean, 1) < 0:
             return (
                 f"{signed(points.mean).lstrip('-+')}{interval} points worse than {words['floor']}"
             )

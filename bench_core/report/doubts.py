@@ -22,7 +22,7 @@ from bench_core.results.hashing import canonical, plain_text
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
-ONE_SEED = 2.0  # points above bp that a single seed, which has no interval, must have
+ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
 def over(row: Row, ceiling: Row) -> Estimate | None:
@@ -47,7 +47,7 @@ def above_ceiling(row: Row, rows: Sequence[Row]) -> Estimate | None:
     heads may lift it above bp.
     """
     ceilings = [each for each in rows if each.role == "ceiling"]
-    if row.role == "ceiling" or is_local_ceiling(row.runs[0].record):
+    if row.role in ("ceiling", "floor") or is_local_ceiling(row.runs[0].record):
         return None
     ceilings += filter(None, [local_ceiling(row, rows)])
     every = [points for each in ceilings if (points := over(row, each)) is not None]

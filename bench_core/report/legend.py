@@ -20,10 +20,11 @@ from bench_core.results.status import STATUSES
 
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
-    "not below the bp floor, and no diagnostic that could be judged has fired{names}",
+    "not shown to lie below the bp floor, and no diagnostic that could be judged has fired{names}",
     "walked back": "a claim that this rule works would have to be withdrawn; the reason "
     "stands below it",
-    "not separated from its floor": "more seeds may tell it apart from random blocks",
+    "not separated from its floor": "its margin is shown neither to reach {limit} points nor to "
+    "stay below",
     "undetermined": "something is missing for a verdict",
     "single seed": "one finished seed is too few for a verdict",
 }

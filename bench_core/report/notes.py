@@ -19,7 +19,7 @@ from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.numbers import NONE, fraction, plural, with_interval
-from bench_core.report.rows import gamma, random_blocks, shipped, trust, unsettled, value_of
+from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, shipped, trust, value_of
 from bench_core.report.summary import WORDS
 from bench_core.report.text import listed
 from bench_core.results.hashing import plain_text
@@ -27,7 +27,6 @@ from bench_core.results.marks import ORDER
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
-NOT_SETTLED = "its credit is rounding, or its steps are too large"
 UNJUDGED = ", and no verdict rests on it"
 TEACHER = "bench-core/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
@@ -59,9 +58,6 @@ def _shared(group: Group) -> list[str]:
             remarks[1, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"][name] = None
         if not deep.in_use:
             remarks[2, "‡ Γ of ", f": {NOT_IN_USE}"][name] = None
-        if (slope := unsettled(row)) is not None:
-            ends = f" ends with {slope:.2g} times the slope that it began with: {NOT_SETTLED}"
-            remarks[2, "The inference of ", ends][name] = None
         done = [run for run in row.runs if run.record.status == "done"]
         silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
         for (letter, reason), count in silent.items():
@@ -160,12 +156,12 @@ def _margins(group: Group) -> list[str]:
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
             mean = "mean" if bp.n > 1 else "accuracy"
             written = with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)
-            text = f"its {mean} is below {reasons.BP_FLOOR} ({written} points)"
+            text = f"its {mean} is below {BP_FLOOR} ({written} points)"
             lines.append(f"{row.label}: {text}")
         if row.role != "floor":
             lines += _pairs(row.label, "its floor", row.over_floor)
             if row.over_bp != row.over_floor:
-                lines += _pairs(row.label, reasons.BP_FLOOR, row.over_bp)
+                lines += _pairs(row.label, BP_FLOOR, row.over_bp)
     return lines
 
 

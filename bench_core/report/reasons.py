@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bench_core.analysis.judge import PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Row, is_finished
-from bench_core.analysis.verdict import AT_CHANCE, CANNOT_JUDGE, below_zero
+from bench_core.analysis.verdict import CANNOT_JUDGE
 from bench_core.report.criteria import Criterion, criteria
 from bench_core.report.numbers import finite, with_interval
-from bench_core.report.rows import median_of, random_blocks
+from bench_core.report.rows import BP_FLOOR, median_of, random_blocks, read_margin
 
-BP_FLOOR = "bp with random blocks"
 MOST_LOST = 3  # unfinished runs that are named
 
 
@@ -45,7 +44,7 @@ def why(row: Row, settings: Settings) -> list[str]:
         lines.append(criterion.sentence(value, limit, **words) + part)
     if broken := len(done) - len(row.finished):
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
-    if row.judged.kind == "walked back" and row.margin_bp is not None and below_zero(row.margin_bp):
+    if row.judged.below_bp:
         points = with_interval(row.margin_bp).removeprefix("-")
         lines.append(f"{points} points below {BP_FLOOR}")
     return lines
@@ -58,9 +57,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return []
     lines = [row.floor.reason] if row.finished and row.floor.mean is None else []
     if kind.startswith("not separated"):
-        over, floor = row.margin, random_blocks(row)
-        if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
-            over, floor = row.margin_bp, BP_FLOOR
+        over, floor = read_margin(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         need = f"needed are {limit:g} and an interval above 0"
         return [f"{with_interval(over)} points over {floor}; {need}"]

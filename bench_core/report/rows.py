@@ -17,6 +17,7 @@ from bench_core.analysis import judge
 from bench_core.analysis.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdict import AT_CHANCE
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
 from bench_core.report.numbers import finite, fraction
@@ -25,6 +26,7 @@ from bench_core.results.reference import source
 from bench_core.suite.names import FROZEN
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
+BP_FLOOR = "bp with random blocks"
 PASSPORT = {
     "exact_hidden_gradients": ("G", "gradients by backpropagation inside the blocks"),
     "weight_transport": ("W", "transposed weights of later blocks"),
@@ -101,6 +103,9 @@ def gamma(row: Row) -> Gamma:
         reason = judge.AT_FLOOR if judge.AT_FLOOR in reasons else min(reasons)
         if len(reasons) < len(read):
             reason += f" in {len(reasons)} of {len(read)} runs"
+    elif (slope := unsettled(row)) is not None:
+        ends = f"its inference ends with {slope:.2g} times the slope that it began with"
+        reason = f"{ends}, so its credit is rounding or its steps are too large"
     in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
 
@@ -153,6 +158,13 @@ def random_blocks(row: Row) -> str:
     if row.floor.kind == "literal" and row.floor.mean is not None:
         return f"the given floor of {fraction(row.floor.mean)}"
     return "random blocks" if row.floor.kind == "matched" else row.floor.name
+
+
+def read_margin(row: Row) -> tuple[Estimate | None, str]:
+    """Return the margin by which d judges a row, and the name of its floor."""
+    if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
+        return row.margin_bp, BP_FLOOR
+    return row.margin, random_blocks(row)
 
 
 def bare_labels(rows: Sequence[Row]) -> list[str]:

@@ -15,8 +15,9 @@ from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
 from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
 from bench_core.report.criteria import Criterion
-from bench_core.report.numbers import fraction
-from bench_core.report.rows import bare_labels, bp_floor, random_blocks
+from bench_core.report.doubts import ONE_SEED
+from bench_core.report.numbers import finite, fraction
+from bench_core.report.rows import bare_labels, bp_floor, random_blocks, read_margin
 from bench_core.report.text import joined
 
 GOOD = "trustworthy"
@@ -117,7 +118,7 @@ def reason(row: Row) -> str:
     if verdict.kind == "walked back":
         return _walked_back(row)
     if verdict.kind != "undetermined":
-        return "is|are not yet told apart from random blocks"
+        return _not_separated(row)
     if not row.complete:
         return "has|have unfinished runs"
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
@@ -128,28 +129,43 @@ def reason(row: Row) -> str:
     return "is|are not measured completely"
 
 
+def _not_separated(row: Row) -> str:
+    over, floor = read_margin(row)
+    if over is not None and over.half_width is None:
+        return "has|have a floor with one seed, which is too few for a verdict"
+    if over is not None and over.mean > (over.half_width or 0):
+        return f"lies|lie above {floor}, but by how much is not settled"
+    return "is|are not yet told apart from random blocks"
+
+
 def _walked_back(row: Row) -> str:
     runs = [run for run in row.runs if run.record.status == "done"]
     letters = [
         Criterion(letter, *next(run.judged[letter] for run in runs if letter in run.judged))
         for letter in row.judged.letters
     ]
-    over_floor, given = any(item.margin for item in letters), row.floor.kind == "literal"
-    worse = row.margin is not None and row.margin.half_width is None and row.margin.mean < 0
-    if over_floor and not given and (worse or below_zero(row.margin)):
+    over_floor, own = any(item.margin for item in letters), row.floor.kind == "matched"
+    alone = row.margin is not None and row.margin.half_width is None
+    worse = alone and row.margin is not None and row.margin.mean <= -ONE_SEED
+    if over_floor and own and (worse or below_zero(row.margin)):
         return "trains|train blocks that are worse than random ones"
-    if below_zero(row.margin_bp):
+    if row.judged.below_bp:
         below = "falls|fall below backpropagation with random blocks"
-        own = row.margin
-        unclear = own is not None and own.half_width is not None and abs(own.mean) <= own.half_width
+        over = row.margin
+        unclear = over is not None and not alone and abs(over.mean) <= (over.half_width or 0)
         return below + "; against own random blocks the seeds leave it open" * unclear
     if over_floor:
         hardly = "trains|train blocks that are hardly better than random ones"
-        return f"stays|stay below {random_blocks(row)}" if given else hardly
+        return hardly if own else f"stays|stay below {random_blocks(row)}"
     if not letters:
         return "ends|end with an accuracy that is not finite"
     first = letters[0]
-    return WORDS[first.name][0] if first.name in WORDS else f"is|are flagged by {first.short}"
+    fired = [run for run in runs if first.letter in run.judgement.fired]
+    part = f" in {len(fired)} of {len(runs)} seeds" * (len(fired) < len(runs))
+    if all(finite(run.judged[first.letter][1].value) is None for run in fired):
+        return f"has|have a {first.short} that is not finite{part}"
+    words = WORDS[first.name][0] if first.name in WORDS else f"is|are flagged by {first.short}"
+    return words + part
 
 
 def _counted(good: list[str], total: int) -> str:

@@ -15,8 +15,7 @@ from bench_core.analysis.leaderboard import Group, Run
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
-from bench_core.report.reasons import BP_FLOOR
-from bench_core.report.rows import bp_floor
+from bench_core.report.rows import BP_FLOOR, bp_floor
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
 MOST_RUNS = 60  # curves per recipe
