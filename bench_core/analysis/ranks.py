@@ -93,12 +93,12 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
 def resolved(rules: int, seeds: int, deviation: float) -> str:
     """Say which difference so many seeds resolve with a power of 80 %; how many 2 points need."""
     points = 100 * resolution(rules, seeds, deviation)
-    apart = f"rules of typical scatter that lie {points:.1f} points apart are told apart with 80 %"
-    text = f"with {seeds} seeds, {apart}"
+    chance = "two rules of typical scatter apart with a chance of 80 %"
+    text = f"{seeds} seeds tell {chance} if they differ by {points:.1f} points"
     if points <= 2:
         return text
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
-    return f"{text}; for 2 points it takes {needed} seeds"
+    return f"{text}; 2 points take {needed} seeds"
 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
