@@ -1,9 +1,10 @@
 """Take finished cells of results folders into the reference: `python -m bench_reference.add`.
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
-already stays as it is, so the command may be repeated after every cell. `--suite NAME` also writes
-the list of a suite's cells, for a suite whose cells other suites trained. In a checkout
-docs/claims.md and the README's part about the reference are written anew.
+already stays as it is, so the command may be repeated after every cell. The lists of the cells of
+all suites of the reference are written again; `--suite NAME` adds the list of a further one, whose
+cells other suites trained. In a checkout docs/claims.md and the README's part about the reference
+are written anew.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bench_core.results.reference import Entry, Reference, installed, write_cell
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import distances, write_compact
 from bench_core.sharing.verify import faults
-from bench_core.suite.load import load_suite
+from bench_core.suite.load import installed_suites, load_suite
 from bench_core.training import NUMERICS
 
 HERE = Path(__file__).resolve().parent
@@ -181,8 +182,13 @@ def main(
         counts["there already" if there else "left out" if reason else "added"] += 1
     for folder in sorted({run.folder.parent for run in stored.runs}):
         list_cells({**store.suite_json(folder), "name": folder.resolve().name}, reference)
+    write_cells(reference)  # a plan reads the runs with the checksums of suite.json
+    reference = installed(into) or reference
+    listed = {folder.parent.name for folder in into.glob(f"*/{store.SUITE}")} & set(
+        installed_suites()
+    )
     registry = plugins.load()
-    for name in suites:
+    for name in dict.fromkeys([*suites, *sorted(listed)]):
         plan = make_plan(
             load_suite(name), registry, into.parent, default_data_dir(), reference=reference
         )
