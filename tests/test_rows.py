@@ -14,7 +14,7 @@ from bench_core.analysis.judge import Floor, Settings
 from bench_core.analysis.leaderboard import Group, Row, judge_all
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
-from bench_core.analysis.verdict import margin, reading
+from bench_core.analysis.verdict import AT_CHANCE, margin, reading
 from bench_core.report import notes
 from bench_core.results.record import Measurement, RunRecord
 
@@ -77,7 +77,7 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
     found = row(records)
     assert found.verdict == "walked back (bp floor)"
     assert found.judged.three == "UNDETERMINED(D3)"
-    assert dict(found.runs[0].judgement.not_diagnostic) == {"d": "the floor is not above chance"}
+    assert dict(found.runs[0].judgement.not_diagnostic) == {"d": AT_CHANCE}
     assert "dfa walked back: 75.3 ± 5.9 points below bp with random blocks" in remarks(records)
     assert "Γ deep of dfa lies below 0" in remarks(records)
 

@@ -29,7 +29,7 @@ from bench_core.results.status import STATUSES
 Reading = Literal["passes", "fires", "open", "none"]
 
 CANNOT_JUDGE = "this recipe cannot judge d"
-AT_CHANCE = "the floor is not above chance"
+AT_CHANCE = "the interval of its floor reaches chance"
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 
 

@@ -187,6 +187,7 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
     rows = [row for group in groups for row in group.rows]
     tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
     command = "bench tune" if tuned else "bench run"
+    shipped = all(run.record.shipped for row in rows for run in row.runs)
     own = (run.record for row in rows for run in row.runs if not run.record.shipped)
     statuses = [STATUSES[record.status] for record in own]
     if again := sum(status.reused == "never" for status in statuses):
@@ -197,16 +198,18 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
             f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
         ]
     if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
-        if all(run.record.shipped for row in rows for run in row.runs):
+        if shipped:
             return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
         more = _with_seeds((42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
-    rule = "bench new method my_rule"
-    add = f"{command} {name} --method my_rule"
+    run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
+    seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
+    if any(not row.method.name.startswith(f"{OURS}/") for row in rows):
+        return [f"Next, {seeds}"]
     return [
-        f"Next, begin a rule of yours: {rule}",
-        f"and add it to this table: {add}",
-        f"or add seeds: {command} {name} {_with_seeds(_unused(groups), tuned)}",
+        "Next, begin a rule of yours: bench new method my_rule",
+        f"and add it to this table: {command} {name} --method my_rule",
+        f"or {seeds}",
     ]
 
 
