@@ -18,7 +18,7 @@ from bench_core.report import trained
 from bench_core.report.escape import markdown
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
-from bench_core.report.rows import shipped
+from bench_core.report.rows import gamma, shipped
 from bench_core.report.tables import Wanted, leaderboards
 from bench_core.report.text import joined
 from bench_core.report.view import View, view
@@ -39,7 +39,7 @@ TEXT = """\
 {table}
 ```
 
-In plain words:
+{struck}In plain words:
 
 {lines}
 
@@ -50,11 +50,14 @@ In plain words:
   <img src="{light}" width="800" alt="{alt}">
 </picture>
 
-Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random.
-Right: the gradient that Γ compares with; below the dashed line it lies at the numerical floor, and
-Γ means nothing (†). A mark stands where a diagnostic first fires: triangle a (growth), square b
-(gradient), diamond c (the same gradient for every batch).
+{legend}
 """
+LEGEND = (
+    "Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random. "
+    "Right: the gradient that Γ compares with; below the dashed line it lies at the numerical "
+    "floor, and Γ means nothing. A mark stands where a diagnostic first fires, which it need not do "
+    "again: triangle a (growth), square b (gradient), diamond c (the same gradient for every batch)."
+)
 
 
 def shown() -> View:
@@ -78,6 +81,8 @@ def text(seen: View) -> str:
     return TEXT.format(
         heading=_wrapped(f"`bench leaderboard {seen.name}` prints, from {origin}:"),
         table="\n\n".join(blocks[: last + 1]),
+        struck=_struck(seen),
+        legend=_wrapped(LEGEND + _warm(seen)),
         caution=_wrapped(trained.caution(group) or f"Every rule has {len(group.seeds)} seeds."),
         lines="\n".join(_lines(seen)),
         alt=f"Accuracy, and the gradient of backpropagation, over the epochs of {seen.name}",
@@ -90,6 +95,23 @@ def _lines(seen: View) -> Iterator[str]:
         yield f"- **{heading}**"
         for line in lines:
             yield _wrapped(f"  - {markdown(f'{line.label}: {line.text}')}", "    ")
+
+
+def _struck(seen: View) -> str:
+    """Say why Γ means nothing, for the rows in which it has a dagger."""
+    reasons: dict[str, list[str]] = {}
+    for row in seen.groups[0].rows:
+        if row.role != "floor" and (reason := gamma(row).not_diagnostic):
+            reasons.setdefault(reason, []).append(row.label)
+    texts = [f"{joined(labels)}: {reason}" for reason, labels in reasons.items()]
+    return _wrapped(f"† Γ means nothing for {'; for '.join(texts)}.") + "\n\n" if texts else ""
+
+
+def _warm(seen: View) -> str:
+    """Return the sentence of the figure's caption about rules in their warm-up."""
+    (item,) = drawn(seen, ["temporal"])[:1]
+    sentences = (f"{text}." for text in item.figure.caption.rstrip(".").split(". "))
+    return "".join(f" {text}" for text in sentences if "(warm-up)" in text)
 
 
 def _wrapped(words: str, indent: str = "") -> str:

@@ -26,6 +26,7 @@ from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures.paper import paper, render
 from bench_core.report.tables import leaderboards
 from bench_core.report.view import View, view
+from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 
@@ -323,6 +324,24 @@ def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
     monkeypatch.setattr(View, "epochs", lambda self, record: every(self, record)[::3])
     (figure,) = specs(miniature)["temporal"]
     assert "test accuracy at most 3 epochs apart, epoch 0" in figure.caption
+
+
+def test_the_temporal_figure_says_which_rules_fired_in_their_warm_up(
+    audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "warm-up" not in audit_figures["temporal"][0].caption
+    every = View.epochs
+
+    def warming(self: View, record: RunRecord) -> list[Epoch]:
+        other = Measurement(value=0.1, details={"in_use": False})
+        return [
+            row.model_copy(update={"measurements": {**row.measurements, "alignment": other}})
+            for row in every(self, record)
+        ]
+
+    monkeypatch.setattr(View, "epochs", warming)
+    (figure,) = specs(miniature)["temporal"]
+    assert " dfa fired first while another credit than its own still trained" in figure.caption
 
 
 def test_alignment_is_struck_where_the_reference_is_at_the_floor(

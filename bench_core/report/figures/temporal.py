@@ -16,6 +16,7 @@ from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
 from bench_core.report.rows import BP_FLOOR, bp_floor
+from bench_core.report.text import joined
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
 MOST_RUNS = 60  # curves per recipe
@@ -31,6 +32,7 @@ class Curve:
     run: Run
     points: list[Point]
     fired: dict[str, int | None]
+    warm: bool  # a diagnostic fired while the blocks still learned from another credit
 
     def of(self, points: Iterable[Point], quantity: Quantity) -> list[dict[str, Any]]:
         """Return the data of these epochs, without those that the axis cannot show."""
@@ -97,6 +99,11 @@ def temporal(view: View, group: Group) -> list[Figure]:
         f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
         f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
     )
+    if warm := list(dict.fromkeys(curve.method for curve in curves if curve.warm)):
+        caption += (
+            f" {joined(warm)} fired first while another credit than its own still trained the "
+            "blocks (warm-up)."
+        )
     if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
     return [Figure(caption, tuple(panels), keys, columns=3)]
@@ -120,7 +127,12 @@ def _curve(view: View, method: str, run: Run) -> Curve | None:
     fired = {item.key: item.epoch for item in first if "@" not in item.key}
     step = -(-len(rows) // MOST_KEPT)
     drawn = [row for row in rows if row.epoch % step == 0 or row.epoch in fired.values()]
-    return Curve(method, run, curve(drawn), fired)
+    first_rows = [row.measurements for row in rows if row.epoch in fired.values()]
+    warm = any(
+        "alignment" in found and found["alignment"].details.get("in_use") is False
+        for found in first_rows
+    )
+    return Curve(method, run, curve(drawn), fired, warm)
 
 
 def _panel(
