@@ -53,10 +53,11 @@ TEXT = """\
 {legend}
 """
 LEGEND = (
-    "Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random. "
-    "Right: the gradient that Γ compares with; below the dashed line it lies at the numerical "
-    "floor, and Γ means nothing. A mark stands where a diagnostic first fires, which it need not do "
-    "again: triangle a (growth), square b (gradient), diamond c (the same gradient for every batch)."
+    "Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random."
+    " Right: the gradient that Γ compares with; below the dashed line it lies at the numerical "
+    "floor, and Γ means nothing. A mark stands where a diagnostic first fires, which it need not "
+    "do again: triangle a (growth), square b (gradient), diamond c (the same gradient for every "
+    "batch)."
 )
 
 
