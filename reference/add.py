@@ -1,10 +1,9 @@
 """Take finished cells of results folders into the reference: `python -m bench_reference.add`.
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
-already stays as it is, so the command may be repeated after every cell. The lists of the cells of
-all suites of the reference are written again; `--suite NAME` adds the list of a further one, whose
-cells other suites trained. In a checkout docs/claims.md and the README's part about the reference
-are written anew.
+already stays as it is, so the command may be repeated after every cell. The list of its cells is
+written for every installed suite, whichever suite trained them, and for a suite file of `--suite`.
+In a checkout docs/claims.md and the README's part about the reference are written anew.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 import click
 from bench_reference import readme
 
-from bench_core.errors import UsageError
+from bench_core.errors import BenchError, UsageError
 from bench_core.execution.components import PARTS
 from bench_core.execution.plan import make_plan
 from bench_core.execution.reuse import saved_mapping
@@ -184,15 +183,15 @@ def main(
         list_cells({**store.suite_json(folder), "name": folder.resolve().name}, reference)
     write_cells(reference)  # a plan reads the runs with the checksums of suite.json
     reference = installed(into) or reference
-    listed = {folder.parent.name for folder in into.glob(f"*/{store.SUITE}")} & set(
-        installed_suites()
-    )
     registry = plugins.load()
-    for name in dict.fromkeys([*suites, *sorted(listed)]):
-        plan = make_plan(
-            load_suite(name), registry, into.parent, default_data_dir(), reference=reference
-        )
-        list_cells(described(plan), reference)
+    for name in dict.fromkeys([*suites, *installed_suites()]):
+        suite = load_suite(name)
+        try:
+            plan = make_plan(suite, registry, into.parent, default_data_dir(), reference=reference)
+        except BenchError as error:  # such as data that this machine lacks
+            click.echo(f"{name}: its cells are not listed: {error}", err=True)
+        else:
+            list_cells(described(plan), reference)
     write_cells(reference)
     if into == HERE and (HERE.parent / "docs").is_dir():
         text, troubles = all_claims()

@@ -447,6 +447,19 @@ def test_the_document_of_claims_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -
     assert text == stored, "run `bench claims --all -o docs/claims.md`"
 
 
+def test_claims_of_a_suite_are_those_of_the_document(
+    here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
+    document = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
+    suites = sorted(path.parent.name for path in (REPOSITORY / "reference").glob("*/suite.json"))
+    for suite in suites:
+        printed = here("claims", suite, "--format", "markdown").stdout
+        lines = re.findall(r"^\*\*.*claims: .*$", printed, re.MULTILINE)
+        assert lines or suite not in ("audit5", "audit6", "temporal")
+        assert all(f"\n{line}\n" in document for line in lines), suite
+
+
 def test_the_readme_shows_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
     seen, again = readme.shown(), "run `python -m bench_reference.readme`"
