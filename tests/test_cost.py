@@ -139,6 +139,28 @@ def test_one_seed_that_misses_the_target_leaves_none() -> None:
     assert (item.reached, item.seconds_to_target) == (1, None)
 
 
+def test_a_rule_with_failed_runs_is_counted_and_not_the_best() -> None:
+    batch = {"training": {"batch_size": 64}}
+    bp = [
+        run("bench-core/bp", seed, 0.6, measurements=counted(100, 1.0), **batch) for seed in (1, 2)
+    ]
+    lucky = [run("bench-core/ep", 1, 0.7, measurements=counted(90, 0.9), **batch)]
+    lucky += [run("bench-core/ep", 2, status="diverged", reason="loss", **batch)]
+    found = costs(group_of(*bp, *lucky), lambda record: (), None)
+    assert {item.row.label: item.efficient for item in found} == {"ep": False, "bp": True}
+    lines = table_of("h", "aim", found, None)[0].splitlines()
+    assert [line.split()[:4] for line in lines if line.startswith("ep")] == [["ep", "1", "of", "2"]]
+
+
+def test_one_slow_epoch_does_not_count() -> None:
+    """Times 2, 2 and 95 s: the mean that the record has is 33."""
+    record = run("bench-core/bp", 1, seconds_per_epoch=33.0)
+    rows = [Epoch(epoch=k, learning_rate=0.1, seconds=s) for k, s in enumerate((0, 2, 95, 2))]
+    (item,) = costs(group_of(record), lambda record: rows, None)
+    (unread,) = costs(group_of(record), lambda record: (), None)
+    assert (item.seconds_per_epoch, unread.seconds_per_epoch) == (2, 33)
+
+
 def test_a_step_without_one_of_its_parts_is_not_cheap() -> None:
     part = {"step_cost": Measurement(value=1.0, details={"forward": 1, "n": 1})}
     (item,) = costs(group_of(run("bench-core/bp", 1, measurements=part)), lambda record: (), None)

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import run
+from records import LOCAL, run
 
 from bench_core.analysis import why
+from bench_core.analysis.board import Board
 from bench_core.errors import UsageError
-from bench_core.execution import cost
+from bench_core.results import duration as cost
 from bench_core.results import store
-from bench_core.results.record import RunRecord
+from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.results.scan import Stored, scan
+from bench_core.suite.claim import Expectation
+from bench_core.suite.load import load_suite
 
 CODE = {
     "bench-core": {
@@ -163,6 +166,34 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     assert cost.nearest([known, shipped], fa, "cpu") == cost.Estimate(15.0 + 100.0, 1, 1, True)
     assert cost.nearest([known, shipped], run().cell, "cpu") == known.estimate(run().cell, "cpu")
     assert cost.nearest([], fa, "cpu") is None
+
+
+def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
+    """The newest run of these options counts; it is older than the option `beta`."""
+    suite = load_suite("audit5")
+    spec = next(cell for cell in suite.cells() if cell.method["name"] == "ep")
+    code = {"bench-core": {"defaults": {"bench-core/ep": {**LOCAL, "steps": 20, "beta": 0.5}}}}
+    runs = []
+    for params, day, seconds in (
+        ({"steps": 20, "beta": 0.5}, "2026-01-01", 30.0),
+        ({"steps": 20}, "2026-01-02", 2.0),
+        ({"steps": 80}, "2026-01-03", 8.0),
+    ):
+        own = {"seconds": 5.0 + 10 * seconds, "seconds_per_epoch": seconds, "code": code}
+        record = past(method="bench-core/ep", params=params, finished=day, **own)
+        system = {kind: _ref(vars(spec)[kind]) for kind in ("arch", "dataset")}
+        system |= {"data": spec.data, "training": spec.training}
+        cell = record.cell.model_copy(update=system)
+        runs.append(Stored(record.model_copy(update={"cell": cell}), tmp_path))
+    claim = Expectation(figure="accuracy", method="ep", at_least=0, seed=spec.seed, source="s")
+    costs = Board(None, runs, [], {}).cost(suite, claim)
+    assert costs is not None
+    assert [*costs.values()] == [5.0 + 100 * 2.0]
+
+
+def _ref(part: dict[str, Any]) -> ComponentRef:
+    params = {key: value for key, value in part.items() if key != "name"}
+    return ComponentRef(name=f"bench-core/{part['name']}", params=params)
 
 
 def test_nothing_is_guessed() -> None:

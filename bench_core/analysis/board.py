@@ -15,11 +15,20 @@ from typing import Any
 
 import yaml
 
+from bench_core.analysis.claimed_recipe import COMPONENTS
 from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.judge import Settings, is_floor
+from bench_core.registry.distributions import OURS
 from bench_core.results import files, reference, store
-from bench_core.results.record import cell_key, recorded_defaults
+from bench_core.results.duration import Past
+from bench_core.results.record import (
+    Cell,
+    ComponentRef,
+    cell_key,
+    default_key,
+    recorded_defaults,
+)
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
 from bench_core.suite.claim import ClaimedMethod, Expectation
@@ -50,6 +59,7 @@ TIMES: dict[tuple[str, int | None, int | None], float] = {
 IMAGES = ("cifar10", "cifar100")
 FINDINGS = "findings.yaml"  # of the reference
 CAUSES = ("ours", "theirs", "chance")
+OTHER_RULES = 3  # likeness of an estimate from any rule: that from bp and `TIMES` is better
 RULE = 1.5  # times bp: a rule of which the reference has no run
 
 
@@ -151,21 +161,58 @@ class Board:
         costs: dict[Any, float] = {}
         for method in methods:
             for cell in _cells(suite, claim, method):
-                if (seconds := self._seconds(cell, claim.epoch)) is None:
+                options = method.as_dict()
+                if (seconds := self._seconds(cell, options, claim.epoch)) is None:
                     return None
-                parts = [method.as_dict(), cell.arch, cell.dataset, cell.training, cell.seed]
+                parts = [options, cell.arch, cell.dataset, cell.training, cell.seed]
                 costs[frozen(parts)] = seconds
         return costs or None
 
-    def _seconds(self, cell: CellSpec, last: int | None) -> float | None:
-        """Estimate the seconds of a cell, up to an epoch that a claim is about."""
+    def _seconds(self, cell: CellSpec, method: Mapping[str, Any], last: int | None) -> float | None:
+        """Estimate the seconds of a cell with a method, up to an epoch that a claim is about.
+
+        As `bench plan` does from runs of the rule itself; without them from bp and `TIMES`.
+        """
         epochs = cell.training["stop_after"] or cell.training["epochs"]
         epochs = epochs if last is None else max(last, 1)  # epoch 0 comes with the first
+        known = self._past.estimate(self._whole(cell, method, epochs), "cpu")
+        if known is not None and known.likeness < OTHER_RULES:
+            return known.seconds
         arch, rule = (name.rpartition("/")[2] for name in (cell.arch["name"], cell.method["name"]))
         system, usual = (arch, cell.arch.get("width"), cell.arch.get("depth")), self._per_epoch
         base = usual.get((*system, "bp"), TIMES.get(system, 0.0) * usual.get((*USUAL, "bp"), 0.0))
         ratio = 1.0 if rule == "bp" else self._ratios.get(rule, RULE)
         return epochs * base * ratio or None
+
+    @cached_property
+    def _past(self) -> Past:
+        records = []
+        for record in (run.record for run in self.runs):
+            parts = {kind: getattr(record.cell, kind) for kind in COMPONENTS}
+            refs = {kind: self._filled(kind, ref.name, ref.params) for kind, ref in parts.items()}
+            cell = record.cell.model_copy(update=refs)
+            records.append(record.model_copy(update={"cell": cell}))
+        return Past(records, foreign=True)
+
+    @cached_property
+    def _defaults(self) -> Mapping[str, Mapping[str, Any]]:
+        return recorded_defaults([run.record for run in self.runs], self._stated("defaults", ""))[0]
+
+    def _filled(self, kind: str, name: str, params: Mapping[str, Any]) -> ComponentRef:
+        """Return a component with the defaults of the options that it leaves out."""
+        name = name if "/" in name else f"{OURS}/{name}"
+        defaults = self._defaults.get(default_key(kind, name), {})
+        return ComponentRef(name=name, params={**defaults, **params})
+
+    def _whole(self, spec: CellSpec, method: Mapping[str, Any], epochs: int) -> Cell:
+        """Return the cell that a file and a claim mean."""
+        parts = zip(COMPONENTS, (method, spec.arch, spec.dataset), strict=True)
+        refs = {
+            kind: self._filled(kind, own["name"], {k: v for k, v in own.items() if k != "name"})
+            for kind, own in parts
+        }
+        training = {**spec.training, "stop_after": epochs}
+        return Cell(**refs, data=spec.data, training=training, seed=spec.seed)
 
     @cached_property
     def _per_epoch(self) -> dict[tuple[Any, ...], float]:

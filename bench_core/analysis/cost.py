@@ -35,7 +35,8 @@ class Cost:
     reached                the number of runs that reach the target
     seconds_to_target      of training until the target is reached, if every finished run reaches it
     flops_to_target        operations until then
-    efficient              no other rule is at least as accurate with fewer operations of training
+    efficient              every run has finished, and no other such rule is at least as accurate
+                           with fewer operations of training
     """
 
     row: Row
@@ -106,10 +107,16 @@ def _flops_per_epoch(record: RunRecord) -> float | None:
     return float(cost["total"] * cost["steps_per_epoch"] * batch / cost["n"])
 
 
+def _per_epoch(record: RunRecord, curve: Sequence[Epoch]) -> float | None:
+    """Return the seconds of the median epoch: other work on the machine slows single ones."""
+    return _median([row.seconds for row in curve if row.epoch > 0]) or record.seconds_per_epoch
+
+
 def cost(row: Row, curve: Curve, target: float | None) -> Cost:
     """Compute the cost of one row."""
     records = [run.record for run in row.finished]
-    reached = [_to_target(item, curve(item), target) for item in records] if target else []
+    curves = [(item, curve(item)) for item in records]
+    reached = [_to_target(*pair, target) for pair in curves] if target else []
     hits = [hit for hit in reached if hit is not None]
     every = hits if len(hits) == len(records) else []
     per_epoch = [(item, _flops_per_epoch(item)) for item in records]
@@ -124,7 +131,7 @@ def cost(row: Row, curve: Curve, target: float | None) -> Cost:
         bp_stored_bytes=middle(row, "bp_stored_bytes"),
         bp_checkpointed_bytes=middle(row, "bp_checkpointed_bytes"),
         peak_memory_bytes=_median([item.peak_memory_bytes for item in records]),
-        seconds_per_epoch=_median([item.seconds_per_epoch for item in records]),
+        seconds_per_epoch=_median([_per_epoch(*pair) for pair in curves]),
         energy_joules=_median([item.energy_joules for item in records]),
         training_flops=_median([flops and flops * item.epochs for item, flops in per_epoch]),
         reached=len(hits),
@@ -152,6 +159,6 @@ def _marked(item: Cost, others: Sequence[Cost]) -> Cost:
 
 
 def _point(item: Cost) -> tuple[float, float] | None:
-    if item.training_flops is None or item.row.accuracy is None:
+    if item.training_flops is None or item.row.accuracy is None or not item.row.complete:
         return None
     return item.training_flops, item.row.accuracy.mean

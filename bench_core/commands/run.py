@@ -20,9 +20,9 @@ from bench_core.errors import Exit, UsageError
 from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.execution.cost import Estimate
     from bench_core.execution.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
+    from bench_core.results.duration import Estimate
     from bench_core.results.record import RunRecord
     from bench_core.results.scan import Stored
     from bench_core.suite.model import Suite
@@ -266,7 +266,7 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
 
 def _costs(plan: Plan, here: list[Stored]) -> Costs:
     """Estimate the cells to run from the runs most like them, here or of the reference."""
-    from bench_core.execution.cost import Past, nearest
+    from bench_core.results.duration import Past, nearest
     from bench_core.results.reference import installed
 
     pasts = [Past([run.record for run in here if not run.record.original])]
@@ -307,8 +307,8 @@ def _resolution(plan: Plan) -> list[str]:
 
 
 def _as_text(plan: Plan, costs: Costs) -> str:
-    from bench_core.execution.cost import spoken
     from bench_core.execution.plan import names_of
+    from bench_core.results.duration import spoken
 
     every, lines = (*plan.cells, *plan.beside), []
     for cell, name in zip(every, names_of(every), strict=True):

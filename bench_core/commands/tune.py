@@ -101,7 +101,7 @@ def tune(
 
 def _cost(tuning: Tuning) -> str:
     """Say how many cells a search has, and estimate their cost from finished cells like them."""
-    from bench_core.execution.cost import Past, spoken
+    from bench_core.results.duration import Past, spoken
     from bench_core.results.ledger import TRIALS
     from bench_core.results.scan import scan
 

@@ -19,11 +19,12 @@ Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SCHEMA = "bench-cost/1"
 HEADS = [
-    "method", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep", "kJ",
-    "s to aim", "TFLOPs to aim", "best",
+    "method", "n", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",
+    "kJ", "s to aim", "TFLOPs to aim", "best",
 ]  # fmt: skip
 LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
 LEGEND = {  # heading → what it says
+    "n": "n: finished runs, and of how many where some failed. All figures are of these.",
     "FLOPs / bp": "FLOPs / bp: operations of products and convolutions in a step, in multiples of "
     "those of bp.",
     "credit": "credit: the share of these operations that is neither forward pass nor update.",
@@ -31,12 +32,15 @@ LEGEND = {  # heading → what it says
     "bp keeps": "bp keeps: the activations in MB that bp keeps, and that bp keeps with the inputs "
     "of blocks alone, while it computes the blocks again (checkpointing).",
     "RSS MB": "RSS: peak memory of the process, libraries and data included.",
+    "s/ep": "s/ep: seconds of the median epoch of training, without measurements. Other work on "
+    "the machine makes these and all other seconds longer.",
     "kJ": "kJ: energy of the machine while it trained, with all that ran beside the cell.",
     "s to aim": "s to aim: seconds of training until the test accuracy first reaches the aim; a "
     "row has them if all its finished runs reach it.",
     "TFLOPs to aim": "TFLOPs to aim: operations until then, those of a step after the last epoch "
     "times the steps.",
-    "best": "best: no other rule of the recipe is as accurate with fewer operations of training.",
+    "best": "best: no other rule of the recipe is as accurate with fewer operations of training; "
+    "only rules of which every run has finished are compared.",
 }
 
 
@@ -122,13 +126,14 @@ def table_of(
 
 
 def _cells(item: Cost) -> list[str]:
-    row, total = item.row, item.flops_per_step
+    row, total, n = item.row, item.flops_per_step, len(item.row.finished)
     share = item.credit / total if total and item.credit is not None else None
     bp = [optional(value, _mega) for value in (item.bp_stored_bytes, item.bp_checkpointed_bytes)]
-    reach = f"{item.reached} of {len(row.finished)}"
-    some = 0 < item.reached < len(row.finished)
+    reach = f"{item.reached} of {n}"
+    some = 0 < item.reached < n
     return [
         visible(row.label),
+        f"{n}" if row.complete else f"{n} of {len(row.runs)}",
         NONE if row.accuracy is None else fraction(row.accuracy.mean),
         optional(item.flops_over_bp),
         optional(share, lambda value: f"{100 * value:.0f} %"),
