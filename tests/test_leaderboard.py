@@ -653,3 +653,25 @@ def test_a_table_of_teacher_says_that_a_synthetic_task_can_reverse_an_order() ->
     ]
     assert "teacher is synthetic" in leaderboard(records)
     assert "synthetic" not in leaderboard(audit())
+
+
+def test_the_legend_names_the_samples_that_the_figures_are_of() -> None:
+    record = run(accuracy=0.4)
+    data = {"limit": None, "validation": 200, "evaluate_on": "validation"}
+    held = record.model_copy(update={"cell": record.cell.model_copy(update={"data": data})})
+    text = leaderboard([held], width=None)
+    assert "accuracy: on held-out training samples, mean" in text
+    assert "Diagnostics measure on held-out training samples, which" in text
+    assert "test images" not in text
+    assert "accuracy: on the test set, mean" in leaderboard([record], width=None)
+
+
+def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
+    tied = [*seeds(BP, [0.983, 0.981]), *frozen(BP, [0.950, 0.948])]
+    beside = [*seeds(DFA, [0.95, 0.94, 0.97]), *frozen(DFA, [0.90, 0.91, 0.90])]
+    text = leaderboard([*tied, *beside], width=None)
+    assert "bp: a margin over a floor is equal in all seeds" in text
+    assert "at the least 2; accuracies are over all seeds: dfa 3" in text
+    text = leaderboard([*tied[:3], *frozen(BP, [0.950, 0.949])[1:]], width=None)
+    assert "equal in all seeds" not in text
+    assert "at the least" not in text

@@ -12,7 +12,7 @@ import torch
 from conftest import Here, runs
 from folders import leaderboard
 from nets import toy_data
-from records import run, seeds
+from records import frozen, run, seeds
 
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
@@ -401,6 +401,20 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
     for edited in (other, other.model_copy(update={"best": None})):
         settings = Settings(tuned=dict.fromkeys(_searched(dfa, 8), edited))
         assert tuned_of(dfa[0], settings) is None
+
+
+def test_no_search_counts_as_none_beside_a_search_and_floors_and_controls_do_not_count() -> None:
+    bp, dfa = (seeds(f"bench-core/{name}", [0.6, 0.61, 0.62]) for name in ("bp", "dfa"))
+    beside = [*frozen("bench-core/dfa", [0.3]), *seeds("bench-core/random_credit", [0.1])]
+    tuned = next(iter(_searched(dfa, 20).values()))
+    tuned = tuned.model_copy(
+        update={"results": [tuned.results[0].model_copy(update={"values": {}})]}
+    )
+    searched = dict.fromkeys(_searched(dfa, 20), tuned)
+    mark = "dfa was tuned on 20 trials, a peer on none"
+    assert mark in leaderboard([*bp, *dfa], Settings(tuned=searched), width=None)
+    for records, known in (([*dfa, *beside], searched), ([*bp, *dfa], {})):
+        assert "flatter" not in leaderboard(records, Settings(tuned=known), width=None)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SCHEMA = "bench-compare/1"
 HEADS = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
 LETTERS = ", ".join(f"{letter} {name}" for letter, name in zip("abcd", PROTOCOL, strict=True))
 LEGEND = (
-    "B - A: difference of the test accuracies in percentage points, mean over the n seeds that both"
+    "B - A: difference of the accuracies in percentage points, mean over the n seeds that both"
     " finished, ± its 95 % interval (Student t of the paired differences).",
     "p: exact sign-flip test of the pairs; Holm: adjusted for all comparisons above; least p: the"
     " smallest that n seeds allow, whatever the effect.",

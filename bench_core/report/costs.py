@@ -35,7 +35,7 @@ LEGEND = {  # heading → what it says
     "s/ep": "s/ep: seconds of the median epoch of training, without measurements. Other work on "
     "the machine makes these and all other seconds longer.",
     "kJ": "kJ: energy of the machine while it trained, with all that ran beside the cell.",
-    "s to aim": "s to aim: seconds of training until the test accuracy first reaches the aim; a "
+    "s to aim": "s to aim: seconds of training until the accuracy first reaches the aim; a "
     "row has them if all its finished runs reach it.",
     "TFLOPs to aim": "TFLOPs to aim: operations until then, those of a step after the last epoch "
     "times the steps.",
@@ -118,7 +118,7 @@ def table_of(
     every = [run.record.evaluate_every for item in found for run in item.row.finished]
     if (most := max(every, default=1)) > 1:
         remarks.append(
-            f"The test accuracy was computed after every {most} epochs (evaluate_every): "
+            f"The accuracy was computed after every {most} epochs (evaluate_every): "
             "a rule may have reached the aim in the epochs between"
         )
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""

@@ -1,8 +1,9 @@
 """Say what a reader must know beside a verdict: what could have changed it.
 
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements
-made after the run, an accuracy above that of bp, as a rule that saw the test set has it, and a
-search on more trials than a peer's or on the test set. Every format shows them.
+made after the run, an accuracy above that of bp, as a rule that saw the test set has it, a search
+on more trials than a peer's or on the test set, and a margin that is equal in all seeds. Every
+format shows them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench_core.analysis.judge import CORE_DEFAULTS, PROTOCOL, Floor, Settings, is_local_ceiling
+from bench_core.analysis.judge import (
+    CORE_DEFAULTS,
+    PROTOCOL,
+    Floor,
+    Settings,
+    is_control,
+    is_local_ceiling,
+)
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends, margin, points_of
@@ -22,6 +30,7 @@ from bench_core.results.hashing import canonical, plain_text
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
+EQUAL = 1e-9  # points: a half width that rounding alone makes
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -73,12 +82,35 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
     """Say that a row was tuned on more trials than a peer, or on the test set."""
     if row.tuned is None or row.trials is None:
         return []
-    least = min(peer.trials for peer in rows if peer.trials is not None)
-    lines = [f"was tuned on {row.trials} trials, a peer on {least}: more trials flatter a row"]
+    peers = (peer for peer in rows if peer.role != "floor" and not is_control(peer.runs[0].record))
+    least = min((peer.trials or 0 for peer in peers), default=row.trials)
+    few = least or "none"
+    lines = [f"was tuned on {row.trials} trials, a peer on {few}: more trials flatter a row"]
     lines *= row.trials > least
     if row.tuned.scored_on == "test":
         lines.append("was tuned on the test set, which flatters its accuracy")
     return lines
+
+
+def tied(row: Row) -> list[str]:
+    """Say that a margin is equal in all seeds, so that its interval has width 0."""
+    halves = [item.half_width for item in (row.margin, row.margin_bp) if item is not None]
+    text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
+    text += "chance; its interval of width 0 does not make it certain"
+    equal = any(half is not None and half < EQUAL for half in halves)
+    return [text] * (equal and row.role != "floor")
+
+
+def ranked_on(group: Group) -> list[str]:
+    """Say on how many seeds the ranks rest if an accuracy rests on more."""
+    fewest = group.ranking.n
+    more = [
+        f"{row.label} {len(row.finished)}"
+        for row in group.rows
+        if row.rank is not None and len(row.finished) > fewest > 0
+    ]
+    seeds = f"The ranks compare two rules on the seeds that both have, at the least {fewest}"
+    return [f"{seeds}; accuracies are over all seeds: {listed(more)}"] * bool(more)
 
 
 def limits(row: Row, settings: Settings) -> list[str]:
@@ -133,7 +165,7 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
     said = [text for run in row.runs for text in settings.said.get(run.record.checksum or "", ())]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
     beside = [*filter(None, [above, options(row, settings)]), *tuning(row, rows)]
-    beside += [*limits(row, settings), *late(row, settings)]
+    beside += [*tied(row), *limits(row, settings), *late(row, settings)]
     return beside + _few(others)
 
 
@@ -155,6 +187,12 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
+    lines += ranked_on(group)
+    equal: dict[str, list[str]] = defaultdict(list)
+    for row in group.rows:
+        for text in tied(row):
+            equal[text].append(row.label)
+    lines += [f"{listed(labels)}: {text}" for text, labels in equal.items()]
     shared: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:
         for text in limits(row, settings) if row.role != "floor" else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
@@ -13,6 +13,7 @@ from bench_core.registry.distributions import OURS
 from bench_core.report.cite import CITATION
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
+from bench_core.report.notes import SCORED_ON
 from bench_core.report.numbers import plural, with_interval
 from bench_core.report.rows import OTHER, PASSPORT, passport
 from bench_core.report.summary import WORDS
@@ -28,6 +29,7 @@ VERDICTS = {
     "undetermined": "something is missing for a verdict",
     "single seed": "one finished seed is too few for a verdict",
 }
+MEASURED = {**SCORED_ON, "test": "test images"}
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
@@ -104,6 +106,11 @@ def _uses(rows: Sequence[Row]) -> list[str]:
     return [told] * bool(texts)
 
 
+def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
+    """Name the samples that the runs read for their figures."""
+    return " or ".join(words[name] for name in words if name in read) or words["test"]
+
+
 def _rules(rows: Sequence[Row]) -> list[str]:
     """Say in a line what a few built-in rules are."""
     used = {row.method.name: row.method.short for row in rows if row.role != "floor"}
@@ -148,10 +155,11 @@ def of_all(
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
     lines = [*_verdicts(rows, settings), _floors(settings)[1]]
+    read = [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
     lines.append(
-        "accuracy: on the test set, mean over the finished seeds ± 95 % interval (Student t), cut "
-        "off at 0 and 1. #: the ranks that are possible, all at once with 95 %; –: too few "
-        "finished seeds to rank."
+        f"accuracy: on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % interval "
+        "(Student t), cut off at 0 and 1. #: the ranks that are possible, all at once with 95 %; "
+        "–: too few finished seeds to rank."
     )
     if "gamma" in shown:
         lines.append(
@@ -170,8 +178,8 @@ def of_all(
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups)
     lines.append(
-        "The last epoch counts, never the best. Diagnostics measure on test images, which no "
-        "training sees."
+        f"The last epoch counts, never the best. Diagnostics measure on {_samples(read, MEASURED)},"
+        " which no training sees."
     )
     return [*lines, *_rules(rows), f"Protocol: {CITATION}"]
 
