@@ -23,13 +23,16 @@ from bench_core.errors import UsageError
 from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.machine import check_modules
-from bench_core.registry import rule_files
+from bench_core.registry import plugins, rule_files
+from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
 from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
 from bench_core.report.rows import names_of
+from bench_core.suite.cells import built_in, same_name
+from bench_core.suite.load import load_suite
 from bench_core.testing.kit import Failed
 from bench_core.testing.subjects import must_preserve
 
@@ -333,3 +336,19 @@ def test_the_check_of_global_state_says_how_to_draw() -> None:
     changes = SimpleNamespace(names=["torch's global generator"])
     with pytest.raises(Failed, match=r"nn\.Linear .* draws_from\(tools\.aux_generator\)"):
         must_preserve(changes, "training")  # type: ignore[arg-type]
+
+
+def test_a_short_name_means_the_built_in_alone_beside_a_rule_of_the_same_name() -> None:
+    named = [
+        load_suite("quickstart", methods=[text, "dfa"]).methods
+        for text in ("dfa.py/dfa", "lab/dfa")
+    ]
+    assert [[method.name for method in pair] for pair in named] == [
+        ["dfa.py/dfa", "dfa"],
+        ["lab/dfa", "dfa"],
+    ]
+    assert same_name("bench-core/dfa", "dfa")
+    assert same_name("ebd", "lab/ebd")
+    registry = plugins.load(only=[OURS])
+    brought = {item.component.name for item in registry.components if item.kind != "executor"}
+    assert built_in() == brought

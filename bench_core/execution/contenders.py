@@ -186,11 +186,12 @@ def cells_of(plan: Plan, entries: Sequence[Entry], suite: Suite) -> list[Planned
 
     Raises UsageError for a value that the rule does not keep as it is.
     """
-    defaults = {_bare(cell.cell.method.name): cell.defaults for cell in plan.cells}
+    defaults = {cell.cell.method.name: cell.defaults for cell in plan.cells}
 
     def key(name: str, params: dict[str, Any], training: dict[str, Any], seed: int) -> str:
         searched = {name: training[name] for name in RecipeSearch.model_fields}
-        return canonical([_bare(name), {**defaults[_bare(name)], **params}, searched, seed])
+        full = next(known for known in defaults if same_name(known, name))
+        return canonical([full, {**defaults[full], **params}, searched, seed])
 
     every = [(planned, planned.cell) for planned in plan.cells]
     known = {key(c.method.name, c.method.params, c.training, c.seed): p for p, c in every}
@@ -206,10 +207,6 @@ def cells_of(plan: Plan, entries: Sequence[Entry], suite: Suite) -> list[Planned
                 raise UsageError(f"{suite.name}: {what}; search other values")
             cells.append(cell)
     return cells
-
-
-def _bare(name: str) -> str:
-    return name.rpartition("/")[2]
 
 
 def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from bench_core.suite.yaml_reader import KeyPath
@@ -57,12 +59,25 @@ def frozen(value: Any) -> Any:
 
 
 def same_name(name: Any, wanted: Any) -> bool:
-    """Whether two names mean one component; `dfa` stands for `bench-core/dfa` too."""
+    """Whether two names mean one component.
+
+    `dfa` stands for `bench-core/dfa`, and for no other, as it is built in; `ebd` for `lab/ebd`.
+    """
     if not (isinstance(name, str) and isinstance(wanted, str)):
         return False
     if ("/" in name) == ("/" in wanted):
         return name == wanted
-    return name.rpartition("/")[2] == wanted.rpartition("/")[2]
+    short, full = (name, wanted) if "/" in wanted else (wanted, name)
+    home, _, bare = full.rpartition("/")
+    return bare == short and (home == "bench-core" or short not in built_in())
+
+
+@cache
+def built_in() -> frozenset[str]:
+    """Return the names of the built-in rules, architectures, data sets and diagnostics."""
+    kinds = ("methods", "archs", "datasets", "diagnostics")
+    tables = [getattr(import_module(f"bench_plugins.{kind}"), f"bench_{kind}")() for kind in kinds]
+    return frozenset(component.name for table in tables for component in table)
 
 
 def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
