@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,9 +184,14 @@ def test_the_rule_of_a_package_has_no_hook_of_its_file() -> None:
     assert without_hook(RULE) == RULE
 
 
-def test_a_rule_whose_file_is_not_given_names_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"folder of fed\.py on PYTHONPATH, .* --method path/to"):
-        Registry().find("method", "fed.py/fed")
+def test_a_rule_whose_file_is_not_given_names_a_remedy_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("FOLDER_OF_fed.py", "."):
+        with pytest.raises(UsageError, match=rf"`PYTHONPATH={re.escape(folder)} bench …`"):
+            Registry().find("method", "fed.py/fed")
+        (tmp_path / "fed.py").write_text(RULE)
 
 
 def test_a_rule_whose_file_is_here_is_named_by_its_path(

@@ -87,7 +87,8 @@ class Registry:
             )
         if kind == "method" and f"{FILE}/" in name:
             file = name.partition("/")[0]
-            remedy = f"put the folder of {file} on PYTHONPATH, or add --method path/to/{file}"
+            folder = "." if Path(file).is_file() else f"FOLDER_OF_{file}"
+            remedy = f"begin the command like this: `PYTHONPATH={folder} bench …`"
             raise UsageError(f"unknown method {name!r}; {remedy}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
 
