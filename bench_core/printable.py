@@ -6,8 +6,13 @@ import codecs
 import io
 import math
 import re
+import sys
+import traceback
 from numbers import Real
+from pathlib import PurePath
 from typing import Any, TextIO
+
+from bench_core.errors import BenchError
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
 CONTROL = re.compile(
@@ -54,6 +59,25 @@ def brief(error: BaseException) -> str:
     except Exception:
         text = "(its message cannot be printed)"
     return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text[:300])
+
+
+def origin(error: BaseException) -> str:
+    """Return `FILE.py:LINE` of the plugin's own line in which a traceback ends; "" without one."""
+    others = {"bench_core", "__main__", "torch", "numpy", *sys.stdlib_module_names}
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in others
+    ]
+    files = [f"{PurePath(file).name}:{line}" for file, line in frames if not file.startswith("<")]
+    return files[-1] if files and files[-1].isprintable() else ""
+
+
+def located(error: BaseException) -> str:
+    """Return an exception as one line, with the plugin's own line that raised it."""
+    text = str(error) if isinstance(error, BenchError) else brief(error)
+    place = origin(error)
+    return f"{text} (at {place})" if place else text
 
 
 def last_line(output: bytes) -> str:

@@ -191,8 +191,9 @@ def test_what_an_observer_prints_is_cleaned_and_cut(sweep: Sweep) -> None:
 
 def test_the_reason_is_one_printable_line(sweep: Sweep) -> None:
     reasons = {name: record["reason"] for name, record in sweep.first.items()}
-    assert reasons["raises"] == "ValueError: no ?[31mstep for you"
-    assert reasons["quits"] == "SystemExit: 3"
+    line = 1 + RULES[: RULES.index("raise ValueError")].count("\n")
+    assert reasons["raises"] == f"ValueError: no ?[31mstep for you (at faulty_rules.py:{line})"
+    assert reasons["quits"].startswith("SystemExit: 3 (at faulty_rules.py:")
     assert reasons["nan"] == "the training loss is not finite from step 3 of epoch 1"
     assert reasons["killed"].startswith("the worker ended with SIGKILL after epoch 0")
     assert reasons["exits"] == "the worker ended with exit code 74 after epoch 0: last words"
@@ -204,6 +205,8 @@ def test_the_log_has_the_traceback_and_an_end(sweep: Sweep) -> None:
     log = sweep.log("raises").decode()
     assert "Traceback (most recent call last)" in log
     assert "faulty_rules.py" in log
+    shown = Here(sweep.home)("show", sweep.first["raises"]["identity"]).stdout
+    assert shown.splitlines()[-1].endswith(f"{sweep.first['raises']['identity']}/log.txt")
     assert logs.LARGEST < len(sweep.log("loud")) < logs.LARGEST + 100
 
 

@@ -199,6 +199,7 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
     its folder, or the first letters of its identity in RESULTS  [default: results].
     """
     from bench_core.report.data import of_run
+    from bench_core.report.escape import visible
     from bench_core.report.provenance import suite_of
     from bench_core.report.single import text
     from bench_core.report.terminal import say
@@ -215,6 +216,9 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
         print_json(of_run(suite, row, item))
     else:
         say(text(suite, row, item, terminal_width()))
+        log = suite.results.run_folder(item.record) / "log.txt"
+        if item.record.status != "done" and log.is_file():
+            echo(f"log         {visible(str(log))}")
 
 
 def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:

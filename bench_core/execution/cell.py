@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench_core.errors import BenchError, CreditError
-from bench_core.printable import brief, plain
+from bench_core.printable import brief, located, plain
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement, checked
 from bench_core.training.diagnostic import Diagnostic, Measured
@@ -92,7 +92,7 @@ def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
         raise
     except Exception as error:
         traceback.print_exc()
-        return stored(diagnostic, Measured(None, {"error": f"{name} raised {brief(error)}"}))
+        return stored(diagnostic, Measured(None, {"error": f"{name} raised {located(error)}"}))
 
 
 def stored(diagnostic: Diagnostic, result: Measured) -> Measurement:

@@ -37,7 +37,7 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
-from bench_core.printable import brief
+from bench_core.printable import located
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import files, store
@@ -106,10 +106,10 @@ class CellRun:
         except (CodeChanged, NoDevice) as error:
             return self.record("crashed", str(error))
         except BenchError as error:
-            return self.record("failed", str(error))
+            return self.record("failed", located(error))
         except BaseException as error:  # KeyboardInterrupt too: only a plugin raises it here
             traceback.print_exc()
-            reason = brief(error)
+            reason = located(error)
             return self.record("oom" if OUT_OF_MEMORY.search(reason) else "failed", reason)
         return self.record("done")
 

@@ -12,11 +12,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench_core.errors import UsageError, did_you_mean
-from bench_core.printable import brief
+from bench_core.printable import brief, origin
 from bench_core.registry import plugins
 from bench_core.registry.registry import KINDS, Installed, Registry, base_class, resolve
 from bench_core.suite.load import installed_suites
@@ -125,7 +124,7 @@ def run(bound: BoundCheck) -> Outcome:
     except Failed as failed:
         status, reason = "failed", str(failed)
     except (Exception, SystemExit) as error:
-        status, reason, where = "failed", f"it raised {brief(error)}", _where(error)
+        status, reason, where = "failed", f"it raised {brief(error)}", origin(error)
         reason += f" at {where}" if where else ""
         trace = "".join(traceback.format_exception(error))
     if bound.expected is not None and status == "failed":
@@ -135,16 +134,6 @@ def run(bound: BoundCheck) -> Outcome:
         reason = f"was expected to fail ({bound.expected}) and passes: take it off the list"
     seconds = round(time.perf_counter() - started, 3)
     return Outcome(bound.name, bound.category, status, bound.law, reason, where, trace, seconds)
-
-
-def _where(error: BaseException) -> str:
-    """Return the plugin's own line in which the traceback ends: neither ours nor torch's."""
-    ours = ("<", str(Path(__file__).resolve().parent.parent))
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)
-    ]
-    frames = [f for f in frames if "/torch/" not in f.filename] or frames
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def checks(
