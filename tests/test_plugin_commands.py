@@ -116,6 +116,25 @@ def test_one_fault_is_one_failure(installed) -> None:
     }
 
 
+def test_a_credit_that_is_not_finite_is_named_and_nothing_is_said_of_what_follows(
+    installed,
+) -> None:
+    nan = """
+from bench_core.api import Credits, LocalMethod
+
+class Rule(LocalMethod):
+    def credit(self, states, y, epoch):
+        audited = [0 * states.h[site] for site in self.net.sites]
+        audited[1] = audited[1] + float("nan")
+        return Credits(audited=audited, embed=0 * states.h[0])
+"""
+    request = session.Request("method", f"{installed('nan', nan)}/nan", {})
+    found = list(session.carry_out(request))
+    (failed,) = [outcome for outcome in found if outcome.status == "failed"]
+    assert failed.reason == "credits.audited[1] is not finite (residual network)"
+    assert {o.status for o in found if o.category != "contract"} == {"skipped"}
+
+
 def test_a_component_that_cannot_be_imported_is_one_line(installed) -> None:
     name = f"{installed('gone', 'import os; os._exit(4)')}/gone"
     with pytest.raises(

@@ -60,8 +60,10 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
             if (a.dtype, a.device) != (h.dtype, h.device):
                 types = f"{a.dtype} on {a.device}, its state {h.dtype} on {h.device}"
                 raise Failed(f"{name} is {types} ({shape} network)")
-            if not bool(a.isfinite().all()):
-                raise Failed(f"{name} is not finite ({shape} network)")
+            if not bool(a.isfinite().all()):  # before the training one bad credit is bad alone
+                untrained = pairs(subject.trial(shape))
+                first = next((one for one, b, _ in untrained if not b.isfinite().all()), name)
+                raise Failed(f"{first} is not finite ({shape} network)")
 
 
 @check("method", "contract")
