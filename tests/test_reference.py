@@ -15,7 +15,7 @@ import pytest
 from bench_reference import add as adding
 from bench_reference import readme
 from click.testing import CliRunner
-from conftest import TINY, Finished, Here
+from conftest import TINY, Finished, Here, runs
 
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
@@ -180,6 +180,16 @@ def test_a_suite_without_local_results_shows_the_reference(
     assert troubles == []
     figure = figures._sourced(figures.Figure("A caption.", ()), view(shown).rows)
     assert figure.caption.startswith("A caption. Measured: reference 1, 20")
+
+
+def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped: Path) -> None:
+    identity = min(runs(shipped / "tiny"))
+    env = {"BENCH_REFERENCE": str(shipped)}
+    (here.cwd / "results" / "other").mkdir(parents=True)
+    for command, line in (("show", f"run         {identity}"), ("why", f"{identity}  ")):
+        assert line in here(command, identity[:12], env=env).stdout
+        assert "no run in results" in here(command, "zz", env=env).stderr
+        assert identity not in here(command, identity[:12], env={"BENCH_REFERENCE": ""}).stdout
 
 
 def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeypatch: Any) -> None:

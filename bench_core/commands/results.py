@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,7 +197,8 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
     """Show one run.
 
     That is its measurements, its verdict and the reasons, and where its numbers come from. RUN is
-    its folder, or the first letters of its identity in RESULTS  [default: results].
+    its folder, or the first letters of its identity in RESULTS  [default: results], else in the
+    reference.
     """
     from bench_core.report.data import of_run
     from bench_core.report.escape import visible
@@ -230,17 +232,34 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
     identity = run
     if folder := run_folder(run):
         results, identity = results or (folder.parent,), folder.resolve().name
+    roots = shown_folders(results)
+    reference = () if folder else _suites_of_reference(identity, roots)
+    if not results and not roots[0].exists():
+        results, roots = reference, shown_folders(reference)
     counted = [
         (suite, row, item)
         for suite in map(view, map(attach, gathered(results)[0]))
         for _, row, item in suite.runs
     ]
     runs = {own[2].record.identity: own for own in reversed(counted)}
-    roots = shown_folders(results)
     if not any(name.startswith(identity) for name in runs):
+        if reference and results != reference:
+            return _counted_run(run, reference)
         place = find_run(identity, roots).folder
         raise UsageError(f"{place}: no table counts this run; `bench why {place}` says more")
     return runs[the_one(identity, runs, roots)]
+
+
+def _suites_of_reference(identity: str, roots: Iterable[Path]) -> Paths:
+    """Return the suites of the reference with a run that begins so, if no run in `roots` does."""
+    from bench_core.results.reference import installed
+
+    shipped = installed()
+    folders = [folder for root in roots for depth in ("*", "*/*") for folder in root.glob(depth)]
+    if shipped is None or any(folder.name.startswith(identity) for folder in folders):
+        return ()
+    names = [name for name in shipped.entries if name.startswith(identity)]
+    return tuple(sorted({shipped.place(name).parent for name in names}))
 
 
 @click.command()
@@ -251,8 +270,8 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
 def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     """Say why a run was run or reused, and how its nearest neighbour differs.
 
-    RUN is its folder, or the first letters of its identity in RESULTS, where its neighbours lie
-    too  [default: results].
+    RUN is its folder, or the first letters of its identity in RESULTS  [default: results], else in
+    the reference. Its neighbours lie there too.
     """
     from bench_core.analysis.why import explain, explained, find_run, run_folder
     from bench_core.report.escape import visible
@@ -261,6 +280,8 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     home = run_folder(run)
     roots = (*results, *further) or ((home.absolute().parent,) if home else ())
     folders = shown_folders(roots)
+    if not home:
+        folders = [*_suites_of_reference(run, folders)] or folders
     found, runs = find_run(run, folders), scan(folders).runs
     if as_json:
         return print_json(explained(found, runs))
