@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import Bench, Finished, runs
 from folders import write
-from records import seeds
+from records import run, seeds
 
 from bench_core import cli
 from bench_core.analysis.gather import gather
@@ -200,3 +200,13 @@ def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch)
     endless = run.record.model_copy(update={"epochs": 10**7})
     (outcome,) = remeasure.audit_runs([Stored(endless, run.folder)], [], None, None, 1)
     assert outcome.problem == "it has 10,000,000 epochs; at most 100,000 are run again"
+
+
+def test_an_audit_labels_a_run_as_every_table_does(asked_here, tmp_path, monkeypatch):
+    code = {"x-ebd": {"files": {}, "defaults": {"x-ebd/ebd": {"normalize": "none"}}}}
+    posted = run("x-ebd/ebd", params={"normalize": "none"}, code=code)
+    write(tmp_path, [posted], None)
+    outcomes = [remeasure.Outcome(tmp_path, posted)]
+    monkeypatch.setattr(remeasure, "audit_runs", lambda *arguments: outcomes)
+    done = CliRunner().invoke(cli.bench, ["audit", str(tmp_path), "--diagnostic", "nudging"])
+    assert "  x-ebd/ebd  " in done.stdout

@@ -272,7 +272,7 @@ def audit(
     for outcome in audit_runs(chosen, diagnostics, data_dir, device, workers):
         measured, cell = outcome.measurements, outcome.record.cell
         if outcome.problem is None:
-            name = visible(label(cell.method, peers))
+            name = visible(label(cell.method, peers, outcome.record.defaults()))
             values = [_cell(measured.get(head)) for head in heads]
             rows.append([outcome.folder.name[:12], name, str(cell.seed), *values])
             raised = [item.raised for item in measured.values() if item.raised]
