@@ -23,6 +23,7 @@ from bench_core.report.escape import visible
 from bench_core.report.numbers import finite, fraction
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
+from bench_core.suite.cells import built_in
 from bench_core.suite.names import FROZEN
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
@@ -175,7 +176,8 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
     labels = []
     for row in rows:
         name, short = row.method.name, row.method.short
-        alone = bare[name] and count[bare[name]] == 1
+        ours = short == bare[name] or bare[name] not in built_in()
+        alone = bare[name] and count[bare[name]] == 1 and ours
         labels.append(bare[name] + row.label.removeprefix(short) if alone else row.label)
     return labels
 
