@@ -1,9 +1,10 @@
 """Take finished cells of results folders into the reference: `python -m bench_reference.add`.
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
-already stays as it is, so the command may be repeated after every cell. The list of its cells is
-written for every installed suite, whichever suite trained them, and for a suite file of `--suite`.
-In a checkout docs/claims.md and the README's part about the reference are written anew.
+already stays as it is, so the command may be repeated after every cell. In the reference itself the
+list of its cells is written for every installed suite, whichever suite trained them; elsewhere for
+those of `--suite`. In a checkout docs/claims.md and the README's part about the reference are
+written anew.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def main(
     write_cells(reference)  # a plan reads the runs with the checksums of suite.json
     reference = installed(into) or reference
     registry = plugins.load()
-    for name in dict.fromkeys([*suites, *installed_suites()]):
+    for name in dict.fromkeys([*suites, *(installed_suites() if into == HERE else ())]):
         suite = load_suite(name)
         try:
             plan = make_plan(suite, registry, into.parent, default_data_dir(), reference=reference)
