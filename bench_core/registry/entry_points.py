@@ -15,8 +15,8 @@ import pluggy
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
 from bench_core.registry.distributions import FILE, OURS, distribution_of, is_ours, normalised
+from bench_core.suite.names import GROUP
 
-GROUP = "bench_core.plugins"
 ALLOWED = "BENCH_PLUGINS"
 
 

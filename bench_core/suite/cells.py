@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import import_module
+from importlib import metadata
 from typing import Any
 
+from bench_core.suite.names import GROUP, OURS
 from bench_core.suite.yaml_reader import KeyPath
 
 
@@ -69,14 +70,15 @@ def same_name(name: Any, wanted: Any) -> bool:
         return name == wanted
     short, full = (name, wanted) if "/" in wanted else (wanted, name)
     home, _, bare = full.rpartition("/")
-    return bare == short and (home == "bench-core" or short not in built_in())
+    return bare == short and (home == OURS or short not in built_in())
 
 
 @cache
 def built_in() -> frozenset[str]:
-    """Return the names of the built-in rules, architectures, data sets and diagnostics."""
-    kinds = ("methods", "archs", "datasets", "diagnostics")
-    tables = [getattr(import_module(f"bench_plugins.{kind}"), f"bench_{kind}")() for kind in kinds]
+    """Return the names of the components of suites that our own distribution brings."""
+    ours = (found.entry_points.select(group=GROUP) for found in metadata.distributions(name=OURS))
+    points = [point for own in ours for point in own if point.name != "executors"]
+    tables = [getattr(point.load(), f"bench_{point.name}")() for point in points]
     return frozenset(component.name for table in tables for component in table)
 
 
