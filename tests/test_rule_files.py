@@ -34,6 +34,7 @@ from bench_core.report.comparison import methods
 from bench_core.report.rows import names_of
 from bench_core.suite.cells import built_in, same_name
 from bench_core.suite.load import load_suite
+from bench_core.suite.model import DepthUtility
 from bench_core.testing.kit import Failed
 from bench_core.testing.subjects import must_preserve
 
@@ -305,6 +306,25 @@ def test_cleaning_takes_a_method_by_its_one_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=fault):
             spared(name)
+
+
+def test_the_name_of_a_built_in_never_means_the_rule_of_a_file(tmp_path: Path) -> None:
+    rows = [*seeds("dfa.py/dfa", [0.3, 0.3]), *frozen("dfa.py/dfa", [0.2, 0.2])]
+    write(tmp_path, [*rows, *seeds("lab/ebd", [0.4, 0.4])], None)
+    with pytest.raises(UsageError, match="no run of this method; there are"):
+        list(spare([tmp_path], methods=["dfa"]))
+    assert len(list(spare([tmp_path], methods=["dfa.py/dfa"]))) == 4
+    suites, _ = gather([tmp_path])
+    with pytest.raises(UsageError, match="dfa"):
+        methods(suites, "dfa", "ebd")
+    (pair,) = methods(suites, "dfa.py/dfa", "ebd")
+    assert pair.effect is not None
+    assert pair.effect.mean == pytest.approx(10.0)
+    for name, known in (("dfa", False), ("dfa.py/dfa", True)):
+        settings = Settings(depth_utility=DepthUtility(floor=name))
+        (group,) = judge_all(rows, settings)
+        (row,) = [row for row in group.rows if row.role == "method"]
+        assert (not row.floor.reason) == known
 
 
 def test_a_comparison_takes_the_name_that_the_table_shows(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ from bench_core.results.agreement import POINTS
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
+from bench_core.suite.cells import same_name
 from bench_core.suite.names import FROZEN
 
 DEFAULT = Settings()
@@ -205,16 +206,14 @@ class _Floors:
         return self.named(BP)
 
     def named(self, name: str) -> Floor:
-        """Return the floor of a method with the core's defaults; full names precede short ones."""
+        """Return the floor of a method with the core's defaults."""
         others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
-        spelled: dict[str, int] = {}
-        for key, runs in self.frozen.items():
-            ref = runs[0].cell.method
-            names = [ref.name, ref.short, ref.name.rpartition("/")[2]]
-            plain = all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
-            if plain and name in names:
-                spelled[key] = names.index(name)
-        keys = [key for key in spelled if spelled[key] == min(spelled.values())]
+
+        def plain(ref: ComponentRef) -> bool:
+            return all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
+
+        refs = {key: runs[0].cell.method for key, runs in self.frozen.items()}
+        keys = [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
         return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", keys)
 
     def chosen(self, ref: ComponentRef) -> Floor:

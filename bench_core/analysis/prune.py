@@ -22,6 +22,7 @@ from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
 from bench_core.results.record import cell_key
 from bench_core.results.scan import Stored, is_run_folder, scan
+from bench_core.suite.cells import same_name
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ def _full_names(runs: Sequence[Stored], methods: Sequence[str]) -> set[str]:
     names = sorted({run.record.cell.method.name for run in runs})
     chosen = set()
     for wanted in methods:
-        meant = [name for name in names if name in (wanted, f"bench-core/{wanted}")]
-        meant = meant or [name for name in names if name.rpartition("/")[2] == wanted]
+        meant = [name for name in names if same_name(name, wanted)]
         if len(meant) != 1:
             fault = "no run of this method" if not meant else "several methods have this name"
             there = ", ".join(meant or names) or "no runs"

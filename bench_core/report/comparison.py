@@ -26,6 +26,7 @@ from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, fraction, optional, with_interval
 from bench_core.report.text import listed, paragraph, tabulated
 from bench_core.report.view import view
+from bench_core.suite.cells import same_name
 from bench_core.suite.names import FROZEN
 
 SCHEMA = "bench-compare/1"
@@ -128,25 +129,19 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _named(group: Group, name: str) -> list[Row]:
     """Return the rows with this label, else the judged rows, or the floors, of this rule.
 
-    A rule may be called by its full name, and, as in the table, by its name alone.
+    `same_name` says which rule a name means; an option in brackets may follow it.
     """
 
     name = name.replace("freeze=blocks", FROZEN)
 
-    def is_called(row: Row, bare: bool, options: str) -> bool:
-        method = row.method
-        names = {method.name.rpartition("/")[2]} if bare else {method.name, method.short}
-        return name in {each + options for each in names}
+    def is_called(row: Row, options: str) -> bool:
+        return name.endswith(options) and same_name(
+            row.method.name, name.removesuffix(options) if options else name
+        )
 
-    for bare in (False, True):
-        labelled = [
-            r for r in group.rows if is_called(r, bare, r.label.removeprefix(r.method.short))
-        ]
-        frozen = {"floor": f"[{FROZEN}]"}
-        plain = [r for r in group.rows if is_called(r, bare, frozen.get(r.role, ""))]
-        if rows := labelled or plain:
-            return rows
-    return []
+    frozen = {"floor": f"[{FROZEN}]"}
+    labelled = [r for r in group.rows if is_called(r, r.label.removeprefix(r.method.short))]
+    return labelled or [r for r in group.rows if is_called(r, frozen.get(r.role, ""))]
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
