@@ -30,7 +30,7 @@ README = HERE / "README.md"
 SUITES = ("audit6", "audit5")  # of equal ones the first
 FIRST, LAST = "<!-- reference: `python -m bench_reference.readme` writes this -->\n", "<!-- end -->"
 FIGURES = {"light": "docs/gallery/reference-light.svg", "dark": "docs/gallery/reference-dark.svg"}
-TITLES = ("test accuracy", "gradient of backpropagation at the last block, ‖g_L‖")
+TITLES = ("accuracy on the test set", "gradient of backpropagation at the last block, ‖g_L‖")
 WIDTH = 100  # columns of the table
 TEXT = """\
 {heading}
@@ -83,7 +83,7 @@ def text(seen: View) -> str:
         heading=_wrapped(f"`bench leaderboard {seen.name}` prints, from {origin}:"),
         table="\n\n".join(blocks[: last + 1]),
         struck=_struck(seen),
-        legend=_wrapped(LEGEND + _warm(seen)),
+        legend=_wrapped(f"{LEGEND} {figure(seen).caution}".rstrip()),
         caution=_wrapped(trained.caution(group) or f"Every rule has {len(group.seeds)} seeds."),
         lines="\n".join(_lines(seen)),
         alt=f"Accuracy, and the gradient of backpropagation, over the epochs of {seen.name}",
@@ -106,13 +106,6 @@ def _struck(seen: View) -> str:
             reasons.setdefault(reason, []).append(row.label)
     texts = [f"{joined(labels)}: {reason}" for reason, labels in reasons.items()]
     return _wrapped(f"† Γ means nothing for {'; for '.join(texts)}.") + "\n\n" if texts else ""
-
-
-def _warm(seen: View) -> str:
-    """Return the sentence of the figure's caption about rules in their warm-up."""
-    (item,) = drawn(seen, ["temporal"])[:1]
-    sentences = (f"{text}." for text in item.figure.caption.rstrip(".").split(". "))
-    return "".join(f" {text}" for text in sentences if "(warm-up)" in text)
 
 
 def _wrapped(words: str, indent: str = "") -> str:

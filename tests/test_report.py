@@ -304,7 +304,7 @@ def test_the_temporal_figure_marks_the_first_firings(
     audit_figures: dict[str, list[Figure]],
 ) -> None:
     (figure,) = audit_figures["temporal"]
-    assert [item.title.split()[0] for item in figure.panels] == ["‖h_L‖", "‖g_L‖", "test"]
+    assert [item.title.split()[0] for item in figure.panels] == ["‖h_L‖", "‖g_L‖", "accuracy"]
     marks = next(values for values in data_of(figure.panels[0]) if "letter" in values[0])
     assert {(m["method"], m["seed"], m["letter"], m["epoch"]) for m in marks} == {
         ("dfa", seed, letter, epoch)
@@ -319,11 +319,11 @@ def test_the_temporal_figure_marks_the_first_firings(
 def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
     audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "test accuracy after every epoch, epoch 0" in audit_figures["temporal"][0].caption
+    assert "the accuracy after every epoch, epoch 0" in audit_figures["temporal"][0].caption
     every = View.epochs
     monkeypatch.setattr(View, "epochs", lambda self, record: every(self, record)[::3])
     (figure,) = specs(miniature)["temporal"]
-    assert "test accuracy at most 3 epochs apart, epoch 0" in figure.caption
+    assert "the accuracy at most 3 epochs apart, epoch 0" in figure.caption
 
 
 def test_the_temporal_figure_says_which_rules_fired_in_their_warm_up(

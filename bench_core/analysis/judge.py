@@ -340,7 +340,7 @@ class Alignment:
     not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
     library         Γ per layer with each norm clamped at 1e-8
     in_use          False: Γ is that of a credit with which no block was trained yet
-    readouts        deep means of the rule's further read-outs by name (ep: displacement)
+    readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
     """
 
     deep: float | None
@@ -349,7 +349,7 @@ class Alignment:
     not_diagnostic: str | None
     library: tuple[float | None, ...]
     in_use: bool
-    readouts: Mapping[str, float | None]
+    readouts: Mapping[str, tuple[float | None, ...]]
 
 
 def _number(value: Any) -> float | None:
@@ -376,5 +376,5 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
         numbers("library"),
         details.get("in_use") is not False,
-        {name: _number(details.get(f"{name}_deep")) for name in further},
+        {name: numbers(f"{name}{suffix}") for name in further},
     )

@@ -123,7 +123,7 @@ def _rules(rows: Sequence[Row]) -> list[str]:
     return ["; ".join(texts)] if texts else []
 
 
-def _stopped(groups: Sequence[Group]) -> list[str]:
+def _stopped(groups: Sequence[Group], settings: Settings) -> list[str]:
     """Write what `stop_when` saved and cost, a line per recipe and method."""
     records = [record for group in groups for record in group.records]
     peers = [record.cell.method for record in records]
@@ -131,7 +131,8 @@ def _stopped(groups: Sequence[Group]) -> list[str]:
     several = len({item.system for item in every}) > 1
     lines = []
     for item in every:
-        name = label(item.method, peers) + (f" ({item.system})" if several else "")
+        name = label(item.method, peers, settings.defaults)
+        name += f" ({item.system})" if several else ""
         after = ", ".join(map(str, item.at.values()))
         seconds = f", about {item.seconds:.0f} s," if item.seconds is not None else ""
         saved = f"{plural(item.epochs, 'epoch')}{seconds} saved"
@@ -176,7 +177,7 @@ def of_all(
     if "three_diagnostics" in shown:
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
     lines += [TRUST] if settings.trust or settings.said else []
-    lines += _stopped(groups)
+    lines += _stopped(groups, settings)
     lines.append(
         f"The last epoch counts, never the best. Diagnostics measure on {_samples(read, MEASURED)},"
         " which no training sees."

@@ -64,9 +64,7 @@ def _alignment(run: Run) -> list[str]:
     if measured.library:
         lines.append(f"Γ library   {cosines(measured.library)}   (norms clamped at 1e-8)")
     lines.append(f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}")
-    details = run.record.measurements["alignment"].details
-    read = {name: map(finite, details[f"{name}_unclamped"]) for name in measured.readouts}
-    return lines + [f"Γ of {name}  {cosines(values)}" for name, values in read.items()]
+    return lines + [f"Γ of {name}  {cosines(values)}" for name, values in measured.readouts.items()]
 
 
 def _distance(run: Run) -> list[str]:

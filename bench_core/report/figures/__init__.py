@@ -79,12 +79,14 @@ class Figure:
     """A figure of one recipe or one suite.
 
     Every panel has the signal `pick`, a list of legend names, and fades all other marks.
+    caution is a sentence of the caption that a shorter caption keeps, or nothing.
     """
 
     caption: str
     panels: tuple[Panel, ...]
     legend: tuple[Key, ...] = ()
     columns: int = 2
+    caution: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ def cost(view: View, group: Group) -> list[Figure]:
     front = draw.chart([item for item in values if item["kind"] == KEYS[0].name])
     line = front.mark_line(strokeDash=[5, 3], color=draw.BLUE, interpolate="step-after")
     caption = (
-        "Mean test accuracy after the last epoch against the floating-point operations of the "
+        "Mean accuracy after the last epoch against the floating-point operations of the "
         "training: products and convolutions, median over seeds. The line joins the rules that no "
         "other rule dominates (Pareto front). Floors are not drawn."
     )
     layers = [line.encode(x=x, y=y), points, names]
-    panel = draw.panel("test accuracy against operations of the training", layers, 260)
+    panel = draw.panel("accuracy against operations of the training", layers, 260)
     return [Figure(caption, (panel,), KEYS, columns=1)]

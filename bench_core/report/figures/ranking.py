@@ -32,11 +32,11 @@ def ranking(view: View, group: Group) -> list[Figure]:
     caption = (
         "Mean accuracy after the last epoch with its 95 % interval (Student t over seeds); small "
         f"ticks are the seeds. n = {n} per method. A method that does not clear the "
-        "diamond of its floor has learned nothing in its blocks."
+        "diamond of its floor has blocks that are no better than random ones."
     )
     if len(finished) > len(rows):
         caption += f" The {len(rows)} best of {len(finished)} rows are drawn."
-    drawn = draw.panel("test accuracy", _layers(rows), 22 * len(rows))
+    drawn = draw.panel("accuracy", _layers(rows), 22 * len(rows))
     return [Figure(caption, (drawn,), KEYS, columns=1)]
 
 

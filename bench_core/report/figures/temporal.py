@@ -58,10 +58,11 @@ class Quantity:
     read: Callable[[float], str]
 
 
+WARM = "while another credit than its own still trained the blocks (warm-up)"
 QUANTITIES = (
     Quantity("h", "‖h_L‖ (median over the probe)", True, compact),
     Quantity("g", "‖g_L‖ at N = 128", True, compact),
-    Quantity("accuracy", "test accuracy", False, fraction),
+    Quantity("accuracy", "accuracy", False, fraction),
 )
 
 
@@ -93,20 +94,18 @@ def temporal(view: View, group: Group) -> list[Figure]:
     gap = max(gaps, default=1)
     when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
     caption = (
-        f"The residual stream, the reference gradient and the test accuracy {when}, "
+        f"The residual stream, the reference gradient and the accuracy {when}, "
         "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
         f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth of "
         f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
         f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
     )
-    if warm := list(dict.fromkeys(curve.method for curve in curves if curve.warm)):
-        caption += (
-            f" {joined(warm)} fired first while another credit than its own still trained the "
-            "blocks (warm-up)."
-        )
+    warm = list(dict.fromkeys(curve.method for curve in curves if curve.warm))
+    caution = f"{joined(warm)} fired first {WARM}." if warm else ""
+    caption = f"{caption} {caution}".rstrip()
     if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
-    return [Figure(caption, tuple(panels), keys, columns=3)]
+    return [Figure(caption, tuple(panels), keys, columns=3, caution=caution)]
 
 
 def _limits(view: View, group: Group) -> dict[str, dict[float, str]]:
