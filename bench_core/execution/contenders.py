@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.components import CEILING
+from bench_core.execution.floors import FLOOR
 from bench_core.execution.plan import Plan, PlannedCell
-from bench_core.execution.references import FLOOR
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import same_name

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench_core.execution.components import Components, Trio, code_of, numerics_of
 from bench_core.execution.fingerprint import cell_identity
+from bench_core.execution.floors import resolved_cells
 from bench_core.execution.job import make_job
-from bench_core.execution.references import resolved_cells
 from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry

@@ -54,7 +54,7 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
         methods = {draft.method for draft in cells} | {bp, heads}
         floors = {key: key_of(refs[key].name, {**refs[key].params, **FLOOR}) for key in methods}
         ceilings = {key for key in methods if _is_ceiling(refs[key], refs[bp])}
-        _add_references(cells, floors, ceilings, bp, components.ceiling)
+        _add_floors(cells, floors, ceilings, bp, components.ceiling)
     for draft, (trio, device) in cells.items():
         data, training = recipes[draft.recipe]
         parts = {kind: refs[getattr(draft, kind)] for kind in PARTS}
@@ -92,7 +92,7 @@ def _add_local_ceilings(cells: Cells, components: Components, own: Sequence[str]
             cells.setdefault(ceiling, ((place, arch, dataset), device))
 
 
-def _add_references(
+def _add_floors(
     cells: Cells, floors: Mapping[str, str], ceilings: Collection[str], bp: str, place_of_bp: int
 ) -> None:
     """Add matched floors, the bp floor and the ceiling where they are missing.
