@@ -332,3 +332,8 @@ def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finis
     )
     assert merged.returncode == 0, merged.stderr
     assert "4 copied, 1 there already" in merged.stdout
+    two = here("replicate", tmp_path / "theirs", "--sample", 1, "--seed", 1, "--threads", 2)
+    assert two.returncode == 0, two.stderr  # two threads may give the same bits, or not
+    assert re.search(r"agrees: (equal bit|accuracy 0\.\d+ and 0\.\d+, within)", two.stdout)
+    replicas = runs(tmp_path / "theirs-replicas" / "tiny").values()
+    assert sorted(run["cell"]["training"]["threads"] for run in replicas) == [1, 2]

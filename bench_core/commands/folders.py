@@ -124,6 +124,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @option("--into PATH", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
 @option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
+@option("--threads N", "Train with N threads [those of each run].", type=click.IntRange(1))
 @option("--workers N", "Cells at once.", type=WORKERS)
 @option("--executor NAME", "local, ray, slurm, or a plugin's.", default="local")
 def replicate(
@@ -133,13 +134,15 @@ def replicate(
     into: Path | None,
     data_dir: Path | None,
     device: str,
+    threads: int | None,
     workers: int | None,
     executor: str,
 ) -> None:
     """Run a sample of runs again and record whether they agree.
 
-    In the same environment and with the same code runs must be equal bit by bit. Elsewhere their
-    accuracies must lie within 2 points and the same diagnostics must fire. The leaderboard of
+    In the same environment and with the same code runs must be equal bit by bit. Elsewhere, and
+    with another number of threads, their accuracies must lie within 2 points and the same
+    diagnostics must fire. The leaderboard of
     RESULTS shows the outcome. A new run is trained here, unless you trained it before.
     """
     from bench_core.execution.executors import Job, Options
@@ -162,7 +165,7 @@ def replicate(
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
     drawn = again.sample(runs, size, seed)
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
-    planned, troubles = again.plan_again(drawn, registry, into, data_dir, device)
+    planned, troubles = again.plan_again(drawn, registry, into, data_dir, device, threads)
     warn(troubles)
     reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 

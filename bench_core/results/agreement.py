@@ -119,18 +119,22 @@ def compare(
     """
     parts = disagreement(again, posted)
     bits = exact(again, posted)
+    one, other = again.accuracy, posted.accuracy
     if bits and folders is not None and not parts:
         parts += curves(*folders)
     if _weights(again) is not None and _weights(again) == _weights(posted):
         bits |= _same_figures(again, posted)
-        one, other = again.accuracy, posted.accuracy
         if one is not None and other is not None and POINTS >= abs(one - other) > KERNELS:
             parts.append(f"accuracy {one:.4f} and {other:.4f} of the same weights")
-    alike = "equal bit by bit" if bits else "accuracy within 2 points, the same diagnostics fire"
+    if one is None or other is None:
+        alike = f"both {posted.status}"
+    else:
+        alike = f"accuracy {one:.4f} and {other:.4f}, within 2 points; the same diagnostics fire"
+    said = "; ".join(parts) or alike
     return Replica(
         agrees=not parts,
         how="bits" if bits else "figures",
-        said=f"{'; '.join(parts)} (here and posted)" if parts else alike,
+        said="equal bit by bit" if bits and not parts else f"{said} (here and posted)",
         identity=again.identity,
         accuracy=again.accuracy,
         environment=again.environment,

@@ -66,9 +66,17 @@ def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]
 
 
 def plan_again(
-    runs: Sequence[Stored], registry: Registry, into: Path, data_dir: Path | None, device: str
+    runs: Sequence[Stored],
+    registry: Registry,
+    into: Path,
+    data_dir: Path | None,
+    device: str,
+    threads: int | None = None,
 ) -> tuple[list[Again], list[str]]:
-    """Plan cells that reproduce the runs; also a line for each reason why some cannot be."""
+    """Plan cells that reproduce the runs; also a line for each reason why some cannot be.
+
+    threads  of the new trainings, in place of those of the runs
+    """
     planned, faults = [], []
     for run in runs:
         record = run.record
@@ -80,12 +88,14 @@ def plan_again(
             continue
         parts, measured = described[:3], described[3:]
         checksum = parts[2]["checksum"]
+        training = record.cell.training | ({"threads": threads} if threads else {})
+        cell_again = record.cell.model_copy(update={"training": training})
         code = code_of(parts, measured, record.cell.training.get("stop_when", {}))
         digests = {name: entry["digest"] for name, entry in code.items()}
-        identity = cell_identity(record.cell.model_dump(mode="json"), digests, checksum)
+        identity = cell_identity(cell_again.model_dump(mode="json"), digests, checksum)
         folder = into / run.suite / identity
         cell = PlannedCell(
-            record.cell,
+            cell_again,
             identity,
             folder,
             device,
