@@ -103,6 +103,15 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
     assert row(far).verdict == "walked back (bp floor)"
 
 
+def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
+    floor = frozen(DFA, [0.30, 0.31, 0.32])
+    text = "batch_stability alone fires for dfa, and its blocks beat random ones: test images"
+    alone = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(c=0.83)), *floor]
+    assert (row(alone).verdict, text in remarks(alone)) == ("walked back (c)", True)
+    for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):
+        assert text not in remarks([*seeds(DFA, [accuracy] * 3, measurements=values), *floor])
+
+
 def test_flags_of_the_network_walk_a_row_back_with_their_counts() -> None:
     records = seeds(DFA, [0.302, 0.306, 0.310], measurements=SICK)
     records[2] = records[2].model_copy(update={"measurements": measured(c=0.9)})

@@ -10,7 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
-from bench_core.analysis.judge import NOT_IN_USE, Settings
+from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import listed as modules_of
 from bench_core.analysis.older import older
@@ -27,9 +27,14 @@ from bench_core.results.marks import ORDER
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
+BEATS = PROTOCOL["depth_utility"]
 UNJUDGED = ", and no verdict rests on it"
 TEACHER = "bench-core/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
+SHIFTED = (
+    "and its blocks beat random ones: test images unlike the augmented training images do this too "
+    "(docs/protocol.md, section 6)"
+)
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
@@ -69,6 +74,9 @@ def _shared(group: Group) -> list[str]:
         for measured, item in (pair for run in done for pair in run.record.measurements.items()):
             if error := item.raised:
                 remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
+        fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
+        if fired == {"batch_stability"} and row.margin is not None and row.margin.mean >= BEATS:
+            remarks[6, "batch_stability alone fires for ", f", {SHIFTED}"][name] = None
         values = [value_of(row, letter) for letter in letters]
         if any(value is not None and not math.isfinite(value) for value in values):
             remarks[5, "A measurement of ", " is not finite, and such a value fires"][name] = None
