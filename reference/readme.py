@@ -18,7 +18,7 @@ from bench_core.report import trained
 from bench_core.report.escape import markdown
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
-from bench_core.report.rows import gamma, shipped
+from bench_core.report.rows import gamma
 from bench_core.report.tables import Wanted, leaderboards
 from bench_core.report.text import joined
 from bench_core.report.view import View, view
@@ -78,7 +78,7 @@ def text(seen: View) -> str:
     blocks = table.rstrip().split("\n\n")
     last = next(k for k, block in enumerate(blocks) if "\n---" in block or block.startswith("---"))
     group = seen.groups[0]
-    origin = joined(dict.fromkeys(filter(None, map(shipped, group.rows))))
+    origin = reference.source([run.record for row in group.rows for run in row.runs])
     return TEXT.format(
         heading=_wrapped(f"`bench leaderboard {seen.name}` prints, from {origin}:"),
         table="\n\n".join(blocks[: last + 1]),

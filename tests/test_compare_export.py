@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pybtex.database import parse_string as bibliography
 from records import SICK, audit, frozen, measured, run, seeds
-from tabulate import tabulate
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
@@ -37,7 +36,7 @@ from bench_core.report import comparison, export
 from bench_core.report.cite import bibtex
 from bench_core.report.comparison import as_json, as_table
 from bench_core.report.terminal import COLOURS, coloured, paint
-from bench_core.report.text import limits
+from bench_core.report.text import limits, tabulated
 from bench_core.report.view import view
 from bench_core.results.record import Measurement
 
@@ -148,18 +147,23 @@ def test_long_labels_fit_a_terminal_of_80_columns() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.text("ab ", max_size=9), st.text("ab ", max_size=99)), min_size=1),
+    st.lists(st.tuples(st.text("ab ", max_size=9), st.text("a1,. ", max_size=99)), min_size=1),
     st.integers(40, 120),
 )
 def test_a_column_that_may_be_narrower_makes_the_table_fit(
     rows: list[tuple[str, str]], width: int
 ) -> None:
     heads = ["name", "what it says"]
-    widths = limits(rows, heads, width, [(1, 20)])
-    table = tabulate(rows, headers=heads, disable_numparse=True, maxcolwidths=widths)
+    table = tabulated(rows, heads, width=width, narrow=[(1, 20)])
     assert max(map(len, table.splitlines())) <= width
     assert limits(rows, heads, None, [(1, 20)]) == [None, None]
     assert limits(rows, heads, 200, [(1, 20)]) == [None, None]
+
+
+def test_a_wrapped_number_with_a_comma_stays_as_it_is() -> None:
+    rows = [["14,200", "a claim of many words that does not fit"], ["-", "short"]]
+    table = tabulated(rows, ["measured", "claim"], width=40, narrow=[(0, 4), (1, 20)])
+    assert "\n14,200      a claim of many words" in table
 
 
 def test_a_name_must_mean_one_method() -> None:

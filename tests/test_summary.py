@@ -165,9 +165,9 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     )
     mixed = [*GOOD, run(DFA, 42, 0.45, measurements=SICK), *seeds(FA, [0.2] * 3)]
     assert sentence(mixed) == (
-        "1 of 3 rules is trustworthy: bp. dfa has one finished seed, which is too few for a "
-        "verdict. In that seed, dfa lets the hidden states explode. fa falls below "
-        "backpropagation with random blocks."
+        "1 of 3 rules is trustworthy: bp. fa falls below backpropagation with random blocks. dfa "
+        "has one finished seed, which is too few for a verdict. In that seed, dfa lets the hidden "
+        "states explode."
     )
     given = Settings(depth_utility=DepthUtility(floor_value=0.9))
     assert "dfa stays below the given floor of .900." in sentence(lone(), given)

@@ -261,6 +261,15 @@ def board() -> Board:
     return Board(shipped, runs, troubles, _findings(shipped.folder / FINDINGS, troubles))
 
 
+def of_reference(results: SuiteResults) -> SuiteResults:
+    """Return results on which claims are judged: of a suite of the reference with all its runs."""
+    shipped = reference.installed()
+    home = shipped.folder.resolve() if shipped else None
+    if results.folder.resolve().parent != home or results.name not in installed_suites():
+        return results
+    return board().results(load_suite(results.name))
+
+
 def _findings(path: Path, troubles: list[str]) -> dict[str, dict[str, Finding]]:
     """Read findings.yaml, a list of mappings; a text copied from Markdown may have backslashes."""
     if not path.exists():

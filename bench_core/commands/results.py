@@ -160,6 +160,7 @@ def claims(
     Suites state these as claims under `expect:`. A claim for another recipe than the one of the
     runs counts as not run. RESULTS are results folders or suite folders  [default: results].
     """
+    from bench_core.analysis.board import of_reference
     from bench_core.analysis.gather import claims_of
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
@@ -175,7 +176,9 @@ def claims(
     stated = None if suite is None else load_suite(suite)
     judged = []
     for item in gathered(results)[0]:
-        if stated is not None:
+        if stated is None:
+            item = of_reference(item)
+        else:
             item = replace(item, expect=tuple(stated.expect), claimed_for=stated.recipe())
         outcomes, troubles = claims_of(item)
         warn(troubles)

@@ -17,6 +17,7 @@ from html import escape as html
 from pathlib import Path
 from typing import Any, overload
 
+from bench_core.analysis.board import of_reference
 from bench_core.analysis.gather import SuiteResults, claims_of, gather
 from bench_core.analysis.leaderboard import Group
 from bench_core.errors import UsageError
@@ -198,7 +199,7 @@ class Results(Sequence[RunRecord]):
 
 
 def _claims(suite: SuiteResults) -> Iterator[dict[str, Any]]:
-    for outcome in claims_of(suite)[0]:
+    for outcome in claims_of(of_reference(suite))[0]:
         claim, measured = outcome.claim, outcome.measured
         yield {
             "suite": suite.name,

@@ -20,7 +20,7 @@ from bench_core.report.numbers import finite, fraction
 from bench_core.report.rows import bare_labels, bp_floor, random_blocks, read_margin
 from bench_core.report.text import joined
 
-GOOD = "trustworthy"
+GOOD, SINGLE = "trustworthy", "single seed"
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
 WORDS = {
@@ -57,7 +57,7 @@ def sentence(group: Group) -> str:
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
     judged = [(labels[id(row)], row) for row in rules(group.rows)]
     controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
-    single = all(row.judged.kind == "single seed" and len(row.runs) == 1 for _, row in judged)
+    single = all(row.judged.kind == SINGLE and len(row.runs) == 1 for _, row in judged)
     if judged and single:
         parts = ["No rule has a verdict yet: one finished seed is too few.", *_flagged(judged)]
     else:
@@ -68,9 +68,14 @@ def sentence(group: Group) -> str:
                 others[reason(row)].append((label, row))
         nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
         parts = [_counted(good, len(judged)) if judged else nothing]
-        for phrase, pairs in others.items():
+        for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
+
+
+def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
+    """Whether the rules of a reason have no verdict yet: they come last."""
+    return reason[1][0][1].judged.kind == SINGLE
 
 
 def _mixed(group: Group) -> list[str]:
@@ -101,7 +106,7 @@ def of_recipes(groups: Iterable[Group]) -> str:
     kinds = Counter(row.judged.kind for own in every for row in own)
     if len(every) < 2 or not kinds:
         return ""
-    if len(kinds) == 1 and kinds["single seed"]:
+    if len(kinds) == 1 and kinds[SINGLE]:
         return f"In {len(every)} recipes, no rule has a verdict yet: one finished seed is too few."
     verb = "is" if kinds[GOOD] == 1 else "are"
     return f"In {len(every)} recipes, {kinds[GOOD]} of {kinds.total()} verdicts {verb} trustworthy."
@@ -112,7 +117,7 @@ def reason(row: Row) -> str:
     verdict, done = row.judged, [run for run in row.runs if run.record.status == "done"]
     if not done:
         return f"has|have no finished run ({verdict.text})"
-    if verdict.kind == "single seed":
+    if verdict.kind == SINGLE:
         of_all = f" of {len(row.runs)}" if len(row.runs) > 1 else ""
         return f"has|have one finished seed{of_all}, which is too few for a verdict"
     if verdict.kind == "walked back":
@@ -192,7 +197,7 @@ def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
     """Say what the flags of single seeds mean."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == "single seed" and row.judged.letters:
+        if row.judged.kind == SINGLE and row.judged.letters:
             reasons[_walked_back(row)].append(label)
     clauses = "; ".join(_clause(labels, text) for text, labels in reasons.items())
     return [f"In that seed, {clauses}."] if reasons else []

@@ -69,7 +69,7 @@ def limits(
     width: int | None,
     narrow: Sequence[tuple[int, int]],
 ) -> list[int | None]:
-    """Return tabulate's `maxcolwidths` for a table of at most `width` columns.
+    """Return the most characters in a line of each column, for a table of `width` columns.
 
     narrow  (column, least characters) of the columns that may be wrapped, the first one first; a
             column never becomes narrower than its header
@@ -87,6 +87,13 @@ def limits(
     return most
 
 
+def _wrapped(cell: str, most: int | None) -> str:
+    """Break a cell into lines of at most `most` characters."""
+    if most is None:
+        return cell
+    return "\n".join(line for part in cell.splitlines() for line in textwrap.wrap(part, most))
+
+
 def tabulated(
     rows: Sequence[Sequence[str]],
     heads: Sequence[str],
@@ -96,15 +103,18 @@ def tabulated(
     width: int | None = None,
     narrow: Sequence[tuple[int, int]] = (),
 ) -> str:
-    """Return a table in a style of tabulate, as wide as `limits` allows."""
+    """Return a table in a style of tabulate, as wide as `limits` allows.
+
+    Cells are wrapped here: tabulate's own wrapping reads `14,200` as a number, and fails.
+    """
     from tabulate import tabulate
 
+    most = limits(rows, heads, width, narrow)
     text = tabulate(
-        rows,
+        [[_wrapped(cell, end) for cell, end in zip(row, most, strict=True)] for row in rows],
         headers=heads,
         tablefmt=style,
         disable_numparse=True,
         colalign=align,
-        maxcolwidths=limits(rows, heads, width, narrow),
     )
     return "\n".join(line.rstrip() for line in text.splitlines())
