@@ -124,7 +124,7 @@ def marked(reference: Reference) -> Reference:
 def list_cells(content: dict[str, Any], reference: Reference) -> None:
     """Write suite.json of a suite, with the cells that the reference has.
 
-    Diagnostics with which earlier rows were measured stay.
+    The options of the diagnostics with which earlier rows were measured stay.
     """
     folder = reference.folder / content["name"]
     older = store.read_suite(folder) or {}
@@ -138,7 +138,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     if before and file["digest"] == before["digest"] and file["cells"] is None:
         file = before  # another command has listed the cells of the suite's file
     kept = {key: value for key, value in content.items() if key != "decisions"}
-    kept["diagnostics"] = {**older.get("diagnostics", {}), **content["diagnostics"]}
+    kept["diagnostics"] = {**content["diagnostics"], **older.get("diagnostics", {})}
     store.write_suite(folder, {**kept, "cells": known, "file": file})
 
 

@@ -385,6 +385,19 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert "method 1, now gone" in fault()
 
 
+def test_listing_cells_leaves_the_options_with_which_rows_were_measured(
+    tmp_path: Path, shipped: Path
+) -> None:
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+    known = reference.installed(home)
+    assert known is not None
+    content = store.suite_json(home / "tiny")
+    options, more = content["diagnostics"], {"bench-core/drift": {}}
+    other = dict.fromkeys(options, {"batches": 1}) | more
+    adding.list_cells({**content, "diagnostics": other}, known)
+    assert store.suite_json(home / "tiny")["diagnostics"] == {**options, **more}
+
+
 def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
