@@ -21,6 +21,7 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError
+from bench_core.registry import plugins
 from bench_core.report.page import page
 from bench_core.report.site import pages
 from bench_core.report.tables import FORMATS, leaderboards
@@ -30,6 +31,7 @@ from bench_core.results.hashing import checksum
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
+from bench_core.sharing import replicate
 
 
 @pytest.fixture
@@ -95,6 +97,24 @@ def forged(finished: Finished, tmp_path: Path) -> Path:
     mark = marks.read(planted, record).model_copy(update={"trained": marks.Signed(when="2026")})
     marks.write(planted, mark)
     return results
+
+
+def test_a_replica_measures_with_the_options_of_its_suite(
+    forged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"bench-core/alignment": {"batches": 2}, "bench-core/drift": {}, "x/y": 1}
+    store.write_suite(forged / "tiny", {"diagnostics": options})
+    asked: list[dict[str, Any]] = []
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return {"components": [], "trios": [None]}
+
+    monkeypatch.setattr(replicate.validate, "ask", ask)
+    replicate._describe(scan([forged]).runs[0], plugins.load(), None, 1.0)
+    measured = [item for item in asked[0]["components"] if item[0] == "diagnostic"]
+    assert ("diagnostic", "bench-core/alignment", {"batches": 2}) in measured
+    assert ("diagnostic", "bench-core/scale_growth", {}) in measured
 
 
 def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forged: Path) -> None:

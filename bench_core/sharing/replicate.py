@@ -26,6 +26,7 @@ from bench_core.execution.components import PARTS, code_of, numerics_of
 from bench_core.execution.executors import Event, Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PlannedCell
+from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.agreement import compare
@@ -82,7 +83,7 @@ def plan_again(
         record = run.record
         try:
             budget = allowance(record)
-            described = _describe(record, registry, data_dir, budget["memory_mb"])
+            described = _describe(run, registry, data_dir, budget["memory_mb"])
         except UsageError as error:
             faults.append((run.folder, f"cannot be run again here: {error}"))
             continue
@@ -113,13 +114,20 @@ def plan_again(
 
 
 def _describe(
-    record: RunRecord, registry: Registry, data_dir: Path | None, memory_mb: float
+    run: Stored, registry: Registry, data_dir: Path | None, memory_mb: float
 ) -> list[dict[str, Any]]:
-    """Describe the components as installed here. UsageError if one is missing or unfit."""
+    """Describe the components as installed here. UsageError if one is missing or unfit.
+
+    The diagnostics have the options that suite.json beside the run states.
+    """
+    record, stated = run.record, saved_mapping(run.folder.parent, "diagnostics")
     refs = [(kind, getattr(record.cell, kind)) for kind in PARTS]
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
+    own = ((name.rpartition("/")[2], value) for name, value in stated.items())
+    options = {name: value for name, value in own if isinstance(value, dict)}
     installed = {item.component.name for item in registry.of_kind("diagnostic")}
-    wanted += [("diagnostic", name, {}) for name in record.measurements if name in installed]
+    measured = [name for name in record.measurements if name in installed]
+    wanted += [("diagnostic", name, options.get(name, {})) for name in measured]
     components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
     place = str(data_dir) if data_dir else None
     request = {"components": components, "trios": [(0, 1, 2)], "data_dir": place}
