@@ -17,7 +17,7 @@ from conftest import Finished, Here
 from bench_core.errors import UsageError
 from bench_core.results import epochs, store
 from bench_core.results.scan import scan
-from bench_core.sharing.submission import submit, without_paths
+from bench_core.sharing.submission import submit, without_paths, write_compact
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
 
@@ -55,6 +55,18 @@ def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) ->
     assert without_paths(said) == {
         "reason": "<user>: no <path>; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"
     }  # fmt: skip
+
+
+def test_rows_of_epochs_lose_paths_too(finished: Finished, tmp_path: Path) -> None:
+    (run, *_), own = scan([finished.results]).runs, tmp_path / "own"
+    shutil.copytree(run.folder, own)
+    rows = [json.loads(line) for line in (own / store.EPOCHS).read_text().splitlines()]
+    rows[-1]["measurements"]["drift"] = {"details": {"error": "no file /home/ada/x.npy"}}
+    (own / store.EPOCHS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "tiny").mkdir()
+    final = tmp_path / "tiny" / run.record.identity
+    write_compact(type(run)(run.record, own), final, {}, None, without_paths)
+    assert epochs.read(final)[-1].measurements["drift"].raised == "no file <path>"
 
 
 def test_rules_from_files_and_folders_without_own_runs_are_refused(

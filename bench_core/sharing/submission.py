@@ -62,7 +62,7 @@ def write_compact(
 
     about     what its environment lacks
     distance  of its states to those of bp
-    change    applied to the content of run.json
+    change    applied to the content of run.json and to every row
     """
     raw, lines = store.raw(run.folder), []
     if store.EPOCHS in run.record.files:
@@ -70,7 +70,7 @@ def write_compact(
     if distance is not None and distance.value is not None and lines:
         for measurements in (raw["measurements"], lines[-1]["measurements"]):
             measurements[NAME] = distance.model_dump(mode="json")
-    rows = compact.packed(lines)
+    rows = compact.packed([change(line) for line in lines])
     with writing(final):
         files.make_folder(final, 2)
     text = compact.run_text(change(raw), rows, about)
