@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from conftest import TINY, Finished, Here, runs
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
+from bench_core.analysis.ranks import PUBLISHED, resolution
+from bench_core.commands.run import _resolution
 from bench_core.execution.components import PARTS
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
@@ -165,6 +168,21 @@ def test_other_methods_stand_beside_an_own_rule(
         ("bench-core/bp", "blocks"), ("bench-core/bp", None),
         ("bench-core/dfa", None), ("bench-core/dfa", "blocks"),
     ]  # fmt: skip
+
+
+def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> None:
+    def cells(*rules: str, seeds: int = 3) -> list[Any]:
+        return [
+            SimpleNamespace(cell=Cell.model_validate({**cell, "method": {"name": rule}, "seed": n}))
+            for rule in rules
+            for n in range(seeds)
+        ]
+
+    cell = scan([finished.results]).runs[0].record.cell.model_dump()
+    own, other, few = cells("x", "bp"), cells("dfa", "fa"), cells("ep", seeds=1)
+    plan: Any = SimpleNamespace(cells=own, beside=[*other, *few])
+    assert f"differ by {100 * resolution(4, 3, PUBLISHED):.1f} points" in _resolution(plan)[0]
+    assert "one seed" in _resolution(SimpleNamespace(cells=few + few, beside=other))[0]  # type: ignore[arg-type]
 
 
 def test_a_suite_without_local_results_shows_the_reference(

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -291,18 +291,21 @@ def _as_json(plan: Plan, costs: Costs) -> str:
 
 
 def _resolution(plan: Plan) -> list[str]:
-    """Say which differences the seeds of a plan will resolve."""
+    """Say which differences the seeds of a plan will resolve among all rules that get a rank."""
     from bench_core.analysis.judge import method_key, option
     from bench_core.analysis.ranks import PUBLISHED, resolved
 
-    methods = (cell.cell.method for cell in plan.cells)
-    rules = {method_key(ref) for ref in methods if option(ref, "freeze") != "blocks"}
-    seeds = {cell.cell.seed for cell in plan.cells}
-    if len(rules) < 2:
-        return []
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for cell in (each.cell for each in (*plan.cells, *plan.beside)):
+        if option(cell.method, "freeze") != "blocks":
+            seeds[method_key(cell.method)].add(cell.seed)
+    planned = {cell.cell.seed for cell in plan.cells}
     if len(seeds) < 2:
+        return []
+    if len(planned) < 2:
         return ["precision: one seed separates no rules"]
-    text = resolved(len(rules), len(seeds), PUBLISHED)
+    ranked = sum(len(own) > 1 for own in seeds.values())
+    text = resolved(ranked, len(planned), PUBLISHED)
     return [f"precision: {text} (with the deviations of the published audit)"]
 
 
