@@ -348,9 +348,10 @@ def test_one_method_and_no_floor() -> None:
 
 
 def test_missing_seeds_are_told() -> None:
-    assert "dfa: no run of seed 7" in leaderboard(
-        [run(seed=1), run(BP, seed=1), run(BP, seed=7)], width=None
-    )
+    floors = [run(name, seed=1, params={"freeze": "blocks"}) for name in (DFA, BP)]
+    rows = [run(seed=1), run(BP, seed=1), run(BP, seed=7), floors[0]]
+    assert "no run of seed 7: dfa, dfa[frozen]\n" in leaderboard(rows, width=None)
+    assert "no run of seed 7: dfa, 2 floors\n" in leaderboard([*rows, floors[1]], width=None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

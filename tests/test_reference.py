@@ -21,6 +21,7 @@ from conftest import TINY, Finished, Here, runs
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
+from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
 from bench_core.execution.components import PARTS
@@ -29,6 +30,7 @@ from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report import figures, site
 from bench_core.report.all_claims import all_claims
+from bench_core.report.headings import headings
 from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
 from bench_core.report.view import view
@@ -198,6 +200,14 @@ def test_a_suite_without_local_results_shows_the_reference(
     assert troubles == []
     figure = figures._sourced(figures.Figure("A caption.", ()), view(shown).rows)
     assert figure.caption.startswith("A caption. Measured: reference 1, 20")
+    one = max(shown.records, key=lambda record: record.cell.method.short)
+    twin = one.model_copy(update={"original": {}, "identity": "f" * 32})
+    twin = twin.model_copy(update={"cell": one.cell.model_copy(update={"seed": 2})})
+    mixed = replace(shown, records=(*shown.records, twin))
+    assert "4 of 4 rows from the reference 1, 1 of them in part" in headings(
+        mixed, judge_all(mixed.records, mixed.settings)
+    )[0]
+    assert reference.source([one, twin]).endswith(" (1 of 2 runs)")
 
 
 def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped: Path) -> None:

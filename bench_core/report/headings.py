@@ -51,12 +51,14 @@ def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = Tru
 
 
 def _shipped(group: Group) -> list[str]:
-    """Say how many rows have runs of the reference."""
+    """Say how many rows have runs of the reference, and how many of them others too."""
     rows = [row for row in group.rows if any(run.record.shipped for run in row.runs)]
     versions = {str(run.record.environment.get("reference")) for row in rows for run in row.runs}
     versions -= {"None"}
     names = f"the reference {listed(sorted(versions))}".strip()
-    return [f"{len(rows)} of {len(group.rows)} rows from {names}"] if rows else []
+    mixed = sum(not all(run.record.shipped for run in row.runs) for row in rows)
+    part = f", {mixed} of them in part" if mixed else ""
+    return [f"{len(rows)} of {len(group.rows)} rows from {names}{part}"] if rows else []
 
 
 def _unusual(key: str, value: Any, default: Mapping[str, Any], written: Mapping[str, Any]) -> bool:

@@ -39,13 +39,22 @@ WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
 def _absent(group: Group) -> list[str]:
-    """Name the seeds of which a rule has no run."""
-    lines = []
+    """Name the seeds of which rows have no run."""
+    rows: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for row in group.rows:
-        absent = sorted(set(group.seeds) - {run.record.cell.seed for run in row.runs})
-        if absent:
-            lines.append(f"{row.label}: no run of seed {listed(map(str, absent))}")
-    return lines
+        if absent := set(group.seeds) - {run.record.cell.seed for run in row.runs}:
+            rows[tuple(sorted(absent))].append(row)
+    return [
+        f"no run of seed {listed(map(str, seeds))}: {_labels(own)}" for seeds, own in rows.items()
+    ]
+
+
+def _labels(rows: Iterable[Row]) -> str:
+    """List rows: the rules by name, and the number of floors if there are several."""
+    rules, floors = [], []
+    for row in rows:
+        (floors if row.role == "floor" else rules).append(row.label)
+    return listed(rules + ([plural(len(floors), "floor")] if len(floors) > 1 else floors))
 
 
 def _shared(group: Group) -> list[str]:
@@ -116,12 +125,7 @@ def _references(group: Group) -> list[str]:
     for row in group.rows:
         if text := shipped(row):
             rows[text].append(row)
-    lines = []
-    for text, own in rows.items():
-        rules = [row.label for row in own if row.role != "floor"]
-        floors = [plural(len(own) - len(rules), "floor")] * (len(own) > len(rules))
-        lines.append(f"from {text}: {listed(rules + floors)}")
-    return lines
+    return [f"from {text}: {_labels(own)}" for text, own in rows.items()]
 
 
 def warning(group: Group) -> str:

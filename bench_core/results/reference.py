@@ -189,9 +189,9 @@ def source(records: Sequence[RunRecord]) -> str:
     hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
     days = sorted({record.finished[:10] for record in runs})
     dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
-    some = "" if len(runs) == len(records) else f"{len(runs)} of {len(records)} runs: "
+    some = "" if len(runs) == len(records) else f" ({len(runs)} of {len(records)} runs)"
     old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
-    return f"{some}reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}"
+    return f"reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}{some}"
 
 
 def folder() -> Path | None:
