@@ -151,7 +151,10 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     assert here("verify", env=env).returncode == 0
     assert "no finished run to audit" in here("audit", "results", "--diagnostic", "drift").stderr
     # an installed reference without these rows does not vouch for them
-    assert "has no such row" in here("leaderboard", env={"BENCH_REFERENCE": ""}).stderr
+    unknown = here("leaderboard", env={"BENCH_REFERENCE": ""}).stderr
+    assert unknown.count("and 3 more: marked as a row of the reference, but the installed") == 1
+    misspelt = plan(here, finished.suite, here.cwd / "nowhere")["err"]
+    assert "BENCH_REFERENCE: the reference is not used: " in misspelt
     # and --no-reference trains them all
     counted = plan(here, finished.suite, shipped, "--no-reference")["cells"]
     assert {cell["action"] for cell in counted} == {"run"}

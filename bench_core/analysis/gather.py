@@ -23,6 +23,7 @@ from bench_core.analysis import distance
 from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
+from bench_core.errors import by_reason
 from bench_core.results import epochs, ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
@@ -187,8 +188,9 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     counting = []
+    unknown: list[tuple[Path, str]] = []
     for run in stored.runs:
-        if (own := reference.vouched(run, shipped, troubles)) is None:
+        if (own := reference.vouched(run, shipped, troubles, unknown)) is None:
             continue
         counting.append(Stored(own, run.folder))
         record, remarks, problems = remeasured.attach(own, run.folder)
@@ -196,6 +198,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         by_folder[run.folder.parent].append(record)
         if remarks:
             late_of[run.folder.parent][record.checksum or ""] = remarks
+    troubles += by_reason(unknown)
     for folder, runs in linked.items():
         by_folder[folder] += [run.record for run in runs]
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}

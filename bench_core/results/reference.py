@@ -156,11 +156,13 @@ class Reference:
         return sorted(n for n in named if n in self.entries and self.entries[n].suite != suite)
 
 
-def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunRecord | None:
+def vouched(
+    run: Stored, shipped: Reference | None, troubles: list[str], unknown: list[tuple[Path, str]]
+) -> RunRecord | None:
     """Return the record of a run; it is no row of the reference if the installed one has none such.
 
-    A run in the folder of the reference that does not fit its checksums is refused: None. In both
-    cases a line is added to `troubles`.
+    Such a run is added to `unknown`, with the reason. A run in the folder of the reference that
+    does not fit its checksums is refused: None, and a line in `troubles`.
     """
     record = run.record
     if shipped is not None and run.folder.resolve().parent.parent == shipped.folder.resolve():
@@ -173,8 +175,8 @@ def vouched(run: Stored, shipped: Reference | None, troubles: list[str]) -> RunR
         return None
     if not record.shipped or (shipped is not None and shipped.vouches(record)):
         return record
-    what = "says that it is a row of the reference, and the installed reference has no such row"
-    troubles.append(f"{run.folder}: {what}")
+    what = "marked as a row of the reference, but the installed reference has no such row"
+    unknown.append((run.folder, what))
     about = {key: value for key, value in record.environment.items() if key != "reference"}
     return record.model_copy(update={"environment": about})
 
@@ -204,10 +206,17 @@ def folder() -> Path | None:
 
 
 def installed(home: Path | None = None) -> Reference | None:
-    """Read cells.json of the reference, or of another folder; None if there is none."""
+    """Read cells.json of the reference, or of another folder.
+
+    None if there is none. If the variable BENCH_REFERENCE names no reference, this is a trouble.
+    """
+    stated = home is None and bool(os.environ.get(VARIABLE))
     home = home or folder()
-    if home is None or not os.path.lexists(home / CELLS):
+    if home is None:
         return None
+    if not os.path.lexists(home / CELLS):
+        lacking = f"{VARIABLE}: the reference is not used: {home} has no {CELLS}"
+        return Reference(home, trouble=lacking) if stated else None
     try:
         raw = files.read_json(home / CELLS, "suite", parts=1)
         if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
