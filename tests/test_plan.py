@@ -20,7 +20,7 @@ from bench_core.execution import validate
 from bench_core.execution.cell import attempt, diagnostics, make
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.job import make_record
-from bench_core.execution.plan import Plan, make_plan, names_of
+from bench_core.execution.plan import Plan, _measured, make_plan, names_of
 from bench_core.execution.runner import described
 from bench_core.registry import plugins
 from bench_core.results import store
@@ -450,6 +450,16 @@ def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
     limit = "diagnostics: [{name: scale_growth, threshold: 3}]\n"
     (line,) = planned(SUITE + limit).troubles
     assert "(Mine) had another title and other limits" in line
+
+
+def test_other_options_of_a_diagnostic_than_those_of_earlier_runs_are_said(tmp_path: Path) -> None:
+    now = [{"name": "bench-core/nudging", "params": {"eta": 0.5}}, {"name": "a/b", "params": {}}]
+    assert _measured(now, tmp_path) == []
+    for eta, lines in ((0.50, 0), (0.01, 1)):
+        store.write_suite(tmp_path, {"diagnostics": {"bench-core/nudging": {"eta": eta}}})
+        said = _measured(now, tmp_path)
+        assert len(said) == lines
+    assert "its earlier runs measured nudging with other options; `bench audit`" in said[0]
 
 
 def test_missing_data_are_one_line_that_says_where_they_must_lie(

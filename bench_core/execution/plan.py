@@ -12,11 +12,11 @@ from bench_core.execution.components import Components, Trio, code_of, numerics_
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.floors import resolved_cells
 from bench_core.execution.job import make_job
-from bench_core.execution.reuse import Action, StoredRuns
+from bench_core.execution.reuse import Action, StoredRuns, saved_mapping
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
-from bench_core.results.hashing import jsonable, plain_text
+from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
@@ -141,7 +141,7 @@ def make_plan(
         cells=tuple(planned),
         diagnostics=diagnostics,
         data_dir=data_dir,
-        troubles=(*_rejudged(suite, folder), *troubles, *(shipped.refused if shipped else ())),
+        troubles=(*_rejudged(suite, folder), *_measured(diagnostics, folder), *troubles, *(shipped.refused if shipped else ())),
         absent=components.absent,
         defaults=components.defaults(),
         beside=tuple(beside),
@@ -176,6 +176,19 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
     changed = " and ".join(dict.fromkeys(differing))
     return [f"{folder}: {before} {changed}; its runs get those of this file; {remedy}"]
+
+
+def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Name the diagnostics that the last plan of a folder measured with other options."""
+    earlier = saved_mapping(folder, "diagnostics")
+    other = [
+        item["name"].rpartition("/")[2]
+        for item in diagnostics
+        if canonical(earlier.get(item["name"], item["params"])) != canonical(item["params"])
+    ]
+    remedy = "`bench audit` measures again, -o FOLDER keeps the two apart"
+    text = f"its earlier runs measured {', '.join(other)} with other options; {remedy}"
+    return [f"{folder}: {text}"] if other else []
 
 
 def _planned(
