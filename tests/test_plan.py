@@ -455,10 +455,10 @@ def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
 def test_other_options_of_a_diagnostic_than_those_of_earlier_runs_are_said(tmp_path: Path) -> None:
     now = [{"name": "bench-core/nudging", "params": {"eta": 0.5}}, {"name": "a/b", "params": {}}]
     assert _measured(now, tmp_path) == []
-    for eta, lines in ((0.50, 0), (0.01, 1)):
+    for eta, times in ((0.50, 0), (0.01, 1)):
         store.write_suite(tmp_path, {"diagnostics": {"bench-core/nudging": {"eta": eta}}})
         said = _measured(now, tmp_path)
-        assert len(said) == lines
+        assert len(said) == times
     assert "its earlier runs measured nudging with other options; `bench audit`" in said[0]
 
 

@@ -207,9 +207,10 @@ def test_a_suite_without_local_results_shows_the_reference(
     twin = one.model_copy(update={"original": {}, "identity": "f" * 32})
     twin = twin.model_copy(update={"cell": one.cell.model_copy(update={"seed": 2})})
     mixed = replace(shown, records=(*shown.records, twin))
-    assert "4 of 4 rows from the reference 1, 1 of them in part" in headings(
-        mixed, judge_all(mixed.records, mixed.settings)
-    )[0]
+    assert (
+        "4 of 4 rows from the reference 1, 1 of them in part"
+        in headings(mixed, judge_all(mixed.records, mixed.settings))[0]
+    )
     assert reference.source([one, twin]).endswith(" (1 of 2 runs)")
 
 
@@ -424,7 +425,7 @@ def test_listing_cells_leaves_the_options_with_which_rows_were_measured(
     assert known is not None
     content = store.suite_json(home / "tiny")
     options, more = content["diagnostics"], {"bench-core/drift": {}}
-    other = dict.fromkeys(options, {"batches": 1}) | more
+    other = {name: {"batches": 1} for name in options} | more
     adding.list_cells({**content, "diagnostics": other}, known)
     assert store.suite_json(home / "tiny")["diagnostics"] == {**options, **more}
 
@@ -443,6 +444,7 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     (shown,), troubles = gather([home])
     assert troubles == []
     assert "lapsed (method 7, now 1)" in leaderboards([shown], "csv")
+    assert "4 of 4 rows from the reference 1, 1 of them lapsed" in leaderboards([shown], "csv")
 
 
 def test_the_board_has_pages_of_claims_and_submissions(

@@ -141,7 +141,12 @@ def make_plan(
         cells=tuple(planned),
         diagnostics=diagnostics,
         data_dir=data_dir,
-        troubles=(*_rejudged(suite, folder), *_measured(diagnostics, folder), *troubles, *(shipped.refused if shipped else ())),
+        troubles=(
+            *_rejudged(suite, folder),
+            *_measured(diagnostics, folder),
+            *troubles,
+            *(shipped.refused if shipped else ()),
+        ),
         absent=components.absent,
         defaults=components.defaults(),
         beside=tuple(beside),

@@ -51,14 +51,18 @@ def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = Tru
 
 
 def _shipped(group: Group) -> list[str]:
-    """Say how many rows have runs of the reference, and how many of them others too."""
-    rows = [row for row in group.rows if any(run.record.shipped for run in row.runs)]
-    versions = {str(run.record.environment.get("reference")) for row in rows for run in row.runs}
-    versions -= {"None"}
-    names = f"the reference {listed(sorted(versions))}".strip()
-    mixed = sum(not all(run.record.shipped for run in row.runs) for row in rows)
-    part = f", {mixed} of them in part" if mixed else ""
-    return [f"{len(rows)} of {len(group.rows)} rows from {names}{part}"] if rows else []
+    """Count the rows with runs of the reference, those with other runs too, and the lapsed ones."""
+    every = [[run.record for run in row.runs] for row in group.rows]
+    rows = [runs for runs in every if any(run.shipped for run in runs)]
+    own = [[run.environment for run in runs if run.shipped] for runs in rows]
+    versions = sorted({str(about["reference"]) for runs in own for about in runs})
+    counts = {
+        "in part": sum(len(shipped) < len(runs) for shipped, runs in zip(own, rows, strict=True)),
+        "lapsed": sum(any(about.get("lapsed") for about in runs) for runs in own),
+    }
+    more = [f"{count} of them {word}" for word, count in counts.items() if count]
+    text = f"{len(rows)} of {len(every)} rows from the reference {listed(versions)}"
+    return [", ".join([text, *more])] if rows else []
 
 
 def _unusual(key: str, value: Any, default: Mapping[str, Any], written: Mapping[str, Any]) -> bool:

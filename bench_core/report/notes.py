@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Group, Row
@@ -49,11 +49,10 @@ def _absent(group: Group) -> list[str]:
     ]
 
 
-def _labels(rows: Iterable[Row]) -> str:
+def _labels(rows: Sequence[Row]) -> str:
     """List rows: the rules by name, and the number of floors if there are several."""
-    rules, floors = [], []
-    for row in rows:
-        (floors if row.role == "floor" else rules).append(row.label)
+    rules = [row.label for row in rows if row.role != "floor"]
+    floors = [row.label for row in rows if row.role == "floor"]
     return listed(rules + ([plural(len(floors), "floor")] if len(floors) > 1 else floors))
 
 
