@@ -486,6 +486,11 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert "Cause: not looked into yet" in text
     assert "1–2: measured: reference 1, 20" in text
     assert "no run of this method (training: about " in text
+    known, tiny = board.board(), load_suite(str(suite))
+    dfa, _, fa = tiny.expect
+    assert known.cost(tiny, dfa) == {}  # its training has a run
+    less = fa.model_copy(update={"minus": dfa.method})
+    assert len(known.cost(tiny, less) or ()) == 1  # that of fa alone
     (home / "findings.yaml").write_text(FINDING)
     assert "**Cause: theirs.** no accuracy is 2" in all_claims()[0]
     page = pages([], {}, [], list(board.board().suites()))["claims.html"]

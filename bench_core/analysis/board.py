@@ -6,6 +6,7 @@ that of the claim's own suite counts. Neither torch nor any plugin is imported.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from bench_core.analysis.claimed_recipe import COMPONENTS
+from bench_core.analysis.claimed_recipe import COMPONENTS, compare
 from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.judge import Settings, is_floor
@@ -25,13 +26,14 @@ from bench_core.results.duration import Past
 from bench_core.results.record import (
     Cell,
     ComponentRef,
+    RunRecord,
     cell_key,
     default_key,
     recorded_defaults,
 )
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CellSpec, frozen, matches, same_name
-from bench_core.suite.claim import ClaimedMethod, Expectation
+from bench_core.suite.claim import Expectation
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
 
@@ -75,7 +77,7 @@ class Finding:
 class SuiteClaims:
     """The claims of a suite.
 
-    seconds   of each claim's trainings, by cell; None: unknown
+    seconds   of each claim's trainings that have no run yet, by cell; None: unknown
     findings  claim as it is printed → why it fails
     """
 
@@ -156,17 +158,35 @@ class Board:
     # -------------------------------------------------------------------------------------- cost
 
     def cost(self, suite: Suite, claim: Expectation) -> dict[Any, float] | None:
-        """Estimate the seconds of each training that a claim is about; None if one is unknown."""
-        methods = [method for method in (claim.method, claim.minus) if method is not None]
+        """Estimate the seconds of each training that a claim needs and that has no run here.
+
+        None if one is unknown.
+        """
+        methods = [m.as_dict() for m in (claim.method, claim.minus) if m is not None]
+        cells = [(cell, own) for own in methods for cell in _cells(suite, claim, own)]
         costs: dict[Any, float] = {}
-        for method in methods:
-            for cell in _cells(suite, claim, method):
-                options = method.as_dict()
-                if (seconds := self._seconds(cell, options, claim.epoch)) is None:
-                    return None
-                parts = [options, cell.arch, cell.dataset, cell.training, cell.seed]
-                costs[frozen(parts)] = seconds
-        return costs or None
+        for cell, options in cells:
+            if self._has(cell, options):
+                continue
+            if (seconds := self._seconds(cell, options, claim.epoch)) is None:
+                return None
+            parts = [options, cell.arch, cell.dataset, cell.training, cell.seed]
+            costs[frozen(parts)] = seconds
+        return costs if cells else None
+
+    def _has(self, spec: CellSpec, method: Mapping[str, Any]) -> bool:
+        """Decide whether a cell that a file and a claim mean has a run here."""
+        recipe = {kind: getattr(spec, kind) for kind in ("arch", "dataset", "training", "data")}
+        runs = self._by_rule.get((method["name"].rpartition("/")[2], spec.seed), ())
+        wanted = {"method": method, **recipe}
+        return any(not compare(run, wanted, {}, self._defaults).changes for run in runs)
+
+    @cached_property
+    def _by_rule(self) -> Mapping[tuple[str, int], Sequence[RunRecord]]:
+        runs: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
+        for record in (run.record for run in self.runs):
+            runs[record.cell.method.name.rpartition("/")[2], record.cell.seed].append(record)
+        return runs
 
     def _seconds(self, cell: CellSpec, method: Mapping[str, Any], last: int | None) -> float | None:
         """Estimate the seconds of a cell with a method, up to an epoch that a claim is about.
@@ -234,14 +254,14 @@ class Board:
         return {rule: value / bp for rule, value in usual.items()} if bp else {}
 
 
-def _cells(suite: Suite, claim: Expectation, method: ClaimedMethod) -> list[CellSpec]:
+def _cells(suite: Suite, claim: Expectation, method: Mapping[str, Any]) -> list[CellSpec]:
     """Return the cells that a claim is about: of the suite's file, or for a floor as its rule's."""
-    options = {k: v for k, v in method.as_dict().items() if k not in ("name", "freeze")}
+    options = {k: v for k, v in method.items() if k not in ("name", "freeze")}
     place = {key: value for key, value in claim.cell.items() if key != "method"}
     cells = [
         cell for cell in suite.cells() if claim.seed in (None, cell.seed) and matches(cell, place)
     ]
-    own = [cell for cell in cells if same_name(cell.method["name"], method.name)]
+    own = [cell for cell in cells if same_name(cell.method["name"], method["name"])]
     exact = [
         cell
         for cell in own

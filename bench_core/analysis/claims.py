@@ -33,6 +33,7 @@ from bench_core.analysis.claimed_recipe import (
 from bench_core.analysis.judge import Settings, judged
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord
 from bench_core.results.reference import source
 from bench_core.suite.cells import same_name
@@ -127,7 +128,7 @@ def holds(claim: Expectation, value: float) -> bool:
 
 def method_text(method: ClaimedMethod) -> str:
     """Write a claimed method as tables do: `dfa[penalty=0.01]`, `dfa[frozen]`."""
-    options = ", ".join(f"{key}={value}" for key, value in _options(method).items())
+    options = ", ".join(f"{key}={plain_text(value)}" for key, value in _options(method).items())
     options = options.replace("freeze=blocks", FROZEN)
     return f"{method.name}[{options}]" if options else method.name
 

@@ -30,9 +30,11 @@ may turn the outcome.
 
 """
 COSTS = (
-    "The last columns count the trainings that the claims not run need, and their time on one core "
-    "of the machine of the reference, estimated from its runs and from measured steps. A training "
-    "that several claims need counts once. Further seeds of measured claims are not counted."
+    "The last columns count the trainings that the claims not run still need, and their time on "
+    "one core of the machine of the reference, estimated from its runs and from measured steps. "
+    "Some of its runs shared their core, so that an estimate may be several times too long. A "
+    "training that several claims need counts once. Further seeds of measured claims are not "
+    "counted."
 )
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
@@ -81,7 +83,7 @@ def priced(item: SuiteClaims) -> list[ClaimResult]:
 
 
 def _with_cost(outcome: ClaimResult, seconds: Mapping[Any, float] | None) -> ClaimResult:
-    if outcome.status != "not run":
+    if outcome.status != "not run" or seconds == {}:  # every training has a run
         return outcome
     cost = f"about {spoken(sum(seconds.values()))}" if seconds else "time not known"
     return replace(outcome, notes=tuple(f"{note} (training: {cost})" for note in outcome.notes))
