@@ -359,9 +359,11 @@ def test_what_was_not_measured_is_said() -> None:
 
 
 def test_a_gamma_at_the_floor_is_never_a_number_alone() -> None:
-    found = outcome([run(measurements=SICK)], claim("alignment.deep"))
-    assert found.status == "holds"
-    assert found.notes == ("dfa: not diagnostic: reference at the floor",)
+    more = {"projected_step": Measurement(value=0.004, needs_reference=True)}
+    for figure in ("alignment.deep", "projected_step"):
+        found = outcome([run(measurements=SICK | more)], claim(figure))
+        assert found.status == "holds"
+        assert found.notes == ("dfa: not diagnostic: reference at the floor",)
 
 
 def test_an_unknown_recipe_is_said() -> None:

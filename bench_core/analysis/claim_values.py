@@ -14,6 +14,7 @@ from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import AT_FLOOR, NOT_IN_USE, Settings, judged, threshold_of
 from bench_core.analysis.leaderboard import Run
 from bench_core.results.epochs import Epoch
+from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.suite.claim import ClaimedFigure
 
@@ -105,7 +106,8 @@ def _fires(
 def _measured(
     figure: ClaimedFigure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
 ) -> tuple[float, str | None]:
-    item = measurements.get(figure.name.rpartition("/")[2])
+    name = figure.name.rpartition("/")[2]
+    item = measurements.get(name)
     if item is None:
         raise NotRun(f"{figure.name} was not measured")
     value: Any = item.details if figure.path else item.value
@@ -120,6 +122,6 @@ def _measured(
     if isinstance(value, bool) or not isinstance(value, int | float):
         missing = item.not_diagnostic or f"{figure.name} was not measured"
         raise NotRun(missing if value is None else "it is no number")
-    at_floor = figure.name == "alignment" and at_end and "b" in run.judgement.fired
+    at_floor = at_end and "b" in run.judgement.fired and described(name, item).needs_reference
     unused = NOT_IN_USE if item.details.get("in_use") is False else None
     return float(value), (AT_FLOOR if at_floor else None) or item.not_diagnostic or unused
