@@ -240,7 +240,10 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     marks = {"environment": {"reference": 1}, "original": {"run.json": "of another machine"}}
     shipped = own.model_copy(update=marks)
     assert "`bench plan mine` says what they cost" in after([shipped])
-    assert "the same `bench run` with --seed" in after([shipped, run(FA, 42, 0.5)])
+    beside = [shipped, run(FA, 42, 0.5)]
+    assert "the same `bench run` with --seed" in after(beside)
+    told = legend.of_all(judge_all(beside), Settings())
+    assert any(line.endswith("floor; those of the reference are of its machine") for line in told)
     for status in ("failed", "timeout"):  # the same command keeps these
         lost = after([own, run(DFA, 123, status=status)])
         assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost
@@ -250,6 +253,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     assert "or add seeds: the same `bench run` with --seed 2 --seed 3" in after(more)
     mine = seeds("my_rule.py/mine", [0.5, 0.51, 0.52])
     assert after([*GOOD, *mine]) == "Next, add seeds: the same `bench run` with --seed 1 --seed 2"
+    assert "more seeds" not in after([*mine, shipped])  # the same command would train nothing
     both = [item.model_copy(update=marks) for item in GOOD]
     assert after(both).endswith("or add seeds: bench run mine --seed 1 --seed 2")
 

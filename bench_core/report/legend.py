@@ -169,7 +169,9 @@ def of_all(
             "same direction, 0 none in common"
         )
     if "seconds" in shown:
-        lines.append("seconds a run: for the training of one seed, without its floor")
+        shipped = {run.record.shipped for row in rows for run in row.runs}
+        other = "; those of the reference are of its machine" if len(shipped) > 1 else ""
+        lines.append(f"seconds a run: for the training of one seed, without its floor{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += _medians(rows, shown)
     if any(row.trials is not None for row in rows):
@@ -206,9 +208,10 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         return [
             f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
         ]
-    if any(row.judged.kind == "single seed" and len(row.runs) == 1 for row in rows):
-        if shipped:
-            return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
+    single = [row for row in rows if row.judged.kind == "single seed" and len(row.runs) == 1]
+    if single and shipped:
+        return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
+    if any(not run.record.shipped for row in single for run in row.runs):
         more = _with_seeds((42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
