@@ -25,6 +25,7 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
 from bench_core.execution.components import PARTS
+from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
@@ -173,6 +174,19 @@ def test_other_methods_stand_beside_an_own_rule(
         ("bench-core/bp", "blocks"), ("bench-core/bp", None),
         ("bench-core/dfa", None), ("bench-core/dfa", "blocks"),
     ]  # fmt: skip
+
+
+def test_rows_of_an_earlier_reference_are_no_own_runs(
+    tmp_path: Path, finished: Finished, shipped: Path
+) -> None:
+    home = Path(shutil.copytree(finished.folder, tmp_path / "tiny"))
+    own, row, *_ = sorted(runs(home))
+    shutil.rmtree(home / row)
+    shutil.copytree(shipped / "tiny" / row, home / row)
+    stored = StoredRuns(home, load_suite(finished.suite), False)
+    keys = {name: key for key, name in stored.earlier.items()}
+    trained = stored.trained(reference.Reference(tmp_path / "newer"))
+    assert (keys[own] in trained, keys[row] in trained) == (True, False)
 
 
 def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> None:

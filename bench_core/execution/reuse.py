@@ -66,13 +66,18 @@ class StoredRuns:
         return Decision("reuse", f"a run of this identity is {record.status}")
 
     def trained(self, reference: Reference) -> set[str]:
-        """Return the keys of the cells whose run here is no row of the reference."""
+        """Return the keys of the cells that have a run of this user here.
+
+        Rows of the reference are none, nor are those of an earlier reference.
+        """
         own = self.earlier.items()
-        return {
-            key
-            for key, identity in own
-            if identity not in reference.entries and os.path.lexists(self.folder / str(identity))
-        }
+        return {key for key, name in own if name not in reference.entries and self._is_own(name)}
+
+    def _is_own(self, identity: Any) -> bool:
+        try:
+            return not store.read(self.folder / str(identity)).original
+        except (store.Unreadable, OSError):
+            return False
 
     def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
