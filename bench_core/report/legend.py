@@ -157,10 +157,12 @@ def of_all(
     shown = {column.key for column in columns} if keys is None else keys
     lines = [*_verdicts(rows, settings), _floors(settings)[1]]
     read = [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
+    rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
+    among = "; the others are ranked among themselves" if len(rules) > 1 else ""
     lines.append(
         f"accuracy: on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % interval "
         "(Student t), cut off at 0 and 1. #: the ranks that are possible, all at once with 95 %; "
-        "–: too few finished seeds to rank."
+        f"–: too few finished seeds to rank{among}."
     )
     if "gamma" in shown:
         lines.append(
