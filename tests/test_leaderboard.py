@@ -630,6 +630,14 @@ def test_a_replicated_run_counts_before_a_later_one() -> None:
         assert (row.accuracy.mean, group.set_aside) == (mean, 1)
 
 
+def test_a_row_that_lapsed_counts_before_its_copy_without_the_mark() -> None:
+    about = {"environment": {"reference": "1", "lapsed": "x"}}
+    about |= {"original": {"run.json": {"bytes": 0, "blake2b": "x"}}}
+    copies = [run(checksum=f"c{number}") for number in range(3)]
+    (group,) = judge_all([*copies[:1], run(checksum="d", **about), *copies[1:]])
+    assert [item.record.shipped for item in group.rows[0].runs] == [True]
+
+
 def test_equal_passports_stand_together_and_ranks_stay_those_of_the_recipe() -> None:
     records = [
         *seeds(

@@ -232,7 +232,8 @@ def _representative(records: Sequence[RunRecord], settings: Settings) -> RunReco
         reference = record.shipped and not record.environment.get("lapsed")
         replicated = settings.trust.get(record.checksum or "") == "replicated"
         done = record.status == "done"
-        return undisputed, reference, replicated, done, record.finished, record.identity
+        counts = undisputed, reference, replicated, done
+        return *counts, record.finished, record.identity, record.shipped
 
     chosen = records[0]
     if len(records) > 1:
