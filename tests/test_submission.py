@@ -51,6 +51,9 @@ def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     listed = {"path": "/home/bob/a:/opt/b/c file:///home/bob/x"}
     assert without_paths(listed) == {"path": "<path>:<path> <path>"}
+    assert without_paths(["ada", "bench-core/ada", "ada@b.c"]) == [
+        "ada", "bench-core/ada", "<user>@b.c"
+    ]  # fmt: skip
     said = {"reason": "ada: no /home/ada/x.py; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"}
     assert without_paths(said) == {
         "reason": "<user>: no <path>; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"

@@ -30,6 +30,7 @@ from bench_core.sharing.verify import faults
 
 SCHEMA = 1
 _PATH = re.compile(r"(?<![\w.~/])(?:file://)?(?:/[\w.+@~-]+){2,}/?")
+_WORD = re.compile(r"[\w./+-]*")  # such as the name of a component: a user may be called `test`
 _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
 _DESCRIBING = {"schema", "name", "title", "description", "thresholds", "depth_utility", "expect"}
 _DESCRIBING |= {"claimed_for", "diagnostics", "defaults", "file"}
@@ -80,7 +81,10 @@ def write_compact(
 
 
 def without_paths(value: Any) -> Any:
-    """Take absolute paths and the user's name out of every text but the cell."""
+    """Take absolute paths and the user's name out of every text but the cell.
+
+    A text of one word keeps the name.
+    """
     if isinstance(value, dict):
         return {key: v if key == "cell" else without_paths(v) for key, v in value.items()}
     if isinstance(value, list):
@@ -88,8 +92,9 @@ def without_paths(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     user, text = getpass.getuser(), _PATH.sub("<path>", value)
-    known = user in _COMMON or len(user) < 3
-    return text if known else re.sub(rf"\b{re.escape(user)}\b", "<user>", text)
+    if user in _COMMON or len(user) < 3 or _WORD.fullmatch(value):
+        return text
+    return re.sub(rf"\b{re.escape(user)}\b", "<user>", text)
 
 
 def submit(results: Path, output: Path) -> Submission:
