@@ -333,6 +333,11 @@ def test_a_changed_suite_file_of_the_reference_is_named(
     path.write_text(path.read_text().replace('"floor": "matched"', '"floor": "bp"'))
     done = here("leaderboard", "tiny", env={"BENCH_REFERENCE": str(home)})
     assert "tiny/suite.json: cannot be read: it was changed: its checksum differs" in done.stderr
+    known = reference.installed(home)
+    assert known is not None
+    assert [line.rpartition("/tiny/")[2] for line in known.runs()[1]] == [
+        "suite.json: refused: was changed: its checksum differs"
+    ]  # so that the check fails
     made = plan(here, finished.suite, home)
     assert {cell["action"] for cell in made["cells"]} == {"run"}
     assert "suite.json of its suite was changed" in made["err"]

@@ -89,8 +89,13 @@ class Reference:
         return Stored(record, folder)
 
     def runs(self) -> tuple[list[Stored], list[str]]:
-        """Read all runs; also a line for each that is refused."""
+        """Read all runs; also a line for each that is refused, and for each such suite.json."""
         runs, troubles = [], [self.trouble] if self.trouble else []
+        for name in sorted(self.suites):
+            try:
+                self.described(self.folder / name)
+            except store.Unreadable as reason:
+                troubles.append(f"{self.folder / name / store.SUITE}: refused: {reason}")
         for identity in sorted(self.entries):
             try:
                 runs.append(self.read(identity))
