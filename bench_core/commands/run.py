@@ -314,10 +314,11 @@ def _as_text(plan: Plan, costs: Costs) -> str:
     from bench_core.results.duration import spoken
 
     every, lines = (*plan.cells, *plan.beside), []
+    width = max((len(cell.action) for cell in every), default=0)
     for cell, name in zip(every, names_of(every), strict=True):
         cost = costs.get(cell.identity)
         about = f", about {spoken(cost.seconds)}" if cost else ""
-        lines.append(f"{cell.action:5}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
+        lines.append(f"{cell.action:{width}}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
     lines.append(f"{plan.suite.name}: {plan.counts}")
     lines += _resolution(plan)
     if costs:
