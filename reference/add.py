@@ -63,6 +63,12 @@ def lapsed(record: RunRecord) -> list[str]:
     return [f"{key} {was}, now {value or 'gone'}" for key, was, value in pairs if was != value]
 
 
+def is_there(record: RunRecord, reference: Reference) -> bool:
+    """Decide whether the reference has a run, or one of its cell that has not lapsed."""
+    rows = (reference.read(name).record for name in reference.of_cell(cell_key(record.cell)))
+    return record.identity in reference.entries or any(not lapsed(row) for row in rows)
+
+
 def fault(run: Stored, commit: str, reference: Reference) -> str:
     """Say why a run may not come in; empty if it may."""
     record = run.record
@@ -128,8 +134,8 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     """
     folder = reference.folder / content["name"]
     older = store.read_suite(folder) or {}
-    cells = {**older.get("cells", {}), **content["cells"]}
-    known = {key: name for key, name in cells.items() if name in reference.entries}
+    both = (older.get("cells", {}), content["cells"])
+    known = {k: name for own in both for k, name in own.items() if name in reference.entries}
     if not known:
         return
     with files.writing(folder):
@@ -171,7 +177,7 @@ def main(
     counts: Counter[str] = Counter()
     stored, states = scan(results), distances(results)
     for run in stored.runs:
-        there, distance = run.record.identity in reference.entries, states.get(run.record.identity)
+        there, distance = is_there(run.record, reference), states.get(run.record.identity)
         reason = "there already" if there else fault(run, commit, reference)
         if not reason and distance is not None and distance.value is None:
             reason = f"its distance to bp: {distance.not_diagnostic}"

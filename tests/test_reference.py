@@ -436,8 +436,8 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert "method 1, now gone" in fault()
 
 
-def test_listing_cells_leaves_the_options_with_which_rows_were_measured(
-    tmp_path: Path, shipped: Path
+def test_a_cell_that_is_there_stays_as_it_is(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = changed(shipped, tmp_path / "home", lambda path: None)
     known = reference.installed(home)
@@ -445,8 +445,16 @@ def test_listing_cells_leaves_the_options_with_which_rows_were_measured(
     content = store.suite_json(home / "tiny")
     options, more = content["diagnostics"], {"bench-core/drift": {}}
     other = {name: {"batches": 1} for name in options} | more
-    adding.list_cells({**content, "diagnostics": other}, known)
-    assert store.suite_json(home / "tiny")["diagnostics"] == {**options, **more}
+    cells = dict.fromkeys(content["cells"], "of other code")
+    adding.list_cells({**content, "diagnostics": other, "cells": cells}, known)
+    now = store.suite_json(home / "tiny")
+    assert (now["diagnostics"], now["cells"]) == ({**options, **more}, content["cells"])
+    record = known.runs()[0][0].record
+    again = record.model_copy(update={"identity": "f" * 32})
+    for numerics, there in ((1, True), (2, False)):  # one that has lapsed is trained again
+        monkeypatch.setattr(adding, "_numerics", lambda kind, name, now=numerics: now)
+        assert adding.is_there(record, known)
+        assert adding.is_there(again, known) == there
 
 
 def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
