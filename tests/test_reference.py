@@ -518,6 +518,11 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert known.cost(tiny, dfa) == {}  # its training has a run
     less = fa.model_copy(update={"minus": dfa.method})
     assert len(known.cost(tiny, less) or ()) == 1  # that of fa alone
+    (run, *_) = known.runs
+    marked = {"environment": {**run.record.environment, "lapsed": "method 1, now 2"}}
+    lapsed = Stored(run.record.model_copy(update=marked), run.folder.with_name("0"))
+    (counted,) = board.Board(None, [lapsed, run], [], {}).results(tiny).records
+    assert counted is run.record
     (home / "findings.yaml").write_text(FINDING)
     assert "**Cause: theirs.** no accuracy is 2" in all_claims()[0]
     page = pages([], {}, [], list(board.board().suites()))["claims.html"]

@@ -1,7 +1,8 @@
 """Hold the claims of every installed suite against the reference, with the cost of what is missing.
 
-A claim is judged on the runs of all suites, because suites share cells; of two runs of one cell
-that of the claim's own suite counts. Neither torch nor any plugin is imported.
+A claim is judged on the runs of all suites, because suites share cells. Of two runs of one cell the
+one that has not lapsed counts, then that of the claim's own suite. Neither torch nor any plugin is
+imported.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -119,7 +120,7 @@ class Board:
         """Return the runs on which the claims of a suite are judged, as results of the suite."""
         names = {(cell.arch["name"], cell.dataset["name"]) for cell in suite.cells()}
         by_cell: dict[str, Stored] = {}
-        for run in sorted(self.runs, key=lambda run: (run.suite != suite.name, str(run.folder))):
+        for run in sorted(self.runs, key=partial(_place, suite.name)):
             cell = run.record.cell
             pairs = (
                 same_name(cell.arch.name, a) and same_name(cell.dataset.name, d) for a, d in names
@@ -252,6 +253,11 @@ class Board:
         bp = self._per_epoch.get((*USUAL, "bp"))
         usual = {key[-1]: value for key, value in self._per_epoch.items() if key[:-1] == USUAL}
         return {rule: value / bp for rule, value in usual.items()} if bp else {}
+
+
+def _place(suite: str, run: Stored) -> tuple[bool, bool, str]:
+    """Order the runs of a cell: a lapsed one last, one of the suite itself before others."""
+    return bool(run.record.environment.get("lapsed")), run.suite != suite, str(run.folder)
 
 
 def _cells(suite: Suite, claim: Expectation, method: Mapping[str, Any]) -> list[CellSpec]:
