@@ -83,6 +83,14 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
         distances(tmp_path / "torn", bp)
 
 
+def test_a_compact_run_has_no_states(tmp_path: Path) -> None:
+    compact = {"original": {"run.json": {"bytes": 0, "blake2b": "x"}}}
+    for own, bp, why in (({}, compact, "the run of bp is compact"), (compact, {}, "a compact run")):
+        pair = record("bench-core/dfa", "own", **own), record("bench-core/bp", "bp", **bp)
+        item = attach(results(tmp_path, *pair)).records[0].measurements[NAME]
+        assert str(item.not_diagnostic).startswith(why)
+
+
 def test_blocks_of_samples_have_the_numbers_of_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,11 @@ def _with_distance(
             raise ValueError(f"the run is {record.status}")
         if ceiling is None:
             raise ValueError("no finished run of bp with this recipe and seed")
+        if record.original:
+            raise ValueError("a compact run has no states")
+        if ceiling.original:
+            remedy = "`bench run --no-reference` trains it"
+            raise ValueError(f"the run of bp is compact and has no states; {remedy}")
         layers, samples = distances(results.run_folder(record), results.run_folder(ceiling))
         measured = filled(item, layers, samples, ceiling.identity)
     except ValueError as reason:
