@@ -150,7 +150,9 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     identity = next((here.cwd / "results/tiny").glob("*/run.json")).parent.name
     assert "from        reference 1, 20" in here("show", identity, env=env).stdout
     assert here("verify", env=env).returncode == 0
-    assert "no finished run to audit" in here("audit", "results", "--diagnostic", "drift").stderr
+    audit = here("audit", "results", "--diagnostic", "drift").stderr
+    assert "4 compact runs left out" in audit
+    assert "no finished run to audit" in audit
     # an installed reference without these rows does not vouch for them
     unknown = here("leaderboard", env={"BENCH_REFERENCE": ""}).stderr
     assert unknown.count("and 3 more: marked as a row of the reference, but the installed") == 1

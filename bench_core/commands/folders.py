@@ -297,11 +297,14 @@ def _chosen(
     Compact runs, such as rows of the reference, have no weights to measure.
     """
     from bench_core.analysis.judge import is_floor
+    from bench_core.report.numbers import plural
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 
     stored = scan(roots)
     warn(stored.troubles)
+    if compact := sum(bool(run.record.original) for run in stored.runs):
+        warn([f"{plural(compact, 'compact run')} left out: such a run has no weights to measure"])
     chosen = [
         run
         for run in sorted(stored.runs, key=lambda run: str(run.folder))
