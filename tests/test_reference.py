@@ -31,6 +31,7 @@ from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report import figures, site
 from bench_core.report.all_claims import all_claims
+from bench_core.report.costs import costs_text
 from bench_core.report.headings import headings
 from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
@@ -228,6 +229,8 @@ def test_a_suite_without_local_results_shows_the_reference(
         in headings(mixed, judge_all(mixed.records, mixed.settings))[0]
     )
     assert reference.source([one, twin]).endswith(" (1 of 2 runs)")
+    for suite, count in ((shown, 0), (mixed, 1)):
+        assert costs_text([suite], "table", None, None).count("those of its machine") == count
 
 
 def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped: Path) -> None:

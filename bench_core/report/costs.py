@@ -121,6 +121,8 @@ def table_of(
             f"The accuracy was computed after every {most} epochs (evaluate_every): "
             "a rule may have reached the aim in the epochs between"
         )
+    if len({run.record.shipped for item in found for run in item.row.runs}) > 1:
+        remarks.append("Seconds, energy and memory of the reference are those of its machine")
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
     return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads
 
