@@ -138,10 +138,10 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     done = here("run", finished.suite, env=env)
     assert done.returncode == 0
     assert "4 from the reference, 0 to run" in done.stderr + done.stdout
-    assert "4 of 4 rows from the reference 1" in done.stdout
+    assert "4 of 4 rows and floors from the reference 1" in done.stdout
     for form in ("markdown", "latex", "csv", "json", "table"):
         table = here("leaderboard", "--format", form, env=env)
-        assert "4 of 4 rows from the reference 1" in table.stdout
+        assert "4 of 4 rows and floors from the reference 1" in table.stdout
         assert table.stdout.count("reference 1, 20") >= 1, form
         assert table.stderr == ""
     for form in ("runs", "epochs", "measurements"):
@@ -213,7 +213,8 @@ def test_a_suite_without_local_results_shows_the_reference(
     monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
     for command in (("leaderboard", "tiny"), ("compare", "tiny", shipped / "tiny")):
         done = here(*command)
-        assert done.stdout.replace("\n ", "").count("4 of 4 rows from the reference 1") >= 1
+        text = " ".join(done.stdout.split())
+        assert "4 of 4 rows and floors from the reference 1" in text
         assert done.returncode == 0
     (shown,), troubles = gather([shipped / "tiny"])
     assert len(shown.records) == 4
@@ -225,7 +226,7 @@ def test_a_suite_without_local_results_shows_the_reference(
     twin = twin.model_copy(update={"cell": one.cell.model_copy(update={"seed": 2})})
     mixed = replace(shown, records=(*shown.records, twin))
     assert (
-        "4 of 4 rows from the reference 1, 1 of them in part"
+        "4 of 4 rows and floors from the reference 1, 1 of them in part"
         in headings(mixed, judge_all(mixed.records, mixed.settings))[0]
     )
     assert reference.source([one, twin]).endswith(" (1 of 2 runs)")
@@ -369,7 +370,7 @@ def test_a_submission_stands_beside_the_reference_and_replaces_no_row(
 ) -> None:
     posted(shipped, here.cwd / "posted", accuracy=0.9, finished="2099-01-01T00:00:00+00:00")
     done = here("leaderboard", "posted", env={"BENCH_REFERENCE": str(shipped)})
-    assert "4 of 5 rows from the reference 1" in done.stdout
+    assert "4 of 5 rows and floors from the reference 1" in done.stdout
     assert "mine" in done.stdout
     assert "dfa seed 1 is ." in done.stdout
     assert "but .900 in run" in done.stdout
@@ -391,7 +392,7 @@ def test_a_refused_row_is_in_no_table_and_fails_the_check(
     home = changed(shipped, tmp_path / "home", lambda path: stated(path, cell="0" * 32))
     (here.cwd / "link").symlink_to(home)  # a checkout names the same folder in another way
     done = here("leaderboard", "link/tiny", env={"BENCH_REFERENCE": str(home)})
-    assert "3 of 3 rows from the reference 1" in done.stdout
+    assert "3 of 3 rows and floors from the reference 1" in done.stdout
     assert "refused: cells.json states another cell" in done.stderr
     checked = CliRunner().invoke(adding.main, ["--check", "--into", str(home)])
     assert (checked.exit_code, "states another cell" in checked.output) == (1, True)
@@ -476,7 +477,8 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     (shown,), troubles = gather([home])
     assert troubles == []
     assert "lapsed (method 7, now 1)" in leaderboards([shown], "csv")
-    assert "4 of 4 rows from the reference 1, 1 of them lapsed" in leaderboards([shown], "csv")
+    heading = "4 of 4 rows and floors from the reference 1, 1 of them lapsed"
+    assert heading in leaderboards([shown], "csv")
 
 
 def test_the_board_has_pages_of_claims_and_submissions(

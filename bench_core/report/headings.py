@@ -61,7 +61,8 @@ def _shipped(group: Group) -> list[str]:
         "lapsed": sum(any(about.get("lapsed") for about in runs) for runs in own),
     }
     more = [f"{count} of them {word}" for word, count in counts.items() if count]
-    text = f"{len(rows)} of {len(every)} rows from the reference {listed(versions)}"
+    kind = "rows and floors" if any(row.role == "floor" for row in group.rows) else "rows"
+    text = f"{len(rows)} of {len(every)} {kind} from the reference {listed(versions)}"
     return [", ".join([text, *more])] if rows else []
 
 
