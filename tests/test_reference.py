@@ -535,6 +535,10 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     page = pages([], {}, [], list(board.board().suites()))["claims.html"]
     assert "Cause: theirs. no accuracy is 2" in page
     assert re.search(r'<a href="#tiny">tiny</a>.*about \d+ s</td></tr>', page)
+    (home / "findings.yaml").write_text(FINDING.replace("of dfa", "of bp"))
+    assert all_claims()[1] == [
+        "findings.yaml: tiny: accuracy of bp: no such claim fails; remove its finding"
+    ]
     (home / "findings.yaml").write_text("- {suite: tiny}\n- 7\n")
     assert "an entry needs" in all_claims()[1][0]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from bench_core.analysis.board import Board, Finding, SuiteClaims, board
+from bench_core.analysis.board import FINDINGS, Board, Finding, SuiteClaims, board
 from bench_core.analysis.claims import ClaimResult, Status
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.escape import markdown
@@ -52,7 +52,16 @@ def all_claims() -> tuple[str, list[str]]:
     judged = [(item.suite.name, priced(item)) for item in suites]
     costs = f"## What was not run, and what it costs\n\n{paragraph([COSTS], 100, indent='')}"
     blocks = [_head(known), costs, table, _failing(suites), claims_text(judged, "markdown")]
-    return "\n\n".join(blocks), known.troubles
+    return "\n\n".join(blocks), [*known.troubles, *_stale(known, suites)]
+
+
+def _stale(known: Board, suites: Sequence[SuiteClaims]) -> Iterator[str]:
+    """Name the findings whose claim does not fail."""
+    failing = {(item.suite, item.claim) for item in failures(suites)}
+    for suite, findings in known.findings.items():
+        for claim in findings:
+            if (suite, claim) not in failing:
+                yield f"{FINDINGS}: {suite}: {claim}: no such claim fails; remove its finding"
 
 
 def _head(known: Board) -> str:
