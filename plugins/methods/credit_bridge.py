@@ -34,6 +34,8 @@ class CreditBridge(LocalMethod):
     the blocks are trained with the credits of dfa, while V is trained from the start; the
     audited credit is always V's, marked as not in use until then. States of unequal size are
     projected by fixed random matrices (`Lens`); ξ_k is then added to the projections.
+    CE = −log(1 + min_k e_k) is a function of s alone, so V can meet (i) and (iii) without any
+    state; only (ii) asks for a slope (measured in benchmarks/RESULTS.md).
     Ours: projections where states differ in size.
     Source: Hao, Wan, Zhai 2026, arXiv:2606.21126.
     Verified: the target of (iii) by an own computation; after training V meets (i) and (ii);
