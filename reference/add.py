@@ -214,5 +214,5 @@ def main(
 if __name__ == "__main__":
     try:
         main()
-    except BenchError as error:
+    except (BenchError, store.Unreadable) as error:  # also a damaged row
         sys.exit(f"error: {error}")
