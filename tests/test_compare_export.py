@@ -163,7 +163,11 @@ def test_a_column_that_may_be_narrower_makes_the_table_fit(
 def test_a_wrapped_number_with_a_comma_stays_as_it_is() -> None:
     rows = [["14,200", "a claim of many words that does not fit"], ["-", "short"]]
     table = tabulated(rows, ["measured", "claim"], width=40, narrow=[(0, 4), (1, 20)])
-    assert "\n14,200      a claim of many words" in table
+    assert table.splitlines()[2:] == [
+        "14,200      a claim of many words that",
+        "            does not fit",
+        "-           short",
+    ]
 
 
 def test_a_name_must_mean_one_method() -> None:

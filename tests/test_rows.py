@@ -110,6 +110,9 @@ def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
     assert (row(alone).verdict, text in remarks(alone)) == ("walked back (c)", True)
     for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):
         assert text not in remarks([*seeds(DFA, [accuracy] * 3, measurements=values), *floor])
+    blind = [*seeds(BP, [0.31, 0.32, 0.33]), *frozen(BP, [0.30, 0.31, 0.32])]  # d is not judged
+    level = [*seeds(DFA, [0.31, 0.32, 0.33], measurements=measured(c=0.83)), *floor]
+    assert text not in remarks([*blind, *level])
 
 
 def test_flags_of_the_network_walk_a_row_back_with_their_counts() -> None:
