@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -215,12 +216,12 @@ def test_children_share_no_module_and_no_draw(run: Run) -> None:
 
 
 def test_the_mark_of_a_forked_worker_stands_where_the_kernel_shows_it(run: Run) -> None:
-    mark = "0123456789abcdef"
+    mark = secrets.token_hex(8)  # of this test alone: the same test may run beside it
     env = {**child.environment(), groups.MARK: mark}
     process = child.start("scripted", env=env, fork=True, stderr=subprocess.PIPE)
     with process:
-        child.send(process, {"body": "subprocess.Popen(['sleep', '60'])\ntime.sleep(600)"})
-        wait_until(lambda: len(groups.family(process.pid)) == 2)
+        child.send(process, {"body": "subprocess.Popen(['sleep', '600'])\ntime.sleep(600)"})
+        wait_until(lambda: len(groups.family(process.pid)) == 2, process)
         family = groups.family(process.pid)
         wait_until(lambda: sorted(groups._marked(mark)) == sorted(family))
         groups.kill_marked(mark)
