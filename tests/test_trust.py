@@ -21,6 +21,7 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError
+from bench_core.execution.plan import names_of
 from bench_core.registry import plugins
 from bench_core.report.page import page
 from bench_core.report.site import pages
@@ -115,6 +116,22 @@ def test_a_replica_measures_with_the_options_of_its_suite(
     measured = [item for item in asked[0]["components"] if item[0] == "diagnostic"]
     assert ("diagnostic", "bench-core/alignment", {"batches": 2}) in measured
     assert ("diagnostic", "bench-core/scale_growth", {}) in measured
+
+
+def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(
+    finished: Finished, tmp_path: Path
+) -> None:
+    runs = [r for r in scan([finished.results]).runs if r.record.cell.method.short == "dfa"]
+    planned, troubles = replicate.plan_again(runs, plugins.load(), tmp_path, None, "cpu")
+    assert not troubles
+    names = names_of([item.cell for item in planned])
+    expected = {
+        f"dfa{'[frozen]' * (run.record.cell.method.params['freeze'] == 'blocks')}"
+        f" · seed {run.record.cell.seed}"
+        for run in runs
+    }
+    assert set(names) == expected
+    assert len(expected) == len(runs) > 1
 
 
 def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forged: Path) -> None:

@@ -147,6 +147,7 @@ def replicate(
     """
     from bench_core.execution.executors import Job, Options
     from bench_core.execution.job import make_job
+    from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
     from bench_core.results.scan import scan
@@ -167,6 +168,8 @@ def replicate(
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device, threads)
     warn(troubles)
+    folders = [item.posted.folder for item in planned]
+    names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
     reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 
     def job_of(cell: again.Again) -> Job:
@@ -176,8 +179,7 @@ def replicate(
 
     replicas, problems = again.carry_out(planned, execute, job_of, Options(workers))
     for posted, replica in replicas:
-        record, cell = posted.record, posted.record.cell
-        name = f"{record.identity[:12]}  {cell.method.short} · seed {cell.seed}"
+        name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]
         source = f" (the run that you trained at {when})" if when else ""
         echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}{source}")

@@ -107,6 +107,7 @@ def plan_again(
             f"replicates {record.identity}",
             store.stamp(folder),
             numerics_of(parts, measured),
+            parts[0]["defaults"],
         )
         diagnostics = tuple({"name": item["name"], "params": item["params"]} for item in measured)
         planned.append(Again(run, cell, diagnostics, budget))
