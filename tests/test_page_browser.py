@@ -133,6 +133,15 @@ def test_it_opens_from_disk_draws_everything_and_asks_for_nothing(
     assert len(shot) > 50_000
 
 
+def test_a_chart_that_is_drawn_moves_nothing_below_it(opened: Opened) -> None:
+    heights = "[...document.querySelectorAll('.panel')].map((panel) => panel.offsetHeight)"
+    opened.page.evaluate(UNFOLD)
+    before = opened.page.evaluate(heights)
+    opened.draw_all()
+    assert opened.page.evaluate(heights) == before
+    assert min(before) > 60
+
+
 def expect(locator: Any) -> Any:
     """Wait until something holds of a part of the page: its script runs after the click."""
     from playwright.sync_api import expect

@@ -58,10 +58,14 @@ NAMES = tuple(chart.name for chart in CHARTS)
 
 @dataclass(frozen=True)
 class Panel:
-    """A title, and a Vega-Lite spec without width and legend."""
+    """A title, and a Vega-Lite spec without width and legend.
+
+    around  height in pixels of the axes, and of a scale of colours, beside that of the spec
+    """
 
     title: str
     spec: Spec
+    around: int = 56
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def alignment(view: View, group: Group) -> list[Figure]:
     )
     if (total := len(competing(group))) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
-    panel = draw.panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows))
+    panel = draw.panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows), around=120)
     return [Figure(caption, (panel,), columns=1)]
 
 

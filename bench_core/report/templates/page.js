@@ -45,7 +45,10 @@
     const near = new IntersectionObserver((entries) => entries.forEach((entry) => {
       if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target).catch(report(entry.target)); }
     }), {rootMargin: "600px"});
-    panels.forEach((panel) => near.observe(panel));
+    panels.forEach((panel) => {
+      panel.style.minHeight = panel.dataset.height + "px";  // so that drawing it moves nothing below
+      near.observe(panel);
+    });
     const ofPaper = () => document.querySelectorAll("details.more, details.reading");  // their tables and figures are printed too
     window.addEventListener("beforeprint", () => {
       ofPaper().forEach((box) => { box.open = true; });
