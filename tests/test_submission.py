@@ -15,6 +15,7 @@ import yaml
 from conftest import Finished, Here
 
 from bench_core.errors import UsageError
+from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, store
 from bench_core.results.scan import scan
 from bench_core.sharing.submission import submit, without_paths, write_compact
@@ -58,6 +59,26 @@ def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) ->
     assert without_paths(said) == {
         "reason": "<user>: no <path>; see https://a.b/c/d, 3 FLOPs / bp", "cell": "/a/b"
     }  # fmt: skip
+
+
+def test_a_run_with_a_place_of_this_machine_as_an_option_is_left_out(
+    finished: Finished, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(finished.results, tmp_path / "results"))
+    folder = next(results.glob("tiny/*/run.json")).parent
+    raw = store.raw(folder)
+    cell = raw["cell"]
+    cell["dataset"]["params"]["source"] = "/home/ada/images"
+    digests = {name: entry["digest"] for name, entry in raw["code"].items()}
+    identity = cell_identity(cell, digests, raw["data_checksum"])
+    folder = folder.rename(folder.with_name(identity))
+    reseal(folder / "run.json", cell=cell, identity=identity)
+    made = submit(results, tmp_path / "out")
+    kept = {run.record.identity for run in scan([tmp_path / "out"]).runs}
+    assert len(kept) == 3
+    assert identity not in kept
+    said = "dataset.source=/home/ada/images is a place on this machine"
+    assert made.troubles == [f"{folder}: left out: {said}"]
 
 
 def test_rows_of_epochs_lose_paths_too(finished: Finished, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
     DIR/<suite>/          suite.json and the compact runs; `bench verify DIR`, `bench replicate DIR`
 
 Rows of the reference, marks of trust, logs, states and weights stay out. Paths and the user's name
-are taken out of every text. A rule from a file is refused: others cannot install it.
+are taken out of every text. A run whose cell has such a text as an option is left out, and a rule
+from a file is refused: others could not train them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bench_core.errors import UsageError
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, store
 from bench_core.results.files import writing
-from bench_core.results.hashing import canonical, file_text
+from bench_core.results.hashing import canonical, file_text, plain_text
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.verify import faults
@@ -97,6 +98,22 @@ def without_paths(value: Any) -> Any:
     return re.sub(rf"\b{re.escape(user)}\b", "<user>", text)
 
 
+def places(cell: Mapping[str, Any], at: str = "") -> list[str]:
+    """Say which settings of a cell name a place or the user of this machine.
+
+    They are part of the identity: they cannot be taken out, and nobody else has this place.
+    """
+    said = []
+    for key, value in cell.items():
+        name = f"{at}.{key}" if at else key
+        if isinstance(value, dict):
+            said += places(value, name)
+        elif without_paths(value) != value:
+            shown = name.replace(".params.", ".")
+            said.append(f"{shown}={plain_text(value)} is a place on this machine")
+    return said
+
+
 def submit(results: Path, output: Path) -> Submission:
     """Write a submission of own runs into a new folder. Raises UsageError, StoreError."""
     if output.exists():
@@ -111,7 +128,7 @@ def submit(results: Path, output: Path) -> Submission:
         raise UsageError(f"{what}; `bench new method NAME` begins a package")
     states = distances([results])
     for run in own:
-        if lines := faults(run):
+        if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
             made.troubles.append(f"{run.folder}: left out: {'; '.join(lines)}")
             continue
         if not made.runs:
