@@ -665,7 +665,7 @@ def test_a_table_of_teacher_says_that_a_synthetic_task_can_reverse_an_order() ->
 
 
 def test_the_legend_names_the_samples_that_the_figures_are_of() -> None:
-    record = run(accuracy=0.4)
+    record = run(accuracy=0.4, chance=0.1)
     data = {"limit": None, "validation": 200, "evaluate_on": "validation"}
     held = record.model_copy(update={"cell": record.cell.model_copy(update={"data": data})})
     text = leaderboard([held], width=None)

@@ -243,6 +243,9 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     beside = [shipped, run(FA, 42, 0.5)]
     assert "the same `bench run` with --seed" in after(beside)
     told = legend.of_all(judge_all(beside), Settings())
+    scored = legend.of_all(judge_all([run(DFA, 42, 0.5, chance=0.1)]), Settings())
+    assert any(line.startswith("accuracy: on the test set") for line in scored)
+    assert any("accuracy: share of the targets' variance" in line for line in told)
     ranked = legend.of_all(judge_all([*GOOD, run(FA, 42, 0.5)]), Settings())
     assert any("rank; the others are ranked among themselves." in line for line in ranked)
     assert any(line.endswith("seeds to rank.") for line in told)

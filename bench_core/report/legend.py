@@ -159,10 +159,12 @@ def of_all(
     read = [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
+    kinds = {run.record.chance is None for row in rows for run in row.finished}
+    share = "" if kinds != {True} else "share of the targets' variance that is explained, "
     lines.append(
-        f"accuracy: on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % interval "
-        "(Student t), cut off at 0 and 1. #: the ranks that are possible, all at once with 95 %; "
-        f"–: too few finished seeds to rank{among}."
+        f"accuracy: {share}on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % "
+        "interval (Student t), cut off at 0 and 1. #: the ranks that are possible, all at once "
+        f"with 95 %; –: too few finished seeds to rank{among}."
     )
     if "gamma" in shown:
         lines.append(
