@@ -142,7 +142,7 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
 def past(**fields: Any) -> RunRecord:
     fields = {
         "epochs": 10,
-        "seconds": 25.0,
+        "seconds": 25.5,
         "seconds_per_epoch": 2.0,
         "environment": {"device": "cpu"},
         **fields,
@@ -151,25 +151,30 @@ def past(**fields: Any) -> RunRecord:
 
 
 def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
-    loaded = past(seed=2, seconds_per_epoch=30.0, seconds=305.0, finished="2026-01-01")
-    other = past(params={"penalty": 0.5}, seconds=95.0, seconds_per_epoch=9.0)
+    """Of the 25.5 s of `past` 10 epochs train for 2 s each, and 11 measurements take half a one."""
+    loaded = past(seed=2, seconds_per_epoch=30.0, seconds=305.5, finished="2026-01-01")
+    other = past(params={"penalty": 0.5}, seconds=95.5, seconds_per_epoch=9.0)
     known = cost.Past([past(seed=1, finished="2026-01-02"), loaded, other])
-    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(5.0 + 100 * 2.0, 1, 1)
+    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(101 * 0.5 + 100 * 2.0, 1, 1)
     like = known.estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
-    assert like == cost.Estimate(5.0 + 100 * 5.5, 2, 2)
+    assert like == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
-    assert known.estimate(short, "cpu") == cost.Estimate(5.0 + 4 * 2.0, 1, 1)
+    assert known.estimate(short, "cpu") == cost.Estimate(5 * 0.5 + 4 * 2.0, 1, 1)
     fa = run("bench-core/fa").cell
-    assert known.estimate(fa, "cpu") == cost.Estimate(5.0 + 100 * 5.5, 2, 3)
+    assert known.estimate(fa, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 3)
 
-    shipped = cost.Past([past(method="bench-core/fa", seconds_per_epoch=1.0)], foreign=True)
-    assert cost.nearest([known, shipped], fa, "cpu") == cost.Estimate(15.0 + 100.0, 1, 1, True)
+    shared = past(method="bench-core/fa", seconds=255.0, seconds_per_epoch=20.0, finished="2027")
+    alone = past(method="bench-core/fa", seconds=15.5, seconds_per_epoch=1.0, finished="2026")
+    for records in ([shared, alone], [alone, shared]):
+        shipped = cost.Past(records, foreign=True)  # the fastest: the other shared its core
+        own = cost.Estimate(101 * 0.5 + 100 * 1.0, 1, 1, True)
+        assert cost.nearest([known, shipped], fa, "cpu") == own
     assert cost.nearest([known, shipped], run().cell, "cpu") == known.estimate(run().cell, "cpu")
     assert cost.nearest([], fa, "cpu") is None
 
 
 def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
-    """The newest run of these options counts; it is older than the option `beta`.
+    """The fastest run of these options counts; it is older than the option `beta`.
 
     No run is of the claim's own seed, so that its training is still to come.
     """
@@ -182,7 +187,7 @@ def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
         ({"steps": 20}, "2026-01-02", 2.0),
         ({"steps": 80}, "2026-01-03", 8.0),
     ):
-        own = {"seconds": 5.0 + 10 * seconds, "seconds_per_epoch": seconds, "code": code}
+        own = {"seconds": 5.5 + 10 * seconds, "seconds_per_epoch": seconds, "code": code}
         record = past(method="bench-core/ep", params=params, finished=day, **own)
         system = {kind: _ref(vars(spec)[kind]) for kind in ("arch", "dataset")}
         system |= {"data": spec.data, "training": spec.training, "seed": spec.seed + 1}
@@ -191,7 +196,7 @@ def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
     claim = Expectation(figure="accuracy", method="ep", at_least=0, seed=spec.seed, source="s")
     costs = Board(None, runs, [], {}).cost(suite, claim)
     assert costs is not None
-    assert [*costs.values()] == [5.0 + 100 * 2.0]
+    assert [*costs.values()] == [101 * 0.5 + 100 * 2.0]
 
 
 def _ref(part: dict[str, Any]) -> ComponentRef:

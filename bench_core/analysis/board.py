@@ -237,7 +237,7 @@ class Board:
 
     @cached_property
     def _per_epoch(self) -> dict[tuple[Any, ...], float]:
-        """Map architecture, width, depth and rule to the median seconds of an epoch."""
+        """Map architecture, width, depth and rule to the seconds of an epoch of the fastest run."""
         times: dict[tuple[Any, ...], list[float]] = {}
         for record in (run.record for run in self.runs):
             images = record.cell.dataset.short in IMAGES
@@ -245,7 +245,7 @@ class Board:
                 params, rule = record.cell.arch.params, record.cell.method.short
                 system = record.cell.arch.short, params.get("width"), params.get("depth")
                 times.setdefault((*system, rule), []).append(record.seconds / record.epochs)
-        return {key: median(values) for key, values in times.items()}
+        return {key: min(values) for key, values in times.items()}
 
     @cached_property
     def _ratios(self) -> Mapping[str, float]:

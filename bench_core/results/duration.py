@@ -1,16 +1,16 @@
 """Estimate the cost of a plan from cells that ran before.
 
-A cell takes (time outside its epochs) + epochs · (time per epoch), as the finished runs most like
-it:
+A cell takes epochs · (time of an epoch's training) + (epochs + 1) · (time of a measurement, which
+epoch 0 has too), as the finished runs most like it:
 
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
     3. the same architecture and data set under any method.
 
-Of the runs of one method with the same parameters the newest counts: an older one may have shared
-its machine. Of several methods or parameters the median counts. A run of the reference, on its
-machine, stands for a cell if it is more like it than every run here. Without a run like it there is
-no estimate. Nothing is extrapolated over widths and depths.
+Of the runs of one method with the same parameters the newest counts, and of the reference's the
+fastest: others shared their core. Of several methods or parameters the median counts. A run of the
+reference, on its machine, stands for a cell if it is more like it than every run here. Without a
+run like it there is no estimate. Nothing is extrapolated over widths and depths.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def keys(cell: Cell, device: str) -> list[Hashable]:
 
 
 class Past:
-    """Finished runs, by the keys of the three rules and by their method with its parameters."""
+    """Seconds of a measurement and of an epoch's training in the finished runs.
+
+    They stand by the keys of the three rules and by the method with its parameters.
+    foreign  whether the runs are the reference's
+    """
 
     def __init__(self, records: Sequence[RunRecord], foreign: bool = False) -> None:
         self.foreign = foreign
@@ -55,18 +59,21 @@ class Past:
             if record.status != "done" or not record.seconds_per_epoch or not record.epochs:
                 continue
             outside = max(0.0, record.seconds - record.epochs * record.seconds_per_epoch)
-            per_epoch = (record.seconds - outside) / record.epochs
+            training = (record.seconds - outside) / record.epochs
+            times = outside / (record.epochs + 1), training
             device = str(record.environment.get("device", "cpu"))
             method = canonical(record.cell.method.model_dump())
             for runs, key in zip(self.by_key, keys(record.cell, device), strict=True):
-                runs.setdefault(key, {})[method] = outside, per_epoch
+                others = runs.setdefault(key, {})
+                known = others.get(method, times) if foreign else times
+                others[method] = min(times, known, key=sum)
 
     def estimate(self, cell: Cell, device: str) -> Estimate | None:
         """Return the estimate of a cell by the first rule that any run meets, or None."""
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
-                outside, per_epoch = (median(values) for values in zip(*runs.values(), strict=True))
-                seconds = outside + cell.last_epoch * per_epoch
+                measuring, training = (median(all_) for all_ in zip(*runs.values(), strict=True))
+                seconds = (cell.last_epoch + 1) * measuring + cell.last_epoch * training
                 return Estimate(seconds, len(runs), likeness, self.foreign)
         return None
 
