@@ -192,9 +192,9 @@ def of_all(
 
 
 def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
-    """Explain the verdicts and the floors, for the place below a table."""
+    """Explain verdicts, floors and the letters of `uses`, for the place below a table."""
     rows = [row for group in groups for row in group.rows]
-    return [*_verdicts(rows, settings), _floors(settings)[1]]
+    return [*_verdicts(rows, settings), _floors(settings)[1], *_uses(rows)]
 
 
 def next_steps(groups: Sequence[Group], name: str) -> list[str]:

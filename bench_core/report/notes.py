@@ -118,7 +118,7 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
     return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
 
 
-def _references(group: Group) -> list[str]:
+def references(group: Group) -> list[str]:
     """Write which rows have runs of the reference, with the dates and hardware of these."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in group.rows:
@@ -251,7 +251,7 @@ def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list
 
     told  rows whose reasons stand in the table already
     """
-    lines, in_table = _references(group), {id(row) for row in told}
+    lines, in_table = references(group), {id(row) for row in told}
     for row in group.rows:
         texts = reasons.of_row(row, settings)
         if texts and id(row) not in in_table:
