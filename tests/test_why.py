@@ -161,7 +161,15 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     short = run(seed=3, training={"stop_after": 4}).cell
     assert known.estimate(short, "cpu") == cost.Estimate(5 * 0.5 + 4 * 2.0, 1, 1)
     fa = run("bench-core/fa").cell
-    assert known.estimate(fa, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 3)
+    assert known.estimate(fa, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 4)
+
+    cell = run(params={"penalty": 0.1}).cell
+    arch = cell.arch.model_copy(update={"params": {**cell.arch.params, "residual": False}})
+    flat = cell.model_copy(update={"arch": arch})  # its size is that of the others
+    assert known.estimate(flat, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 3)
+    assert known.estimate(flat.model_copy(update={"method": fa.method}), "cpu") is None
+    wide = arch.model_copy(update={"params": {**arch.params, "width": 512}})
+    assert known.estimate(flat.model_copy(update={"arch": wide}), "cpu") is None
 
     shared = past(method="bench-core/fa", seconds=255.0, seconds_per_epoch=20.0, finished="2027")
     alone = past(method="bench-core/fa", seconds=15.5, seconds_per_epoch=1.0, finished="2026")

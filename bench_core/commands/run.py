@@ -325,7 +325,12 @@ def _as_text(plan: Plan, costs: Costs) -> str:
         estimates = [cost for cost in costs.values() if cost is not None]
         total = f"about {spoken(sum(c.seconds for c in estimates))} of one worker"
         like = Counter(cost.likeness for cost in estimates)
-        sources = ("of the rule itself", "of the rule with other options", "of other rules")
+        sources = [
+            "of the rule itself",
+            "of the rule with other options",
+            "of the rule on a network and data of this size",
+            "of other rules",
+        ]
         parts = [f"{like[k]} from runs {text}" for k, text in enumerate(sources, 1) if like[k]]
         if foreign := sum(cost.foreign for cost in estimates):
             parts.append(f"{foreign} as on the machine of the reference")

@@ -5,7 +5,9 @@ epoch 0 has too), as the finished runs most like it:
 
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
-    3. the same architecture and data set under any method.
+    3. the same method, blocks frozen or not alike, on a network and data of the same size: their
+       options that are whole numbers are equal, others, such as a norm or a padding, are not;
+    4. the same architecture and data set under any method.
 
 Of the runs of one method with the same parameters the newest counts, and of the reference's the
 fastest: others shared their core. Of several methods or parameters the median counts. A run of the
@@ -18,14 +20,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from bench_core.results.hashing import canonical
-from bench_core.results.record import Cell, RunRecord
+from bench_core.results.record import Cell, ComponentRef, RunRecord
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` (1, 2, 3) above.
+    """Seconds of one cell from `runs` earlier ones, by the rule `likeness` (1 to 4) above.
 
     foreign  whether these runs are the reference's, so of another machine
     """
@@ -37,24 +40,31 @@ class Estimate:
 
 
 def keys(cell: Cell, device: str) -> list[Hashable]:
-    """Return the values that must be equal under each of the three rules."""
+    """Return the values that must be equal under each of the four rules."""
     options = [cell.training.get(k) for k in ("batch_size", "threads", "compile", "precision")]
-    system = (cell.arch.model_dump(), cell.dataset.model_dump(), cell.data)
-    common = canonical([*system, options, device.partition(":")[0]])
+    same = [cell.data, options, device.partition(":")[0]]
+    common = canonical([*same, cell.arch.model_dump(), cell.dataset.model_dump()])
+    size = canonical([*same, _size(cell.arch), _size(cell.dataset)])
     name, params = cell.method.name, cell.method.params
-    return [(common, name, canonical(params)), (common, name, params.get("freeze")), common]
+    alike = name, params.get("freeze")
+    return [(common, name, canonical(params)), (common, *alike), (size, *alike), common]
+
+
+def _size(part: ComponentRef) -> list[Any]:
+    """Return the name of a network or a data set, and its options that are whole numbers."""
+    return [part.name, {key: value for key, value in part.params.items() if type(value) is int}]
 
 
 class Past:
     """Seconds of a measurement and of an epoch's training in the finished runs.
 
-    They stand by the keys of the three rules and by the method with its parameters.
+    They stand by the keys of the four rules and by the method with its parameters.
     foreign  whether the runs are the reference's
     """
 
     def __init__(self, records: Sequence[RunRecord], foreign: bool = False) -> None:
         self.foreign = foreign
-        self.by_key: list[dict[Hashable, dict[str, tuple[float, float]]]] = [{}, {}, {}]
+        self.by_key: list[dict[Hashable, dict[str, tuple[float, float]]]] = [{}, {}, {}, {}]
         for record in sorted(records, key=lambda record: record.finished or ""):
             if record.status != "done" or not record.seconds_per_epoch or not record.epochs:
                 continue
