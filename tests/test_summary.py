@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import rows_shown
+from test_share import CORPUS
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
@@ -19,6 +20,7 @@ from bench_core.report.rows import families
 from bench_core.report.tables import Wanted, texts
 from bench_core.report.view import view
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.scan import scan
 from bench_core.suite.model import DepthUtility
 
 BP, DFA, EP, FA = (f"bench-core/{name}" for name in ("bp", "dfa", "ep", "fa"))
@@ -229,6 +231,21 @@ def test_the_interval_of_an_accuracy_ends_at_0_and_1(mean: float, half: float) -
     assert 0 <= low <= high <= 1
 
 
+def test_the_legend_of_a_regression_says_what_its_accuracy_is() -> None:
+    def said(*records: RunRecord) -> bool:
+        lines = legend.of_all(judge_all(records), Settings())
+        (line,) = (line for line in lines if line.startswith("accuracy: "))
+        assert "on the test set" in line
+        return "share of the targets' variance" in line
+
+    targets, classes = run(DFA, 42, 0.5, chance=None), run(DFA, 42, 0.5, chance=0.1)
+    assert said(targets)
+    assert not said(classes)
+    assert not said(targets, run(DFA, 123, 0.5, chance=0.1))
+    older = scan([CORPUS / "schema-2"]).runs  # of digits; its records have no `chance` yet
+    assert not said(*(item.record for item in older))
+
+
 def test_what_to_do_next_follows_from_the_runs() -> None:
     def after(records: list[RunRecord]) -> str:
         return " ".join(legend.next_steps(judge_all(records), "mine"))
@@ -243,9 +260,6 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     beside = [shipped, run(FA, 42, 0.5)]
     assert "the same `bench run` with --seed" in after(beside)
     told = legend.of_all(judge_all(beside), Settings())
-    scored = legend.of_all(judge_all([run(DFA, 42, 0.5, chance=0.1)]), Settings())
-    assert any(line.startswith("accuracy: on the test set") for line in scored)
-    assert any("accuracy: share of the targets' variance" in line for line in told)
     ranked = legend.of_all(judge_all([*GOOD, run(FA, 42, 0.5)]), Settings())
     assert any("rank; the others are ranked among themselves." in line for line in ranked)
     assert any(line.endswith("seeds to rank.") for line in told)

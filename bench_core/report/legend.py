@@ -17,6 +17,7 @@ from bench_core.report.notes import SCORED_ON
 from bench_core.report.numbers import plural, with_interval
 from bench_core.report.rows import OTHER, PASSPORT, passport
 from bench_core.report.summary import WORDS
+from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
 
 VERDICTS = {
@@ -111,6 +112,14 @@ def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
     return " or ".join(words[name] for name in words if name in read) or words["test"]
 
 
+def _explains(record: RunRecord) -> bool:
+    """Whether its accuracy is explained variance: it says so by a `chance` of null.
+
+    Records of schema 1 and 2 have no such field, whatever they trained on.
+    """
+    return record.chance is None and "chance" in record.model_fields_set
+
+
 def _rules(rows: Sequence[Row]) -> list[str]:
     """Say in a line what a few built-in rules are."""
     used = {row.method.name: row.method.short for row in rows if row.role != "floor"}
@@ -159,8 +168,8 @@ def of_all(
     read = [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
-    kinds = {run.record.chance is None for row in rows for run in row.finished}
-    share = "" if kinds != {True} else "share of the targets' variance that is explained, "
+    scores = {_explains(run.record) for row in rows for run in row.finished}
+    share = "share of the targets' variance that is explained, " if scores == {True} else ""
     lines.append(
         f"accuracy: {share}on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % "
         "interval (Student t), cut off at 0 and 1. #: the ranks that are possible, all at once "
