@@ -293,8 +293,9 @@ def test_passport_codes_have_a_legend() -> None:
     assert (
         "Uses, beyond a block's own activity and the output error: L parts of its own that change "
         "in training: feedback that learns, or a memory; T the gradient of the loss at the last "
-        "block's output; X something else" in text
+        "block's output; X something else that its plugin names; –: not declared" in text
     )
+    assert "not declared" not in leaderboard([run(passport=flags)], format="markdown")
 
 
 # --------------------------------------------------------------------------------------- edge cases

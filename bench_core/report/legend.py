@@ -14,7 +14,7 @@ from bench_core.report.cite import CITATION
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.criteria import criteria
 from bench_core.report.notes import SCORED_ON
-from bench_core.report.numbers import plural, with_interval
+from bench_core.report.numbers import NONE, plural, with_interval
 from bench_core.report.rows import OTHER, PASSPORT, passport
 from bench_core.report.summary import WORDS
 from bench_core.results.record import RunRecord
@@ -99,10 +99,13 @@ def _medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
 
 def _uses(rows: Sequence[Row]) -> list[str]:
     """Explain the codes of the passports that these rows have."""
-    codes = {code for row in rows for code in passport(row).split()}
+    declared = [passport(row) for row in rows]
+    codes = {code for text in declared for code in text.split()}
     texts = [f"{code} {text}" for code, text in [*PASSPORT.values(), OTHER] if code in codes]
     if "local" in codes:
         texts.append("local: nothing else")
+    if "" in declared:
+        texts.append(f"{NONE}: not declared")
     told = "Uses, beyond a block's own activity and the output error: " + "; ".join(texts)
     return [told] * bool(texts)
 
