@@ -247,11 +247,16 @@ def _older(group: Group) -> list[str]:
 
 
 def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[str]:
+    """Write where the runs of one recipe are from, and the remarks on them."""
+    return references(group) + of_runs(group, settings, told)
+
+
+def of_runs(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[str]:
     """Write the remarks on the runs of one recipe.
 
     told  rows whose reasons stand in the table already
     """
-    lines, in_table = references(group), {id(row) for row in told}
+    lines, in_table = list[str](), {id(row) for row in told}
     for row in group.rows:
         texts = reasons.of_row(row, settings)
         if texts and id(row) not in in_table:
