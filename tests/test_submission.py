@@ -18,7 +18,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, store
 from bench_core.results.scan import scan
-from bench_core.sharing.submission import submit, without_paths, write_compact
+from bench_core.sharing.submission import places, submit, without_paths, write_compact
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
 
@@ -77,8 +77,29 @@ def test_a_run_with_a_place_of_this_machine_as_an_option_is_left_out(
     kept = {run.record.identity for run in scan([tmp_path / "out"]).runs}
     assert len(kept) == 3
     assert identity not in kept
-    said = "dataset.source=/home/ada/images is a place on this machine"
+    said = "dataset.source=/home/ada/images names a place or the user of this machine"
     assert made.troubles == [f"{folder}: left out: {said}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["/data", "~/x", "~bob/x", "./x", "../x/y", "file:///x", ["a", "/data/x"], [{"a": "~/x"}],
+     "made by ada"],
+)  # fmt: skip
+def test_an_option_that_is_a_path_is_a_place(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    (said,) = places({"dataset": {"name": "a/b", "params": {"source": value, "n": 1}}})
+    assert said.startswith("dataset.source=")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["train/test", "bench-mine/ada", "/", "1/2", "m/s", "~", ".5", "...", "https://a.b/c/d",
+     "s3://a/b/c", ["a/b"], None, 0.5],
+)  # fmt: skip
+def test_another_option_with_a_slash_is_none(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    assert places({"dataset": {"name": "a/b", "params": {"source": value}}}) == []
 
 
 def test_rows_of_epochs_lose_paths_too(finished: Finished, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
     DIR/<suite>/          suite.json and the compact runs; `bench verify DIR`, `bench replicate DIR`
 
 Rows of the reference, marks of trust, logs, states and weights stay out. Paths and the user's name
-are taken out of every text. A run whose cell has such a text as an option is left out, and a rule
-from a file is refused: others could not train them.
+are taken out of every text. A run with a path or that name in an option of its cell is left out,
+and a rule from a file is refused: others could not train them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bench_core.sharing.verify import faults
 
 SCHEMA = 1
 _PATH = re.compile(r"(?<![\w.~/])(?:file://)?(?:/[\w.+@~-]+){2,}/?")
+_PLACE = re.compile(r"file:|~[\w.-]*/|\.\.?/|/[\w.~]")  # the beginning of an option that is a path
 _WORD = re.compile(r"[\w./+-]*")  # such as the name of a component: a user may be called `test`
 _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
 _DESCRIBING = {"schema", "name", "title", "description", "thresholds", "depth_utility", "expect"}
@@ -108,10 +109,18 @@ def places(cell: Mapping[str, Any], at: str = "") -> list[str]:
         name = f"{at}.{key}" if at else key
         if isinstance(value, dict):
             said += places(value, name)
-        elif without_paths(value) != value:
+        elif _local(value):
             shown = name.replace(".params.", ".")
-            said.append(f"{shown}={plain_text(value)} is a place on this machine")
+            said.append(f"{shown}={plain_text(value)} names a place or the user of this machine")
     return said
+
+
+def _local(value: Any) -> bool:
+    """Whether a value, or one in it, names a place or the user of this machine."""
+    if isinstance(value, dict | list):
+        return any(map(_local, value.values() if isinstance(value, dict) else value))
+    text = value if isinstance(value, str) else ""
+    return _PLACE.match(text) is not None or without_paths(text) != text
 
 
 def submit(results: Path, output: Path) -> Submission:
