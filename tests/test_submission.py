@@ -79,6 +79,13 @@ def test_a_run_with_a_place_of_this_machine_as_an_option_is_left_out(
     assert identity not in kept
     said = "dataset.source=/home/ada/images names a place or the user of this machine"
     assert made.troubles == [f"{folder}: left out: {said}"]
+    for other in results.glob("tiny/*/run.json"):
+        if other.parent != folder:
+            shutil.rmtree(other.parent)
+    with pytest.raises(UsageError) as raised:
+        submit(results, tmp_path / "none")
+    assert str(raised.value) == f"{results}: has no run to submit; {folder}: left out: {said}"
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import gather
-from bench_core.errors import UsageError
+from bench_core.errors import UsageError, by_reason
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, store
 from bench_core.results.files import writing
@@ -40,7 +40,7 @@ _DESCRIBING |= {"claimed_for", "diagnostics", "defaults", "file"}
 
 @dataclass
 class Submission:
-    """What was written: the runs, the requirements, and a line for each run that was left out."""
+    """What was written: the runs, the requirements, and a line per reason to leave out runs."""
 
     runs: list[RunRecord] = field(default_factory=list)
     requirements: list[str] = field(default_factory=list)
@@ -135,10 +135,10 @@ def submit(results: Path, output: Path) -> Submission:
             f"{', '.join(sorted(files_of_rules))}: a rule from a file cannot be installed by others"
         )
         raise UsageError(f"{what}; `bench new method NAME` begins a package")
-    states = distances([results])
+    states, left = distances([results]), []
     for run in own:
         if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
-            made.troubles.append(f"{run.folder}: left out: {'; '.join(lines)}")
+            left.append((run.folder, f"left out: {'; '.join(lines)}"))
             continue
         if not made.runs:
             with writing(output):
@@ -146,6 +146,9 @@ def submit(results: Path, output: Path) -> Submission:
         final = output / run.suite / run.record.identity
         distance = states.get(run.record.identity)
         made.runs.append(write_compact(run, final, {}, distance, without_paths))
+    made.troubles += by_reason(left)
+    if left and not made.runs:
+        raise UsageError("; ".join([f"{results}: has no run to submit", *by_reason(left)]))
     if not made.runs:
         raise UsageError(f"{results}: has no run of yours to submit; `bench run SUITE` makes some")
     for folder in sorted({run.folder.parent for run in own}):
