@@ -151,7 +151,7 @@ def past(**fields: Any) -> RunRecord:
 
 
 def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
-    """Of the 25.5 s of `past` 10 epochs train for 2 s each, and 11 measurements take half a one."""
+    """Of the 25.5 s of `past`, 10 epochs of training take 2 s each, 11 measurements 0.5 s each."""
     loaded = past(seed=2, seconds_per_epoch=30.0, seconds=305.5, finished="2026-01-01")
     other = past(params={"penalty": 0.5}, seconds=95.5, seconds_per_epoch=9.0)
     known = cost.Past([past(seed=1, finished="2026-01-02"), loaded, other])
@@ -170,6 +170,8 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     assert known.estimate(flat.model_copy(update={"method": fa.method}), "cpu") is None
     wide = arch.model_copy(update={"params": {**arch.params, "width": 512}})
     assert known.estimate(flat.model_copy(update={"arch": wide}), "cpu") is None
+    listed = arch.model_copy(update={"params": {**arch.params, "widths": [512, 256]}})
+    assert known.estimate(flat.model_copy(update={"arch": listed}), "cpu") is None
 
     shared = past(method="bench-core/fa", seconds=255.0, seconds_per_epoch=20.0, finished="2027")
     alone = past(method="bench-core/fa", seconds=15.5, seconds_per_epoch=1.0, finished="2026")

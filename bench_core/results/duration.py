@@ -6,13 +6,13 @@ epoch 0 has too), as the finished runs most like it:
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
     3. the same method, blocks frozen or not alike, on a network and data of the same size: their
-       options that are whole numbers are equal, others, such as a norm or a padding, are not;
+       options that are whole numbers or lists are equal, others, such as a norm, may differ;
     4. the same architecture and data set under any method.
 
-Of the runs of one method with the same parameters the newest counts, and of the reference's the
-fastest: others shared their core. Of several methods or parameters the median counts. A run of the
-reference, on its machine, stands for a cell if it is more like it than every run here. Without a
-run like it there is no estimate. Nothing is extrapolated over widths and depths.
+Of the runs of one method with the same parameters the newest counts. Of the reference's the fastest
+does, because some of them shared their core. Of several methods or parameters the median counts. A
+run of the reference, on its machine, stands for a cell if it is more like it than every run here.
+Without a run like it there is no estimate. Nothing is extrapolated over widths and depths.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ def keys(cell: Cell, device: str) -> list[Hashable]:
 
 
 def _size(part: ComponentRef) -> list[Any]:
-    """Return the name of a network or a data set, and its options that are whole numbers."""
-    return [part.name, {key: value for key, value in part.params.items() if type(value) is int}]
+    """Return the name of a network or a data set, and its options that may be sizes."""
+    return [part.name, {key: v for key, v in part.params.items() if type(v) in (int, list)}]
 
 
 class Past:
     """Seconds of a measurement and of an epoch's training in the finished runs.
 
-    They stand by the keys of the four rules and by the method with its parameters.
+    They are kept by the keys of the four rules, and there by the method with its parameters.
+
     foreign  whether the runs are the reference's
     """
 
