@@ -21,7 +21,6 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError
-from bench_core.execution.plan import names_of
 from bench_core.registry import plugins
 from bench_core.report.page import page
 from bench_core.report.site import pages
@@ -119,19 +118,20 @@ def test_a_replica_measures_with_the_options_of_its_suite(
 
 
 def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(
-    finished: Finished, tmp_path: Path
+    here: Here, finished: Finished, tmp_path: Path
 ) -> None:
-    runs = [r for r in scan([finished.results]).runs if r.record.cell.method.short == "dfa"]
-    planned, troubles = replicate.plan_again(runs, plugins.load(), tmp_path, None, "cpu")
-    assert not troubles
-    names = names_of([item.cell for item in planned])
+    results = Path(shutil.copytree(finished.results, tmp_path / "results"))
+    done = here("replicate", results, "--sample", "100%", "--workers", 2)
+    assert done.returncode == 0, done.stderr
     expected = {
-        f"dfa{'[frozen]' * (run.record.cell.method.params['freeze'] == 'blocks')}"
-        f" · seed {run.record.cell.seed}"
-        for run in runs
+        f"{record.identity[:12]}  {record.cell.method.short}"
+        f"{'[frozen]' * (record.cell.method.params['freeze'] == 'blocks')}"
+        f" · seed {record.cell.seed}: agrees"
+        for record in (run.record for run in scan([results]).runs)
     }
-    assert set(names) == expected
-    assert len(expected) == len(runs) > 1
+    said = [line for line in done.stdout.splitlines() if ": agrees: " in line]
+    assert {line.partition(": equal")[0] for line in said} == expected
+    assert any("dfa[frozen]" in line for line in said)
 
 
 def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forged: Path) -> None:
