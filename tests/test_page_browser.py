@@ -140,6 +140,10 @@ def test_a_chart_that_is_drawn_moves_nothing_below_it(opened: Opened) -> None:
     opened.draw_all()
     assert opened.page.evaluate(heights) == before
     assert min(before) > 60
+    marks = opened.page.locator(".panel svg.marks")
+    drawn = marks.evaluate_all("nodes => nodes.map((n) => n.getBoundingClientRect().height)")
+    spare = [place - height for place, height in zip(before, drawn, strict=True)]
+    assert max(spare) < 30  # nor is there a hole below it
 
 
 def expect(locator: Any) -> Any:

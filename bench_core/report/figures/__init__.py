@@ -60,7 +60,7 @@ NAMES = tuple(chart.name for chart in CHARTS)
 class Panel:
     """A title, and a Vega-Lite spec without width and legend.
 
-    around  height in pixels of the axes, and of a scale of colours, beside that of the spec
+    around  pixels that axes and a scale of colours take above and below the height of the spec
     """
 
     title: str

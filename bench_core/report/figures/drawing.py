@@ -42,14 +42,14 @@ def chart(values: Sequence[dict[str, Any]]) -> Any:
     return alt.Chart(alt.Data(values=tuple(values)))  # type: ignore[no-untyped-call]
 
 
-def panel(title: str, layers: Sequence[Any], height: int, **around: int) -> Panel:
+def panel(title: str, layers: Sequence[Any], height: int, around: int = Panel.around) -> Panel:
     """Lay Altair charts over each other in a panel, without Altair's configuration."""
     spec: Spec = alt.layer(*layers).to_dict(validate=schemapi.DEBUG_MODE)
     del spec["$schema"], spec["config"]
     # Altair would copy all layers for each of these
     spec |= {"height": max(height, 60), "description": title}
     spec["params"] = [*spec.get("params", []), {"name": "pick", "value": []}]
-    return Panel(title, spec, **around)
+    return Panel(title, spec, around)
 
 
 def limit_line(limit: float, text: str, horizontal: bool = False) -> list[Any]:
