@@ -168,6 +168,26 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
     assert [path.name for path in here.cwd.iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    ("change", "source"),
+    {
+        "--seed=2": "4 from runs of the rule itself",
+        "--method=dfa[penalty=0.1]": "1 from runs of the rule with other options",
+        "--set=arch.residual=false": "4 from runs of the rule on another network or data of the "
+        "same size",
+        "--method=fa": "2 from runs of other rules",
+        "--set=arch.width=8": "4 unknown: no run has such a network and data",
+    }.items(),
+)
+def test_a_plan_says_from_which_runs_its_cost_is_estimated(
+    here: Here, finished: Finished, change: str, source: str
+) -> None:
+    env = {"BENCH_REFERENCE": ""}
+    done = here("plan", finished.suite, "--results", finished.results, change, env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"(cells: {source})" in done.stdout.splitlines()[-1]
+
+
 def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     hooks = plugin(
         "bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]'

@@ -254,7 +254,8 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     """Say what `bench run` would do, why, and at what cost.
 
     The cost is estimated from the finished cells most like those to run: of the same rule before
-    other rules, in the same results folder before the reference, and the newest of equals.
+    other rules, and in the same results folder before the reference. Of equals the newest counts,
+    of the reference the fastest.
     """
     from bench_core.results.scan import scan
 
@@ -328,7 +329,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
         sources = [
             "of the rule itself",
             "of the rule with other options",
-            "of the rule on a network and data of this size",
+            "of the rule on another network or data of the same size",
             "of other rules",
         ]
         parts = [f"{like[k]} from runs {text}" for k, text in enumerate(sources, 1) if like[k]]
