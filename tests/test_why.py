@@ -193,7 +193,7 @@ def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
     code = {"bench-core": {"defaults": {"bench-core/ep": {**LOCAL, "steps": 20, "beta": 0.5}}}}
     runs = []
     for params, day, seconds in (
-        ({"steps": 20, "beta": 0.5}, "2026-01-01", 30.0),
+        ({"steps": 20, "beta": 0.5}, "2026-01-04", 30.0),
         ({"steps": 20}, "2026-01-02", 2.0),
         ({"steps": 80}, "2026-01-03", 8.0),
     ):
