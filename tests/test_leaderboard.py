@@ -394,6 +394,24 @@ def test_the_terminal_table_fits(width: int) -> None:
     assert leaderboard(long, width=1) == leaderboard(long, width=40)
 
 
+def test_a_column_that_says_the_same_of_every_row_makes_room_first() -> None:
+    """That all are of the reference stands in the heading too; Γ tells the rules apart."""
+    shipped = {"environment": {"reference": "1"}, "original": {"run.json": "of another machine"}}
+    bp = seeds(BP, [0.61, 0.62, 0.60], measurements=measured(gamma=1.0))
+    own = [*bp, *seeds(DFA, [0.3, 0.31, 0.32], measurements=measured(gamma=0.1))]
+    every = [item.model_copy(update=shipped) for item in own]
+    mixed = [*every[:3], *own[3:]]
+
+    def heads(records: list[RunRecord], width: int) -> list[str]:
+        text = leaderboard(records, width=width)
+        return text[text.index("#  rule") :].splitlines()[0].split()
+
+    narrow = max(n for n in range(60, 110) if "from" not in heads(every, n))
+    assert "Γ" in heads(every, narrow)
+    narrow = max(n for n in range(60, 110) if "Γ" not in heads(mixed, n))
+    assert "from" in heads(mixed, narrow)
+
+
 def rows_shown(text: str) -> list[str]:
     """The rows of a terminal's table, without the reasons below them."""
     table = text.partition("\n---")[2].partition("\n\n")[0].splitlines()[1:]

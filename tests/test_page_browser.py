@@ -279,7 +279,7 @@ def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
         "nodes => nodes.filter((n) => !(n.innerText || n.ariaLabel || n.labels?.length)).length"
     )
     assert unnamed == 0
-    struck = opened.page.locator("td:has(s[title])")  # a number that means nothing says so aloud too
+    struck = opened.page.locator("td:has(s[title])")  # a number that means nothing: read aloud
     assert struck.count() > 0
     for k in range(struck.count()):
         reason = struck.nth(k).locator("s").get_attribute("title")

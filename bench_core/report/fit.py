@@ -1,8 +1,10 @@
 """Fit a leaderboard into the width of a terminal.
 
 First a rule of another package loses the name of its distribution, if no other rule has the same
-short name. Then the least important columns go (`Column.drop`), the margins last, then columns that
-a user asked for, and at the end the names of rules are cut. A legend explains every shortened name.
+short name. Then columns go that say the same of every row, such as `from` where the heading says
+that all are of the reference; then the least important (`Column.drop`), the margins last, then
+columns that a user asked for, and at the end the names of rules are cut. A legend explains every
+shortened name.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def fit(
     width = max(width, NARROWEST)
     kept = {"passport"} if passports else set()
     order = [c for c in columns if c.drop is not None and c.key not in kept]
-    order.sort(key=lambda column: column.drop or 0)
+    telling = {c.key for c in columns if len({line[c.key] for line in lines}) > 1}
+    order.sort(key=lambda column: (column.key in telling, column.drop or 0))
     if sheet.excess(width) > 0:
         _bare_names(sheet, rows)
     sheet.drop([column for column in order if column.key not in MARGINS], width)
