@@ -58,13 +58,15 @@ class Plain(AbstractContextManager["Plain"]):
         self.running: dict[str, PlannedCell] = {}
         self.spoke = time.monotonic()
         self.lock, self.ended = threading.RLock(), threading.Event()
+        self.reminder = threading.Thread(target=self._remind, daemon=True)
 
     def __enter__(self) -> Plain:
-        threading.Thread(target=self._remind, daemon=True).start()
+        self.reminder.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.ended.set()
+        self.reminder.join()  # no line comes after the end, such as below the table
 
     def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
         """Take an event of the executor."""
