@@ -236,6 +236,10 @@ def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_pa
     assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= 390
     wide = "nodes => nodes.filter((n) => n.getBoundingClientRect().right > 391).length"
     assert opened.page.locator(".panel svg, h2, h3, figcaption, .notes").evaluate_all(wide) == 0
+    opened.page.evaluate(UNFOLD)
+    reasons = opened.page.locator("td:visible .struck .unseen")  # no pointer to hover with
+    tall = "nodes => Math.min(...nodes.map((n) => n.getBoundingClientRect().height))"
+    assert reasons.count() > 0 and reasons.evaluate_all(tall) > 5
     assert (
         float(opened.page.evaluate("() => parseFloat(getComputedStyle(document.body).fontSize)"))
         >= 13
@@ -284,5 +288,11 @@ def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     for k in range(struck.count()):
         reason = struck.nth(k).locator("s").get_attribute("title")
         assert f"({reason})" in struck.nth(k).inner_text()
+    tall = "nodes => Math.min(...nodes.map((n) => n.getBoundingClientRect().height))"
+    reasons = opened.page.locator("td:visible .struck .unseen")
+    assert reasons.evaluate_all(tall) <= 1  # under the pointer
+    opened.page.emulate_media(media="print")
+    assert reasons.evaluate_all(tall) > 5  # on paper beside the number
+    opened.page.emulate_media(media="screen")
     opened.page.keyboard.press("Tab")
     wait_until(lambda: opened.page.evaluate("() => document.activeElement.className") == "skip")

@@ -334,7 +334,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
         ]
         parts = [f"{like[k]} from runs {text}" for k, text in enumerate(sources, 1) if like[k]]
         if foreign := sum(cost.foreign for cost in estimates):
-            parts.append(f"{foreign} as on the machine of the reference")
+            parts.append(f"{foreign} as on the machines of the reference")
         if unlike := len(costs) - len(estimates):
             parts.append(f"{unlike} unknown: no run has such a network and data")
         lines.append(f"cost: {total if estimates else 'unknown'} (cells: {'; '.join(parts)})")
