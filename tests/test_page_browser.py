@@ -239,7 +239,8 @@ def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_pa
     opened.page.evaluate(UNFOLD)
     reasons = opened.page.locator("td:visible .struck .unseen")  # no pointer to hover with
     tall = "nodes => Math.min(...nodes.map((n) => n.getBoundingClientRect().height))"
-    assert reasons.count() > 0 and reasons.evaluate_all(tall) > 5
+    assert reasons.count() > 0
+    assert reasons.evaluate_all(tall) > 5
     assert (
         float(opened.page.evaluate("() => parseFloat(getComputedStyle(document.body).fontSize)"))
         >= 13

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -642,6 +643,26 @@ def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:
             replicate.share(text)
     with pytest.raises(UsageError, match="no run that is done"):
         replicate.sample(runs[-1:], 0.1, 7)
+
+
+def test_a_draw_that_meets_every_method_adds_one_run_of_each_that_it_missed(tmp_path: Path) -> None:
+    """A rule and its floor count apart: either can be forged."""
+    ways = [
+        (f"bench-core/{name}", {"freeze": freeze})
+        for name in ("bp", "dfa")
+        for freeze in (None, "blocks")
+    ]
+    records = [true(method=name, params=params, seed=k) for name, params in ways for k in range(9)]
+    runs = [Stored(record, tmp_path / record.identity) for record in records]
+    for seed in range(20):
+        few = replicate.sample(runs, 0.1, seed)
+        drawn = replicate.sample(runs, 0.1, seed, each_method=True)
+        assert drawn[:4] == few  # the tenth stays as it was
+        count = Counter(str(item.record.cell.method) for item in drawn)
+        missed = count.keys() - {str(item.record.cell.method) for item in few}
+        assert len(count) == len(ways)
+        assert all(count[method] == 1 for method in missed)
+        assert len({item.folder for item in drawn}) == len(drawn)
 
 
 # ---------------------------------------------------------------------------- formats that last

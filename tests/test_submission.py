@@ -192,7 +192,7 @@ def reseal(path: Path, **fields: Any) -> None:
 def test_a_good_submission_is_verified_and_replicated(here: Here, good: Path) -> None:
     said = judge(here, good)
     assert [code for _, code, _ in said] == [0, 0, 0, 0], said
-    assert "1 of 1 agree (1 bit by bit)" in said[1][2]  # by the weights of the original
+    assert "4 of 4 agree (4 bit by bit)" in said[1][2]  # by the weights of the original
     assert "replicated" in (here.cwd / "verdict.md").read_text()
     assert (here.cwd / "site" / "suite-tiny.html").exists()
 

@@ -120,6 +120,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @click.command()
 @click.argument("results", type=PATH)
 @option("--sample SHARE", "A share such as 10%, or a number of runs.", default="10%")
+@option("--each-method", "Further runs, until every method is met.")
 @option("--seed N", "Seed of the draw [random].", type=click.IntRange(0))
 @option("--into PATH", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
@@ -130,6 +131,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 def replicate(
     results: Path,
     sample: str,
+    each_method: bool,
     seed: int | None,
     into: Path | None,
     data_dir: Path | None,
@@ -164,7 +166,7 @@ def replicate(
             raise UsageError(f"{into}: is a link; name the folder of the new runs with --into")
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
-    drawn = again.sample(runs, size, seed)
+    drawn = again.sample(runs, size, seed, each_method)
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device, threads)
     warn(troubles)

@@ -1,9 +1,10 @@
 """Reproduce a random sample of other people's runs with the installed code.
 
-Each done run is equally likely; a printed seed lets everybody check the draw. The new runs are kept
-in a results folder of their own. Each comparison is a `Replica` in the mark of the posted run. A
-run in that folder is reused only if this user trained it, which its signed mark says: everything
-else there, a saved state too, may come from the author of the posted runs.
+Each done run is equally likely; a printed seed lets everybody check the draw. Who forges one rule
+of many is met by a small draw with a small chance, so a draw can be told to meet every method. The
+new runs are kept in a results folder of their own. Each comparison is a `Replica` in the mark of
+the posted run. A run in that folder is reused only if this user trained it, which its signed mark
+says: everything else there, a saved state too, may come from the author of the posted runs.
 
 A posted cell is not trusted either: its training has a budget, which follows from the cost that
 the posted run names.
@@ -30,6 +31,7 @@ from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.agreement import compare
+from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored
 from bench_core.results.status import FINAL, STATUSES
@@ -56,14 +58,28 @@ def share(text: str) -> float | int:
     raise UsageError(f"--sample {text}: must be a share such as 10% or a number of runs")
 
 
-def sample(runs: Sequence[Stored], size: float | int, seed: int) -> list[Stored]:
-    """Draw at least one of the done runs, without replacement. Raises UsageError without any."""
+def sample(
+    runs: Sequence[Stored], size: float | int, seed: int, each_method: bool = False
+) -> list[Stored]:
+    """Draw at least one of the done runs, without replacement. Raises UsageError without any.
+
+    each_method  draw further runs, one of each method (a rule with its options, a floor) that the
+                 first ones miss
+    """
     done = [run for run in runs if run.record.status == "done"]
     done.sort(key=lambda run: (run.record.identity, str(run.folder)))
     if not done:
         raise UsageError("there is no run that is done, so there is nothing to run again")
     count = math.ceil(size * len(done)) if isinstance(size, float) else size
-    return random.Random(seed).sample(done, min(count, len(done)))
+    order = random.Random(seed)
+    drawn = order.sample(done, min(count, len(done)))
+    if each_method:
+        met = {canonical(run.record.cell.method.model_dump()) for run in drawn}
+        for run in order.sample(done, len(done)):
+            if (method := canonical(run.record.cell.method.model_dump())) not in met:
+                met.add(method)
+                drawn.append(run)
+    return drawn
 
 
 def plan_again(
