@@ -525,6 +525,19 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
     assert len(Parsed(pages["report"]).scripts) == len(Parsed(harmless["report"]).scripts)
 
 
+def test_a_text_of_lines_keeps_them() -> None:
+    """Equations and BibTeX stand line by line, without the escapes of control characters."""
+    works = {"k": "@misc{k,\n  title = {T},\n  year = {2020}\n}"}
+    card = Card("s", "a = 1.\n\n  b = <2>.", "k 2020", works, "one.\n\ntwo.", "three.\nfour.")
+    results = SuiteResults("s", Settings(), tuple(seeds("bench-core/dfa", [0.3, 0.4])), 0)
+    cards = {"bench-core/dfa": card}
+    pages = {"report": page.page([results], cards=cards), **site.pages([results], cards)}
+    assert not [name for name, text in pages.items() if "x0a" in text]
+    for name in ("report", "method-dfa.html"):
+        assert "<pre>a = 1.\n\n  b = &lt;2&gt;.</pre>" in pages[name]
+        assert "<dd>one.\n\ntwo.</dd>" in pages[name]
+
+
 def test_a_name_reaches_the_reader_as_it_is() -> None:
     assert "<b>\"&'</b>" in shown([run("<b>\"&'</b>")]).text
 

@@ -105,6 +105,11 @@ def script_json(data: Any) -> Markup:
     return Markup(escape.json_text(text).replace("<", "\\u003c"))
 
 
+def lines(text: str) -> Markup:
+    """Keep the lines of a text."""
+    return Markup("\n").join(map(escape.visible, text.splitlines()))
+
+
 def spaced(label: str) -> Markup:
     """Let a long label break after `[`, `,` and `/`, on a phone after `_` too, never in a word."""
     text = str(escape_html(escape.visible(label)))
