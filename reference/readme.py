@@ -56,8 +56,8 @@ LEGEND = (
     "Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random."
     " Right: the gradient that Γ compares with; below the dashed line it lies at the numerical "
     "floor, and Γ means nothing. A mark stands where a diagnostic first fires, which it need not "
-    "do again: triangle a (growth), square b (gradient), diamond c (the same gradient for every "
-    "batch)."
+    "do again: triangle a (growth), square b (gradient), diamond c (the gradients of all batches "
+    "share a direction)."
 )
 
 

@@ -149,7 +149,9 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
         assert "from_reference" in first
         assert all("reference 1, 20" in line for line in lines)
     identity = next((here.cwd / "results/tiny").glob("*/run.json")).parent.name
-    assert "from        reference 1, 20" in here("show", identity, env=env).stdout
+    shown = here("show", identity, env=env).stdout
+    assert "from        reference 1, 20" in shown
+    assert "trust       shipped with bench; its checksum agrees" in shown
     assert here("verify", env=env).returncode == 0
     audit = here("audit", "results", "--diagnostic", "drift").stderr
     assert "4 compact runs left out" in audit

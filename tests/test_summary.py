@@ -51,8 +51,8 @@ REASONS = {
     ],
     "lets the hidden states explode": lone(measurements=measured(a=99.0)),
     "leaves no gradient to compare with": lone(measurements=measured(b=1e-9)),
-    "gives every batch the same gradient": lone(measurements=measured(c=0.9)),
-    "gives every batch the same gradient in 1 of 3 seeds": [
+    "pulls the gradients of all batches in one direction": lone(measurements=measured(c=0.9)),
+    "pulls the gradients of all batches in one direction in 1 of 3 seeds": [
         run(DFA, 42, 0.50, measurements=measured(c=0.9)),
         run(DFA, 123, 0.51),
         run(DFA, 456, 0.52),
@@ -162,8 +162,8 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     assert sentence(frozen(BP, [0.4])) == "No rule has run yet, only floors."
     single = [run(BP, 42, 0.6, measurements=measured(c=0.9)), run(DFA, 42, 0.2, measurements=SICK)]
     assert sentence(single) == (
-        "No rule has a verdict yet: one finished seed is too few. In that seed, bp gives every "
-        "batch the same gradient; dfa lets the hidden states explode."
+        "No rule has a verdict yet: one finished seed is too few. In that seed, bp pulls the "
+        "gradients of all batches in one direction; dfa lets the hidden states explode."
     )
     mixed = [*GOOD, run(DFA, 42, 0.45, measurements=SICK), *seeds(FA, [0.2] * 3)]
     assert sentence(mixed) == (

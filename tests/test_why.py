@@ -106,7 +106,8 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     store.write_suite(results / "s", {"decisions": decisions})
     lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
-        "ran until 2026-01-01T00:00:00+00:00: no run of this identity yet",
+        "finished 2026-01-01T00:00:00+00:00",
+        "why it was run: no run of this identity yet",
         "resumed after epoch 3, 7",
         "reused at 2026-01-02: a run of this identity is done",
         "nearest run: bbbbbbbbbbbb  dfa · seed 7; changes from it to this run:",
@@ -114,7 +115,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     ]
     assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
     other = why.explain(why.find_run("b", [results]), scan([results]).runs)
-    assert "not part of the last `bench run`" in other[2]
+    assert "not part of the last `bench run`" in other[3]
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,8 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     about = explained(run, others)
     reason = f" ({about['reason']})" if about["reason"] else ""
     lines = [f"{about['identity']}  {about['name']}: {about['status']}{reason}"]
-    why = about["why"] or "the reason is not recorded"
-    lines.append(f"ran until {about['finished'] or 'an unknown time'}: {why}")
+    lines.append(f"finished {about['finished'] or 'at an unknown time'}")
+    lines.append(f"why it was run: {about['why'] or 'not recorded'}")
     if about["resumed"]:
         lines.append(f"resumed after epoch {', '.join(map(str, about['resumed']))}")
     decision = about["decision"]

@@ -135,7 +135,7 @@ def warning(group: Group) -> str:
     given = ceiling.floor.kind == "literal"
     floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
-    if group.ceiling.mean < 0 or ceiling.judged.letters:
+    if group.ceiling.mean < 0:
         remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"
     return f"This recipe cannot tell trained blocks from random ones: {gain}.{remedy}"

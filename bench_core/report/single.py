@@ -51,6 +51,12 @@ def _diagnostics(shown: View, run: Run, width: int | None) -> str:
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
+def _trust(run: Run, shown: View) -> str:
+    own = trust(run, shown.settings)
+    shipped = own == "posted" and source([run.record])
+    return "shipped with bench; its checksum agrees" if shipped else own
+
+
 def _alignment(run: Run) -> list[str]:
     measured = judge.alignment(run.record, run.judgement)
     if measured is None or not measured.layers:
@@ -148,7 +154,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
         f"flags       {judgement.text}",
-        f"trust       {trust(run, shown.settings)}",
+        f"trust       {_trust(run, shown)}",
         *([f"from        {text}"] if (text := source([record])) else []),
         *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
         f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"

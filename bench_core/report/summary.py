@@ -30,8 +30,8 @@ WORDS = {
         "no gradient is left to compare with",
     ),
     "batch_stability": (
-        "gives|give every batch the same gradient",
-        "every batch has the same gradient",
+        "pulls|pull the gradients of all batches in one direction",
+        "the gradients of all batches share a direction",
     ),
 }
 

@@ -15,7 +15,7 @@ def bench_diagnostics() -> list[Component]:
         Component("reference_floor", f"{here}.reference_floor:ReferenceFloor",
                   "b: the reference gradient is at the numerical floor", SOURCE),
         Component("batch_stability", f"{here}.batch_stability:BatchStability",
-                  "c: every batch has the same gradient direction", SOURCE),
+                  "c: the gradients of all batches share a direction", SOURCE),
         Component("depth_utility", f"{here}.depth_utility:DepthUtility",
                   "d: the blocks help less than blocks left at random", SOURCE),
         Component("alignment", f"{here}.alignment:Alignment",
