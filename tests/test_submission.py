@@ -162,22 +162,34 @@ ODD = {
     "a name beyond ASCII": ({"submissions/é/requirements.txt": ""}, 1),
     "variables": ({"A=1/a": "", "BASH_ENV=submissions/x.sh": "", "submissions/e=1/run": ""}, 1),
     "none": ({"submissions/me/run.json": ""}, 1),
+    "another's folder moved": ({}, 1),
+    "a page moved": ({"submissions/me/requirements.txt": ""}, 1),
+}
+MOVES = {  # a rename is a change of two places
+    "another's folder moved": "git mv submissions/alice submissions/me",
+    "a page moved": "git mv README.md submissions/me/",
 }
 
 
 def test_the_workflow_takes_one_plain_folder_with_plain_requirements(tmp_path: Path) -> None:
     steps = yaml.safe_load((EXAMPLE / ".github/workflows/judge.yml").read_text())
     script = next(step["run"] for step in steps["jobs"]["judge"]["steps"] if "run" in step)
-    base = "git init -qb main . && git commit -q --allow-empty -m base"
+    page, alice = "a page of some lines\n" * 9, "submissions/alice/requirements.txt"
+    base = (
+        f"git init -qb main . && mkdir -p submissions/alice && echo '{page}' > README.md "
+        f"&& echo alice==1 > {alice} && git add README.md {alice} && git commit -qm base"
+    )
     about = {
         f"GIT_{who}_{key}": "a@b" for who in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")
     }
     for number, (name, (contents, code)) in enumerate(ODD.items()):
-        home = tmp_path / str(number)
+        (home := tmp_path / str(number)).mkdir()
         for place, content in contents.items():
             (home / place).parent.mkdir(parents=True, exist_ok=True)
             (home / place).write_text(content)
-        text = f"({base} && git update-ref refs/remotes/origin/main HEAD && git add -A)\n{script}"
+        change = MOVES.get(name, "true")
+        head = f"{base} && git update-ref refs/remotes/origin/main HEAD && {change} && git add -A"
+        text = f"({head})\n{script}"
         variables = {**os.environ, **about, "GITHUB_BASE_REF": "main", "GITHUB_ENV": "env"}
         done = subprocess.run(["bash", "-eo", "pipefail", "-c", text], cwd=home, env=variables)
         assert done.returncode == code, name
