@@ -275,6 +275,11 @@ def test_another_accuracy_by_other_code_is_named() -> None:
     text = " ".join(notes.of_group(found, Settings()))
     assert "dfa seed 42 is .500 here, but .300 in run 0123456789ab" in text
     assert "fedcba" not in text
+    many = tuple(before.model_copy(update={"identity": f"{k:016x}"}) for k in range(40))
+    (found,) = judge_all(seeds(DFA, [0.5, 0.51, 0.52]), Settings(older=many))
+    text = " ".join(notes.of_group(found, Settings()))
+    assert text.count("but .300 in run") == 6
+    assert " and 34 more" in text
 
 
 def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -> None:

@@ -645,7 +645,7 @@ def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:
         replicate.sample(runs[-1:], 0.1, 7)
 
 
-def test_a_draw_that_meets_every_method_adds_one_run_of_each_that_it_missed(tmp_path: Path) -> None:
+def test_a_draw_that_meets_every_row_adds_one_run_of_each_that_it_missed(tmp_path: Path) -> None:
     """A rule and its floor count apart: either can be forged."""
     ways = [
         (f"bench-core/{name}", {"freeze": freeze})
@@ -656,13 +656,25 @@ def test_a_draw_that_meets_every_method_adds_one_run_of_each_that_it_missed(tmp_
     runs = [Stored(record, tmp_path / record.identity) for record in records]
     for seed in range(20):
         few = replicate.sample(runs, 0.1, seed)
-        drawn = replicate.sample(runs, 0.1, seed, each_method=True)
+        drawn = replicate.sample(runs, 0.1, seed, each_row=True)
         assert drawn[:4] == few  # the tenth stays as it was
         count = Counter(str(item.record.cell.method) for item in drawn)
         missed = count.keys() - {str(item.record.cell.method) for item in few}
         assert len(count) == len(ways)
         assert all(count[method] == 1 for method in missed)
         assert len({item.folder for item in drawn}) == len(drawn)
+    long = true(training={"epochs": 7}, seed=1)  # a row of another recipe
+    both = [*runs, Stored(long, tmp_path / "long")]
+    assert any(item.record == long for item in replicate.sample(both, 1, 0, each_row=True))
+
+
+def test_runs_that_no_table_counts_are_not_drawn(tmp_path: Path) -> None:
+    """Honest runs of other code beside a forged run would hide it."""
+    put(tmp_path, shown := true(seed=1))
+    for digit in "123456789":
+        put(tmp_path, named(digit, seed=1))
+    store.write_suite(tmp_path / "s", {"cells": {cell_key(shown.cell): shown.identity}})
+    assert [run.record.identity for run in replicate.counted(tmp_path)] == [shown.identity]
 
 
 # ---------------------------------------------------------------------------- formats that last

@@ -120,7 +120,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @click.command()
 @click.argument("results", type=PATH)
 @option("--sample SHARE", "A share such as 10%, or a number of runs.", default="10%")
-@option("--each-method", "Further runs, until every method is met.")
+@option("--each-row", "Further runs, until each row of the table is met.")
 @option("--seed N", "Seed of the draw [random].", type=click.IntRange(0))
 @option("--into PATH", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
@@ -131,7 +131,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 def replicate(
     results: Path,
     sample: str,
-    each_method: bool,
+    each_row: bool,
     seed: int | None,
     into: Path | None,
     data_dir: Path | None,
@@ -152,10 +152,9 @@ def replicate(
     from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
-    from bench_core.results.scan import scan
     from bench_core.sharing import replicate as again
 
-    size, runs = again.share(sample), scan([results]).runs
+    size, runs = again.share(sample), again.counted(results)
     files = rule_files.importable(run.record.cell.method.name for run in runs)
     registry = plugins.load(files=files)
     execute = executor_named(executor, registry)
@@ -166,7 +165,7 @@ def replicate(
             raise UsageError(f"{into}: is a link; name the folder of the new runs with --into")
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
-    drawn = again.sample(runs, size, seed, each_method)
+    drawn = again.sample(runs, size, seed, each_row)
     echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device, threads)
     warn(troubles)

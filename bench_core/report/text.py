@@ -13,12 +13,12 @@ _SHOWN = 6  # names in a list before "and k more"
 _MOST = _SHOWN + 1  # names that are written without it: "and 1 more" is no shorter than a name
 
 
-def listed(names: Iterable[str]) -> str:
-    """Join names by commas; more than seven become six and `and k more`."""
+def listed(names: Iterable[str], by: str = ", ") -> str:
+    """Join names by commas or `by`; more than seven become six and `and k more`."""
     every = list(names)
     if len(every) <= _MOST:
-        return ", ".join(every)
-    return f"{', '.join(every[:_SHOWN])} and {len(every) - _SHOWN} more"
+        return by.join(every)
+    return f"{by.join(every[:_SHOWN])} and {len(every) - _SHOWN} more"
 
 
 def joined(names: Iterable[str]) -> str:

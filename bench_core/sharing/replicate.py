@@ -1,10 +1,11 @@
 """Reproduce a random sample of other people's runs with the installed code.
 
-Each done run is equally likely; a printed seed lets everybody check the draw. Who forges one rule
-of many is met by a small draw with a small chance, so a draw can be told to meet every method. The
-new runs are kept in a results folder of their own. Each comparison is a `Replica` in the mark of
-the posted run. A run in that folder is reused only if this user trained it, which its signed mark
-says: everything else there, a saved state too, may come from the author of the posted runs.
+Each done run that a table counts is equally likely; a printed seed lets everybody check the draw.
+Who forges one rule of many is met by a small draw with a small chance, so a draw can be told to
+meet every row of the tables. The new runs are kept in a results folder of their own. Each
+comparison is a `Replica` in the mark of the posted run. A run in that folder is reused only if this
+user trained it, which its signed mark says: everything else there, a saved state too, may come from
+the author of the posted runs.
 
 A posted cell is not trusted either: its training has a budget, which follows from the cost that
 the posted run names.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
 from bench_core.execution import validate
 from bench_core.execution.allowance import allowance
@@ -33,7 +35,7 @@ from bench_core.results import marks, store
 from bench_core.results.agreement import compare
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
-from bench_core.results.scan import Stored
+from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL, STATUSES
 
 
@@ -59,12 +61,12 @@ def share(text: str) -> float | int:
 
 
 def sample(
-    runs: Sequence[Stored], size: float | int, seed: int, each_method: bool = False
+    runs: Sequence[Stored], size: float | int, seed: int, each_row: bool = False
 ) -> list[Stored]:
     """Draw at least one of the done runs, without replacement. Raises UsageError without any.
 
-    each_method  draw further runs, one of each method (a rule with its options, a floor) that the
-                 first ones miss
+    each_row  draw further runs, one of each row of a table that the first ones miss: a rule or a
+              floor with its options and recipe, over its seeds
     """
     done = [run for run in runs if run.record.status == "done"]
     done.sort(key=lambda run: (run.record.identity, str(run.folder)))
@@ -73,13 +75,32 @@ def sample(
     count = math.ceil(size * len(done)) if isinstance(size, float) else size
     order = random.Random(seed)
     drawn = order.sample(done, min(count, len(done)))
-    if each_method:
-        met = {canonical(run.record.cell.method.model_dump()) for run in drawn}
+    if each_row:
+        met = set(map(_row, drawn))
         for run in order.sample(done, len(done)):
-            if (method := canonical(run.record.cell.method.model_dump())) not in met:
-                met.add(method)
+            if (row := _row(run)) not in met:
+                met.add(row)
                 drawn.append(run)
     return drawn
+
+
+def _row(run: Stored) -> str:
+    return canonical([run.suite, run.record.cell.model_dump(exclude={"seed"})])
+
+
+def counted(results: Path) -> list[Stored]:
+    """Read the runs of a results folder that its tables count.
+
+    A folder may hold any number of runs that a table leaves out. They would hide the others from a
+    draw.
+    """
+    shown = {
+        (suite.folder, record.identity)
+        for suite in gather([results])[0]
+        for record in suite.records
+    }
+    runs = scan([results]).runs
+    return [run for run in runs if (run.folder.parent, run.record.identity) in shown]
 
 
 def plan_again(

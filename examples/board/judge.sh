@@ -2,6 +2,6 @@
 # Judge a submission: judge.sh FOLDER. Exit code 1: it has a fault, or a run does not agree.
 set -eu
 bench verify "$1"
-bench replicate "$1" --sample "${SAMPLE:-10%}" --each-method --into replicas
+bench replicate "$1" --sample "${SAMPLE:-10%}" --each-row --into replicas
 bench leaderboard "$1" --format markdown -o verdict.md
 bench site "$1" -o site
