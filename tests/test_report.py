@@ -525,6 +525,20 @@ def test_names_bring_no_tag_and_end_no_script() -> None:
     assert len(Parsed(pages["report"]).scripts) == len(Parsed(harmless["report"]).scripts)
 
 
+def test_a_run_of_several_suites_names_all_of_them_on_the_page_of_its_rule() -> None:
+    """The suites differ in their other rows, and so in ranks."""
+    dfa = seeds("bench-core/dfa", [0.3, 0.4, 0.35])
+    bp = seeds("bench-core/bp", [0.6, 0.61, 0.62])
+    both = [
+        SuiteResults("one", Settings(), tuple(dfa), 0),
+        SuiteResults("two", Settings(), (*dfa, *bp), 0),
+    ]
+    runs = site.pages(both, {})["method-dfa.html"].partition('id="runs"')[2]
+    rows = re.findall("<tr data-k.*", runs)
+    assert len(rows) == 3
+    assert all("suite-one.html" in row and "suite-two.html" in row for row in rows)
+
+
 def test_a_text_of_lines_keeps_them() -> None:
     """Equations and BibTeX stand line by line, without the escapes of control characters."""
     works = {"k": "@misc{k,\n  title = {T},\n  year = {2020}\n}"}

@@ -19,7 +19,7 @@ from typing import Any
 from bench_core.analysis.board import SuiteClaims
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import together
-from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
 from bench_core.report import page, reasons, summary, trained
@@ -72,7 +72,12 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
     for name, ref in sorted(refs.items()):
         card = cards.get(name, Card())
         own = sorted(entries[name].values(), key=lambda entry: entry.row.role == "floor")
-        listed = {run.record.identity: (entry, run) for entry in own for run in entry.row.runs}
+        listed: dict[str, tuple[Entry, Run]] = {}
+        for entry in own:
+            for run in entry.row.runs:
+                first, _ = listed.get(run.record.identity, (entry, run))
+                both = replace(first, suites=first.suites | entry.suites)
+                listed[run.record.identity] = (both, run)
         rule = {
             "full": name,
             "name": ref.short,

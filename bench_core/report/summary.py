@@ -104,8 +104,10 @@ def of_recipes(groups: Iterable[Group]) -> str:
     """Count the trustworthy verdicts of several recipes; empty for one: it has its own sentence."""
     every = [rules(group.rows) for group in groups]
     kinds = Counter(row.judged.kind for own in every for row in own)
-    if len(every) < 2 or not kinds:
+    if len(every) < 2:
         return ""
+    if not kinds:
+        return f"In {len(every)} recipes, every row is a control or a floor: no rule is judged."
     if len(kinds) == 1 and kinds[SINGLE]:
         return f"In {len(every)} recipes, no rule has a verdict yet: one finished seed is too few."
     verb = "is" if kinds[GOOD] == 1 else "are"
@@ -160,8 +162,10 @@ def _walked_back(row: Row) -> str:
         unclear = over is not None and not alone and abs(over.mean) <= (over.half_width or 0)
         return below + "; against own random blocks the seeds leave it open" * unclear
     if over_floor:
-        hardly = "trains|train blocks that are hardly better than random ones"
-        return hardly if own else f"stays|stay below {random_blocks(row)}"
+        if not own:
+            return f"stays|stay below {random_blocks(row)}"
+        how = "hardly" if row.margin is not None and row.margin.mean > 0 else "no"
+        return f"trains|train blocks that are {how} better than random ones"
     if not letters:
         return "ends|end with an accuracy that is not finite"
     first = letters[0]
