@@ -539,6 +539,15 @@ def test_a_run_of_several_suites_names_all_of_them_on_the_page_of_its_rule() -> 
     assert all("suite-one.html" in row and "suite-two.html" in row for row in rows)
 
 
+def test_the_column_of_a_further_diagnostic_is_explained_in_words() -> None:
+    own = Measurement(value=1.5, heading="rank", title="rank of the credits")
+    records = seeds("bench-core/dfa", [0.3, 0.4], measurements=measured() | {"x/credit_rank": own})
+    told = "rank: rank of the credits (credit_rank)"
+    assert told in leaderboard(records, width=None, columns=("all",))
+    assert told not in leaderboard(records, width=None)
+    assert told in page.page([SuiteResults("s", Settings(), tuple(records), 0)])
+
+
 def test_a_text_of_lines_keeps_them() -> None:
     """Equations and BibTeX stand line by line, without the escapes of control characters."""
     works = {"k": "@misc{k,\n  title = {T},\n  year = {2020}\n}"}

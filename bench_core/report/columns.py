@@ -96,6 +96,7 @@ class Column:
     names   further names by which a user may ask for it
     optional  whether a table leaves it out if no row has a value
     fields  its values in CSV and JSON
+    about   the diagnostic of a further column in words, after its heading
     """
 
     key: str
@@ -108,6 +109,7 @@ class Column:
     letter: str = ""
     names: tuple[str, ...] = ()
     optional: bool = False
+    about: str = ""
 
     @property
     def title(self) -> str:
@@ -363,7 +365,9 @@ def further(rows: Iterable[Row]) -> list[Column]:
             header = heading if letter == criterion.name else f"{letter} {heading}"
             shown = _median(criterion.field, letter, criterion.text)
             names = (letter, criterion.name, criterion.short)
-            columns.append(Column(criterion.field, header, **shown, names=names))
+            title = criterion.item.title
+            about = f"{header}: {title} ({criterion.short})" if title else ""
+            columns.append(Column(criterion.field, header, **shown, names=names, about=about))
     return columns
 
 

@@ -190,6 +190,8 @@ def of_all(
         lines.append(f"seconds a run: for the training of one seed, without its floor{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += _medians(rows, shown)
+    if texts := [item.about for item in further(rows) if item.about and item.key in shown]:
+        lines.append("; ".join(texts))
     if any(row.trials is not None for row in rows):
         lines.append(TRAININGS)
     if "three_diagnostics" in shown:
