@@ -12,7 +12,7 @@ from numbers import Real
 from pathlib import PurePath
 from typing import Any, TextIO
 
-from bench_core.errors import BenchError
+from bench_core.errors import BenchError, CreditError
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
 CONTROL = re.compile(
@@ -74,9 +74,12 @@ def origin(error: BaseException) -> str:
 
 
 def located(error: BaseException) -> str:
-    """Return an exception as one line, with the plugin's own line that raised it."""
+    """Return an exception as one line, with the plugin's own line that raised it.
+
+    A credit is refused after the rule has returned it, in the middle of a diagnostic.
+    """
     text = str(error) if isinstance(error, BenchError) else brief(error)
-    place = origin(error)
+    place = "" if isinstance(error, CreditError) else origin(error)
     return f"{text} (at {place})" if place else text
 
 

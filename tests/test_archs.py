@@ -13,6 +13,7 @@ from nets import LOCAL, METHODS, TRAINING, Exact, arch, gradients, ready, rule, 
 from torch import nn
 
 from bench_core.api import SQUARED_ERROR, Net, ParamsModel
+from bench_core.printable import located
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
 from bench_core.training.loop import train
@@ -310,8 +311,9 @@ def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
 
     made, net, _, _ = setting("relu_mlp", "bp")
     made.credit = lambda states, y, epoch: credit(states.h)
-    with pytest.raises(CreditError, match=reason):
+    with pytest.raises(CreditError, match=reason) as refused:
         Audit(net, made, data_for("relu_mlp"), 0, 0).batches  # noqa: B018
+    assert located(refused.value) == str(refused.value)  # not at this line, which only asked for it
 
 
 # ------------------------------------------------------------------------------------- BatchNorm

@@ -321,7 +321,7 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     assert "bp: backpropagation, end to end" in text
     assert "own:" not in text  # its plugin is asked for nothing
     assert "has fired (scale_growth: fires if the hidden states explode" in text
-    assert "batch_stability" not in text
+    assert "batch_stability: fires" not in text
     asked = leaderboard(records, width=None, columns=["c"])
     assert "0.9†" in asked
     assert "cosine (c): median over finished runs; †: not judged, for the reason above" in asked

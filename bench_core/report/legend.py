@@ -223,9 +223,8 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
     if failed := sum(status.failure for status in statuses):
         runs = f"{plural(failed, 'failed run')} again"
-        return [
-            f"Next: mend the cause, then the same `{command}` with --retry-failed trains {runs}"
-        ]
+        retry = f"mend the cause, then the same `{command}` with --retry-failed trains {runs}"
+        return [f"Next: {retry}; `bench check` tests a rule of yours in a second"]
     single = [row for row in rows if row.judged.kind == "single seed" and len(row.runs) == 1]
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
