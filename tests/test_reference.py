@@ -18,6 +18,7 @@ from bench_reference import readme
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here, runs
 
+from bench_core import cli
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
@@ -564,6 +565,22 @@ def test_claims_of_a_suite_are_those_of_the_document(
         lines = re.findall(r"^\*\*.*claims: .*$", printed, re.MULTILINE)
         assert lines or suite not in ("audit5", "audit6", "temporal")
         assert all(f"\n{line}\n" in document for line in lines), suite
+
+
+def test_the_commands_of_the_readme_run_on_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that name a suite or a run of the reference need no run of the reader's own."""
+    lines = readme.README.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if re.match("    bench .*(audit[56]|0f04)", line)]
+    told = [line.partition("#")[0].split()[1:] for line in lines]
+    quick = {"show", "why", "claims", "cost", "compare", "leaderboard"}
+    commands = [words for words in told if words[0] in quick]
+    assert {words[0] for words in commands} == quick
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
+    for words in commands:
+        assert CliRunner().invoke(cli.bench, words).exit_code == 0, words
 
 
 def test_the_readme_shows_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
