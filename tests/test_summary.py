@@ -194,6 +194,19 @@ def test_controls_are_no_rules_and_must_fail() -> None:
     )
 
 
+def test_a_trustworthy_rule_near_the_floor_of_bp_is_named() -> None:
+    """Its blocks train, and yet random blocks reach its accuracy with bp."""
+    bp = [*seeds(BP, [0.60, 0.61, 0.62]), *frozen(BP, [0.42, 0.421, 0.42])]
+    fa = [*seeds(FA, [0.41, 0.42, 0.40]), *frozen(FA, [0.35, 0.36, 0.34])]
+    told = (
+        "Both rules are trustworthy: bp and fa. fa beats own random blocks; against those of "
+        "backpropagation the seeds leave it open."
+    )
+    assert sentence([*bp, *fa]) == told
+    over = [*seeds(FA, [0.51, 0.52, 0.50]), *frozen(FA, [0.35, 0.36, 0.34])]
+    assert sentence([*bp, *over]) == "Both rules are trustworthy: bp and fa."
+
+
 def test_one_seed_gives_no_verdict_in_several_recipes_either() -> None:
     def both(records: list[RunRecord]) -> str:
         shorter = [item.model_dump(by_alias=True) for item in records]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from bench_core.analysis.judge import is_control
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
-from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero
+from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero, ends
 from bench_core.report.criteria import Criterion
 from bench_core.report.doubts import ONE_SEED
 from bench_core.report.numbers import finite, fraction
@@ -67,10 +67,20 @@ def sentence(group: Group) -> str:
             if row.judged.kind != GOOD:
                 others[reason(row)].append((label, row))
         nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
-        parts = [_counted(good, len(judged)) if judged else nothing]
+        parts = [_counted(good, len(judged)) if judged else nothing, *_over_own_alone(judged)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
+
+
+def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
+    """Name the trustworthy rules that are not shown to beat bp with random blocks."""
+    good = [(label, row.margin_bp) for label, row in judged if row.judged.kind == GOOD]
+    names = [label for label, margin in good if margin and ends(margin)[0] <= 0]
+    phrase = (
+        "beats|beat own random blocks; against those of backpropagation the seeds leave it open"
+    )
+    return [_said(names, phrase)] if names else []
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
