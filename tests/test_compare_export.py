@@ -5,6 +5,7 @@ The runs are few, equal, missing or hostile.
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -508,3 +509,23 @@ def test_names_keep_their_letters_in_bibtex() -> None:
 
     assert latex("Nøkland, Müller, Łukasiewicz") == "Nøkland, Müller, Łukasiewicz"
     assert latex("中") == "{[}U+4E2D{]}"
+
+
+def test_every_character_that_the_program_writes_has_its_latex() -> None:
+    """These are the strings of the code but docstrings, and all summaries."""
+    from bench_core.report.escape import latex
+
+    assert latex("2026-11-26 … 2026-11-27") == r"2026-11-26 \ldots{} 2026-11-27"
+    assert latex("ρ ≥ −½‖g‖²") == r"$\rho$ $\geq$ $-$$\frac{1}{2}$$\|$g$\|$$^{2}$"
+    root = Path(__file__).parent.parent
+    inputs = {"escape.py", "printable.py", "yaml_reader.py"}  # these name what others may write
+    for path in [*root.glob("bench_core/**/*.py"), *root.glob("plugins/**/*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in docs and path.name not in inputs
+        ]
+        assert not [text for text in texts if "U+" in latex(text)], path

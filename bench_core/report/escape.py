@@ -29,18 +29,25 @@ _LATEX = {character: "\\" + character for character in "{}$&#%_"} | {
     "`": r"\char96{}",
     "[": "{[}",  # after \\ a bracket would be an optional argument
     "]": "{]}",
-    "±": r"$\pm$",
     "–": "--",
-    "−": "$-$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "‖": r"$\|$",
-    "Γ": r"$\Gamma$",
-    "Δ": r"$\Delta$",
-    "λ": r"$\lambda$",
-    "†": r"$^{\dagger}$",
-    "‡": r"$^{\ddagger}$",
+    "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
 }
+# character → what stands between dollars
+_MATH = {"±": r"\pm", "−": "-", "×": r"\times", "·": r"\cdot", "∘": r"\circ", "√": r"\surd"}
+_MATH |= {"≤": r"\leq", "≥": r"\geq", "≠": r"\neq", "≈": r"\approx", "∞": r"\infty", "∈": r"\in"}
+_MATH |= {"→": r"\to", "←": r"\leftarrow", "∂": r"\partial", "∇": r"\nabla", "⊤": r"\top"}
+_MATH |= {"‖": r"\|", "⟨": r"\langle", "⟩": r"\rangle", "½": r"\frac{1}{2}", "′": r"^{\prime}"}
+_MATH |= {"†": r"^{\dagger}", "‡": r"^{\ddagger}", "ᵀ": r"^{\top}", "²": "^{2}", "ⁿ": "^{n}"}
+_MATH |= {"⁺": "^{+}", "⁻": "^{-}"}
+_MATH |= {"Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta", "Σ": r"\Sigma"}
+_GREEK = "alpha beta gamma delta epsilon eta theta lambda mu xi pi rho sigma tau phi psi omega"
+_MATH |= {
+    letter: rf"\{name}" for letter, name in zip("αβγδεηθλμξπρστφψω", _GREEK.split(), strict=True)
+}
+_LATEX |= {character: f"${formula}$" for character, formula in _MATH.items()}
+T1 = frozenset("ĄąĘęĮįŲųÐðĐđÞþŊŋ")  # letters that LaTeX has in this encoding of fonts alone
 
 
 def visible(text: str) -> str:
