@@ -551,8 +551,14 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     body = [line for line in markdown.splitlines() if "walked back" in line]
     assert not any(re.search(r"(?<!\\)(\\\\)*\]\(", line) for line in body)
 
-    # LaTeX: only our own commands, balanced braces, no comment
-    latex = texts["latex"]
+    # LaTeX: only our own commands, balanced braces, no comment but ours around the table
+    needs, table, more = re.split(
+        r"^(?=\\begin{table})|(?<=\\end{table})$", texts["latex"], flags=re.M
+    )
+    assert needs.startswith(r"% needs \usepackage{booktabs}")
+    comments = more.strip().splitlines()
+    assert all(line.startswith("% ") for line in comments)
+    latex = "\n".join([table, *(line.removeprefix("% ") for line in comments)])
     commands = set(re.findall(r"\\([a-zA-Z]+)", latex))
     assert commands <= {
         *(
@@ -703,3 +709,39 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     text = leaderboard([*tied[:3], *frozen(BP, [0.950, 0.949])[1:]], width=None)
     assert "equal in all seeds" not in text
     assert "at the least" not in text
+
+
+def test_a_table_in_latex_has_a_short_caption_and_few_notes() -> None:
+    """What the marks and intervals mean stays with the table; a comment behind it has the rest."""
+    text = leaderboard(audit(), Settings(title="An audit"), format="latex", columns=["c"])
+    needs, table, more = re.split(r"^(?=\\begin{table})|(?<=\\end{table})$", text, flags=re.M)
+    assert needs.count("\n") == 1
+    assert r"\usepackage{booktabs}" in needs
+    assert "fontenc" not in needs
+    (caption,) = re.findall(r"^\\caption{(.*)}$", table, re.M)
+    assert caption.startswith("An audit: resmlp")
+    assert len(caption.split()) < 20
+    below = table.partition(r"\raggedright")[2]
+    for words in (
+        r"$\pm$ 95 \% interval",
+        r"$^{\dagger}$ $\Gamma$ means nothing for dfa",
+        "c): median",
+    ):
+        assert words in below
+        assert words not in more
+    assert below.count(r"\par") < 8
+    assert "walked back: " in more
+    assert "rules is trustworthy" in more
+    polish = leaderboard(seeds("lab/Gałązka", [0.3, 0.3]), format="latex")
+    assert r"needs \usepackage{booktabs} and \usepackage[T1]{fontenc}" in polish
+
+
+def test_a_doubt_stands_with_a_table_in_latex() -> None:
+    above = [*seeds(BP, [0.4, 0.41]), *seeds(DFA, [0.6, 0.61])]
+    table = leaderboard(above, format="latex").partition(r"\end{table}")[0]
+    assert "dfa lies above its ceiling bp" in table
+
+
+def test_no_legend_names_a_place_that_a_format_lacks() -> None:
+    for name, text in everything(audit()).items():
+        assert "stands below" not in text, name

@@ -23,14 +23,14 @@ from bench_core.results.status import STATUSES
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
     "not shown to lie below the bp floor, and no diagnostic that could be judged has fired{names}",
-    "walked back": "a claim that this rule works would have to be withdrawn; the reason "
-    "stands below it",
+    "walked back": "a claim that this rule works would have to be withdrawn",
     "not separated from its floor": "its margin is shown neither to reach {limit} points nor to "
     "stay below",
     "undetermined": "something is missing for a verdict",
     "single seed": "one finished seed is too few for a verdict",
 }
 MEASURED = {**SCORED_ON, "test": "test images"}
+PROTOCOL = f"Protocol: {CITATION}"
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
@@ -43,7 +43,7 @@ TRUST = (
 )
 
 
-def _floors(settings: Settings) -> tuple[str, str]:
+def floors(settings: Settings) -> tuple[str, str]:
     """Name the floor that verdicts use, and explain both margins."""
     depth = settings.depth_utility
     own = "its own floor" if depth.floor == "matched" else f"{depth.floor} with random blocks"
@@ -61,7 +61,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     kinds = {row.judged.kind for row in rows}
     limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
     limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
-    floor, _ = _floors(settings)
+    floor, _ = floors(settings)
     judged = {
         letter
         for run in (run for row in rows if row.role != "floor" for run in row.runs)
@@ -81,7 +81,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     return ["; ".join(texts) + "."] if texts else []
 
 
-def _medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
+def medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
     """Explain the columns of diagnostics: the criterion, the letter, and N where it is divided."""
     of_letter = {item.letter: item for item in criteria(rows)}
     columns = [*COLUMNS, *further(rows)]
@@ -157,6 +157,21 @@ def _stopped(groups: Sequence[Group], settings: Settings) -> list[str]:
     return lines
 
 
+def accuracy(rows: Sequence[Row]) -> str:
+    """Explain the column of accuracies and its ±."""
+    scores = {_explains(run.record) for row in rows for run in row.finished}
+    share = "share of the targets' variance that is explained, " if scores == {True} else ""
+    return (
+        f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)}, mean over the finished seeds "
+        "± 95 % interval (Student t), cut off at 0 and 1."
+    )
+
+
+def _read(rows: Sequence[Row]) -> list[str]:
+    """Return the samples that each run read for its figures."""
+    return [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
+
+
 def of_all(
     groups: Sequence[Group], settings: Settings, keys: Collection[str] | None = None
 ) -> list[str]:
@@ -167,17 +182,14 @@ def of_all(
     rows: list[Row] = [row for group in groups for row in group.rows]
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
-    lines = [*_verdicts(rows, settings), _floors(settings)[1]]
-    read = [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
+    lines = [*_verdicts(rows, settings), floors(settings)[1]]
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
-    scores = {_explains(run.record) for row in rows for run in row.finished}
-    share = "share of the targets' variance that is explained, " if scores == {True} else ""
-    lines.append(
-        f"accuracy: {share}on {_samples(read, SCORED_ON)}, mean over the finished seeds ± 95 % "
-        "interval (Student t), cut off at 0 and 1. #: the ranks that are possible, all at once "
-        f"with 95 %; –: too few finished seeds to rank{among}."
-    )
+    lines += [
+        accuracy(rows),
+        "#: the ranks that are possible, all at once with 95 %; –: too few finished seeds to "
+        f"rank{among}.",
+    ]
     if "gamma" in shown:
         lines.append(
             "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
@@ -189,7 +201,7 @@ def of_all(
         other = "; those of the reference are of its machine" if len(shipped) > 1 else ""
         lines.append(f"seconds a run: for the training of one seed, without its floor{other}")
     lines += _uses(rows) if "passport" in shown else []
-    lines += _medians(rows, shown)
+    lines += medians(rows, shown)
     if texts := [item.about for item in further(rows) if item.about and item.key in shown]:
         lines.append("; ".join(texts))
     if any(row.trials is not None for row in rows):
@@ -199,16 +211,16 @@ def of_all(
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups, settings)
     lines.append(
-        f"The last epoch counts, never the best. Diagnostics measure on {_samples(read, MEASURED)},"
+        f"The last epoch counts, never the best. Diagnostics measure on {_samples(_read(rows), MEASURED)},"
         " which no training sees."
     )
-    return [*lines, *_rules(rows), f"Protocol: {CITATION}"]
+    return [*lines, *_rules(rows), PROTOCOL]
 
 
 def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
     """Explain verdicts, floors and the letters of `uses`, for the place below a table."""
     rows = [row for group in groups for row in group.rows]
-    return [*_verdicts(rows, settings), _floors(settings)[1], *_uses(rows)]
+    return [*_verdicts(rows, settings), floors(settings)[1], *_uses(rows)]
 
 
 def next_steps(groups: Sequence[Group], name: str) -> list[str]:

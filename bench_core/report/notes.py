@@ -56,8 +56,13 @@ def _labels(rows: Sequence[Row]) -> str:
     return listed(rules + ([plural(len(floors), "floor")] if len(floors) > 1 else floors))
 
 
-def _shared(group: Group) -> list[str]:
-    """Write each remark once, with the labels of all methods that it is about."""
+def marked(group: Group) -> list[str]:
+    """Explain † and ‡, and say which diagnostics are not judged."""
+    return _shared(group, (0, 2, 3))
+
+
+def _shared(group: Group, places: Collection[int] = range(7)) -> list[str]:
+    """Write each remark of these places once, with the labels of all methods that it is about."""
     letters = [column.letter for column in (*COLUMNS, *further(group.rows)) if column.letter]
     # (place, text before the labels, text after them) → labels
     remarks: dict[tuple[int, str, str], dict[str, None]] = defaultdict(dict)
@@ -92,6 +97,7 @@ def _shared(group: Group) -> list[str]:
     return [
         before + _names(place, labels, every) + after
         for (place, before, after), labels in sorted(remarks.items())
+        if place in places
     ]
 
 

@@ -4,7 +4,7 @@ Tables for people begin with a sentence that says which rules work, and show the
 columns; floors and further columns are shown on request. CSV and JSON have everything in full
 precision (`report.data`). The text depends on the set of records, not on their order. Every format
 escapes names, and none prints NaN or infinity. The terminal's table fits its width, at least 40
-columns (`report.fit`); LaTeX needs `\\usepackage{booktabs}`.
+columns (`report.fit`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.errors import UsageError
 from bench_core.report import columns as known
-from bench_core.report import escape, legend, notes, reasons, summary
+from bench_core.report import doubts, escape, legend, notes, reasons, summary
 from bench_core.report.columns import Column, Text, columns_of
 from bench_core.report.data import as_csv, as_json
 from bench_core.report.fit import fit
@@ -31,6 +31,7 @@ from bench_core.report.view import View, view
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 PAGE = 105  # characters of \\scriptsize in a line of an article
+COMMENT = "Take what your text needs of these: results, reasons of verdicts, columns, sources"
 INDENT = 5  # of a reason below its row
 
 
@@ -191,7 +192,11 @@ def _latex_head(column: Column) -> str:
 
 
 def _latex(shown: View, wanted: Wanted) -> str:
-    """Return tables as wide as a terminal of `PAGE` columns."""
+    """Return tables as wide as a terminal of `PAGE` columns.
+
+    A table has a short caption and what its numbers need below them; a comment behind it has the
+    rest, ready to be pasted into a text.
+    """
     settings = shown.settings
     blocks = []
     for header, group in shown.recipes:
@@ -201,14 +206,14 @@ def _latex(shown: View, wanted: Wanted) -> str:
         heads = " & ".join(map(_latex_head, columns))
         title = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
-        texts = [f"{heading}.", summary.opening(group), notes.warning(group)]
-        caption = escape.latex(" ".join(filter(None, texts)))
         keys = [column.key for column in columns]
-        below = notes.of_group(group, settings) + legend.of_all(shown.groups, settings, keys)
+        below = _below(group, settings, keys, sheet.legend)
+        told = [summary.opening(group), *notes.of_group(group, settings)]
+        told += legend.of_all(shown.groups, settings, keys)
         body = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
-            rf"\caption{{{caption}}}",
+            rf"\caption{{{escape.latex(heading)}.}}",
             rf"\begin{{tabular}}{{{align}}}",
             r"\toprule",
             heads + r" \\",
@@ -217,8 +222,29 @@ def _latex(shown: View, wanted: Wanted) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             r"\par\medskip\raggedright",
-            *(rf"{escape.latex(line)}\par" for line in sheet.legend + below),
+            *(rf"{escape.latex(line)}\par" for line in below),
             r"\end{table}",
+            f"% {COMMENT}",
+            *(f"% {escape.latex(line)}" for line in told if line not in below),
         ]
         blocks.append("\n".join(body))
-    return "\n\n".join(blocks) + "\n"
+    text = "\n\n".join(blocks) + "\n"
+    letters = r" and \usepackage[T1]{fontenc}" * (not escape.T1.isdisjoint(text))
+    wide = "in a two-column paper write table* for table"
+    return rf"% needs \usepackage{{booktabs}}{letters}; {wide}" + "\n" + text
+
+
+def _below(
+    group: Group, settings: Settings, keys: Sequence[str], shortened: Sequence[str]
+) -> list[str]:
+    """Return what must stand below a table wherever it is pasted: its marks, and doubts."""
+    return [
+        *filter(None, [notes.warning(group)]),
+        *shortened,
+        legend.accuracy(group.rows),
+        legend.floors(settings)[1],
+        *notes.marked(group),
+        *legend.medians(group.rows, keys),  # names a reason above
+        *doubts.of_group(group, settings),
+        legend.PROTOCOL,
+    ]
