@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -355,6 +356,9 @@ def test_alignment_is_struck_where_the_reference_is_at_the_floor(
         "dfa": True,
     }
     assert all("reference at the floor" in str(cell["means"]) for cell in cells if cell["struck"])
+    assert "struck through: Γ means nothing (reference at the floor)." in figure.caption
+    marks = [layer["mark"]["type"] for layer in figure.panels[0].spec["layer"]]
+    assert marks == ["rect", "rect", "point", "text", "text"]  # the stroke hides no sign
 
 
 def test_sweeps_are_drawn_where_an_axis_varies(sweep_figures: dict[str, list[Figure]]) -> None:
@@ -380,6 +384,49 @@ def test_sweeps_are_drawn_where_an_axis_varies(sweep_figures: dict[str, list[Fig
     assert "penalty" in specs(view(suite_of(rescue)))
 
 
+def in_network(records: list[RunRecord], **params: int) -> Iterator[RunRecord]:
+    """Return runs of another network."""
+    for record in records:
+        arch = record.cell.arch.model_copy(update={"params": {**record.cell.arch.params, **params}})
+        cell = record.cell.model_copy(update={"arch": arch})
+        yield record.model_copy(update={"cell": cell})
+
+
+def test_a_caption_says_the_settings_in_which_recipes_differ(
+    audit_figures: dict[str, list[Figure]],
+) -> None:
+    records = [
+        record
+        for width in (16, 32)
+        for depth in (4, 8)
+        for record in in_network(seeds(DFA, [0.3, 0.3]), width=width, depth=depth)
+    ]
+    every = specs(view(suite_of(records)))
+    captions = [figure.caption for figure in every["leaderboard"]]
+    assert [text.partition(" Here ")[2] for text in captions] == [
+        f"arch.depth={depth}, arch.width={width}." for depth in (4, 8) for width in (16, 32)
+    ]
+    sweeps = [figure.caption for figure in every["depth_sweep"]]
+    assert [text.partition(" Here ")[2] for text in sweeps] == ["arch.width=16.", "arch.width=32."]
+    assert " Here " not in audit_figures["leaderboard"][0].caption
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_caption_names_only_the_marks_that_are_there(count: int) -> None:
+    """Intervals, points that are shifted, crosses through a Γ."""
+    beside = seeds(BP, [0.5] * count, params={"penalty": 0.01}) * (count - 1)
+    sick = SICK if count > 1 else measured()
+    records = [
+        *seeds(DFA, [0.3] * count, measurements=sick),
+        *seeds(DFA, [0.4] * count, params={"penalty": 0.01}),
+    ]
+    every = specs(view(suite_of([*records, *beside])))
+    (rescue,), (ranking,) = every["penalty"], every["leaderboard"]
+    for words in ("95 % intervals", "are shifted sideways", "cross through a Γ"):
+        assert (words in rescue.caption) == (count > 1)
+    assert ("95 % interval" in ranking.caption) == (count > 1)
+
+
 @pytest.mark.parametrize("form", ["svg", "pdf", "png"])
 def test_paper_output(miniature: View, form: str) -> None:
     (drawn,) = figures.drawn(miniature, ["audit"])
@@ -387,8 +434,9 @@ def test_paper_output(miniature: View, form: str) -> None:
     assert content.startswith({"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}[form])
     if form == "svg":
         text = content.decode()
-        for words in ("limit 50", "healthy", "fired", ">dfa<"):
+        for words in ("limit 50", "healthy", "fired", ">dfa<", ">10<"):
             assert words in text
+        assert ">1e+1<" not in text
 
 
 def test_every_figure_can_be_put_on_paper(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,21 @@ def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = Tru
         parts += [f"{key}={plain_text(own[key])}" for key in shown]
         lines.append(" · ".join([*parts, *judged, *(_shipped(group) if sources else ())]))
     return lines
+
+
+def differences(results: SuiteResults, groups: Sequence[Group]) -> list[dict[str, str]]:
+    """Return for each recipe the settings that tell it from others of the suite, by key.
+
+    An option counts only among the networks or data sets that have it.
+    """
+    recipes, values = [], defaultdict[str, set[str]](set)
+    for cell in (group.cell for group in groups):
+        own = {"arch": cell.arch.short, "dataset": cell.dataset.short}
+        own |= {f"training.{key}": cell.training.get(key) for key in ("epochs", "stop_after")}
+        recipes.append({k: plain_text(v) for k, v in (own | _settings(results, cell)[0]).items()})
+        for key, text in recipes[-1].items():
+            values[key].add(text)
+    return [{k: own[k] for k in sorted(own) if len(values[k]) > 1} for own in recipes]
 
 
 def _shipped(group: Group) -> list[str]:

@@ -211,8 +211,8 @@ def of_all(
     lines += [TRUST] if settings.trust or settings.said else []
     lines += _stopped(groups, settings)
     lines.append(
-        f"The last epoch counts, never the best. Diagnostics measure on {_samples(_read(rows), MEASURED)},"
-        " which no training sees."
+        "The last epoch counts, never the best. Diagnostics measure on "
+        f"{_samples(_read(rows), MEASURED)}, which no training sees."
     )
     return [*lines, *_rules(rows), PROTOCOL]
 

@@ -15,7 +15,7 @@ from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import doubts
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
-from bench_core.report.headings import headings
+from bench_core.report.headings import differences, headings
 from bench_core.report.numbers import finite
 from bench_core.report.rows import N
 from bench_core.results import epochs
@@ -95,6 +95,12 @@ class View:
         """Map the id of each row to what a reader must know beside its verdict."""
         pairs = ((row, group.rows) for group in self.groups for row in group.rows)
         return {id(row): doubts.of_row(row, rows, self.settings) for row, rows in pairs}
+
+    @cached_property
+    def differences(self) -> list[dict[str, str]]:
+        """Map for each recipe the settings in which the recipes differ to their texts."""
+        every = differences(self.results, self.groups)
+        return [{visible(key): visible(text) for key, text in own.items()} for own in every]
 
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -140,13 +140,19 @@ def drawn(
                 draw = resolve_name(f"{__name__}.{chart.function}")
                 if chart.place == "recipe":
                     figures += [
-                        Drawn(chart, k, _sourced(f, g.rows))
+                        Drawn(chart, k, _sourced(told(f, view.differences[k]), g.rows))
                         for k, g in recipes
                         for f in draw(view, g)
                     ]
                 else:
                     figures += [Drawn(chart, None, _sourced(f, view.rows)) for f in draw(view)]
     return figures
+
+
+def told(figure: Figure, settings: Mapping[str, str]) -> Figure:
+    """Let the caption of a figure say the settings that tell its runs from others of the suite."""
+    text = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return replace(figure, caption=f"{figure.caption} Here {text}.") if text else figure
 
 
 def _sourced(figure: Figure, rows: Sequence[Row]) -> Figure:

@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.leaderboard import Group
+from bench_core.report.escape import visible
 from bench_core.report.figures import Figure
 from bench_core.report.figures import drawing as draw
 from bench_core.report.layers import Layers, layers
@@ -14,6 +15,7 @@ from bench_core.report.numbers import plural, signed
 from bench_core.report.view import View, competing
 
 MOST = 60  # methods drawn
+STROKE = "M-1,0.35L1,-0.35"  # an SVG path
 
 
 def alignment(view: View, group: Group) -> list[Figure]:
@@ -23,12 +25,13 @@ def alignment(view: View, group: Group) -> list[Figure]:
     if not cells:
         return []
     runs = draw.counted([cell["n"] for cell in cells], "run")
-    out = plural(sum(row.not_diagnostic is not None for row in rows), "row")
+    silent = [visible(row.not_diagnostic) for row in rows if row.not_diagnostic is not None]
+    reasons = "; ".join(dict.fromkeys(silent))
+    struck = f"Grey and struck through: Γ means nothing ({reasons}). " if silent else ""
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at layer l "
-        "(unclamped), mean over runs. Blue: along the gradient; orange: against it. Grey and "
-        "struck through: Γ means nothing, because the gradient that it is compared with means "
-        f"nothing. n = {runs} per method; {out} struck out. Floors are in the table."
+        f"(unclamped), mean over runs. Blue: along the gradient; orange: against it. {struck}"
+        f"n = {runs} per method; {plural(len(silent), 'row')} struck out. Floors are in the table."
     )
     if (total := len(competing(group))) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
@@ -42,7 +45,7 @@ def _cells(row: Layers) -> list[dict[str, Any]]:
         {
             "method": row.label,
             "layer": f"l{layer.site}",
-            "text": signed(layer.gamma.mean, 2),
+            "text": signed(layer.gamma.mean, 2).replace("-", "−"),  # wider
             "n": layer.gamma.n,
             "ratio": "–" if layer.ratio is None else f"{layer.ratio:.2g}",
             "means": f"nothing: {reason}" if reason else "what it says",
@@ -71,10 +74,9 @@ def _layers(cells: list[dict[str, Any]], rows: list[Layers]) -> list[Any]:
         valid.mark_rect(**edge).encode(
             color=gamma.scale(domain=[-1, 0, 1], range=shades, type="linear", interpolate="rgb")
         ),
-        struck.mark_rect(fill=draw.GREY, fillOpacity=0.12, strokeDash=[3, 2], **edge),
+        struck.mark_rect(fill="#EDEDEB", strokeDash=[3, 2], **edge),
+        # below the text and across it, so that its sign stays legible
+        struck.mark_point(shape=STROKE, size=1600, color=draw.ORANGE, strokeWidth=1.2),
         valid.mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink),
-        struck.mark_text(fontSize=11, color=draw.GREY).encode(text=alt.Text("text:N")),
-        struck.mark_tick(
-            orient="horizontal", thickness=1.5, size=34, color=draw.ORANGE, opacity=0.9
-        ),
+        struck.mark_text(fontSize=11, color="#4A4A4A").encode(text=alt.Text("text:N")),
     ]

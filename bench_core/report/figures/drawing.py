@@ -108,8 +108,13 @@ def picked(field: str, opacity: float = 0.85) -> Any:
 def measured(channel: Any, field: str, values: Collection[float], log: bool = False) -> Any:
     """Encode a measured field (channel: alt.X or alt.Y): logarithmic, or linear without zero."""
     scale: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False}
-    axis = log_axis(values) if log else alt.Axis(title=None, tickCount=6, format="~g")
+    axis = log_axis(values) if log else linear_axis()
     return channel(f"{field}:Q", scale=alt.Scale(padding=10, **scale), axis=axis)
+
+
+def linear_axis() -> Any:
+    """Return a linear axis with plain numbers: `format` alone would write -20 as -2e+1."""
+    return alt.Axis(title=None, tickCount=6, labelExpr="format(datum.value, '~g')")
 
 
 def log_axis(values: Collection[float]) -> Any:

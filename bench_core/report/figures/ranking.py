@@ -28,10 +28,14 @@ def ranking(view: View, group: Group) -> list[Figure]:
     if not finished:
         return []
     rows = finished[:MOST]
-    n = draw.counted([row.accuracy.n for row in rows if row.accuracy], "seed")
-    caption = (
+    counts = [row.accuracy.n for row in rows if row.accuracy]
+    mean = (
         "Mean accuracy after the last epoch with its 95 % interval (Student t over seeds); small "
-        f"ticks are the seeds. n = {n} per method. A method that does not clear the "
+        "ticks are the seeds."
+    )
+    caption = (
+        f"{mean if max(counts) > 1 else 'Accuracy after the last epoch.'} "
+        f"n = {draw.counted(counts, 'seed')} per method. A method that does not clear the "
         "diamond of its floor has blocks that are no better than random ones."
     )
     if len(finished) > len(rows):

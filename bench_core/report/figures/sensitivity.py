@@ -61,7 +61,7 @@ def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
         margin = 0.08 * (high - low or 1)
         low, high = low - margin, high + margin
         scale = alt.Scale(domain=[low, high], nice=False)
-        axis = alt.Axis(title=None, tickCount=6, format="~g")
+        axis = draw.linear_axis()
     first, last = rounded(max(ends[0], low)), rounded(min(ends[1], high))
     band = {"low": first, "high": last, "read": band_text(item)}
     shaded = draw.chart([band]).mark_rect(color=draw.GREEN, opacity=0.18)

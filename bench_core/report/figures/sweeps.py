@@ -13,7 +13,7 @@ import altair as alt
 from bench_core.analysis.judge import option
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.escape import visible
-from bench_core.report.figures import Figure, Key
+from bench_core.report.figures import Figure, Key, told
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, finite, plural, rounded, signed
 from bench_core.report.rows import gamma, median_of
@@ -50,7 +50,8 @@ def normalization(view: View, group: Group) -> list[Figure]:
 def depth_sweep(view: View) -> list[Figure]:
     """Draw rules over the depth of the network: recipes that differ in nothing else."""
     families: dict[str, list[Entry]] = defaultdict(list)
-    for group in view.groups:
+    settings: dict[str, dict[str, str]] = {}
+    for group, own in zip(view.groups, view.differences, strict=True):
         cell = group.records[0].cell
         others = {key: item for key, item in cell.arch.params.items() if key != "depth"}
         depth = cell.arch.params.get("depth")
@@ -59,12 +60,14 @@ def depth_sweep(view: View) -> list[Figure]:
             rows = [row for row in competing(group) if row.finished]
             entries = [Entry(visible(row.label), depth, row) for row in rows]
             families[canonical(recipe)] += entries
+            settings[canonical(recipe)] = {k: v for k, v in own.items() if k != "arch.depth"}
     say = "The same rules on deeper networks of the same width."
     quantities = ("accuracy", "gamma", "margin", "norm")
     figures = []
-    for entries in families.values():
+    for recipe, entries in families.items():
         if len({entry.at for entry in entries}) > 1:
-            figures += _figure(say, "depth L", entries, quantities)
+            drawn = _figure(say, "depth L", entries, quantities)
+            figures += [told(figure, settings[recipe]) for figure in drawn]
     return figures
 
 
@@ -154,12 +157,17 @@ def _figure(
     if not panels:
         return []
     n = draw.counted([len(entry.row.finished) for entry in entries], "seed")
-    caption = (
-        f"{say} Bars are 95 % intervals over seeds, n = {n} per point, "
-        f"{plural(len(entries), 'point')}. Open marks: walked back, or flagged by a "
-        "single seed. A grey cross through a Γ: it means nothing there."
-    )
-    return [Figure(caption, tuple(panels), keys)]
+    several = any(len(entry.row.finished) > 1 for entry in entries)
+    caption = [
+        say,
+        *["Bars are 95 % intervals over seeds."] * several,
+        f"n = {n} per point, {plural(len(entries), 'point')}.",
+        *["Points at one value are shifted sideways for legibility."] * (len(keys) > 1),
+        "Open marks: walked back, or flagged by a single seed.",
+    ]
+    if any(_gamma(entry.row).get("note") for entry in entries):
+        caption.append("A grey cross through a Γ: it means nothing there.")
+    return [Figure(" ".join(caption), tuple(panels), keys)]
 
 
 def _points(entries: Sequence[Entry], quantity: str) -> list[Point]:
@@ -198,6 +206,6 @@ def _layers(
     layers.append(marks)
     if crossed := [point for point in points if point["note"]]:
         base = draw.chart(crossed).encode(x, y, xOffset=offset)
-        shape: dict[str, Any] = {"shape": "cross", "angle": 45, "size": 220, "strokeWidth": 1.5}
+        shape: dict[str, Any] = {"shape": "M-1,-1L1,1M1,-1L-1,1", "size": 320, "strokeWidth": 1.5}
         layers.append(base.mark_point(color=draw.GREY, **shape))
     return layers
