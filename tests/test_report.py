@@ -315,6 +315,49 @@ def test_the_temporal_figure_marks_the_first_firings(
     lines = next(values for values in data_of(figure.panels[2]) if "letter" not in values[0])
     assert len(lines) == 8 * 7
     assert "n = 8 runs of 3 methods over 6 epochs; 5 never fired" in figure.caption
+    assert "It alone is no verdict, because a verdict rests on the last epoch. n" in figure.caption
+    assert [(key.name, key.shape) for key in figure.marks] == [
+        ("a (scale_growth) first fires", "triangle-up"),
+        ("b (reference_floor) first fires", "square"),
+    ]
+    drawn = render(paper(figure), "svg").decode()
+    assert all(f">{key.name}<" in drawn for key in (*figure.legend, *figure.marks))
+
+
+def test_the_temporal_figure_names_rules_that_fired_and_are_trustworthy(
+    miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = View.epochs
+
+    def firing(self: View, record: RunRecord) -> list[Epoch]:
+        other = measured(c=0.9)["batch_stability"]
+        return [
+            row.model_copy(update={"measurements": {**row.measurements, "batch_stability": other}})
+            if row.epoch == 3
+            else row
+            for row in every(self, record)
+        ]
+
+    monkeypatch.setattr(View, "epochs", firing)
+    (figure,) = specs(miniature)["temporal"]
+    assert "rests on the last epoch: bp has such marks and is trustworthy." in figure.caption
+    assert figure.marks[-1].name == "c (batch_stability) first fires"
+
+
+def test_the_temporal_figure_spreads_marks_that_would_pile_up(
+    audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = View.epochs
+
+    def long(self: View, record: RunRecord) -> list[Epoch]:
+        rows = every(self, record)
+        return [*rows[:-1], *(row.model_copy(update={"epoch": 60}) for row in rows[-1:])]
+
+    assert "logarithmic" not in audit_figures["temporal"][0].caption
+    monkeypatch.setattr(View, "epochs", long)
+    (figure,) = specs(miniature)["temporal"]
+    assert "The axis of epochs is logarithmic" in figure.caption
+    assert '"symlog"' in json.dumps(figure.panels[0].spec)
 
 
 def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(

@@ -51,14 +51,14 @@ def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = Tru
     return lines
 
 
-def differences(results: SuiteResults, groups: Sequence[Group]) -> list[dict[str, str]]:
+def distinctions(results: SuiteResults, groups: Sequence[Group]) -> list[dict[str, str]]:
     """Return for each recipe the settings that tell it from others of the suite, by key.
 
     An option counts only among the networks or data sets that have it.
     """
     recipes, values = [], defaultdict[str, set[str]](set)
     for cell in (group.cell for group in groups):
-        own = {"arch": cell.arch.short, "dataset": cell.dataset.short}
+        own: dict[str, Any] = {"arch": cell.arch.short, "dataset": cell.dataset.short}
         own |= {f"training.{key}": cell.training.get(key) for key in ("epochs", "stop_after")}
         recipes.append({k: plain_text(v) for k, v in (own | _settings(results, cell)[0]).items()})
         for key, text in recipes[-1].items():

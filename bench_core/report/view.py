@@ -15,7 +15,7 @@ from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import doubts
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
-from bench_core.report.headings import differences, headings
+from bench_core.report.headings import distinctions, headings
 from bench_core.report.numbers import finite
 from bench_core.report.rows import N
 from bench_core.results import epochs
@@ -97,9 +97,9 @@ class View:
         return {id(row): doubts.of_row(row, rows, self.settings) for row, rows in pairs}
 
     @cached_property
-    def differences(self) -> list[dict[str, str]]:
+    def distinctions(self) -> list[dict[str, str]]:
         """Map for each recipe the settings in which the recipes differ to their texts."""
-        every = differences(self.results, self.groups)
+        every = distinctions(self.results, self.groups)
         return [{visible(key): visible(text) for key, text in own.items()} for own in every]
 
     @cached_property

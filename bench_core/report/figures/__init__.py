@@ -83,12 +83,14 @@ class Figure:
     """A figure of one recipe or one suite.
 
     Every panel has the signal `pick`, a list of legend names, and fades all other marks.
+    marks are further entries of the legend, of which a panel shows the shape alone.
     caution is a sentence of the caption that a shorter caption keeps, or nothing.
     """
 
     caption: str
     panels: tuple[Panel, ...]
     legend: tuple[Key, ...] = ()
+    marks: tuple[Key, ...] = ()
     columns: int = 2
     caution: str = ""
 
@@ -140,7 +142,7 @@ def drawn(
                 draw = resolve_name(f"{__name__}.{chart.function}")
                 if chart.place == "recipe":
                     figures += [
-                        Drawn(chart, k, _sourced(told(f, view.differences[k]), g.rows))
+                        Drawn(chart, k, _sourced(told(f, view.distinctions[k]), g.rows))
                         for k, g in recipes
                         for f in draw(view, g)
                     ]

@@ -39,7 +39,7 @@ def cost(view: View, group: Group) -> list[Figure]:
     flops = [float(item.training_flops or 0) for item in found]
     x = draw.measured(alt.X, "flops", flops, log=True)
     y = draw.measured(alt.Y, "accuracy", [])
-    base = draw.chart(values).encode(x=x, y=y, opacity=draw.picked("kind", 1.0))
+    base = draw.chart(values).encode(x=x, y=y, opacity=draw.picked("kind", opacity=1.0))
     points = base.mark_point(filled=True, size=90).encode(
         tooltip=draw.tips(method="", accuracy="", flops="operations of the training"),
         **draw.by_key(KEYS, "kind", "color", "shape"),

@@ -98,9 +98,10 @@ def tips(**titles: str) -> list[Any]:
     ]
 
 
-def picked(field: str, opacity: float = 0.85) -> Any:
+def picked(*fields: str, opacity: float = 0.85) -> Any:
     """Return the opacity of the marks that the legend's choice keeps, and of all others."""
-    kept = f"length(pick) == 0 || indexof(pick, datum.{field}) >= 0"
+    chosen = (f"indexof(pick, datum.{field}) >= 0" for field in fields)
+    kept = " || ".join(["length(pick) == 0", *chosen])
     # alt.condition returns a dictionary, for which `encode` searches the class by its schema
     return alt.OpacityValue(0.08, condition={"test": kept, "value": opacity})
 
@@ -134,10 +135,15 @@ def _log_ticks(low: float, high: float) -> list[float]:
     if span >= 2:
         return [10.0**power for power in range(first, last + 1, max(1, round((last - first) / 8)))]
     if span >= 0.7 or high == low:
-        return [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
+        return rounds(first, last)
     width = 10.0 ** math.floor(math.log10((high - low) / 2))
     steps = range(math.floor(low / width), math.ceil(high / width) + 1)
     return [float(f"{k * width:.6g}") for k in steps]
+
+
+def rounds(first: int, last: int) -> list[float]:
+    """Return 1, 2, 5, 10, … from a power of ten to another."""
+    return [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
 
 
 def interval(estimate: Estimate | None, read: Callable[[float], str]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "columns": 4,
         "title": None,
         "labelLimit": 220,
+        "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 6}},
     },
     "title": {"fontSize": 10, "anchor": "start", "fontWeight": "bold", "offset": 6},
 }
@@ -73,7 +74,7 @@ def dark(spec: Spec) -> Spec:
 def paper(figure: Figure) -> Spec:
     """Return one Vega-Lite spec of all panels, with fixed widths, titles and a shared legend."""
     columns = min(figure.columns, len(figure.panels))
-    names = {key.name for key in figure.legend}
+    legends = [{key.name for key in keys} for keys in (figure.legend, figure.marks)]
     datasets: dict[str, Any] = {}
     panels = []
     for item in figure.panels:
@@ -81,7 +82,7 @@ def paper(figure: Figure) -> Spec:
         title = item.title.replace("‖", "||")  # few fonts have the sign
         fixed = {"width": WIDTHS.get(columns, 190), "title": title}
         spec = {key: part for key, part in item.spec.items() if key != "datasets"}
-        panels.append(_still(spec | fixed, names))
+        panels.append(_still(spec | fixed, legends))
     shared = dict.fromkeys(CHANNELS, "shared")
     return {
         "$schema": SCHEMA,
@@ -94,18 +95,18 @@ def paper(figure: Figure) -> Spec:
     }
 
 
-def _still(node: Any, names: set[str]) -> Any:
+def _still(node: Any, legends: list[set[str]]) -> Any:
     """Return a spec without its parameters, and with the legends that the page draws itself."""
     if isinstance(node, list):
-        return [_still(item, names) for item in node if not _for_mouse(item)]
+        return [_still(item, legends) for item in node if not _for_mouse(item)]
     if not isinstance(node, dict):
         return node
-    still = {key: _still(item, names) for key, item in node.items() if key != "params"}
+    still = {key: _still(item, legends) for key, item in node.items() if key != "params"}
     for channel in CHANNELS:
         encoding = still.get(channel)
         if not isinstance(encoding, dict) or "legend" not in encoding:
             continue
-        if set(encoding.get("scale", {}).get("domain", ())) == names:
+        if set(encoding.get("scale", {}).get("domain", ())) in legends:
             legend = {"title": None} | ({} if "shape" in node else STROKE)
             still[channel] = encoding | {"legend": legend}
     return still

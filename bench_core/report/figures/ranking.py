@@ -65,7 +65,7 @@ def _layers(rows: list[Row]) -> list[Any]:
     names = [name_of(row) for row in rows]
     y = alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names))
     scale, axis = alt.Scale(zero=False, padding=10), alt.Axis(tickCount=8)
-    base = draw.chart(means).encode(y=y, opacity=draw.picked("kind", 1.0))
+    base = draw.chart(means).encode(y=y, opacity=draw.picked("kind", opacity=1.0))
     bars = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q", title=None, scale=scale, axis=axis),
         x2=alt.X2("high:Q"),

@@ -75,7 +75,7 @@ def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
     dots = dots.encode(
         x=alt.X("value:Q"),
         y=alt.Y("state:N", sort=["healthy", "degenerate"], title=None),
-        opacity=draw.picked("state", 0.7),
+        opacity=draw.picked("state", opacity=0.7),
         tooltip=[*draw.tips(method="", seed=""), value, *draw.tips(state="")],
         **draw.by_key(KEYS, "state", "color", "shape"),
     )

@@ -51,16 +51,18 @@ def depth_sweep(view: View) -> list[Figure]:
     """Draw rules over the depth of the network: recipes that differ in nothing else."""
     families: dict[str, list[Entry]] = defaultdict(list)
     settings: dict[str, dict[str, str]] = {}
-    for group, own in zip(view.groups, view.differences, strict=True):
+    for group, own in zip(view.groups, view.distinctions, strict=True):
         cell = group.records[0].cell
         others = {key: item for key, item in cell.arch.params.items() if key != "depth"}
         depth = cell.arch.params.get("depth")
         if isinstance(depth, int):
-            recipe = [cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training]
+            recipe = canonical(
+                [cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training]
+            )
             rows = [row for row in competing(group) if row.finished]
             entries = [Entry(visible(row.label), depth, row) for row in rows]
-            families[canonical(recipe)] += entries
-            settings[canonical(recipe)] = {k: v for k, v in own.items() if k != "arch.depth"}
+            families[recipe] += entries
+            settings[recipe] = {k: v for k, v in own.items() if k != "arch.depth"}
     say = "The same rules on deeper networks of the same width."
     quantities = ("accuracy", "gamma", "margin", "norm")
     figures = []
@@ -191,7 +193,7 @@ def _layers(
     y = draw.measured(alt.Y, "value", [point["value"] for point in points], log)
     offset = alt.XOffset("method:N").scale(domain=[key.name for key in keys], paddingOuter=1)
     colour, dash = (draw.by_key(keys, "method", channel) for channel in ("color", "strokeDash"))
-    opacity = draw.picked("method", 1.0)
+    opacity = draw.picked("method", opacity=1.0)
     base = draw.chart(points).encode(x=x, xOffset=offset, opacity=opacity, **colour)
     layers = [base.mark_line(strokeWidth=1.5).encode(y, **dash)]
     if any("low" in point for point in points):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise, zip_longest
+from itertools import chain, cycle, pairwise, zip_longest
 from typing import Any
 
 import altair as alt
 
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import letter_order
-from bench_core.analysis.leaderboard import Group, Run
+from bench_core.analysis.leaderboard import Group, Row, Run
+from bench_core.report.criteria import criteria
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
 from bench_core.report.rows import BP_FLOOR, bp_floor
+from bench_core.report.summary import GOOD
 from bench_core.report.text import joined
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
@@ -33,6 +35,11 @@ class Curve:
     points: list[Point]
     fired: dict[str, int | None]
     warm: bool  # a diagnostic fired while the blocks still learned from another credit
+
+    @property
+    def marked(self) -> bool:
+        """Whether a diagnostic fired."""
+        return any(epoch is not None for epoch in self.fired.values())
 
     def of(self, points: Iterable[Point], quantity: Quantity) -> list[dict[str, Any]]:
         """Return the data of these epochs, without those that the axis cannot show."""
@@ -76,36 +83,65 @@ def temporal(view: View, group: Group) -> list[Figure]:
     curves = [curve for curve in read if curve is not None]
     names = list(dict.fromkeys(name_of(row) for row in rows))
     names = [name for name in names if any(curve.method == name for curve in curves)]
-    letters = sorted({letter for curve in curves for letter in curve.fired}, key=letter_order)
-    keys = draw.series(names)
+    keys, marks, early = draw.series(names), _mark_keys(rows, curves), _early(curves)
     limits = _limits(view, group)
     panels = [
         drawn
         for quantity in QUANTITIES
-        if (drawn := _panel(quantity, curves, keys, letters, limits.get(quantity.name, {})))
+        if (drawn := _panel(quantity, curves, keys, marks, early, limits.get(quantity.name, {})))
     ]
     if not panels:
         return []
-    shapes = dict(zip(letters, draw.SHAPES[1:], strict=False))
-    marks = ", ".join(f"{shape.removesuffix('-up')} {letter}" for letter, shape in shapes.items())
-    never = sum(set(curve.fired.values()) <= {None} for curve in curves)
+    never = sum(not curve.marked for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
     gaps = [b.epoch - a.epoch for curve in curves for a, b in pairwise(curve.points)]
     gap = max(gaps, default=1)
     when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
     caption = (
         f"The residual stream, the reference gradient and the accuracy {when}, "
-        "epoch 0 before training; a line per run, all seeds. A mark stands where a diagnostic "
-        f"first fired{f' ({marks})' if marks else ''}: from there on the alignment or the depth of "
-        f"that run is in doubt. n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
+        f"epoch 0 before training; a line per run, all seeds. {_told(rows, curves)}"
+        f"n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
         f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
     )
+    if early:
+        caption += " The axis of epochs is logarithmic but for its start, at 0."
     warm = list(dict.fromkeys(curve.method for curve in curves if curve.warm))
     caution = f"{joined(warm)} fired first {WARM}." if warm else ""
     caption = f"{caption} {caution}".rstrip()
     if left_out := len(runs[MOST_RUNS:]):
         caption += f" {plural(left_out, 'further run')} not drawn."
-    return [Figure(caption, tuple(panels), keys, columns=3, caution=caution)]
+    return [Figure(caption, tuple(panels), keys, tuple(marks.values()), columns=3, caution=caution)]
+
+
+def _mark_keys(rows: Sequence[Row], curves: Sequence[Curve]) -> dict[str, Key]:
+    """Map each diagnostic that fired to its entry of the legend; a letter has one shape."""
+    letters = sorted({letter for curve in curves for letter in curve.fired}, key=letter_order)
+    names = {item.letter: f" ({item.short})" for item in criteria(rows)}
+    fired = {k for curve in curves for k, epoch in curve.fired.items() if epoch is not None}
+    return {
+        letter: Key(f"{letter}{names.get(letter, '')} first fires", draw.GREY, shape)
+        for letter, shape in zip(letters, cycle(draw.SHAPES[1:]), strict=False)
+        if letter in fired
+    }
+
+
+def _early(curves: Sequence[Curve]) -> bool:
+    """Whether all marks would lie in the first tenth of a linear axis and hide each other."""
+    fired = [epoch for curve in curves for epoch in curve.fired.values() if epoch is not None]
+    last = max((curve.points[-1].epoch for curve in curves), default=0)
+    return bool(fired) and 10 * max(fired) <= last
+
+
+def _told(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
+    """Say what a mark means, and which rules have marks and are trustworthy."""
+    marked = {curve.method for curve in curves if curve.marked}
+    if not marked:
+        return ""
+    good = [name_of(row) for row in rows if row.judged.kind == GOOD and name_of(row) in marked]
+    text = "A mark stands where a diagnostic first fired. It alone is no verdict, because a "
+    text += "verdict rests on the last epoch"
+    has = "has such marks and is" if len(good) == 1 else "have such marks and are"
+    return f"{text}: {joined(good)} {has} trustworthy. " if good else f"{text}. "
 
 
 def _limits(view: View, group: Group) -> dict[str, dict[float, str]]:
@@ -138,7 +174,8 @@ def _panel(
     quantity: Quantity,
     curves: Sequence[Curve],
     keys: Sequence[Key],
-    letters: Sequence[str],
+    shapes: Mapping[str, Key],
+    early: bool,
     limits: Mapping[float, str],
 ) -> Panel | None:
     """Draw a quantity of all runs; None if no run has a value of it."""
@@ -148,18 +185,20 @@ def _panel(
     numbers = [*(value["value"] for value in values), *limits]
     y = draw.measured(alt.Y, "value", numbers, quantity.log)
     last = max(value["epoch"] for value in values)
-    ticks = {"values": list(range(last + 1))} if last < 6 else {"tickCount": 6}
-    axis, scale = alt.Axis(format="d", **ticks), alt.Scale(nice=False)
-    x = alt.X("epoch:Q", title="epoch", axis=axis, scale=scale)
+    ticks: dict[str, Any] = {"values": list(range(last + 1))} if last < 6 else {"tickCount": 6}
+    scale: dict[str, Any] = {"nice": False}
+    if early:
+        scale, ticks = scale | {"type": "symlog"}, {"values": [0, *draw.rounds(0, len(str(last)))]}
+    axis = alt.Axis(format="d", **ticks)
+    x = alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(**scale))
     colour = draw.by_key(keys, "method", "color")
     layers = _lines(draw.chart(values).encode(x, y, **colour), quantity, keys)
-    if marks := _marks(curves, quantity):
-        shapes = list(draw.SHAPES[1 : len(letters) + 1])
-        shape = alt.Shape("letter:N", legend=None).scale(domain=list(letters), range=shapes)
+    if marks := _marks(curves, quantity, shapes):
         tooltip = draw.tips(method="", seed="", fires="", read=quantity.title)
-        opacity = draw.picked("method", 1.0)
-        firing = draw.chart(marks).mark_point(filled=False, size=110, strokeWidth=2)
-        layers.append(firing.encode(x, y, opacity=opacity, shape=shape, tooltip=tooltip, **colour))
+        opacity = draw.picked("method", "mark", opacity=1.0)
+        firing = draw.chart(marks).mark_point(filled=False, size=70, strokeWidth=1.5)
+        look = colour | draw.by_key(list(shapes.values()), "mark", "shape")
+        layers.append(firing.encode(x, y, opacity=opacity, tooltip=tooltip, **look))
     for limit, text in limits.items():
         layers += draw.limit_line(limit, text, horizontal=True)
     return draw.panel(quantity.title, layers, 230)
@@ -195,12 +234,14 @@ def _lines(base: Any, quantity: Quantity, keys: Sequence[Key]) -> list[Any]:
     return [lines, points.add_params(near)]
 
 
-def _marks(curves: Sequence[Curve], quantity: Quantity) -> list[dict[str, Any]]:
+def _marks(
+    curves: Sequence[Curve], quantity: Quantity, shapes: Mapping[str, Key]
+) -> list[dict[str, Any]]:
     marks = []
     for run in curves:
         for letter, epoch in run.fired.items():
             for mark in run.of([point for point in run.points if point.epoch == epoch], quantity):
                 fires = f"{letter} first fires at epoch {epoch}"
-                mark |= {"letter": letter, "fires": fires, "read": quantity.read(mark["value"])}
-                marks.append(mark)
+                mark |= {"letter": letter, "mark": shapes[letter].name, "fires": fires}
+                marks.append(mark | {"read": quantity.read(mark["value"])})
     return marks
