@@ -145,7 +145,37 @@ def test_a_factor_is_judged_on_the_geometric_mean() -> None:
         for i, v in enumerate((-1e-3, 4e-3))
     ]
     found = outcome(mixed, claim("nudging", value=-2e-3, factor=1.1))
-    assert (found.status, found.notes) == ("fails", ("a value has not the sign of the claim",))
+    note = "a value has not the sign of the claim, so the mean is arithmetic"
+    assert (found.status, found.notes) == ("fails", (note,))
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [{"at_most": 4.2e-9}, {"at_least": 1e-12}, {"value": 1e-10, "tolerance": 1e-9}, {"factor": 9}],
+)
+def test_a_norm_is_averaged_on_the_scale_of_its_axis(bound: dict[str, float]) -> None:
+    values = (1e-11, 1e-9, 1e-10)
+    items = [Measurement(value=128 * v, axis="log", details={"g": [v]}) for v in values]
+    records = [run(seed=i, measurements={"reference_floor": m}) for i, m in enumerate(items)]
+    if "factor" in bound:
+        bound = {"value": 1e-10, **bound}
+    half = t_critical(3) * math.log(10) / math.sqrt(3)
+    for figure, divisor in (("reference_floor", 128), ("reference_floor.g[0]", 1)):
+        found = outcome(records, claim(figure, divide_by=divisor, **bound))
+        assert (found.status, found.notes) == ("holds", ())
+        assert found.measured is not None
+        assert found.measured.value == pytest.approx(1e-10)
+        ends = (found.measured.low, found.measured.high)
+        assert ends == pytest.approx((1e-10 * math.exp(-half), 1e-10 * math.exp(half)))
+    arithmetic = fmean(values)
+    linear = [run(seed=i, measurements={"drift": Measurement(value=v)}) for i, v in enumerate(values)]
+    assert value(linear, "drift") == pytest.approx(arithmetic)
+    assert value(records, "reference_floor.g[0]", minus="dfa") == 0.0
+    nothing = run(seed=9, measurements={"reference_floor": Measurement(value=0.0, axis="log")})
+    found = outcome([*records, nothing], claim("reference_floor", divide_by=128, at_most=1e-8))
+    assert found.notes == ("a value has not a logarithm, so the mean is arithmetic",)
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(sum(values) / 4)
 
 
 def test_a_difference_is_paired_by_seed() -> None:

@@ -5,8 +5,8 @@ others it is *not run*, with the difference. `recipe: any` leaves training and d
 after an epoch, or a first firing, may be read from a run of the same schedule that was ended later
 (`stop_after`, `stop_when`): its first epochs are the same.
 
-The mean over seeds is compared; with `factor` the geometric mean, for figures that spread over
-decades. The claim holds if that mean lies in the claimed range, whatever the width of its 95 %
+The mean over seeds is compared: the geometric mean with `factor`, and of a diagnostic on a
+logarithmic axis, because such figures spread over decades. The claim holds if that mean lies in the claimed range, whatever the width of its 95 %
 interval, which is printed beside it with n. A share of runs (fires, walked_back) has no interval. A
 difference (`minus`) is paired by seed.
 """
@@ -34,6 +34,7 @@ from bench_core.analysis.judge import Settings, judged
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.results.hashing import plain_text
+from bench_core.results.migrate import described
 from bench_core.results.record import RunRecord
 from bench_core.results.reference import source
 from bench_core.suite.cells import same_name
@@ -98,7 +99,8 @@ def judge_claims(
             _require_options(claim, row, settings, claimed_for or {}, diagnostics)
             used: list[str] = []
             values = _values(claim, group, row, settings, epochs, notes, used)
-            measured = _interval(claim, [value / claim.divide_by for value in values], notes)
+            values = [value / claim.divide_by for value in values]
+            measured = _interval(claim, values, _spreads(claim, row), notes)
         except NotRun as reason:
             results.append(ClaimResult(claim, label, "not run", None, (str(reason),)))
         else:
@@ -318,21 +320,35 @@ def _row_of(method: ClaimedMethod, group: Group, defaults: Defaults) -> Row:
     raise NotRun(reason)
 
 
-def _interval(claim: Expectation, values: Sequence[float], notes: list[str]) -> Interval:
-    """Compute the mean and its interval: Student's t, on logarithms if the claim has a factor."""
+def _spreads(claim: Expectation, row: Row) -> bool:
+    """Decide whether a figure spreads over decades, so that its mean is geometric."""
+    if claim.factor is not None:
+        return True
+    if claim.parsed.kind != "diagnostic" or claim.minus is not None:
+        return False
+    name = claim.parsed.name.rpartition("/")[2]
+    items = (run.record.measurements.get(name) for run in row.runs)
+    return any(item is not None and described(name, item).axis == "log" for item in items)
+
+
+def _interval(
+    claim: Expectation, values: Sequence[float], geometric: bool, notes: list[str]
+) -> Interval:
+    """Compute the mean and its interval: Student's t, of a geometric mean on logarithms."""
     if not all(math.isfinite(value) for value in values):
         count = sum(not math.isfinite(value) for value in values)
         word = "it never fires" if claim.parsed.kind == "first_epoch" else "it is not finite"
         notes.append(f"{word} in {count} of {len(values)} runs")
         return Interval(sum(values) / len(values), None, None, len(values))
-    if claim.factor is not None and claim.value is not None:
-        ratios = [value / claim.value for value in values]
-        if all(ratio > 0 for ratio in ratios):
-            logs = estimate(math.log(ratio) for ratio in ratios)
-            ends = [None if end is None else claim.value * math.exp(end) for end in _ends(logs)]
-            low, high = ends if claim.value > 0 else ends[::-1]
-            return Interval(claim.value * math.exp(logs.mean), low, high, logs.n)
-        notes.append("a value has not the sign of the claim")
+    if geometric:
+        scale = claim.value if claim.factor is not None else abs(values[0])
+        if scale and all(value / scale > 0 for value in values):
+            logs = estimate(math.log(value / scale) for value in values)
+            ends = [None if end is None else scale * math.exp(end) for end in _ends(logs)]
+            low, high = ends if scale > 0 else ends[::-1]
+            return Interval(scale * math.exp(logs.mean), low, high, logs.n)
+        whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
+        notes.append(f"a value has not {whose}, so the mean is arithmetic")
     mean = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(mean)
     return Interval(mean.mean, low, high, mean.n)

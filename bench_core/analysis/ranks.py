@@ -43,7 +43,7 @@ POINTS = {
 }  # seeds → c for each number of `RULES`
 GROWTH = 0.35  # c ~ m^GROWTH beyond the table; simulated c grows with an exponent of .28 or less
 POWER = 0.85  # standard errors beyond c that separate four times out of five
-# √p of the published audit: six rules with deviations of .4 to 3.9 points (arXiv:2606.21126)
+# √p of the published CIFAR-10 audit: six rules with deviations of .4 to 3.9 points (arXiv:2606.21126)
 PUBLISHED = 0.037
 
 
@@ -90,11 +90,16 @@ def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
     return next(enough, None)
 
 
-def resolved(rules: int, seeds: int, deviation: float) -> str:
-    """Say which difference so many seeds resolve with a power of 80 %; how many 2 points need."""
+def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str = "") -> str:
+    """Say which difference so many seeds resolve with a power of 80 %; how many 2 points need.
+
+    scatter  whose paired differences have the deviation
+    whose    text after the number of seeds
+    """
     points = 100 * resolution(rules, seeds, deviation)
-    chance = "two rules of typical scatter apart with a chance of 80 %"
-    text = f"{seeds} seeds tell {chance} if they differ by {points:.1f} points"
+    chance = f"tell two of {rules} rules apart with a chance of 80 %"
+    text = f"by the scatter of {scatter}, {seeds} seeds{whose} {chance} if they differ by"
+    text += f" {points:.1f} points"
     if points <= 2:
         return text
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"

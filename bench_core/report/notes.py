@@ -210,9 +210,24 @@ def _ranks(group: Group) -> list[str]:
         name = group.rows[ranking.loud].label
         lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
     if ranking.deviation:
-        text = resolved(rules, ranking.n, ranking.deviation)
+        own, scarce = "these runs", _fewest(group)
+        text = resolved(rules, ranking.n, ranking.deviation, own, scarce)
         lines.append(f"Ranks: {text}. Each margin over a floor has an interval of its own")
     return lines
+
+
+def _fewest(group: Group) -> str:
+    """Name the rules that have fewer seeds than the table; "" if every rule has them all."""
+    fewest = group.ranking.n
+    if fewest == len(group.seeds):
+        return ""
+    rules = [row for row in group.rows if row.rank is not None]
+    names = [row.label for row in rules if len(row.finished) == fewest]
+    if not names:
+        return " (so many have two rules in common at the least)"
+    if len(names) == len(rules):
+        return ""
+    return f" (all that {listed(names)} {'has' if len(names) == 1 else 'have'})"
 
 
 def _contradictions(group: Group) -> list[str]:
