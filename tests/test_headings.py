@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import Here
@@ -107,8 +108,8 @@ def test_a_setting_unlike_the_default_or_the_file_is_shown(
 @pytest.mark.parametrize(
     ("own", "title"),
     [
-        (("dfa", "fa"), "Two rules"),
-        (("dfa",), "Two rules (1 of its 2 cells)"),
+        (("dfa", "fa"), "Two rules (and 1 more rule)"),
+        (("dfa",), "Two rules (1 of its 2 runs, and 1 more rule)"),
         ((), "Cells of two that options chose or changed"),
     ],
 )
@@ -121,6 +122,11 @@ def test_a_title_counts_the_cells_of_the_suite_that_are_there(
     file = SuiteFile(title="Two rules", cells=keys)
     suite = SuiteResults("two", Settings(title="Two rules"), here, 0, file=file)
     assert view(suite).title == title
+    file = SuiteFile(title="Two rules", cells=[cell_key(record.cell) for record in here])
+    assert view(replace(suite, file=file)).title == "Two rules"
+    floor = run("bench-core/ep", params={"freeze": "blocks"})
+    of_own = replace(suite, file=file, records=(*here, floor))
+    assert view(of_own).title == "Two rules"
 
 
 def test_settings_of_diagnostics_are_shown() -> None:

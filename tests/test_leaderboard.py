@@ -706,6 +706,7 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     text = leaderboard([*tied, *beside], width=None)
     assert "bp: a margin over a floor is equal in all seeds" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
+    assert "by the scatter of these runs, 2 seeds (all that bp has) tell two of 2 rules" in text
     text = leaderboard([*tied[:3], *frozen(BP, [0.950, 0.949])[1:]], width=None)
     assert "equal in all seeds" not in text
     assert "at the least" not in text

@@ -30,7 +30,7 @@ from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
-from bench_core.report import figures, site
+from bench_core.report import figures, notes, site
 from bench_core.report.all_claims import all_claims
 from bench_core.report.costs import costs_text
 from bench_core.report.headings import headings
@@ -139,10 +139,10 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     done = here("run", finished.suite, env=env)
     assert done.returncode == 0
     assert "4 from the reference, 0 to run" in done.stderr + done.stdout
-    assert "4 of 4 rows and floors from the reference 1" in done.stdout
+    assert "all 4 runs from reference 1" in done.stdout
     for form in ("markdown", "latex", "csv", "json", "table"):
         table = here("leaderboard", "--format", form, env=env)
-        assert "4 of 4 rows and floors from the reference 1" in table.stdout
+        assert "all 4 runs from reference 1" in table.stdout
         assert table.stdout.count("reference 1, 20") >= 1, form
         assert table.stderr == ""
     for form in ("runs", "epochs", "measurements"):
@@ -217,7 +217,7 @@ def test_a_suite_without_local_results_shows_the_reference(
     for command in (("leaderboard", "tiny"), ("compare", "tiny", shipped / "tiny")):
         done = here(*command)
         text = " ".join(done.stdout.split())
-        assert "4 of 4 rows and floors from the reference 1" in text
+        assert "all 4 runs from reference 1" in text
         assert done.returncode == 0
     (shown,), troubles = gather([shipped / "tiny"])
     assert len(shown.records) == 4
@@ -228,13 +228,32 @@ def test_a_suite_without_local_results_shows_the_reference(
     twin = one.model_copy(update={"original": {}, "identity": "f" * 32})
     twin = twin.model_copy(update={"cell": one.cell.model_copy(update={"seed": 2})})
     mixed = replace(shown, records=(*shown.records, twin))
-    assert (
-        "4 of 4 rows and floors from the reference 1, 1 of them in part"
-        in headings(mixed, judge_all(mixed.records, mixed.settings))[0]
-    )
+    groups = judge_all(mixed.records, mixed.settings)
+    assert headings(mixed, groups)[0].endswith("4 of 5 runs from reference 1")
     assert reference.source([one, twin]).endswith(" (1 of 2 runs)")
     for suite, count in ((shown, 0), (mixed, 1)):
         assert costs_text([suite], "table", None, None).count("those of its machine") == count
+
+
+def test_runs_of_the_reference_are_counted_by_machine(shipped: Path) -> None:
+    (shown,), _ = gather([shipped / "tiny"])
+    about = {"reference": "1", "device_name": "Xeon"}
+    epyc = about | {"device_name": "EPYC", "lapsed": "x"}
+    records = tuple(
+        record.model_copy(
+            update={
+                "environment": epyc if record.cell.method.short == "dfa" else about,
+                "finished": f"2026-11-2{k}T00:00:00+00:00",
+            }
+        )
+        for k, record in enumerate(shown.records)
+    )
+    assert reference.source(records).endswith("2 on EPYC, lapsed (x), 2 on Xeon")
+    assert reference.source(records[:1]).count(" on ") == 0
+    (group,) = judge_all(records, shown.settings)
+    days = "reference 1, 2026-11-20 … 2026-11-23"
+    placed = "2 on EPYC, lapsed (x) (dfa, dfa[frozen]); 2 on Xeon (bp, bp[frozen])"
+    assert notes.references(group) == [f"all 4 runs from {days}: {placed}"]
 
 
 def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped: Path) -> None:
@@ -373,7 +392,7 @@ def test_a_submission_stands_beside_the_reference_and_replaces_no_row(
 ) -> None:
     posted(shipped, here.cwd / "posted", accuracy=0.9, finished="2099-01-01T00:00:00+00:00")
     done = here("leaderboard", "posted", env={"BENCH_REFERENCE": str(shipped)})
-    assert "4 of 5 rows and floors from the reference 1" in done.stdout
+    assert "4 of 5 runs from reference 1" in done.stdout
     assert "mine" in done.stdout
     assert "dfa seed 1 is ." in done.stdout
     assert "but .900 in run" in done.stdout
@@ -395,7 +414,7 @@ def test_a_refused_row_is_in_no_table_and_fails_the_check(
     home = changed(shipped, tmp_path / "home", lambda path: stated(path, cell="0" * 32))
     (here.cwd / "link").symlink_to(home)  # a checkout names the same folder in another way
     done = here("leaderboard", "link/tiny", env={"BENCH_REFERENCE": str(home)})
-    assert "3 of 3 rows and floors from the reference 1" in done.stdout
+    assert "all 3 runs from reference 1" in done.stdout
     assert "refused: cells.json states another cell" in done.stderr
     checked = CliRunner().invoke(adding.main, ["--check", "--into", str(home)])
     assert (checked.exit_code, "states another cell" in checked.output) == (1, True)
@@ -480,7 +499,7 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     (shown,), troubles = gather([home])
     assert troubles == []
     assert "lapsed (method 7, now 1)" in leaderboards([shown], "csv")
-    heading = "4 of 4 rows and floors from the reference 1, 1 of them lapsed"
+    heading = "all 4 runs from reference 1, 1 of them lapsed"
     assert heading in leaderboards([shown], "csv")
 
 

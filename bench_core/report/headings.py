@@ -8,7 +8,7 @@ from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.numbers import plural
+from bench_core.report.numbers import part, plural
 from bench_core.report.text import listed
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, default_key
@@ -26,7 +26,7 @@ def headings(results: SuiteResults, groups: Sequence[Group], sources: bool = Tru
     A usual setting has the component's default and the value of the suite's file, and is the same
     in all recipes. A setting whose default is not known (older results) is shown.
 
-    sources  whether to count the rows of the reference
+    sources  whether to count the runs of the reference
     """
     cells = [group.cell for group in groups]
     recipes = [_settings(results, cell) for cell in cells]
@@ -67,19 +67,13 @@ def distinctions(results: SuiteResults, groups: Sequence[Group]) -> list[dict[st
 
 
 def _shipped(group: Group) -> list[str]:
-    """Count the rows with runs of the reference, those with other runs too, and the lapsed ones."""
-    every = [[run.record for run in row.runs] for row in group.rows]
-    rows = [runs for runs in every if any(run.shipped for run in runs)]
-    own = [[run.environment for run in runs if run.shipped] for runs in rows]
-    versions = sorted({str(about["reference"]) for runs in own for about in runs})
-    counts = {
-        "in part": sum(len(shipped) < len(runs) for shipped, runs in zip(own, rows, strict=True)),
-        "lapsed": sum(any(about.get("lapsed") for about in runs) for runs in own),
-    }
-    more = [f"{count} of them {word}" for word, count in counts.items() if count]
-    kind = "rows and floors" if any(row.role == "floor" for row in group.rows) else "rows"
-    text = f"{len(rows)} of {len(every)} {kind} from the reference {listed(versions)}"
-    return [", ".join([text, *more])] if rows else []
+    """Count the runs of the reference, and among them the lapsed ones."""
+    runs = [run.record for row in group.rows for run in row.runs]
+    about = [run.environment for run in runs if run.shipped]
+    versions = listed(sorted({str(each["reference"]) for each in about}))
+    lapsed = sum(bool(each.get("lapsed")) for each in about)
+    text = f"{part(len(about), len(runs), 'run')} from reference {versions}"
+    return [text + f", {lapsed} of them lapsed" * bool(lapsed)] if about else []
 
 
 def _unusual(key: str, value: Any, default: Mapping[str, Any], written: Mapping[str, Any]) -> bool:

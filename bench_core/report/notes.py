@@ -18,12 +18,13 @@ from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import Margin, below_zero
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
-from bench_core.report.numbers import NONE, fraction, plural, with_interval
-from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, shipped, trust, value_of
+from bench_core.report.numbers import NONE, fraction, part, plural, with_interval
+from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, trust, value_of
 from bench_core.report.summary import WORDS
 from bench_core.report.text import listed
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
+from bench_core.results.reference import edition, machine, machines
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
@@ -125,12 +126,16 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
 
 
 def references(group: Group) -> list[str]:
-    """Write which rows have runs of the reference, with the dates and hardware of these."""
-    rows: dict[str, list[Row]] = defaultdict(list)
-    for row in group.rows:
-        if text := shipped(row):
-            rows[text].append(row)
-    return [f"from {text}: {_labels(own)}" for text, own in rows.items()]
+    """Count the runs of the reference by machine, and name the rows that have them."""
+    every = [(row, run.record) for row in group.rows for run in row.runs]
+    own = [(row, run) for row, run in every if run.shipped]
+    runs = [run for _, run in own]
+    parts = []
+    for place, count in machines(runs).items():
+        rows = {id(row): row for row, run in own if machine(run) == place}
+        parts.append(f"{count} on {place} ({_labels([*rows.values()])})")
+    counted = part(len(runs), len(every), "run")
+    return [f"{counted} from {edition(runs)}: {'; '.join(parts)}"] if runs else []
 
 
 def warning(group: Group) -> str:

@@ -74,6 +74,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def part(count: int, total: int, noun: str) -> str:
+    """Write a part of so many things: `3 of 4 runs`, `all 4 runs`, `1 run`."""
+    if count < total:
+        return f"{count:,} of {plural(total, noun)}"
+    return "all " * (total > 1) + plural(total, noun)
+
+
 def finite(value: Any) -> float | None:
     """Return a finite number or None; stored details may hold words such as "nan"."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings, alignment
+from bench_core.analysis.judge import Settings, alignment, is_floor, method_key
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.report import doubts
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.headings import distinctions, headings
-from bench_core.report.numbers import finite
+from bench_core.report.numbers import finite, plural
 from bench_core.report.rows import N
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
@@ -53,15 +53,26 @@ class View:
         return self._title(group.records)
 
     def _title(self, records: Iterable[RunRecord]) -> str:
-        """Return a title for some of the runs, with the number of cells if the suite lacks some."""
+        """Return a title for some of the runs.
+
+        It counts the suite's runs if some are missing, and the rules that options added.
+        """
         title, file = self.settings.title, self.results.file
         if file is None or title != file.title:
             return title
-        cells, every = self.results.own_cells, {cell_key(record.cell) for record in records}
-        if every.isdisjoint(cells):
+        cells, every = self.results.own_cells, list(records)
+        own = [record for record in every if cell_key(record.cell) in cells]
+        if not own:
             return f"Cells of {self.results.name} that options chose or changed"
-        total = len(file.cells or ())
-        return title if len(cells) == total else f"{title} ({len(cells)} of its {total} cells)"
+        key = partial(method_key, defaults=self.settings.recorded)
+        rules = [
+            {key(record.cell.method) for record in some if not is_floor(record)}
+            for some in (every, own)
+        ]
+        total, added = len(file.cells or ()), len(rules[0] - rules[1])
+        beside = [f"{len(cells)} of its {total} runs"] * (len(cells) < total)
+        beside += [f"and {plural(added, 'more rule')}"] * bool(added)
+        return f"{title} ({', '.join(beside)})" if beside else title
 
     @property
     def description(self) -> str:

@@ -11,7 +11,7 @@ and none if it is empty. A run counts only with the checksum that cells.json sta
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,18 +187,35 @@ def vouched(
 
 
 def source(records: Sequence[RunRecord]) -> str:
-    """Say of which version of the reference runs are, their dates and hardware; "" if none is."""
+    """Say of which version of the reference runs are, their dates and machines; "" if none is."""
     runs = [record for record in records if record.shipped]
     if not runs:
         return ""
-    about = [record.environment for record in runs]
-    versions = sorted({str(each.get("reference", "?")) for each in about})
-    hardware = sorted({str(each.get("device_name") or each.get("device", "?")) for each in about})
-    days = sorted({record.finished[:10] for record in runs})
-    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
+    counts = machines(runs)
+    places = [f"{count} on {name}" for name, count in counts.items()]
     some = "" if len(runs) == len(records) else f" ({len(runs)} of {len(records)} runs)"
-    old = sorted({f", lapsed ({each['lapsed']})" for each in about if each.get("lapsed")})
-    return f"reference {', '.join(versions)}, {dates}, {', '.join(hardware)}{''.join(old)}{some}"
+    return f"{edition(runs)}, {', '.join(places if len(places) > 1 else counts)}{some}"
+
+
+def edition(runs: Sequence[RunRecord]) -> str:
+    """Write the version of the reference, and the dates of its runs."""
+    versions = sorted({str(run.environment.get("reference", "?")) for run in runs})
+    days = sorted({run.finished[:10] for run in runs})
+    dates = days[0] if len(days) == 1 else f"{days[0]} … {days[-1]}"
+    return f"reference {', '.join(versions)}, {dates}"
+
+
+def machines(runs: Sequence[RunRecord]) -> dict[str, int]:
+    """Count runs of the reference by their machines, the most frequent first."""
+    counts = Counter(map(machine, runs))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def machine(run: RunRecord) -> str:
+    """Name the hardware of a run of the reference, and why the run has lapsed, if it has."""
+    about = run.environment
+    lapsed = f", lapsed ({about['lapsed']})" if about.get("lapsed") else ""
+    return f"{about.get('device_name') or about.get('device', '?')}{lapsed}"
 
 
 def folder() -> Path | None:
