@@ -93,14 +93,28 @@ class PluginError(BenchError):
 MOST_LISTED = 40  # of the known names: components of all kinds together are more
 
 
-def did_you_mean(word: str, known: list[str] | tuple[str, ...] | set[str]) -> str:
-    """Return a hint for a misspelt name, or the list of known names if no name is similar."""
+def did_you_mean(
+    word: str, known: list[str] | tuple[str, ...] | set[str], deeper: Iterable[str] = ()
+) -> str:
+    """Return a hint for a misspelt name, or the list of known names if no name is similar.
+
+    deeper  dotted names, of which one may be meant by its last part; by the initials of its words
+            any name may be: epochs, lr
+    """
     near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    near = near or sorted(name for name in {*known, *deeper} if _is_short_for(word, name))
     if near:
         return "did you mean " + " or ".join(near) + "?"
     if len(known) > MOST_LISTED:
         return "`bench list` shows the known names"
     return "known: " + ", ".join(sorted(known)) if known else ""
+
+
+def _is_short_for(word: str, name: str) -> bool:
+    last = name.rpartition(".")[2]
+    initials = "".join(part[:1] for part in last.split("_"))
+    alike = bool(get_close_matches(word, [last], cutoff=0.8))
+    return alike or (word == initials and len(word) > 1)
 
 
 def by_reason(faults: Iterable[tuple[Path, str]]) -> list[str]:

@@ -168,7 +168,9 @@ def test_a_norm_is_averaged_on_the_scale_of_its_axis(bound: dict[str, float]) ->
         ends = (found.measured.low, found.measured.high)
         assert ends == pytest.approx((1e-10 * math.exp(-half), 1e-10 * math.exp(half)))
     arithmetic = fmean(values)
-    linear = [run(seed=i, measurements={"drift": Measurement(value=v)}) for i, v in enumerate(values)]
+    linear = [
+        run(seed=i, measurements={"drift": Measurement(value=v)}) for i, v in enumerate(values)
+    ]
     assert value(linear, "drift") == pytest.approx(arithmetic)
     assert value(records, "reference_floor.g[0]", minus="dfa") == 0.0
     nothing = run(seed=9, measurements={"reference_floor": Measurement(value=0.0, axis="log")})

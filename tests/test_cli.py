@@ -31,6 +31,14 @@ MISTAKES = {
         ["run", "suite.yaml", "--set", "training.epoch=3"],
         "training.epoch: unknown key; did you mean epochs",
     ),
+    "key without its section": (
+        ["plan", "suite.yaml", "--set", "epochs=3"],
+        "--set epochs=3: epochs: unknown key; did you mean training.epochs?",
+    ),
+    "initials of a key": (
+        ["plan", "suite.yaml", "--set", "training.lr=1"],
+        "training.lr: unknown key; did you mean learning_rate?",
+    ),
     "no value": (["plan", "suite.yaml", "--set", "training.epochs"], "training.epochs"),
     "range": (["run", "suite.yaml", "--epochs", "0"], "training.epochs"),
     "negative seed": (["run", "suite.yaml", "--seed", "-1"], "seed"),
@@ -40,6 +48,12 @@ MISTAKES = {
         ["leaderboard", "nowhere"],
         "nowhere: no such results folder; `bench run SUITE` writes one",
     ),
+    "no results of a suite": (
+        ["leaderboard", "width"],
+        "width: no results here, and the reference has no run of this suite, only of audit5, ",
+    ),
+    "no results of a suite to claim": (["claims", "width"], "; `bench run width` trains it"),
+    "no results of a suite to verify": (["verify", "width"], "; `bench run width` trains it"),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 
@@ -171,12 +185,12 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
 @pytest.mark.parametrize(
     ("change", "source"),
     {
-        "--seed=2": "4 from runs of the rule itself",
-        "--method=dfa[penalty=0.1]": "1 from runs of the rule with other options",
-        "--set=arch.residual=false": "4 from runs of the rule on another network or data of the "
+        "--seed=2": "from runs of the rule itself",
+        "--method=dfa[penalty=0.1]": "from runs of the rule with other options",
+        "--set=arch.residual=false": "from runs of the rule on another network or data of the "
         "same size",
-        "--method=fa": "2 from runs of other rules",
-        "--set=arch.width=8": "4 unknown: no run has such a network and data",
+        "--method=fa": "from runs of other rules",
+        "--set=arch.width=8": "cost: 4 cells unknown: no run has such a network and data",
     }.items(),
 )
 def test_a_plan_says_from_which_runs_its_cost_is_estimated(
@@ -185,7 +199,9 @@ def test_a_plan_says_from_which_runs_its_cost_is_estimated(
     env = {"BENCH_REFERENCE": ""}
     done = here("plan", finished.suite, "--results", finished.results, change, env=env)
     assert done.returncode == 0, done.stderr
-    assert f"(cells: {source})" in done.stdout.splitlines()[-1]
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("cost: ")
+    assert last.endswith(source)
 
 
 def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
@@ -208,6 +224,12 @@ def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     only = here("list", "archs", path=[tmp_path / "site"]).stdout
     assert "resmlp" in only
     assert "dfa" not in only
+    listed = {item["name"]: item for item in json.loads(here("list", "suites", "--json").stdout)}
+    assert (listed["audit5"]["reference"], listed["width"]["reference"]) == ("1", "")
+    suites = here("list", "suites", env={"COLUMNS": "200"}).stdout.splitlines()
+    marked = [line for line in suites if "(results in reference 1)" in line]
+    assert any("audit5" in line for line in marked)
+    assert not any("quickstart" in line for line in marked)
     assert "x-arch          1.0        1 arch" in here("plugins", path=[tmp_path / "site"]).stdout
 
 

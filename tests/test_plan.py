@@ -516,6 +516,8 @@ def test_what_the_same_code_would_repeat_is_reused(
     again = planned()
     assert again.cells[0].action == action
     assert status in again.cells[0].why
+    stays = again.cells[0].why.endswith("; it stays so unless --retry-failed trains it again")
+    assert stays == ((action, retried) == ("reuse", "run"))
     assert again.cells[0].stamp is not None
     assert {c.action for c in again.cells[1:]} == {"run"}
     assert planned(retry_failed=True).cells[0].action == retried

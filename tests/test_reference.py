@@ -182,6 +182,53 @@ def test_other_methods_stand_beside_an_own_rule(
     ]  # fmt: skip
 
 
+def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_know(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    own = plan(here, finished.suite, shipped, "--method", "fa")
+    assert "the reference has no run" not in own["err"]
+    more = plan(here, finished.suite, shipped, "--seed", "1", "--seed", "7")
+    assert "the reference has no run for 4 of these cells" in more["err"]
+    other = plan(here, finished.suite, shipped, "--epochs", "2")
+    assert "the reference has no run for any of these cells" in other["err"]
+
+
+def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    env = {"BENCH_REFERENCE": str(shipped)}
+    told = here("plan", finished.suite, "--method", "fa", env=env).stdout.splitlines()[-1]
+    assert told.endswith("estimated from runs of other rules, on machines of the reference")
+    options = ("--method", "fa", "--method", "dfa", "--seed", "7")
+    told = here("plan", finished.suite, *options, env=env).stdout.splitlines()[-1]
+    both = "runs of the rule itself (4 cells) and other rules (2 cells)"
+    assert told.endswith(f"estimated from {both}, on machines of the reference")
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    {
+        "verify": "`python -m bench_reference.add --check` checks it",
+        "replicate": "then `bench replicate COPY`",
+        "clean": "name a results folder of yours",
+    }.items(),
+)
+def test_no_command_writes_into_the_reference(
+    here: Here, shipped: Path, command: str, remedy: str
+) -> None:
+    before = sorted(shipped.rglob("*"))
+    for name in ("tiny", shipped, shipped / "tiny"):
+        done = here(command, name, env={"BENCH_REFERENCE": str(shipped)})
+        assert done.returncode == 2
+        assert f"{name}: is of the shipped reference (" in done.stderr
+        assert remedy in done.stderr
+    assert sorted(shipped.rglob("*")) == before
+    copied = shutil.copytree(shipped / "tiny", here.cwd / "results" / "tiny")
+    if command == "verify":  # results here come first
+        assert here("verify", "tiny", env={"BENCH_REFERENCE": str(shipped)}).returncode == 0
+        assert (copied / "agreement").is_dir()
+
+
 def test_rows_of_an_earlier_reference_are_no_own_runs(
     tmp_path: Path, finished: Finished, shipped: Path
 ) -> None:

@@ -6,9 +6,9 @@ after an epoch, or a first firing, may be read from a run of the same schedule t
 (`stop_after`, `stop_when`): its first epochs are the same.
 
 The mean over seeds is compared: the geometric mean with `factor`, and of a diagnostic on a
-logarithmic axis, because such figures spread over decades. The claim holds if that mean lies in the claimed range, whatever the width of its 95 %
-interval, which is printed beside it with n. A share of runs (fires, walked_back) has no interval. A
-difference (`minus`) is paired by seed.
+logarithmic axis, because such figures spread over decades. The claim holds if that mean lies in the
+claimed range, whatever the width of its 95 % interval, which is printed beside it with n. A share
+of runs (fires, walked_back) has no interval. A difference (`minus`) is paired by seed.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ POINTS = {
 }  # seeds → c for each number of `RULES`
 GROWTH = 0.35  # c ~ m^GROWTH beyond the table; simulated c grows with an exponent of .28 or less
 POWER = 0.85  # standard errors beyond c that separate four times out of five
-# √p of the published CIFAR-10 audit: six rules with deviations of .4 to 3.9 points (arXiv:2606.21126)
+# √p of the published CIFAR-10 audit (arXiv:2606.21126): six rules, deviations of .4 to 3.9 points
 PUBLISHED = 0.037
 
 

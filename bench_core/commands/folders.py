@@ -18,6 +18,7 @@ from bench_core.commands.options import (
     json_option,
     option,
     option_faults,
+    own_folders,
     print_json,
     results_argument,
     warn,
@@ -69,7 +70,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     from bench_core.results.scan import scan
     from bench_core.sharing.verify import between, faults, set_aside, unreadable
 
-    roots = list(results) or [Path("results")]
+    roots = own_folders(results, "`python -m bench_reference.add --check` checks it")
     stored = scan(roots)
     found = {run.folder: faults(run) for run in stored.runs}
     among = list(between(stored.runs))
@@ -154,6 +155,9 @@ def replicate(
     from bench_core.registry import plugins, rule_files
     from bench_core.sharing import replicate as again
 
+    (results,) = own_folders(
+        (results,), "copy it (cp -r {folder} COPY), then `bench replicate COPY`"
+    )
     size, runs = again.share(sample), again.counted(results)
     files = rule_files.importable(run.record.cell.method.name for run in runs)
     registry = plugins.load(files=files)
@@ -212,7 +216,8 @@ def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes:
     from bench_core.analysis.prune import remove, spare
     from bench_core.report.escape import visible
 
-    items = list(spare(list(results) or [Path("results")], older, methods))
+    folders = own_folders(results, "name a results folder of yours")
+    items = list(spare(folders, older, methods))
     kept = 0
     for item in items:
         removed = yes and remove(item)

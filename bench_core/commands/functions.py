@@ -71,6 +71,6 @@ def load(*folders: str | Path) -> Results:
     The name of a suite stands for its folder in `results`, else for the shipped reference. A run
     that cannot be read is a warning. Raises UsageError for a folder that is not there.
     """
-    from bench_core.commands.options import shown_folder
+    from bench_core.commands.options import shown_folders
 
-    return loaded.load(*(shown_folder(Path(folder).expanduser()) for folder in folders))
+    return loaded.load(*shown_folders(tuple(Path(folder).expanduser() for folder in folders)))

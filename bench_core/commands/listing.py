@@ -59,6 +59,7 @@ def _items(registry: Registry) -> Iterator[dict[str, str]]:
     """Describe every component and suite by texts."""
     from bench_core.registry.card import card
     from bench_core.registry.registry import KINDS
+    from bench_core.results.reference import installed
     from bench_core.suite.load import installed_suites, title_of
 
     for item in (item for kind in KINDS for item in registry.of_kind(kind)):
@@ -69,16 +70,19 @@ def _items(registry: Registry) -> Iterator[dict[str, str]]:
             "source": card(item.component).source,
             "from": item.origin,
         }
+    shipped = installed()
     for name in installed_suites():
         about = {"summary": title_of(name), "source": "", "from": "bench-core"}
-        yield {"kind": "suite", "name": name, **about}
+        version = shipped.version if shipped and name in shipped.suites else ""
+        yield {"kind": "suite", "name": name, **about, "reference": version}
 
 
 def _about(item: Mapping[str, str]) -> str:
     from bench_core.report.escape import visible
 
     source = f" ({item['source']})" if item["source"] else ""
-    return visible(item["summary"] + source)
+    results = f" (results in reference {item['reference']})" if item.get("reference") else ""
+    return visible(item["summary"] + source + results)
 
 
 def _print_card(text: str, as_json: bool) -> None:

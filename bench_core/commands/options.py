@@ -158,8 +158,39 @@ def gathered(roots: Paths, beside: bool = False) -> tuple[list[SuiteResults], li
 
 
 def shown_folders(roots: Paths) -> list[Path]:
-    """Return the folders that a command shows."""
-    return [shown_folder(root) for root in roots] or [Path("results")]
+    """Return the folders that a command shows. Raises UsageError for a suite without results."""
+    folders = [shown_folder(root) for root in roots] or [Path("results")]
+    for folder in folders:
+        if not os.path.lexists(folder):
+            _refuse_suite(str(folder))
+    return folders
+
+
+def _refuse_suite(name: str) -> None:
+    """Raise UsageError if this is the name of an installed suite: it has no results here."""
+    from bench_core.results.reference import installed
+    from bench_core.suite.load import installed_suites
+
+    if name in installed_suites():
+        shipped = installed()
+        others = f", only of {', '.join(sorted(shipped.suites))}" if shipped else ""
+        lacking = f"{name}: no results here, and the reference has no run of this suite{others}"
+        raise UsageError(f"{lacking}; `bench run {name}` trains it")
+
+
+def own_folders(roots: Paths, remedy: str) -> list[Path]:
+    """Return the folders in which a command writes. Raises UsageError for one of the reference.
+
+    remedy  what to do instead; `{folder}` is the folder of the reference
+    """
+    from bench_core.results import reference
+
+    folders, home = shown_folders(roots), reference.folder()
+    for root, folder in zip(roots, folders, strict=False):  # no root: results
+        if home and folder.resolve().is_relative_to(home.resolve()):
+            where = f"{root}: is of the shipped reference ({folder}), in which no command writes"
+            raise UsageError(f"{where}; {remedy.format(folder=folder)}")
+    return folders
 
 
 def shown_folder(root: Path) -> Path:

@@ -323,19 +323,35 @@ def _as_text(plan: Plan, costs: Costs) -> str:
     lines.append(f"{plan.suite.name}: {plan.counts}")
     lines += _resolution(plan)
     if costs:
-        estimates = [cost for cost in costs.values() if cost is not None]
-        total = f"about {spoken(sum(c.seconds for c in estimates))} of one worker"
-        like = Counter(cost.likeness for cost in estimates)
-        sources = [
-            "of the rule itself",
-            "of the rule with other options",
-            "of the rule on another network or data of the same size",
-            "of other rules",
-        ]
-        parts = [f"{like[k]} from runs {text}" for k, text in enumerate(sources, 1) if like[k]]
-        if foreign := sum(cost.foreign for cost in estimates):
-            parts.append(f"{foreign} as on the machines of the reference")
-        if unlike := len(costs) - len(estimates):
-            parts.append(f"{unlike} unknown: no run has such a network and data")
-        lines.append(f"cost: {total if estimates else 'unknown'} (cells: {'; '.join(parts)})")
+        lines.append(f"cost: {_estimate_text(costs)}")
     return "\n".join(lines)
+
+
+SOURCES = {
+    1: "the rule itself",
+    2: "the rule with other options",
+    3: "the rule on another network or data of the same size",
+    4: "other rules",
+}
+
+
+def _estimate_text(costs: Costs) -> str:
+    """Write the time of the cells to run, and from which runs it is estimated."""
+    from bench_core.report.numbers import plural
+    from bench_core.report.text import joined
+    from bench_core.results.duration import spoken
+
+    unlike = sum(cost is None for cost in costs.values())
+    unknown = f"{plural(unlike, 'cell')} unknown: no run has such a network and data"
+    estimates = [cost for cost in costs.values() if cost is not None]
+    if not estimates:
+        return unknown
+    like = Counter(cost.likeness for cost in estimates)
+    several = len(like) > 1
+    sources = [SOURCES[k] + f" ({plural(like[k], 'cell')})" * several for k in sorted(like)]
+    foreign = sum(cost.foreign for cost in estimates)
+    some = f"for {plural(foreign, 'cell')} " * (foreign < len(estimates))
+    text = f"about {spoken(sum(cost.seconds for cost in estimates))} of one worker, estimated from"
+    text += f" runs of {joined(sources)}"
+    text += f", {some}on machines of the reference" * bool(foreign)
+    return text + f"; {unknown}" * bool(unlike)

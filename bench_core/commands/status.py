@@ -12,7 +12,7 @@ from bench_core.commands.options import (
     json_option,
     print_json,
     results_argument,
-    shown_folder,
+    shown_folders,
 )
 from bench_core.report.terminal import echo
 
@@ -31,7 +31,7 @@ def status(results: tuple[Path, ...], as_json: bool) -> None:
     """
     from bench_core.execution.sweeps import sweeps
 
-    states = sweeps([shown_folder(root) for root in results] or [Path("results")])
+    states = sweeps(shown_folders(results))
     if as_json:
         return print_json({"suites": [_plain(state) for state in states]})
     for state in states:

@@ -61,9 +61,10 @@ class StoredRuns:
             return Decision("run", f"{ended}{resumed}")
         if sparse := sparser(record, self.suite):
             return Decision("run", f"{ended}, but {sparse}{resumed}")
+        stays = "; it stays so unless --retry-failed trains it again" * status.failure
         if status.limits:
-            return Decision("reuse", f"{ended}, and the budget is no larger now")
-        return Decision("reuse", f"a run of this identity is {record.status}")
+            return Decision("reuse", f"{ended}, and the budget is no larger now{stays}")
+        return Decision("reuse", f"a run of this identity is {record.status}{stays}")
 
     def trained(self, reference: Reference) -> set[str]:
         """Return the keys of the cells that have a run of this user here.

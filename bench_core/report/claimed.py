@@ -23,11 +23,11 @@ NARROW = [(1, 24), (3, 12), (2, 12), (1, 12)]  # columns that a narrow terminal 
 LEGEND = (
     "expected: the published figure, with its published deviation after ±, and the suite's "
     "tolerance after “within”. measured: mean over n seeds with its 95 % interval; the geometric "
-    "mean where a factor is claimed, as “within x3”, and of the diagnostics on a logarithmic axis "
-    "(scale_growth, reference_floor). A claim holds if the mean lies in the expected range. The last epoch "
-    "counts, never the best; ‖g‖ is per sample unless it is divided by N. fires.a: the share of "
-    "the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last layer's "
-    "value."
+    "mean where a factor is claimed, as “within x3”, and of the diagnostics on a logarithmic axis"
+    " (scale_growth, reference_floor). A claim holds if the mean lies in the expected range. The "
+    "last epoch counts, never the best; ‖g‖ is per sample unless it is divided by N. fires.a: the"
+    " share of the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last "
+    "layer's value."
 )
 NOTHING = "No claims: a suite states them under `expect:`."
 

@@ -259,7 +259,13 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
     if kind in _EXTRA:
         known = {key for key, _ in _fields(options)}
         closed = any(_is_model(option.type) for option in options)
-        hint = did_you_mean(printable(str(path[-1])) if path else "", known)
+        before = "".join(f"{step}." for step in path[:-1])
+        deeper = [
+            f"{before}{key}.{inner}"
+            for key, field in _fields(options)
+            for inner, _ in _fields(_options(field))
+        ]
+        hint = did_you_mean(printable(str(path[-1])) if path else "", known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
         return Fault(path, "a key must be text", at_key=True)
