@@ -700,6 +700,14 @@ def test_the_legend_names_the_samples_that_the_figures_are_of() -> None:
     assert "accuracy: on the test set, mean" in leaderboard([record], width=None)
 
 
+def test_the_legend_says_that_reasons_are_medians() -> None:
+    growths = (60.0, 70.0, 1000.0)
+    sick = [run(DFA, s, 0.5, measurements=measured(a=a)) for s, a in enumerate(growths)]
+    text = leaderboard(sick, width=None)
+    assert "grows 70 times in one block" in text
+    assert "the reason stands below it: measurements as medians over the seeds" in text
+
+
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     tied = [*seeds(BP, [0.983, 0.981]), *frozen(BP, [0.950, 0.948])]
     beside = [*seeds(DFA, [0.95, 0.94, 0.97]), *frozen(DFA, [0.90, 0.91, 0.90])]

@@ -23,8 +23,8 @@ from bench_core.results.status import STATUSES
 VERDICTS = {
     "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
     "not shown to lie below the bp floor, and no diagnostic that could be judged has fired{names}",
-    "walked back": "a claim that this rule works would have to be withdrawn; in its reasons a "
-    "measurement is the median over the seeds in which its diagnostic fired, and a margin the mean",
+    "walked back": "a claim that this rule works would have to be withdrawn; its reasons give "
+    "measurements as medians over the seeds in which they fired, and margins as means",
     "not separated from its floor": "its margin is shown neither to reach {limit} points nor to "
     "stay below",
     "undetermined": "something is missing for a verdict",
