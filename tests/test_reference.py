@@ -220,7 +220,7 @@ def test_no_command_writes_into_the_reference(
     for name in ("tiny", shipped, shipped / "tiny"):
         done = here(command, name, env={"BENCH_REFERENCE": str(shipped)})
         assert done.returncode == 2
-        assert f"{name}: is of the shipped reference (" in done.stderr
+        assert f"{name}: belongs to the shipped reference (" in done.stderr
         assert remedy in done.stderr
     assert sorted(shipped.rglob("*")) == before
     copied = shutil.copytree(shipped / "tiny", here.cwd / "results" / "tiny")

@@ -188,7 +188,9 @@ def own_folders(roots: Paths, remedy: str) -> list[Path]:
     folders, home = shown_folders(roots), reference.folder()
     for root, folder in zip(roots, folders, strict=False):  # no root: results
         if home and folder.resolve().is_relative_to(home.resolve()):
-            where = f"{root}: is of the shipped reference ({folder}), in which no command writes"
+            where = (
+                f"{root}: belongs to the shipped reference ({folder}), in which no command writes"
+            )
             raise UsageError(f"{where}; {remedy.format(folder=folder)}")
     return folders
 
