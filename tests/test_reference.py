@@ -13,15 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from bench_reference import add as adding
 from bench_reference import readme
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here, runs
 
-from bench_core import cli
+from bench_core import cli, load
 from bench_core.analysis import board
 from bench_core.analysis.gather import gather
-from bench_core.analysis.joined import together
+from bench_core.analysis.joined import beside_reference, together
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
@@ -444,6 +445,53 @@ def test_a_submission_stands_beside_the_reference_and_replaces_no_row(
     assert "dfa seed 1 is ." in done.stdout
     assert "but .900 in run" in done.stdout
     assert "4 of" not in here("leaderboard", "posted", env={"BENCH_REFERENCE": ""}).stdout
+
+
+def test_whatever_shows_a_submission_has_the_rows_of_the_reference_beside_it(
+    here: Here, finished: Finished, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = here.cwd / "posted"
+    posted(shipped, home, accuracy=0.9)
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    dfa = next(
+        record
+        for record in (run.record for run in scan([finished.results]).runs)
+        if record.cell.method.short == "dfa" and record.cell.method.params["freeze"] is None
+    )
+    shown = f"{dfa.accuracy:.3f}".removeprefix("0")
+    assert f"dfa → bp {shown}" in " ".join(here("compare", "dfa", "bp", "posted").stdout.split())
+    (line,) = [line for line in here("cost", "posted").stdout.splitlines() if line[:4] == "dfa "]
+    assert shown in line
+    rows = here("export", "posted").stdout.splitlines()
+    assert [len(rows), sum(str(0.9) in row.split(",") for row in rows)] == [6, 0]
+    assert "n = 3 finished runs of 3 methods" in here("figure", "audit", "posted").stdout
+    claims = tmp_path / "claims.yaml"
+    content = yaml.safe_load(finished.suite.read_text())
+    claim = {"figure": "accuracy", "at_most": 0.8, "source": "a"}
+    entries = [{**claim, "method": name} for name in ("dfa", "bp")]
+    claims.write_text(yaml.safe_dump({**content, "expect": entries}))
+    assert "2 claims: 2 hold" in here("claims", "posted", "--suite", claims).stdout
+    loaded = load(home)
+    assert {row["label"]: row["accuracy"] for row in loaded.leaderboard()}["dfa"] == pytest.approx(
+        dfa.accuracy, rel=1e-6
+    )
+    assert (len(loaded), len(loaded.runs)) == (5, 5)
+    assert sorted(loaded.folders) == sorted([shipped / "tiny", home / "tiny"])
+    said = here("show", home / "tiny" / dfa.identity).stderr
+    assert "no table counts this run: the reference has a run of its cell" in said
+
+
+def test_claims_of_the_reference_count_runs_of_a_submission(
+    finished: Finished, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted(shipped, tmp_path / "posted")
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    monkeypatch.setattr(board, "installed_suites", lambda: ["tiny"])
+    monkeypatch.setattr(board, "load_suite", lambda name: load_suite(finished.suite))
+    (suite,), _ = beside_reference([tmp_path / "posted"])
+    names = [record.cell.method.short for record in board.of_reference(suite).records]
+    assert sorted(names) == ["bench-mine/mine", "bp", "bp", "dfa", "dfa", "dfa"]
+    assert len(board.of_reference(*gather([shipped])[0]).records) == 4
 
 
 def test_a_refused_row_is_trained(

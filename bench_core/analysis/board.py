@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -287,12 +287,22 @@ def board() -> Board:
 
 
 def of_reference(results: SuiteResults) -> SuiteResults:
-    """Return results on which claims are judged: of a suite of the reference with all its runs."""
+    """Return results on which claims are judged: of a suite of the reference with all its runs.
+
+    Runs of a submission, which stand beside the reference's, stay.
+    """
     shipped = reference.installed()
     home = shipped.folder.resolve() if shipped else None
     if results.folder.resolve().parent != home or results.name not in installed_suites():
         return results
-    return board().results(load_suite(results.name))
+    whole = board().results(load_suite(results.name))
+    if not (posted := [record for record in results.records if not record.shipped]):
+        return whole
+    records = (*whole.records, *posted)
+    defaults, unrecorded = recorded_defaults(records, whole.settings.defaults)
+    settings = replace(results.settings, defaults=defaults, unrecorded=unrecorded)
+    further = (*whole.further, *results.further)
+    return replace(whole, settings=settings, records=records, further=further)
 
 
 def _findings(path: Path, troubles: list[str]) -> dict[str, dict[str, Finding]]:

@@ -13,9 +13,10 @@ from bench_core.results.record import RunRecord, recorded_defaults
 
 
 def beside_reference(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
-    """Gather results, and join submissions with the rows of the reference of their suite.
+    """Gather results to show, and join submissions with the rows of the reference of their suite.
 
-    Results of `bench run` have these rows already.
+    Results of `bench run` have these rows already. Whatever shows results reads them here. What
+    acts on the runs of a folder (verify, replicate, submit, merge, clean) reads that folder alone.
     """
     suites, troubles = gather(roots)
     shipped = reference.installed()

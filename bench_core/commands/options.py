@@ -143,16 +143,14 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def gathered(roots: Paths, beside: bool = False) -> tuple[list[SuiteResults], list[str]]:
-    """Read the results under the given folders (default: results).
+def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
+    """Read the results that a command shows (default: results), as `beside_reference` does.
 
-    beside  put the reference's rows beside submissions
     Also returns what could not be read, a line each; these lines are printed as warnings.
     """
-    from bench_core.analysis import gather, joined
+    from bench_core.analysis.joined import beside_reference
 
-    read = joined.beside_reference if beside else gather.gather
-    suites, troubles = read(shown_folders(roots))
+    suites, troubles = beside_reference(shown_folders(roots))
     warn(troubles)
     return suites, troubles
 

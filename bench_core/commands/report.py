@@ -48,7 +48,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     from bench_core.report.page import page
     from bench_core.results.files import replace_file
 
-    suites, troubles = gathered(results, beside=True)
+    suites, troubles = gathered(results)
     replace_file(output, page(suites, troubles, mark, _cards(suites)))
     echo(f"{word}{output}")
 
@@ -128,7 +128,7 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
         if results or known.shipped is None:
             raise UsageError("--board: takes no RESULTS, and needs the installed reference")
         results = (known.shipped.folder,)
-    suites, troubles = gathered(results, beside=True)
+    suites, troubles = gathered(results)
     claims = list(known.suites()) if known else []
     written = build(suites, _cards(suites), output, troubles, claims)
     echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")

@@ -32,10 +32,9 @@ from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.leaderboard import Row, Run
-    from bench_core.report.view import View
-
-if TYPE_CHECKING:
     from bench_core.report.tables import Wanted
+    from bench_core.report.view import View
+    from bench_core.results.scan import Stored
 
 
 @click.command()
@@ -75,7 +74,7 @@ def print_leaderboards(
     from bench_core.analysis.distance import attach
     from bench_core.report.tables import Wanted, leaderboards, texts
 
-    suites, _ = gathered(roots, beside=True)
+    suites, _ = gathered(roots)
     for results in suites:
         if count := results.superseded:
             note = f"{count} older runs of the same cells by other code are not counted"
@@ -248,9 +247,22 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
     if not any(name.startswith(identity) for name in runs):
         if reference and results != reference:
             return _counted_run(run, reference)
-        place = find_run(identity, roots).folder
-        raise UsageError(f"{place}: no table counts this run; `bench why {place}` says more")
-    return runs[the_one(identity, runs, roots)]
+        raise _uncounted(find_run(identity, roots))
+    found = runs[the_one(identity, runs, roots)]
+    if folder and (named := find_run(run, roots)).record.checksum != found[2].record.checksum:
+        raise _uncounted(named)
+    return found
+
+
+def _uncounted(run: Stored) -> UsageError:
+    """Return the error for a run that no table counts."""
+    from bench_core.results.record import cell_key
+    from bench_core.results.reference import installed
+
+    what, shipped = f"{run.folder}: no table counts this run", installed()
+    if run.record.original and shipped and shipped.of_cell(cell_key(run.record.cell)):
+        return UsageError(f"{what}: the reference has a run of its cell, which counts")
+    return UsageError(f"{what}; `bench why {run.folder}` says more")
 
 
 def _suites_of_reference(identity: str, roots: Iterable[Path]) -> Paths:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from bench_core.analysis.board import of_reference
-from bench_core.analysis.gather import SuiteResults, claims_of, gather
+from bench_core.analysis.gather import SuiteResults, claims_of
+from bench_core.analysis.joined import beside_reference
 from bench_core.analysis.leaderboard import Group
 from bench_core.errors import UsageError
 from bench_core.report import columns as known
@@ -111,15 +112,22 @@ class Results(Sequence[RunRecord]):
     As a sequence it has the records of the runs (`run.json`): those that count, of `run_suite`
     those of the plan's cells, in its order.
 
-    folders  the suite folders
+    folders  the suite folders, beside a submission those of the reference too
     """
 
     def __init__(
         self, suites: Sequence[SuiteResults], records: Sequence[RunRecord] | None = None
     ) -> None:
         self._suites = list(suites)
-        own = [record for suite in suites for record in suite.records]
-        self.records: list[RunRecord] = own if records is None else list(records)
+        self._given = records
+
+    @cached_property
+    def records(self) -> list[RunRecord]:
+        if self._given is not None:
+            return list(self._given)
+        counted = {_key(run.record) for shown in self._views for _, _, run in shown.runs}
+        every = (record for suite in self._suites for record in suite.records)
+        return [record for record in every if _key(record) in counted]
 
     @overload
     def __getitem__(self, index: int) -> RunRecord: ...
@@ -133,7 +141,8 @@ class Results(Sequence[RunRecord]):
 
     @property
     def folders(self) -> list[Path]:
-        return [suite.folder for suite in self._suites]
+        every = (folder for suite in self._suites for folder in (suite.folder, *suite.further))
+        return list(dict.fromkeys(every))
 
     @cached_property
     def _views(self) -> list[View]:
@@ -198,6 +207,10 @@ class Results(Sequence[RunRecord]):
         return self.leaderboard()._repr_html_()
 
 
+def _key(record: RunRecord) -> tuple[str, str | None]:
+    return record.identity, record.checksum
+
+
 def _claims(suite: SuiteResults) -> Iterator[dict[str, Any]]:
     for outcome in claims_of(of_reference(suite))[0]:
         claim, measured = outcome.claim, outcome.measured
@@ -220,7 +233,7 @@ def load(*folders: str | Path) -> Results:
     """Gather folders (default: `results`), with a warning for each run that cannot be read."""
     import warnings
 
-    suites, troubles = gather([Path(folder) for folder in folders or ("results",)])
+    suites, troubles = beside_reference([Path(folder) for folder in folders or ("results",)])
     for trouble in troubles:
         warnings.warn(visible(str(trouble)), stacklevel=3)
     return Results(suites)
