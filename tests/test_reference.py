@@ -38,7 +38,7 @@ from bench_core.report.headings import headings
 from bench_core.report.site import pages
 from bench_core.report.tables import leaderboards
 from bench_core.report.view import view
-from bench_core.results import compact, epochs, reference, store
+from bench_core.results import compact, epochs, ledger, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -479,6 +479,27 @@ def test_whatever_shows_a_submission_has_the_rows_of_the_reference_beside_it(
     assert sorted(loaded.folders) == sorted([shipped / "tiny", home / "tiny"])
     said = here("show", home / "tiny" / dfa.identity).stderr
     assert "no table counts this run: the reference has a run of its cell" in said
+
+
+def test_a_planted_ledger_says_nothing_of_the_reference(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted(shipped, tmp_path / "posted")
+    changed(shipped, tmp_path / "copies", lambda path: (path.parents[2] / "cells.json").unlink())
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    keys = {cell_key(run.record.cell) for run in scan([shipped, tmp_path / "posted"]).runs}
+    about = {"method": {}, "seed": 0, "scored_on": "test", "sampler": "", "versions": {}}
+    best = ledger.Trial(values={}, identity="0", status="done", score=0.9)
+    given = {**about, "trials": 500, "space": {}, "results": [best], "best": 0}
+    search = ledger.Tuned.model_validate({**given, "cells": sorted(keys)})
+    hiding = search.model_copy(update={"cells": [], "earlier": search.cells})
+    for name, planted in (("posted", search), ("copies", search), ("copies", hiding)):
+        ledger.write(tmp_path / name / "tiny", "tiny", {"dfa": planted})
+        (suite,), _ = beside_reference([tmp_path / name])
+        rows = [row for group in judge_all(suite.records, suite.settings) for row in group.rows]
+        said = {row.label: row.tuned is not None for row in rows if row.role != "floor"}
+        assert said.pop("bench-mine/mine", None) is {"posted": True}.get(name)
+        assert said == {"bp": False, "dfa": False}
 
 
 def test_claims_of_the_reference_count_runs_of_a_submission(

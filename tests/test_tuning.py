@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import Here, runs
-from folders import leaderboard
+from folders import leaderboard, write
 from nets import toy_data
 from records import frozen, run, seeds
 
+from bench_core.analysis.gather import gather
+from bench_core.analysis.joined import together
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.recipes import tuned_of
@@ -21,10 +23,14 @@ from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
 from bench_core.report import legend
+from bench_core.report.tables import leaderboards
 from bench_core.results import ledger, store
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.scan import scan
 from bench_core.sharing.merge import merge
+from bench_core.sharing.submission import submit
+from bench_core.sharing.verify import searches
 from bench_core.suite.load import load_suite
 from bench_core.training.build import selected
 from bench_core.training.data import Data, Held
@@ -245,6 +251,90 @@ def test_a_merge_carries_a_search_without_winners_along(
     assert tuning.there()[:2] == (4, 0)
 
 
+def test_a_submission_carries_the_searches_of_its_runs(tuned: Any, tmp_path: Path) -> None:
+    results, folder = tmp_path / "r", tmp_path / "r" / "small"
+    shutil.copytree(tuned[0] / "r", results)
+    submit(results, tmp_path / "one")
+    sent = tmp_path / "one" / "small"
+    assert ledger.read(sent) == ledger.read(folder)
+    assert not (sent / ledger.TRIALS).exists()
+    assert [*searches(scan([results]).runs), *searches(scan([tmp_path / "one"]).runs)] == []
+    text = leaderboards(gather([tmp_path / "one"])[0])
+    assert "Tuned, the best score on held-out training samples among the trials: " in text
+    content = json.loads((folder / ledger.LEDGER).read_text())
+    entry = content["rules"]["dfa"]
+    entry["results"][1 - entry["best"]]["values"]["method.normalize"] = "/home/ada/x"
+    (folder / ledger.LEDGER).write_text(json.dumps(content))
+    for identity, record in runs(folder).items():
+        if record["cell"]["method"]["name"] == "bench-core/bp":
+            shutil.rmtree(folder / identity)
+    submit(results, tmp_path / "two")
+    known = ledger.read(tmp_path / "two" / "small")
+    assert known is not None
+    assert known.rules.keys() == {"dfa"}
+    trial = known.rules["dfa"].results[1 - entry["best"]]
+    assert trial.values["method.normalize"] == "<path>"
+    (folder / ledger.LEDGER).write_text("{")
+    with pytest.raises(UsageError, match=r"tuning\.json: cannot be read"):
+        submit(results, tmp_path / "three")
+    assert not (tmp_path / "three").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trials": 500}, "says 500 trials, and lists 2"),
+        ({"results": []}, "says 2 trials, and lists 0"),
+        ({"cells": ["0" * 32]}, "names cells that have no run here: 1 of 1"),
+        ({"cells": "bp"}, "as its own, which is of bench-core/bp"),
+        ({"values": {"training.learning_rate": 0.5}}, "has not the values of its best trial"),
+        ({"identity": "0" * 32}, f"lists the trial {'0' * 32}, which has no run here"),
+        ({"score": 0.99}, "with 0.99; its run has 0."),
+    ],
+)
+def test_a_search_that_its_runs_do_not_show_is_a_fault(
+    tuned: Any, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    """Of trials where they lie, of cells in a submission: there all of them are trained."""
+    whole = change.keys() & {"identity", "score"}
+    shutil.copytree(tuned[0] / "r", tmp_path / "r")
+    if not whole:
+        shutil.rmtree(tmp_path / "r" / "small" / ledger.TRIALS)
+    path = tmp_path / "r" / "small" / ledger.LEDGER
+    content = json.loads(path.read_text())
+    entry = content["rules"]["dfa"]
+    best = entry["results"][entry["best"]]
+    for key, value in change.items():
+        if key in best:
+            best[key] = value
+        else:
+            entry[key] = content["rules"]["bp"]["cells"] if value == "bp" else value
+    if not entry["results"]:
+        entry["best"] = None
+    path.write_text(json.dumps(content))
+    done = Here(tmp_path)("verify", "r")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert all(line.startswith("r/small/tuning.json: dfa: ") for line in done.stderr.splitlines())
+
+
+def test_a_ledger_speaks_of_the_runs_beside_it_alone(tmp_path: Path) -> None:
+    """Neither of another person's run of the same cell, nor after a merge."""
+    (one,), (other,) = (seeds("bench-core/dfa", [value]) for value in (0.3, 0.31))
+    for name, record in (("a", one), ("b", other)):
+        write(tmp_path / name, [record])
+    key = cell_key(one.cell)
+    search = next(iter(_searched([one], 8).values())).model_copy(update={"cells": [key, "0"]})
+    ledger.write(tmp_path / "a" / "audit5", "audit5", {"dfa": search})
+    (suite,) = together(gather([tmp_path / "a", tmp_path / "b"])[0])
+    said = {record.accuracy: tuned_of(record, suite.settings) for record in suite.records}
+    assert said == {0.3: search, 0.31: None}
+    merge([tmp_path / "a"], tmp_path / "c")
+    known = ledger.read(tmp_path / "c" / "audit5")
+    assert known is not None
+    assert known.rules["dfa"].cells == []  # the run has a fault, and is left out
+
+
 def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: None) -> None:
     """Also of two rules whose frozen floors are equal."""
     options = ["search.training={schedule: [cosine]}", "search.methods={}"]
@@ -366,16 +456,22 @@ def _searched(records: list[RunRecord], trials: int, scored_on: str = "validatio
     rate = records[0].cell.training["learning_rate"]
     best = Trial(values={"training.learning_rate": rate}, identity="0", status="done", score=0.5)
     cells = [cell_key(record.cell) for record in records]
+    checksums = [record.checksum for record in records]
     tuned = Tuned(
         method={}, seed=0, trials=trials, scored_on=scored_on, sampler="", versions={}, space={},
         results=[best], best=0, cells=cells,
     )  # fmt: skip
-    return dict.fromkeys(cells, tuned)
+    return dict.fromkeys(checksums, tuned)
+
+
+def _stored(*args: Any, **fields: Any) -> list[RunRecord]:
+    """Records with checksums, as stored runs have them."""
+    return [r.model_copy(update={"checksum": r.identity}) for r in seeds(*args, **fields)]
 
 
 def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_marked() -> None:
-    bp = seeds("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
-    dfa = seeds("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.01})
+    bp = _stored("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
+    dfa = _stored("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.01})
     fair = Settings(tuned=_searched(bp, 8) | _searched(dfa, 8))
     text = leaderboard([*bp, *dfa], fair, "markdown")
     assert text.count(" trials |") == 1
@@ -404,7 +500,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
 
 
 def test_no_search_counts_as_none_beside_a_search_and_floors_and_controls_do_not_count() -> None:
-    bp, dfa = (seeds(f"bench-core/{name}", [0.6, 0.61, 0.62]) for name in ("bp", "dfa"))
+    bp, dfa = (_stored(f"bench-core/{name}", [0.6, 0.61, 0.62]) for name in ("bp", "dfa"))
     beside = [*frozen("bench-core/dfa", [0.3]), *seeds("bench-core/random_credit", [0.1])]
     tuned = next(iter(_searched(dfa, 20).values()))
     tuned = tuned.model_copy(

@@ -27,7 +27,7 @@ from bench_core.errors import by_reason
 from bench_core.results import epochs, ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.epochs import Epoch
-from bench_core.results.ledger import Ledger
+from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key, recorded_defaults
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
@@ -167,6 +167,26 @@ def _ledger(folder: Path, troubles: list[str]) -> Ledger:
         return Ledger()
 
 
+def _searched(
+    records: Sequence[RunRecord], searches: Ledger
+) -> tuple[list[RunRecord], dict[str, Tuned]]:
+    """Return the runs without those of earlier winners, and the searches that chose their values.
+
+    The searches are by checksum of run.json: a ledger speaks of the runs beside it alone, and not
+    of rows of the reference, of which `bench tune` takes none.
+    """
+    own, replaced = searches.of_cells(), searches.replaced()
+    kept: list[RunRecord] = []
+    tuned: dict[str, Tuned] = {}
+    for record in records:
+        key = cell_key(record.cell) if searches.rules and not record.shipped else ""
+        if key not in replaced:
+            kept.append(record)
+        if key in own:
+            tuned[record.checksum or ""] = own[key]
+    return kept, tuned
+
+
 def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:
     """Parse the claims of suite.json, with a warning if some cannot be read."""
     claims = []
@@ -206,9 +226,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     results = []
     for folder in sorted(by_folder):
         described, late = _described(folder, troubles, shipped), late_of[folder]
-        searches = _ledger(folder, troubles)
-        replaced = searches.replaced()
-        records = [run for run in by_folder[folder] if cell_key(run.cell) not in replaced]
+        records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
         counted, superseded = current(records, described.cells)
         trust, said = _trust(known[folder], late)
         defaults, unrecorded = recorded_defaults(counted, described.defaults)
@@ -222,7 +240,7 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             said,
             late,
             clashes,
-            searches.of_cells(),
+            tuned,
             unrecorded,
         )
         claims = _claims(folder, described.expect, troubles)

@@ -84,7 +84,8 @@ class Settings:
     said        checksum of a run.json → what other users say of it
     late        checksum of a run.json → measurements that were made after the run
     conflicts   checksum of a run.json → how it disagrees with another result of its identity
-    tuned       key of a cell that `bench tune` trained with the best values → the rule's search
+    tuned       checksum of a run.json → the search that chose its values, by the ledger beside it;
+                a row of the reference has none
     """
 
     thresholds: Thresholds = field(default_factory=dict)

@@ -5,18 +5,13 @@ from __future__ import annotations
 from bench_core.analysis.judge import Settings
 from bench_core.results.hashing import canonical, digest_bytes
 from bench_core.results.ledger import Tuned
-from bench_core.results.record import Cell, RunRecord, cell_key
+from bench_core.results.record import Cell, RunRecord
 
 
 def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
-    """Return the search that chose the values of a run, if one did.
-
-    A search whose winner has other values than the run, as in an edited ledger, did not.
-    """
-    tuned = settings.tuned.get(cell_key(record.cell)) if settings.tuned else None
-    if tuned is None or tuned.best is None:
-        return None
-    return tuned if tuned.recipe.items() <= record.cell.training.items() else None
+    """Return the search that chose the values of a run, if one did."""
+    tuned = settings.tuned.get(record.checksum or "")
+    return tuned if tuned is not None and tuned.chose(record.cell) else None
 
 
 def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:

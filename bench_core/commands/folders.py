@@ -68,12 +68,12 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     A run without a fault is marked as checked, which the leaderboard shows.
     """
     from bench_core.results.scan import scan
-    from bench_core.sharing.verify import between, faults, set_aside, unreadable
+    from bench_core.sharing.verify import between, faults, searches, set_aside, unreadable
 
     roots = own_folders(results, "`python -m bench_reference.add --check` checks it")
     stored = scan(roots)
     found = {run.folder: faults(run) for run in stored.runs}
-    among = list(between(stored.runs))
+    among = [*between(stored.runs), *searches(stored.runs)]
     lines = [f"{folder}: {line}" for folder, own in found.items() for line in own]
     moved = {}
     for folder in unreadable(roots) if quarantine else ():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from bench_core.results import files, store
 from bench_core.results.files import replace_file
 from bench_core.results.hashing import file_text
-from bench_core.results.record import Frozen
+from bench_core.results.record import Cell, Frozen, RunRecord, cell_key
 
 LEDGER = "tuning.json"
 TRIALS = "trials"  # the results folder with the runs of the trials, in the suite folder
@@ -96,6 +96,10 @@ class Tuned(Frozen):
         own = {key: value for key, value in self.winner.items() if key.startswith(RECIPE)}
         return {key.removeprefix(RECIPE): value for key, value in own.items()}
 
+    def chose(self, cell: Cell) -> bool:
+        """Decide whether a cell has the winner's recipe: in an edited ledger it may not."""
+        return self.best is not None and self.recipe.items() <= cell.training.items()
+
 
 class Ledger(Frozen):
     """The searches of a suite folder by rule."""
@@ -112,6 +116,20 @@ class Ledger(Frozen):
         """Return the keys of cells of earlier winners, which count no more."""
         earlier = {key for tuned in self.rules.values() for key in tuned.earlier}
         return earlier - self.of_cells().keys()
+
+    def among(self, records: Iterable[RunRecord]) -> dict[str, Tuned]:
+        """Return the searches with the cells of these runs alone, also those without any."""
+        here = {cell_key(record.cell) for record in records} if self.rules else set[str]()
+
+        def kept(keys: list[str]) -> list[str]:
+            return [key for key in keys if key in here]
+
+        return {
+            name: tuned.model_copy(
+                update={"cells": kept(tuned.cells), "earlier": kept(tuned.earlier)}
+            )
+            for name, tuned in self.rules.items()
+        }
 
 
 def read(folder: Path) -> Ledger | None:

@@ -108,7 +108,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             files.make_folder(suite, len(suite.relative_to(target).parts))
         with store.locked_suite(suite):
             _merge_suite(folder, suite, result)
-            _merge_ledger(folder, suite, result)
+            own = [run for run in there if run.folder.parent == folder]
+            counting = [run.record for run in own if result.fates[run.folder] != "replicate"]
+            _merge_ledger(folder, suite, counting, result)
     for run in there:
         if result.fates[run.folder] != "replicate":
             suite = homes[run.folder] / run.suite
@@ -224,8 +226,11 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
         store.write_suite(target, joined)
 
 
-def _merge_ledger(source: Path, target: Path, result: Merge) -> None:
-    """Merge tuning.json: the target's searches stay, those of other rules are added."""
+def _merge_ledger(source: Path, target: Path, records: Sequence[RunRecord], result: Merge) -> None:
+    """Merge tuning.json: the target's searches stay, those of other rules are added.
+
+    records  runs of the source that count in the target: its ledger speaks of these alone
+    """
     try:
         theirs, ours = ledger.read(source), ledger.read(target)
     except store.Unreadable as error:
@@ -234,9 +239,10 @@ def _merge_ledger(source: Path, target: Path, result: Merge) -> None:
     if theirs is None:
         return
     own = ours.rules if ours else {}
-    both = [(key, rule, own[key]) for key, rule in theirs.rules.items() if key in own]
+    rules = theirs.among(records)
+    both = [(key, rule, own[key]) for key, rule in rules.items() if key in own]
     if left := [key for key, one, other in both if one.search() != other.search()]:
         line = f"{source}: its search of {', '.join(left)} is left out"
         result.troubles.append(f"{line}; that of {target} stays")
-    if theirs.rules.keys() - own.keys():
-        ledger.write(target, theirs.suite, {**theirs.rules, **own})
+    if rules.keys() - own.keys():
+        ledger.write(target, theirs.suite, {**rules, **own})

@@ -2,7 +2,8 @@
 
     DIR/submission.json   suites, runs, rules with requirement, passport and numerics, environments
     DIR/requirements.txt  the distributions to install, `bench-mine==1.0`
-    DIR/<suite>/          suite.json and the compact runs; `bench verify DIR`, `bench replicate DIR`
+    DIR/<suite>/          suite.json, the compact runs, and tuning.json if `bench tune` chose their
+                          values; `bench verify DIR`, `bench replicate DIR`
 
 Rows of the reference, marks of trust, logs, states and weights stay out. Paths and the user's name
 are taken out of every text. A run with a path or that name in an option of its cell is left out,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +24,10 @@ from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import gather
 from bench_core.errors import UsageError, by_reason
 from bench_core.registry.distributions import FILE, OURS
-from bench_core.results import compact, epochs, files, store
+from bench_core.results import compact, epochs, files, ledger, store
 from bench_core.results.files import writing
 from bench_core.results.hashing import canonical, file_text, plain_text
+from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.verify import faults
@@ -135,7 +138,9 @@ def submit(results: Path, output: Path) -> Submission:
             f"{', '.join(sorted(files_of_rules))}: a rule from a file cannot be installed by others"
         )
         raise UsageError(f"{what}; `bench new method NAME` begins a package")
+    ledgers = {folder: _ledger(folder) for folder in {run.folder.parent for run in own}}
     states, left = distances([results]), []
+    by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     for run in own:
         if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
             left.append((run.folder, f"left out: {'; '.join(lines)}"))
@@ -145,14 +150,16 @@ def submit(results: Path, output: Path) -> Submission:
                 output.mkdir(parents=True)
         final = output / run.suite / run.record.identity
         distance = states.get(run.record.identity)
-        made.runs.append(write_compact(run, final, {}, distance, without_paths))
+        by_folder[run.folder.parent].append(write_compact(run, final, {}, distance, without_paths))
+        made.runs.append(by_folder[run.folder.parent][-1])
     made.troubles += by_reason(left)
     if left and not made.runs:
         raise UsageError("; ".join([f"{results}: has no run to submit", *by_reason(left)]))
     if not made.runs:
         raise UsageError(f"{results}: has no run of yours to submit; `bench run SUITE` makes some")
-    for folder in sorted({run.folder.parent for run in own}):
+    for folder, records in by_folder.items():
         _write_suite(folder, output, {record.identity for record in made.runs})
+        _write_ledger(ledgers[folder], output / folder.resolve().name, records)
     made.requirements = _requirements(made.runs)
     files.replace_file(output / "requirements.txt", "".join(f"{r}\n" for r in made.requirements))
     files.replace_file(output / "submission.json", file_text(_about(made)))
@@ -168,6 +175,30 @@ def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     if own:
         kept = {key: content[key] for key in sorted(_DESCRIBING & content.keys())}
         store.write_suite(output / folder.resolve().name, without_paths(kept) | {"cells": own})
+
+
+def _ledger(folder: Path) -> Ledger:
+    """Read tuning.json of a suite folder; an empty one if there is none. Raises UsageError."""
+    try:
+        return ledger.read(folder) or Ledger()
+    except store.Unreadable as error:
+        remedy = "remove it, and `bench tune` writes it anew from the trials"
+        path = folder / ledger.LEDGER
+        raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
+
+
+def _write_ledger(known: Ledger, folder: Path, records: Sequence[RunRecord]) -> None:
+    """Write tuning.json of a submitted suite: the searches that chose these runs, with all trials.
+
+    The runs of the trials stay out.
+    """
+    searches = {
+        name: Tuned.model_validate(without_paths(tuned.model_dump(mode="json")))
+        for name, tuned in known.among(records).items()
+        if tuned.cells or tuned.earlier
+    }
+    if searches:
+        ledger.write(folder, known.suite, searches)
 
 
 def _requirements(records: Sequence[RunRecord]) -> list[str]:

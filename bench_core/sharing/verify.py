@@ -7,17 +7,19 @@ can recompute every checksum; `bench replicate` can.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.results import epochs, files, store
+from bench_core.results import epochs, files, ledger, store
 from bench_core.results.agreement import differing
 from bench_core.results.hashing import canonical
-from bench_core.results.record import Measurement, RunRecord, environment_key
-from bench_core.results.scan import Stored, run_folders
+from bench_core.results.ledger import Tuned
+from bench_core.results.record import Measurement, RunRecord, cell_key, environment_key
+from bench_core.results.scan import Stored, run_folders, scan
+from bench_core.suite.cells import same_name
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
@@ -115,6 +117,52 @@ def between(runs: Sequence[Stored]) -> Iterator[str]:
         if len(folders) > 1:
             places = (f"{sum_[:12]} ({folders[sum_].name[:12]})" for sum_ in sorted(folders))
             yield f"{dataset}: runs read {len(folders)} different data: {', '.join(places)}"
+
+
+def searches(runs: Sequence[Stored]) -> Iterator[str]:
+    """Yield where the ledgers of `bench tune` beside these runs do not fit the runs there."""
+    for folder in sorted({run.folder.parent for run in runs}):
+        path = folder / ledger.LEDGER
+        try:
+            known = ledger.read(folder) or ledger.Ledger()
+        except store.Unreadable as error:
+            yield f"{path}: cannot be read: it {error}"
+            continue
+        if known.rules:
+            cells = {cell_key(run.record.cell): run.record for run in scan([folder]).runs}
+            trials = _trials(folder / ledger.TRIALS)
+            for name, tuned in known.rules.items():
+                yield from (f"{path}: {name}: {line}" for line in _search(tuned, cells, trials))
+
+
+def _trials(folder: Path) -> dict[str, RunRecord] | None:
+    """Return the runs of the trials by identity; None if they are not here, as in a submission."""
+    if not folder.is_dir() or folder.is_symlink():
+        return None
+    return {run.record.identity: run.record for run in scan([folder]).runs}
+
+
+def _search(
+    tuned: Tuned, cells: Mapping[str, RunRecord], trials: Mapping[str, RunRecord] | None
+) -> Iterator[str]:
+    """Hold the search of a rule against the cells that it chose, and against its trials.
+
+    Where the trials are, winners may still have to be trained; a submission has both or neither.
+    """
+    if tuned.cells and len(tuned.results) < tuned.trials:
+        yield f"says {tuned.trials} trials, and lists {len(tuned.results)}"
+    if trials is None and (lost := set(tuned.cells) - cells.keys()):
+        yield f"names cells that have no run here: {len(lost)} of {len(tuned.cells)}"
+    for trial in () if trials is None else tuned.results:
+        if (run := (trials or {}).get(trial.identity)) is None:
+            yield f"lists the trial {trial.identity[:32]}, which has no run here"
+        elif trial.score not in (None, run.accuracy):
+            yield f"scores the trial {run.identity} with {trial.score}; its run has {run.accuracy}"
+    for run in (cells[key] for key in tuned.cells if key in cells):
+        if not same_name(run.cell.method.name, tuned.method.get("name")):
+            yield f"names the run {run.identity} as its own, which is of {run.cell.method.name}"
+        elif not tuned.chose(run.cell):
+            yield f"names the run {run.identity}, which has not the values of its best trial"
 
 
 def unreadable(roots: Sequence[Path]) -> Iterator[Path]:
