@@ -318,6 +318,15 @@ def test_a_search_that_its_runs_do_not_show_is_a_fault(
     assert all(line.startswith("r/small/tuning.json: dfa: ") for line in done.stderr.splitlines())
 
 
+def test_a_ledger_of_many_faults_fills_no_screen(tmp_path: Path) -> None:
+    folder = write(tmp_path, [run()])
+    (search,) = _searched([run()], 1).values()
+    rules = {str(n): search.model_copy(update={"cells": ["0"]}) for n in range(30)}
+    ledger.write(folder, "audit5", rules)
+    lines = list(searches(scan([tmp_path]).runs))
+    assert (len(lines), lines[-1].rpartition(": ")[2]) == (21, "10 further faults")
+
+
 def test_a_ledger_speaks_of_the_runs_beside_it_alone(tmp_path: Path) -> None:
     """Neither of another person's run of the same cell, nor after a merge."""
     (one,), (other,) = (seeds("bench-core/dfa", [value]) for value in (0.3, 0.31))

@@ -23,6 +23,7 @@ from bench_core.suite.cells import same_name
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
+MOST_LINES = 20  # of a ledger
 KEPT = (store.EPOCHS, store.CHECKPOINT, store.PROBE)  # files of a done run
 
 
@@ -131,8 +132,14 @@ def searches(runs: Sequence[Stored]) -> Iterator[str]:
         if known.rules:
             cells = {cell_key(run.record.cell): run.record for run in scan([folder]).runs}
             trials = _trials(folder / ledger.TRIALS)
-            for name, tuned in known.rules.items():
-                yield from (f"{path}: {name}: {line}" for line in _search(tuned, cells, trials))
+            lines = [
+                f"{path}: {name}: {line}"
+                for name, tuned in known.rules.items()
+                for line in _search(tuned, cells, trials)
+            ]
+            yield from lines[:MOST_LINES]
+            if len(lines) > MOST_LINES:
+                yield f"{path}: {len(lines) - MOST_LINES} further faults"
 
 
 def _trials(folder: Path) -> dict[str, RunRecord] | None:
