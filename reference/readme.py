@@ -30,7 +30,7 @@ README = HERE / "README.md"
 SUITES = ("audit6", "audit5")  # of equal ones the first
 FIRST, LAST = "<!-- reference: `python -m bench_reference.readme` writes this -->\n", "<!-- end -->"
 FIGURES = {"light": "docs/gallery/reference-light.svg", "dark": "docs/gallery/reference-dark.svg"}
-TITLES = ("accuracy on the test set", "gradient of backpropagation at the last block, ‖g_L‖")
+TITLES = ("accuracy on the test set", "bp gradient at the last block, ‖g_L‖")
 WIDTH = 100  # columns of the table
 TEXT = """\
 {heading}
@@ -53,11 +53,11 @@ TEXT = """\
 {legend}
 """
 LEGEND = (
-    "Left: accuracy after every epoch; the dashed line is backpropagation whose blocks stay random."
-    " Right: the gradient that Γ compares with; below the dashed line it lies at the numerical "
-    "floor, and Γ means nothing. A mark stands where a diagnostic first fires, which it need not "
-    "do again: triangle a (growth), square b (gradient), diamond c (the gradients of all batches "
-    "share a direction)."
+    "Left: accuracy after every epoch, on a logarithmic axis; the dashed line is backpropagation "
+    "whose blocks stay random. Right: the gradient that Γ compares with; below the dashed line it "
+    "lies at the numerical floor, and Γ means nothing. A mark stands where a diagnostic first "
+    "fires, which it need not do again: a, the states grow; b, no gradient is left; c, the "
+    "gradients of all batches share a direction."
 )
 
 

@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
         "symbolSize": 60,
         "orient": "bottom",
         "columns": 4,
+        "columnPadding": 24,  # fonts of other machines are wider
         "title": None,
         "labelLimit": 220,
         "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 6}},
