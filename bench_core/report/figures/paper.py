@@ -38,10 +38,11 @@ CONFIG: dict[str, Any] = {
         "columnPadding": 24,  # fonts of other machines are wider
         "title": None,
         "labelLimit": 220,
-        "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 6}},
     },
     "title": {"fontSize": 10, "anchor": "start", "fontWeight": "bold", "offset": 6},
 }
+# legends below each other: the engine knows this setting, the schema of altair does not
+STACKED = {"layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 6}}}
 INK = "#e6edf3"
 DARK: dict[str, Any] = {  # what `dark` adds to CONFIG
     "background": "#0d1117",
@@ -140,6 +141,8 @@ def render(spec: Spec, form: Format) -> bytes:
 def _converted(spec: Spec, form: Format) -> bytes:
     import vl_convert
 
+    config = spec["config"]
+    spec = spec | {"config": config | {"legend": config["legend"] | STACKED}}
     options = {"ppi": 200} if form == "png" else {}
     convert = getattr(vl_convert, f"vegalite_to_{form}")
     content: str | bytes = convert(spec, vl_version="6.4", **options)
