@@ -419,6 +419,54 @@ def test_a_changed_suite_file_of_the_reference_is_named(
     assert "suite.json of its suite was changed" in made["err"]
 
 
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_reference_that_cannot_be_used_is_named_once_by_every_command(
+    here: Here, tmp_path: Path, finished: Finished, shipped: Path, newer: bool
+) -> None:
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+    if newer:
+        cells = home / reference.CELLS
+        cells.write_text(cells.read_text().replace('"schema": 1', '"schema": 2'))
+        cause = f"{cells}: the reference is not used: it has schema 2, newer than this bench reads"
+    else:
+        (home / reference.CELLS).unlink()
+        cause = f"BENCH_REFERENCE: the reference is not used: {home} has no cells.json"
+    env = {"BENCH_REFERENCE": str(home)}
+    run = min(runs(shipped / "tiny"))[:12]
+    lacking = f"error: tiny: no such results folder here; {cause}"
+    (here.cwd / "results").mkdir()
+    for command, first in (
+        *(
+            (f"{name} tiny", lacking)
+            for name in ("leaderboard", "report", "claims", "cite", "cost")
+        ),
+        ("compare dfa bp tiny", lacking),
+        ("status tiny", lacking),
+        (f"show {run}", f"error: {run}: no run here begins like this; {cause}"),
+        (f"why {run}", f"error: {run}: no run here begins like this; {cause}"),
+        ("claims --all -o page.md", f"error: {cause}"),
+        ("site --board -o pages", f"error: {cause}"),
+    ):
+        done = here(*command.split(), env=env)
+        assert done.returncode == 2, command
+        assert done.stderr.startswith(first), command
+        assert done.stderr.count("\n") == 1, command
+    assert {path.name for path in here.cwd.iterdir()} == {"home", "results"}  # nothing was written
+    for place in (home, finished.results):
+        done = here("report", place, env=env)
+        assert done.returncode == 0
+        assert [line.startswith(f"warning: {cause}") for line in done.stderr.splitlines()] == [True]
+    ran = here("run", finished.suite, "--epochs", "1", "--method", "bp", env=env)
+    assert ran.stderr.count(cause) == 1
+
+
+def test_without_a_reference_there_is_no_board(here: Here) -> None:
+    for command in (("claims", "--all", "-o", "page.md"), ("site", "--board", "-o", "pages")):
+        done = here(*command, env={"BENCH_REFERENCE": ""})
+        assert (done.returncode, done.stderr[:38]) == (2, "error: there is no reference: BENCH_RE")
+    assert list(here.cwd.iterdir()) == []
+
+
 def posted(shipped: Path, to: Path, **fields: Any) -> None:
     """A submission with a row of the reference, changed, and the same run of a rule of its own."""
     changed(shipped, to, lambda path: (path.parents[2] / "cells.json").unlink())
@@ -666,7 +714,7 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     (run, *_) = known.runs
     marked = {"environment": {**run.record.environment, "lapsed": "method 1, now 2"}}
     lapsed = Stored(run.record.model_copy(update=marked), run.folder.with_name("0"))
-    (counted,) = board.Board(None, [lapsed, run], [], {}).results(tiny).records
+    (counted,) = board.Board(reference.Reference(home), [lapsed, run], [], {}).results(tiny).records
     assert counted is run.record
     (home / "findings.yaml").write_text(FINDING)
     assert "**Cause: theirs.** no accuracy is 2" in all_claims()[0]
@@ -677,6 +725,11 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert all_claims()[1] == [
         "findings.yaml: tiny: accuracy of bp: no such claim fails; remove its finding"
     ]
+    changed(home, tmp_path / "damaged", lambda path: path.write_text("{"))
+    monkeypatch.setenv("BENCH_REFERENCE", str(tmp_path / "damaged"))
+    (line,) = all_claims()[1]  # the finding may be of the run that is damaged
+    assert "run.json is no JSON" in line
+    monkeypatch.setenv("BENCH_REFERENCE", str(home))
     (home / "findings.yaml").write_text("- {suite: tiny}\n- 7\n")
     assert "an entry needs" in all_claims()[1][0]
 

@@ -20,6 +20,7 @@ from bench_core.analysis.claimed_recipe import COMPONENTS, compare
 from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.judge import Settings, is_floor
+from bench_core.errors import UsageError
 from bench_core.registry.distributions import OURS
 from bench_core.results import files, reference, store
 from bench_core.results.duration import Past
@@ -100,7 +101,7 @@ class SuiteClaims:
 class Board:
     """All runs of the reference, the findings by suite, and a line for each unreadable one."""
 
-    shipped: reference.Reference | None
+    shipped: reference.Reference
     runs: Sequence[Stored]
     troubles: list[str]
     findings: Mapping[str, Mapping[str, Finding]]
@@ -278,10 +279,16 @@ def _cells(suite: Suite, claim: Expectation, method: Mapping[str, Any]) -> list[
 
 
 def board() -> Board:
-    """Read every run of the reference, and what was found out about failing claims."""
+    """Read every run of the reference, and what was found out about failing claims.
+
+    Raises UsageError if there is no reference, or none that can be used.
+    """
     shipped = reference.installed()
     if shipped is None:
-        return Board(None, [], [], {})
+        why = f"{reference.VARIABLE} is empty, or {reference.PACKAGE} is not installed"
+        raise UsageError(f"there is no reference: {why}")
+    if shipped.trouble:
+        raise UsageError(shipped.trouble)
     runs, troubles = shipped.runs()
     return Board(shipped, runs, troubles, _findings(shipped.folder / FINDINGS, troubles))
 

@@ -204,6 +204,8 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     stored = scan(roots)
     troubles = stored.troubles
     shipped = reference.installed()
+    if shipped and shipped.trouble:
+        troubles.append(shipped.trouble)
     linked = shipped.of_suites(roots, troubles) if shipped else {}
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)

@@ -105,9 +105,13 @@ data_dir_option = option(
 
 
 def warn(lines: Iterable[object]) -> None:
-    """Print warnings to standard error, one line each."""
-    for line in lines:
-        echo(f"warning: {line}", err=True)
+    """Print warnings to standard error, one line each, and none twice in a command."""
+    context = click.get_current_context(silent=True)
+    said = context.meta.setdefault(__name__, set()) if context else set()
+    for line in map(str, lines):
+        if line not in said:
+            said.add(line)
+            echo(f"warning: {line}", err=True)
 
 
 @contextlib.contextmanager
@@ -156,21 +160,27 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
 
 
 def shown_folders(roots: Paths) -> list[Path]:
-    """Return the folders that a command shows. Raises UsageError for a suite without results."""
+    """Return the folders that a command shows.
+
+    Raises UsageError for a suite without results, and if a folder is missing where the reference,
+    which may have it, cannot be used.
+    """
     folders = [shown_folder(root) for root in roots] or [Path("results")]
     for folder in folders:
         if not os.path.lexists(folder):
-            _refuse_suite(str(folder))
+            _refuse_missing(str(folder))
     return folders
 
 
-def _refuse_suite(name: str) -> None:
-    """Raise UsageError if this is the name of an installed suite: it has no results here."""
+def _refuse_missing(name: str) -> None:
+    """Raise UsageError if the reference cannot be used, or lacks an installed suite of the name."""
     from bench_core.results.reference import installed
     from bench_core.suite.load import installed_suites
 
+    shipped = installed()
+    if shipped is not None and shipped.trouble:
+        raise UsageError(f"{name}: no such results folder here; {shipped.trouble}")
     if name in installed_suites():
-        shipped = installed()
         others = f", only of {', '.join(sorted(shipped.suites))}" if shipped else ""
         lacking = f"{name}: no results here, and the reference has no run of this suite{others}"
         raise UsageError(f"{lacking}; `bench run {name}` trains it")

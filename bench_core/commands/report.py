@@ -123,10 +123,10 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     from bench_core.analysis.board import board as reference_board
     from bench_core.report.site import build
 
+    if board and results:
+        raise UsageError("--board: takes no RESULTS")
     known = reference_board() if board else None
     if known is not None:
-        if results or known.shipped is None:
-            raise UsageError("--board: takes no RESULTS, and needs the installed reference")
         results = (known.shipped.folder,)
     suites, troubles = gathered(results)
     claims = list(known.suites()) if known else []

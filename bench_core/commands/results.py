@@ -273,6 +273,8 @@ def _suites_of_reference(identity: str, roots: Iterable[Path]) -> Paths:
     folders = [folder for root in roots for depth in ("*", "*/*") for folder in root.glob(depth)]
     if shipped is None or any(folder.name.startswith(identity) for folder in folders):
         return ()
+    if shipped.trouble:
+        raise UsageError(f"{identity}: no run here begins like this; {shipped.trouble}")
     names = [name for name in shipped.entries if name.startswith(identity)]
     return tuple(sorted({shipped.place(name).parent for name in names}))
 

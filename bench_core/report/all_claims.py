@@ -57,11 +57,11 @@ def all_claims() -> tuple[str, list[str]]:
     judged = [(item.suite.name, priced(item)) for item in suites]
     costs = f"## What was not run, and what it costs\n\n{paragraph([COSTS], 100, indent='')}"
     blocks = [_head(known), costs, table, _failing(suites), claims_text(judged, "markdown")]
-    return "\n\n".join(blocks), [*known.troubles, *_stale(known, suites)]
+    return "\n\n".join(blocks), known.troubles or list(_stale(known, suites))
 
 
 def _stale(known: Board, suites: Sequence[SuiteClaims]) -> Iterator[str]:
-    """Name the findings whose claim does not fail."""
+    """Name the findings whose claim does not fail; asked only if every run could be read."""
     failing = {(item.suite, item.claim) for item in failures(suites)}
     for suite, findings in known.findings.items():
         for claim in findings:
@@ -70,8 +70,8 @@ def _stale(known: Board, suites: Sequence[SuiteClaims]) -> Iterator[str]:
 
 
 def _head(known: Board) -> str:
-    version = known.shipped.version if known.shipped else "none"
-    return HEAD.format(version=version, runs=plural(len(known.runs), "run")).strip()
+    runs = plural(len(known.runs), "run")
+    return HEAD.format(version=known.shipped.version, runs=runs).strip()
 
 
 def counts(suites: Iterable[SuiteClaims]) -> list[list[str]]:

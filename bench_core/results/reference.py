@@ -167,14 +167,16 @@ def vouched(
     """Return the record of a run; it is no row of the reference if the installed one has none such.
 
     Such a run is added to `unknown`, with the reason. A run in the folder of the reference that
-    does not fit its checksums is refused: None, and a line in `troubles`.
+    does not fit its checksums is refused: None, and a line in `troubles`; without one if no run of
+    the reference can be used.
     """
     record = run.record
     if shipped is not None and run.folder.resolve().parent.parent == shipped.folder.resolve():
         try:
             if record.identity in shipped.entries:
                 return shipped.read(record.identity).record
-            troubles.append(f"{run.folder}: refused: {CELLS} does not name it")
+            if not shipped.trouble:
+                troubles.append(f"{run.folder}: refused: {CELLS} does not name it")
         except store.Unreadable as reason:
             troubles.append(str(reason))
         return None
