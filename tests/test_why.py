@@ -14,6 +14,7 @@ from bench_core.errors import UsageError
 from bench_core.results import duration as cost
 from bench_core.results import store
 from bench_core.results.record import ComponentRef, RunRecord
+from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored, scan
 from bench_core.suite.claim import Expectation
 from bench_core.suite.load import load_suite
@@ -143,7 +144,7 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
 def past(**fields: Any) -> RunRecord:
     fields = {
         "epochs": 10,
-        "seconds": 25.5,
+        "seconds": cost.START + 25.5,
         "seconds_per_epoch": 2.0,
         "environment": {"device": "cpu"},
         **fields,
@@ -152,33 +153,40 @@ def past(**fields: Any) -> RunRecord:
 
 
 def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
-    """Of the 25.5 s of `past`, 10 epochs of training take 2 s each, 11 measurements 0.5 s each."""
-    loaded = past(seed=2, seconds_per_epoch=30.0, seconds=305.5, finished="2026-01-01")
-    other = past(params={"penalty": 0.5}, seconds=95.5, seconds_per_epoch=9.0)
+    """After the start of `past` 10 epochs of training take 2 s each, 11 measurements 0.5 s each."""
+    start = cost.START
+    loaded = past(seed=2, seconds_per_epoch=30.0, seconds=start + 305.5, finished="2026-01-01")
+    other = past(params={"penalty": 0.5}, seconds=start + 95.5, seconds_per_epoch=9.0)
     known = cost.Past([past(seed=1, finished="2026-01-02"), loaded, other])
-    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(101 * 0.5 + 100 * 2.0, 1, 1)
+    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(
+        start + 101 * 0.5 + 100 * 2.0, 1, 1
+    )
     like = known.estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
-    assert like == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 2)
+    assert like == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
-    assert known.estimate(short, "cpu") == cost.Estimate(5 * 0.5 + 4 * 2.0, 1, 1)
+    assert known.estimate(short, "cpu") == cost.Estimate(start + 5 * 0.5 + 4 * 2.0, 1, 1)
     fa = run("bench-core/fa").cell
-    assert known.estimate(fa, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 4)
+    assert known.estimate(fa, "cpu") == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 4)
 
     cell = run(params={"penalty": 0.1}).cell
     arch = cell.arch.model_copy(update={"params": {**cell.arch.params, "residual": False}})
     flat = cell.model_copy(update={"arch": arch})  # its size is that of the others
-    assert known.estimate(flat, "cpu") == cost.Estimate(101 * 0.5 + 100 * 5.5, 2, 3)
+    assert known.estimate(flat, "cpu") == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 3)
     assert known.estimate(flat.model_copy(update={"method": fa.method}), "cpu") is None
     wide = arch.model_copy(update={"params": {**arch.params, "width": 512}})
     assert known.estimate(flat.model_copy(update={"arch": wide}), "cpu") is None
     listed = arch.model_copy(update={"params": {**arch.params, "widths": [512, 256]}})
     assert known.estimate(flat.model_copy(update={"arch": listed}), "cpu") is None
 
-    shared = past(method="bench-core/fa", seconds=255.0, seconds_per_epoch=20.0, finished="2027")
-    alone = past(method="bench-core/fa", seconds=15.5, seconds_per_epoch=1.0, finished="2026")
+    shared = past(
+        method="bench-core/fa", seconds=start + 255.0, seconds_per_epoch=20.0, finished="2027"
+    )
+    alone = past(
+        method="bench-core/fa", seconds=start + 15.5, seconds_per_epoch=1.0, finished="2026"
+    )
     for records in ([shared, alone], [alone, shared]):
         shipped = cost.Past(records, foreign=True)  # the fastest: the other shared its core
-        own = cost.Estimate(101 * 0.5 + 100 * 1.0, 1, 1, True)
+        own = cost.Estimate(start + 101 * 0.5 + 100 * 1.0, 1, 1, True)
         assert cost.nearest([known, shipped], fa, "cpu") == own
     assert cost.nearest([known, shipped], run().cell, "cpu") == known.estimate(run().cell, "cpu")
     assert cost.nearest([], fa, "cpu") is None
@@ -198,16 +206,32 @@ def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
         ({"steps": 20}, "2026-01-02", 2.0),
         ({"steps": 80}, "2026-01-03", 8.0),
     ):
-        own = {"seconds": 5.5 + 10 * seconds, "seconds_per_epoch": seconds, "code": code}
+        own = {
+            "seconds": cost.START + 5.5 + 10 * seconds,
+            "seconds_per_epoch": seconds,
+            "code": code,
+        }
         record = past(method="bench-core/ep", params=params, finished=day, **own)
         system = {kind: _ref(vars(spec)[kind]) for kind in ("arch", "dataset")}
         system |= {"data": spec.data, "training": spec.training, "seed": spec.seed + 1}
         cell = record.cell.model_copy(update=system)
         runs.append(Stored(record.model_copy(update={"cell": cell}), tmp_path))
     claim = Expectation(figure="accuracy", method="ep", at_least=0, seed=spec.seed, source="s")
-    costs = Board(None, runs, [], {}).cost(suite, claim)
+    costs = Board(Reference(tmp_path), runs, [], {}).cost(suite, claim)
     assert costs is not None
-    assert [*costs.values()] == [101 * 0.5 + 100 * 2.0]
+    assert [*costs.values()] == [cost.START + 101 * 0.5 + 100 * 2.0]
+
+
+def test_a_short_training_costs_the_start_of_its_worker_at_least(tmp_path: Path) -> None:
+    """Measured on `bench run rules`: 1.0 s until the first epoch, of bp .11 s for each of four."""
+    usual = past(method="bench-core/bp", seconds=45.3, seconds_per_epoch=4.4)
+    known = Board(Reference(tmp_path), [Stored(usual, tmp_path)], [], {})
+    rules = load_suite("rules")
+    costs = [seconds for c in rules.expect for seconds in (known.cost(rules, c) or {}).values()]
+    assert min(costs) > cost.START == 1.0
+    assert min(costs) == pytest.approx(1.47, rel=0.1)  # bp; four cells took 1.46 to 1.56 s
+    known = cost.Past([past(seconds=0.6, seconds_per_epoch=0.03)])  # on a faster machine
+    assert known.estimate(run().cell, "cpu") == cost.Estimate(pytest.approx(0.3 + 3.0), 1, 1)
 
 
 def _ref(part: dict[str, Any]) -> ComponentRef:

@@ -1,7 +1,7 @@
 """Estimate the cost of a plan from cells that ran before.
 
-A cell takes epochs · (time of an epoch's training) + (epochs + 1) · (time of a measurement, which
-epoch 0 has too), as the finished runs most like it:
+A cell takes `START` + epochs · (time of an epoch's training) + (epochs + 1) · (time of a
+measurement, which epoch 0 has too), as the finished runs most like it:
 
     1. same method, architecture, data set, data options, batch size, threads and device;
     2. the same with any other parameters of the method, blocks frozen or not alike;
@@ -24,6 +24,10 @@ from typing import Any
 
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Cell, ComponentRef, RunRecord
+
+# seconds that a worker takes once, however short the cell: imports, network, first use of torch;
+# CPU time of bp and fa in `bench run rules --workers 1`, .97 to 1.07 in four cells
+START = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def _size(part: ComponentRef) -> list[Any]:
 
 
 class Past:
-    """Seconds of a measurement and of an epoch's training in the finished runs.
+    """Seconds of the start, of a measurement and of an epoch's training in the finished runs.
 
     They are kept by the keys of the four rules, and there by the method with its parameters.
 
@@ -65,13 +69,14 @@ class Past:
 
     def __init__(self, records: Sequence[RunRecord], foreign: bool = False) -> None:
         self.foreign = foreign
-        self.by_key: list[dict[Hashable, dict[str, tuple[float, float]]]] = [{}, {}, {}, {}]
+        self.by_key: list[dict[Hashable, dict[str, tuple[float, float, float]]]] = [{}, {}, {}, {}]
         for record in sorted(records, key=lambda record: record.finished or ""):
             if record.status != "done" or not record.seconds_per_epoch or not record.epochs:
                 continue
             outside = max(0.0, record.seconds - record.epochs * record.seconds_per_epoch)
             training = (record.seconds - outside) / record.epochs
-            times = outside / (record.epochs + 1), training
+            start = min(START, outside)
+            times = start, (outside - start) / (record.epochs + 1), training
             device = str(record.environment.get("device", "cpu"))
             method = canonical(record.cell.method.model_dump())
             for runs, key in zip(self.by_key, keys(record.cell, device), strict=True):
@@ -83,8 +88,8 @@ class Past:
         """Return the estimate of a cell by the first rule that any run meets, or None."""
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
-                measuring, training = (median(all_) for all_ in zip(*runs.values(), strict=True))
-                seconds = (cell.last_epoch + 1) * measuring + cell.last_epoch * training
+                start, measuring, training = map(median, zip(*runs.values(), strict=True))
+                seconds = start + (cell.last_epoch + 1) * measuring + cell.last_epoch * training
                 return Estimate(seconds, len(runs), likeness, self.foreign)
         return None
 
