@@ -138,6 +138,16 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
         why.find_run(text, [tmp_path])
 
 
+def test_folders_are_joined_for_a_sentence_and_for_a_command() -> None:
+    roots = [Path("A"), Path("B")]
+    with pytest.raises(UsageError, match=r"^e: 2 runs in A and B begin like this: e1, e2; give"):
+        why.the_one("e", ["e1", "e2"], roots)
+    with pytest.raises(
+        UsageError, match=r"^c: no run in A and B begins .*; `bench export A B` and"
+    ):
+        why.the_one("c", ["e1", "e2"], roots)
+
+
 # ----------------------------------------------------------------------------------------- cost
 
 

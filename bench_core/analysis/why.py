@@ -43,13 +43,14 @@ def the_one(text: str, identities: Iterable[str], roots: Sequence[Path], more: s
     matches = sorted({identity for identity in identities if identity.startswith(text)})
     if len(matches) == 1:
         return matches[0]
-    where = " ".join(map(str, roots))
+    where = " and ".join(map(str, roots))
     if matches:
         names = ", ".join(identity[:12] for identity in matches[:6])
         fault = f"{len(matches)} runs in {where} begin like this: {names}"
         raise UsageError(f"{text}: {fault}; give more letters, or the folder of the run")
     fault = f"no run in {where} begins like this{more}"
-    raise UsageError(f"{text}: {fault}; `bench export {where}` and `bench plan` list identities")
+    export = f"bench export {' '.join(map(str, roots))}"
+    raise UsageError(f"{text}: {fault}; `{export}` and `bench plan` list identities")
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
