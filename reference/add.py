@@ -32,8 +32,8 @@ from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, files, store
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, cell_key
-from bench_core.results.reference import Entry, Reference, installed, write_cells
-from bench_core.results.scan import Stored, scan
+from bench_core.results.reference import CELLS, Entry, Reference, installed, write_cells
+from bench_core.results.scan import Stored, run_folders, scan
 from bench_core.sharing.submission import distances, write_compact
 from bench_core.sharing.verify import faults
 from bench_core.suite.load import installed_suites, load_suite
@@ -74,8 +74,10 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     record = run.record
     if record.suite != run.suite:
         return f"its folder is not that of its suite, {record.suite}"
-    if record.original or record.environment.keys() & {"reference", "lapsed"}:
+    if record.environment.keys() & {"reference", "lapsed"}:
         return "it is a row of a reference"
+    if record.original:
+        return "it is a compact run, as of a submission; its author can add the original"
     if record.status != "done" or record.epochs != record.cell.last_epoch:
         return f"{record.status} after {record.epochs} of {record.cell.last_epoch} epochs"
     if record.environment.get("dirty"):
@@ -127,6 +129,26 @@ def marked(reference: Reference) -> Reference:
     return reference
 
 
+def stray(reference: Reference) -> Iterator[str]:
+    """Yield a line for each run in the folder of the reference that it does not name."""
+    for folder in sorted(run_folders(reference.folder)):
+        name = folder.name
+        if name not in reference.entries or reference.place(name) != folder:
+            yield f"{folder}: {CELLS} does not name it; add its results again, or remove it"
+
+
+def suite_of(folder: Path) -> dict[str, Any]:
+    """Read suite.json of a results folder, whole. Raises UsageError."""
+    try:
+        content = store.suite_json(folder)
+    except store.Unreadable as reason:
+        raise UsageError(f"{folder / store.SUITE}: {reason}; `bench run` writes it") from None
+    if lacking := [key for key in ("cells", "diagnostics", "file") if key not in content]:
+        what = f"lacks {', '.join(lacking)}; `bench run` writes it anew"
+        raise UsageError(f"{folder / store.SUITE}: {what}")
+    return {**content, "name": folder.resolve().name}
+
+
 def list_cells(content: dict[str, Any], reference: Reference) -> None:
     """Write suite.json of a suite, with the cells that the reference has.
 
@@ -153,7 +175,11 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
 @click.option("--commit", default="", help="The commit of the code, for runs that name none.")
 @click.option("--suite", "suites", multiple=True, help="List the cells of this suite; repeatable.")
 @click.option("--into", type=click.Path(path_type=Path), default=HERE, help="The reference.")
-@click.option("--check", is_flag=True, help="Fail if a row is damaged, or lapsed and silent on it.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Fail if a row is damaged or not named, or lapsed and silent on it.",
+)
 @click.option("--lapse", is_flag=True, help="Let the rows that have lapsed say so.")
 def main(
     results: Sequence[Path],
@@ -163,19 +189,23 @@ def main(
     check: bool,
     lapse: bool,
 ) -> None:
-    reference = installed(into) or Reference(into, VERSION)
+    known = installed(into)
+    reference = known or Reference(into, VERSION)
     if reference.trouble:
         raise click.ClickException(reference.trouble)
+    if known is None and (check or lapse):
+        raise click.ClickException(f"{into}: is no reference: it has no {CELLS}")
     if lapse:
         reference = marked(reference)
     if check or lapse:
         remedy = "it has lapsed; train it again, or mark it with --lapse"
         lines = [f"{r.folder}: {', '.join(parts)}: {remedy}" for r, parts in unmarked(reference)]
-        for line in (lines := [*reference.runs()[1], *lines]):
+        for line in (lines := [*reference.runs()[1], *stray(reference), *lines]):
             click.echo(line, err=True)
         sys.exit(bool(lines))
     counts: Counter[str] = Counter()
     stored, states = scan(results), distances(results)
+    contents = [suite_of(folder) for folder in sorted({run.folder.parent for run in stored.runs})]
     for run in stored.runs:
         there, distance = is_there(run.record, reference), states.get(run.record.identity)
         reason = "there already" if there else fault(run, commit, reference)
@@ -186,8 +216,8 @@ def main(
         elif not there:
             click.echo(f"{run.folder}: left out: {reason}", err=True)
         counts["there already" if there else "left out" if reason else "added"] += 1
-    for folder in sorted({run.folder.parent for run in stored.runs}):
-        list_cells({**store.suite_json(folder), "name": folder.resolve().name}, reference)
+    for content in contents:
+        list_cells(content, reference)
     write_cells(reference)  # a plan reads the runs with the checksums of suite.json
     reference = installed(into) or reference
     registry = plugins.load()

@@ -26,6 +26,7 @@ from bench_core.analysis.joined import beside_reference, together
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
+from bench_core.errors import UsageError
 from bench_core.execution.components import PARTS
 from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
@@ -616,7 +617,8 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert "not committed" in fault(environment={"dirty": True})
     assert "--commit" in fault("")
     assert "not that of its suite" in fault(suite="../evil")
-    assert "a row of a reference" in fault(environment={"reference": "1"})
+    assert "a row of a reference" in fault(environment={"reference": "1"}, original={"a": 1})
+    assert "a compact run, as of a submission" in fault(original={"a": 1})
     with_options = {"diagnostics": {"bench-core/scale_growth": {"batches": 1}}}
     (tmp_path / "other" / "tiny").mkdir(parents=True)
     store.write_suite(tmp_path / "other" / "tiny", with_options)
@@ -626,6 +628,48 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert "epochs.jsonl was changed" in fault()
     monkeypatch.setattr(adding, "_numerics", lambda kind, name: None)  # a plugin that is not here
     assert "method 1, now gone" in fault()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), ("{", "no JSON"), ("{}", "lacks cells, diagnostics, file")],
+)
+def test_results_without_their_suite_file_are_refused_before_anything_is_written(
+    finished: Finished, tmp_path: Path, content: str | None, said: str
+) -> None:
+    results, into = Path(shutil.copytree(finished.results, tmp_path / "r")), tmp_path / "into"
+    path = results / "tiny" / store.SUITE
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UsageError) as raised:
+        adding.main([str(results), "--into", str(into), "--commit", "c"], standalone_mode=False)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert said in str(raised.value)
+    assert not into.exists()
+
+
+def test_the_check_fails_without_cells_and_for_runs_that_are_not_named(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+
+    def checked(option: str = "--check") -> tuple[int, str]:
+        done = CliRunner().invoke(adding.main, [option, "--into", str(home)])
+        return done.exit_code, done.output
+
+    assert checked() == (0, "")
+    name = min(runs(home / "tiny"))
+    (home / "other").mkdir()
+    moved = Path(shutil.copytree(home / "tiny" / name, home / "other" / name))
+    what = "cells.json does not name it; add its results again, or remove it"
+    assert checked() == (1, f"{moved}: {what}\n")
+    shutil.rmtree(moved)
+    (home / "tiny" / name).rename(home / "tiny" / ("f" * 32))
+    assert f"{home / 'tiny' / ('f' * 32)}: {what}" in checked()[1]
+    (home / "cells.json").unlink()
+    for option in ("--check", "--lapse"):
+        assert checked(option) == (1, f"Error: {home}: is no reference: it has no cells.json\n")
+    assert not (home / "cells.json").exists()
 
 
 def test_a_cell_that_is_there_stays_as_it_is(
