@@ -14,11 +14,12 @@ from bench_core.report.terminal import echo
 @click.argument("results", type=PATH)
 @option("-o --output PATH", "Write to this new folder.", default="submission")
 def submit(results: Path, output: Path) -> None:
-    """Make a submission of your own runs, without paths and names of users.
+    """Make a submission of your own runs.
 
     It has the runs in compact form, the requirements of your plugins, their passports and the
-    environments. Others judge it with `bench verify` and `bench replicate`. RESULTS is a results
-    folder or a suite folder.
+    environments. Paths and your name are taken out of its texts as far as they can be told: read it
+    before you publish it. Others judge it with `bench verify` and `bench replicate`. RESULTS is a
+    results folder or a suite folder.
     """
     from bench_core.sharing.submission import submit as write
 

@@ -13,6 +13,7 @@ and a rule from a file is refused: others could not train them.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,19 @@ from bench_core.results.scan import Stored, scan
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
-_PATH = re.compile(r"(?<![\w.~/])(?:file://)?(?:/[\w.+@~-]+){2,}/?")
+_MIDDLE, _LAST = r"[^\s/\"'`<>|:]+", r"[^\s/\"'`<>|:;,()\[\]{}]+"  # parts of a path: /MIDDLE/LAST
+_REST = rf"(?:/+{_MIDDLE}(?=/))*/+{_LAST}/?"
+_HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # `~1/2` is a number
+_ALONE = r"/[A-Za-z_.][\w.+@-]{2,}/?"  # `/scratch`; `/s` is a unit
+_PATH = re.compile(
+    rf"(?<![\w.~/])(?:(?:file://)?/{_MIDDLE}{_REST}|(?:{_HOME}|\.\.){_REST})"
+    rf"|(?<![^\s(\[{{=:,;\"'`])(?:file://)?{_ALONE}"
+)
+# a path in quotes, whose parts may have spaces; a text that was cut off has no closing quote
+_QUOTED = re.compile(
+    rf"([\"'`])(?=(?:file://)?/[^/\"'`]+/|(?:file://)?{_ALONE}|{_HOME}/|\.\./)"
+    r"(?:\\.|(?!\1)[^\\\n])+(\1|\Z)"
+)
 _PLACE = re.compile(r"file:|~[\w.-]*/|\.\.?/|/[\w.~]")  # the beginning of an option that is a path
 _WORD = re.compile(r"[\w./+-]*")  # such as the name of a component: a user may be called `test`
 _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
@@ -86,9 +99,10 @@ def write_compact(
 
 
 def without_paths(value: Any) -> Any:
-    """Take absolute paths and the user's name out of every text but the cell.
+    """Take paths and the user's name out of every text but the cell.
 
-    A text of one word keeps the name.
+    A path is absolute or begins with ~ or .., and ends at a space if it is not in quotes. A text of
+    one word keeps the name.
     """
     if isinstance(value, dict):
         return {key: v if key == "cell" else without_paths(v) for key, v in value.items()}
@@ -96,7 +110,10 @@ def without_paths(value: Any) -> Any:
         return [without_paths(item) for item in value]
     if not isinstance(value, str):
         return value
-    user, text = getpass.getuser(), _PATH.sub("<path>", value)
+    user, text = getpass.getuser(), value
+    for folder in (os.getcwd(), os.path.expanduser("~")):  # their spaces end no path
+        text = text.replace(folder, folder.replace(" ", "_"))
+    text = _PATH.sub("<path>", _QUOTED.sub(r"\1<path>\2", text))
     if user in _COMMON or len(user) < 3 or _WORD.fullmatch(value):
         return text
     return re.sub(rf"\b{re.escape(user)}\b", "<user>", text)
