@@ -705,7 +705,7 @@ def test_the_legend_says_that_reasons_are_medians() -> None:
     sick = [run(DFA, s, 0.5, measurements=measured(a=a)) for s, a in enumerate(growths)]
     text = leaderboard(sick, width=None)
     assert "grows 70 times in one block" in text
-    assert "the reason stands below it: measurements as medians over the seeds" in text
+    assert "its reasons give measurements as medians over the seeds in which they fired" in text
 
 
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
