@@ -150,11 +150,16 @@ def submit(results: Path, output: Path) -> Submission:
     stored, made = scan([results]), Submission()
     made.troubles += stored.troubles
     own = [run for run in stored.runs if not run.record.original]
-    if files_of_rules := {name for run in own for name in run.record.code if name.endswith(FILE)}:
-        what = (
-            f"{', '.join(sorted(files_of_rules))}: a rule from a file cannot be installed by others"
-        )
-        raise UsageError(f"{what}; `bench new method NAME` begins a package")
+    if of_files := {
+        run.record.cell.method.name
+        for run in own
+        if any(name.endswith(FILE) for name in run.record.code)
+    }:
+        options = " ".join(f"--method {name}" for name in sorted(of_files))
+        what = f"{results}: has runs of a rule from a file, which others cannot install"
+        remedy = "`bench new method NAME --from FILE.py` makes its package; if you have that"
+        clean = f"`bench clean {results} {options} --yes` removes the runs of the file"
+        raise UsageError(f"{what}; {remedy}, {clean}")
     ledgers = {folder: _ledger(folder) for folder in {run.folder.parent for run in own}}
     states, left = distances([results]), []
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
