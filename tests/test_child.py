@@ -221,7 +221,12 @@ def test_the_mark_of_a_forked_worker_stands_where_the_kernel_shows_it(run: Run) 
     process = child.start("scripted", env=env, fork=True, stderr=subprocess.PIPE)
     with process:
         child.send(process, {"body": "subprocess.Popen(['sleep', '600'])\ntime.sleep(600)"})
-        wait_until(lambda: len(groups.family(process.pid)) == 2, process)
+
+        def asleep() -> bool:  # the last of the family; a child that is started has a guard too
+            lines = (Path(f"/proc/{pid}/cmdline") for pid in groups.family(process.pid))
+            return any(line.read_bytes().startswith(b"sleep") for line in lines)
+
+        wait_until(asleep, process)
         family = groups.family(process.pid)
         wait_until(lambda: sorted(groups._marked(mark)) == sorted(family))
         groups.kill_marked(mark)
