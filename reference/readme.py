@@ -53,11 +53,11 @@ TEXT = """\
 {legend}
 """
 LEGEND = (
-    "Left: accuracy after every epoch, on a logarithmic axis; the dashed line is backpropagation "
-    "whose blocks stay random. Right: the gradient that Γ compares with; below the dashed line it "
-    "lies at the numerical floor, and Γ means nothing. A mark stands where a diagnostic first "
-    "fires, which it need not do again: a, the states grow; b, no gradient is left; c, the "
-    "gradients of all batches share a direction."
+    "Both axes of epochs are logarithmic. Left: accuracy after every epoch; the dashed line is "
+    "backpropagation whose blocks stay random. Right: the gradient that Γ compares with; below "
+    "the dashed line it lies at the numerical floor, and Γ means nothing. A mark stands where a "
+    "diagnostic first fires, which it need not do again: a, the states grow; b, no gradient is "
+    "left; c, the gradients of all batches share a direction."
 )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from enum import IntEnum
 
 from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Group, Row
@@ -57,55 +58,72 @@ def _labels(rows: Sequence[Row]) -> str:
     return listed(rules + ([plural(len(floors), "floor")] if len(floors) > 1 else floors))
 
 
+class _Kind(IntEnum):
+    """What a remark says of a method, in the order of the remarks."""
+
+    MEANS_NOTHING = 0
+    WRONG_SIGN = 1
+    NOT_IN_USE = 2
+    NOT_JUDGED = 3
+    NOT_MEASURED = 4
+    NOT_FINITE = 5
+    FIRES_ALONE = 6
+
+
 def marked(group: Group) -> list[str]:
     """Explain † and ‡, and say which diagnostics are not judged."""
-    return _shared(group, (0, 2, 3))
+    return _shared(group, (_Kind.MEANS_NOTHING, _Kind.NOT_IN_USE, _Kind.NOT_JUDGED))
 
 
-def _shared(group: Group, places: Collection[int] = range(7)) -> list[str]:
-    """Write each remark of these places once, with the labels of all methods that it is about."""
+def _shared(group: Group, kinds: Collection[_Kind] = tuple(_Kind)) -> list[str]:
+    """Write each remark of these kinds once, with the labels of all methods that it is about."""
     letters = [column.letter for column in (*COLUMNS, *further(group.rows)) if column.letter]
-    # (place, text before the labels, text after them) → labels
-    remarks: dict[tuple[int, str, str], dict[str, None]] = defaultdict(dict)
+    labels_of: dict[tuple[_Kind, str, str], dict[str, None]] = defaultdict(dict)
     for row in group.rows:
-        deep, name = gamma(row), row.label
-        if deep.not_diagnostic is not None:
-            remarks[0, "† Γ means nothing for ", f": {deep.not_diagnostic}"][name] = None
-        elif deep.estimate is not None and deep.estimate.mean < AGAINST:
-            remarks[1, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"][name] = None
-        elif below_zero(deep.estimate):
-            remarks[1, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"][name] = None
-        if not deep.in_use:
-            remarks[2, "‡ Γ of ", f": {NOT_IN_USE}"][name] = None
-        done = [run for run in row.runs if run.record.status == "done"]
-        silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
-        for (letter, reason), count in silent.items():
-            some = f" in {count} of {len(done)} runs" if count < len(done) else UNJUDGED
-            measured = next(r.judged[letter][0] for r in done if letter in r.judged)
-            short = measured.rpartition("/")[2]
-            fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
-            remarks[3, f"{short}{fires} is not judged for ", f"{some}: {reason}"][name] = None
-        for measured, item in (pair for run in done for pair in run.record.measurements.items()):
-            if error := item.raised:
-                remarks[4, f"{measured} not measured for ", f": {error}"][name] = None
-        fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-        if fired == {"batch_stability"} and row.margin is not None and row.margin.mean >= BEATS:
-            remarks[6, "batch_stability alone fires for ", f", {SHIFTED}"][name] = None
-        values = [value_of(row, letter) for letter in letters]
-        if any(value is not None and not math.isfinite(value) for value in values):
-            remarks[5, "A measurement of ", " is not finite, and such a value fires"][name] = None
+        for remark in _remarks(row, letters):
+            labels_of[remark][row.label] = None
     every = {row.label for row in group.rows if row.role != "floor" and row.finished}
     return [
-        before + _names(place, labels, every) + after
-        for (place, before, after), labels in sorted(remarks.items())
-        if place in places
+        before + _names(kind, labels, every) + after
+        for (kind, before, after), labels in sorted(labels_of.items())
+        if kind in kinds
     ]
 
 
-def _names(place: int, labels: Collection[str], every: Collection[str]) -> str:
-    if place in (0, 3) and len(every) > 1 and every == set(labels):
+def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str]]:
+    """Yield the remarks on a method: the kind, the text before its label and the text after it."""
+    deep = gamma(row)
+    if deep.not_diagnostic is not None:
+        yield _Kind.MEANS_NOTHING, "† Γ means nothing for ", f": {deep.not_diagnostic}"
+    elif deep.estimate is not None and deep.estimate.mean < AGAINST:
+        yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
+    elif below_zero(deep.estimate):
+        yield _Kind.WRONG_SIGN, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"
+    if not deep.in_use:
+        yield _Kind.NOT_IN_USE, "‡ Γ of ", f": {NOT_IN_USE}"
+    done = [run for run in row.runs if run.record.status == "done"]
+    silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
+    for (letter, reason), count in silent.items():
+        some = f" in {count} of {len(done)} runs" if count < len(done) else UNJUDGED
+        measured = next(r.judged[letter][0] for r in done if letter in r.judged)
+        short = measured.rpartition("/")[2]
+        fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
+        yield _Kind.NOT_JUDGED, f"{short}{fires} is not judged for ", f"{some}: {reason}"
+    for measured, item in (pair for run in done for pair in run.record.measurements.items()):
+        if error := item.raised:
+            yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
+    fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
+    if fired == {"batch_stability"} and row.margin is not None and row.margin.mean >= BEATS:
+        yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
+    values = [value_of(row, letter) for letter in letters]
+    if any(value is not None and not math.isfinite(value) for value in values):
+        yield _Kind.NOT_FINITE, "A measurement of ", " is not finite, and such a value fires"
+
+
+def _names(kind: _Kind, labels: Collection[str], every: Collection[str]) -> str:
+    if kind in (_Kind.MEANS_NOTHING, _Kind.NOT_JUDGED) and len(every) > 1 and every == set(labels):
         return "any rule"
-    return listed(sorted(labels) if place in (3, 4) else labels)
+    return listed(sorted(labels) if kind in (_Kind.NOT_JUDGED, _Kind.NOT_MEASURED) else labels)
 
 
 def _relied_on(group: Group, settings: Settings) -> list[str]:
