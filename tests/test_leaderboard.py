@@ -176,6 +176,8 @@ def test_a_credit_that_is_not_in_use_is_marked() -> None:
         seeds("bench-core/credit_bridge", [0.3, 0.3], measurements=read(in_use=False))
     )
     assert r"$^{\ddagger}$" in warm["latex"]
+    table = warm["latex"].partition(r"\end{table}")[0]  # the mark and its meaning stay together
+    assert "not the credit in use" in table
     assert all(
         "not the credit in use" in warm[name]
         for name in FORMATS
