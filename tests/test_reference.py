@@ -222,13 +222,42 @@ def test_no_command_writes_into_the_reference(
     for name in ("tiny", shipped, shipped / "tiny"):
         done = here(command, name, env={"BENCH_REFERENCE": str(shipped)})
         assert done.returncode == 2
-        assert f"{name}: belongs to the shipped reference (" in done.stderr
+        assert f"{name}: belongs to the shipped reference" in done.stderr
+        assert str(shipped) in done.stderr
         assert remedy in done.stderr
     assert sorted(shipped.rglob("*")) == before
     copied = shutil.copytree(shipped / "tiny", here.cwd / "results" / "tiny")
     if command == "verify":  # results here come first
         assert here("verify", "tiny", env={"BENCH_REFERENCE": str(shipped)}).returncode == 0
         assert (copied / "agreement").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    {
+        "run quickstart -o": "folder",
+        "tune quickstart -o": "folder",
+        "merge results --into": "folder",
+        "submit results -o": "folder",
+        "site results -o": "folder",
+        "new method mine --into": "folder",
+        "report results -o": "file",
+    }.items(),
+)
+def test_no_option_names_a_place_in_the_reference(
+    here: Here, shipped: Path, command: str, remedy: str
+) -> None:
+    before = sorted(shipped.rglob("*"))
+    (here.cwd / "results").mkdir()
+    option = command.split()[-1]
+    for place in (shipped / "tiny", shipped / "new"):
+        done = here(*command.split(), place, env={"BENCH_REFERENCE": str(shipped)})
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"error: {option} {place}: belongs to the shipped reference, in which no "
+            f"command writes; name a {remedy} of yours\n"
+        )
+    assert sorted(shipped.rglob("*")) == before
 
 
 def test_rows_of_an_earlier_reference_are_no_own_runs(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=PATH)
-@option("--into PATH", "The target results folder.", default="results")
+@option("--into FOLDER", "The target results folder.", default="results")
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the runs of other results folders into one.
 
@@ -123,7 +123,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @option("--sample SHARE", "A share such as 10%, or a number of runs.", default="10%")
 @option("--each-row", "Further runs, until each row of the table is met.")
 @option("--seed N", "Seed of the draw [random].", type=click.IntRange(0))
-@option("--into PATH", "Folder of the new runs [RESULTS-replicas].")
+@option("--into FOLDER", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
 @option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
 @option("--threads N", "Train with N threads [those of each run].", type=click.IntRange(1))

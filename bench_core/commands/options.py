@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
@@ -27,10 +27,10 @@ WORKERS = click.IntRange(1, 1024)
 class PathOption(click.Path):
     """A path that is not empty; `~` is the home folder.
 
-    output  the path of a file to write
+    output  what the command writes there: nothing, a file, or a folder
     """
 
-    def __init__(self, output: bool = False) -> None:
+    def __init__(self, output: Literal["", "file", "folder"] = "") -> None:
         super().__init__(path_type=Path)
         self.output = output
 
@@ -39,21 +39,42 @@ class PathOption(click.Path):
         path = Path(os.path.expanduser(value))
         given = f"{param.opts[0] if param.opts[0].startswith('-') else param.name.upper()} {value}"
         if not os.fspath(value):
-            remedy = "name a file" if self.output else "give a path, or . for this folder"
+            remedy = f"name a {self.output}" if self.output else "give a path, or . for this folder"
             raise UsageError(f"{given.strip()}: is empty; {remedy}")
-        if self.output and os.path.isdir(path):
+        if self.output:
+            _refuse_reference(given, path, f"name a {self.output} of yours")
+        if self.output != "file":
+            return path
+        if os.path.isdir(path):
             raise UsageError(f"{given}: is a folder; name a file in it")
         in_dev = os.path.abspath(path.parent) in ("/dev", "/dev/fd")  # /dev/stdout may be a link
-        if self.output and (in_dev or (path.exists() and not path.is_file())):
+        if in_dev or (path.exists() and not path.is_file()):
             raise UsageError(f"{given}: is a device or a pipe; name a file")
-        if self.output and not os.path.isdir(path.parent):
+        if not os.path.isdir(path.parent):
             raise UsageError(f"{given}: there is no folder {path.parent}")
         return path
 
 
-PATH, FILE = PathOption(), PathOption(output=True)
+def _refuse_reference(given: object, path: Path, remedy: str) -> None:
+    """Raise UsageError if the path lies in the folder of the reference."""
+    from bench_core.results import reference
+
+    home = reference.folder()
+    if home is not None and path.resolve().is_relative_to(home.resolve()):
+        place = "" if str(path) in str(given) else f" ({path})"
+        where = f"belongs to the shipped reference{place}, in which no command writes"
+        raise UsageError(f"{given}: {where}; {remedy}")
+
+
+PATH, FILE = PathOption(), PathOption("file")
 # of an option's value
-TYPES = {"PATH": PATH, "FILE": FILE, "N": int, "SECONDS": click.FloatRange(0.1, 3600)}
+TYPES = {
+    "PATH": PATH,
+    "FOLDER": PathOption("folder"),
+    "FILE": FILE,
+    "N": int,
+    "SECONDS": click.FloatRange(0.1, 3600),
+}
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.4
@@ -191,15 +212,9 @@ def own_folders(roots: Paths, remedy: str) -> list[Path]:
 
     remedy  what to do instead; `{folder}` is the folder of the reference
     """
-    from bench_core.results import reference
-
-    folders, home = shown_folders(roots), reference.folder()
+    folders = shown_folders(roots)
     for root, folder in zip(roots, folders, strict=False):  # no root: results
-        if home and folder.resolve().is_relative_to(home.resolve()):
-            where = (
-                f"{root}: belongs to the shipped reference ({folder}), in which no command writes"
-            )
-            raise UsageError(f"{where}; {remedy.format(folder=folder)}")
+        _refuse_reference(root, folder, remedy.format(folder=folder))
     return folders
 
 

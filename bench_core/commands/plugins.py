@@ -226,7 +226,7 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 @click.argument("kind", type=Choice("bench_core.registry.scaffold:NEW"))
 @click.argument("name")
 @option("--from PATH", "Make the package of the learning rule in this file.", "source")
-@option("--into PATH", "Write it into this folder.", default=".")
+@option("--into FOLDER", "Write it into this folder.", default=".")
 def new(kind: str, name: str, source: Path | None, into: Path) -> None:
     """Write a plugin package, or a suite file, to begin from.
 

@@ -113,7 +113,7 @@ def figure(
 @click.command()
 @results_argument
 @option("--board", "Build the site of the shipped reference, with the claims of all suites.")
-@option("-o --output PATH", "Write to this folder.", default="site")
+@option("-o --output FOLDER", "Write to this folder.", default="site")
 def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     """Build static pages from the results of several people.
 

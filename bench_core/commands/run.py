@@ -51,7 +51,7 @@ SUITE_OPTIONS = (
     SEEDS,
     option("--epochs N", "Train for N epochs."),
     option("--device NAME", "Train on cpu, cuda, cuda:1, …"),
-    option("-o --results PATH", "Keep the run folders in this folder.", default="results"),
+    option("-o --results FOLDER", "Keep the run folders in this folder.", default="results"),
     data_dir_option,
     option("--strict-plugins", "Stop if any plugin is broken, used or not."),
     option("--retry-failed", "Run the cells again that failed."),

@@ -12,7 +12,7 @@ from bench_core.report.terminal import echo
 
 @click.command()
 @click.argument("results", type=PATH)
-@option("-o --output PATH", "Write to this new folder.", default="submission")
+@option("-o --output FOLDER", "Write to this new folder.", default="submission")
 def submit(results: Path, output: Path) -> None:
     """Make a submission of your own runs.
 
