@@ -416,6 +416,15 @@ def test_colour_only_where_it_is_wanted(
     assert coloured() is False
 
 
+@pytest.mark.parametrize(("after", "line"), [([], ""), ([4], "4"), ([4, 12], "4 and 12")])
+def test_the_resumptions_of_a_run_are_shown(tmp_path: Path, after: list[int], line: str) -> None:
+    write(tmp_path, [run(resumed=after)])
+    (results,), _ = gather([tmp_path])
+    lines = invoke("show", results.run_folder(results.records[0])).splitlines()
+    told = [text for text in lines if text.startswith("resumed")]
+    assert told == ([f"resumed     after epoch {line}"] if after else [])
+
+
 def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
     audit_folder(tmp_path, epochs=1)
     assert "\x1b" not in invoke("leaderboard", tmp_path) + invoke(

@@ -16,7 +16,7 @@ from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.rows import PASSPORT, N, compared, random_blocks, trust
-from bench_core.report.text import flat, paragraph, tabulated
+from bench_core.report.text import flat, joined, paragraph, tabulated
 from bench_core.report.view import View, curve, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
@@ -153,6 +153,11 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"run         {record.identity}",
         f"folder      {folder}",
         f"status      {record.status}" + (f": {record.reason}" if record.reason else ""),
+        *(
+            [f"resumed     after epoch {joined(map(str, record.resumed))}"]
+            if record.resumed
+            else []
+        ),
         f"flags       {judgement.text}",
         f"trust       {_trust(run, shown)}",
         *([f"from        {text}"] if (text := source([record])) else []),
