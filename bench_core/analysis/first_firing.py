@@ -3,8 +3,8 @@
 A diagnostic fires first at the first t ≥ 1 after which it lies beyond its threshold
 (`bench_core.results.record.fires`: a value that is not finite fires, one that is not diagnostic
 does not). As in a verdict, a diagnostic that already fires on the untrained network (t = 0) is
-not diagnostic. A run that had stopped at t would have saved the epochs after t and their
-training seconds, at the cost of the accuracy after the last epoch less that after t.
+not diagnostic. A run that had stopped at t would have saved the epochs after t, at the cost of the
+accuracy after the last epoch less that after t.
 
 b depends on the batch that the gradient is averaged over: the stored ‖g_L‖ is per sample, its
 threshold 1e-7·N. It is read at N = 128, as in every verdict, and also at N = 1024, as in the
@@ -14,7 +14,6 @@ Source: arXiv:2606.21126.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,7 +44,7 @@ class Firing:
     epoch            t, or None: it never fired
     since            the measurement before t: it fired first in since + 1 … t
     not_diagnostic   why it could not fire, or None
-    epochs_saved     epochs after t; seconds_saved their training time
+    epochs_saved     epochs after t
     accuracy_change  last accuracy less that after t, percentage points: the cost of stopping at t
     """
 
@@ -57,7 +56,6 @@ class Firing:
     since: int | None = None
     not_diagnostic: str | None = None
     epochs_saved: int | None = None
-    seconds_saved: float | None = None
     accuracy_change: float | None = None
 
 
@@ -108,7 +106,6 @@ def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit:
                 epoch=row.epoch,
                 since=before.epoch,
                 epochs_saved=last.epoch - row.epoch,
-                seconds_saved=math.fsum(each.seconds for each in rows if each.epoch > row.epoch),
                 accuracy_change=change,
             )  # fmt: skip
     reasons = [row.measurements[name].not_diagnostic for row in later]

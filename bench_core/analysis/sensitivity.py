@@ -5,13 +5,11 @@ For each diagnostic:
 * The *band*: the thresholds around the one in force for which no run changes its flags. A
   run changes its flags only where the threshold passes its value. So the band is
   [lower, upper) with direction "above" and (lower, upper] with "below", between the nearest values
-  on either side. In the `outcome_band` no run changes between flagged and not flagged.
+  on either side.
 * The *gap* between the healthiest degenerate run and the most degenerate healthy run. A run is
   degenerate if a diagnostic of the network itself (all but d, which compares accuracies) fires at
   the threshold in force. **This is circular**: the labels come from thresholds that were chosen on
   such runs. So a gap says that the two groups are far apart, not that the labels are right.
-* The *grid*: thresholds, each with the number of runs that change their flags, and the number
-  of runs that change between flagged and not.
 
 A flag uses the threshold twice: a diagnostic that already fires on the untrained network is not
 diagnostic. So a run fires at a threshold θ when initial ≤ θ < final ("above"), or when
@@ -37,12 +35,6 @@ from bench_core.results.record import Measurement
 CIRCULAR = (
     "labels come from the thresholds in force, which were chosen on such runs: the gap is circular"
 )
-# of the threshold; for a: the published 5, 10, 20, 50, 100, 500, …
-FACTORS = (0.1, 0.2, 0.4, 1.0, 2.0, 10.0, 20.0, 100.0)
-GRIDS = {
-    "c": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "d": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0),
-}
 
 Direction = Literal["above", "below"]
 SIGN = {"above": 1, "below": -1}  # times a value: then larger is worse
@@ -52,14 +44,12 @@ SIGN = {"above": 1, "below": -1}  # times a value: then larger is worse
 class JudgedValue:
     """A run and its value of one diagnostic.
 
-    fires   (low, high): the run fires at θ if low ≤ sign · θ < high
-    others  whether another diagnostic flags the run
+    fires  (low, high): the run fires at θ if low ≤ sign · θ < high
     """
 
     run: Run
     value: float
     fires: tuple[float, float]
-    others: bool
 
     @property
     def degenerate(self) -> bool:
@@ -89,15 +79,6 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A threshold of the grid: runs that change their flags, and between flagged and not."""
-
-    threshold: float
-    verdicts: int
-    outcomes: int
-
-
-@dataclass(frozen=True)
 class Sensitivity:
     """The influence of a threshold on `n` runs; a band that no run limits ends at infinity."""
 
@@ -107,9 +88,7 @@ class Sensitivity:
     threshold: float
     n: int
     band: tuple[float, float]
-    outcome_band: tuple[float, float]
     gap: Gap | None
-    grid: tuple[Tried, ...]
     points: tuple[JudgedValue, ...]
 
 
@@ -145,8 +124,7 @@ def _points(
         initial = None if item.across == "floor" else start_of.get(name)
         start = initial.value if initial is not None and initial.not_diagnostic is None else None
         low = -math.inf if start is None else _badness(start, direction)
-        others = bool(set(run.judgement.fired) - {letter})
-        point = JudgedValue(run, value, (low, _badness(value, direction)), others)
+        point = JudgedValue(run, value, (low, _badness(value, direction)))
         yield (letter, name, direction, limit), point
 
 
@@ -158,27 +136,14 @@ def _badness(value: float, direction: Direction) -> float:
 def _sensitivity(
     letter: str, name: str, direction: Direction, threshold: float, points: list[JudgedValue]
 ) -> Sensitivity:
-    tried = sorted({*GRIDS.get(letter, (factor * threshold for factor in FACTORS)), threshold})
-    free = [point for point in points if not point.others]
+    """Find the band: between the nearest ends of intervals on either side of the threshold."""
     sign = SIGN[direction]
-
-    def fired(point: JudgedValue, limit: float) -> bool:
-        return point.fires[0] <= sign * limit < point.fires[1]
-
-    def changed(among: Sequence[JudgedValue], limit: float) -> int:
-        return sum(fired(point, limit) != fired(point, threshold) for point in among)
-
-    def band(among: Sequence[JudgedValue]) -> tuple[float, float]:
-        """Return the nearest ends of intervals on either side of the threshold."""
-        ends = [end for point in among for end in point.fires if point.fires[0] < point.fires[1]]
-        low = max((end for end in ends if end <= sign * threshold), default=-math.inf)
-        high = min((end for end in ends if end > sign * threshold), default=math.inf)
-        return (low, high) if sign > 0 else (-high, -low)
-
-    grid = tuple(Tried(limit, changed(points, limit), changed(free, limit)) for limit in tried)
-    bands, gap = (band(points), band(free)), _gap(points, direction)
-    n, runs = len(points), tuple(points)
-    return Sensitivity(letter, name, direction, threshold, n, *bands, gap, grid, runs)
+    ends = [end for point in points for end in point.fires if point.fires[0] < point.fires[1]]
+    low = max((end for end in ends if end <= sign * threshold), default=-math.inf)
+    high = min((end for end in ends if end > sign * threshold), default=math.inf)
+    band = (low, high) if sign > 0 else (-high, -low)
+    gap = _gap(points, direction)
+    return Sensitivity(letter, name, direction, threshold, len(points), band, gap, tuple(points))
 
 
 def _gap(points: Sequence[JudgedValue], direction: Direction) -> Gap | None:

@@ -7,8 +7,7 @@
 
 S1 uses the Γ that a paper would print, even if the reference lies at the floor and Γ means nothing:
 the table shows that it decides all the same. A Γ that is not finite walks back; a run without Γ is
-counted in `without_gamma`. Only the finished runs of methods and ceilings are counted; the others
-are counted in `not_done`.
+counted in `without_gamma`. Only the finished runs of methods and ceilings are counted.
 Source: arXiv:2606.21126 (S1 walks back none of five methods, S_full three).
 """
 
@@ -38,7 +37,6 @@ class Decisions:
     n: int
     walked_back: dict[str, int]
     without_gamma: int
-    not_done: int
 
 
 def headline(run: Run) -> float | None:
@@ -60,11 +58,10 @@ def walks_back(run: Run, strategy: str) -> bool:
 
 def decisions(label: str, runs: Iterable[Run]) -> Decisions:
     """Count the runs that each strategy walks back."""
-    runs = list(runs)
     done = [run for run in runs if run.record.status == "done"]
     counts = {name: sum(walks_back(run, name) for run in done) for name in STRATEGIES}
     without = sum(headline(run) is None for run in done)
-    return Decisions(label, len(done), counts, without, len(runs) - len(done))
+    return Decisions(label, len(done), counts, without)
 
 
 def of_group(group: Group) -> list[Decisions]:
