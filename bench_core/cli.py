@@ -114,7 +114,7 @@ def main() -> None:
         sys.exit(Exit.INTERRUPTED)
     except BenchError as error:
         echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(Exit.USAGE)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             place = error.filename or "the output"
@@ -125,7 +125,3 @@ def main() -> None:
         echo(traceback.format_exc(), err=True, nl=False)
         echo("this is a bug of bench: please report it with the lines above", err=True)
         sys.exit(Exit.BUG)
-
-
-if __name__ == "__main__":
-    main()

@@ -27,8 +27,6 @@ class Exit(IntEnum):
 class BenchError(Exception):
     """An error that is printed as one message, without a traceback."""
 
-    exit_code: Exit = Exit.USAGE
-
 
 class UsageError(BenchError):
     """A request that cannot be carried out as it was written."""

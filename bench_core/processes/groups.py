@@ -32,15 +32,15 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def end_groups(processes: Sequence[Process], grace: float | None = None) -> bool:
-    """Ask process groups to end (SIGTERM), kill the rest after `grace` seconds, reap the leaders.
+def end_groups(processes: Sequence[Process]) -> bool:
+    """Ask process groups to end (SIGTERM), kill the rest after `GRACE` seconds, reap the leaders.
 
     After an interrupt (a second Ctrl-C) all are killed at once. Returns whether there was none.
     """
     interrupted = False
     alive = [process for process in processes if signal_group(process, signal.SIGTERM)]
     try:
-        deadline = time.monotonic() + (GRACE if grace is None else grace)
+        deadline = time.monotonic() + GRACE
         while alive and time.monotonic() < deadline:
             time.sleep(0.02)
             for process in alive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
@@ -16,7 +16,6 @@ from bench_core.report.text import paragraph, tabulated
 from bench_core.report.view import View, view
 
 Format = Literal["table", "csv", "json"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 SCHEMA = "bench-cost/1"
 HEADS = [
     "method", "n", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",

@@ -215,9 +215,9 @@ def _reason(path: Path, error: OSError) -> str:
     return f"{error.strerror or error}; runs that were finished before are intact"
 
 
-def write_file(path: Path, content: str | bytes, parts: int = 1) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write and fsync a new file. Raises OSError, also if the path exists, even as a link."""
-    with _folder_of(path, parts) as folder:
+    with _folder_of(path, parts=1) as folder:
         _write(folder, path.name, content)
 
 

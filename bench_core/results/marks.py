@@ -11,7 +11,6 @@ shown with their name. A check by others is worth nothing: it can be repeated he
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,12 +125,6 @@ def every(folder: Path, records: Sequence[RunRecord]) -> dict[str, TrustMark]:
     return {record.checksum: read(folder, record) for record in records if record.checksum}
 
 
-def states(folder: Path, records: Sequence[RunRecord]) -> dict[str, Trust]:
-    """Map the checksum of run.json to its trust, for the runs that are more than posted."""
-    found = {checksum: mark.state for checksum, mark in every(folder, records).items()}
-    return {checksum: state for checksum, state in found.items() if state != "posted"}
-
-
 def add(record: RunRecord, source: Path, target: Path) -> None:
     """Add the mark of a run in one suite folder to its mark in another. Raises StoreError.
 
@@ -146,10 +139,3 @@ def add(record: RunRecord, source: Path, target: Path) -> None:
             update[what] = entry
     if (both := ours.model_copy(update=update)) != ours:
         write(target, both)
-
-
-def counted(states: Sequence[str], said: Sequence[Sequence[str]]) -> list[str]:
-    """Count the states of runs, and what other users say: `2 checked`, `1 replicated by …`."""
-    own, others = Counter(states), Counter(text for texts in said for text in texts)
-    parts = [f"{own[state]} {state}" for state in ORDER if own[state]]
-    return parts + [f"{count} {text}, as they say" for text, count in sorted(others.items())]

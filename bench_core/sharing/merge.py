@@ -28,7 +28,6 @@ from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.sharing.verify import faults
 
-REPLICATES = store.REPLICATES
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
 WORDS: dict[Fate, str] = {
     "copy": "copied",
@@ -159,7 +158,7 @@ def _old(final: Path, result: Merge) -> Stored | None:
 
 def _beside(final: Path, run: Stored) -> Path:
     """Name the place of a replicate of the run at `final`."""
-    return final.parent / REPLICATES / environment_key(run.record) / run.record.identity
+    return final.parent / store.REPLICATES / environment_key(run.record) / run.record.identity
 
 
 def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
@@ -176,7 +175,7 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
             held = "another bench is at work on this run; try again when it is done"
             raise StoreError(f"{final}: {held}")
         old = _old(final, Merge())
-        if final.parent.parent.name == REPLICATES:  # its first replicate stays
+        if final.parent.parent.name == store.REPLICATES:  # its first replicate stays
             if old is not None:
                 other = differing(run.record, old.record)
                 result.fates[run.folder] = "stays" if other else "same"

@@ -26,7 +26,7 @@ from bench_core.errors import StoreError, UsageError, by_reason
 from bench_core.execution import validate
 from bench_core.execution.allowance import allowance
 from bench_core.execution.components import PARTS, code_of, numerics_of
-from bench_core.execution.executors import Event, Execute, Job, Options
+from bench_core.execution.executors import Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PlannedCell
 from bench_core.execution.reuse import saved_mapping
@@ -184,7 +184,6 @@ def carry_out(
     execute: Execute,
     job_of: Callable[[Again], Job],
     options: Options,
-    on_event: Event = lambda cell, event: None,
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
     """Run the cells that have no finished run yet, compare, and write the marks.
 
@@ -201,7 +200,6 @@ def carry_out(
     def watch(cell: PlannedCell, event: dict[str, Any]) -> None:
         if event["event"] == "end":
             _sign(cell.folder, event["record"])
-        on_event(cell, event)
 
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
