@@ -22,9 +22,7 @@ import click
 from bench_reference import readme
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution.components import PARTS
 from bench_core.execution.plan import make_plan
-from bench_core.execution.reuse import saved_mapping
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
@@ -56,7 +54,7 @@ def _numerics(kind: str, name: str) -> int | None:
 def lapsed(record: RunRecord) -> list[str]:
     """Name the parts of a run whose `numerics` are other ones now."""
     now: dict[str, int | None] = {"training": NUMERICS}
-    now |= {kind: _numerics(kind, getattr(record.cell, kind).name) for kind in PARTS}
+    now |= {kind: _numerics(kind, ref.name) for kind, ref in record.cell.refs.items()}
     measured = [key for key in record.numerics if key.startswith("diagnostic ")]
     now |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
     pairs = [(key, record.numerics.get(key), value) for key, value in now.items()]
@@ -87,7 +85,7 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     if parts := lapsed(record):
         return f"its numerics are {', '.join(parts)}"
     folders = (run.folder.parent, reference.folder / run.suite)
-    own, known = (saved_mapping(folder, "diagnostics") for folder in folders)
+    own, known = (store.saved_mapping(folder, "diagnostics") for folder in folders)
     both = sorted(own.keys() & known.keys())
     if other := [name for name in both if canonical(own[name]) != canonical(known[name])]:
         return f"the other rows of its suite measured {', '.join(other)} with other options"

@@ -27,7 +27,6 @@ from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
 from bench_core.errors import UsageError
-from bench_core.execution.components import PARTS
 from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
@@ -883,8 +882,7 @@ def test_the_shipped_reference_is_whole_and_valid() -> None:
 def as_today(cell: Cell) -> Cell:
     """Return the cell as today's code resolves its parameters."""
     refs = {}
-    for kind in PARTS:
-        ref = getattr(cell, kind)
+    for kind, ref in cell.refs.items():
         params = resolve(plugins.load().find(kind, ref.name), base_class(kind)).Params
         refs[kind] = ref.model_copy(update={"params": resolved(read(params, ref.params))})
     stop_when = {"stop_when": cell.training["stop_when"]}

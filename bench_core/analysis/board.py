@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from bench_core.analysis.claimed_recipe import COMPONENTS, compare
+from bench_core.analysis.claimed_recipe import compare
 from bench_core.analysis.claims import ClaimResult
 from bench_core.analysis.gather import SuiteResults, claims_of
 from bench_core.analysis.judge import Settings, is_floor
@@ -33,7 +33,7 @@ from bench_core.results.record import (
     recorded_defaults,
 )
 from bench_core.results.scan import Stored
-from bench_core.suite.cells import CellSpec, frozen, matches, same_name
+from bench_core.suite.cells import PARTS, CellSpec, frozen, matches, same_name
 from bench_core.suite.claim import Expectation
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
@@ -153,8 +153,7 @@ class Board:
         joined: dict[str, Any] = {}
         folders = {run.folder.parent for run in self.runs}
         for folder in sorted(folders, key=lambda folder: (folder.name == name, folder)):
-            value = (store.read_suite(folder) or {}).get(key)
-            joined |= value if isinstance(value, dict) else {}
+            joined |= store.saved_mapping(folder, key)
         return joined
 
     # -------------------------------------------------------------------------------------- cost
@@ -210,8 +209,8 @@ class Board:
     def _past(self) -> Past:
         records = []
         for record in (run.record for run in self.runs):
-            parts = {kind: getattr(record.cell, kind) for kind in COMPONENTS}
-            refs = {kind: self._filled(kind, ref.name, ref.params) for kind, ref in parts.items()}
+            parts = record.cell.refs.items()
+            refs = {kind: self._filled(kind, ref.name, ref.params) for kind, ref in parts}
             cell = record.cell.model_copy(update=refs)
             records.append(record.model_copy(update={"cell": cell}))
         return Past(records, foreign=True)
@@ -228,7 +227,7 @@ class Board:
 
     def _whole(self, spec: CellSpec, method: Mapping[str, Any], epochs: int) -> Cell:
         """Return the cell that a file and a claim mean."""
-        parts = zip(COMPONENTS, (method, spec.arch, spec.dataset), strict=True)
+        parts = zip(PARTS, (method, spec.arch, spec.dataset), strict=True)
         refs = {
             kind: self._filled(kind, own["name"], {k: v for k, v in own.items() if k != "name"})
             for kind, own in parts

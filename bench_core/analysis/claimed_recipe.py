@@ -18,12 +18,11 @@ from typing import Any
 from bench_core.analysis.judge import CORE_DEFAULTS
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
-from bench_core.suite.cells import CellSpec, frozen, matches, same_name
+from bench_core.suite.cells import PARTS, CellSpec, frozen, matches, same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 
 HOW: dict[str, set[str]] = defaultdict(set)
 HOW["training"] = {"threads", "device", "deterministic", "compile"}
-COMPONENTS = ("method", "arch", "dataset")
 SETTINGS: dict[str, dict[str, Any]] = {
     "training": {**TrainingOptions().model_dump(), "stop_when": {}},
     "data": DataOptions().model_dump(),
@@ -78,7 +77,7 @@ def recipes(
 def _agrees(recipe: Recipe, cell: Mapping[str, Any]) -> bool:
     """Decide whether a recipe of the file has the values of the claim's `cell` that it names."""
     spec = CellSpec(method={}, seed=0, **recipe)  # type: ignore[arg-type]
-    named = {key for key in cell if key in COMPONENTS or spec.value(key) is not None}
+    named = {key for key in cell if key in PARTS or spec.value(key) is not None}
     return matches(spec, {key: cell[key] for key in named - {"method"}})
 
 
@@ -118,7 +117,7 @@ def compare(
     spec = CellSpec(**filled, seed=record.cell.seed)
     for key, value in cell.items():
         if not matches(spec, {key: value}):
-            named = f"{key}.name" if key in COMPONENTS else key
+            named = f"{key}.name" if key in PARTS else key
             changes[key] = _change(key, spec.value(named), value)
     return Difference(changes, tuple(unknown))
 
@@ -146,8 +145,7 @@ def differing(records: Sequence[RunRecord]) -> str:
 
 def _parts(record: RunRecord) -> dict[str, dict[str, Any]]:
     cell = record.cell
-    refs = {"method": cell.method, "arch": cell.arch, "dataset": cell.dataset}
-    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in refs.items()}
+    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in cell.refs.items()}
     return {**parts, "training": cell.training, "data": cell.data}
 
 

@@ -34,6 +34,7 @@ from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
 from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
 from bench_core.results.remeasured import Remark
+from bench_core.suite.cells import FLOOR
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import FROZEN
 
@@ -120,8 +121,7 @@ def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> 
 
 def matched_floor(ref: ComponentRef) -> ComponentRef:
     """Return the matched floor of a method: its blocks frozen, and without a penalty."""
-    frozen = {"freeze": "blocks", "train_last": None, "penalty": CORE_DEFAULTS["penalty"]}
-    return ref.model_copy(update={"params": {**ref.params, **frozen}})
+    return ref.model_copy(update={"params": {**ref.params, **FLOOR}})
 
 
 def option(ref: ComponentRef, name: str) -> Any:

@@ -49,8 +49,8 @@ def spare(
     for run in stored:
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
-        cells = (store.read_suite(folder) or {}).get("cells")
-        counted, _ = current([run.record for run in runs], cells if isinstance(cells, dict) else {})
+        cells = store.saved_mapping(folder, "cells")
+        counted, _ = current([run.record for run in runs], cells)
         kept = {record.identity for record in counted}
         done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []

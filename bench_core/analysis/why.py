@@ -17,6 +17,7 @@ from bench_core.errors import UsageError
 from bench_core.results import store
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
+from bench_core.suite.cells import PARTS
 
 # of an environment: shown elsewhere, or no cause of a difference
 UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
@@ -79,7 +80,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 def settings(record: RunRecord) -> dict[str, Any]:
     """Map dotted key → setting of a cell, as a suite writes them: `method.penalty`."""
     cell = record.cell.model_dump(mode="json")
-    for part in ("method", "arch", "dataset"):
+    for part in PARTS:
         cell[part] = {"": cell[part]["name"], **cell[part]["params"]}
     return {key.rstrip("."): value for key, value in flat(cell).items()}
 
@@ -142,8 +143,7 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
     record, cell = run.record, run.record.cell
     rule = label(cell.method, (), record.defaults())
     parts = (rule, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
-    decisions = (store.read_suite(run.folder.parent) or {}).get("decisions")
-    decisions = decisions if isinstance(decisions, dict) else {}
+    decisions = store.saved_mapping(run.folder.parent, "decisions")
     neighbour = nearest(run, others)
     return {
         "identity": record.identity,

@@ -32,8 +32,7 @@ def build_cell(
     """
     from bench_core.training.build import build
 
-    refs = [("method", cell.method), ("arch", cell.arch), ("dataset", cell.dataset)]
-    parts = [make(registry, kind, ref.name, ref.params) for kind, ref in refs]
+    parts = [make(registry, kind, ref.name, ref.params) for kind, ref in cell.refs.items()]
     folder = Path(data_dir) if data_dir else None
     return build(parts, training, cell.data, cell.seed, folder)
 

@@ -12,14 +12,13 @@ from bench_core.execution import validate
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.results.record import default_key
-from bench_core.suite.cells import CellSpec, same_name
+from bench_core.suite.cells import PARTS, CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
 from bench_core.training import NUMERICS
 
 CEILING = "bp"
 LOCAL_CEILING = "bp_local_heads"  # of rules whose passport has local_heads, beside bp
-PARTS: tuple[Kind, ...] = ("method", "arch", "dataset")
 Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
 
 

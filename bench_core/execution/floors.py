@@ -13,10 +13,9 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench_core.execution.components import PARTS, Components, Trio
+from bench_core.execution.components import Components, Trio
 from bench_core.results.record import Cell, ComponentRef
-
-FLOOR = {"freeze": "blocks", "train_last": None, "penalty": 0.0}
+from bench_core.suite.cells import FLOOR, PARTS
 
 
 class _Draft(NamedTuple):

@@ -12,7 +12,7 @@ from bench_core.execution.components import Components, Trio, code_of, numerics_
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.floors import resolved_cells
 from bench_core.execution.job import make_job
-from bench_core.execution.reuse import Action, StoredRuns, saved_mapping
+from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store
@@ -185,7 +185,7 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
 
 def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """Name the diagnostics that the last plan of a folder measured with other options."""
-    earlier = saved_mapping(folder, "diagnostics")
+    earlier = store.saved_mapping(folder, "diagnostics")
     other = [
         item["name"].rpartition("/")[2]
         for item in diagnostics

@@ -138,7 +138,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     cell = record.cell
     device = job["device"] or record.environment.get("device", "cpu")
     training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
-    parts = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
+    parts = [ref.name for ref in cell.refs.values()]
     registry = plugins.load_for([*parts, *(entry["name"] for entry in job["diagnostics"])])
     listed = diagnostics(registry, job["diagnostics"])
     built = build_cell(registry, cell, training, job["data_dir"])

@@ -34,7 +34,7 @@ class StoredRuns:
     def __init__(self, folder: Path, suite: Suite, retry_failed: bool) -> None:
         self.folder, self.suite, self.retry_failed = folder, suite, retry_failed
         self.budget = suite.budget.of_cell()
-        self.earlier = saved_mapping(folder, "cells")
+        self.earlier = store.saved_mapping(folder, "cells")
 
     def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
         """Decide about a cell; `data` is the checksum of its data. Raises UsageError."""
@@ -116,9 +116,3 @@ def sparser(record: RunRecord, suite: Suite) -> str:
         if wanted % has:
             return f"it was recorded with {name} {has}, and the suite asks for {wanted}"
     return ""
-
-
-def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
-    """Return a mapping of suite.json as the last plan left it; {} if there is none."""
-    value = (store.read_suite(folder) or {}).get(key)
-    return value if isinstance(value, dict) else {}

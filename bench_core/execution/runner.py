@@ -17,7 +17,6 @@ from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
 from bench_core.execution.plan import Plan, PlannedCell, judged_by, names_of
-from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store
@@ -181,8 +180,8 @@ def described(plan: Plan) -> dict[str, Any]:
         **judged_by(suite),
         "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
         "file": _file(plan, sorted(cells)),
-        "cells": saved_mapping(plan.folder, "cells") | beside | cells,
-        "defaults": {**saved_mapping(plan.folder, "defaults"), **plan.defaults},
+        "cells": store.saved_mapping(plan.folder, "cells") | beside | cells,
+        "defaults": {**store.saved_mapping(plan.folder, "defaults"), **plan.defaults},
         "decisions": decisions,
     }
 
@@ -191,7 +190,7 @@ def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
     suite, stated = plan.suite, plan.suite._stated or plan.suite
     name = digest(stated.content())
     if suite._stated is None or suite.content() != stated.content():  # options changed the suite
-        earlier = saved_mapping(plan.folder, "file")
+        earlier = store.saved_mapping(plan.folder, "file")
         listed = earlier.get("cells") if earlier.get("digest") == name else None
     else:
         listed = cells

@@ -102,8 +102,7 @@ def _suite_folders(root: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
-    decisions = (store.read_suite(folder) or {}).get("decisions")
-    decisions = decisions if isinstance(decisions, dict) else {}
+    decisions = store.saved_mapping(folder, "decisions")
     planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
     begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
     ended = [] if planned else sorted(path.name for path in folder.iterdir())

@@ -120,7 +120,7 @@ class CellRun:
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         check_modules(job["code"])
-        names = [ref.name for ref in (cell.method, cell.arch, cell.dataset)]
+        names = [ref.name for ref in cell.refs.values()]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
         if job.get("verify"):

@@ -15,6 +15,7 @@ from bench_core.registry.card import Card
 from bench_core.registry.works import of_package
 from bench_core.report import escape
 from bench_core.results.record import RunRecord
+from bench_core.suite.cells import PARTS
 
 CITATION = "arXiv:2606.21126"
 ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
@@ -28,7 +29,6 @@ BENCH = {
     "version": __version__,
 }
 PROTOCOL, PYTORCH = "hao2026", "paszke2019"
-KINDS = ("method", "arch", "dataset")
 
 
 def _entry(key: str, fields: Mapping[str, str]) -> str:
@@ -71,7 +71,7 @@ def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) 
     always = of_package("bench_core")
     entries = {"bench": _entry("bench", BENCH), PROTOCOL: always[PROTOCOL]}
     lines = []
-    used = ((kind, {getattr(record.cell, kind).name for record in records}) for kind in KINDS)
+    used = ((kind, {record.cell.refs[kind].name for record in records}) for kind in PARTS)
     for kind, name in ((kind, name) for kind, names in used for name in sorted(names)):
         card = cards.get((kind, name), Card())
         if card.source:

@@ -149,6 +149,11 @@ class Cell(Frozen):
     seed: int
 
     @property
+    def refs(self) -> dict[str, ComponentRef]:
+        """The components by kind."""
+        return {"method": self.method, "arch": self.arch, "dataset": self.dataset}
+
+    @property
     def last_epoch(self) -> int:
         """The epoch with which the training ends unless it is stopped; 0 if the recipe has none."""
         last = self.training.get("stop_after") or self.training.get("epochs")
@@ -221,9 +226,8 @@ class RunRecord(Frozen):
         Runs of an older bench record none.
         """
         known = {}
-        for kind in ("method", "arch", "dataset"):
-            name = getattr(self.cell, kind).name
-            entry, key = self.code.get(name.rpartition("/")[0]), default_key(kind, name)
+        for kind, ref in self.cell.refs.items():
+            entry, key = self.code.get(ref.name.rpartition("/")[0]), default_key(kind, ref.name)
             stated = entry.get("defaults") if isinstance(entry, dict) else None
             if isinstance(stated, dict) and isinstance(stated.get(key), dict):
                 known[key] = stated[key]
@@ -272,8 +276,7 @@ def recorded_defaults(
     unclear: set[tuple[str, str]] = set()
     names: set[str] = set()
     for record in records:
-        kinds = ("method", "arch", "dataset")
-        names |= {default_key(kind, getattr(record.cell, kind).name) for kind in kinds}
+        names |= {default_key(kind, ref.name) for kind, ref in record.cell.refs.items()}
         for name, own in record.defaults().items():
             known = recorded.setdefault(name, {})
             if known != own:

@@ -373,6 +373,12 @@ def read_suite(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
+    """Return a mapping of suite.json as the last plan left it; {} if there is none."""
+    value = (read_suite(folder) or {}).get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def suite_json(folder: Path) -> dict[str, Any]:
     """Read suite.json of a suite folder. Raises `Unreadable`."""
     try:

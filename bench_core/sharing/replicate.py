@@ -25,11 +25,10 @@ from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
 from bench_core.execution import validate
 from bench_core.execution.allowance import allowance
-from bench_core.execution.components import PARTS, code_of, numerics_of
+from bench_core.execution.components import code_of, numerics_of
 from bench_core.execution.executors import Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.plan import PlannedCell
-from bench_core.execution.reuse import saved_mapping
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.agreement import compare
@@ -158,8 +157,8 @@ def _describe(
 
     The diagnostics have the options that suite.json beside the run states.
     """
-    record, stated = run.record, saved_mapping(run.folder.parent, "diagnostics")
-    refs = [(kind, getattr(record.cell, kind)) for kind in PARTS]
+    record, stated = run.record, store.saved_mapping(run.folder.parent, "diagnostics")
+    refs = record.cell.refs.items()
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
     own = ((name.rpartition("/")[2], value) for name, value in stated.items())
     options = {name: value for name, value in own if isinstance(value, dict)}

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from bench_core.suite.names import GROUP, OURS
 from bench_core.suite.yaml_reader import KeyPath
+
+# the components of a cell
+PARTS: tuple[Literal["method", "arch", "dataset"], ...] = ("method", "arch", "dataset")
+FLOOR = {"freeze": "blocks", "train_last": None, "penalty": 0.0}  # options of a matched floor
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
     for key, wanted in rule.items():
         options = wanted if isinstance(wanted, list) else [wanted]
         value = cell.value(key)
-        if key in ("method", "arch", "dataset"):
+        if key in PARTS:
             if not any(same_name(value["name"], option) for option in options):
                 return False
         elif all(frozen(value) != frozen(option) for option in options):

@@ -15,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
-from bench_core.suite.cells import frozen
+from bench_core.suite.cells import PARTS, frozen
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
@@ -152,7 +152,7 @@ def _check_cells(document: Document) -> None:
         for key, value in _mapping(document.at(place)).items():
             path = (*place, key)
             options = value if isinstance(value, list) else [value]
-            if key in _NAMES and not all(isinstance(option, str) for option in options):
+            if key in PARTS and not all(isinstance(option, str) for option in options):
                 document.report(path, "must be a name or a list of names")
             elif key != "method" and (key, place[0]) != ("seed", "exclude"):
                 _is_known(document, path)
@@ -187,7 +187,7 @@ def _is_known(document: Document, path: KeyPath) -> bool:
         hint = did_you_mean(printable(rest), known)
     elif root in ("arch", "dataset") and not dot:
         return True
-    elif root in _NAMES and "" not in rest.split("."):
+    elif root in PARTS and "" not in rest.split("."):
         if rest != "name":
             return True
         hint = "list them under methods" if root == "method" else f"use the key {root}"
@@ -213,5 +213,4 @@ def _check_value(document: Document, path: KeyPath, key: str, value: Any) -> Non
         )
 
 
-_NAMES = ("method", "arch", "dataset")
-_WHOLE: dict[str, Any] = {"seeds": Seeds, **dict.fromkeys(_NAMES, ComponentSpec)}
+_WHOLE: dict[str, Any] = {"seeds": Seeds, **dict.fromkeys(PARTS, ComponentSpec)}
