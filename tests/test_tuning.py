@@ -148,7 +148,6 @@ def test_every_rule_and_bp_have_the_same_trials_scored_on_validation_samples(tun
     home, _ = tuned
     folder = home / "r" / "small"
     found = ledger.read(folder)
-    assert found is not None
     assert {key: len(rule.results) for key, rule in found.rules.items()} == {"dfa": 2, "bp": 2}
     trials = runs(folder / ledger.TRIALS / "small")
     for rule in found.rules.values():
@@ -168,7 +167,6 @@ def test_the_winners_are_trained_on_the_seeds_of_the_suite_and_read_the_test_set
     home, output = tuned
     folder = home / "r" / "small"
     found = ledger.read(folder)
-    assert found is not None
     records = runs(folder)
     assert len(records) == 2
     for identity, record in records.items():
@@ -212,13 +210,11 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     suite = load_suite(_file(tmp_path), ["search.seed=5"])
     tuning = Tuning(suite, plugins.load(), tmp_path / "r")
     tuning.write()
-    assert before is not None
     assert ledger.read(folder) == before
     other = before.rules["dfa"]  # tuned by another command meanwhile
     ledger.write(folder, "small", {**before.rules, "ep": other})
     tuning.won({"bp": ["0"]})
     after = ledger.read(folder)
-    assert after is not None
     assert (after.rules["bp"].seed, after.rules["dfa"]) == (5, other)
     assert after.rules["ep"] == other
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
@@ -270,7 +266,6 @@ def test_a_submission_carries_the_searches_of_its_runs(tuned: Any, tmp_path: Pat
             shutil.rmtree(folder / identity)
     submit(results, tmp_path / "two")
     known = ledger.read(tmp_path / "two" / "small")
-    assert known is not None
     assert known.rules.keys() == {"dfa"}
     trial = known.rules["dfa"].results[1 - entry["best"]]
     assert trial.values["method.normalize"] == "<path>"
@@ -340,7 +335,6 @@ def test_a_ledger_speaks_of_the_runs_beside_it_alone(tmp_path: Path) -> None:
     assert said == {0.3: search, 0.31: None}
     merge([tmp_path / "a"], tmp_path / "c")
     known = ledger.read(tmp_path / "c" / "audit5")
-    assert known is not None
     assert known.rules["dfa"].cells == []  # the run has a fault, and is left out
 
 

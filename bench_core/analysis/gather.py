@@ -160,7 +160,7 @@ def _described(
 def _ledger(folder: Path, troubles: list[str]) -> Ledger:
     """Read tuning.json: an empty ledger if it is missing, and with a warning if unreadable."""
     try:
-        return ledger.read(folder) or Ledger()
+        return ledger.read(folder)
     except store.Unreadable as error:
         path = folder / ledger.LEDGER
         troubles.append(f"{path}: cannot be read: it {error}; its rows do not show their trials")

@@ -260,12 +260,11 @@ class Tuning:
     def _known(self) -> dict[str, Tuned]:
         """Read the entries of the ledger. Raises UsageError if it is damaged."""
         try:
-            known = ledger.read(self.folder)
+            return dict(ledger.read(self.folder).rules)
         except store.Unreadable as error:
             remedy = "remove it, and this command writes it anew from the trials"
             path = self.folder / ledger.LEDGER
             raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
-        return dict(known.rules) if known else {}
 
     def _new(self, one: Contender) -> Tuned:
         search, before = self.search, self.before.get(one.key)

@@ -132,11 +132,11 @@ class Ledger(Frozen):
         }
 
 
-def read(folder: Path) -> Ledger | None:
-    """Read the ledger of a suite folder; None if there is none. Raises `store.Unreadable`."""
+def read(folder: Path) -> Ledger:
+    """Read the ledger of a suite folder; an empty one if it has none. Raises `store.Unreadable`."""
     path = folder / LEDGER
     if not os.path.lexists(path):
-        return None
+        return Ledger()
     try:
         return Ledger.model_validate(files.read_json(path, "tuning", parts=1))
     except ValidationError as error:

@@ -235,10 +235,7 @@ def _merge_ledger(source: Path, target: Path, records: Sequence[RunRecord], resu
     except store.Unreadable as error:
         result.troubles.append(f"{source / ledger.LEDGER}: left out: one of the two {error}")
         return
-    if theirs is None:
-        return
-    own = ours.rules if ours else {}
-    rules = theirs.among(records)
+    own, rules = ours.rules, theirs.among(records)
     both = [(key, rule, own[key]) for key, rule in rules.items() if key in own]
     if left := [key for key, one, other in both if one.search() != other.search()]:
         line = f"{source}: its search of {', '.join(left)} is left out"

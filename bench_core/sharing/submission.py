@@ -202,7 +202,7 @@ def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
 def _ledger(folder: Path) -> Ledger:
     """Read tuning.json of a suite folder; an empty one if there is none. Raises UsageError."""
     try:
-        return ledger.read(folder) or Ledger()
+        return ledger.read(folder)
     except store.Unreadable as error:
         remedy = "remove it, and `bench tune` writes it anew from the trials"
         path = folder / ledger.LEDGER

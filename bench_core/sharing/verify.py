@@ -125,7 +125,7 @@ def searches(runs: Sequence[Stored]) -> Iterator[str]:
     for folder in sorted({run.folder.parent for run in runs}):
         path = folder / ledger.LEDGER
         try:
-            known = ledger.read(folder) or ledger.Ledger()
+            known = ledger.read(folder)
         except store.Unreadable as error:
             yield f"{path}: cannot be read: it {error}"
             continue
