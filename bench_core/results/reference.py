@@ -21,9 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench_core.errors import StoreError
 from bench_core.results import files, store
-from bench_core.results.files import writing
 from bench_core.results.hashing import digest, file_text, line_text
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
@@ -268,15 +266,6 @@ def write_cells(reference: Reference) -> None:
 
 def copy(run: Stored, final: Path) -> None:
     """Copy a run of the reference to its place in a results folder. Raises StoreError."""
-    with store.locked(final) as lock:
-        if lock is None:
-            held = "another bench is at work on this run; try again when it is done"
-            raise StoreError(f"{final}: {held}")
-        folder = store.clear_temporary(final)
-        try:
-            with writing(final):
-                for name in (*run.record.files, store.RUN):
-                    files.copy(run.folder / name, folder / name)
-            store.put(final)
-        finally:
-            store.remove_temporary(final)
+    with store.owned(final), store.installed(final) as folder:
+        for name in (*run.record.files, store.RUN):
+            files.copy(run.folder / name, folder / name)

@@ -133,6 +133,16 @@ def locked(final: Path) -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
+def owned(final: Path) -> Iterator[None]:
+    """Hold the lock of a run folder. Raises StoreError if it is taken."""
+    with locked(final) as descriptor:
+        if descriptor is None:
+            held = "another bench is at work on this run; try again when it is done"
+            raise StoreError(f"{final}: {held}")
+        yield
+
+
+@contextlib.contextmanager
 def locked_suite(folder: Path) -> Iterator[None]:
     """Hold the lock of a suite folder, to read and then write suite.json or marks.
 
@@ -253,6 +263,18 @@ def put(final: Path) -> None:
         fsync(final.parent)
     with contextlib.suppress(OSError):
         files.remove(_beside(final, "old"))
+
+
+@contextlib.contextmanager
+def installed(final: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes the locked run at the end. Raises StoreError."""
+    folder = clear_temporary(final)
+    try:
+        with writing(final):
+            yield folder
+        put(final)
+    finally:
+        remove_temporary(final)
 
 
 def quarantine(folder: Path, reason: str) -> Path:

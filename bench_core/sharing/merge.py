@@ -170,10 +170,7 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
     with writing(final):
         target.mkdir(parents=True, exist_ok=True)
         files.make_folder(final.parent, len(final.parent.relative_to(target).parts))
-    with store.locked(final) as lock:
-        if lock is None:
-            held = "another bench is at work on this run; try again when it is done"
-            raise StoreError(f"{final}: {held}")
+    with store.owned(final):
         old = _old(final, Merge())
         if final.parent.parent.name == store.REPLICATES:  # its first replicate stays
             if old is not None:
@@ -185,20 +182,15 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
             if now == "replicate":
                 _install(run, _beside(final, run), target, result)
             return
-        try:
-            folder = store.clear_temporary(final)
-            with writing(final):
-                for name in (*(Path(name).name for name in run.record.files), store.RUN):
-                    files.copy(run.folder / name, folder / name)
-                for path in late_files(run.folder, result.troubles):
-                    try:
-                        files.copy(path, folder / path.name)
-                    except files.Refused as reason:
-                        result.troubles.append(f"{path}: left out: it {reason.strerror}")
-            store.put(final)
-            store.remove_resume(final)
-        finally:
-            store.remove_temporary(final)
+        with store.installed(final) as folder:
+            for name in (*(Path(name).name for name in run.record.files), store.RUN):
+                files.copy(run.folder / name, folder / name)
+            for path in late_files(run.folder, result.troubles):
+                try:
+                    files.copy(path, folder / path.name)
+                except files.Refused as reason:
+                    result.troubles.append(f"{path}: left out: it {reason.strerror}")
+        store.remove_resume(final)
 
 
 def _merge_suite(source: Path, target: Path, result: Merge) -> None:

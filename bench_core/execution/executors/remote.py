@@ -229,14 +229,9 @@ def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
         if lock is None:
             return False
         if supervise.finished_elsewhere(cell.folder, cell.stamp) is None:
-            folder = store.clear_temporary(cell.folder)
-            try:
-                with writing(cell.folder):
-                    for name, content in files.items():
-                        disk.write_file(folder / Path(name).name, base64.b64decode(content))
-                store.put(cell.folder)
-            finally:
-                store.remove_temporary(cell.folder)
+            with store.installed(cell.folder) as folder:
+                for name, content in files.items():
+                    disk.write_file(folder / Path(name).name, base64.b64decode(content))
         return True
 
 
