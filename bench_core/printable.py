@@ -1,4 +1,4 @@
-"""Make text of plugins and child processes safe to print, and their numbers plain."""
+"""Make text of plugins and child processes safe to print, their numbers plain, and lists short."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -81,6 +82,12 @@ def located(error: BaseException) -> str:
     text = str(error) if isinstance(error, BenchError) else brief(error)
     place = "" if isinstance(error, CreditError) else origin(error)
     return f"{text} (at {place})" if place else text
+
+
+def few(names: Sequence[str]) -> str:
+    """Name the first three, and the number of the others."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def last_line(output: bytes) -> str:

@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from bench_core.registry.registry import base_class, resolve
 from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, files, store
 from bench_core.results.hashing import canonical
-from bench_core.results.record import Measurement, RunRecord, cell_key
+from bench_core.results.record import Measurement, RunRecord, cell_key, now
 from bench_core.results.reference import CELLS, Entry, Reference, installed, write_cells
 from bench_core.results.scan import Stored, run_folders, scan
 from bench_core.sharing.submission import distances, write_compact
@@ -235,8 +234,7 @@ def main(
             click.echo(line, err=True)
         readme.write()
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no run"
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now}")
+    click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now()}")
 
 
 if __name__ == "__main__":

@@ -42,9 +42,3 @@ def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
 
 def _changed(own: Mapping[str, str], newest: Mapping[str, str]) -> list[str]:
     return sorted(name for name, digest in own.items() if newest[name] != digest)
-
-
-def listed(names: list[str]) -> str:
-    """Name up to three modules."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"

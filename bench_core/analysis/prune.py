@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_core.analysis.gather import current
-from bench_core.analysis.older import by_recipe, listed, older
+from bench_core.analysis.older import by_recipe, older
 from bench_core.errors import UsageError
+from bench_core.printable import few
 from bench_core.results import store
 from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
@@ -64,7 +65,7 @@ def spare(
                     continue
                 why = "its cell has been run by other code since"
             elif identity in changed:
-                why = f"older code than other runs of its recipe: {listed(changed[identity])}"
+                why = f"older code than other runs of its recipe: {few(changed[identity])}"
             elif methods and not with_older:
                 why = f"a run of {name.removeprefix('bench-core/')}"
             else:

@@ -100,11 +100,9 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
 
 def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) -> None:
     """Mark runs without a fault as checked; a new fault removes the mark of an earlier check."""
-    from datetime import UTC, datetime
-
     from bench_core.results import marks
+    from bench_core.results.record import now
 
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     unmarked: dict[Path, str] = {}
     for run in runs:
         suite, lines = run.folder.parent, faults[run.folder]
@@ -112,7 +110,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
         if lines and not mark.checked:
             continue
         try:
-            marks.write(suite, mark.signed("checked", None if lines else now))
+            marks.write(suite, mark.signed("checked", None if lines else now()))
         except StoreError as error:
             unmarked[suite] = str(error)
     warn(f"{folder}: its marks cannot be written: {why}" for folder, why in unmarked.items())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.printable import brief, last_line
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, now
 
 if TYPE_CHECKING:
     from bench_core.execution.plan import PlannedCell
@@ -55,8 +54,7 @@ def make_job(
 def make_record(job: Mapping[str, Any], **outcome: Any) -> RunRecord:
     """Return the record of a job's run: the job's entries that are its fields, and `outcome`."""
     fields = {name: job[name] for name in RunRecord.model_fields.keys() & job.keys()}
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return RunRecord(**{**fields, "finished": finished, **outcome})
+    return RunRecord(**{**fields, "finished": now(), **outcome})
 
 
 @cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import epochs, files, remeasured, store
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import Measurement, RunRecord, environment_key
+from bench_core.results.record import Measurement, RunRecord, environment_key, now
 from bench_core.results.scan import Stored
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.checkpoint import part
@@ -169,7 +168,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 params=diagnostic.params.model_dump(mode="json"),
                 measurement=measurement,
                 versions=versions,
-                measured=datetime.now(UTC).isoformat(timespec="seconds"),
+                measured=now(),
             )
             remeasured.write(folder, late)
     return measurements

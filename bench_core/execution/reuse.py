@@ -11,6 +11,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.components import changed_modules
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
+from bench_core.printable import few
 from bench_core.results import store
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
@@ -96,8 +97,7 @@ class StoredRuns:
             cause = f"its data had the checksum {record.data_checksum}, now {data}"
         else:
             changed = changed_modules(record.code, code) or ["another version"]
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            cause = f"the code has changed since: {', '.join(changed[:3])}{more}"
+            cause = f"the code has changed since: {few(changed)}"
         return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
 
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store
 from bench_core.results.hashing import digest
-from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.record import RunRecord, cell_key, now
 
 
 def default_data_dir() -> Path | None:
@@ -166,11 +165,11 @@ def described(plan: Plan) -> dict[str, Any]:
     decisions  identity → action, reason and time; of a cell to run also its name and its epochs
     file       the suite's file without options: its texts, and its cells if a plan has listed them
     """
-    suite, now = plan.suite, datetime.now(UTC).isoformat(timespec="seconds")
+    suite, at = plan.suite, now()
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     beside = {cell_key(c.cell): c.identity for c in plan.beside}
     decisions: dict[str, dict[str, Any]]
-    decisions = {c.identity: {"action": c.action, "why": c.why, "at": now} for c in plan.cells}
+    decisions = {c.identity: {"action": c.action, "why": c.why, "at": at} for c in plan.cells}
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
         decisions[cell.identity] |= {"cell": name, "epochs": cell.cell.last_epoch}
     return {

@@ -13,10 +13,10 @@ from enum import IntEnum
 
 from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.analysis.older import listed as modules_of
 from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.verdict import Margin, below_zero
+from bench_core.printable import few
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.numbers import NONE, fraction, part, plural, with_interval
@@ -286,7 +286,7 @@ def _older(group: Group) -> list[str]:
     names = sorted({name for own in changed.values() for name in own})
     command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"
     remedy = f"`{command}` trains them again, `bench clean --older` removes them"
-    text = f"Older code than other runs here ({modules_of(names)}): "
+    text = f"Older code than other runs here ({few(names)}): "
     return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
 
 

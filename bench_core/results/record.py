@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -251,6 +252,11 @@ def fires(measurement: Measurement, threshold: float | None = None) -> bool:
     if measurement.not_diagnostic is not None:
         return False
     return not math.isfinite(value) or (value > limit if above else value < limit)
+
+
+def now() -> str:
+    """Return the time, as records and marks have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def environment_key(record: RunRecord) -> str:

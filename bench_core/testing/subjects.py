@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench_core.printable import few
 from bench_core.testing.global_state import TORCH_DRAWS, Changes
 from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import Log, ProbeNet
@@ -304,10 +305,9 @@ def must_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], failure: 
 def must_preserve(changes: Changes, action: str, *, but: str = "") -> None:
     """Raise Failed if the action changed global state, other than the state `but`."""
     names = [name for name in changes.names if name != but]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     hint = f"; {DRAW}" if TORCH_DRAWS in names else ""
     if names:
-        raise Failed(f"{action} changes global state: {', '.join(names[:3])}{more}{hint}")
+        raise Failed(f"{action} changes global state: {few(names)}{hint}")
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
