@@ -21,7 +21,6 @@ which they decide:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +28,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.analysis.untrained import at_start
+from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
@@ -353,11 +353,6 @@ class Alignment:
     readouts: Mapping[str, tuple[float | None, ...]]
 
 
-def _number(value: Any) -> float | None:
-    """Return a finite number, else None; details may hold names of non-finite numbers."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
 def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
     """Read the stored alignment. If b fires it is not diagnostic: the reference is rounding."""
     item = record.measurements.get("alignment")
@@ -366,12 +361,12 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
     details = item.details
 
     def numbers(key: str) -> tuple[float | None, ...]:
-        return tuple(_number(value) for value in details.get(key, ()))
+        return tuple(finite(value) for value in details.get(key, ()))
 
     suffix = "_unclamped"
     further = [key.removesuffix(suffix) for key in sorted(details) if key.endswith(suffix)]
     return Alignment(
-        _number(details.get("deep")),
+        finite(details.get("deep")),
         numbers("unclamped"),
         numbers("ratio"),
         AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,

@@ -151,6 +151,7 @@ def replicate(
     from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
+    from bench_core.report.numbers import plural
     from bench_core.sharing import replicate as again
 
     (results,) = own_folders(
@@ -168,7 +169,7 @@ def replicate(
     if into.resolve() == results.resolve():
         raise UsageError(f"--into {into}: must be another folder than RESULTS")
     drawn = again.sample(runs, size, seed, each_row)
-    echo(f"{len(drawn)} run{'s' * (len(drawn) != 1)} drawn with --seed {seed} · {into}")
+    echo(f"{plural(len(drawn), 'run')} drawn with --seed {seed} · {into}")
     planned, troubles = again.plan_again(drawn, registry, into, data_dir, device, threads)
     warn(troubles)
     folders = [item.posted.folder for item in planned]

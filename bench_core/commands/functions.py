@@ -62,7 +62,7 @@ def run_suite(
     shown = in_notebook() if progress is None else progress
     options = Options(slots=workers, settings=settings or {})
     records = run_plan(plan, registry, executor, options, choose if shown else None)
-    return Results(loaded.load(plan.folder)._suites, records)
+    return loaded.load([plan.folder], records)
 
 
 def load(*folders: str | Path) -> Results:
@@ -73,4 +73,4 @@ def load(*folders: str | Path) -> Results:
     """
     from bench_core.commands.options import shown_folders
 
-    return loaded.load(*shown_folders(tuple(Path(folder).expanduser() for folder in folders)))
+    return loaded.load(shown_folders(tuple(Path(folder).expanduser() for folder in folders)))

@@ -121,6 +121,7 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     folders or suite folders  [default: results].
     """
     from bench_core.analysis.board import board as reference_board
+    from bench_core.report.numbers import plural
     from bench_core.report.site import build
 
     if board and results:
@@ -131,4 +132,4 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     suites, troubles = gathered(results)
     claims = list(known.suites()) if known else []
     written = build(suites, _cards(suites), output, troubles, claims)
-    echo(f"{output / 'index.html'}  ({len(written)} page{'s' * (len(written) != 1)})")
+    echo(f"{output / 'index.html'}  ({plural(len(written), 'page')})")

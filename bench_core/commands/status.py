@@ -45,8 +45,9 @@ def status(results: tuple[Path, ...], as_json: bool) -> None:
 def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.commands.progress import time_left
     from bench_core.execution.sweeps import RUNNING, STATES, WAITING
+    from bench_core.report.numbers import plural
 
-    number = f"{len(state.cells)} cell{'s' * (len(state.cells) != 1)}"
+    number = plural(len(state.cells), "cell")
     cells = f"{number} of the last `bench run`: " if state.planned else ""
     counts = ", ".join(f"{count} {name}" for name, count in state.counts.items())
     left = time_left(state.seconds_left)

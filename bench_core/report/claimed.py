@@ -12,7 +12,7 @@ from typing import Literal
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
 from bench_core.report import escape
 from bench_core.report.data import document
-from bench_core.report.numbers import NONE, compact, fraction
+from bench_core.report.numbers import NONE, compact, fraction, plural
 from bench_core.report.text import paragraph, tabulated
 from bench_core.suite.claim import SHARES, Expectation
 
@@ -99,7 +99,7 @@ def summary(outcomes: Iterable[ClaimResult]) -> str:
     counts = Counter(item.status for item in outcomes)
     total, hold, fail = counts.total(), counts["holds"], counts["fails"]
     return (
-        f"{total} claim{'s' * (total != 1)}: {hold} hold{'s' * (hold == 1)},"
+        f"{plural(total, 'claim')}: {hold} hold{'s' * (hold == 1)},"
         f" {fail} fail{'s' * (fail == 1)}, {counts['not run']} not run"
     )
 

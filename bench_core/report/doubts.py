@@ -9,7 +9,7 @@ format shows them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench_core.analysis.judge import (
     CORE_DEFAULTS,
@@ -188,30 +188,28 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += ranked_on(group)
-    equal: dict[str, list[str]] = defaultdict(list)
-    for row in group.rows:
-        for text in tied(row):
-            equal[text].append(row.label)
-    lines += [f"{listed(labels)}: {text}" for text, labels in equal.items()]
-    shared: dict[str, list[str]] = defaultdict(list)
-    for row in group.rows:
-        for text in limits(row, settings) if row.role != "floor" else ():
-            shared[text].append(row.label)
-    whole = {row.label for row in group.rows if row.role != "floor"}
-    for text, labels in shared.items():
+    lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
+    judged = [row for row in group.rows if row.role != "floor"]
+    for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
         if not text.startswith(AGAINST):  # the legend says this one
-            lines.append(text if set(labels) == whole else f"{text} for {listed(labels)}")
-    measured: dict[str, list[str]] = defaultdict(list)
-    for row in group.rows:
-        for text in late(row, settings):
-            measured[text].append(row.label)
-    for text, labels in measured.items():
+            every = len(labels) == len(judged)
+            lines.append(text if every else f"{text} for {listed(labels)}")
+    for text, labels in _shared(group.rows, lambda row: late(row, settings)).items():
         every = len(labels) == len(group.rows) > 1
         lines.append(f"{'every row' if every else listed(labels)}: {text}")
     for row in group.rows if settings.unrecorded else ():
         if row.role != "floor" and (text := options(row, settings)):
             lines.append(f"{row.label}: {text}")
     return lines
+
+
+def _shared(rows: Iterable[Row], doubts: Callable[[Row], Iterable[str]]) -> dict[str, list[str]]:
+    """Map each doubt to the labels of the rows that it is about."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for text in doubts(row):
+            labels[text].append(row.label)
+    return labels
 
 
 def said(rows: Iterable[Row], settings: Settings) -> list[str]:

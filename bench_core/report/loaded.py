@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from html import escape as html
@@ -229,11 +230,9 @@ def _claims(suite: SuiteResults) -> Iterator[dict[str, Any]]:
         }
 
 
-def load(*folders: str | Path) -> Results:
-    """Gather folders (default: `results`), with a warning for each run that cannot be read."""
-    import warnings
-
-    suites, troubles = beside_reference([Path(folder) for folder in folders or ("results",)])
+def load(folders: Sequence[Path], records: Sequence[RunRecord] | None = None) -> Results:
+    """Gather folders, with a warning for each run that cannot be read."""
+    suites, troubles = beside_reference(folders)
     for trouble in troubles:
-        warnings.warn(visible(str(trouble)), stacklevel=3)
-    return Results(suites)
+        warnings.warn(visible(trouble), stacklevel=3)
+    return Results(suites, records)

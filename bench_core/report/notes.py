@@ -140,7 +140,7 @@ def _relied_on(group: Group, settings: Settings) -> list[str]:
         methods = f" ({names})" if state != "posted" else ""
         parts.append(f"{by_state[state].total()} {state}{methods}")
     total = sum(map(Counter.total, by_state.values()))
-    return [f"Of {total} run{'s' * (total != 1)}: {'; '.join(parts)}"]
+    return [f"Of {plural(total, 'run')}: {'; '.join(parts)}"]
 
 
 def references(group: Group) -> list[str]:

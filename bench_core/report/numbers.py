@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from bench_core.analysis.stats import Estimate
+from bench_core.results.details import finite as finite
 
 NONE = "–"
 NOT_FINITE = "not finite"
@@ -79,11 +79,6 @@ def part(count: int, total: int, noun: str) -> str:
     if count < total:
         return f"{count:,} of {plural(total, noun)}"
     return "all " * (total > 1) + plural(total, noun)
-
-
-def finite(value: Any) -> float | None:
-    """Return a finite number or None; stored details may hold words such as "nan"."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

@@ -50,10 +50,8 @@ from bench_core.report import (
 from bench_core.report import view as views
 from bench_core.report.cache import kept
 from bench_core.report.figures import Drawn, drawn
-from bench_core.report.numbers import fraction, optional
 from bench_core.report.view import View, name_of, view
 from bench_core.results import status
-from bench_core.results.record import RunRecord
 
 # templates use the names of these modules and of this one
 OF_REPORT = (claimed, columns, criteria, layers, notes, numbers, provenance, rows, tallies, views)
@@ -92,11 +90,6 @@ def section(
     used = {row.method.name: row.method.short for _, row, _ in shown.runs}
     own = [(used[name], card) for name, card in sorted((cards or {}).items()) if name in used]
     return Section(f"s{number}", shown, most, own, dict(placed))
-
-
-def shown_accuracy(record: RunRecord) -> str:
-    """Write the accuracy of a run that is done."""
-    return optional(record.accuracy if record.status == "done" else None, fraction)
 
 
 def script_json(data: Any) -> Markup:

@@ -17,7 +17,7 @@ from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.rows import PASSPORT, N, compared, random_blocks, trust
 from bench_core.report.text import flat, joined, paragraph, tabulated
-from bench_core.report.view import View, curve, state, value
+from bench_core.report.view import View, curve, shown_accuracy, state, value
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
@@ -145,7 +145,6 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     floors = {"its matched floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     known = {name: margin for name, margin in floors.items() if margin is not None}
     margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
-    accuracy = optional(record.accuracy if record.status == "done" else None, fraction)
     recipe = next(header for header, group in shown.recipes if row in group.rows)
     return [
         f"{row.label} · seed {cell.seed} · {record.suite}",
@@ -162,7 +161,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"trust       {_trust(run, shown)}",
         *([f"from        {text}"] if (text := source([record])) else []),
         *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
-        f"accuracy    {accuracy} after {plural(record.epochs, 'epoch')}"
+        f"accuracy    {shown_accuracy(record)} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
         *([f"floor of d  {_floor(row, cell.seed)}"] if row.role != "floor" else []),
         *_alignment(run),

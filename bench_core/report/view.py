@@ -16,7 +16,7 @@ from bench_core.report import doubts
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.headings import distinctions, headings
-from bench_core.report.numbers import finite, plural
+from bench_core.report.numbers import finite, fraction, optional, plural
 from bench_core.report.rows import N
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
@@ -168,6 +168,11 @@ def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
                 if limit is not None:
                     limits[criterion.letter].add(criterion.shown(limit))
     return {letter: sorted(values) for letter, values in limits.items()}
+
+
+def shown_accuracy(record: RunRecord) -> str:
+    """Write the accuracy of a run that is done."""
+    return optional(record.accuracy if record.status == "done" else None, fraction)
 
 
 def state_norm(record: RunRecord | Epoch) -> float | None:

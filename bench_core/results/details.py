@@ -7,6 +7,7 @@ and claims read have a kind of their own. Further keys are free within the limit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,6 +99,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 # further read-outs of a credit, `displacement_unclamped`
 _READOUTS = {"_unclamped": "numbers", "_ratio": "numbers", "_deep": "number"}
+
+
+def finite(value: Any) -> float | None:
+    """Return a finite number or None; stored details may hold words such as "nan"."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def fault(name: str, details: Mapping[str, Any]) -> str:
