@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -126,12 +126,40 @@ def marked(reference: Reference) -> Reference:
     return reference
 
 
-def stray(reference: Reference) -> Iterator[str]:
-    """Yield a line for each run in the folder of the reference that it does not name."""
+def faults_of(reference: Reference) -> list[str]:
+    """Return a line for each row that is damaged or not named, or lapsed and silent on it."""
+    lines = reference.runs()[1]
     for folder in sorted(run_folders(reference.folder)):
         name = folder.name
         if name not in reference.entries or reference.place(name) != folder:
-            yield f"{folder}: {CELLS} does not name it; add its results again, or remove it"
+            lines.append(f"{folder}: {CELLS} does not name it; add its results again, or remove it")
+    remedy = "it has lapsed; train it again, or mark it with --lapse"
+    lines += [f"{run.folder}: {', '.join(own)}: {remedy}" for run, own in unmarked(reference)]
+    return lines
+
+
+def take(
+    runs: Iterable[Stored], states: Mapping[str, Measurement], reference: Reference, commit: str
+) -> tuple[Reference, Counter[str]]:
+    """Add the runs that may come in, say why others may not, and count both. Raises StoreError.
+
+    states  identity → distance to bp
+    """
+    counts: Counter[str] = Counter()
+    for run in runs:
+        if is_there(run.record, reference):
+            counts["there already"] += 1
+            continue
+        distance = states.get(run.record.identity)
+        reason = fault(run, commit, reference)
+        if not reason and distance is not None and distance.value is None:
+            reason = f"its distance to bp: {distance.not_diagnostic}"
+        if reason:
+            say([f"{run.folder}: left out: {reason}"])
+        else:
+            reference = add(run, reference, commit, distance)
+        counts["left out" if reason else "added"] += 1
+    return reference, counts
 
 
 def suite_of(folder: Path) -> dict[str, Any]:
@@ -167,6 +195,24 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     store.write_suite(folder, {**kept, "cells": known, "file": file})
 
 
+def list_suites(names: Iterable[str], reference: Reference) -> None:
+    """Write suite.json of suites by their names, with the cells that the reference has."""
+    registry, home = plugins.load(), reference.folder.parent
+    for name in dict.fromkeys(names):
+        suite = load_suite(name)
+        try:
+            plan = make_plan(suite, registry, home, default_data_dir(), reference=reference)
+        except BenchError as error:  # such as data that this machine lacks
+            say([f"{name}: its cells are not listed: {error}"])
+        else:
+            list_cells(described(plan), reference)
+
+
+def say(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+
+
 @click.command(help=__doc__)
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--commit", default="", help="The commit of the code, for runs that name none.")
@@ -195,43 +241,23 @@ def main(
     if lapse:
         reference = marked(reference)
     if check or lapse:
-        remedy = "it has lapsed; train it again, or mark it with --lapse"
-        lines = [f"{r.folder}: {', '.join(parts)}: {remedy}" for r, parts in unmarked(reference)]
-        for line in (lines := [*reference.runs()[1], *stray(reference), *lines]):
-            click.echo(line, err=True)
+        lines = faults_of(reference)
+        say(lines)
         sys.exit(bool(lines))
-    counts: Counter[str] = Counter()
-    stored, states = scan(results), distances(results)
+    stored = scan(results)
+    say(stored.troubles)
     contents = [suite_of(folder) for folder in sorted({run.folder.parent for run in stored.runs})]
-    for run in stored.runs:
-        there, distance = is_there(run.record, reference), states.get(run.record.identity)
-        reason = "there already" if there else fault(run, commit, reference)
-        if not reason and distance is not None and distance.value is None:
-            reason = f"its distance to bp: {distance.not_diagnostic}"
-        if not reason:
-            reference = add(run, reference, commit, distance)
-        elif not there:
-            click.echo(f"{run.folder}: left out: {reason}", err=True)
-        counts["there already" if there else "left out" if reason else "added"] += 1
+    reference, counts = take(stored.runs, distances(results), reference, commit)
     for content in contents:
         list_cells(content, reference)
     write_cells(reference)  # a plan reads the runs with the checksums of suite.json
     reference = installed(into) or reference
-    registry = plugins.load()
-    for name in dict.fromkeys([*suites, *(installed_suites() if into == HERE else ())]):
-        suite = load_suite(name)
-        try:
-            plan = make_plan(suite, registry, into.parent, default_data_dir(), reference=reference)
-        except BenchError as error:  # such as data that this machine lacks
-            click.echo(f"{name}: its cells are not listed: {error}", err=True)
-        else:
-            list_cells(described(plan), reference)
+    list_suites([*suites, *(installed_suites() if into == HERE else ())], reference)
     write_cells(reference)
     if into == HERE and (HERE.parent / "docs").is_dir():
         text, troubles = all_claims()
         files.replace_file(HERE.parent / "docs" / "claims.md", text)
-        for line in troubles:
-            click.echo(line, err=True)
+        say(troubles)
         readme.write()
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no run"
     click.echo(f"{into}: {len(reference.entries)} runs ({told}); {now()}")

@@ -675,6 +675,19 @@ def test_results_without_their_suite_file_are_refused_before_anything_is_written
     assert not into.exists()
 
 
+def test_a_damaged_run_of_the_results_is_named(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "fault", lambda *about: "")
+    results = Path(shutil.copytree(finished.results, tmp_path / "r"))
+    run = results / "tiny" / min(runs(results / "tiny"))
+    (run / store.RUN).write_text("{")
+    (into := tmp_path / "into").mkdir()
+    done = CliRunner().invoke(adding.main, [str(results), "--into", str(into), "--commit", "c"])
+    assert f"{run}: not counted: run.json is no JSON" in done.output
+    assert "3 runs (3 added)" in done.output
+
+
 def test_the_check_fails_without_cells_and_for_runs_that_are_not_named(
     tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
