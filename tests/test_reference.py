@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from conftest import TINY, Finished, Here, runs
 
 from bench_core import cli, load
-from bench_core.analysis import board
+from bench_core.analysis import board, trainings
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import beside_reference, together
 from bench_core.analysis.leaderboard import judge_all
@@ -783,7 +783,7 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     suite.write_text(TINY + CLAIMS)
     monkeypatch.setenv("BENCH_REFERENCE", str(home))
     monkeypatch.setattr(board, "installed_suites", lambda: [str(suite)])
-    monkeypatch.setattr(board, "IMAGES", ("digits",))
+    monkeypatch.setattr(trainings, "IMAGES", ("digits",))
     text, troubles = all_claims()
     assert troubles == []
     assert re.search(r"\| tiny +\|[^|]*\| +1 \| +1 \| +1 \| +\d \|", text)
@@ -793,9 +793,9 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert "no run of this method (training: about " in text
     known, tiny = board.board(), load_suite(str(suite))
     dfa, _, fa = tiny.expect
-    assert known.cost(tiny, dfa) == {}  # its training has a run
+    assert known.trainings.cost(tiny, dfa) == {}  # its training has a run
     less = fa.model_copy(update={"minus": dfa.method})
-    assert len(known.cost(tiny, less) or ()) == 1  # that of fa alone
+    assert len(known.trainings.cost(tiny, less) or ()) == 1  # that of fa alone
     (run, *_) = known.runs
     marked = {"environment": {**run.record.environment, "lapsed": "method 1, now 2"}}
     lapsed = Stored(run.record.model_copy(update=marked), run.folder.with_name("0"))

@@ -9,12 +9,11 @@ import pytest
 from records import LOCAL, run
 
 from bench_core.analysis import why
-from bench_core.analysis.board import Board
+from bench_core.analysis.trainings import Trainings
 from bench_core.errors import UsageError
 from bench_core.results import duration as cost
 from bench_core.results import store
 from bench_core.results.record import ComponentRef, RunRecord
-from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored, scan
 from bench_core.suite.claim import Expectation
 from bench_core.suite.load import load_suite
@@ -202,7 +201,7 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     assert cost.nearest([], fa, "cpu") is None
 
 
-def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
+def test_a_claim_costs_what_a_plan_says() -> None:
     """The fastest run of these options counts; it is older than the option `beta`.
 
     No run is of the claim's own seed, so that its training is still to come.
@@ -225,17 +224,17 @@ def test_a_claim_costs_what_a_plan_says(tmp_path: Path) -> None:
         system = {kind: _ref(vars(spec)[kind]) for kind in ("arch", "dataset")}
         system |= {"data": spec.data, "training": spec.training, "seed": spec.seed + 1}
         cell = record.cell.model_copy(update=system)
-        runs.append(Stored(record.model_copy(update={"cell": cell}), tmp_path))
+        runs.append(record.model_copy(update={"cell": cell}))
     claim = Expectation(figure="accuracy", method="ep", at_least=0, seed=spec.seed, source="s")
-    costs = Board(Reference(tmp_path), runs, [], {}).cost(suite, claim)
+    costs = Trainings(runs, {}).cost(suite, claim)
     assert costs is not None
     assert [*costs.values()] == [cost.START + 101 * 0.5 + 100 * 2.0]
 
 
-def test_a_short_training_costs_the_start_of_its_worker_at_least(tmp_path: Path) -> None:
+def test_a_short_training_costs_the_start_of_its_worker_at_least() -> None:
     """Measured on `bench run rules`: 1.0 s until the first epoch, of bp .11 s for each of four."""
     usual = past(method="bench-core/bp", seconds=45.3, seconds_per_epoch=4.4)
-    known = Board(Reference(tmp_path), [Stored(usual, tmp_path)], [], {})
+    known = Trainings([usual], {})
     rules = load_suite("rules")
     costs = [seconds for c in rules.expect for seconds in (known.cost(rules, c) or {}).values()]
     assert min(costs) > cost.START == 1.0
