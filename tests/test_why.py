@@ -243,6 +243,18 @@ def test_a_short_training_costs_the_start_of_its_worker_at_least() -> None:
     assert known.estimate(run().cell, "cpu") == cost.Estimate(pytest.approx(0.3 + 3.0), 1, 1)
 
 
+def test_a_rule_that_a_suite_does_not_list_costs_its_own_time() -> None:
+    """On another network than that of its runs: bp's time there, times its ratio to bp."""
+    bp, fa, dfa = (
+        past(method=f"bench-core/{rule}", seconds=seconds)
+        for rule, seconds in (("bp", 20.0), ("fa", 40.0), ("dfa", 60.0))
+    )
+    suite = load_suite("audit5", ["arch.width=256", "arch.depth=8"], methods=["dfa"])
+    claim = Expectation(figure="accuracy", method="fa", at_least=0, seed=42, source="s")
+    costs = Trainings([bp, fa, dfa], {}).cost(suite, claim) or {}
+    assert [*costs.values()] == [pytest.approx(cost.START + 100 * 1.25 * 2.0 * 2)]
+
+
 def _ref(part: dict[str, Any]) -> ComponentRef:
     params = {key: value for key, value in part.items() if key != "name"}
     return ComponentRef(name=f"bench-core/{part['name']}", params=params)

@@ -92,7 +92,7 @@ class Trainings:
         known = self._past.estimate(self._whole(cell, method, epochs), "cpu")
         if known is not None and known.likeness < OTHER_RULES:
             return known.seconds
-        arch, rule = (name.rpartition("/")[2] for name in (cell.arch["name"], cell.method["name"]))
+        arch, rule = (name.rpartition("/")[2] for name in (cell.arch["name"], method["name"]))
         system, usual = (arch, cell.arch.get("width"), cell.arch.get("depth")), self._per_epoch
         base = usual.get((*system, "bp"), TIMES.get(system, 0.0) * usual.get((*USUAL, "bp"), 0.0))
         ratio = 1.0 if rule == "bp" else self._ratios.get(rule, RULE)
