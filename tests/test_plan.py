@@ -93,6 +93,11 @@ def test_floors_and_the_ceiling_are_added_for_every_seed(planned) -> None:
     assert labels(planned(SUITE + "floors: false\n")) == found[:2]
 
 
+def test_bp_with_a_penalty_is_not_the_ceiling(planned) -> None:
+    found = labels(planned(SUITE.replace("[dfa]", "[{name: bp, penalty: 0.1}]")))
+    assert [kind[:2] for kind in found].count(("bp", None)) == 4  # with the penalty, and without
+
+
 def test_a_rule_with_local_heads_has_a_second_ceiling_with_its_floor(planned) -> None:
     text = SUITE.replace("[dfa]", "[mono_forward]").replace("[1, 2]", "[1]")
     names = ("mono_forward", "bp_local_heads", "bp")

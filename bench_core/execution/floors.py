@@ -10,7 +10,7 @@ branches, which are frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench_core.execution.components import Components, Trio
@@ -52,8 +52,7 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
         _add_local_ceilings(cells, components, own)
         methods = {draft.method for draft in cells} | {bp, heads}
         floors = {key: key_of(refs[key].name, {**refs[key].params, **FLOOR}) for key in methods}
-        ceilings = {key for key in methods if _is_ceiling(refs[key], refs[bp])}
-        _add_floors(cells, floors, ceilings, bp, components.ceiling)
+        _add_floors(cells, floors, bp, components.ceiling)
     for draft, (trio, device) in cells.items():
         data, training = recipes[draft.recipe]
         parts = {kind: refs[getattr(draft, kind)] for kind in PARTS}
@@ -91,23 +90,12 @@ def _add_local_ceilings(cells: Cells, components: Components, own: Sequence[str]
             cells.setdefault(ceiling, ((place, arch, dataset), device))
 
 
-def _add_floors(
-    cells: Cells, floors: Mapping[str, str], ceilings: Collection[str], bp: str, place_of_bp: int
-) -> None:
+def _add_floors(cells: Cells, floors: Mapping[str, str], bp: str, place_of_bp: int) -> None:
     """Add matched floors, the bp floor and the ceiling where they are missing.
 
-    floors    method → the same with frozen blocks
-    ceilings  the methods that are bp with all its blocks
+    floors  method → the same with frozen blocks
     """
-    with_ceiling = {draft._replace(method="") for draft in cells if draft.method in ceilings}
     for draft, ((method, arch, dataset), device) in list(cells.items()):
-        references = [(floors[draft.method], method), (floors[bp], place_of_bp)]
-        if draft._replace(method="") not in with_ceiling:
-            references.append((bp, place_of_bp))
+        references = ((floors[draft.method], method), (floors[bp], place_of_bp), (bp, place_of_bp))
         for key, place in references:
             cells.setdefault(draft._replace(method=key), ((place, arch, dataset), device))
-
-
-def _is_ceiling(method: ComponentRef, bp: ComponentRef) -> bool:
-    whole = method.params["freeze"] is None and method.params["train_last"] is None
-    return method.name == bp.name and whole and not method.params["random_targets"]
