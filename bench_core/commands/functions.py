@@ -47,16 +47,12 @@ def run_suite(
     cannot be written.
     """
     from bench_core.commands.progress import choose, in_notebook
-    from bench_core.suite.load import load_suite, load_whole
 
-    registry, methods = rule_files.load(short.pop("methods", ()))
-    suite = load_suite(source, overrides, methods=methods, **short)
-    rule_files.add(registry, (method.name for method in suite.methods))
+    suite, registry = rule_files.with_suite(source, overrides, short.pop("methods", ()), **short)
     folder = Path(data_dir).expanduser() if data_dir else default_data_dir()
     shipped = installed() if reference else None
     home = Path(results).expanduser()
-    whole = load_whole(source, overrides, methods, **short)
-    plan = make_plan(suite, registry, home, folder, retry_failed, shipped, whole)
+    plan = make_plan(suite, registry, home, folder, retry_failed, shipped)
     for line in plan.troubles:
         warnings.warn(line, stacklevel=2)
     shown = in_notebook() if progress is None else progress

@@ -70,20 +70,13 @@ def decorated(decorators: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any
     return decorate
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of `load_suite` that a command has, but for the methods."""
-    keys = ("seeds", "dataset", "arch", "epochs", "device")
-    return {key: options[key] for key in keys if key in options}
-
-
 def loaded(suite: str, options: dict[str, Any]) -> tuple[Suite, Registry]:
     """Load the suite, the plugins and the rule files."""
     from bench_core.registry import rule_files
-    from bench_core.suite.load import load_suite
 
-    registry, methods = rule_files.load(options["methods"])
-    content = load_suite(suite, options["overrides"], methods=methods, **_chosen(options))
-    rule_files.add(registry, (method.name for method in content.methods))
+    keys = ("overrides", "methods", "seeds", "dataset", "arch", "epochs", "device")
+    given = {key: options[key] for key in keys if key in options}
+    content, registry = rule_files.with_suite(suite, **given)
     if options["strict_plugins"] and registry.troubles:
         raise UsageError(f"--strict-plugins: {'; '.join(broken(registry))}")
     return content, registry
@@ -98,7 +91,6 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     """Load the suite and the plugins, make the plan, and print its warnings."""
     from bench_core.execution.plan import make_plan
     from bench_core.results import reference
-    from bench_core.suite.load import load_whole
 
     content, registry = loaded(suite, options)
     shipped = None if options["no_reference"] else reference.installed()
@@ -109,7 +101,6 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
         options["data_dir"],
         options["retry_failed"],
         shipped,
-        load_whole(suite, options["overrides"], options["methods"], **_chosen(options)),
     )
     warn([*broken(registry), *plan.troubles])
     for line in plan.lacking:

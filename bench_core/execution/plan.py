@@ -109,12 +109,11 @@ def make_plan(
     data_dir: Path | None = None,
     retry_failed: bool = False,
     reference: Reference | None = None,
-    whole: Suite | None = None,
 ) -> Plan:
     """Resolve a suite without writing. Raises SuiteError and UsageError with all faults.
 
-    reference  its runs stand for cells that have no run in `results`
-    whole      the same suite with all its methods: the reference's runs of the others come beside
+    reference  its runs stand for cells that have no run in `results`; those of the suite's methods
+               that options left out come beside
     """
     components = Components(suite, registry)
     components.examine(data_dir)
@@ -129,8 +128,8 @@ def make_plan(
     planned = list(_planned(components, stored, shipped, troubles))
     lacking = shipped.lines() if shipped else ()
     beside: list[PlannedCell] = []
-    if whole is not None and reference and reference.suite(suite.name):
-        others = Components(whole, registry)
+    if suite._whole is not None and reference and reference.suite(suite.name):
+        others = Components(suite._whole, registry)
         others.examine(data_dir)
         own = {cell_key(cell.cell) for cell in planned}
         every = _planned(others, stored, shipped, [], own | stored.trained(reference))

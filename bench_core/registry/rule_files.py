@@ -13,14 +13,17 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.registry import plugins
 from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
 from bench_core.registry.registry import Installed, Registry
+from bench_core.suite.load import load_suite
+from bench_core.suite.model import Suite
 from bench_core.suite.names import NAME
 
 _TEXT = re.compile(rf"\s*([^\[\]]*{re.escape(FILE)})\s*(\[.*)?", re.DOTALL)
@@ -43,6 +46,16 @@ def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
             rules = rules_of(paths[match[1]], registry, match[1])
             named += [f"{item.full_name}{match[2] or ''}" for item in rules]
     return registry, named
+
+
+def with_suite(
+    source: str | Path, overrides: Sequence[str], methods: Iterable[str], **short: Any
+) -> tuple[Suite, Registry]:
+    """Load a suite, as `load_suite`, the plugins, and the rule files that suite or options name."""
+    registry, named = load(methods)
+    suite = load_suite(source, overrides, methods=named, **short)
+    add(registry, (method.name for method in suite.methods))
+    return suite, registry
 
 
 def on_path(file: str) -> str:

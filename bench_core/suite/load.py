@@ -78,19 +78,15 @@ def load_suite(
     stated = None
     with contextlib.suppress(SuiteError):  # only options may make the file valid
         stated = _validate(copy.deepcopy(document))
-    apply_options(document, overrides, methods, list(seeds), dataset, arch, epochs, device)
+    every, others = copy.deepcopy(document), (list(seeds), dataset, arch, epochs, device)
+    apply_options(document, overrides, methods, *others)
     suite = _validate(document)
     suite._stated = stated
+    if methods:
+        with contextlib.suppress(SuiteError):  # the options may fit the chosen methods alone
+            apply_options(every, overrides, (), *others)
+            suite._whole = _validate(every)
     return suite
-
-
-def load_whole(
-    source: str | Path, overrides: Sequence[str], methods: Sequence[str], **others: Any
-) -> Suite | None:
-    """Load a suite with all its methods; None if the options chose none, or fit theirs alone."""
-    with contextlib.suppress(SuiteError):
-        return load_suite(source, overrides, **others) if methods else None
-    return None
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:

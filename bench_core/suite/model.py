@@ -143,6 +143,7 @@ class Suite(Model):
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
     _stated: Suite | None = None  # the file without options; None: only options make it valid
+    _whole: Suite | None = None  # with all methods; None: no option chose some, or options fit them
 
     @field_validator("diagnostics")
     @classmethod
