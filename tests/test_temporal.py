@@ -12,9 +12,10 @@ import pytest
 from records import measured, run, seeds
 
 from bench_core.analysis.first_firing import Firing, firings, of_row
-from bench_core.analysis.gather import SuiteResults, claims_of, gather
+from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import UNTRAINED, Settings
 from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.outcomes import claims_of
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement

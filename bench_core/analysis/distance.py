@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import is_ceiling
 from bench_core.analysis.recipes import recipe, tuned_of
 from bench_core.results import files
@@ -24,8 +25,6 @@ from bench_core.results.store import PROBE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from bench_core.analysis.gather import SuiteResults
 
 NAME = "state_distance"
 LARGEST = 80 << 20  # bytes of a probe; `bench run` stores 64 MiB of states

@@ -7,46 +7,25 @@ superseded.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-
-from bench_core.analysis import distance
-from bench_core.analysis.claims import ClaimResult, judge_claims
 from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
-from bench_core.errors import by_reason
-from bench_core.results import epochs, ledger, marks, reference, remeasured, store
+from bench_core.analysis.suite_file import SuiteFile, claims, described
+from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
-from bench_core.results.epochs import Epoch
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key, recorded_defaults
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
-from bench_core.suite.model import DepthUtility
 
 MOST_PARTS = 4  # of a disagreement are named
-CURVES = 16 << 20  # bytes of epochs.jsonl whose rows are kept while claims are judged
-
-
-class SuiteFile(BaseModel):
-    """The part of suite.json about the suite's file without options.
-
-    cells  keys of its cells; None: every `bench run` here had options that changed them
-    """
-
-    title: str = ""
-    description: str = ""
-    cells: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,73 +69,6 @@ class SuiteResults:
         return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-class _Part(BaseModel):
-    """A part of a recipe: a component with its options, or settings."""
-
-    model_config = ConfigDict(extra="allow")
-    name: str | None = None
-    stop_when: dict[str, float | None] = {}
-
-
-class _Recipe(BaseModel):
-    arch: _Part = _Part()
-    dataset: _Part = _Part()
-    training: _Part = _Part()
-    data: dict[str, Any] = {}
-
-
-class _ClaimedFor(_Recipe):
-    """The form of `Suite.recipe`."""
-
-    stop_when: list[str] | dict[str, float | None] = []
-    axes: list[str] = []
-    recipes: list[_Recipe] = []
-    included: list[_Recipe] = []
-    thresholds: dict[str, float] = {}
-    depth_utility: dict[str, Any] = {}
-    measured: dict[str, dict[str, Any]] = {}
-
-
-def _claimable(value: dict[str, Any]) -> dict[str, Any]:
-    _ClaimedFor.model_validate(value)
-    return value
-
-
-class _Described(BaseModel):
-    """The part of suite.json that decides how runs are judged."""
-
-    name: str = ""
-    title: str = ""
-    description: str = ""
-    thresholds: dict[str, float] = {}
-    depth_utility: DepthUtility = DepthUtility()
-    cells: dict[str, str] = {}
-    defaults: dict[str, dict[str, Any]] = {}
-    expect: list[Any] = []
-    claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None
-    diagnostics: dict[str, dict[str, Any]] = {}
-    file: SuiteFile | None = None
-
-
-def _described(
-    folder: Path, troubles: list[str], shipped: reference.Reference | None
-) -> _Described:
-    """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
-    path, name = folder / store.SUITE, folder.resolve().name
-    if not os.path.lexists(path):
-        return _Described(name=name)
-    try:
-        content = shipped.described(folder) if shipped else store.suite_json(folder)
-        return _Described.model_validate({"name": name, **content})
-    except store.Unreadable as error:
-        reason = str(error)
-    except ValidationError as error:
-        reason = f"does not follow its schema: {store.first_fault(error)}"
-    remedy = "default thresholds are used; `bench run` writes it anew"
-    troubles.append(f"{path}: cannot be read: it {reason}; {remedy}")
-    return _Described(name=name)
-
-
 def _ledger(folder: Path, troubles: list[str]) -> Ledger:
     """Read tuning.json: an empty ledger if it is missing, and with a warning if unreadable."""
     try:
@@ -187,18 +99,6 @@ def _searched(
     return kept, tuned
 
 
-def _claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[Expectation, ...]:
-    """Parse the claims of suite.json, with a warning if some cannot be read."""
-    claims = []
-    for entry in entries:
-        with contextlib.suppress(ValidationError):
-            claims.append(Expectation.model_validate(entry))
-    if lost := len(entries) - len(claims):
-        path = folder / store.SUITE
-        troubles.append(f"{path}: {lost} claims cannot be read; `bench run` writes them anew")
-    return tuple(claims)
-
-
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     """Gather the results under folders by suite, and a line for each unreadable folder."""
     stored = scan(roots)
@@ -210,32 +110,28 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
     counting = []
-    unknown: list[tuple[Path, str]] = []
-    for run in stored.runs:
-        if (own := reference.vouched(run, shipped, troubles, unknown)) is None:
-            continue
-        counting.append(Stored(own, run.folder))
-        record, remarks, problems = remeasured.attach(own, run.folder)
+    for run in reference.vouched(stored.runs, shipped, troubles):
+        counting.append(run)
+        record, remarks, problems = remeasured.attach(run.record, run.folder)
         troubles += problems
         by_folder[run.folder.parent].append(record)
         if remarks:
             late_of[run.folder.parent][record.checksum or ""] = remarks
-    troubles += by_reason(unknown)
     for folder, runs in linked.items():
         by_folder[folder] += [run.record for run in runs]
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
     clashes = _conflicts([*counting, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
-        described, late = _described(folder, troubles, shipped), late_of[folder]
+        about, late = described(folder, troubles, shipped), late_of[folder]
         records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
-        counted, superseded = current(records, described.cells)
+        counted, superseded = current(records, about.cells)
         trust, said = _trust(known[folder], late)
-        defaults, unrecorded = recorded_defaults(counted, described.defaults)
+        defaults, unrecorded = recorded_defaults(counted, about.defaults)
         settings = Settings(
-            described.thresholds,
-            described.depth_utility,
-            described.title,
+            about.thresholds,
+            about.depth_utility,
+            about.title,
             trust,
             defaults,
             superseded,
@@ -245,20 +141,19 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             tuned,
             unrecorded,
         )
-        claims = _claims(folder, described.expect, troubles)
         results.append(
             SuiteResults(
-                described.name,
+                about.name,
                 settings,
                 counted,
                 len(superseded),
                 folder,
-                described.description,
+                about.description,
                 tuple(sorted({run.folder.parent for run in linked.get(folder, ())})),
-                expect=claims,
-                claimed_for=described.claimed_for,
-                diagnostics=described.diagnostics,
-                file=described.file,
+                expect=claims(folder, about.expect, troubles),
+                claimed_for=about.claimed_for,
+                diagnostics=about.diagnostics,
+                file=about.file,
             )
         )
     return results, troubles
@@ -319,39 +214,6 @@ def _conflicts(
                 text = f"two results of one identity: {'; '.join(parts[:MOST_PARTS])}{more}"
                 clashes |= dict.fromkeys({first, second} - replicated or {first, second}, text)
     return clashes
-
-
-def claims_of(results: SuiteResults) -> tuple[list[ClaimResult], list[str]]:
-    """Judge every claim of a suite; also a line for each run whose epochs are unreadable."""
-    troubles: list[str] = []
-    cache: dict[str, tuple[Epoch, ...]] = {}
-    kept = 0
-
-    def rows(record: RunRecord) -> tuple[Epoch, ...]:
-        nonlocal kept
-        if record.identity not in cache:
-            entry = epochs.stated(record)
-            size = entry.bytes if entry else 0
-            if kept + size > CURVES:
-                cache.clear()
-                kept = 0
-            kept += size
-            folder = results.run_folder(record)
-            try:
-                cache[record.identity] = epochs.read(folder, entry)
-            except store.Unreadable as reason:
-                troubles.append(f"{folder}: the epochs are not counted: {reason}")
-                cache[record.identity] = ()
-        return cache[record.identity]
-
-    if any(claim.parsed.name == distance.NAME for claim in results.expect):
-        results = distance.attach(results)
-    settings = results.settings
-    groups = judge_all(results.records, settings)
-    outcomes = judge_claims(
-        results.expect, groups, settings, results.claimed_for, rows, results.diagnostics
-    )
-    return outcomes, troubles
 
 
 def current(

@@ -160,7 +160,7 @@ def claims(
     runs counts as not run. RESULTS are results folders or suite folders  [default: results].
     """
     from bench_core.analysis.board import of_reference
-    from bench_core.analysis.gather import claims_of
+    from bench_core.analysis.outcomes import claims_of
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite
@@ -207,6 +207,7 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
     from bench_core.report.provenance import suite_of
     from bench_core.report.single import text
     from bench_core.report.terminal import say
+    from bench_core.results.logs import LOG
 
     if (output is not None) > as_suite:
         raise UsageError("-o writes a suite file: add --suite")
@@ -220,7 +221,7 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
         print_json(of_run(suite, row, item))
     else:
         say(text(suite, row, item, terminal_width()))
-        log = suite.results.run_folder(item.record) / "log.txt"
+        log = suite.results.run_folder(item.record) / LOG
         if item.record.status != "done" and log.is_file():
             echo(f"log         {visible(str(log))}")
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from bench_core.analysis.board import of_reference
-from bench_core.analysis.gather import SuiteResults, claims_of
+from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import beside_reference
 from bench_core.analysis.leaderboard import Group
+from bench_core.analysis.outcomes import claims_of
 from bench_core.errors import UsageError
 from bench_core.report import columns as known
 from bench_core.report import export, legend, notes, reasons, summary

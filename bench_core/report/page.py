@@ -28,7 +28,7 @@ from markupsafe import Markup
 from markupsafe import escape as escape_html
 
 from bench_core import __version__
-from bench_core.analysis import gather, sensitivity, utility
+from bench_core.analysis import outcomes, sensitivity, utility
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.registry.card import Card
@@ -55,7 +55,7 @@ from bench_core.results import status
 
 # templates use the names of these modules and of this one
 OF_REPORT = (claimed, columns, criteria, layers, notes, numbers, provenance, rows, tallies, views)
-OTHERS = (gather, sensitivity, status, utility)
+OTHERS = (outcomes, sensitivity, status, utility)
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 2000  # rows of the verdict table of one page
 MOST_ROWS = 400  # rows of one leaderboard, of the passports and of the tables beside figures

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench_core.errors import by_reason
 from bench_core.results import files, store
 from bench_core.results.hashing import digest, file_text, line_text
 from bench_core.results.record import RunRecord, cell_key
@@ -160,30 +161,32 @@ class Reference:
 
 
 def vouched(
-    run: Stored, shipped: Reference | None, troubles: list[str], unknown: list[tuple[Path, str]]
-) -> RunRecord | None:
-    """Return the record of a run; it is no row of the reference if the installed one has none such.
+    runs: Iterable[Stored], shipped: Reference | None, troubles: list[str]
+) -> Iterator[Stored]:
+    """Return the runs that count; none is a row of the reference unless the installed one has it.
 
-    Such a run is added to `unknown`, with the reason. A run in the folder of the reference that
-    does not fit its checksums is refused: None, and a line in `troubles`; without one if no run of
-    the reference can be used.
+    A run in the folder of the reference that does not fit its checksums is refused with a line in
+    `troubles`; without one if no run of the reference can be used.
     """
-    record = run.record
-    if shipped is not None and run.folder.resolve().parent.parent == shipped.folder.resolve():
-        try:
-            if record.identity in shipped.entries:
-                return shipped.read(record.identity).record
-            if not shipped.trouble:
-                troubles.append(f"{run.folder}: refused: {CELLS} does not name it")
-        except store.Unreadable as reason:
-            troubles.append(str(reason))
-        return None
-    if not record.shipped or (shipped is not None and shipped.vouches(record)):
-        return record
-    what = "marked as a row of the reference, but the installed reference has no such row"
-    unknown.append((run.folder, what))
-    about = {key: value for key, value in record.environment.items() if key != "reference"}
-    return record.model_copy(update={"environment": about})
+    home = shipped.folder.resolve() if shipped else None
+    unknown = []
+    for record, folder in ((run.record, run.folder) for run in runs):
+        if shipped and folder.resolve().parent.parent == home:
+            try:
+                if record.identity in shipped.entries:
+                    yield Stored(shipped.read(record.identity).record, folder)
+                elif not shipped.trouble:
+                    troubles.append(f"{folder}: refused: {CELLS} does not name it")
+            except store.Unreadable as reason:
+                troubles.append(str(reason))
+            continue
+        if record.shipped and not (shipped and shipped.vouches(record)):
+            what = "marked as a row of the reference, but the installed reference has no such row"
+            unknown.append((folder, what))
+            about = {key: value for key, value in record.environment.items() if key != "reference"}
+            record = record.model_copy(update={"environment": about})
+        yield Stored(record, folder)
+    troubles += by_reason(unknown)
 
 
 def source(records: Sequence[RunRecord]) -> str:
