@@ -146,8 +146,7 @@ def replicate(
     diagnostics must fire. The leaderboard of
     RESULTS shows the outcome. A new run is trained here, unless you trained it before.
     """
-    from bench_core.execution.executors import Job, Options
-    from bench_core.execution.job import make_job
+    from bench_core.execution.executors import Options
     from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
@@ -176,12 +175,7 @@ def replicate(
     names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
     reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 
-    def job_of(cell: again.Again) -> Job:
-        record, named = cell.posted.record, ("evaluate_every", "diagnose_every")
-        every = {name: getattr(record, name) for name in named} | {"checkpoint_every": None}
-        return make_job(cell.cell, record.suite, cell.diagnostics, data_dir, cell.budget, every)
-
-    replicas, problems = again.carry_out(planned, execute, job_of, Options(workers))
+    replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers))
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bench_core.execution.allowance import allowance
 from bench_core.execution.components import code_of, numerics_of
 from bench_core.execution.executors import Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
+from bench_core.execution.job import make_job
 from bench_core.execution.plan import PlannedCell
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
@@ -46,6 +47,12 @@ class Again:
     cell: PlannedCell
     diagnostics: tuple[dict[str, Any], ...]
     budget: dict[str, float | int]
+
+    def job(self, data_dir: Path | None) -> Job:
+        """Return what the worker of the cell must know; it measures in the epochs of the run."""
+        record, named = self.posted.record, ("evaluate_every", "diagnose_every")
+        every = {name: getattr(record, name) for name in named} | {"checkpoint_every": None}
+        return make_job(self.cell, record.suite, self.diagnostics, data_dir, self.budget, every)
 
 
 def share(text: str) -> float | int:
@@ -181,7 +188,7 @@ def _describe(
 def carry_out(
     planned: Sequence[Again],
     execute: Execute,
-    job_of: Callable[[Again], Job],
+    data_dir: Path | None,
     options: Options,
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
     """Run the cells that have no finished run yet, compare, and write the marks.
@@ -202,7 +209,7 @@ def carry_out(
 
     for suite in sorted({cell.folder.parent for cell in to_run}):
         own = [cell for cell in to_run if cell.folder.parent == suite]
-        execute(own, lambda cell: job_of(by_folder[cell.folder]), watch, options)
+        execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
     replicas, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
