@@ -23,6 +23,7 @@ from typing import Any
 
 from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import gather
+from bench_core.analysis.suite_file import Described
 from bench_core.errors import UsageError, by_reason
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, ledger, store
@@ -50,8 +51,6 @@ _QUOTED = re.compile(
 _PLACE = re.compile(r"file:|~[\w.-]*/|\.\.?/|/[\w.~]")  # the beginning of an option that is a path
 _WORD = re.compile(r"[\w./+-]*")  # such as the name of a component: a user may be called `test`
 _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothing
-_DESCRIBING = {"schema", "name", "title", "description", "thresholds", "depth_utility", "expect"}
-_DESCRIBING |= {"claimed_for", "diagnostics", "defaults", "file"}
 
 
 @dataclass
@@ -195,7 +194,7 @@ def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     listed = cells.items() if isinstance(cells, dict) else ()
     own = {key: name for key, name in listed if name in names}
     if own:
-        kept = {key: content[key] for key in sorted(_DESCRIBING & content.keys())}
+        kept = {key: content[key] for key in ("schema", *Described.model_fields) if key in content}
         store.write_suite(output / folder.resolve().name, without_paths(kept) | {"cells": own})
 
 
