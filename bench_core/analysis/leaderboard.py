@@ -305,23 +305,11 @@ def _rows(
     does_not_train = ceiling is not None and ceiling.mean < 0
     bp, peers = floors.bp(), floors.peers
     every = [run for runs in by_row.values() for run in runs]
-    letters = {
-        key: {
-            letter
-            for run in runs
-            if run.status == "done" and not is_floor(run)
-            for letter in judged(run.measurements)
-        }
-        for key, runs in by_row.items()
-    }
-    common = Counter(letter for own in letters.values() for letter in own)
-    shared = {letter for letter, count in common.items() if count > 1}
-    initial = untrained(every)
+    expected, initial = _expected(by_row), untrained(every)
     chances = Counter(run.chance for run in every if run.chance is not None)
     chance = max(chances, key=lambda value: (chances[value], value), default=None)
     bp_at_chance = at_chance(bp.accuracies.values(), chance)
     for key, runs in by_row.items():
-        expected = shared | letters[key]
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
         over = [margin(by_seed, floor) for floor in (chosen, matched, bp)]
@@ -329,7 +317,8 @@ def _rows(
         mute = at_chance(chosen.accuracies.values(), chance)
         silent = CANNOT_JUDGE if blind else AT_CHANCE if mute else ""
         judgements = [
-            judge(run, chosen, matched, bp, settings, expected, initial, silent) for run in runs
+            judge(run, chosen, matched, bp, settings, expected[key], initial, silent)
+            for run in runs
         ]
         below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
         nothing = blind or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
@@ -351,6 +340,22 @@ def _rows(
             judged=verdict(judgements, readings, below, broken),
             tuned=tuned_of(runs[0], settings),
         )
+
+
+def _expected(by_row: Mapping[str, Sequence[RunRecord]]) -> dict[str, set[str]]:
+    """Map each row to the diagnostics that all of its runs need: its own and those of two rows."""
+    own = {
+        key: {
+            letter
+            for run in runs
+            if run.status == "done" and not is_floor(run)
+            for letter in judged(run.measurements)
+        }
+        for key, runs in by_row.items()
+    }
+    counts = Counter(letter for letters in own.values() for letter in letters)
+    shared = {letter for letter, count in counts.items() if count > 1}
+    return {key: shared | letters for key, letters in own.items()}
 
 
 def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, tuple[float, str | None]]:
