@@ -12,14 +12,12 @@ import base64
 import hashlib
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from inspect import ismodule
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +26,24 @@ from markupsafe import Markup
 from markupsafe import escape as escape_html
 
 from bench_core import __version__
-from bench_core.analysis import outcomes, sensitivity, utility
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Row, Run
+from bench_core.analysis.outcomes import claims_of
+from bench_core.analysis.sensitivity import CIRCULAR
+from bench_core.analysis.utility import STRATEGIES, WORDS
 from bench_core.registry.card import Card
-from bench_core.report import (
-    claimed,
-    columns,
-    criteria,
-    escape,
-    layers,
-    legend,
-    notes,
-    numbers,
-    provenance,
-    reasons,
-    rows,
-    summary,
-    tallies,
-)
-from bench_core.report import view as views
+from bench_core.report import claimed, escape, legend, notes, reasons, rows, summary
 from bench_core.report.cache import kept
+from bench_core.report.columns import COLUMNS, columns_of, every_column
+from bench_core.report.criteria import criteria
 from bench_core.report.figures import Drawn, drawn
-from bench_core.report.view import View, name_of, view
-from bench_core.results import status
+from bench_core.report.layers import layers
+from bench_core.report.numbers import NONE, optional, plural, signed
+from bench_core.report.provenance import differences, provenance, users
+from bench_core.report.tallies import bands, first_firings, walked_back
+from bench_core.report.view import View, gamma_deep, name_of, shown_accuracy, state, value, view
+from bench_core.results.status import STATUSES
 
-# templates use the names of these modules and of this one
-OF_REPORT = (claimed, columns, criteria, layers, notes, numbers, provenance, rows, tallies, views)
-OTHERS = (outcomes, sensitivity, status, utility)
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 2000  # rows of the verdict table of one page
 MOST_ROWS = 400  # rows of one leaderboard, of the passports and of the tables beside figures
@@ -153,11 +141,17 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for module in (*OF_REPORT, *OTHERS, sys.modules[__name__]):  # this module's names win
-        public = {name: item for name, item in vars(module).items() if not name.startswith("_")}
-        templates.globals |= {k: item for k, item in public.items() if not ismodule(item)}
-    templates.globals |= {"claimed": claimed, "notes": notes, "version": __version__}
-    templates.globals |= {"legend": legend, "reasons": reasons, "summary": summary}
+    give = templates.globals.update
+    give(claimed=claimed, legend=legend, notes=notes, reasons=reasons, summary=summary)
+    give(version=__version__, COLUMNS=COLUMNS, NONE=NONE, SHAPES=SHAPES, STATUSES=STATUSES)
+    give(PASSPORT=rows.PASSPORT, CIRCULAR=CIRCULAR, STRATEGIES=STRATEGIES, WORDS=WORDS)
+    give(MOST_NOTES=MOST_NOTES, MOST_RECIPES=MOST_RECIPES, MOST_ROWS=MOST_ROWS)
+    functions: tuple[Any, ...] = (asset, flag_words, lines, passports, policy, script_json, section)
+    functions += (spaced, used_words, claims_of, columns_of, every_column, criteria, layers)
+    functions += (optional, plural, signed, differences, provenance, users, bands, first_firings)
+    functions += (walked_back, gamma_deep, shown_accuracy, state, value)
+    functions += (rows.families, rows.names_of, rows.other_information)
+    give({function.__name__: function for function in functions})
     return templates
 
 
