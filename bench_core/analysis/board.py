@@ -22,7 +22,7 @@ from bench_core.analysis.outcomes import claims_of
 from bench_core.analysis.trainings import Trainings
 from bench_core.errors import UsageError
 from bench_core.results import files, reference, store
-from bench_core.results.record import cell_key, recorded_defaults
+from bench_core.results.record import cell_key
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import same_name
 from bench_core.suite.load import installed_suites, load_suite
@@ -94,17 +94,15 @@ class Board:
             if any(pairs):
                 by_cell.setdefault(cell_key(cell), run)
         records = tuple(run.record for run in by_cell.values())
-        defaults, unrecorded = recorded_defaults(records, self._stated("defaults", suite.name))
         limits = {item.name: item.threshold for item in suite.diagnostics}
         settings = Settings(
             thresholds={name: limit for name, limit in limits.items() if limit is not None},
             depth_utility=suite.depth_utility,
-            defaults=defaults,
-            unrecorded=unrecorded,
+            defaults=self._stated("defaults", suite.name),
         )
         return SuiteResults(
             suite.name,
-            settings,
+            settings.over(records),
             records,
             0,
             further=tuple(sorted({run.folder.parent for run in by_cell.values()})),
@@ -159,8 +157,7 @@ def of_reference(results: SuiteResults) -> SuiteResults:
     if not (posted := [record for record in results.records if not record.shipped]):
         return whole
     records = (*whole.records, *posted)
-    defaults, unrecorded = recorded_defaults(records, whole.settings.defaults)
-    settings = replace(results.settings, defaults=defaults, unrecorded=unrecorded)
+    settings = replace(results.settings, defaults=whole.settings.defaults).over(records)
     further = (*whole.further, *results.further)
     return replace(whole, settings=settings, records=records, further=further)
 

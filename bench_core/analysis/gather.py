@@ -20,7 +20,7 @@ from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.ledger import Ledger, Tuned
-from bench_core.results.record import RunRecord, cell_key, recorded_defaults
+from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
@@ -127,24 +127,22 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
         counted, superseded = current(records, about.cells)
         trust, said = _trust(known[folder], late)
-        defaults, unrecorded = recorded_defaults(counted, about.defaults)
         settings = Settings(
             about.thresholds,
             about.depth_utility,
             about.title,
-            trust,
-            defaults,
-            superseded,
-            said,
-            late,
-            clashes,
-            tuned,
-            unrecorded,
+            defaults=about.defaults,
+            older=superseded,
+            trust=trust,
+            said=said,
+            late=late,
+            conflicts=clashes,
+            tuned=tuned,
         )
         results.append(
             SuiteResults(
                 about.name,
-                settings,
+                settings.over(counted),
                 counted,
                 len(superseded),
                 folder,

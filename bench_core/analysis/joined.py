@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.results import reference, remeasured
-from bench_core.results.record import RunRecord, recorded_defaults
+from bench_core.results.record import RunRecord
 
 
 def beside_reference(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
@@ -46,7 +46,6 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     joined = []
     for same in by_name.values():
         records, late = _once(same)
-        defaults, unrecorded = recorded_defaults(records, same[0].settings.defaults)
         trust: dict[str, str] = {}
         said: dict[str, tuple[str, ...]] = {}
         for part in reversed(same):
@@ -61,11 +60,9 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                     trust=trust,
                     said=said,
                     late=late,
-                    defaults=defaults,
-                    unrecorded=unrecorded,
                     older=tuple(record for part in same for record in part.settings.older),
                     tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
-                ),
+                ).over(records),
                 records=tuple(records),
                 superseded=sum(part.superseded for part in same),
                 further=tuple(

@@ -22,7 +22,7 @@ which they decide:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -32,7 +32,13 @@ from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
-from bench_core.results.record import ComponentRef, Measurement, RunRecord, fires
+from bench_core.results.record import (
+    ComponentRef,
+    Measurement,
+    RunRecord,
+    fires,
+    recorded_defaults,
+)
 from bench_core.results.remeasured import Remark
 from bench_core.suite.cells import FLOOR
 from bench_core.suite.model import DepthUtility
@@ -105,6 +111,11 @@ class Settings:
     def recorded(self) -> dict[str, Mapping[str, Any]]:
         """Return the defaults that runs record, without what only suite.json says."""
         return {k: own for k, own in self.defaults.items() if k not in self.unrecorded}
+
+    def over(self, records: Iterable[RunRecord]) -> Settings:
+        """Return these settings with the defaults that records state of their components."""
+        defaults, unrecorded = recorded_defaults(records, self.defaults)
+        return replace(self, defaults=defaults, unrecorded=unrecorded)
 
 
 # --------------------------------------------------------------------------------- identity of rows
