@@ -42,15 +42,14 @@ from bench_core.results.record import (
 from bench_core.results.remeasured import Remark
 from bench_core.suite.cells import FLOOR
 from bench_core.suite.model import DepthUtility
-from bench_core.suite.names import FROZEN
+from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
 Defaults = Mapping[str, Mapping[str, Any]]  # a rule's full name → the defaults of its options
 
-BP = "bench-core/bp"
-BP_HEADS = "bench-core/bp_local_heads"  # the second ceiling of rules with local heads
-CONTROLS = ("bench-core/noise_credit", "bench-core/random_credit", "bench-core/shuffled_credit")
+BP, BP_HEADS = f"{OURS}/{CEILING}", f"{OURS}/{LOCAL_CEILING}"
+CONTROLS = (f"{OURS}/noise_credit", f"{OURS}/random_credit", f"{OURS}/shuffled_credit")
 D_DEFAULT = described(
     "depth_utility",
     Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),

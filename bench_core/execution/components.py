@@ -15,10 +15,9 @@ from bench_core.results.record import default_key
 from bench_core.suite.cells import PARTS, CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
+from bench_core.suite.names import CEILING, LOCAL_CEILING
 from bench_core.training import NUMERICS
 
-CEILING = "bp"
-LOCAL_CEILING = "bp_local_heads"  # of rules whose passport has local_heads, beside bp
 Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
 
 

@@ -13,12 +13,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
-from bench_core.execution.components import CEILING
 from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import FLOOR, same_name
 from bench_core.suite.model import Suite
+from bench_core.suite.names import CEILING
 from bench_core.suite.search import RecipeSearch, Search, Space
 from bench_core.suite.yaml_reader import KeyPath
 

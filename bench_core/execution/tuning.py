@@ -29,7 +29,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.components import LOCAL_CEILING
 from bench_core.execution.contenders import Contender, Entry, cells_of, contender, derived, prepared
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry.registry import Registry
@@ -39,6 +38,7 @@ from bench_core.results.record import RunRecord, cell_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.model import Suite
+from bench_core.suite.names import LOCAL_CEILING
 from bench_core.suite.search import Space
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from bench_core.registry.works import of_package
 from bench_core.report import escape
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import PARTS
+from bench_core.suite.names import OURS
 
 CITATION = "arXiv:2606.21126"
 ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
@@ -57,7 +58,7 @@ def entries_of(kind: str, name: str, card: Card) -> dict[str, str]:
     """
     if card.works:
         return card.works
-    if name.startswith("bench-core/"):
+    if name.startswith(f"{OURS}/"):
         return {"bench": _entry("bench", BENCH)}
     key = re.sub(r"[^a-z0-9]+", "_", f"bench_{kind}_{name.lower()}")
     return {key: _entry(key, fields(name.rpartition("/")[2], card.summary, card.source))}

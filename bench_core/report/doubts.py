@@ -27,6 +27,7 @@ from bench_core.report.numbers import with_interval
 from bench_core.report.rows import information
 from bench_core.report.text import listed
 from bench_core.results.hashing import canonical, plain_text
+from bench_core.suite.names import CEILING, LOCAL_CEILING
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
@@ -182,7 +183,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         if points := above_ceiling(row, group.rows):
             alone = " (one seed, no interval)" if points.half_width is None else ""
             heads = local_ceiling(row, group.rows)
-            ceiling = "bp_local_heads" if heads and over(row, heads) == points else "bp"
+            ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
             by = f"{with_interval(points)} pp{alone}"
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")

@@ -26,12 +26,13 @@ from bench_core.report.text import listed
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines
+from bench_core.suite.names import OURS
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 BEATS = PROTOCOL["depth_utility"]
 UNJUDGED = ", and no verdict rests on it"
-TEACHER = "bench-core/teacher"
+TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
 SHIFTED = (
     "and its blocks beat random ones: test images unlike the augmented training images do this too "

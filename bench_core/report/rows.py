@@ -24,7 +24,7 @@ from bench_core.report.numbers import finite, fraction
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
 from bench_core.suite.cells import built_in
-from bench_core.suite.names import FROZEN
+from bench_core.suite.names import CEILING, FROZEN
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 BP_FLOOR = "bp with random blocks"
@@ -184,7 +184,7 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
 
 def bp_floor(rows: Iterable[Row]) -> float | None:
     """Return the mean accuracy of backpropagation with random blocks and no other option."""
-    label = f"{judge.BP.rpartition('/')[2]}[{FROZEN}]"
+    label = f"{CEILING}[{FROZEN}]"
     floor = next((row for row in rows if row.label == label), None)
     return floor.accuracy.mean if floor is not None and floor.accuracy is not None else None
 
