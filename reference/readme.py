@@ -14,11 +14,13 @@ from pathlib import Path
 import click
 
 from bench_core.analysis.gather import gather
+from bench_core.analysis.leaderboard import Group
 from bench_core.report import trained
 from bench_core.report.escape import markdown
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
-from bench_core.report.rows import gamma
+from bench_core.report.rows import bare_labels, gamma
+from bench_core.report.summary import rules
 from bench_core.report.tables import Wanted, leaderboards
 from bench_core.report.text import joined
 from bench_core.report.view import View, view
@@ -54,10 +56,10 @@ TEXT = """\
 """
 LEGEND = (
     "Both axes of epochs are logarithmic. Left: accuracy after every epoch; the dashed line is "
-    "backpropagation whose blocks stay random. Right: the gradient that Γ compares with; below "
-    "the dashed line it lies at the numerical floor, and Γ means nothing. A mark stands where a "
-    "diagnostic first fires, which it need not do again: a, the states grow; b, no gradient is "
-    "left; c, the gradients of all batches share a direction."
+    "backpropagation with random blocks. Right: the gradient that Γ compares with; below the "
+    "dashed line it lies at the numerical floor, and Γ means nothing. A mark shows the first epoch "
+    "in which a diagnostic fires; in later epochs it may not. a: the states grow; b: no gradient "
+    "is left; c: the gradients of all batches share a direction."
 )
 
 
@@ -80,11 +82,11 @@ def text(seen: View) -> str:
     group = seen.groups[0]
     origin = reference.source([run.record for row in group.rows for run in row.runs])
     return TEXT.format(
-        heading=_wrapped(f"`bench leaderboard {seen.name}` prints, from {origin}:"),
+        heading=_wrapped(f"`bench leaderboard {seen.name}` prints this table. Its runs: {origin}."),
         table="\n\n".join(blocks[: last + 1]),
         struck=_struck(seen),
         legend=_wrapped(f"{LEGEND} {figure(seen).caution}".rstrip()),
-        caution=_wrapped(trained.caution(group) or f"Every rule has {len(group.seeds)} seeds."),
+        caution=_wrapped(trained.caution(group) or _seeds(group)),
         lines="\n".join(_lines(seen)),
         alt=f"Accuracy, and the gradient of backpropagation, over the epochs of {seen.name}",
         **FIGURES,
@@ -96,6 +98,18 @@ def _lines(seen: View) -> Iterator[str]:
         yield f"- **{heading}**"
         for line in lines:
             yield _wrapped(f"  - {markdown(f'{line.label}: {line.text}')}", "    ")
+
+
+def _seeds(group: Group) -> str:
+    """Say how many seeds the rules have finished."""
+    labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
+    fewer = [
+        f"{labels[id(row)]} has {len(row.finished)}"
+        for row in rules(group.rows)
+        if len(row.finished) < len(group.seeds)
+    ]
+    but = f", but {joined(fewer)}" if fewer else ""
+    return f"Every rule has {len(group.seeds)} finished seeds{but}."
 
 
 def _struck(seen: View) -> str:

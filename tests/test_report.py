@@ -386,7 +386,7 @@ def test_the_temporal_figure_says_which_rules_fired_in_their_warm_up(
 
     monkeypatch.setattr(View, "epochs", warming)
     (figure,) = specs(miniature)["temporal"]
-    assert " dfa fired first while another credit than its own still trained" in figure.caption
+    assert " dfa fired first during its warm-up, in which another credit" in figure.caption
 
 
 def test_alignment_is_struck_where_the_reference_is_at_the_floor(

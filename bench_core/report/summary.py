@@ -7,6 +7,7 @@ comparison with random blocks comes first, because it needs no knowledge of grad
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -78,7 +79,8 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
     good = [(label, row.margin_bp) for label, row in judged if row.judged.kind == GOOD]
     names = [label for label, margin in good if margin and ends(margin)[0] <= 0]
     phrase = (
-        "beats|beat own random blocks; against those of backpropagation the seeds leave it open"
+        "beats|beat its|their own random blocks; the seeds do not show whether it|they also "
+        "beats|beat those of backpropagation"
     )
     return [_said(names, phrase)] if names else []
 
@@ -102,7 +104,7 @@ def _frame(group: Group) -> list[str]:
     """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
     trained = rules(group.rows)
     equal = len(trained) > 1 and all(row.trials is None for row in trained)
-    lines = ["All were trained with the same settings, which no search chose."] if equal else []
+    lines = ["All rules have the same settings; none was tuned."] if equal else []
     mean = bp_floor(group.rows)
     known = (
         [] if mean is None else [f"Backpropagation with random blocks reaches {fraction(mean)}."]
@@ -170,7 +172,8 @@ def _walked_back(row: Row) -> str:
         below = "falls|fall below backpropagation with random blocks"
         over = row.margin
         unclear = over is not None and not alone and abs(over.mean) <= (over.half_width or 0)
-        return below + "; against own random blocks the seeds leave it open" * unclear
+        rest = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
+        return below + rest * unclear
     if over_floor:
         if not own:
             return f"stays|stay below {random_blocks(row)}"
@@ -202,9 +205,9 @@ def _said(labels: list[str], phrase: str) -> str:
 
 
 def _clause(labels: list[str], phrase: str) -> str:
-    verb, _, rest = phrase.partition(" ")
-    one, _, several = verb.partition("|")
-    return f"{joined(labels)} {one if len(labels) == 1 else several or one} {rest}"
+    one = len(labels) == 1
+    words = re.sub(r"(\w+)\|(\w+)", lambda found: found[1 if one else 2], phrase)
+    return f"{joined(labels)} {words}"
 
 
 def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Say in plain words which rules train their blocks, and which only look so.
+"""Say in plain words which rules train their blocks, and which only seem to.
 
 The words are for readers who do not know the diagnostics yet. A single seed carries no verdict: it
 is sorted by the flags of its run.
@@ -16,7 +16,7 @@ from bench_core.report.summary import GOOD, WORDS, rules
 from bench_core.report.text import joined, listed
 
 TRAIN = "Blocks that train"
-LOOK = "Blocks that do not train, or only look so"
+LOOK = "Blocks that do not train, or only seem to"
 OPEN = "Not decided"
 
 

@@ -65,7 +65,7 @@ class Quantity:
     read: Callable[[float], str]
 
 
-WARM = "while another credit than its own still trained the blocks (warm-up)"
+WARM = "during its warm-up, in which another credit trains the blocks"
 QUANTITIES = (
     Quantity("h", "‖h_L‖ (median over the probe)", True, compact),
     Quantity("g", "‖g_L‖ at N = 128", True, compact),
