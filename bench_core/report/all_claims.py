@@ -22,24 +22,24 @@ from bench_core.results.duration import spoken
 HEAD = """\
 # Claims
 
-Every published figure that a suite states, beside the runs of the reference (version {version},
-{runs}; [reference/README.md](../reference/README.md)). Written by `bench claims --all -o
-docs/claims.md`: do not edit it. A claim is judged on the runs of its own recipe
-([protocol.md](protocol.md), section 8). With n = 1 a claim is held against one seed: another seed
-may turn the outcome. `bench claims audit5 --format json` lists the runs of each claim of audit5,
-and `bench show IDENTITY` shows a run, its settings and its folder. Further runs that a finding
-names are not in the reference.
+Compares every published figure that a suite states with the runs of the reference (version
+{version}, {runs}; [reference/README.md](../reference/README.md)). `bench claims --all -o
+docs/claims.md` writes this page: do not edit it. A claim is judged on the runs of its own recipe
+([protocol.md](protocol.md), section 8). With n = 1 another seed may turn the outcome. `bench claims
+audit5 --format json` lists the runs of each claim of audit5, and `bench show IDENTITY` shows a run.
+Further runs that a finding names are not in the reference. In a finding *the source* is the
+publication, *ours* are the runs of the reference. Its cause is *ours* or *theirs* if the difference
+comes from our side or from the source, and *chance* if seeds or random draws explain it.
 
 """
 COSTS = (
     "The last columns count the trainings that the claims not run still need, and their time on "
-    "one core of a machine like those of the reference. The time is estimated from the fastest "
-    "runs of the reference that are like them, and from measured steps. Where all runs of a rule "
-    "shared their core, the estimate may be too long: the slowest run of a rule took up to four "
-    "times as long as its fastest. A training that several claims need counts once. Further seeds "
-    "of measured claims are not counted. Suites on handwritten digits are not in the reference, "
-    "because everybody can train them in minutes: `bench run rules`, then `bench claims "
-    "results/rules`."
+    "one core of a machine like those of the reference. The estimate comes from the fastest like "
+    "runs of the reference, and from measured steps. It may be too long where all runs of a rule "
+    "shared their core: the slowest run of a rule took up to four times as long as its fastest. A "
+    "training that several claims need counts once. Further seeds of measured claims are not "
+    "counted. Suites on handwritten digits are not in the reference, because they train in "
+    "minutes: `bench run rules`, then `bench claims results/rules`."
 )
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
