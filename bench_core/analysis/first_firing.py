@@ -3,8 +3,8 @@
 A diagnostic fires first at the first t ≥ 1 after which it lies beyond its threshold
 (`bench_core.results.record.fires`: a value that is not finite fires, one that is not diagnostic
 does not). As in a verdict, a diagnostic that already fires on the untrained network (t = 0) is
-not diagnostic. A run that had stopped at t would have saved the epochs after t, at the cost of the
-accuracy after the last epoch less that after t.
+not diagnostic. Stopping at t would have saved the epochs after t. It would have cost the accuracy
+after the last epoch minus that after t.
 
 b depends on the batch that the gradient is averaged over: the stored ‖g_L‖ is per sample, its
 threshold 1e-7·N. It is read at N = 128, as in every verdict, and also at N = 1024, as in the

@@ -1,13 +1,15 @@
 """Make the rows of a leaderboard: floors, margins, counts and ranks; pure functions of run records.
 
 Runs are compared and averaged only within a recipe (arch, dataset, data, training). Failed runs
-stay in the denominator of every verdict and have no part in a mean; a rule with such a run has no
-rank, because its survivors are not a fair sample. A seed counts once, because n is the number of
-seeds: of several records of one cell (replicates, another version of the code) a row of the
-reference is preferred, then one that this user has replicated, then a done record, then the record
-finished last; the others are counted as set aside, and named where their status differs. Two
-results of one identity that do not agree are a conflict: neither counts, but a row of the reference
-does.
+stay in the denominator of every verdict and have no part in a mean. A rule with such a run has no
+rank, because its other runs are not a fair sample.
+
+A seed counts once, because n is the number of seeds. Of several records of one cell (replicates,
+another version of the code) the first of these counts: a row of the reference, a record that this
+user has replicated, a done record, the record finished last. The others are counted as set aside,
+and named where their status differs. Two results of one identity that do not agree are a conflict:
+neither counts, but a row of the reference does.
+
 `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
 

@@ -1,8 +1,8 @@
 """Find runs whose code is older than that of other runs of their recipe.
 
-Of every module the newest code of a recipe is that of the run that finished last and has the
-module. A run is older if a module of its own has other code. Superseded runs, whose very cell
-has been run by other code since, do not count at all (`bench_core.analysis.gather.current`).
+The newest code of a module is that of the last finished run of the recipe that has the module. A
+run is older if one of its modules has other code. Superseded runs, whose own cell was run by other
+code since, do not count at all (`bench_core.analysis.gather.current`).
 """
 
 from __future__ import annotations

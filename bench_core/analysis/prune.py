@@ -1,9 +1,8 @@
-"""Find and delete what no table counts, superseded runs and folders in quarantine, and chosen runs.
+"""Find and delete superseded runs, folders in quarantine, and chosen runs.
 
 A run is superseded when other code has run its cell since; a done run stays until that run is done
 too. On request runs by older code, or all runs of a method, are deleted too. Only `bench clean
---yes` deletes. Replicates, marks and the saved states of trainings that can be resumed are never
-spare.
+--yes` deletes. It keeps replicates, marks and the saved states of trainings that can be resumed.
 """
 
 from __future__ import annotations

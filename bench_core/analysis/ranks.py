@@ -8,12 +8,13 @@ all m intervals contain the true ranks, because no true order is reversed anywhe
 c(m, n) is the largest 95 % point of max |d|/√(v/n) over m rules of equal means and any deviations
 (normal values). `benchmarks/rank_points.py` simulates it over patterns of deviations and checks it.
 Values that are not normal err more often: up to .15 of tables for log-normal errors, and most where
-one rule collapses in some seeds. One loud rule widens the intervals of all; it is named.
+one rule collapses in some seeds. A rule with a large deviation widens the intervals of all; a line
+names it.
 
-Why so: paired t tests with Holm's correction separate almost nothing at two degrees of freedom (c
-would be 17 for six rules and 81 for 26). Tukey's pooled variance separates, but it errs where
-deviations differ: bp's is a tenth of that of ep. The floor p borrows the other pairs' degrees of
-freedom only against variances that are small by chance.
+Paired t tests with Holm's correction separate almost nothing at two degrees of freedom (c would be
+17 for six rules and 81 for 26). Tukey's pooled variance separates, but it errs where deviations
+differ: bp's is a tenth of that of ep. The floor p borrows the other pairs' degrees of freedom only
+against variances that are small by chance.
 
 Two rules with fewer than two common seeds are compared unpaired: v/n = s_i²/n_i + s_j²/n_j.
 """

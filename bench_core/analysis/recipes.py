@@ -1,4 +1,4 @@
-"""Name the recipe of a run: all of its cell but method and seed, which decides what is compared."""
+"""Name the recipe of a run, all of its cell but method and seed: only equal ones are compared."""
 
 from __future__ import annotations
 

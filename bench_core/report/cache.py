@@ -1,4 +1,4 @@
-"""Keep what every page has in common, and tell a page that already shows its results.
+"""Keep the parts that all pages share, and recognise a page that already shows its results.
 
 The folder is `$XDG_CACHE_HOME/bench` (`~/.cache/bench`). Without it everything is made again.
 """

@@ -1,9 +1,8 @@
-"""Say what a reader must know beside a verdict: what could have changed it.
+"""List the facts that could have changed a verdict; every format shows them.
 
-These are thresholds unlike the protocol's, options whose defaults no run records, measurements
-made after the run, an accuracy above that of bp, as a rule that saw the test set has it, a search
-on more trials than a peer's or on the test set, and a margin that is equal in all seeds. Every
-format shows them.
+These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
+after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
+trials than a peer's or on the test set, and a margin that is equal in all seeds.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Fit a leaderboard into the width of a terminal.
 
-First a rule of another package loses the name of its distribution, if no other rule has the same
-short name. Then columns go that say the same of every row, such as `from` where the heading says
-that all are of the reference; then the least important (`Column.drop`), the margins last, then
-columns that a user asked for, and at the end the names of rules are cut. A legend explains every
-shortened name.
+These steps follow each other until it fits; a legend explains every shortened name:
+
+1. A rule of another package loses its distribution's name, if no other rule has its short name.
+2. Columns with one content in all rows go, such as `from` where all rows are of the reference.
+3. The least important columns go (`Column.drop`), the margins last.
+4. Columns that a user asked for go.
+5. The names of rules are cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results as a Python object: tables, the leaderboard, figures and claims.
+"""Give results as a Python object: tables, the leaderboard, figures and claims.
 
     from bench_core import load
     results = load("results")

@@ -3,7 +3,7 @@
 Results are data: Jinja2 escapes them, `escape.visible` writes out invisible characters, and chart
 specs are JSON that no browser executes. The Content-Security-Policy allows two scripts by SHA-256,
 but no `eval` (Vega's expressions are interpreted) and no connection. Tables and figures have a
-limit, so that the page stays readable; it says what it leaves out and which command prints it.
+limit, so that the page stays readable; it names the omissions and the command that prints them.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def names_of(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
-    """Return each rule with its matched floor, in the order of the leaderboard.
+    """Return each rule with its own floor, in the order of the leaderboard.
 
     Rules that share a floor have it below the first of them. A floor without a rule comes last.
     """

@@ -142,7 +142,7 @@ def _floor(row: Row, seed: int) -> str:
 def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     record, judgement = run.record, run.judgement
     cell = record.cell
-    floors = {"its matched floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
+    floors = {"its own floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     known = {name: margin for name, margin in floors.items() if margin is not None}
     margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
     recipe = next(header for header, group in shown.recipes if row in group.rows)

@@ -135,7 +135,7 @@ def _norm(row: Row) -> Point:
     return {"value": rounded(value), "read": compact(value)} if value and value > 0 else {}
 
 
-MARGIN = "points over the matched floor"
+MARGIN = "points over own floor"
 # name → title, logarithmic axis, and the data of a row, empty if it has none
 QUANTITIES: dict[str, tuple[str, bool, Callable[[Row], Point]]] = {
     "accuracy": ("accuracy", False, lambda row: draw.accuracy(row.accuracy)),
