@@ -23,6 +23,7 @@ from bench_core.report import escape, schema
 from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, Wanted, leaderboards
+from bench_core.report.view import gamma_deep
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 
@@ -129,11 +130,11 @@ def test_wide_columns() -> None:
 @pytest.mark.parametrize(
     ("left", "told"),
     [
-        ([3.0, 0.5, 4.44], " ends with 3 times the slope that it began with, so its credit"),
-        ([1.0, 0.2, 1.0], " ends with 1 times the slope that it began with"),
-        ([3.0, 0.5, 0.9], None),
+        ([3.0, 1.0], ""),
+        ([3.0, 0.5, 4.44], " in 2 of 3 runs"),
+        (["nan", 2.5, 0.2], " in 1 of 3 runs"),
+        ([0.99, 0.5, 0.9], None),
         (["nan", "nan", 0.9], None),
-        (["nan", 2.5], " ends with 2.5 times"),
     ],
 )
 def test_an_inference_that_leaves_its_equilibrium_is_told(
@@ -145,8 +146,17 @@ def test_an_inference_that_leaves_its_equilibrium_is_told(
         for item in [Measurement(value=None, details={"residual": residual})]
     ]
     text = leaderboard(runs, width=None)
-    assert ("its inference" in text) == ("+.200†" in text) == (told is not None)
-    assert told is None or f"its inference{told}" in text
+    reason = "its inference ends further from its equilibrium than it began"
+    assert (reason in text) == ("+.200†" in text) == (told is not None)
+    assert told is None or f"ep: {reason}{told}\n" in text
+    (group,) = judge_all(runs)
+    for row in group.rows:  # one row: each run is read alike
+        slopes = [
+            float(one.record.measurements["settledness"].details["residual"]) for one in row.runs
+        ]
+        assert [gamma_deep(one)[1] for one in row.runs] == [
+            reason if x >= 1 else None for x in slopes
+        ]
 
 
 def test_gamma_never_stands_alone_where_b_fires() -> None:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.judge import AT_FLOOR, NOT_IN_USE, Settings, judged, threshold_of
+from bench_core.analysis.judge import (
+    AT_FLOOR,
+    NOT_IN_USE,
+    Settings,
+    judged,
+    threshold_of,
+    unsettled,
+)
 from bench_core.analysis.leaderboard import Run
 from bench_core.results.epochs import Epoch
 from bench_core.results.migrate import described
@@ -123,5 +130,6 @@ def _measured(
         missing = item.not_diagnostic or f"{figure.name} was not measured"
         raise NotRun(missing if value is None else "it is no number")
     at_floor = at_end and "b" in run.judgement.fired and described(name, item).needs_reference
+    lost = unsettled(measurements) if name == "alignment" else None
     unused = NOT_IN_USE if item.details.get("in_use") is False else None
-    return float(value), (AT_FLOOR if at_floor else None) or item.not_diagnostic or unused
+    return float(value), (AT_FLOOR if at_floor else None) or item.not_diagnostic or lost or unused

@@ -62,6 +62,7 @@ PROTOCOL = {
     "depth_utility": 2.0,
 }
 AT_FLOOR = "reference at the floor"
+UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
 CORE_DEFAULTS: dict[str, Any] = {
@@ -363,8 +364,16 @@ class Alignment:
     readouts: Mapping[str, tuple[float | None, ...]]
 
 
+def unsettled(measurements: Mapping[str, Measurement]) -> str | None:
+    """Say why Γ means nothing if the inference of a rule ends with a slope not below that of its
+    start (settledness): its credit is rounding, or its steps are too large. Else None."""
+    item = measurements.get("settledness")
+    slope = finite(item.details.get("residual")) if item else None
+    return UNSETTLED if slope is not None and slope >= 1 else None
+
+
 def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
-    """Read the stored alignment. If b fires it is not diagnostic: the reference is rounding."""
+    """Read the stored alignment. It is not diagnostic if b fires: the reference is rounding."""
     item = record.measurements.get("alignment")
     if item is None:
         return None
@@ -379,7 +388,9 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         finite(details.get("deep")),
         numbers("unclamped"),
         numbers("ratio"),
-        AT_FLOOR if "b" in judgement.fired else item.not_diagnostic,
+        AT_FLOOR
+        if "b" in judgement.fired
+        else item.not_diagnostic or unsettled(record.measurements),
         numbers("library"),
         details.get("in_use") is not False,
         {name: numbers(f"{name}{suffix}") for name in further},

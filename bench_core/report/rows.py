@@ -20,7 +20,7 @@ from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdict import AT_CHANCE
 from bench_core.report.criteria import Criterion
 from bench_core.report.escape import visible
-from bench_core.report.numbers import finite, fraction
+from bench_core.report.numbers import fraction
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
 from bench_core.suite.cells import built_in
@@ -83,17 +83,6 @@ def alignments(row: Row) -> list[Alignment]:
     return [item for item in read if item is not None]
 
 
-def unsettled(row: Row) -> float | None:
-    """Return the slope left by a rule's inference over that at its start (settledness).
-
-    The median over the finished runs; None under 1, as of an inference that comes nearer to its
-    equilibrium.
-    """
-    found = (run.record.measurements.get("settledness") for run in row.finished)
-    left = median_of(finite(item.details.get("residual")) for item in found if item)
-    return left if left is not None and left >= 1 else None
-
-
 def gamma(row: Row) -> Gamma:
     """Return the mean of Γ deep; part of it is rounding if Γ means nothing in one run."""
     read = alignments(row)
@@ -104,9 +93,6 @@ def gamma(row: Row) -> Gamma:
         reason = judge.AT_FLOOR if judge.AT_FLOOR in reasons else min(reasons)
         if len(reasons) < len(read):
             reason += f" in {len(reasons)} of {len(read)} runs"
-    elif (slope := unsettled(row)) is not None:
-        ends = f"its inference ends with {slope:.2g} times the slope that it began with"
-        reason = f"{ends}, so its credit is rounding or its steps are too large"
     in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
 
