@@ -52,11 +52,11 @@ def _numerics(kind: str, name: str) -> int | None:
 
 def lapsed(record: RunRecord) -> list[str]:
     """Name the parts of a run whose `numerics` are other ones now."""
-    now: dict[str, int | None] = {"training": NUMERICS}
-    now |= {kind: _numerics(kind, ref.name) for kind, ref in record.cell.refs.items()}
+    current: dict[str, int | None] = {"training": NUMERICS}
+    current |= {kind: _numerics(kind, ref.name) for kind, ref in record.cell.refs.items()}
     measured = [key for key in record.numerics if key.startswith("diagnostic ")]
-    now |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
-    pairs = [(key, record.numerics.get(key), value) for key, value in now.items()]
+    current |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
+    pairs = [(key, record.numerics.get(key), value) for key, value in current.items()]
     return [f"{key} {was}, now {value or 'gone'}" for key, was, value in pairs if was != value]
 
 

@@ -159,6 +159,15 @@ def test_an_inference_that_leaves_its_equilibrium_is_told(
         ]
 
 
+def test_each_reason_for_which_gamma_means_nothing_is_counted() -> None:
+    left = Measurement(value=None, details={"residual": 2.0})
+    own = [SICK | {"settledness": left}, measured() | {"settledness": left}, measured(), measured()]
+    runs = [run("bench-core/ep", seed, 0.3, measurements=one) for seed, one in enumerate(own)]
+    floor = "reference at the floor in 1 of 4 runs"
+    slope = "its inference ends further from its equilibrium than it began in 1 of 4 runs"
+    assert f"† Γ means nothing for ep: {floor} and {slope}\n" in leaderboard(runs, width=None)
+
+
 def test_gamma_never_stands_alone_where_b_fires() -> None:
     texts = everything(audit())
     assert "+.004†" in leaderboard(audit(), width=None)

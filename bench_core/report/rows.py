@@ -87,12 +87,12 @@ def gamma(row: Row) -> Gamma:
     """Return the mean of Γ deep; part of it is rounding if Γ means nothing in one run."""
     read = alignments(row)
     values = [item.deep for item in read if item.deep is not None]
-    reasons = [item.not_diagnostic for item in read if item.not_diagnostic is not None]
-    reason = None
-    if reasons:
-        reason = judge.AT_FLOOR if judge.AT_FLOOR in reasons else min(reasons)
-        if len(reasons) < len(read):
-            reason += f" in {len(reasons)} of {len(read)} runs"
+    counts = Counter(item.not_diagnostic for item in read if item.not_diagnostic is not None)
+    reasons = [
+        reason if count == len(read) else f"{reason} in {count} of {len(read)} runs"
+        for reason, count in sorted(counts.items(), key=lambda one: (one[0] != judge.AT_FLOOR, one))
+    ]
+    reason = " and ".join(reasons) or None
     in_use = all(item.in_use for item in read)
     return Gamma(estimate(values) if values else None, reason, in_use)
 
