@@ -398,6 +398,14 @@ def test_a_gamma_at_the_floor_is_never_a_number_alone() -> None:
         assert found.notes == ("dfa: not diagnostic: reference at the floor",)
 
 
+def test_a_gamma_of_an_inference_that_leaves_its_equilibrium_is_never_a_number_alone() -> None:
+    left = {"settledness": Measurement(value=None, details={"residual": 1.0})}
+    found = outcome([run(measurements=measured() | left)], claim("alignment.deep"))
+    reason = "its inference ends further from its equilibrium than it began"
+    assert found.notes == (f"dfa: not diagnostic: {reason}",)
+    assert outcome([run(measurements=measured() | left)], claim("accuracy")).notes == ()
+
+
 def test_an_unknown_recipe_is_said() -> None:
     found = outcome([run()], claim(), None)
     assert (found.status, found.notes) == (

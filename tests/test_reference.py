@@ -18,6 +18,7 @@ from bench_reference import add as adding
 from bench_reference import readme
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here, runs
+from records import seeds
 
 from bench_core import cli, load
 from bench_core.analysis import board, trainings
@@ -864,6 +865,17 @@ def test_the_readme_shows_the_reference(monkeypatch: pytest.MonkeyPatch) -> None
     mark = readme.mark(readme.figure(seen))
     for name in readme.FIGURES.values():
         assert mark in (REPOSITORY / name).read_text(encoding="utf-8"), again
+
+
+def test_the_readme_names_rules_with_fewer_seeds() -> None:
+    records = [
+        *seeds("bench-core/bp", [0.6, 0.61, 0.6]),
+        *seeds("bench-core/dfa", [0.3, 0.31, 0.3]),
+    ]
+    (group,) = judge_all(records)
+    assert readme._seeds(group) == "Every rule has 3 finished seeds."
+    (group,) = judge_all(records[:-1])
+    assert readme._seeds(group) == "Every rule has 3 finished seeds, but dfa has 2."
 
 
 # ------------------------------------------------------------------------------------- what ships

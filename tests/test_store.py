@@ -23,6 +23,7 @@ from records import run
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
+from bench_core.printable import few
 from bench_core.results import files, logs, store
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord
@@ -542,3 +543,17 @@ def test_keys_and_names_of_numpy_are_stored_as_plain_values() -> None:
     details = {"by": {np.int64(2): [np.float32(1.5), np.float32("nan")]}, "yes": np.bool_(True)}
     written = json.loads(Measurement(details=details).model_dump_json())["details"]
     assert written == {"by": {"2": [1.5, "nan"]}, "yes": True}
+
+
+def test_a_run_that_another_bench_holds_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "suite" / ("a" * 32)
+    folder.parent.mkdir()
+    with store.owned(folder), pytest.raises(StoreError, match="another bench is at work"):
+        with store.owned(folder):
+            pytest.fail("both hold it")
+    with store.owned(folder):  # free again
+        pass
+
+
+def test_a_short_list_names_three() -> None:
+    assert [few(list("abcde"[:n])) for n in (1, 3, 5)] == ["a", "a, b, c", "a, b, c and 2 more"]
