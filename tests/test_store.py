@@ -548,9 +548,9 @@ def test_keys_and_names_of_numpy_are_stored_as_plain_values() -> None:
 def test_a_run_that_another_bench_holds_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "suite" / ("a" * 32)
     folder.parent.mkdir()
-    with store.owned(folder), pytest.raises(StoreError, match="another bench is at work"):
-        with store.owned(folder):
-            pytest.fail("both hold it")
+    busy = pytest.raises(StoreError, match="another bench is at work")
+    with store.owned(folder), busy, store.owned(folder):
+        pytest.fail("both hold it")
     with store.owned(folder):  # free again
         pass
 
