@@ -217,6 +217,11 @@ def say(lines: Iterable[str]) -> None:
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--commit", default="", help="The commit of the code, for runs that name none.")
 @click.option("--suite", "suites", multiple=True, help="List the cells of this suite; repeatable.")
+@click.option(
+    "--without-states",
+    is_flag=True,
+    help="Take also runs whose .safetensors stayed on the machine that trained them.",
+)
 @click.option("--into", type=click.Path(path_type=Path), default=HERE, help="The reference.")
 @click.option(
     "--check",
@@ -228,6 +233,7 @@ def main(
     results: Sequence[Path],
     commit: str,
     suites: Sequence[str],
+    without_states: bool,
     into: Path,
     check: bool,
     lapse: bool,
@@ -244,7 +250,7 @@ def main(
         lines = faults_of(reference)
         say(lines)
         sys.exit(bool(lines))
-    stored = scan(results)
+    stored = scan(results, states=not without_states)
     say(stored.troubles)
     contents = [suite_of(folder) for folder in sorted({run.folder.parent for run in stored.runs})]
     reference, counts = take(stored.runs, distances(results), reference, commit)

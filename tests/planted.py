@@ -676,6 +676,16 @@ METHODS = [
         GLOBAL,
         "cudnn.benchmark",
     ),
+    (
+        globally(lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True), "Rounded"),
+        GLOBAL,
+        "matmul precision",
+    ),
+    (
+        globally(lambda: setattr(torch.backends.cudnn, "allow_tf32", False), "Convolutions"),
+        GLOBAL,
+        "cudnn.allow_tf32",
+    ),
     (globally(patch, "CrossEntropy"), GLOBAL, "torch.nn.functional.cross_entropy"),
 ]
 if torch.cuda.is_available():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +110,29 @@ def test_products_are_right_with_either_library() -> None:
     if other == "absent 0":
         pytest.skip("this torch has no oneDNN product")
     assert other == "oneDNN 1"
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 wherever a GPU has it, as torch has it for convolutions."""
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = True
+    yield
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
+
+
+@pytest.mark.usefixtures("tf32")
+def test_no_training_rounds_the_factors_of_float32_products() -> None:
+    files = SimpleNamespace(load=lambda folder: toy_data(n=64, test=64))
+    parts = [(kind, kind.Params()) for kind in (rule_class("dfa"), ResMLP)]
+    recipe = {**TRAINING, "threads": 1, "deterministic": False, "compile": False}
+    build([*parts, (lambda params: files, None)], recipe, {"limit": None}, 1, None)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_without_a_compiler_the_blocks_train_as_they_are(

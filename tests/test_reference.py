@@ -76,6 +76,16 @@ def changed(home: Path, to: Path, change: Callable[[Path], None]) -> Path:
     return to
 
 
+def clean(read: Callable[[Any], RunRecord]) -> Callable[[Any], RunRecord]:
+    """Let every run be of committed code, as those of a checkout with edits are not."""
+
+    def record(raw: Any) -> RunRecord:
+        run = read(raw)
+        return run.model_copy(update={"environment": {**run.environment, "dirty": False}})
+
+    return record
+
+
 # ---------------------------------------------------------------------------------- compact form
 
 
@@ -687,6 +697,30 @@ def test_a_damaged_run_of_the_results_is_named(
     done = CliRunner().invoke(adding.main, [str(results), "--into", str(into), "--commit", "c"])
     assert f"{run}: not counted: run.json is no JSON" in done.output
     assert "3 runs (3 added)" in done.output
+
+
+def test_runs_whose_states_stayed_elsewhere_come_in_on_demand(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_record", clean(store._record))
+    results = Path(shutil.copytree(finished.results, tmp_path / "r"))
+    one, other, changed, *_ = (results / "tiny" / name for name in sorted(runs(results / "tiny")))
+    for name in (store.CHECKPOINT, store.PROBE):
+        (one / name).unlink()
+    (other / store.EPOCHS).unlink()
+    (changed / store.PROBE).write_bytes(b"another")
+    (into := tmp_path / "into").mkdir()
+    command = [str(results), "--into", str(into), "--commit", "c"]
+    strict = CliRunner().invoke(adding.main, command)
+    assert f"{one}: not counted: checkpoint.safetensors is missing" in strict.output
+    assert "1 runs (1 added)" in strict.output
+    done = CliRunner().invoke(adding.main, [*command, "--without-states"])
+    assert str(one) not in done.output
+    assert f"{other}: not counted: epochs.jsonl is missing" in done.output
+    assert f"{changed}: not counted: probe.safetensors has 7 bytes, not" in done.output
+    assert "2 runs (1 added, 1 there already)" in done.output
+    original = store.read(into / "tiny" / one.name).original
+    assert original[store.PROBE] == store.read(one, states=False).files[store.PROBE]
 
 
 def test_the_check_fails_without_cells_and_for_runs_that_are_not_named(

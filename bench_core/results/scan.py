@@ -18,10 +18,14 @@ from bench_core.results.store import RUN, Unreadable, read
 
 @dataclass(frozen=True)
 class Stored:
-    """A run and its folder."""
+    """A run and its folder.
+
+    states  whether its tensors must be there, as in `store.read`
+    """
 
     record: RunRecord
     folder: Path
+    states: bool = True
 
     @property
     def suite(self) -> str:
@@ -37,8 +41,11 @@ class Scan:
     troubles: list[str] = field(default_factory=list)
 
 
-def scan(roots: Sequence[Path]) -> Scan:
-    """Read all runs under results folders, suite folders or run folders, each run folder once."""
+def scan(roots: Sequence[Path], states: bool = True) -> Scan:
+    """Read all runs under results folders, suite folders or run folders, each run folder once.
+
+    states  as in `store.read`
+    """
     result = Scan()
     visited: set[tuple[int, int]] = set()
     left_out: list[Path] = []
@@ -60,7 +67,7 @@ def scan(roots: Sequence[Path]) -> Scan:
                     if memory + weight > files.MEMORY:
                         left_out.append(folder)
                     else:
-                        result.runs.append(Stored(read(folder), folder))
+                        result.runs.append(Stored(read(folder, states=states), folder, states))
                         memory += weight
             except (OSError, Unreadable) as error:
                 reason = getattr(error, "strerror", None) or error

@@ -302,15 +302,16 @@ def stamp(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def read(folder: Path, sums: bool = False) -> RunRecord:
+def read(folder: Path, sums: bool = False, states: bool = True) -> RunRecord:
     """Read the record of a run folder and check the sizes of its files.
 
-    sums  also check the checksums of the files
+    sums    also check the checksums of the files
+    states  require the tensors too, CHECKPOINT and PROBE; otherwise they may have stayed elsewhere
     Raises `Unreadable`, and `Newer` for a run of a newer bench.
     """
     try:
         record = _record(raw(folder))
-        _check(record, folder, sums)
+        _check(record, folder, sums, states)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unreadable(f"cannot be read: {reason}") from None
@@ -357,7 +358,7 @@ def first_fault(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
 
 
-def _check(record: RunRecord, folder: Path, sums: bool) -> None:
+def _check(record: RunRecord, folder: Path, sums: bool, states: bool) -> None:
     accuracy = record.accuracy
     if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
         raise Unreadable(f"accuracy {accuracy:g} is not between 0 and 1")
@@ -369,6 +370,8 @@ def _check(record: RunRecord, folder: Path, sums: bool) -> None:
                 size = os.fstat(file.fileno()).st_size
                 same = size != expected.bytes or not sums or checksum(file) == expected.blake2b
         except FileNotFoundError:
+            if name in (CHECKPOINT, PROBE) and not states:
+                continue
             raise Unreadable(f"{name[:80]} is missing") from None
         except files.Refused as reason:
             raise Unreadable(f"{name[:80]} {reason.strerror}") from None

@@ -30,7 +30,7 @@ KEPT = (store.EPOCHS, store.CHECKPOINT, store.PROBE)  # files of a done run
 def faults(run: Stored) -> list[str]:
     """List the faults of one run by itself."""
     try:
-        record = store.read(run.folder, sums=True)
+        record = store.read(run.folder, sums=True, states=run.states)
     except store.Unreadable as reason:
         return [str(reason)]
     raw = store.raw(run.folder)

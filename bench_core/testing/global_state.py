@@ -54,7 +54,7 @@ STATE: dict[str, Access] = {
     "environment": (lambda: dict(os.environ), _set_environment),
     **{
         f"cudnn.{name}": (partial(getattr, cudnn, name), partial(setattr, cudnn, name))
-        for name in ("enabled", "benchmark", "deterministic")
+        for name in ("enabled", "benchmark", "deterministic", "allow_tf32")
     },
 }
 

@@ -49,8 +49,9 @@ def build(
 ) -> Built:
     """Load the data, draw the network and set the rule up.
 
-    Sets the threads, the determinism and the matrix library of this process. Raises BenchError if
-    the data do not fill a batch, or if a checkpoint cannot hold the network or the rule.
+    Sets the threads, the determinism, the matrix library and the precision of float32 products of
+    this process. Raises BenchError if the data do not fill a batch, or if a checkpoint cannot hold
+    the network or the rule.
 
     parts     of the rule, the architecture and the data set
     training  the cell's settings, with the device
@@ -63,6 +64,8 @@ def build(
     # as use_deterministic_algorithms, which would import torch's compiler: 1.2 s of CPU
     torch.set_deterministic_debug_mode("error" if training["deterministic"] else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # torch's default for convolutions on a GPU is TF32: it keeps 10 of the 23 bits of a factor
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
     held = Held(selected(data_class(data_params).load(data_dir), options).to(device))
     data = held.training
