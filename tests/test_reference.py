@@ -831,6 +831,18 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert known.trainings.cost(tiny, dfa) == {}  # its training has a run
     less = fa.model_copy(update={"minus": dfa.method})
     assert len(known.trainings.cost(tiny, less) or ()) == 1  # that of fa alone
+    records = known.trainings.records
+    on_a_gpu = [
+        record.model_copy(
+            update={
+                "environment": {**record.environment, "device": "cuda"},
+                "seconds": 1e-3 * record.seconds,
+            }
+        )
+        for record in records
+    ]
+    both = replace(known.trainings, records=[*records, *on_a_gpu])
+    assert both.cost(tiny, fa) == known.trainings.cost(tiny, fa)  # its time is that on a core
     (run, *_) = known.runs
     marked = {"environment": {**run.record.environment, "lapsed": "method 1, now 2"}}
     lapsed = Stored(run.record.model_copy(update=marked), run.folder.with_name("0"))
