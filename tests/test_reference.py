@@ -632,6 +632,11 @@ def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
     made = plan(here, other, shipped)
     assert {cell["action"] for cell in made["cells"]} == {"run"}
     assert "its run lacks drift" in made["err"]
+    other.write_text(other.read_text().replace("name: tiny", "name: another"))
+    err = plan(here, other, shipped)["err"]
+    assert "bp (seed 1): its run lacks drift" in err
+    other.write_text(other.read_text().replace("[scale_growth, drift]", "[scale_growth]"))
+    assert "not from the reference" not in plan(here, other, shipped, "--epochs", "2")["err"]
 
 
 # ------------------------------------------------------------------------------------ what comes in

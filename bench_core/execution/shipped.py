@@ -96,9 +96,11 @@ class Shipped:
         """Write a line for each reason, with the cells by method that the reference does not give.
 
         Nothing is said of a rule that the suite of the reference does not have, because each of its
-        cells has its own line in the plan. A reference without runs of the suite says nothing.
+        cells has its own line in the plan. A reference without any run of these cells and of the
+        suite says nothing.
         """
-        if not (self.taken or self.reference.suite(self.suite.name)):
+        unfit = self.lacking.keys() - {ABSENT}
+        if not (self.taken or unfit or self.reference.suite(self.suite.name)):
             return ()
         known = self._rules()
         absent = [cell for cell in self.lacking.pop(ABSENT, ()) if cell.method.name in known]
