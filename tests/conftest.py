@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,6 +292,23 @@ def lines(file: Path) -> list[str]:
 def leftovers(folder: Path) -> list[str]:
     """What a run must not leave in a suite folder."""
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+# ------------------------------------------------------------------------------ state of torch
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 wherever a GPU has it, as torch has it for convolutions; a training turns it off."""
+    import torch
+
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = True
+    yield
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
 
 
 # ------------------------------------------------------------------------- data for tests of rules

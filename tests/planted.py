@@ -677,7 +677,7 @@ METHODS = [
         "cudnn.benchmark",
     ),
     (
-        globally(lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True), "Rounded"),
+        globally(lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", False), "Products"),
         GLOBAL,
         "matmul precision",
     ),

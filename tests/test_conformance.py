@@ -98,7 +98,7 @@ def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
 FIRST = {check: bad for bad, check, _ in reversed(PLANTED)}
 
 
-@pytest.mark.usefixtures("numbers")
+@pytest.mark.usefixtures("numbers", "tf32")
 @pytest.mark.parametrize(
     ("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED]
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -110,18 +109,6 @@ def test_products_are_right_with_either_library() -> None:
     if other == "absent 0":
         pytest.skip("this torch has no oneDNN product")
     assert other == "oneDNN 1"
-
-
-@pytest.fixture
-def tf32() -> Iterator[None]:
-    """TF32 wherever a GPU has it, as torch has it for convolutions."""
-    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [flag.allow_tf32 for flag in flags]
-    for flag in flags:
-        flag.allow_tf32 = True
-    yield
-    for flag, value in zip(flags, before, strict=True):
-        flag.allow_tf32 = value
 
 
 @pytest.mark.usefixtures("tf32")

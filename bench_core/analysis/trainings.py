@@ -133,7 +133,7 @@ class Trainings:
         """Map architecture, width, depth and rule to an epoch's seconds, the fewest on a CPU."""
         times: dict[tuple[Any, ...], list[float]] = {}
         for record in self.records:
-            like = record.cell.dataset.short in IMAGES and _on_cpu(record)
+            like = record.cell.dataset.short in IMAGES and record.device == "cpu"
             if record.seconds_per_epoch and like and not is_floor(record):
                 params, rule = record.cell.arch.params, record.cell.method.short
                 system = record.cell.arch.short, params.get("width"), params.get("depth")
@@ -146,10 +146,6 @@ class Trainings:
         bp = self._per_epoch.get((*USUAL, "bp"))
         usual = {key[-1]: value for key, value in self._per_epoch.items() if key[:-1] == USUAL}
         return {rule: value / bp for rule, value in usual.items()} if bp else {}
-
-
-def _on_cpu(record: RunRecord) -> bool:
-    return str(record.environment.get("device", "cpu")) == "cpu"
 
 
 def _cells(suite: Suite, claim: Expectation, method: Mapping[str, Any]) -> list[CellSpec]:

@@ -135,7 +135,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     except store.Unreadable as reason:
         raise BenchError(str(reason)) from None
     cell = record.cell
-    device = job["device"] or record.environment.get("device", "cpu")
+    device = job["device"] or record.device
     training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
     parts = [ref.name for ref in cell.refs.values()]
     registry = plugins.load_for([*parts, *(entry["name"] for entry in job["diagnostics"])])

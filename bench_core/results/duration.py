@@ -77,9 +77,8 @@ class Past:
             training = (record.seconds - outside) / record.epochs
             start = min(START, outside)
             times = start, (outside - start) / (record.epochs + 1), training
-            device = str(record.environment.get("device", "cpu"))
             method = canonical(record.cell.method.model_dump())
-            for runs, key in zip(self.by_key, keys(record.cell, device), strict=True):
+            for runs, key in zip(self.by_key, keys(record.cell, record.device), strict=True):
                 others = runs.setdefault(key, {})
                 known = others.get(method, times) if foreign else times
                 others[method] = min(times, known, key=sum)

@@ -221,6 +221,11 @@ class RunRecord(Frozen):
         """Whether the record says that it is a row of the reference."""
         return bool(self.original and self.environment.get("reference"))
 
+    @property
+    def device(self) -> str:
+        """The device that trained it: cpu, cuda, …"""
+        return str(self.environment.get("device", "cpu"))
+
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of its components' options, which `code` records (`default_key`).
 
