@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3  # one more than the cores of a small machine: some tests wait for processes
 
-.PHONY: docs demo test suite test-stress soak lint check install clean benchmark release-check
+.PHONY: docs demo test suite test-stress soak lint board install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml

@@ -125,3 +125,11 @@ def test_the_suites_that_the_readme_names_are_installed(tmp_path):
     assert set(re.findall(r"bench (?:run|plan) (\w+)(?= |\n)", README)) - {"suites"} <= set(
         installed_suites()
     )
+
+
+def test_every_make_target_runs_also_beside_a_folder_of_its_name():
+    text = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", text, re.M))
+    (phony,) = re.findall(r"^\.PHONY: (.*)", text, re.M)
+    assert "board" in targets
+    assert targets == set(phony.split())
