@@ -299,16 +299,13 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.fixture
 def tf32() -> Iterator[None]:
-    """TF32 wherever a GPU has it, as torch has it for convolutions; a training turns it off."""
+    """TF32 in convolutions on a GPU, as torch has it by default; a training turns it off."""
     import torch
 
-    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [flag.allow_tf32 for flag in flags]
-    for flag in flags:
-        flag.allow_tf32 = True
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
     yield
-    for flag, value in zip(flags, before, strict=True):
-        flag.allow_tf32 = value
+    torch.backends.cudnn.allow_tf32 = before
 
 
 # ------------------------------------------------------------------------- data for tests of rules

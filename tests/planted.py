@@ -677,11 +677,6 @@ METHODS = [
         "cudnn.benchmark",
     ),
     (
-        globally(lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", False), "Products"),
-        GLOBAL,
-        "matmul precision",
-    ),
-    (
         globally(lambda: setattr(torch.backends.cudnn, "allow_tf32", False), "Convolutions"),
         GLOBAL,
         "cudnn.allow_tf32",

@@ -65,7 +65,7 @@ def build(
     torch.set_deterministic_debug_mode("error" if training["deterministic"] else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # torch's default for convolutions on a GPU is TF32: it keeps 10 of the 23 bits of a factor
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
     held = Held(selected(data_class(data_params).load(data_dir), options).to(device))
     data = held.training
