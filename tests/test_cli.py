@@ -54,6 +54,15 @@ MISTAKES = {
     ),
     "no results of a suite to claim": (["claims", "width"], "; `bench run width` trains it"),
     "no results of a suite to verify": (["verify", "width"], "; `bench run width` trains it"),
+    "a suite misspelt": (
+        ["leaderboard", "cnnn"],
+        "error: cnnn: no such results folder or suite; did you mean cnn?",
+    ),
+    "no run of the identity": (
+        ["show", "zzzz"],
+        "error: zzzz: no run of the reference begins like this, and no folder results here",
+    ),
+    "no run of the identity to explain": (["why", "zzzz"], "zzzz: no run of the reference begins"),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 

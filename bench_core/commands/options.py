@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from bench_core.errors import BenchError, UsageError
+from bench_core.errors import BenchError, UsageError, did_you_mean
 from bench_core.printable import brief
 from bench_core.report.terminal import OUTPUT, echo
 
@@ -194,17 +194,23 @@ def shown_folders(roots: Paths) -> list[Path]:
 
 
 def _refuse_missing(name: str) -> None:
-    """Raise UsageError if the reference cannot be used, or lacks an installed suite of the name."""
+    """Raise UsageError if the reference cannot be used, or lacks an installed suite of the name.
+
+    Also for a name that is like that of an installed suite.
+    """
     from bench_core.results.reference import installed
     from bench_core.suite.load import installed_suites
 
-    shipped = installed()
+    shipped, suites = installed(), installed_suites()
     if shipped is not None and shipped.trouble:
         raise UsageError(f"{name}: no such results folder here; {shipped.trouble}")
-    if name in installed_suites():
+    if name in suites:
         others = f", only of {', '.join(sorted(shipped.suites))}" if shipped else ""
         lacking = f"{name}: no results here, and the reference has no run of this suite{others}"
         raise UsageError(f"{lacking}; `bench run {name}` trains it")
+    hint = did_you_mean(name, suites) if name != "results" else ""  # the default is no misspelling
+    if hint.startswith("did you mean"):
+        raise UsageError(f"{name}: no such results folder or suite; {hint}")
 
 
 def own_folders(roots: Paths, remedy: str) -> list[Path]:

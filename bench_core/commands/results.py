@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -266,7 +266,7 @@ def _uncounted(run: Stored) -> UsageError:
     return UsageError(f"{what}; `bench why {run.folder}` says more")
 
 
-def _suites_of_reference(identity: str, roots: Iterable[Path]) -> Paths:
+def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
     """Return the suites of the reference with a run that begins so, if no run in `roots` does."""
     from bench_core.results.reference import installed
 
@@ -277,6 +277,10 @@ def _suites_of_reference(identity: str, roots: Iterable[Path]) -> Paths:
     if shipped.trouble:
         raise UsageError(f"{identity}: no run here begins like this; {shipped.trouble}")
     names = [name for name in shipped.entries if name.startswith(identity)]
+    missing = [str(root) for root in roots if not root.exists()]
+    if not names and missing:
+        lacking = f"no folder {', '.join(missing)} here"
+        raise UsageError(f"{identity}: no run of the reference begins like this, and {lacking}")
     return tuple(sorted({shipped.place(name).parent for name in names}))
 
 
