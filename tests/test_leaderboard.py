@@ -19,6 +19,7 @@ from rich.console import Console
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings, is_floor
 from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.standing import Standing
 from bench_core.report import escape, schema
 from bench_core.report.columns import COLUMNS
 from bench_core.report.rows import by_passport
@@ -669,8 +670,10 @@ def test_different_data_are_told() -> None:
 
 def test_a_replicated_run_counts_before_a_later_one() -> None:
     later = run(accuracy=0.9, finished="2099", checksum="c2")
-    for trust, mean in (({}, 0.9), ({"c1": "replicated"}, 0.4)):
-        (group,) = judge_all([run(accuracy=0.4, checksum="c1"), later], Settings(trust=trust))
+    for trust, mean in (("posted", 0.9), ("replicated", 0.4)):
+        (group,) = judge_all(
+            [run(accuracy=0.4, checksum="c1"), later], Settings(standings={"c1": Standing(trust)})
+        )
         (row,) = group.rows
         assert row.accuracy is not None
         assert (row.accuracy.mean, group.set_aside) == (mean, 1)

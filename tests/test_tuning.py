@@ -19,6 +19,7 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.recipes import tuned_of
+from bench_core.analysis.standing import Standing
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
@@ -467,6 +468,10 @@ def _searched(records: list[RunRecord], trials: int, scored_on: str = "validatio
     return dict.fromkeys(checksums, tuned)
 
 
+def _settings(searched: Any) -> Settings:
+    return Settings(standings={key: Standing(tuned=tuned) for key, tuned in searched.items()})
+
+
 def _stored(*args: Any, **fields: Any) -> list[RunRecord]:
     """Records with checksums, as stored runs have them."""
     return [r.model_copy(update={"checksum": r.identity}) for r in seeds(*args, **fields)]
@@ -475,7 +480,7 @@ def _stored(*args: Any, **fields: Any) -> list[RunRecord]:
 def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_marked() -> None:
     bp = _stored("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
     dfa = _stored("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.01})
-    fair = Settings(tuned=_searched(bp, 8) | _searched(dfa, 8))
+    fair = _settings(_searched(bp, 8) | _searched(dfa, 8))
     text = leaderboard([*bp, *dfa], fair, "markdown")
     assert text.count(" trials |") == 1
     assert "flatter" not in text
@@ -483,7 +488,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         (_searched(dfa, 50), "dfa was tuned on 50 trials, a peer on 8"),
         (_searched(dfa, 8, "test"), "dfa was tuned on the test set"),
     ):
-        settings = Settings(tuned=_searched(bp, 8) | unfair)
+        settings = _settings(_searched(bp, 8) | unfair)
         text = leaderboard([*bp, *dfa], settings, width=None)
         assert mark in text
         assert "bp was tuned" not in text
@@ -498,7 +503,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         assert "--seed" not in step  # of `bench tune` it is the seed of the search
     other = next(iter(_searched(bp, 8).values()))
     for edited in (other, other.model_copy(update={"best": None})):
-        settings = Settings(tuned=dict.fromkeys(_searched(dfa, 8), edited))
+        settings = _settings(dict.fromkeys(_searched(dfa, 8), edited))
         assert tuned_of(dfa[0], settings) is None
 
 
@@ -511,9 +516,9 @@ def test_no_search_counts_as_none_beside_a_search_and_floors_and_controls_do_not
     )
     searched = dict.fromkeys(_searched(dfa, 20), tuned)
     mark = "dfa was tuned on 20 trials, a peer on none"
-    assert mark in leaderboard([*bp, *dfa], Settings(tuned=searched), width=None)
+    assert mark in leaderboard([*bp, *dfa], _settings(searched), width=None)
     for records, known in (([*dfa, *beside], searched), ([*bp, *dfa], {})):
-        assert "flatter" not in leaderboard(records, Settings(tuned=known), width=None)
+        assert "flatter" not in leaderboard(records, _settings(known), width=None)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.judge import Settings
+from bench_core.analysis.standing import Standing
 from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
@@ -126,18 +127,21 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         about, late = described(folder, troubles, shipped), late_of[folder]
         records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
         counted, superseded = current(records, about.cells)
-        trust, said = _trust(known[folder], late)
         settings = Settings(
             about.thresholds,
             about.depth_utility,
             about.title,
             defaults=about.defaults,
             older=superseded,
-            trust=trust,
-            said=said,
-            late=late,
-            conflicts=clashes,
-            tuned=tuned,
+            standings={
+                checksum: Standing(
+                    *_trust(known[folder].get(checksum), late.get(checksum, ())),
+                    late.get(checksum, ()),
+                    clashes.get(checksum, ""),
+                    tuned.get(checksum),
+                )
+                for checksum in {*known[folder], *late, *clashes, *tuned}
+            },
         )
         results.append(
             SuiteResults(
@@ -166,20 +170,17 @@ def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:
 
 
 def _trust(
-    known: Mapping[str, marks.TrustMark], late: Mapping[str, tuple[remeasured.Remark, ...]]
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Return the trust in each run that is more than posted, and what other users say of it.
+    mark: marks.TrustMark | None, late: Sequence[remeasured.Remark]
+) -> tuple[marks.Trust, tuple[str, ...]]:
+    """Return the trust in a run, and what other users say of it.
 
     A run whose verdict may rest on a measurement by another user is not checked or replicated.
     """
-    trust, said = {}, {}
-    for checksum, mark in known.items():
-        foreign = any(item.judges and item.maker for item in late.get(checksum, ()))
-        if (state := mark.state) != "posted" and not (foreign and state != "disputed"):
-            trust[checksum] = str(state)
-        if mark.said:
-            said[checksum] = mark.said
-    return trust, said
+    if mark is None:
+        return "posted", ()
+    foreign = any(item.judges and item.maker for item in late)
+    state = mark.state
+    return "posted" if foreign and state != "disputed" else state, mark.said
 
 
 def _conflicts(

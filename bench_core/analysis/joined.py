@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.analysis.standing import Standing
 from bench_core.results import reference, remeasured
 from bench_core.results.record import RunRecord
 
@@ -46,22 +47,18 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     joined = []
     for same in by_name.values():
         records, late = _once(same)
-        trust: dict[str, str] = {}
-        said: dict[str, tuple[str, ...]] = {}
-        for part in reversed(same):
-            trust |= part.settings.trust
-            for checksum, texts in part.settings.said.items():
-                said[checksum] = tuple(sorted({*said.get(checksum, ()), *texts}))
+        standings: dict[str, Standing] = {}
+        for part in same:
+            for checksum, standing in part.settings.standings.items():
+                both = _joined(standings.get(checksum, Standing()), standing)
+                standings[checksum] = replace(both, late=late.get(checksum, ()))
         joined.append(
             replace(
                 same[0],
                 settings=replace(
                     same[0].settings,
-                    trust=trust,
-                    said=said,
-                    late=late,
+                    standings=standings,
                     older=tuple(record for part in same for record in part.settings.older),
-                    tuned={k: v for part in reversed(same) for k, v in part.settings.tuned.items()},
                 ).over(records),
                 records=tuple(records),
                 superseded=sum(part.superseded for part in same),
@@ -71,6 +68,16 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
             )
         )
     return joined
+
+
+def _joined(first: Standing, second: Standing) -> Standing:
+    """Join what two people's folders say of a run; the first counts where both have a word."""
+    return Standing(
+        first.trust if first.trust != "posted" else second.trust,
+        tuple(sorted({*first.said, *second.said})),
+        conflict=first.conflict or second.conflict,
+        tuned=first.tuned or second.tuned,
+    )
 
 
 def _once(
@@ -86,7 +93,7 @@ def _once(
     for part in parts:
         for record in part.records:
             key = record.identity, record.checksum or record.to_json()
-            remarks = part.settings.late.get(key[1], ())
+            remarks = part.settings.standing(record).late
             foreign = sum(bool(item.judges and item.maker) for item in remarks)
             rank = foreign, -len(remarks)
             if key not in best or rank < best[key][0]:

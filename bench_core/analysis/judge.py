@@ -27,10 +27,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
+from bench_core.analysis.standing import Standing
 from bench_core.analysis.untrained import at_start
 from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
-from bench_core.results.ledger import Tuned
 from bench_core.results.migrate import described
 from bench_core.results.record import (
     ComponentRef,
@@ -39,7 +39,6 @@ from bench_core.results.record import (
     fires,
     recorded_defaults,
 )
-from bench_core.results.remeasured import Remark
 from bench_core.suite.cells import FLOOR
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
@@ -83,34 +82,29 @@ class Settings:
     """How the records of a suite are judged.
 
     thresholds  diagnostic's name → the threshold that replaces the stored one
-    trust       checksum of a run.json → its trust (`bench_core.results.marks`), but for *posted*
     defaults    a rule's full name → its own defaults
     unrecorded  rules, `arch NAME` and `dataset NAME` whose defaults no run records: what
                 suite.json says of them is its author's word
     older       runs of the same cells by other code, which do not count
-    said        checksum of a run.json → what other users say of it
-    late        checksum of a run.json → measurements that were made after the run
-    conflicts   checksum of a run.json → how it disagrees with another result of its identity
-    tuned       checksum of a run.json → the search that chose its values, by the ledger beside it;
-                a row of the reference has none
+    standings   checksum of a run.json → what is known of the run beside its record
     """
 
     thresholds: Thresholds = field(default_factory=dict)
     depth_utility: DepthUtility = field(default_factory=DepthUtility)
     title: str = ""
-    trust: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     older: tuple[RunRecord, ...] = ()
-    said: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    late: Mapping[str, tuple[Remark, ...]] = field(default_factory=dict)
-    conflicts: Mapping[str, str] = field(default_factory=dict)
-    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
     unrecorded: frozenset[str] = frozenset()
 
     @cached_property
     def recorded(self) -> dict[str, Mapping[str, Any]]:
         """Return the defaults that runs record, without what only suite.json says."""
         return {k: own for k, own in self.defaults.items() if k not in self.unrecorded}
+
+    def standing(self, record: RunRecord) -> Standing:
+        """Return what is known of a run beside its record."""
+        return self.standings.get(record.checksum or "", Standing())
 
     def over(self, records: Iterable[RunRecord]) -> Settings:
         """Return these settings with the defaults that records state of their components."""

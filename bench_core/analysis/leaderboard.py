@@ -42,6 +42,7 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.ranks import Ranking, rank, widening
 from bench_core.analysis.recipes import recipe, shared, tuned_of
+from bench_core.analysis.standing import Standing
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.untrained import untrained
 from bench_core.analysis.verdict import (
@@ -68,10 +69,11 @@ DEFAULT = Settings()
 
 @dataclass(frozen=True)
 class Run:
-    """A record and its judgement."""
+    """A record, its judgement, and what is known of it beside the record."""
 
     record: RunRecord
     judgement: Judgement
+    standing: Standing
 
     @cached_property
     def judged(self) -> dict[str, tuple[str, Measurement]]:
@@ -230,19 +232,18 @@ def _representative(records: Sequence[RunRecord], settings: Settings) -> RunReco
     """Choose the record of a cell that counts; one that is in conflict has this status."""
 
     def order(record: RunRecord) -> tuple[Any, ...]:
-        undisputed = record.checksum not in settings.conflicts
+        standing = settings.standing(record)
         reference = record.shipped and not record.environment.get("lapsed")
-        replicated = settings.trust.get(record.checksum or "") == "replicated"
-        done = record.status == "done"
-        counts = undisputed, reference, replicated, done
+        replicated, done = standing.trust == "replicated", record.status == "done"
+        counts = not standing.conflict, reference, replicated, done
         return *counts, record.finished, record.identity, record.shipped
 
     chosen = records[0]
     if len(records) > 1:
         chosen = max(records, key=lambda record: (*order(record), record.to_json()))
-    if (reason := settings.conflicts.get(chosen.checksum or "")) is None:
+    if not (conflict := settings.standing(chosen).conflict):
         return chosen
-    return chosen.model_copy(update={"status": "conflict", "reason": reason})
+    return chosen.model_copy(update={"status": "conflict", "reason": conflict})
 
 
 def _contradicts(run: RunRecord, other: RunRecord) -> bool:
@@ -333,7 +334,7 @@ def _rows(
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),
-            runs=tuple(map(Run, runs, judgements)),
+            runs=tuple(map(Run, runs, judgements, map(settings.standing, runs))),
             accuracy=estimate(by_seed.values()) if by_seed else None,
             over_floor=over[0],
             over_matched=over[1],

@@ -10,7 +10,7 @@ from bench_core.results.record import Cell, RunRecord
 
 def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
     """Return the search that chose the values of a run, if one did."""
-    tuned = settings.tuned.get(record.checksum or "")
+    tuned = settings.standing(record).tuned
     return tuned if tuned is not None and tuned.chose(record.cell) else None
 
 

@@ -27,7 +27,6 @@ from bench_core.report.cite import CITATION
 from bench_core.report.columns import COLUMNS, NUMBER, further
 from bench_core.report.json_schema import Schema, array, mapping, nullable
 from bench_core.report.numbers import finite
-from bench_core.report.rows import trust
 from bench_core.report.view import View
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
@@ -70,7 +69,7 @@ RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and
     "seed": ("integer", _of("record.cell.seed")),
     "status": ({"enum": list(STATUSES)}, _of("record.status")),
     "reason": (nullable("string"), _of("record.reason")),
-    "trust": (TRUST, trust),
+    "trust": (TRUST, _of("standing.trust")),
     "accuracy": (NUMBER, _of("record.accuracy", finite)),
     "verdict": ("string", _of("judgement.text")),
     "letters": (STRINGS, _of("judgement.fired", list)),
@@ -191,7 +190,7 @@ def flat_rows(views: Sequence[View]) -> list[dict[str, Any]]:
         line = dict(zip(PLACE, place, strict=True))
         for field in FIELDS + [column.fields[0] for column in further([row])]:
             line |= field.flat(row)
-        counts = Counter(trust(run, shown.settings) for run in row.runs)
+        counts = Counter(run.standing.trust for run in row.runs)
         line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
         line["reasons"] = "; ".join(reasons.of_row(row, shown.settings))
         line["doubts"] = "; ".join(shown.doubts[id(row)])

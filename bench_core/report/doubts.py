@@ -143,18 +143,13 @@ def options(row: Row, settings: Settings) -> str:
     return f"no run records the defaults of its options {', '.join(own)}" if own else ""
 
 
-def late(row: Row, settings: Settings) -> list[str]:
+def late(row: Row) -> list[str]:
     """Name the measurements that were made after the runs, with their makers."""
     lines = []
     for run in row.runs:
-        remarks = settings.late.get(run.record.checksum or "", ())
-        lines += [f"seed {run.record.cell.seed}: {item.text}" for item in remarks if item.judges]
-    others = Counter(
-        item.text
-        for run in row.runs
-        for item in settings.late.get(run.record.checksum or "", ())
-        if not item.judges
-    )
+        seed, remarks = run.record.cell.seed, run.standing.late
+        lines += [f"seed {seed}: {item.text}" for item in remarks if item.judges]
+    others = Counter(item.text for run in row.runs for item in run.standing.late if not item.judges)
     return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
 
 
@@ -162,10 +157,10 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
     """Return all doubts about a row."""
     points = above_ceiling(row, rows)
     above = f"{with_interval(points)} pp above its ceiling" if points else ""
-    said = [text for run in row.runs for text in settings.said.get(run.record.checksum or "", ())]
+    said = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
     beside = [*filter(None, [above, options(row, settings)]), *tuning(row, rows)]
-    beside += [*tied(row), *limits(row, settings), *late(row, settings)]
+    beside += [*tied(row), *limits(row, settings), *late(row)]
     return beside + _few(others)
 
 
@@ -194,7 +189,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         if not text.startswith(AGAINST):  # the legend says this one
             every = len(labels) == len(judged)
             lines.append(text if every else f"{text} for {listed(labels)}")
-    for text, labels in _shared(group.rows, lambda row: late(row, settings)).items():
+    for text, labels in _shared(group.rows, late).items():
         every = len(labels) == len(group.rows) > 1
         lines.append(f"{'every row' if every else listed(labels)}: {text}")
     for row in group.rows if settings.unrecorded else ():
@@ -212,12 +207,12 @@ def _shared(rows: Iterable[Row], doubts: Callable[[Row], Iterable[str]]) -> dict
     return labels
 
 
-def said(rows: Iterable[Row], settings: Settings) -> list[str]:
+def said(rows: Iterable[Row]) -> list[str]:
     """Write what other users say of these runs, by method."""
     texts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         for run in row.runs:
-            for text in settings.said.get(run.record.checksum or "", ()):
+            for text in run.standing.said:
                 texts[text][row.label] += 1
     lines = [
         f"{text}, as they say: {listed(f'{name} {count}' for name, count in labels.items())}"

@@ -20,7 +20,6 @@ from bench_core.analysis.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
 from bench_core.report.data import csv_text
-from bench_core.report.rows import trust
 from bench_core.report.text import flat
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value
 from bench_core.results import files
@@ -88,7 +87,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
     line = {
         **_cell(shown, row, record),
         **{name: getattr(record, name) for name in OF_RUN},
-        "trust": trust(run, shown.settings),
+        "trust": run.standing.trust,
         "doubts": "; ".join(shown.doubts[id(row)]),
         "flags": judgement.text,
         "fired": "+".join(judgement.fired),

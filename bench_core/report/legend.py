@@ -209,7 +209,8 @@ def of_all(
         lines.append(TRAININGS)
     if "three_diagnostics" in shown:
         lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
-    lines += [TRUST] if settings.trust or settings.said else []
+    standings = settings.standings.values()
+    lines += [TRUST] if any(item.trust != "posted" or item.said for item in standings) else []
     lines += _stopped(groups, settings)
     lines.append(
         "The last epoch counts, never the best. Diagnostics measure on "

@@ -20,7 +20,7 @@ from bench_core.printable import few
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
 from bench_core.report.numbers import NONE, fraction, part, plural, with_interval
-from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, trust, value_of
+from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, value_of
 from bench_core.report.summary import WORDS
 from bench_core.report.text import listed
 from bench_core.results.hashing import plain_text
@@ -127,12 +127,12 @@ def _names(kind: _Kind, labels: Collection[str], every: Collection[str]) -> str:
     return listed(sorted(labels) if kind in (_Kind.NOT_JUDGED, _Kind.NOT_MEASURED) else labels)
 
 
-def _relied_on(group: Group, settings: Settings) -> list[str]:
+def _relied_on(group: Group) -> list[str]:
     """Count the runs that were checked or replicated, by method; no line if all are posted."""
     by_state: dict[str, Counter[str]] = defaultdict(Counter)
     for row in group.rows:
         for run in row.runs:
-            by_state[trust(run, settings)][row.label] += 1
+            by_state[run.standing.trust][row.label] += 1
     if by_state.keys() <= {"posted"}:
         return []
     parts = []
@@ -308,7 +308,7 @@ def of_runs(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[
             lines.append(f"{row.label} {row.judged.kind}: {'; '.join(texts)}")
     lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
     lines += _chosen(group) + _absent(group) + doubts.of_group(group, settings)
-    lines += _relied_on(group, settings) + doubts.said(group.rows, settings)
+    lines += _relied_on(group) + doubts.said(group.rows)
     single = [row.label for row in group.rows if row.accuracy is not None and row.accuracy.n == 1]
     if single:
         lines.append(f"n=1: no interval for {listed(single)}")

@@ -1,4 +1,4 @@
-"""Compute the figures of a leaderboard row: medians, Γ, passport, trust, and its floor.
+"""Compute the figures of a leaderboard row: medians, Γ, passport, and its floor.
 
 Measurements are medians over the finished runs, because one run-away run would determine a mean. Γ,
 a cosine, is a mean with its interval. A value that is not finite becomes None, with a note.
@@ -133,11 +133,6 @@ def by_passport(group: Group) -> Group:
         return used, codes
 
     return replace(group, rows=tuple(sorted(group.rows, key=key)))
-
-
-def trust(run: Run, settings: Settings) -> str:
-    """Return the trust in a run: posted, checked, replicated or disputed (`results.marks`)."""
-    return settings.trust.get(run.record.checksum or "", "posted")
 
 
 def random_blocks(row: Row) -> str:

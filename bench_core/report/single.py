@@ -15,7 +15,7 @@ from bench_core.registry.distributions import FILE
 from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
-from bench_core.report.rows import PASSPORT, N, compared, random_blocks, trust
+from bench_core.report.rows import PASSPORT, N, compared, random_blocks
 from bench_core.report.text import flat, joined, paragraph, tabulated
 from bench_core.report.view import View, curve, shown_accuracy, state, value
 from bench_core.results.hashing import canonical, jsonable
@@ -51,8 +51,8 @@ def _diagnostics(shown: View, run: Run, width: int | None) -> str:
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
-def _trust(run: Run, shown: View) -> str:
-    own = trust(run, shown.settings)
+def _trust(run: Run) -> str:
+    own = run.standing.trust
     shipped = own == "posted" and source([run.record])
     return "shipped with bench; its checksum agrees" if shipped else own
 
@@ -158,7 +158,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
             else []
         ),
         f"flags       {judgement.text}",
-        f"trust       {_trust(run, shown)}",
+        f"trust       {_trust(run)}",
         *([f"from        {text}"] if (text := source([record])) else []),
         *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
         f"accuracy    {shown_accuracy(record)} after {plural(record.epochs, 'epoch')}"
