@@ -14,6 +14,7 @@ from nets import LOCAL, METHODS, Exact, LinearNet, gradients, ready, resmlp, rul
 from torch.nn import functional as F
 
 from bench_core.api import States
+from bench_core.errors import BenchError
 from bench_core.training.credit import rms
 from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
@@ -459,6 +460,24 @@ def test_frozen_blocks_keep_their_weights_while_the_rest_learns(few, name):
     train(method, net, few, TRAINING_ONE, 0)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]) == key.startswith("blocks"), key
+
+
+@pytest.mark.parametrize("options", [{"freeze": "blocks"}, {"train_last": 1}, {}])
+def test_a_rule_that_changes_a_frozen_block_fails(few, options):
+    """It would not be the floor that it is called. A block that learns may change."""
+    method, net = ready(rule("dfa", **options), resmlp(), few)
+    credit = method.credit
+
+    def meddling(*states):
+        next(net.blocks[0].parameters()).data.mul_(0.99)
+        return credit(*states)
+
+    method.credit = meddling
+    if not options:
+        train(method, net, few, TRAINING_ONE, 0)
+        return
+    with pytest.raises(BenchError, match=r"^blocks\.0\.\S+ is frozen and changed in epoch 1, so"):
+        train(method, net, few, TRAINING_ONE, 0)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -165,6 +165,7 @@ def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     shown = here("show", identity, env=env).stdout
     assert "from        reference 1, 20" in shown
     assert "trust       shipped with bench; its checksum agrees" in shown
+    assert "bench run again.yaml --results again --no-reference\n" in shown
     assert here("verify", env=env).returncode == 0
     audit = here("audit", "results", "--diagnostic", "drift").stderr
     assert "4 compact runs left out" in audit
@@ -202,7 +203,11 @@ def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_
     more = plan(here, finished.suite, shipped, "--seed", "1", "--seed", "7")
     assert "the reference has no run for 4 of these cells" in more["err"]
     other = plan(here, finished.suite, shipped, "--epochs", "2")
-    assert "the reference has no run for any of these cells" in other["err"]
+    nearest = "; the nearest runs have training.epochs 1, not 2"
+    assert f"the reference has no run for any of these cells{nearest}" in other["err"]
+    seed = plan(here, finished.suite, shipped, "--seed", "7", "--set", "training.learning_rate=0.1")
+    lacks = "the nearest runs have training.learning_rate 0.001, not 0.1; seed 1, not 7"
+    assert lacks in seed["err"]
 
 
 def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
@@ -286,7 +291,10 @@ def test_rows_of_an_earlier_reference_are_no_own_runs(
 def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> None:
     def cells(*rules: str, seeds: int = 3) -> list[Any]:
         return [
-            SimpleNamespace(cell=Cell.model_validate({**cell, "method": {"name": rule}, "seed": n}))
+            SimpleNamespace(
+                cell=Cell.model_validate({**cell, "method": {"name": rule}, "seed": n}),
+                action="run",
+            )
             for rule in rules
             for n in range(seeds)
         ]
@@ -296,6 +304,39 @@ def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> Non
     plan: Any = SimpleNamespace(cells=own, beside=[*other, *few])
     assert f"differ by {100 * resolution(4, 3, PUBLISHED):.1f} points" in _resolution(plan)[0]
     assert "one seed" in _resolution(SimpleNamespace(cells=few + few, beside=other))[0]  # type: ignore[arg-type]
+
+
+def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
+    """As in the leaderboard of the same runs."""
+    accuracies = {"bp": [0.60, 0.62, 0.61], "dfa": [0.30, 0.31, 0.33], "fa": [0.41, 0.40, 0.44]}
+    records = [
+        item for rule, own in accuracies.items() for item in seeds(f"bench-core/{rule}", own)
+    ]
+    stored = [
+        SimpleNamespace(cell=record.cell, action="reference", shipped=Stored(record, Path()))
+        for record in records
+    ]
+    plan: Any = SimpleNamespace(cells=stored, beside=[])
+    (group,) = judge_all(records)
+    points = 100 * resolution(3, 3, group.ranking.deviation)
+    (line,) = _resolution(plan)
+    assert line.startswith("precision: by the scatter of the runs that are here, ")
+    assert f"differ by {points:.1f} points" in line
+
+
+def test_a_suite_of_the_reference_can_be_named_beside_own_runs(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    env = {"BENCH_REFERENCE": str(shipped)}
+    here("run", finished.suite, "--seed", "2", "--method", "dfa", "--no-reference", env=env)
+    own = here("leaderboard", "tiny", env=env)
+    note = "note: tiny is results/tiny, your own runs; reference/tiny is the reference, which they"
+    assert own.stderr.startswith(note)
+    assert "from reference" not in own.stdout
+    of_reference = here("leaderboard", "reference/tiny", env=env)
+    assert "all 4 runs from reference 1" in of_reference.stdout
+    assert of_reference.stderr == ""
+    assert "reference/nope: no such" in here("leaderboard", "reference/nope", env=env).stderr
 
 
 def test_a_suite_without_local_results_shows_the_reference(

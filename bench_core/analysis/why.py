@@ -15,9 +15,9 @@ from typing import Any
 from bench_core.analysis.judge import label
 from bench_core.errors import UsageError
 from bench_core.results import store
+from bench_core.results.hashing import flat
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
-from bench_core.suite.cells import PARTS
 
 # of an environment: shown elsewhere, or no cause of a difference
 UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
@@ -67,27 +67,9 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
     return next(run for run in stored.runs if run.record.identity == identity)
 
 
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Map dotted key → value for a nested mapping."""
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    items: dict[str, Any] = {}
-    for key, item in value.items():
-        items |= flat(item, f"{path}.{key}" if path else str(key))
-    return items
-
-
-def settings(record: RunRecord) -> dict[str, Any]:
-    """Map dotted key → setting of a cell, as a suite writes them: `method.penalty`."""
-    cell = record.cell.model_dump(mode="json")
-    for part in PARTS:
-        cell[part] = {"": cell[part]["name"], **cell[part]["params"]}
-    return {key.rstrip("."): value for key, value in flat(cell).items()}
-
-
 def differences(one: RunRecord, other: RunRecord) -> list[str]:
     """Write a line per difference from `other` to `one`; the settings come first."""
-    lines = _changed(settings(other), settings(one))
+    lines = _changed(other.cell.settings(), one.cell.settings())
     for name in sorted(one.code.keys() | other.code.keys()):
         mine, theirs = one.code.get(name, {}), other.code.get(name, {})
         if mine.get("digest") == theirs.get("digest"):

@@ -17,10 +17,12 @@ from bench_core.report.terminal import OUTPUT, echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
+    from bench_core.results.record import RunRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 Paths = tuple[Path, ...]
+SHIPPED = "reference"  # `reference/NAME` names a suite of the reference
 WORKERS = click.IntRange(1, 1024)
 
 
@@ -175,9 +177,24 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
     """
     from bench_core.analysis.joined import beside_reference
 
-    suites, troubles = beside_reference(shown_folders(roots))
+    folders = shown_folders(roots)
+    suites, troubles = beside_reference(folders)
     warn(troubles)
+    for root, folder in zip(roots, folders, strict=False):
+        own = [suite for suite in suites if suite.folder == folder != root]
+        _say_own(root, [record for suite in own for record in suite.records])
     return suites, troubles
+
+
+def _say_own(root: Path, records: list[RunRecord]) -> None:
+    """Print that a suite's name stands for the user's own runs, without any of the reference."""
+    from bench_core.results.reference import installed
+
+    shipped = installed()
+    own = records and not any(record.shipped for record in records)
+    if own and shipped and shipped.suite(str(root)):
+        beside = f"{SHIPPED}/{root} is the reference, which they do not fit"
+        echo(f"note: {root} is results/{root}, your own runs; {beside}", err=True)
 
 
 def shown_folders(roots: Paths) -> list[Path]:
@@ -225,11 +242,17 @@ def own_folders(roots: Paths, remedy: str) -> list[Path]:
 
 
 def shown_folder(root: Path) -> Path:
-    """Return a folder that exists; of a suite's name its local results, else the reference."""
+    """Return a folder that exists; of a suite's name its local results, else the reference.
+
+    `reference/NAME` is always the reference's.
+    """
     from bench_core.results.reference import installed
 
     if os.path.lexists(root):
         return root
+    if root.parent == Path(SHIPPED):
+        shipped = installed()
+        return (shipped.suite(root.name) if shipped else None) or root
     local = Path("results") / root
     shipped = None if local.is_dir() else installed()
     of_suite = shipped.suite(str(root)) if shipped else None

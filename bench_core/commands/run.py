@@ -227,11 +227,14 @@ def _say_package_step(plan: Plan) -> None:
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
-    """Print the log of every run that is not done."""
+    """Print the log of every run that is not done, but for empty logs."""
+    from bench_core.results.logs import LOG
     from bench_core.results.status import STATUSES
 
     for record in failed:
-        echo(f"{record.status}: {plan.folder / record.identity / 'log.txt'}", err=True)
+        log = plan.folder / record.identity / LOG
+        if log.is_file() and log.stat().st_size:
+            echo(f"{record.status}: {log}", err=True)
     reused = {cell.identity for cell in plan.cells if cell.action == "reuse"}
     again = sum(STATUSES[run.status].failure and run.identity in reused for run in failed)
     if again:
@@ -285,7 +288,7 @@ def _as_json(plan: Plan, costs: Costs) -> str:
 def _resolution(plan: Plan) -> list[str]:
     """Say which differences the seeds of a plan will resolve among all rules that get a rank."""
     from bench_core.analysis.judge import method_key, option
-    from bench_core.analysis.ranks import PUBLISHED, resolved
+    from bench_core.analysis.ranks import resolved
 
     seeds: dict[str, set[int]] = defaultdict(set)
     for cell in (each.cell for each in (*plan.cells, *plan.beside)):
@@ -297,8 +300,29 @@ def _resolution(plan: Plan) -> list[str]:
     ranked = [len(own) for own in seeds.values() if len(own) > 1]
     if len(planned) < 2 or len(ranked) < 2:
         return ["precision: one seed separates no rules"]
-    text = resolved(len(ranked), min(ranked), PUBLISHED, "the published CIFAR-10 audit")
-    return [f"precision: {text}"]
+    return [f"precision: {resolved(len(ranked), min(ranked), *_scatter(plan))}"]
+
+
+def _scatter(plan: Plan) -> tuple[float, str]:
+    """Return the typical deviation of a paired difference, and whose runs have it.
+
+    That is of the runs that the plan reuses, of the recipe with the most of them; without two rules
+    among them that of the published CIFAR-10 audit.
+    """
+    from bench_core.analysis.leaderboard import judge_all
+    from bench_core.analysis.ranks import PUBLISHED
+    from bench_core.results.store import read
+
+    records = [
+        cell.shipped.record if cell.shipped else read(cell.folder, states=False)
+        for cell in (*plan.cells, *plan.beside)
+        if cell.action != "run"
+    ]
+    known = [group for group in judge_all(records) if group.ranking.deviation]
+    if not known:
+        return PUBLISHED, "the published CIFAR-10 audit"
+    most = max(known, key=lambda group: len(group.records))
+    return most.ranking.deviation, "the runs that are here"
 
 
 def _as_text(plan: Plan, costs: Costs) -> str:

@@ -8,11 +8,13 @@ Code that only computes the same numbers in another way does not matter.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bench_core.execution.reuse import sparser
-from bench_core.results.hashing import canonical
+from bench_core.printable import few
+from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
@@ -92,6 +94,38 @@ class Shipped:
             defaults = None
         return defaults if isinstance(defaults, dict) else ()
 
+    def _suite_cells(self) -> Iterator[Cell]:
+        """Yield the cells of the suite that the reference has, in the order of their identities."""
+        folder = self.reference.suite(self.suite.name)
+        try:
+            stated = self.reference.described(folder).get("cells") if folder else None
+        except Unreadable:
+            stated = None
+        for identity in sorted(set((stated or {}).values()) & self.reference.entries.keys()):
+            with suppress(Unreadable):  # `runs` names it
+                yield self.reference.read(identity).record.cell
+
+    def _differences(self, cells: Sequence[Cell]) -> str:
+        """Write how the nearest runs of the reference, with the fewest differences, are set."""
+        rows = [cell.settings() for cell in self._suite_cells()]
+        theirs: dict[str, dict[str, None]] = defaultdict(dict)
+        mine: dict[str, dict[str, None]] = defaultdict(dict)
+        for own in (cell.settings() for cell in cells):
+            peers = [
+                (row, tuple(key for key in {**own, **row} if own.get(key) != row.get(key)))
+                for row in rows
+                if row["method"] == own["method"]
+            ]
+            if not peers:
+                continue
+            _, keys = min(peers, key=lambda peer: len(peer[1]))
+            for row in (row for row, others in peers if others == keys):
+                for key in keys:
+                    theirs[key][plain_text(row.get(key))] = None
+                    mine[key][plain_text(own.get(key))] = None
+        changed = [f"{key} {few([*theirs[key]])}, not {few([*mine[key]])}" for key in theirs]
+        return f"; the nearest runs have {'; '.join(changed)}" if changed else ""
+
     def lines(self) -> tuple[str, ...]:
         """Write a line for each reason, with the cells by method that the reference does not give.
 
@@ -105,7 +139,9 @@ class Shipped:
         known = self._rules()
         absent = [cell for cell in self.lacking.pop(ABSENT, ()) if cell.method.name in known]
         some = f"{len(absent)}" if self.taken or self.lacking else "any"
-        written = [f"the reference has no run for {some} of these cells"] * bool(absent)
+        other = self._differences(absent)
+        lacks = f"the reference has no run for {some} of these cells{other}"
+        written = [lacks] * bool(absent)
         for reason, cells in self.lacking.items():
             seeds: dict[str, dict[str, None]] = defaultdict(dict)
             for cell in cells:

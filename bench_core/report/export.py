@@ -20,10 +20,9 @@ from bench_core.analysis.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
 from bench_core.report.data import csv_text
-from bench_core.report.text import flat
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value
 from bench_core.results import files
-from bench_core.results.hashing import line_text
+from bench_core.results.hashing import flat, line_text
 from bench_core.results.record import RunRecord
 from bench_core.results.reference import source
 

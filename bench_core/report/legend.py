@@ -239,6 +239,12 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         runs = f"{plural(failed, 'failed run')} again"
         retry = f"mend the cause, then the same `{command}` with --retry-failed trains {runs}"
         return [f"Next: {retry}; `bench check` tests a rule of yours in a second"]
+    foreign = [row for row in rows if not row.method.name.startswith(f"{OURS}/")]
+    if any(all(run.record.status == "diverged" for run in row.runs) for row in foreign):
+        return [
+            "Next: `bench check` tests a rule of yours in a second, and names its credits that "
+            "are not finite"
+        ]
     single = [row for row in rows if row.judged.kind == "single seed" and len(row.runs) == 1]
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
@@ -247,7 +253,7 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
-    if any(not row.method.name.startswith(f"{OURS}/") for row in rows):
+    if foreign:
         return [f"Next, {seeds}"]
     return [
         "Next, begin a rule of yours: bench new method my_rule",

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from bench_core.report.numbers import NONE
-from bench_core.report.text import flat, joined, listed
+from bench_core.report.text import joined, listed
 from bench_core.report.view import View
-from bench_core.results.hashing import canonical
+from bench_core.results.hashing import canonical, flat
 from bench_core.results.record import RunRecord
 
 SAME = {  # several codes or environments that are equal as far as they can be compared

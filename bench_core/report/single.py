@@ -16,9 +16,9 @@ from bench_core.report.criteria import criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.rows import PASSPORT, N, compared, random_blocks
-from bench_core.report.text import flat, joined, paragraph, tabulated
+from bench_core.report.text import joined, paragraph, tabulated
 from bench_core.report.view import View, curve, shown_accuracy, state, value
-from bench_core.results.hashing import canonical, jsonable
+from bench_core.results.hashing import canonical, flat, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.reference import source
@@ -189,6 +189,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     results = shlex.quote(str(folder.parent.parent))
     file = cell.method.name.partition("/")[0]
     home = f"PYTHONPATH=FOLDER_OF_{file} " * file.endswith(FILE)
+    alone = " --no-reference" * record.shipped
     return [
         f"uses        {uses}",
         f"parameters  {json.dumps(jsonable(changed), default=str)}",
@@ -199,7 +200,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
         f"cost        {record.seconds:.1f} s{memory}",
         f"finished    {record.finished or NONE}",
         f"again       bench show {record.identity[:12]} {results} --suite > again.yaml",
-        f"again       {home}bench run again.yaml --results again",
+        f"again       {home}bench run again.yaml --results again{alone}",
     ]
 
 

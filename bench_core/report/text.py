@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from bench_core.report.escape import visible
 
@@ -27,17 +26,6 @@ def joined(names: Iterable[str]) -> str:
     if not 1 < len(every) <= _MOST:
         return listed(every)
     return f"{', '.join(every[:-1])} and {every[-1]}"
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Return nested values by dotted path."""
-    if not isinstance(value, dict):
-        return {path: value}
-    return {
-        k: v
-        for key, item in value.items()
-        for k, v in flat(item, f"{path}.{key}" if path else str(key)).items()
-    }
 
 
 def paragraph(lines: Iterable[str], width: int | None, indent: str = "  ") -> str:

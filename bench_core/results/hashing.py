@@ -65,3 +65,13 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     return value
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Map dotted key → value for a nested mapping."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    items: dict[str, Any] = {}
+    for key, item in value.items():
+        items |= flat(item, f"{path}.{key}" if path else str(key))
+    return items

@@ -24,7 +24,7 @@ from pydantic import (
 
 from bench_core.printable import plain
 from bench_core.results.details import fault
-from bench_core.results.hashing import canonical, digest, file_text, jsonable
+from bench_core.results.hashing import canonical, digest, file_text, flat, jsonable
 from bench_core.results.status import Status
 
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
@@ -153,6 +153,14 @@ class Cell(Frozen):
     def refs(self) -> dict[str, ComponentRef]:
         """The components by kind."""
         return {"method": self.method, "arch": self.arch, "dataset": self.dataset}
+
+    def settings(self) -> dict[str, Any]:
+        """Map dotted key → setting, as a suite writes them: `method.penalty`."""
+        values = self.model_dump(mode="json")
+        for kind, ref in values.items():
+            if kind in self.refs:
+                values[kind] = {"": ref["name"], **ref["params"]}
+        return {key.rstrip("."): value for key, value in flat(values).items()}
 
     @property
     def last_epoch(self) -> int:

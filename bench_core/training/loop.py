@@ -148,6 +148,14 @@ def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -
             )
 
 
+def _frozen(method: Method, net: Net) -> dict[str, Tensor]:
+    """Copy the parameters of the blocks that the options of the rule freeze."""
+    if method.params.freeze is None and method.params.train_last is None:
+        return {}
+    named = net.blocks.named_parameters(prefix="blocks")
+    return {name: value.detach().clone() for name, value in named if not value.requires_grad}
+
+
 def train(
     method: Method,
     net: Net,
@@ -176,6 +184,7 @@ def train(
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
+    frozen = _frozen(method, net)
     row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **_evaluated(net, held))
     if first == 0:
         observe(row)
@@ -199,6 +208,14 @@ def train(
         bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
         if bad:
             raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
+        changed = [
+            name for name, now in _frozen(method, net).items() if not torch.equal(now, frozen[name])
+        ]
+        if changed:
+            raise BenchError(
+                f"{changed[0]} is frozen and changed in epoch {epoch + 1}, so this network is no "
+                "floor: a rule changes weights by tools.updater alone"
+            )
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
         figures = _evaluated(net, held) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())
