@@ -122,6 +122,17 @@ def test_the_claimed_range(fields: dict[str, float], measured: float, expected: 
     assert holds(claim(**fields), measured) is expected
 
 
+def test_a_claim_that_holds_may_be_told_apart_from_the_published_value() -> None:
+    """The interval of the three seeds is .302 ± .005."""
+    records = seeds("bench-core/dfa", [0.300, 0.302, 0.304])
+    cases = [(0.303, 0.02, False), (0.31, 0.02, True), (0.31, 0.001, False)]
+    for published, tolerance, expected in cases:
+        judged = outcome(records, claim(value=published, tolerance=tolerance))
+        assert judged.told_apart == expected
+    assert not outcome(records[:1], claim(value=0.31, tolerance=0.02)).told_apart
+    assert not outcome(records, claim(at_least=0.2)).told_apart
+
+
 def test_a_factor_is_judged_on_the_geometric_mean() -> None:
     records = [run(seed=i, measurements=measured(a=a)) for i, a in enumerate((10.0, 1000.0))]
     found = outcome(records, claim("scale_growth", value=100, factor=1.5))

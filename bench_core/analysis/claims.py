@@ -73,6 +73,16 @@ class ClaimResult:
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
 
+    @property
+    def told_apart(self) -> bool:
+        """Decide whether the claim holds although the measured interval excludes its value."""
+        value, measured = self.claim.value, self.measured
+        if self.status != "holds" or value is None or measured is None:
+            return False
+        if measured.low is None or measured.high is None:
+            return False
+        return not measured.low <= value <= measured.high
+
 
 def judge_claims(
     claims: Sequence[Expectation],

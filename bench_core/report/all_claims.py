@@ -41,6 +41,11 @@ COSTS = (
     "counted. Suites on handwritten digits are not in the reference, because they train in "
     "minutes: `bench run rules`, then `bench claims results/rules`."
 )
+TOLERANCES = (
+    "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those that "
+    "hold have a 95 % interval that excludes the published value: they agree within the "
+    "tolerance, and differ by more than the scatter of our seeds."
+)
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
 
@@ -55,8 +60,10 @@ def all_claims() -> tuple[str, list[str]]:
         align=["left", "left", *["right"] * 5],
     )
     judged = [(item.suite.name, priced(item)) for item in suites]
+    apart = sum(result.told_apart for item in suites for result in item.outcomes)
+    wide = paragraph([TOLERANCES.format(apart=plural(apart, "claim"))], 100, indent="")
     costs = f"## What was not run, and what it costs\n\n{paragraph([COSTS], 100, indent='')}"
-    blocks = [_head(known), costs, table, _failing(suites), claims_text(judged, "markdown")]
+    blocks = [_head(known), costs, table, wide, _failing(suites), claims_text(judged, "markdown")]
     return "\n\n".join(blocks), known.troubles or list(_stale(known, suites))
 
 
