@@ -254,7 +254,7 @@ def test_a_rounded_figure_never_contradicts_its_limit() -> None:
     text = leaderboard([run(accuracy=0.3199, measurements=found), *frozen(DFA, [0.3])], width=None)
     assert "grows 50.001 times in one block (limit 50 times)" in text
     assert "cosine 0.3001, limit 0.3" in text
-    assert "only +1.99 points over random blocks, 2 are needed" in text
+    assert "+1.99 points over random blocks, 2 are needed" in text
 
 
 def test_figures_of_the_walked_back_runs_only() -> None:

@@ -111,6 +111,24 @@ def test_a_single_seed_is_worse_from_two_points_on(accuracy: float, words: str) 
     assert f"In that seed, dfa trains blocks that are {words} random ones." in told
 
 
+def test_worse_is_said_only_of_an_interval_below_zero() -> None:
+    """Sentence, reason and plain words agree where the interval contains 0."""
+    near = [*seeds(DFA, [0.29, 0.30, 0.30]), *frozen(DFA, [0.31] * 3)]
+    told = sentence([*GOOD, *near])
+    assert "the seeds do not show whether it beats its own random blocks" in told
+    (group,) = judge_all([*GOOD, *near])
+    row = next(row for row in group.rows if row.label == "dfa")
+    assert reasons.why(row, Settings()) == [
+        "-1.3 ± 1.4 points over random blocks: shown to stay below the 2 that it needs",
+        "12.2 ± 1.2 points below bp with random blocks",
+    ]
+    (line,) = (own for own in trained.sorted_rules(group)[trained.LOOK] if own.label == "dfa")
+    assert line.text.endswith(
+        "-1.3 ± 1.4 points against random blocks (not told apart) and 12.2 ± 1.2 points lower "
+        "than bp with random blocks"
+    )
+
+
 def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
     settings = Settings(depth_utility=DepthUtility(floor="bp"))
     told = sentence([*GOOD, *seeds(DFA, [0.40, 0.401, 0.402]), *OVER], settings)
@@ -124,7 +142,7 @@ def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
         (REASONS["lets the hidden states explode"], trained.LOOK, "blocks; it lets the hidd"),
         (REASONS["trains blocks that are worse than random ones"], trained.LOOK, "points lower"),
         (REASONS["has no floor to be compared with"], trained.OPEN, "no floor of its own to comp"),
-        (REASONS["is not yet told apart from random blocks"], trained.OPEN, "points higher than"),
+        (REASONS["is not yet told apart from random blocks"], trained.OPEN, "(not told apart)"),
         ([run(DFA, 42, 0.5), *OVER], trained.TRAIN, ".500 (n = 1), 20.0 points higher"),
         ([run(DFA, 42, 0.5, measurements=SICK), *OVER], trained.LOOK, "(n = 1)"),
         ([run(DFA, 42, status="failed"), *OVER], trained.OPEN, "no finished run"),

@@ -30,6 +30,7 @@ Reading = Literal["passes", "fires", "open", "none"]
 
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
+ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 THREE = {"a": "D1", "b": "D2", "d": "D3"}
 
 
@@ -106,6 +107,12 @@ def reading(points: Estimate | None, threshold: float, direction: str | None = "
 def below_zero(points: Estimate | None) -> bool:
     """Decide whether the whole interval lies below 0."""
     return points is not None and points.half_width is not None and ends(points)[1] < 0
+
+
+def worse(points: Estimate | None) -> bool:
+    """Decide whether a margin is shown to be negative; a single seed needs `ONE_SEED` points."""
+    alone = points is not None and points.half_width is None and points.mean <= -ONE_SEED
+    return alone or below_zero(points)
 
 
 def at_chance(accuracies: Iterable[float], chance: float | None) -> bool:

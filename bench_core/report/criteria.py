@@ -16,6 +16,7 @@ from bench_core.analysis.judge import letter_order, threshold_of
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdict import worse
 from bench_core.report.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
@@ -114,12 +115,12 @@ class Criterion:
         interval = "" if points.half_width is None else f" ± {points.half_width:.1f}"
         if self.short != "depth_utility":
             return self.sentence(points.mean, limit, interval, **words)
-        if round(points.mean, 1) < 0:
-            return (
-                f"{signed(points.mean).lstrip('-+')}{interval} points worse than {words['floor']}"
-            )
-        value = apart(points.mean, limit, signed, 1) + interval
-        return f"only {value} points over {words['floor']}, {limit:g} are needed"
+        if worse(points):
+            return f"{abs(points.mean):.1f}{interval} points worse than {words['floor']}"
+        text = f"{apart(points.mean, limit, signed, 1)}{interval} points over {words['floor']}"
+        if points.half_width is None:
+            return f"{text}, {limit:g} are needed"
+        return f"{text}: shown to stay below the {limit:g} that it needs"
 
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:

@@ -20,7 +20,7 @@ from bench_core.analysis.judge import (
 )
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdict import ends, margin, points_of
+from bench_core.analysis.verdict import ONE_SEED, ends, margin, points_of
 from bench_core.report.criteria import criteria_of
 from bench_core.report.numbers import with_interval
 from bench_core.report.rows import information
@@ -31,7 +31,6 @@ from bench_core.suite.names import CEILING, LOCAL_CEILING
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 EQUAL = 1e-9  # points: a half width that rounding alone makes
-ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
 def over(row: Row, ceiling: Row) -> Estimate | None:

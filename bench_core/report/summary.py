@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from bench_core.analysis.judge import is_control
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
-from bench_core.analysis.verdict import CANNOT_JUDGE, below_zero, ends
+from bench_core.analysis.verdict import CANNOT_JUDGE, ends, worse
 from bench_core.report.criteria import Criterion
-from bench_core.report.doubts import ONE_SEED
 from bench_core.report.numbers import finite, fraction
 from bench_core.report.rows import bare_labels, bp_floor, random_blocks, read_margin
 from bench_core.report.text import joined
@@ -164,14 +163,12 @@ def _walked_back(row: Row) -> str:
         for letter in row.judged.letters
     ]
     over_floor, own = any(item.margin for item in letters), row.floor.kind == "matched"
-    alone = row.margin is not None and row.margin.half_width is None
-    worse = alone and row.margin is not None and row.margin.mean <= -ONE_SEED
-    if over_floor and own and (worse or below_zero(row.margin)):
+    if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
     if row.judged.below_bp:
         below = "falls|fall below backpropagation with random blocks"
         over = row.margin
-        unclear = over is not None and not alone and abs(over.mean) <= (over.half_width or 0)
+        unclear = over is not None and abs(over.mean) <= (over.half_width or 0)
         rest = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
         return below + rest * unclear
     if over_floor:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.report.numbers import share, signed
-from bench_core.report.rows import bare_labels, random_blocks
+from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdict import ends
+from bench_core.report.numbers import share, with_interval
+from bench_core.report.rows import BP_FLOOR, bare_labels, random_blocks
 from bench_core.report.summary import GOOD, WORDS, rules
 from bench_core.report.text import joined, listed
 
@@ -81,11 +83,15 @@ def _margins(row: Row) -> Iterator[str]:
     if over is None:
         yield "no floor of its own to compare with yet"
     else:
-        yield f"{_points(over.mean, over.half_width)} than with {random_blocks(row)}"
+        yield _compared(over, random_blocks(row), "than with")
     if bp is not None and bp.mean < 0:
-        yield f"{_points(bp.mean, bp.half_width)} than bp with random blocks"
+        yield _compared(bp, BP_FLOOR, "than")
 
 
-def _points(mean: float, half: float | None) -> str:
-    spread = "" if half is None else f" ± {half:.1f}"
-    return f"{signed(mean).lstrip('-+')}{spread} points {'lower' if mean < 0 else 'higher'}"
+def _compared(points: Estimate, floor: str, than: str) -> str:
+    """Write `5.0 ± 0.6 points lower than FLOOR`; whether it is lower stays open around 0."""
+    low, high = ends(points)
+    if low <= 0 <= high:
+        return f"{with_interval(points)} points against {floor} (not told apart)"
+    unsigned = with_interval(points).lstrip("-+")
+    return f"{unsigned} points {'lower' if high < 0 else 'higher'} {than} {floor}"
