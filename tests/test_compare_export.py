@@ -286,7 +286,7 @@ def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None
     told = invoke("show", results.run_folder(results.records[0]))
     told = " ".join(told.split())
     assert "Γ library +0.400 +0.400 +0.400 +0.400" in told
-    assert "‖a_l‖/‖g_l‖ 1 1 1 1" in told
+    assert "‖a_l‖/‖g_l‖ 1 1 1 1 (length of credit over gradient, median)" in told
     assert "Γ of displacement +0.900 +0.800" in told
     assert "not the credit in use" in told
     assert "(N=128)" in told

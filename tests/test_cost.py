@@ -177,7 +177,7 @@ def test_columns_without_room_are_named() -> None:
     group = group_of(run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)))
     text, heads = table_of("h", "aim", costs(group, lambda record: (), None), 50)
     assert max(map(len, text.splitlines())) <= 50
-    assert "No room at this width for RSS MB: " in text
+    assert 'No room at this width for the column "RSS MB":' in text
     assert "RSS MB" not in heads
     assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
 

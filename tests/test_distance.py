@@ -192,7 +192,9 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     assert far["state_distance"]["missing"] == "no finished run of bp with this recipe and seed"
     seen = view(found)
     shown = {run.record.identity: text(seen, row, run, 100) for _, row, run in seen.runs}
-    assert "d_BP by layer 3  3  3   (n = 40 of 1,280 probe samples)" in shown["dfa"]
+    told = " ".join(shown["dfa"].split())
+    means = "distance of h_l to bp's, over the norm of bp's; n = 40 of 1,280 probe samples"
+    assert f"d_BP by layer 3 3 3 ({means})" in told
     assert "floor of d  none: no finished run of dfa[frozen]" in shown["dfa"]
     (line,) = [line for line in runs([view(found)]) if line["identity"] == "dfa"]
     assert (line["state_distance_samples"], line["state_distance_probe"]) == (40, 1280)

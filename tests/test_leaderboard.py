@@ -16,15 +16,16 @@ from folders import leaderboard
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
-from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings, is_floor
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.standing import Standing
-from bench_core.report import escape, schema
-from bench_core.report.columns import COLUMNS
+from bench_core.report import escape, legend, schema
+from bench_core.report.columns import COLUMNS, columns_of
 from bench_core.report.rows import by_passport
 from bench_core.report.tables import FORMATS, Format, Wanted, leaderboards
-from bench_core.report.view import gamma_deep
+from bench_core.report.view import gamma_deep, view
+from bench_core.results import reference
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
 
@@ -313,11 +314,46 @@ def test_passport_codes_have_a_legend() -> None:
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
     assert (
-        "Uses, beyond a block's own activity and the output error: L parts of its own that change "
-        "in training: feedback that learns, or a memory; T the gradient of the loss at the last "
-        "block's output; X something else that its plugin names; –: not declared" in text
+        "Uses, as the author of a rule declares, beyond a block's own activity and the output "
+        "error: L parts of its own that change in training: feedback that learns, or a memory; T "
+        "the gradient of the loss at the last block's output; X something else that its plugin "
+        "names; –: not declared" in text
     )
     assert "not declared" not in leaderboard([run(passport=flags)], format="markdown")
+
+
+def test_every_column_is_explained() -> None:
+    """By the legend of the table, as a word of the glossary, or by `bench info` of a diagnostic."""
+    known = reference.installed()
+    assert known is not None
+    shown = view(gather([known.folder / "audit6"])[0][0])
+    page = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.+?) \|", page, re.MULTILINE)
+    words = {word for row in rows for word in row.split(", ")}
+    for asked in ([], ["all"]):
+        columns = columns_of(shown.groups[0], asked)
+        lines = legend.of_all(shown.groups, shown.settings, {column.key for column in columns})
+        text = f"; {'; '.join(lines)}".replace(" and ", "; ")
+        for column in columns:
+            title = re.escape(column.title.removeprefix("over ").removesuffix(" N=128"))
+            told = re.search(rf"; {title}( \(\w+\))?[:,;]", text, re.IGNORECASE)
+            assert told or column.title in {*words, *column.names}, column.title
+        assert {"from", "cost x bp"} <= {column.title for column in columns}
+        assert ("seconds a run: " in text) == bool(asked)
+
+
+def test_n_is_shown_where_rows_have_different_numbers_of_seeds() -> None:
+    more = [*audit(), *(run(DFA, seed, 0.3) for seed in (1, 2))]
+    table = rows_of(leaderboard(more, format="markdown"))
+    at = table[0].index("n")
+    assert {line[1]: line[at] for line in table[2:]} == {"bp": "3", "ep": "2 of 3 done", "dfa": "5"}
+    assert "n" not in rows_of(leaderboard(audit(), format="markdown"))[0]
+
+
+def test_columns_without_room_are_quoted() -> None:
+    told = " ".join(leaderboard(audit(), width=60).split())
+    names = '"over bp floor", "Γ deep", "seconds a run" and "uses"'
+    assert f"No room at this width for the columns {names}" in told
 
 
 # --------------------------------------------------------------------------------------- edge cases
@@ -567,7 +603,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
     markdown = texts["markdown"]
     table = rows_of(markdown)
     assert len(table) == 5
-    assert {len(row) for row in table} == {9}
+    assert {len(row) for row in table} == {10}  # with n: one row has three seeds, the others two
     assert not re.search(r"[<>]", markdown)
     assert not re.search(r"(?<!\\)(\\\\)*`", markdown)
     body = [line for line in markdown.splitlines() if "walked back" in line]

@@ -22,6 +22,7 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
+from bench_core.analysis.utility import HEADLINE
 from bench_core.registry.card import Card
 from bench_core.report import figures, page, site
 from bench_core.report.figures import Figure, Panel, drawing
@@ -145,11 +146,24 @@ def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
         "makes a run again", "gradients by backpropagation inside the blocks",
         "labels come from the thresholds in force",
-        "S_full S1 or any diagnostic", "first fires at epoch",
+        f"S_full S1 or any diagnostic. {HEADLINE}", f"S_full adds all. {HEADLINE}",
+        "first fires at epoch",
     ):  # fmt: skip
         assert words in audit_page.text, words
     struck = [attributes for tag, attributes in audit_page.tags if tag == "s"]
     assert any(attributes.get("title") == "reference at the floor" for attributes in struck)
+
+
+def test_the_page_explains_the_columns_that_it_has_and_no_other() -> None:
+    """A table with counted operations has no seconds."""
+    cost = {**measured(), "step_cost": Measurement(value=2.0, unit="x")}
+    costs, seconds = "cost x bp: operations", "seconds a run: for the training"
+    for measurements, there, absent in ((cost, costs, seconds), (measured(), seconds, costs)):
+        text = Parsed(
+            page.page([suite_of(seeds(DFA, [0.3, 0.31], measurements=measurements))])
+        ).text
+        assert there in text
+        assert absent not in text
 
 
 def test_every_number_leads_to_its_run(miniature: View, audit_page: Parsed) -> None:

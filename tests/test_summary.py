@@ -129,6 +129,21 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
     )
 
 
+def test_a_ceiling_that_fires_is_said_at_once() -> None:
+    def opening(records: list[RunRecord]) -> str:
+        (group,) = judge_all([*records, *frozen(BP, [0.418, 0.419, 0.420])])
+        return summary.opening(group)
+
+    fair = "this recipe, its number of epochs included, judges no rule fairly by"
+    sick = [run(BP, seed, 0.6, measurements=measured(c=0.9)) for seed in (42, 123, 456)]
+    pulls = "Even the ceiling bp pulls the gradients of all batches in one direction"
+    assert f" {pulls}: {fair} batch_stability." in opening(sick)
+    assert f" {pulls} in 1 of 3 seeds: " in opening([sick[0], *GOOD[1:3]])
+    both = run(BP, 42, 0.6, measurements=measured(a=99.0, c=0.9))
+    assert f"states explode: {fair} scale_growth and batch_stability." in opening([both])
+    assert "Even" not in opening(GOOD[:3])
+
+
 def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
     settings = Settings(depth_utility=DepthUtility(floor="bp"))
     told = sentence([*GOOD, *seeds(DFA, [0.40, 0.401, 0.402]), *OVER], settings)

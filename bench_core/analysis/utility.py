@@ -27,6 +27,7 @@ WORDS = {
     "S_full": "S1 or any diagnostic",
 }
 STRATEGIES = tuple(WORDS)
+HEADLINE = "Headline Γ: the mean of Γ_l over all l, the first block included, unlike Γ deep."
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class Column:
     names   further names by which a user may ask for it
     optional  whether a table leaves it out if no row has a value
     fields  its values in CSV and JSON
-    about   the diagnostic of a further column in words, after its heading
+    about   what it shows, after its heading; empty: `report.legend` explains it
     """
 
     key: str
@@ -138,6 +138,7 @@ def _part(value: Any, attribute: str) -> Any:
 
 
 ALL = "all"
+OPERATIONS = "operations of products and convolutions in a step, in multiples of those of bp"
 NUMBER = nullable("number")
 STRING = partial(Field, schema={"type": "string"})
 INTEGER = partial(Field, schema={"type": "integer"})
@@ -309,7 +310,13 @@ COLUMNS = (
     Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6, names=_DEPTH),
     Column("bp", "over bp|floor", _bp, _BP, main=True, drop=5),
     Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=3, names=("Γ", "alignment")),
-    Column("n", "n", _n, (INTEGER("runs_total", lambda row: len(row.runs), "runs"),)),
+    Column(
+        "n",
+        "n",
+        _n,
+        (INTEGER("runs_total", lambda row: len(row.runs), "runs"),),
+        about="n: finished seeds, over which the figures of a row are taken",
+    ),
     Column(
         "shipped",
         "from",
@@ -319,6 +326,7 @@ COLUMNS = (
         main=True,
         drop=5,
         optional=True,
+        about="from: which rows have runs of the reference that ships with bench",
     ),
     Column("trials", "trials", _trials, _TUNED, main=True, optional=True),
     Column(
@@ -338,10 +346,21 @@ COLUMNS = (
         main=True,
         drop=2,
         optional=True,
+        about=f"cost x bp: {OPERATIONS}",
     ),
     Column("seconds", "seconds|a run", **_median("seconds"), main=True, drop=1),
-    Column("memory", "memory MB", **_median("peak_memory_bytes", written=_megabytes)),
-    Column("passes", "passes", **_median("forward_passes")),
+    Column(
+        "memory",
+        "memory MB",
+        **_median("peak_memory_bytes", written=_megabytes),
+        about="memory MB: peak memory of the process, libraries and data included",
+    ),
+    Column(
+        "passes",
+        "passes",
+        **_median("forward_passes"),
+        about="passes: forward passes through the blocks in a step",
+    ),
     Column(
         "passport",
         "uses",
@@ -385,14 +404,18 @@ def every_column(group: Group) -> list[Column]:
 def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     """Return the columns of a recipe's table for people: the main ones, and those asked for.
 
+    Unasked, it also has n where rows have different numbers of seeds.
+
     asked  keys or names; "all": every column
     """
     every = every_column(group)
     counted = any(column.key == "flops" for column in every)  # then no seconds are needed
+    uneven = len({len(row.runs) for row in group.rows}) > 1  # reasons say which runs are not done
     chosen = []
     for column in every:
         wanted = not {column.key, *column.names, ALL}.isdisjoint(asked)
-        if wanted or (column.main and not (counted and column.key == "seconds")):
+        unasked = column.main or (column.key == "n" and uneven)
+        if wanted or (unasked and not (counted and column.key == "seconds")):
             chosen.append(replace(column, drop=None) if wanted else column)
     return chosen
 

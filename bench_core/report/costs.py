@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
+from bench_core.report.columns import OPERATIONS
 from bench_core.report.data import csv_text, document
 from bench_core.report.escape import visible
 from bench_core.report.notes import NOTHING
 from bench_core.report.numbers import NONE, compact, fraction, optional
-from bench_core.report.text import paragraph, tabulated
+from bench_core.report.text import no_room, paragraph, tabulated
 from bench_core.report.view import View, view
 
 Format = Literal["table", "csv", "json"]
@@ -24,8 +25,7 @@ HEADS = [
 LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
 LEGEND = {  # heading → what it says
     "n": "n: finished runs, and of how many where some failed. All figures are of these.",
-    "FLOPs / bp": "FLOPs / bp: operations of products and convolutions in a step, in multiples of "
-    "those of bp.",
+    "FLOPs / bp": f"FLOPs / bp: {OPERATIONS}.",
     "credit": "credit: the share of these operations that is neither forward pass nor update.",
     "kept MB": "kept MB: activations that are kept for backward passes.",
     "bp keeps": "bp keeps: the activations in MB that bp keeps, and that bp keeps with the inputs "
@@ -108,8 +108,7 @@ def table_of(
         table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
         if width is None or max(map(len, table.splitlines())) <= width:
             break
-    remarks = [f"No room at this width for {', '.join(left_out)}: --format csv has all columns"]
-    remarks *= bool(left_out)
+    remarks = [f"{no_room(left_out)}: --format csv has all columns"] * bool(left_out)
     if all(item.flops_over_bp is None for item in found):
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"

@@ -48,9 +48,14 @@ class Criterion:
     def title(self) -> str:
         """Return letter, title and unit: `a · largest growth of ‖h‖ in one block (x)`."""
         item = self.item
-        unit = f" at N = {item.batch}" if item.batch else f" ({item.unit})" if item.unit else ""
+        unit = f" at N = {item.batch}" if item.batch else f" ({self.unit})" if self.unit else ""
         text = (item.title or self.short) + unit
         return f"{self.letter} · {text}" if self.letter != self.name else text
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of the values for people: none of one that is divided by N."""
+        return "" if self.item.batch else self.item.unit
 
     @property
     def field(self) -> str:
@@ -77,6 +82,11 @@ class Criterion:
     def text(self, shown: float | None, digits: int = 1) -> str:
         """Write a value that `shown` returned."""
         return optional(shown, partial(signed, digits=digits) if self.margin else compact)
+
+    def with_unit(self, shown: float | None) -> str:
+        """Write a value that `shown` returned with its unit: `-4.78 pp`."""
+        unit = f" {self.unit}" * bool(self.unit and shown is not None)
+        return self.text(shown, 2) + unit
 
     def limit(self, thresholds: Mapping[str, float]) -> float | None:
         """Return the threshold in force, as stored."""

@@ -107,8 +107,8 @@ def _uses(rows: Sequence[Row]) -> list[str]:
         texts.append("local: nothing else")
     if "" in declared:
         texts.append(f"{NONE}: not declared")
-    told = "Uses, beyond a block's own activity and the output error: " + "; ".join(texts)
-    return [told] * bool(texts)
+    beyond = "Uses, as the author of a rule declares, beyond a block's own activity and the output"
+    return [f"{beyond} error: {'; '.join(texts)}"] * bool(texts)
 
 
 def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
@@ -203,7 +203,7 @@ def of_all(
         lines.append(f"seconds a run: for the training of one seed, without its floor{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += medians(rows, shown)
-    if texts := [item.about for item in further(rows) if item.about and item.key in shown]:
+    if texts := [column.about for column in columns if column.about and column.key in shown]:
         lines.append("; ".join(texts))
     if any(row.trials is not None for row in rows):
         lines.append(TRAININGS)

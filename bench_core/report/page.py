@@ -30,7 +30,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.outcomes import claims_of
 from bench_core.analysis.sensitivity import CIRCULAR
-from bench_core.analysis.utility import STRATEGIES, WORDS
+from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.registry.card import Card
 from bench_core.report import claimed, escape, legend, notes, reasons, rows, summary
 from bench_core.report.cache import kept
@@ -116,6 +116,15 @@ def flag_words(run: Run) -> str:
     return f"{judgement.kind}: {', '.join(names)}"
 
 
+def columns_in(shown: View) -> set[str]:
+    """Return the keys of the columns that the page has: those of its tables, and all further."""
+    return {
+        column.key
+        for group in shown.groups
+        for column in [*columns_of(group), *(c for c in every_column(group) if not c.main)]
+    }
+
+
 def passports(shown: View) -> list[tuple[str, set[str] | None]]:
     """Return the information that every method uses; a floor has that of its method."""
     declared: dict[str, set[str] | None] = {}
@@ -145,9 +154,19 @@ def environment() -> jinja2.Environment:
     give(claimed=claimed, legend=legend, notes=notes, reasons=reasons, summary=summary)
     give(version=__version__, COLUMNS=COLUMNS, NONE=NONE, SHAPES=SHAPES, STATUSES=STATUSES)
     give(PASSPORT=rows.PASSPORT, CIRCULAR=CIRCULAR, STRATEGIES=STRATEGIES, WORDS=WORDS)
+    give(HEADLINE=HEADLINE)
     give(MOST_NOTES=MOST_NOTES, MOST_RECIPES=MOST_RECIPES, MOST_ROWS=MOST_ROWS)
     functions: tuple[Any, ...] = (asset, flag_words, lines, passports, policy, script_json, section)
-    functions += (spaced, used_words, claims_of, columns_of, every_column, criteria, layers)
+    functions += (
+        columns_in,
+        spaced,
+        used_words,
+        claims_of,
+        columns_of,
+        every_column,
+        criteria,
+        layers,
+    )
     functions += (optional, plural, signed, differences, provenance, users, bands, first_firings)
     functions += (walked_back, gamma_deep, shown_accuracy, state, value)
     functions += (rows.families, rows.names_of, rows.other_information)

@@ -12,7 +12,7 @@ from typing import Any
 from bench_core.analysis import judge
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.registry.distributions import FILE
-from bench_core.report.criteria import criteria_of
+from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.rows import PASSPORT, N, compared, random_blocks
@@ -24,6 +24,7 @@ from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.reference import source
 
 SHOWN = 12  # epochs of a long curve
+UNITS = "pp: percentage points of accuracy; x: times. bench info NAME explains a diagnostic."
 
 
 def _table(rows: list[list[str]], heads: list[str], width: int | None) -> str:
@@ -46,8 +47,7 @@ def _diagnostics(shown: View, run: Run, width: int | None) -> str:
             bound += f" (N={item.batch})" if item.batch else ""
         quiet = dict(run.judgement.not_diagnostic).get(letter)
         says = f"not diagnostic: {quiet}" if quiet else state(run, letter)
-        unit = " pp" if criterion.margin and number is not None else ""
-        rows.append([letter, criterion.name, criterion.text(number, 2) + unit, bound, says])
+        rows.append([letter, criterion.name, criterion.with_unit(number), bound, says])
     return _table(rows, ["", "diagnostic", "value", "fires", "says"], width)
 
 
@@ -65,11 +65,14 @@ def _alignment(run: Run) -> list[str]:
     by_layer, deep = cosines(measured.layers), cosines([measured.deep])
     if measured.not_diagnostic:
         return [f"Γ by layer  means nothing ({measured.not_diagnostic}); was: {by_layer}"]
-    used = "" if measured.in_use else f"   ({judge.NOT_IN_USE})"
-    lines = [f"Γ by layer  {by_layer}   deep {deep}{used}"]
+    used = "" if measured.in_use else f"; {judge.NOT_IN_USE}"
+    lines = [f"Γ by layer  {by_layer}   deep {deep}   (cosine of credit a_l to gradient g_l{used})"]
     if measured.library:
-        lines.append(f"Γ library   {cosines(measured.library)}   (norms clamped at 1e-8)")
-    lines.append(f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}")
+        clamped = "(the same cosine as libraries compute it, norms clamped at 1e-8)"
+        lines.append(f"Γ library   {cosines(measured.library)}   {clamped}")
+    lines.append(
+        f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}   (length of credit over gradient, median)"
+    )
     return lines + [f"Γ of {name}  {cosines(values)}" for name, values in measured.readouts.items()]
 
 
@@ -80,7 +83,8 @@ def _distance(run: Run) -> list[str]:
     if item is None or item.value is None:
         return []
     by_layer = _series(map(float, item.details.get("layers", ())))
-    return [f"d_BP by layer {by_layer}   (n = {compared(item)} probe samples)"]
+    means = f"distance of h_l to bp's, over the norm of bp's; n = {compared(item)} probe samples"
+    return [f"d_BP by layer {by_layer}   ({means})"]
 
 
 def _by_layer(item: Measurement) -> str:
@@ -105,8 +109,11 @@ def _further(run: Run, width: int | None) -> str:
             at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
             reason = judge.AT_FLOOR if at_floor else item.not_diagnostic
             says = f"not diagnostic: {reason}" if reason else item.raised or _by_layer(item)
-            rows.append([name, optional(item.value), says])
-    return _table(rows, ["further", "value", "by layer"], width) if rows else ""
+            rows.append([name, Criterion(name, name, item).with_unit(item.value), says])
+    if not rows:
+        return ""
+    table = _table(rows, ["further", "value", "by layer"], width)
+    return f"{table}\n\n{paragraph([UNITS], width)}"
 
 
 def _epochs(shown: View, run: Run, width: int | None) -> str:

@@ -49,7 +49,7 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 
 def opening(group: Group) -> str:
     """Answer which rules of a recipe work, and say how they were trained."""
-    return " ".join([sentence(group), *_mixed(group), *_frame(group)])
+    return " ".join([sentence(group), *_ceiling(group), *_mixed(group), *_frame(group)])
 
 
 def sentence(group: Group) -> str:
@@ -71,6 +71,20 @@ def sentence(group: Group) -> str:
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
+
+
+def _ceiling(group: Group) -> list[str]:
+    """Name the diagnostics of the network itself that fire for a ceiling."""
+    lines = []
+    for row in (row for row in group.rows if row.role == "ceiling"):
+        if own := [item for item in _letters(row) if not item.margin]:
+            clause, names = (
+                _clause([row.label], _fires(row, own[0])),
+                joined(item.short for item in own),
+            )
+            recipe = "this recipe, its number of epochs included, judges no rule fairly by"
+            lines.append(f"Even the ceiling {clause}: {recipe} {names}.")
+    return lines
 
 
 def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
@@ -157,11 +171,7 @@ def _not_separated(row: Row) -> str:
 
 
 def _walked_back(row: Row) -> str:
-    runs = [run for run in row.runs if run.record.status == "done"]
-    letters = [
-        Criterion(letter, *next(run.judged[letter] for run in runs if letter in run.judged))
-        for letter in row.judged.letters
-    ]
+    letters = _letters(row)
     over_floor, own = any(item.margin for item in letters), row.floor.kind == "matched"
     if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
@@ -178,7 +188,20 @@ def _walked_back(row: Row) -> str:
         return f"trains|train blocks that are {how} better than random ones"
     if not letters:
         return "ends|end with an accuracy that is not finite"
-    first = letters[0]
+    return _fires(row, letters[0])
+
+
+def _letters(row: Row) -> list[Criterion]:
+    """Return the diagnostics for which a row is walked back or flagged."""
+    return [
+        Criterion(letter, *next(run.judged[letter] for run in row.runs if letter in run.judged))
+        for letter in row.judged.letters
+    ]
+
+
+def _fires(row: Row, first: Criterion) -> str:
+    """Write what a diagnostic of the network itself says of a rule."""
+    runs = [run for run in row.runs if run.record.status == "done"]
     fired = [run for run in runs if first.letter in run.judgement.fired]
     part = f" in {len(fired)} of {len(runs)} seeds" * (len(fired) < len(runs))
     if all(finite(run.judged[first.letter][1].value) is None for run in fired):

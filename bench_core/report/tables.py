@@ -25,7 +25,7 @@ from bench_core.report.data import as_csv, as_json
 from bench_core.report.fit import fit
 from bench_core.report.numbers import NONE
 from bench_core.report.rows import by_passport, families
-from bench_core.report.text import NARROWEST, paragraph, tabulated
+from bench_core.report.text import NARROWEST, no_room, paragraph, tabulated
 from bench_core.report.view import View, view
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
@@ -137,7 +137,7 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
     last = legend.of_all(shown.groups, settings, kept)
     if left_out := [title for key, title in every.items() if key not in kept]:
-        last.append(f"No room at this width for {', '.join(left_out)}")
+        last.append(no_room(left_out))
     last.append(_more(shown, wanted))
     last += legend.next_steps(shown.groups, shown.results.name)
     return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"

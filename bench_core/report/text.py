@@ -28,6 +28,12 @@ def joined(names: Iterable[str]) -> str:
     return f"{', '.join(every[:-1])} and {every[-1]}"
 
 
+def no_room(headings: Sequence[str]) -> str:
+    """Name columns for which a table has no room."""
+    names = joined(f'"{heading}"' for heading in headings)
+    return f"No room at this width for the column{'s' * (len(headings) > 1)} {names}"
+
+
 def paragraph(lines: Iterable[str], width: int | None, indent: str = "  ") -> str:
     """Escape lines for a terminal, and break each at words; None: never.
 

@@ -34,7 +34,7 @@ def utility(view: View) -> list[Figure]:
     numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text=alt.Text("back:Q"))
     caption = (
         "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 "
-        "add one of a, b, c and d; S_full adds all. "
+        f"add one of a, b, c and d; S_full adds all. {strategies.HEADLINE} "
         f"n = {plural(total.n, 'finished run')} of methods and the ceiling. The runs that S_full "
         "walks back and S1 keeps are those that accuracy and cosine miss."
     )
