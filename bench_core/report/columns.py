@@ -359,7 +359,7 @@ COLUMNS = (
         "passes",
         "passes",
         **_median("forward_passes"),
-        about="passes: forward passes through the blocks in a step",
+        about="passes: batches that run through the busiest block in a step",
     ),
     Column(
         "passport",
