@@ -16,9 +16,10 @@ from conftest import Finished, Here
 
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.results import epochs, store
+from bench_core.results import epochs, reference, store
 from bench_core.results.scan import scan
 from bench_core.sharing.submission import places, submit, without_paths, write_compact
+from bench_core.sharing.unlike import unlike
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
 
@@ -152,6 +153,24 @@ def test_an_option_that_is_a_path_is_a_place(monkeypatch: pytest.MonkeyPatch, va
 def test_another_option_with_a_slash_is_none(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     assert places({"dataset": {"name": "a/b", "params": {"source": value}}}) == []
+
+
+def test_a_submission_unlike_the_installed_suite_is_named(
+    good: Path, here: Here, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = reference.installed()
+    assert known is not None
+    runs = [run.record for run in scan([known.folder / "audit6"]).runs]
+    assert unlike(runs) == []
+    one = next(run for run in runs if run.cell.method.short == "dfa" and run.cell.seed == 42)
+    training = {**one.cell.training, "epochs": 1}
+    short = one.model_copy(update={"cell": one.cell.model_copy(update={"training": training})})
+    told = "differs from audit6: training.epochs 1, not 100; no run of seed 123, 456: dfa"
+    assert unlike([short]) == [told]
+    made = [run.record for run in scan([good]).runs]
+    assert unlike(made) == []  # tiny is not installed
+    monkeypatch.setattr("bench_core.sharing.submission.unlike", lambda records: [told])
+    assert here("submit", finished.results, "-o", "other").stderr == f"warning: {told}\n"
 
 
 def test_rows_of_epochs_lose_paths_too(finished: Finished, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bench_core.analysis.judge import CORE_DEFAULTS
@@ -35,12 +36,17 @@ Recipe = Mapping[str, Mapping[str, Any]]  # part of a cell → its values
 class Difference:
     """How a run differs from a recipe.
 
-    changes  key of every setting with another value → `training.epochs=5 (claimed for 100)`
+    values   key of every setting with another value → value of the run and that of the recipe
     unknown  options without a stored default, which could not be compared
     """
 
-    changes: Mapping[str, str]
+    values: Mapping[str, tuple[Any, Any]]
     unknown: tuple[str, ...]
+
+    @cached_property
+    def changes(self) -> dict[str, str]:
+        """Write `training.epochs=5 (claimed for 100)` for every key."""
+        return {key: _change(key, *values) for key, values in self.values.items()}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -92,7 +98,7 @@ def compare(
     parts = _parts(record)
     skipped = {*free, *(".".join(key.split(".")[:2]) for key in cell)}
     filled: dict[str, Any] = {}
-    changes: dict[str, str] = {}
+    changes: dict[str, tuple[Any, Any]] = {}
     unknown: list[str] = []
     for part, own in parts.items():
         default, complete = _defaults(part, own, defaults)
@@ -102,7 +108,7 @@ def compare(
         written, name = recipe[part], recipe[part].get("name", own.get("name"))
         if name is not None and not same_name(own["name"], name):
             if part not in cell:
-                changes[part] = _change(part, own["name"], name)
+                changes[part] = own["name"], name
                 continue
             written = {}  # `cell` names another component, which has its own options
         wanted = {**default, **written}
@@ -113,12 +119,12 @@ def compare(
             if key not in wanted and not complete:
                 unknown.append(dotted)
             elif _comparable(key, values[0]) != _comparable(key, values[1]):
-                changes[dotted] = _change(dotted, *values)
+                changes[dotted] = values
     spec = CellSpec(**filled, seed=record.cell.seed)
     for key, value in cell.items():
         if not matches(spec, {key: value}):
             named = f"{key}.name" if key in PARTS else key
-            changes[key] = _change(key, spec.value(named), value)
+            changes[key] = spec.value(named), value
     return Difference(changes, tuple(unknown))
 
 
@@ -165,11 +171,12 @@ def _comparable(key: str, value: Any) -> Any:
 
 
 def _change(key: str, own: Any, claimed: Any) -> str:
-    claims = " or ".join(map(_text, as_list(claimed)))
-    return f"{key}={_text(own)} (claimed {f'for {claims}' if claims != 'none' else 'without'})"
+    claims = " or ".join(map(value_text, as_list(claimed)))
+    return f"{key}={value_text(own)} (claimed {f'for {claims}' if claims != 'none' else 'without'})"
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Write the value of a setting."""
     if value in (None, {}):
         return "none"
     return plain_text(value)

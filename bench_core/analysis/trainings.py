@@ -73,7 +73,7 @@ class Trainings:
         recipe = {kind: getattr(spec, kind) for kind in ("arch", "dataset", "training", "data")}
         runs = self._by_rule.get((method["name"].rpartition("/")[2], spec.seed), ())
         wanted = {"method": method, **recipe}
-        return any(not compare(run, wanted, {}, self._defaults).changes for run in runs)
+        return any(not compare(run, wanted, {}, self._defaults).values for run in runs)
 
     @cached_property
     def _by_rule(self) -> Mapping[tuple[str, int], Sequence[RunRecord]]:

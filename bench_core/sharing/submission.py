@@ -32,6 +32,7 @@ from bench_core.results.hashing import canonical, file_text, plain_text
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
+from bench_core.sharing.unlike import unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
@@ -55,7 +56,7 @@ _COMMON = {"root", "user", "runner", "ubuntu"}  # names of users that tell nothi
 
 @dataclass
 class Submission:
-    """What was written: the runs, the requirements, and a line per reason to leave out runs."""
+    """What was written: the runs, the requirements, and lines about left out or unlike runs."""
 
     runs: list[RunRecord] = field(default_factory=list)
     requirements: list[str] = field(default_factory=list)
@@ -181,6 +182,7 @@ def submit(results: Path, output: Path) -> Submission:
     for folder, records in by_folder.items():
         _write_suite(folder, output, {record.identity for record in made.runs})
         _write_ledger(ledgers[folder], output / folder.resolve().name, records)
+    made.troubles += unlike(made.runs)
     made.requirements = _requirements(made.runs)
     files.replace_file(output / "requirements.txt", "".join(f"{r}\n" for r in made.requirements))
     files.replace_file(output / "submission.json", file_text(_about(made)))

@@ -1,0 +1,55 @@
+"""Say how runs differ from the installed suite of their name.
+
+A board asks for that suite unchanged, with its seeds (docs/publish.md). A run is compared with the
+nearest recipe of the suite. Options of a rule, and settings that `bench tune` may search, are free.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from bench_core.analysis.claimed_recipe import Recipe, compare, value_text
+from bench_core.results.record import RunRecord
+from bench_core.suite.cells import frozen
+from bench_core.suite.load import installed_suites, load_suite
+from bench_core.suite.model import Suite
+
+
+def unlike(records: Sequence[RunRecord]) -> list[str]:
+    """Write a line for each installed suite from which runs of its name differ."""
+    names, by_suite = installed_suites(), defaultdict[str, list[RunRecord]](list)
+    for record in records:
+        by_suite[record.suite].append(record)
+    found = {name: _parts(load_suite(name), by_suite[name]) for name in by_suite if name in names}
+    return [f"differs from {name}: {'; '.join(parts)}" for name, parts in found.items() if parts]
+
+
+def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:
+    """Write each setting with another value, and the seeds of which a rule has no run."""
+    recipes: dict[Any, Recipe] = {}
+    seeds: dict[Any, set[int]] = defaultdict(set)
+    for cell in suite.cells():
+        recipe = {part: getattr(cell, part) for part in ("arch", "dataset", "training", "data")}
+        recipes[frozen(recipe)] = recipe
+        seeds[frozen(recipe)].add(cell.seed)
+    free = {key for key, _, _ in suite.search.space("")} if suite.search else set()
+    free |= {"training.stop_when"} if suite.stop_when else set()
+    settings: dict[str, None] = {}
+    absent: dict[tuple[str, Any], set[int]] = {}
+    for record in records:
+        values = {
+            name: compare(record, recipe, {}, record.defaults(), free).values
+            for name, recipe in recipes.items()
+        }
+        nearest = min(values, key=lambda name: len(values[name]))
+        for key, (own, wanted) in values[nearest].items():
+            settings[f"{key} {value_text(own)}, not {value_text(wanted)}"] = None
+        rule = (record.cell.method.short, nearest)
+        absent[rule] = absent.get(rule, seeds[nearest]) - {record.cell.seed}
+    rules: dict[str, dict[str, None]] = defaultdict(dict)
+    for (label, _), missing in absent.items():
+        if missing:
+            rules[", ".join(map(str, sorted(missing)))][label] = None
+    return [*settings, *(f"no run of seed {own}: {', '.join(rules[own])}" for own in rules)]
