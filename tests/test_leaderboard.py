@@ -643,6 +643,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
             "dagger",
             "times",
             "lambda",
+            "ldots",
         ),
         *(
             "textbackslash",
