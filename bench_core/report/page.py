@@ -157,18 +157,9 @@ def environment() -> jinja2.Environment:
     give(HEADLINE=HEADLINE)
     give(MOST_NOTES=MOST_NOTES, MOST_RECIPES=MOST_RECIPES, MOST_ROWS=MOST_ROWS)
     functions: tuple[Any, ...] = (asset, flag_words, lines, passports, policy, script_json, section)
-    functions += (
-        columns_in,
-        spaced,
-        used_words,
-        claims_of,
-        columns_of,
-        every_column,
-        criteria,
-        layers,
-    )
+    functions += (spaced, used_words, claims_of, columns_of, every_column, criteria, layers)
     functions += (optional, plural, signed, differences, provenance, users, bands, first_firings)
-    functions += (walked_back, gamma_deep, shown_accuracy, state, value)
+    functions += (columns_in, walked_back, gamma_deep, shown_accuracy, state, value)
     functions += (rows.families, rows.names_of, rows.other_information)
     give({function.__name__: function for function in functions})
     return templates
