@@ -167,7 +167,7 @@ def test_each_reason_for_which_gamma_means_nothing_is_counted() -> None:
     runs = [run("bench-core/ep", seed, 0.3, measurements=one) for seed, one in enumerate(own)]
     floor = "reference at the floor in 1 of 4 runs"
     slope = "its inference ends further from its equilibrium than it began in 1 of 4 runs"
-    assert f"† Γ means nothing for ep: {floor} and {slope}\n" in leaderboard(runs, width=None)
+    assert f"† Γ is struck out for ep: {floor} and {slope}\n" in leaderboard(runs, width=None)
 
 
 def test_gamma_never_stands_alone_where_b_fires() -> None:
@@ -272,7 +272,7 @@ def test_recipes_get_their_own_tables_and_say_how_they_differ() -> None:
     records = seeds(DFA, [0.3, 0.3]) + seeds(DFA, [0.5, 0.5], training={"learning_rate": 0.01})
     text = leaderboard(records)
     assert text.count("\n  #  rule ") == 2
-    assert "In 2 recipes, 0 of 2 verdicts are trustworthy." in text
+    assert "In 2 recipes, 0 of 2 rows are trustworthy." in text
     assert "training.learning_rate=0.001" in text
     assert "training.learning_rate=0.01" in text
 
@@ -794,7 +794,7 @@ def test_a_table_in_latex_has_a_short_caption_and_few_notes() -> None:
     below = table.partition(r"\raggedright")[2]
     for words in (
         r"$\pm$ 95 \% interval",
-        r"$^{\dagger}$ $\Gamma$ means nothing for dfa",
+        r"$^{\dagger}$ $\Gamma$ is struck out for dfa",
         "c): median",
     ):
         assert words in below

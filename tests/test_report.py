@@ -414,7 +414,7 @@ def test_alignment_is_struck_where_the_reference_is_at_the_floor(
         "dfa": True,
     }
     assert all("reference at the floor" in str(cell["means"]) for cell in cells if cell["struck"])
-    assert "struck through: Γ means nothing (reference at the floor)." in figure.caption
+    assert "struck through: Γ is struck out (reference at the floor)." in figure.caption
     marks = [layer["mark"]["type"] for layer in figure.panels[0].spec["layer"]]
     assert marks == ["rect", "rect", "point", "text", "text"]  # the stroke hides no sign
 

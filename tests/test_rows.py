@@ -105,7 +105,7 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
 
 def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
     floor = frozen(DFA, [0.30, 0.31, 0.32])
-    text = "batch_stability alone fires for dfa, and its blocks beat random ones: test images"
+    text = "batch_stability alone fires for dfa, and the blocks beat random ones: test images"
     alone = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(c=0.83)), *floor]
     assert (row(alone).verdict, text in remarks(alone)) == ("walked back (c)", True)
     for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):

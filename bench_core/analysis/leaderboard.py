@@ -330,6 +330,7 @@ def _rows(
         readings: dict[str, Reading] = {
             letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
         }
+        lone = read is not None and read.half_width is None and len(by_seed) > 1
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
@@ -340,7 +341,7 @@ def _rows(
             over_matched=over[1],
             over_bp=over[2],
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken),
+            judged=verdict(judgements, readings, below, broken, lone),
             tuned=tuned_of(runs[0], settings),
         )
 

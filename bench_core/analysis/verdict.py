@@ -126,12 +126,14 @@ def verdict(
     margins: Mapping[str, Reading],
     bp: Estimate | None,
     not_finite: int = 0,
+    lone_floor: bool = False,
 ) -> Verdict:
     """Judge a row.
 
     margins     letter → reading of each diagnostic that compares the row with its floor
     bp          margin over bp with frozen blocks
     not_finite  number of done runs whose accuracy is not finite
+    lone_floor  the margin over the floor has no interval, because the floor has one seed
     """
     done = [item for item in judgements if item.status == "done"]
     lost = Counter(item.status for item in judgements if item.status != "done")
@@ -160,7 +162,7 @@ def verdict(
         for letter in letters
     ]
     unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
-    unclear += unjudged
+    unclear += unjudged + ["its floor has one seed"] * lone_floor
     passed = all(read == "passes" for read in margins.values())
     reasons += ["bp floor"] if below_zero(bp) else []
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []

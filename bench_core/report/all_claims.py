@@ -42,8 +42,8 @@ COSTS = (
     "minutes: `bench run rules`, then `bench claims results/rules`."
 )
 TOLERANCES = (
-    "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those that "
-    "hold have a 95 % interval that excludes the published value: they agree within the "
+    "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those "
+    "that hold have a 95 % interval that excludes the published value: they agree within the "
     "tolerance, and differ by more than the scatter of our seeds."
 )
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")

@@ -194,8 +194,8 @@ def of_all(
     if "gamma" in shown:
         lines.append(
             "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
-            "backpropagation, mean over all blocks but the first, which alone is often high: 1 the "
-            "same direction, 0 none in common"
+            "backpropagation, mean over the states between two blocks (that of h_0 alone is often "
+            "high): 1 the same direction, 0 none in common"
         )
     if "seconds" in shown:
         shipped = {run.record.shipped for row in rows for run in row.runs}

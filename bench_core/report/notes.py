@@ -15,7 +15,8 @@ from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
 from bench_core.analysis.ranks import resolved
-from bench_core.analysis.verdict import Margin, below_zero
+from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdict import Margin, below_zero, ends
 from bench_core.printable import few
 from bench_core.report import doubts, reasons
 from bench_core.report.columns import COLUMNS, further
@@ -35,7 +36,7 @@ UNJUDGED = ", and no verdict rests on it"
 TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
 SHIFTED = (
-    "and its blocks beat random ones: test images unlike the augmented training images do this too "
+    "and the blocks beat random ones: test images unlike the augmented training images do this too "
     "(docs/protocol.md, section 6)"
 )
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
@@ -95,7 +96,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     """Yield the remarks on a method: the kind, the text before its label and the text after it."""
     deep = gamma(row)
     if deep.not_diagnostic is not None:
-        yield _Kind.MEANS_NOTHING, "† Γ means nothing for ", f": {deep.not_diagnostic}"
+        yield _Kind.MEANS_NOTHING, "† Γ is struck out for ", f": {deep.not_diagnostic}"
     elif deep.estimate is not None and deep.estimate.mean < AGAINST:
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
     elif below_zero(deep.estimate):
@@ -114,11 +115,16 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-    if fired == {"batch_stability"} and row.margin is not None and row.margin.mean >= BEATS:
+    if fired == {"batch_stability"} and _beats(row.margin):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     values = [value_of(row, letter) for letter in letters]
     if any(value is not None and not math.isfinite(value) for value in values):
         yield _Kind.NOT_FINITE, "A measurement of ", " is not finite, and such a value fires"
+
+
+def _beats(margin: Estimate | None) -> bool:
+    """Decide whether the blocks of a row are shown to beat random ones, by two points or more."""
+    return margin is not None and margin.mean >= BEATS and ends(margin)[0] > 0
 
 
 def _names(kind: _Kind, labels: Collection[str], every: Collection[str]) -> str:
@@ -232,7 +238,8 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{more} more pairs share no two seeds and are compared unpaired")
     if ranking.loud is not None:
         name = group.rows[ranking.loud].label
-        lines.append(f"{name} scatters so much over its seeds that it widens the ranks of others")
+        scatter = f"the differences of {name} to the others scatter so much over the seeds"
+        lines.append(f"{scatter} that they widen the ranks of others")
     if ranking.deviation:
         own, scarce = "these runs", _fewest(group)
         text = resolved(rules, ranking.n, ranking.deviation, own, scarce)

@@ -26,8 +26,8 @@ GOOD, SINGLE = "trustworthy", "single seed"
 WORDS = {
     "scale_growth": ("lets|let the hidden states explode", "the hidden states explode"),
     "reference_floor": (
-        "leaves|leave no gradient to compare with",
-        "no gradient is left to compare with",
+        "leaves|leave hardly any gradient to compare with",
+        "hardly any gradient is left to compare with",
     ),
     "batch_stability": (
         "pulls|pull the gradients of all batches in one direction",
@@ -89,13 +89,13 @@ def _ceiling(group: Group) -> list[str]:
 
 def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
     """Name the trustworthy rules that are not shown to beat bp with random blocks."""
-    good = [(label, row.margin_bp) for label, row in judged if row.judged.kind == GOOD]
-    names = [label for label, margin in good if margin and ends(margin)[0] <= 0]
-    phrase = (
-        "beats|beat its|their own random blocks; the seeds do not show whether it|they also "
-        "beats|beat those of backpropagation"
-    )
-    return [_said(names, phrase)] if names else []
+    names: dict[str, list[str]] = defaultdict(list)
+    for label, row in judged:
+        if row.judged.kind == GOOD and row.margin_bp and ends(row.margin_bp)[0] <= 0:
+            own = "its|their own random blocks"
+            names[own if row.floor.kind == "matched" else random_blocks(row)].append(label)
+    rest = "the seeds do not show whether it|they also beats|beat those of backpropagation"
+    return [_said(own, f"beats|beat {floor}; {rest}") for floor, own in names.items()]
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
@@ -136,7 +136,8 @@ def of_recipes(groups: Iterable[Group]) -> str:
     if len(kinds) == 1 and kinds[SINGLE]:
         return f"In {len(every)} recipes, no rule has a verdict yet: one finished seed is too few."
     verb = "is" if kinds[GOOD] == 1 else "are"
-    return f"In {len(every)} recipes, {kinds[GOOD]} of {kinds.total()} verdicts {verb} trustworthy."
+    rows = f"{kinds[GOOD]} of {kinds.total()} rows"
+    return f"In {len(every)} recipes, {rows} {verb} trustworthy."
 
 
 def reason(row: Row) -> str:
@@ -154,6 +155,8 @@ def reason(row: Row) -> str:
     if not row.complete:
         return "has|have unfinished runs"
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
+    if row.margin is not None and row.margin.half_width is None:
+        return "has|have a floor with one seed, which is too few for a verdict"
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
     if row.floor.mean is None:
@@ -163,8 +166,6 @@ def reason(row: Row) -> str:
 
 def _not_separated(row: Row) -> str:
     over, floor = read_margin(row)
-    if over is not None and over.half_width is None:
-        return "has|have a floor with one seed, which is too few for a verdict"
     if over is not None and over.mean > (over.half_width or 0):
         return f"lies|lie above {floor}, but by how much is not settled"
     return "is|are not yet told apart from random blocks"
@@ -184,11 +185,12 @@ def _walked_back(row: Row) -> str:
     if over_floor:
         if not own:
             return f"stays|stay below {random_blocks(row)}"
-        how = "hardly" if row.margin is not None and row.margin.mean > 0 else "no"
-        return f"trains|train blocks that are {how} better than random ones"
+        return "trains|train blocks that are hardly or no better than random ones"
     if not letters:
         return "ends|end with an accuracy that is not finite"
-    return _fires(row, letters[0])
+    beats = row.margin and row.margin.half_width is not None and ends(row.margin)[0] > 0
+    though = ", though its|their blocks beat random ones" if own and beats else ""
+    return _fires(row, letters[0]) + though
 
 
 def _letters(row: Row) -> list[Criterion]:

@@ -18,6 +18,7 @@ from bench_core.report.summary import GOOD, WORDS, rules
 from bench_core.report.text import joined, listed
 
 TRAIN = "Blocks that train"
+FIRES = "Blocks that train, but a diagnostic fires"
 LOOK = "Blocks that do not train, or only seem to"
 OPEN = "Not decided"
 
@@ -36,7 +37,7 @@ def sorted_rules(group: Group) -> dict[str, list[Line]]:
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
     lines = [(_heading(row), Line(labels[id(row)], row, _text(row))) for row in rules(group.rows)]
     by_heading = {
-        head: [line for own, line in lines if own == head] for head in (TRAIN, LOOK, OPEN)
+        head: [line for own, line in lines if own == head] for head in (TRAIN, FIRES, LOOK, OPEN)
     }
     return {head: own for head, own in by_heading.items() if own}
 
@@ -60,9 +61,14 @@ def _heading(row: Row) -> str:
     kind = row.judged.kind
     if kind == "single seed":
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
-    if kind in (GOOD, "no flag") and row.margin is not None:
+    if row.margin is None:
+        return OPEN
+    if kind in (GOOD, "no flag"):
         return TRAIN
-    return LOOK if kind in ("walked back", "flagged") else OPEN
+    if kind not in ("walked back", "flagged"):
+        return OPEN
+    falls = row.judged.below_bp or "d" in row.judged.letters
+    return LOOK if falls or ends(row.margin)[0] <= 0 else FIRES
 
 
 def _text(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Draw the alignment as a map: Γ_l by method and layer, struck out where it means nothing."""
+"""Draw the alignment as a map: Γ_l by method and layer, struck out with its reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def alignment(view: View, group: Group) -> list[Figure]:
     runs = draw.counted([cell["n"] for cell in cells], "run")
     silent = [visible(row.not_diagnostic) for row in rows if row.not_diagnostic is not None]
     reasons = "; ".join(dict.fromkeys(silent))
-    struck = f"Grey and struck through: Γ means nothing ({reasons}). " if silent else ""
+    struck = f"Grey and struck through: Γ is struck out ({reasons}). " if silent else ""
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at layer l "
         f"(unclamped), mean over runs. Blue: along the gradient; orange: against it. {struck}"
