@@ -86,9 +86,14 @@ REASONS = {
 }
 
 
+FLAGS = ("lets ", "leaves ", "pulls ", "has a batch_", "is flagged ")  # of the network itself
+
+
 @pytest.mark.parametrize("words", REASONS)
 def test_every_reason_has_its_words(words: str) -> None:
-    assert sentence([*GOOD, *REASONS[words]]) == f"1 of 2 rules is trustworthy: bp. dfa {words}."
+    though = ", though its blocks beat random ones" * words.startswith(FLAGS)
+    told = f"1 of 2 rules is trustworthy: bp. dfa {words}{though}."
+    assert sentence([*GOOD, *REASONS[words]]) == told
 
 
 def test_a_recipe_that_does_not_train_bp_judges_no_rule_by_its_floor() -> None:
