@@ -1,4 +1,4 @@
-"""The three kinds of error and the exit codes.
+"""The errors of bench and the exit codes.
 
 * A user's mistake (`UsageError`, `SuiteError`, `DataError`, `StoreError`): one line each, exit 2.
 * A plugin's fault (`PluginError`): distribution, version, component and phase, exit 2.

@@ -150,8 +150,8 @@ def test_a_commit_that_git_withholds_is_a_warning(
 
 
 LOST = (
-    "warning: nothing more is printed, the results are kept: standard output: "
-    "No space left on device\n"
+    "warning: cannot write to standard output (No space left on device): printing stops, "
+    "the results are kept\n"
 )
 
 

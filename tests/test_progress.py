@@ -19,7 +19,7 @@ from bench_core import cli
 from bench_core.commands import progress
 from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps
-from bench_core.execution.forecast import Forecast, Standing, rule_of, seconds_left
+from bench_core.execution.forecast import Forecast, Progress, rule_of, seconds_left
 from bench_core.execution.plan import names_of
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
@@ -39,17 +39,17 @@ def planned(record: Any, identity: str = "", **defaults: Any) -> Any:
     ("cells", "seconds"),
     [
         ([], 0.0),
-        ([Standing("a", 10)], None),
-        ([Standing("a", 10, 2.0, True)], 20.0),
-        ([Standing("a", 10, 2.0, True), Standing("a", 10)], 40.0),  # the second one waits
-        ([Standing("a", 10, 2.0, True), Standing("a", 10, 2.0, True)], 20.0),  # both at once
-        ([Standing("a", 10, 2.0, True), Standing("b", 10, 4.0, True), Standing("c", 10)], 45.0),
-        ([Standing("a", 0, 2.0), Standing("b", 0, 9.0), Standing("a", 5)], 10.0),  # its own rule's
-        ([Standing("a", 1, 1.0, True), Standing("a", 99, 1.0, True)], 99.0),  # the longest one
+        ([Progress("a", 10)], None),
+        ([Progress("a", 10, 2.0, True)], 20.0),
+        ([Progress("a", 10, 2.0, True), Progress("a", 10)], 40.0),  # the second one waits
+        ([Progress("a", 10, 2.0, True), Progress("a", 10, 2.0, True)], 20.0),  # both at once
+        ([Progress("a", 10, 2.0, True), Progress("b", 10, 4.0, True), Progress("c", 10)], 45.0),
+        ([Progress("a", 0, 2.0), Progress("b", 0, 9.0), Progress("a", 5)], 10.0),  # its own rule's
+        ([Progress("a", 1, 1.0, True), Progress("a", 99, 1.0, True)], 99.0),  # the longest one
     ],
 )
 def test_the_time_left_follows_from_the_epochs_that_ended(
-    cells: list[Standing], seconds: float | None
+    cells: list[Progress], seconds: float | None
 ) -> None:
     assert seconds_left(cells) == (None if seconds is None else pytest.approx(seconds))
 

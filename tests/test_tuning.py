@@ -379,7 +379,10 @@ def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: 
         ("search.trials=0", "search.trials: must be between 1"),
         ("search.seed=1", "search.seed: 1 is a seed of the suite"),
         ("search.training.learning_rate={low: 1, high: 1}", "is empty: low (1) must be below"),
-        ("search.training.learning_rate={low: 0, high: 1, scale: log}", "low must be above 0"),
+        (
+            "search.training.learning_rate={low: 0, high: 1, scale: log}",
+            "needs low above 0 for a log",
+        ),
         ("search.training.learning_rate=[]", "must have at least 1 item"),
         ("search.training.learning_rate={low: 0, high: 9999}", "high: must be between 0 and 1,000"),
         ("search.training.epochs=[1, 2]", "search.training.epochs: unknown key"),

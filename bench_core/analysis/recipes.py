@@ -15,7 +15,7 @@ def tuned_of(record: RunRecord, settings: Settings) -> Tuned | None:
 
 
 def shared(record: RunRecord, tuned: Tuned | None = None) -> Cell:
-    """Return the cell of a run; its tuned settings are the word "tuned", as those of its peers."""
+    """Return the cell of a run, with every tuned setting replaced by the word "tuned"."""
     cell = record.cell
     if tuned is None:
         return cell

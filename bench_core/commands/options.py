@@ -149,7 +149,9 @@ def spared(what: str) -> Iterator[None]:
         reason = str(error) if isinstance(error, BenchError) else brief(error)
         text = f"no {what}: {reason}"
         if isinstance(error, OSError) and error.filename == OUTPUT:
-            text = f"nothing more is printed, the results are kept: {OUTPUT}: {error.strerror}"
+            text = (
+                f"cannot write to {OUTPUT} ({error.strerror}): printing stops, the results are kept"
+            )
         if not isinstance(error, BrokenPipeError):
             warn([text])
 

@@ -194,7 +194,7 @@ def in_notebook() -> bool:
 
 
 class Spared(AbstractContextManager["Spared"]):
-    """A display that ends no training: its first fault is a warning and its last event."""
+    """Forward events to a display. After its first error, warn once and forward nothing more."""
 
     def __init__(self, display: Plain) -> None:
         self.display, self.works = display, True

@@ -75,6 +75,6 @@ def _plain(state: SweepState) -> dict[str, object]:
 
     cells = [asdict(cell) for cell in state.cells]
     for cell in cells:
-        cell.pop("standing")
+        cell.pop("progress")
     head = {"name": state.name, "folder": str(state.folder), "counts": state.counts}
     return {**head, "seconds_left": state.seconds_left, "cells": cells}

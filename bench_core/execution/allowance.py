@@ -1,8 +1,8 @@
 """Limit what a run of other people may use when it is run or measured again here.
 
 A posted cell is not trusted: it may ask for any number of epochs and parameters. The limits follow
-from what the posted run says that it needed, so an honest one has room, and none has more than this
-machine's memory and a day.
+from the needs that the posted run states. An honest run has room. No run gets more than a day, nor
+more than the memory of this machine.
 """
 
 from __future__ import annotations

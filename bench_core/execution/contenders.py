@@ -202,8 +202,10 @@ def cells_of(plan: Plan, entries: Sequence[Entry], suite: Suite) -> list[Planned
         for seed in entry.seeds:
             cell = known.get(key(entry.method["name"], params, training, seed))
             if cell is None:
-                what = f"{entry.contender.key} does not keep {line_text(entry.values)} as they are"
-                raise UsageError(f"{suite.name}: {what}; search other values")
+                changed = f"{entry.contender.key}: it changes {line_text(entry.values)}"
+                raise UsageError(
+                    f"{suite.name}: {changed}; search values that it leaves as they are"
+                )
             cells.append(cell)
     return cells
 

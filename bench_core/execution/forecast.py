@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a cell is.
+class Progress:
+    """The epochs left of a cell, and the seconds of one.
 
     rule     cells of equal rules take about as long
     left     epochs left; 0 once the cell has ended
@@ -35,11 +35,11 @@ class Standing:
 
 
 def rule_of(cell: Cell) -> str:
-    """Name the rule of a cell, with frozen blocks or not, for `Standing`."""
+    """Name the rule of a cell, with frozen blocks or not, for `Progress`."""
     return f"{cell.method.name} {cell.method.params.get('freeze')}"
 
 
-def seconds_left(cells: Iterable[Standing]) -> float | None:
+def seconds_left(cells: Iterable[Progress]) -> float | None:
     """Estimate the seconds until all cells have ended; None if no epoch has ended yet."""
     cells = list(cells)
     known = [cell for cell in cells if cell.seconds is not None]
@@ -53,7 +53,7 @@ def seconds_left(cells: Iterable[Standing]) -> float | None:
         by_rule.setdefault(cell.rule, []).append(cell.seconds or 0.0)
     means = {rule: fmean(own) for rule, own in by_rule.items()}
 
-    def cost(cell: Standing) -> float:
+    def cost(cell: Progress) -> float:
         seconds = means.get(cell.rule, overall) if cell.seconds is None else cell.seconds
         return cell.left * seconds
 
@@ -75,11 +75,11 @@ class _Trained:
     running: bool = False
     ended: bool = False
 
-    def standing(self) -> Standing:
+    def progress(self) -> Progress:
         epochs = self.epoch - self.first
         seconds = (self.latest - self.since) / epochs if epochs > 0 else None
         left = 0 if self.ended else self.last - max(self.epoch, 0)
-        return Standing(self.rule, left, seconds, self.running)
+        return Progress(self.rule, left, seconds, self.running)
 
 
 @dataclass
@@ -110,5 +110,5 @@ class Forecast:
     def seconds_left(self, identity: str | None = None) -> float | None:
         """Estimate the seconds until all cells have ended, or this one."""
         if identity is not None:
-            return seconds_left([self.trained[identity].standing()])
-        return seconds_left(own.standing() for own in self.trained.values())
+            return seconds_left([self.trained[identity].progress()])
+        return seconds_left(own.progress() for own in self.trained.values())

@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.forecast import Standing, seconds_left
+from bench_core.execution.forecast import Progress, seconds_left
 from bench_core.results import epochs, ledger, store
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder
 
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, WAITING = "running", "elsewhere or stopped", "waiting"
-NOWHERE = Standing("", 0)
+NOWHERE = Progress("", 0)
 SILENT = 3600.0  # seconds without an epoch after which a cell elsewhere counts as stopped
 STATES = (RUNNING, AWAY, WAITING)  # of cells without a run; others have the status of their run
 
 
 @dataclass(frozen=True)
 class CellState:
-    """How far a cell is.
+    """The state of a cell: its epochs, its accuracy and its process.
 
     state    one of `STATES`, or the status of its run
     seconds  since its start
@@ -51,12 +51,12 @@ class CellState:
     seconds: float = 0.0
     silent: float = 0.0
     pid: int | None = None
-    standing: Standing = NOWHERE
+    progress: Progress = NOWHERE
 
 
 @dataclass(frozen=True)
 class SweepState:
-    """How far the last `bench run` of a suite is; `planned`: whether its decisions are known."""
+    """The cells of the last `bench run` of a suite; `planned`: whether its decisions are known."""
 
     name: str
     folder: Path
@@ -76,7 +76,7 @@ class SweepState:
         limits = {RUNNING: math.inf, AWAY: SILENT}
         if not any(cell.silent < limits.get(cell.state, 0.0) for cell in self.cells):
             return None
-        return seconds_left(cell.standing for cell in self.cells)
+        return seconds_left(cell.progress for cell in self.cells)
 
 
 def sweeps(roots: Sequence[Path]) -> list[SweepState]:
@@ -129,16 +129,16 @@ def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int])
         record = store.read(final)
         if decision.get("action") != "run" or record.finished >= str(decision.get("at")):
             return _ended(record, name)
-    return CellState(final.name, name, WAITING, epochs=last, standing=Standing(rule, last))
+    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
 
 
 def _ended(record: RunRecord, name: str) -> CellState:
     seconds = record.seconds / record.epochs if record.epochs else None
     name = name if " · " in name else f"{record.cell.method.short} · seed {record.cell.seed}"
-    standing = Standing(name.partition(" · ")[0], 0, seconds)
+    progress = Progress(name.partition(" · ")[0], 0, seconds)
     last = record.cell.last_epoch
     own = (record.epochs, last, record.accuracy, record.seconds)
-    return CellState(record.identity, name, record.status, *own, standing=standing)
+    return CellState(record.identity, name, record.status, *own, progress=progress)
 
 
 def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> CellState:
@@ -159,10 +159,10 @@ def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> Cel
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)
         state = RUNNING if pid is not None else AWAY
-        standing = Standing(name.partition(" · ")[0], max(last - epoch, 0), seconds, True)
+        progress = Progress(name.partition(" · ")[0], max(last - epoch, 0), seconds, True)
         own = (epoch, last, row.get("accuracy"), now - started, now - latest, pid)
-        return CellState(final.name, name, state, *own, standing)
-    return CellState(final.name, name, WAITING, epochs=last, standing=Standing(name, last))
+        return CellState(final.name, name, state, *own, progress)
+    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(name, last))
 
 
 def _changed(path: Path, default: float) -> float:

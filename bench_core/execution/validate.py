@@ -153,7 +153,8 @@ def _prepared(
 def _misfit(target: Any) -> str | None:
     """Say what is wrong with a component class: its `numerics`, or the options of a rule."""
     if type(target.numerics) is not int or target.numerics < 1:
-        return f"its numerics is {target.numerics!r}: it counts changes of its numbers, from 1"
+        grows = "raise it by one when its numbers change"
+        return f"numerics must be a whole number from 1, not {target.numerics!r}; {grows}"
     from bench_core.training.local_method import LocalMethod
     from bench_core.training.method import Method
 

@@ -1,4 +1,4 @@
-"""Know the records that this user made: a key in the user's own folder seals them.
+"""Seal the records of this user, and recognise them, by a key in the user's own folder.
 
 The key is 32 random bytes in `$XDG_STATE_HOME/bench/key` (`~/.local/state/bench/key`), outside of
 every results folder. The *maker* of a record is the hash of the key, 8 hex digits: it says nothing

@@ -1,8 +1,8 @@
 """Check the details of measurements: what a reader may rely on, for each built-in diagnostic.
 
-A measurement of any diagnostic has limits: `DEEPEST`, `MOST`, `LONGEST`. That of one that raised
-has the text `error` alone. Keys that tables, pages
-and claims read have a kind of their own. Further keys are free within the limits.
+A measurement of any diagnostic has limits: `DEEPEST`, `MOST`, `LONGEST`. A diagnostic that raised
+stores `error` alone. Keys that tables, pages and claims read have a kind of their own. Further keys
+are free within the limits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Marks of trust: how far a run can be relied on.
+"""Read and write the trust marks of runs.
 
 *posted* (stored), *checked* (`bench verify` found no fault), *replicated* (another run of the cell
 agreed), *disputed* (another run did not agree; `bench_core.results.agreement`). Marks lie in

@@ -245,7 +245,8 @@ def installed(home: Path | None = None) -> Reference | None:
     try:
         raw = files.read_json(home / CELLS, "suite", parts=1)
         if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
-            raise ValueError(f"has schema {raw['schema']}, newer than this bench reads ({SCHEMA})")
+            newer = f"has schema {raw['schema']}, newer than this bench reads ({SCHEMA})"
+            raise ValueError(f"{newer}: update bench-core")
         content = Cells.model_validate(raw)
     except ValidationError as error:
         reason = f"does not follow its schema: {store.first_fault(error)}"

@@ -25,7 +25,7 @@ class Range(Model):
         if self.low >= self.high:
             raise fault(f"is empty: low ({self.low:g}) must be below high ({self.high:g})")
         if self.scale == "log" and self.low <= 0:
-            raise fault(f"has a logarithm of no number: low must be above 0, not {self.low:g}")
+            raise fault(f"needs low above 0 for a log scale, not {self.low:g}")
         return self
 
     @property

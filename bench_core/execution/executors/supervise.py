@@ -261,7 +261,7 @@ def _how_it_died(worker: Worker, code: int) -> tuple[Status, str]:
     name = groups.signal_name(-code) if code < 0 else f"exit code {code}"
     last = logs.last_words(worker.log)
     if code == -signal.SIGKILL and worker.orphaned:
-        last = "so did its parent process before; a plugin of the cell may kill it"
+        last = "its parent process was killed before it; a plugin of the cell may be the cause"
     return "crashed", f"the worker ended with {name} {when}" + (f": {last}" if last else "")
 
 
