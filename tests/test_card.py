@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from bench_plugins.archs import bench_archs
 from bench_plugins.datasets import bench_datasets
+from bench_plugins.diagnostics import bench_diagnostics
 from bench_plugins.methods import bench_methods
 from conftest import Here, fake_dist, plugin
 from pybtex.database import parse_string as bibliography
 
 from bench_core.api import Component
-from bench_core.registry.card import card, split
+from bench_core.registry.card import card, other_source, split
 from bench_core.registry.works import of_package, works
 from bench_core.report.cite import fields
 
@@ -28,6 +29,8 @@ DOCSTRING = """a_l = e·B_l.
 
     Accuracy is that of the readout.
     """
+
+BUILT_IN = [*bench_methods(), *bench_archs(), *bench_datasets(), *bench_diagnostics()]
 
 
 def test_sections_end_at_an_empty_line_or_at_the_next_section() -> None:
@@ -57,6 +60,32 @@ def test_the_card_of_a_strangers_rule_is_shown_without_importing_it(here: Here) 
     assert "\nsource\n  Me 2026\n" in shown
     assert "\ndeviations from the source\n  one deviation.\n" in shown
     assert "\nverified\n  not stated\n" in shown
+
+
+@pytest.mark.parametrize("component", BUILT_IN, ids=lambda component: component.target)
+def test_a_built_in_cites_the_works_of_its_docstring(component: Component) -> None:
+    assert other_source(component) == ""
+
+
+@pytest.mark.parametrize(
+    ("cite", "agrees"),
+    [
+        ("Someone, arXiv: 2001.00001", True),  # by its number
+        ("Someone 2020", True),  # as part of the text
+        ("", True),
+        ("Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311", False),
+        ("Someone 2020, arXiv:2001.00001; Frenkel 2021, arXiv:1909.01311", False),
+        ("Frenkel 2021", False),
+    ],
+)
+def test_the_source_of_table_and_docstring_are_the_same_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cite: str, agrees: bool
+) -> None:
+    (tmp_path / "own_source.py").write_text(f'class Rule:\n    """{DOCSTRING}"""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    component = Component("own", "own_source:Rule", "a rule", cite)
+    source = "Someone 2020, arXiv:2001.00001; another"
+    assert other_source(component) == ("" if agrees else source)
 
 
 def test_every_work_that_a_built_in_names_is_in_the_bibliography() -> None:

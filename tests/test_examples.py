@@ -135,6 +135,20 @@ def test_a_new_package_bears_its_own_name_and_nothing_of_the_example(
     assert scaffold.module(kind, NEW[kind]) in (place / "README.md").read_text()
 
 
+@pytest.mark.parametrize("kind", NEW)
+def test_the_table_of_a_new_package_leaves_the_source_to_the_docstring(
+    packages: dict[str, Path], kind: str
+) -> None:
+    table: dict[str, Any] = {}
+    exec((packages[kind] / scaffold.table(NEW[kind])).read_text(), table)
+    (component,) = table[f"bench_{kind}s"]()
+    assert (component.name, component.cite) == (NEW[kind], "")
+    assert component.summary == scaffold.TO_WRITE
+    module, _, target = component.target.partition(":")
+    source = (packages[kind] / f"{module.replace('.', '/')}.py").read_text()
+    assert f"class {target}(" in source
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -21,7 +21,7 @@ from bench_core.registry.distributions import OURS
 from bench_core.testing import Outcome, session
 
 NUMBERS = count()
-LISTS = 'return [Component("{name}", "{module}:Rule", "a rule")]'
+LISTS = 'return [Component("{name}", "{module}:Rule", "a rule", "{cite}")]'
 CRASHES = """
 import os
 from bench_core.api import LocalMethod
@@ -46,10 +46,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Install a method: `installed(name, source of its module)` gives the distribution's name."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def install(name: str, source: str, table: str = "") -> str:
+    def install(name: str, source: str, table: str = "", cite: str = "") -> str:
         stamp = next(NUMBERS)
         (tmp_path / f"rule_{stamp}.py").write_text(source)
-        hook = table + plugin("bench_methods()", LISTS.format(name=name, module=f"rule_{stamp}"))
+        listed = LISTS.format(name=name, module=f"rule_{stamp}", cite=cite)
+        hook = table + plugin("bench_methods()", listed)
         fake_dist(tmp_path, f"x-{name}", f"table_{stamp}", hook, entry=name)
         return f"x-{name}"
 
@@ -164,6 +165,19 @@ def test_a_plugin_module_with_trouble_fails_its_check(installed) -> None:
     assert "bench_archs() -> list[Component] returned NoneType" in taken.reason
 
 
+@pytest.mark.parametrize(("work", "status"), [("Me 2026", "passed"), ("You 2025", "failed")])
+def test_a_table_that_cites_another_work_than_the_docstring_fails_its_check(
+    installed, work: str, status: str
+) -> None:
+    rule = 'class Rule:\n    """Equations.\n\n    Source: Me 2026.\n    """\n'
+    name = installed(f"cites-{status}", rule, cite=work)
+    (item,) = plugins.load(only={name}).components
+    *_, found = session.distribution(item, 60)
+    assert (found.check, found.status) == (session.CITED, status)
+    said = "cite is 'You 2025', the docstring has 'Me 2026': correct one, or leave out cite"
+    assert found.reason == (said if status == "failed" else "")
+
+
 def test_the_report_gives_reason_law_and_the_command_that_shows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -255,7 +269,7 @@ def test_the_check_says_all_that_the_list_says(
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-one,x-two")
     for name in ("one", "two"):
-        twins = plugin("bench_methods()", LISTS.format(name="bp", module="click"))
+        twins = plugin("bench_methods()", LISTS.format(name="bp", module="click", cite=""))
         fake_dist(tmp_path, f"x-{name}", f"table_{next(NUMBERS)}", twins, entry="same")
     listed, checked = (
         [line for line in invoke("plugins", *more)[1].splitlines() if line.startswith("trouble: ")]
@@ -305,7 +319,8 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     assert code == 0
     place = tmp_path / "bench-mine"
     assert output.splitlines() == [
-        f"{place}: an architecture that works; make it yours in bench_mine/net.py",
+        f"{place}: an architecture that works; make it yours in bench_mine/net.py, and describe it "
+        "in bench_mine/__init__.py",
         f"  pip install -e '{place}[test]'",
         "  bench check bench-mine",
         "  bench run quickstart --arch mine --seed 42",

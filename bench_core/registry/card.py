@@ -20,7 +20,7 @@ from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 from bench_core.registry.modules import contents, place
-from bench_core.registry.works import works
+from bench_core.registry.works import numbers, works
 
 if TYPE_CHECKING:
     from bench_core.registry.hookspecs import Component
@@ -71,6 +71,19 @@ def card(component: Component) -> Card:
     source = component.cite or sections.pop("source", "").removesuffix(".")
     found = works(source, component.target.partition(":")[0])
     return Card(component.summary, works=found, **sections | {"source": source})
+
+
+def other_source(component: Component) -> str:
+    """Return the docstring's source if `cite` names another work than it; "" if it does not.
+
+    Works are compared by arXiv numbers and DOIs. If one of the texts has none, it must stand in the
+    other text or contain it.
+    """
+    cite, source = component.cite, split(_docstring(component.target)).get("source", "")
+    source = source.removesuffix(".")
+    if numbers(cite) and numbers(source):
+        return "" if numbers(cite) <= numbers(source) else source
+    return "" if cite.removesuffix(".") in source or source in cite else source
 
 
 def split(docstring: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 `bench_examples` holds `bench-drtp`, the package of a learning rule. Its folder `parts` holds the
 files that an architecture, a data set or a diagnostic has instead. A copy differs from the tested
-example in its names only.
+example in its names, and in its table of components: the line about the component is its author's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from bench_core.errors import UsageError
+from bench_core.registry.hookspecs import API_VERSION
 from bench_core.registry.modules import find
 from bench_core.suite.names import NAME, NAME_RULE
 
@@ -48,6 +49,7 @@ training:
 # matrix: {{arch.depth: [2, 4, 8]}}  # further axes
 """
 
+TO_WRITE = "(write here in one line what it does)"
 TABLE = '''\
 """The table of components of this package.
 
@@ -56,12 +58,18 @@ Every `bench` command reads it, so it imports nothing heavy.
 
 from bench_core.api import Component, hookimpl
 
-BENCH_API = (1, 0)  # the version of the plugin interface
+BENCH_API = {version}  # the version of the plugin interface
 
 
 @hookimpl
-def bench_methods() -> list[Component]:
-    return [Component("{name}", "bench_{word}.rule:{target}", {summary})]
+def bench_{kind}s() -> list[Component]:
+    return [
+        Component(
+            "{name}",
+            "bench_{word}.{module}:{target}",
+            {summary},
+        )
+    ]
 '''
 TESTS = '''\
 """The conformance checks of bench. Add tests of the rule's mathematics."""
@@ -136,7 +144,16 @@ def new(kind: str, name: str, home: Path, taken: set[str], rule: Rule | None = N
 
 def module(kind: str, name: str) -> str:
     """Return the path, inside the package, of the file that its author edits."""
-    return f"bench_{re.sub(r'[^a-z0-9]', '_', name)}/{KINDS[kind][1]}.py"
+    return f"{_package(name)}/{KINDS[kind][1]}.py"
+
+
+def table(name: str) -> str:
+    """Return the path, inside the package, of its table of components."""
+    return f"{_package(name)}/__init__.py"
+
+
+def _package(name: str) -> str:
+    return f"bench_{re.sub(r'[^a-z0-9]', '_', name)}"
 
 
 def command(kind: str, name: str) -> str:
@@ -178,11 +195,15 @@ def files(kind: str, name: str, word: str, rule: Rule | None = None) -> dict[str
 
     texts = {change(path): change(text) for path, text in texts.items()}
     texts["README.md"] = texts["README.md"].replace("/rule.py", f"/{file}.py")
+    target, summary = renamed, TO_WRITE
     if rule is not None:
-        own = {"name": name, "word": word, "target": rule.target, "summary": repr(rule.summary)}
-        texts[f"bench_{word}/rule.py"] = without_hook(rule.text)
-        texts[f"bench_{word}/__init__.py"] = TABLE.format(**own)
-        texts[f"tests/test_{word}.py"] = TESTS.format(**own)
+        target, summary = rule.target, rule.summary
+        texts[module(kind, name)] = without_hook(rule.text)
+        texts[f"tests/test_{word}.py"] = TESTS.format(name=name)
+    texts[table(name)] = TABLE.format(
+        kind=kind, name=name, word=word, module=file, target=target, summary=repr(summary),
+        version=API_VERSION,
+    )  # fmt: skip
     return texts
 
 

@@ -14,6 +14,8 @@ from functools import cache
 from bench_core.registry.modules import contents, place
 
 FILE = "references.bib"
+ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
+DOI = re.compile(r"\bdoi:\s*(10\.\d{4,9}/[^\s,;{}\\]+)", re.IGNORECASE)
 _ENTRY = re.compile(r"^@\w+\{\s*([^\s,{}]+)\s*,.*?^\}[ \t]*$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"^\s*(eprint|doi|title|url)\s*=\s*[{\"](.*)[}\"]\s*,?\s*$", re.MULTILINE)
 
@@ -38,6 +40,11 @@ def names(entry: str) -> list[str]:
         plain = text.replace("{", "").replace("}", "")
         found.append(re.sub(r"^https?://[^/]*/", "", plain) if field == "url" else plain)
     return [name for name in found if name]
+
+
+def numbers(source: str) -> set[str]:
+    """Return the arXiv numbers and DOIs in a source."""
+    return {*ARXIV.findall(source), *DOI.findall(source)}
 
 
 def works(source: str, module: str) -> dict[str, str]:

@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
 from bench_core.registry.card import Card
-from bench_core.registry.works import of_package
+from bench_core.registry.works import ARXIV, DOI, of_package
 from bench_core.report import escape
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import PARTS
 from bench_core.suite.names import OURS
 
 CITATION = "arXiv:2606.21126"
-ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
-DOI = re.compile(r"\bdoi:\s*(10\.\d{4,9}/[^\s,;{}\\]+)", re.IGNORECASE)
 YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")
 
 BENCH = {

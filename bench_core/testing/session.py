@@ -14,12 +14,15 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.processes import child
 from bench_core.registry import entry_points
+from bench_core.registry.card import other_source
 from bench_core.registry.loading import examine
 from bench_core.registry.plugins import load_for
 from bench_core.registry.registry import Installed
-from bench_core.testing.kit import Outcome, checks, run
+from bench_core.testing.kit import Outcome, Status, checks, run
 
 SECONDS = 120.0
+CITED = "the_table_cites_the_source_of_the_docstring"
+CITED_LAW = "`cite` of the component and `Source:` of its docstring name the same works."
 # if FINITE fails so, STATE and all checks beside the contract mean nothing and are left out
 FINITE = "credits_have_the_type_of_their_states"
 STATE = "state_dict_holds_all_that_the_credit_needs"
@@ -43,7 +46,7 @@ class Request:
 
 
 def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
-    """Check the plugin module that brings a component, imported alone in a fresh process."""
+    """Check the table that brings a component, its module imported alone in a fresh process."""
     points, _ = entry_points.installed({item.distribution})
     own = [point for point in points if point.distribution == item.distribution]
     for result in examine(own, seconds):
@@ -58,6 +61,11 @@ def distribution(item: Installed, seconds: float) -> Iterator[Outcome]:
             point = result.entry_point
             reason = f"{point.name} = {point.value}: {fault}" if fault else ""
             yield Outcome(check, "contract", "failed" if fault else "passed", law, reason)
+    if cite := item.component.cite:
+        source = other_source(item.component)
+        reason = f"cite is {cite!r}, the docstring has {source!r}: correct one, or leave out cite"
+        status: Status = "failed" if source else "passed"
+        yield Outcome(CITED, "contract", status, CITED_LAW, reason if source else "")
 
 
 def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:

@@ -15,6 +15,5 @@ def bench_methods() -> list[Component]:
             "drtp",
             "bench_drtp.rule:RandomTargetProjection",
             "direct random target projection: the label through fixed random matrices",
-            "Frenkel, Lefebvre, Bol 2021, arXiv:1909.01311",
         )
     ]
