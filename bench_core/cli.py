@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from bench_core import __version__
-from bench_core.errors import BenchError, Exit, UsageError
+from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
 from bench_core.printable import any_encoding
 from bench_core.report.terminal import echo
 
@@ -60,8 +60,11 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> Any:
         from pkgutil import resolve_name
 
-        place = COMMANDS.get(name)
-        return None if place is None else resolve_name(f"bench_core.commands.{place}")
+        if name in COMMANDS:
+            return resolve_name(f"bench_core.commands.{COMMANDS[name]}")
+        if not ctx.resilient_parsing:  # as while a shell completes a line
+            ctx.fail(f"No such command {name!r}; {did_you_mean(name, set(COMMANDS))}")
+        return None
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
