@@ -204,6 +204,11 @@ def test_a_rule_whose_file_is_here_is_named_by_its_path(
         Registry().find("method", "fed")
 
 
+def test_a_suite_that_names_a_file_without_its_rule_gets_the_remedy() -> None:
+    with pytest.raises(UsageError, match=r"^unknown method 'fed\.py'; .*, or write fed\.py/fed "):
+        Registry().find("method", "fed.py")
+
+
 def test_rules_on_the_import_path_are_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

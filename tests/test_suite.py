@@ -348,10 +348,52 @@ matrix:
             "3:1: not valid YAML: expected ',' or ']', but got '<stream end>'; while "
             "parsing a flow sequence",
         ),
+        (
+            b"name: s\nmethods: [bp]\nstray\n\n# see:this\nseeds: [1]\n",
+            "3:1: not valid YAML: could not find expected ':'; while scanning a simple key",
+        ),
     ],
 )
 def test_yaml_faults(write: Any, data: bytes, expected: str) -> None:
     assert faults(write(data)) == [f"s.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "spaced"),
+    [
+        ("methods:[bp]\ndataset: digits", "3:1: not valid YAML", "methods: [bp]"),
+        ("dataset:digits\n\nmethods: [bp]", "3:1: not valid YAML", "dataset: digits"),
+        ("training:\n  epochs:3\n  threads: 1", "4:1: not valid YAML", "epochs: 3"),
+        ("training:\n  threads: 1\n  epochs:3", "5:1: not valid YAML", "epochs: 3"),
+        (
+            "methods: [bp]\ntraining:\n  epochs:3",
+            "5:3: training: must be a mapping, not the text 'epochs:3'",
+            "epochs: 3",
+        ),
+        (
+            "methods: [bp]\ntraining: {epochs:3}",
+            "4:12: training.epochs:3: unknown key",
+            "epochs: 3",
+        ),
+    ],
+)
+def test_a_colon_without_a_space_is_named_in_its_own_line(
+    write: Any, line: str, where: str, spaced: str
+) -> None:
+    found = faults(write(f"name: s\nseeds: [1]\n{line}\n"))
+    assert found == [f"s.yaml:{where}; write a space after the colon: {spaced}"]
+    first = faults(write(f"name:s\n{MINIMAL}"))
+    assert first == ["s.yaml:1:1: not valid YAML; write a space after the colon: name: s"]
+    (only,) = faults(write("name:s\n"))
+    assert only.endswith("with name and methods; write a space after the colon: name: s")
+
+
+@pytest.mark.parametrize("written", ["[./rules/own.py]", "[{name: ./rules/own.py, penalty: 0.1}]"])
+def test_the_path_of_a_rule_file_names_the_two_ways_to_give_it(write: Any, written: str) -> None:
+    (fault,) = faults(write(f"name: s\nmethods: {written}\n"))
+    assert "not the text './rules/own.py'" in fault
+    assert "; give a rule file as an option, --method ./rules/own.py, or write own.py/own" in fault
+    assert fault.endswith("begin the command like this: `PYTHONPATH=rules bench …`")
 
 
 def test_an_anchor_that_refers_to_itself(write: Any) -> None:

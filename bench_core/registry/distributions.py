@@ -7,9 +7,8 @@ import re
 from functools import cache
 from importlib import metadata
 
+from bench_core.suite.names import FILE as FILE
 from bench_core.suite.names import OURS as OURS
-
-FILE = ".py"  # a rule from a file has the file's name where others have a distribution
 
 
 def packages_of(distribution: metadata.Distribution) -> set[str]:

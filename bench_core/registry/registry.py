@@ -16,6 +16,7 @@ from bench_core.registry.distributions import FILE, OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 from bench_core.registry.hookspecs import Component
 from bench_core.registry.ownership import stranger
+from bench_core.suite.component import rule_file
 
 Kind = Literal["method", "arch", "dataset", "diagnostic", "executor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -89,6 +90,8 @@ class Registry:
             file = name.partition("/")[0]
             folder = "." if Path(file).is_file() else f"FOLDER_OF_{file}"
             remedy = f"begin the command like this: `PYTHONPATH={folder} bench …`"
+            raise UsageError(f"unknown method {name!r}; {remedy}")
+        if kind == "method" and (remedy := rule_file(name)):
             raise UsageError(f"unknown method {name!r}; {remedy}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))
 

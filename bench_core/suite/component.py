@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench_core.errors import SuiteError
-from bench_core.suite.names import FROZEN, FULL_NAME, NAME_RULE
+from bench_core.suite.names import FILE, FROZEN, FULL_NAME, NAME_RULE
 from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable, read_yaml
 
 
-def fault(what: str, *, at: int | None = None) -> PydanticCustomError:
+def fault(what: str, *, at: int | None = None, hint: str = "") -> PydanticCustomError:
     """Make a fault of pydantic in our words; "must …" gets the value. `at` is a list index."""
-    return PydanticCustomError("bench", "{what}", {"what": what, "at": at})
+    return PydanticCustomError("bench", "{what}", {"what": what, "at": at, "hint": hint})
 
 
 def no_twins(values: list[Any]) -> list[Any]:
@@ -29,8 +30,20 @@ def no_twins(values: list[Any]) -> list[Any]:
 
 def _component_name(value: str) -> str:
     if not re.fullmatch(FULL_NAME, value):
-        raise fault(f"must be {NAME_RULE} (or dist/name)")
+        raise fault(f"must be {NAME_RULE} (or dist/name)", hint=rule_file(value))
     return value
+
+
+def rule_file(text: str) -> str:
+    """Return a hint if a suite names a rule file by its path; "" for another text."""
+    if not text.endswith(FILE):
+        return ""
+    file = PurePath(printable(text, 300))
+    return (
+        f"give a rule file as an option, --method {printable(text, 300)}, or write "
+        f"{file.name}/{file.stem} here and begin the command like this: "
+        f"`PYTHONPATH={file.parent} bench …`"
+    )
 
 
 def named(value: Any) -> Any:

@@ -25,7 +25,7 @@ from bench_core.suite.model import (
 )
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
-from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml
+from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml, spaced
 
 
 def installed_suites() -> list[str]:
@@ -73,7 +73,11 @@ def load_suite(
         if document.value is None and not document.problems:
             document.report((), "the file is empty", "a suite needs at least name and methods")
         elif not document.broken:
-            document.report((), "the top of a suite must be a mapping with name and methods")
+            what, value = (
+                "the top of a suite must be a mapping with name and methods",
+                document.value,
+            )
+            document.report((), what, spaced(value) if isinstance(value, str) else "")
         raise SuiteError(document.problems)
     stated = None
     with contextlib.suppress(SuiteError):  # only options may make the file valid

@@ -19,7 +19,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bench_core.errors import Problem, did_you_mean
-from bench_core.suite.yaml_reader import Document, KeyPath, printable
+from bench_core.suite.yaml_reader import Document, KeyPath, printable, spaced
 
 _EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
 _OF_A_KEY = ("missing", *_EXTRA)
@@ -265,7 +265,8 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
             for key, field in _fields(options)
             for inner, _ in _fields(_options(field))
         ]
-        hint = did_you_mean(printable(str(path[-1])) if path else "", known, deeper)
+        key = str(path[-1]) if path else ""
+        hint = spaced(key) or did_you_mean(printable(key), known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
         return Fault(path, "a key must be text", at_key=True)
@@ -275,7 +276,7 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
         key, tags = str(ctx.get("discriminator", "")).strip("'"), ctx.get("expected_tags")
         what = f"must be one of {tags}".replace("'", "") if tags else "is missing"
         return Fault((*path, key), printable(what, 300))
-    what, hint = "", ""
+    what, hint = "", ctx.get("hint", "") if kind == "bench" else ""
     if kind in _RANGE:
         bounds = next((o.bounds for o in options if ctx.items() <= o.bounds.items()), ctx)
         what = f"must be {_range(bounds)}"
@@ -287,6 +288,7 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
             return Fault(path, what, hint)
     if what.startswith("must "):
         what += f", not {shown(path, value)}"
+        hint = hint or (spaced(value) if isinstance(value, str) else "")
     return Fault(path, what, hint, tuple(fault["loc"][-1:]) == _KEY)
 
 

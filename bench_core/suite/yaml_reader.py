@@ -37,6 +37,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
 _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
+_TIGHT = re.compile(r"\s*(?:- +)?([A-Za-z_][\w.]*):([^\s:/].*)")  # not of https://
 _HASH = "\ue000"  # stands for # in an option, so that PyYAML sees no comment
 
 
@@ -46,6 +47,12 @@ def printable(text: str, limit: int = 60) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown
     )
+
+
+def spaced(line: str) -> str:
+    """Return a hint for a line such as `epochs:3`, where YAML sees no key; "" for other lines."""
+    match = _TIGHT.fullmatch(line)
+    return printable(f"write a space after the colon: {match[1]}: {match[2]}") if match else ""
 
 
 def show_path(path: KeyPath) -> str:
@@ -224,9 +231,12 @@ class _Builder:
         self.document, self.base = document, base
         self.stack: list[_Frame] = []
         self.count = 0
+        self.lines: list[str] = []
 
     def build(self, data: bytes | str) -> None:
-        loader = yaml.SafeLoader(self._decode(data))
+        text = self._decode(data)
+        self.lines = _BREAK.split(text)
+        loader = yaml.SafeLoader(text)
         documents = 0
         try:
             while not isinstance(event := self._event(loader), yaml.StreamEndEvent):
@@ -278,6 +288,11 @@ class _Builder:
             hint = printable(error.context, 120) if error.context and error.problem else ""
             if "'\\t'" in what:
                 what, hint = "a tab is not allowed here", "use spaces"
+            begin = error.context_mark or at
+            for line in sorted({begin.line, max(0, at.line - 1), at.line}):
+                if tight := spaced(self.lines[line]):
+                    raise self._position(line, 0).error("not valid YAML", tight) from None
+            at = begin if "simple key" in hint else at
         except (ValueError, OverflowError):  # the escape "\UFFFFFFFF", a version of 5,000 digits
             at, what, hint = loader.get_mark(), "cannot be read", ""
         raise self._position(at.line, at.column).error(f"not valid YAML: {what}", hint)
