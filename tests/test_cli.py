@@ -137,19 +137,26 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
 # -------------------------------------------------------------------------------------------- data
 
 
-def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(here: Here) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(
+    here: Here, named: bool
+) -> None:
     dead = dict.fromkeys(
         ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
     )
     (here.cwd / "empty").mkdir()
+    (here.cwd / "s.yaml").write_text(TINY.replace("dataset: digits", "dataset: cifar10" * named))
     done = here(
-        "run", "audit5", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""}
+        "run", "s.yaml", "--data-dir", "empty", env={**dead, "no_proxy": "", "NO_PROXY": ""}
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "empty/cifar-10-batches-py" in line
     assert "--data-dir or BENCH_DATA_DIR" in line
-    assert [path.name for path in here.cwd.rglob("*")] == ["empty"]
+    assert named != line.endswith(
+        "; the suite names no dataset, so cifar10 is taken (`dataset: digits` needs no files)"
+    )
+    assert sorted(path.name for path in here.cwd.rglob("*")) == ["empty", "s.yaml"]
 
 
 def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(here: Here) -> None:

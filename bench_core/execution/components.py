@@ -82,8 +82,21 @@ class Components:
         for number, place in enumerate(self.diagnostics):
             self._check_params(place, f"diagnostics[{number}]")
         self._raise_problems()
-        if errors := [answer["error"] for answer in self.answers if "error" in answer]:
+        if errors := [
+            answer["error"] + self._unasked(place)
+            for place, answer in enumerate(self.answers)
+            if "error" in answer
+        ]:
             raise UsageError("\n".join(dict.fromkeys(errors)))
+
+    def _unasked(self, place: int) -> str:
+        """Say, after an error of a data set, that the suite does not name it."""
+        (kind, name, _), default = self.requests[place], self.suite.dataset.name
+        named = "dataset" in {*self.suite.model_fields_set, *self.suite.matrix}
+        if kind != "dataset" or named or not same_name(name, default):
+            return ""
+        taken = f"so {default} is taken (`dataset: digits` needs no files)"
+        return f"; the suite names no dataset, {taken}"
 
     def stop_when(self) -> dict[str, float | None]:
         """Return full name → threshold of each diagnostic that ends a training (None: its own).
