@@ -1,7 +1,7 @@
 """The errors of bench and the exit codes.
 
 * A user's mistake (`UsageError`, `SuiteError`, `DataError`, `StoreError`): one line each, exit 2.
-* A plugin's fault (`PluginError`): distribution, version, component and phase, exit 2.
+* A plugin's fault (`PluginError`): what brought it, the component and the reason, exit 2.
 * Any other exception is a bug of bench: a traceback, exit 3.
 """
 
@@ -78,14 +78,14 @@ class SuiteError(UsageError):
 
 
 class PluginError(BenchError):
-    """A fault of a component outside a cell: at import, at validation, at a capability check."""
+    """A fault of a component outside a cell: at import, at validation, at a capability check.
 
-    def __init__(
-        self, distribution: str, version: str, component: str, phase: str, reason: str
-    ) -> None:
-        self.distribution, self.version, self.component = distribution, version, component
-        self.phase, self.reason = phase, reason
-        super().__init__(f"{distribution} {version}: {component}: {phase}: {reason}")
+    origin  the distribution with its version, or the file of a rule
+    """
+
+    def __init__(self, origin: str, component: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{origin}: {component}: {reason}")
 
 
 MOST_LISTED = 40  # of the known names: components of all kinds together are more

@@ -8,12 +8,11 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import PurePath
+from types import FrameType
 from typing import Any, TextIO
-
-from bench_core.errors import BenchError, CreditError
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
 CONTROL = re.compile(
@@ -59,29 +58,25 @@ def brief(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = "(its message cannot be printed)"
-    return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text[:300])
+    text = text if len(text) <= 300 else f"{text[:299]}…"
+    return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text)
 
 
 def origin(error: BaseException) -> str:
     """Return `FILE.py:LINE` of the plugin's own line in which a traceback ends; "" without one."""
+    return own_line(traceback.walk_tb(error.__traceback__))
+
+
+def own_line(calls: Iterable[tuple[FrameType, int]]) -> str:
+    """Return `FILE.py:LINE` of the last of these calls that lies in a plugin; "" without one."""
     others = {"bench_core", "__main__", "torch", "numpy", *sys.stdlib_module_names}
     frames = [
         (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
+        for frame, line in calls
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in others
     ]
     files = [f"{PurePath(file).name}:{line}" for file, line in frames if not file.startswith("<")]
     return files[-1] if files and files[-1].isprintable() else ""
-
-
-def located(error: BaseException) -> str:
-    """Return an exception as one line, with the plugin's own line that raised it.
-
-    A credit is refused after the rule has returned it, in the middle of a diagnostic.
-    """
-    text = str(error) if isinstance(error, BenchError) else brief(error)
-    place = "" if isinstance(error, CreditError) else origin(error)
-    return f"{text} (at {place})" if place else text
 
 
 def few(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from nets import LOCAL, METHODS, TRAINING, Exact, arch, gradients, ready, rule, 
 from torch import nn
 
 from bench_core.api import SQUARED_ERROR, Net, ParamsModel
-from bench_core.printable import located
+from bench_core.registry.faults import located
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
 from bench_core.training.loop import train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -262,10 +263,19 @@ def test_a_method_that_cannot_train_the_network_is_said_at_its_place(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("class Params: pass", "preparation: its Params must derive from "),
+        ("class Params: pass", "its Params must derive from "),
         (
             "passport = None",
-            "preparation: TypeError: its passport is a NoneType: write passport = Passport(…)",
+            r"TypeError: its passport is a NoneType: write passport = Passport\(…\)",
+        ),
+        (
+            "def __init__(self): pass",
+            r"Rule.__init__ \(\w+.py:5\) must take params and call super\(\).__init__\(params\)$",
+        ),
+        (
+            "def __init__(self, params): pass",
+            r"AttributeError: 'Rule' object has no attribute 'params'; "
+            r"Rule.__init__ \(\w+.py:5\) must call super\(\).__init__\(params\) first$",
         ),
     ],
 )
@@ -274,7 +284,7 @@ def test_a_component_that_is_none_is_a_plugins_fault(planned, site, body: str, r
     with pytest.raises(UsageError) as caught:
         planned(SUITE.replace("[dfa]", f"[{name}]") + "floors: false\n")
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"{name.partition('/')[0]} 1.0: method {name}: {reason}")
+    assert re.match(rf"{name.partition('/')[0]} 1\.0: method rule: {reason}", line)
 
 
 ODD_PARAMS = """

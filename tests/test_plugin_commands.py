@@ -196,7 +196,7 @@ def test_the_report_gives_reason_law_and_the_command_that_shows_it(
     monkeypatch.setattr(session, "carry_out", lambda request, seconds: iter(outcomes))
     code, output, _ = invoke("check", "dfa", "--trace", "--category", "honesty")
     assert code == 1
-    assert output.splitlines()[0].startswith("bench-core/dfa ")
+    assert output.splitlines()[0].startswith("bench-core/dfa: method of bench-core ")
     assert "1 passed, 1 failed, 1 skipped" in output
     assert "    passed   it holds\n" in output
     assert "    FAILED   it broke\n             3 is not" in output
@@ -247,7 +247,9 @@ def test_plugins_are_checked_one_by_one(
     installed, built_ins_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-fine,x-ends,x-late")
-    installed("fine", "import bench_core.api\nclass Rule(bench_core.api.LocalMethod): pass")
+    installed(
+        "fine", "import bench_core.api\nclass Rule(bench_core.api.LocalMethod): credit = None"
+    )
     installed("ends", "", "import os\nos._exit(5)\n")
     installed("late", "raise ValueError('too late')")
     code, output, _ = invoke("plugins", "--check", "--timeout", "60")
@@ -261,7 +263,9 @@ def test_plugins_are_checked_one_by_one(
     assert rows["x-ends"].rstrip().endswith("trouble")
     assert rows["bench-core"]
     assert "trouble: x-ends 1.0 (ends): its import ended the process (exit code 5)" in output
-    assert "trouble: x-late 1.0 (late): method late: ValueError: too late" in output
+    assert (
+        "trouble: x-late 1.0 (late): method late: import: ValueError: too late (at rule_" in output
+    )
 
 
 def test_the_check_says_all_that_the_list_says(

@@ -320,9 +320,9 @@ def test_each_implementation_of_a_hook_in_one_module_runs_once(install, tmp_path
 @pytest.mark.parametrize(
     ("target", "source", "reason"),
     [
-        ("somewhere.over:Rainbow", "", "ModuleNotFoundError: No module named 'somewhere'"),
-        ("{}:Rule", "import sys; sys.exit(7)", "SystemExit: 7"),
-        ("{}:Rule", "Other = 1", "AttributeError"),
+        ("somewhere.over:Rainbow", "", "import: ModuleNotFoundError: No module named 'somewhere'"),
+        ("{}:Rule", "import sys; sys.exit(7)", "import: SystemExit: 7"),
+        ("{}:Rule", "Other = 1", "import: AttributeError"),
         ("{}:Rule", "Rule = 1", ":Rule is not a subclass of Method"),
         ("{}:Rule", "class Rule: pass", ":Rule is not a subclass of Method"),
     ],
@@ -334,7 +334,7 @@ def test_a_target_is_imported_when_it_is_used_and_not_before(
     (tmp_path / f"{module}.py").write_text(source)
     registry = install(fine=GOOD.replace("somewhere.over:Rainbow", target.format(module)))
     assert registry.troubles == []
-    with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: import: ") as caught:
+    with pytest.raises(PluginError, match=r"^x-fine 1\.0: method fine: ") as caught:
         resolve(registry.find("method", "fine"), Method)
     assert reason in str(caught.value)
 

@@ -102,6 +102,22 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     assert about["definition"] == "a_l = gain·e·B_l."
     assert about["options"]["gain"] == {"default": 1.0, "description": "factor of the credit"}
     assert not any(about["passport"].values())
+    shown = here("show", record["identity"]).stdout
+    assert re.search(r"^code +the file fed\.py, 1 module and \d+ of others, digest ", shown, re.M)
+
+
+def test_a_file_whose_class_cannot_be_made_is_one_line_with_its_line_and_the_remedy(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "fed.py").write_text(RULE.replace("def credit(", "def credits("))
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+    for command in (["run", "tiny.yaml", "--method", "./fed.py"], ["check", "./fed.py"]):
+        done = here(*command)
+        assert done.returncode == 2
+        assert done.stderr == (
+            "error: the file fed.py: method fed: Fed has no `credit` (fed.py:12); "
+            "did you mean its `credits`?\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 
     counts: Counter[str] = Counter(outcome.status for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    yield f"{item.full_name} {item.version} ({item.kind}): {_counted(counts)} · {seconds:.1f} s"
+    yield f"{item.full_name}: {item.kind} of {item.origin} · {_counted(counts)} · {seconds:.1f} s"
     for category in CATEGORIES:
         listed = [outcome for outcome in outcomes if outcome.category == category]
         if listed:

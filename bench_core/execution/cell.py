@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench_core.errors import BenchError, CreditError
-from bench_core.printable import brief, located, plain
+from bench_core.printable import plain
+from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement, checked
 from bench_core.training.diagnostic import Diagnostic, Measured
@@ -72,7 +73,7 @@ class _Unmade:
         return getattr(self.target, name)
 
     def measure(self, audit: Audit) -> Measured:
-        raise BenchError(f"it could not be made: {brief(self.error)}") from self.error
+        raise BenchError(f"it could not be made: {located(self.error)}") from self.error
 
 
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import BenchError, PluginError, UsageError
 from bench_core.printable import brief
 from bench_core.processes import child
+from bench_core.registry.distributions import titled
+from bench_core.registry.faults import located
 from bench_core.registry.registry import base_class, resolve
 from bench_core.suite.messages import explain
 from bench_core.training.params import read, resolved
@@ -94,7 +96,7 @@ def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, An
     except BenchError as error:
         return {"why": str(error).removeprefix("data.validation: ")}
     except (Exception, SystemExit) as error:
-        return {"why": f"{data_class.__name__} cannot be loaded: {brief(error)}"}
+        return {"why": f"{data_class.__name__} cannot be loaded: {located(error)}"}
 
 
 def _component(
@@ -103,13 +105,13 @@ def _component(
     """Return (its part of the answer, (class, validated parameters) or None)."""
     from pydantic import ValidationError
 
-    distribution, version = name.partition("/")[0], "?"
+    brought_by, short = titled(name.partition("/")[0], "?"), name.rpartition("/")[2]
     try:
         item = registry.find(kind, name)
-        distribution, version = item.distribution, item.version
+        brought_by = item.origin
         target = resolve(item, base_class(kind))
         if misfit := _misfit(target):
-            raise PluginError(distribution, version, f"{kind} {name}", "preparation", misfit)
+            raise PluginError(brought_by, f"{kind} {short}", misfit)
         try:
             validated = read(target.Params, params)
         except ValidationError as error:
@@ -119,7 +121,7 @@ def _component(
     except BenchError as error:
         return {"error": str(error)}, None
     except (Exception, SystemExit) as error:
-        fault = PluginError(distribution, version, f"{kind} {name}", "preparation", brief(error))
+        fault = PluginError(brought_by, f"{kind} {short}", located(error))
         return {"error": str(fault)}, None
 
 
@@ -137,7 +139,9 @@ def _prepared(
         target(validated)  # raises here and not in a worker
         fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
     if item.kind == "method":
-        passport = target(validated).passport
+        rule = target(validated)
+        rule.params  # noqa: B018 - raises here, and not in a worker, where nothing set it
+        passport = rule.passport
         if not isinstance(passport, Passport):
             kind = type(passport).__name__
             raise TypeError(f"its passport is a {kind}: write passport = Passport(…)")
@@ -222,7 +226,7 @@ def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> dict[str, str
     except ValueError as error:  # an architecture refuses inputs of this shape
         reason = brief(error).partition(": ")[2]
     except (Exception, SystemExit) as error:
-        reason = f"it cannot be built for inputs of shape {data_class.shape}: {brief(error)}"
+        reason = f"it cannot be built for inputs of shape {data_class.shape}: {located(error)}"
     if reason is not None:
         return {"at": "arch", "why": reason}
     if data.regression and getattr(rule_params, "random_targets", False):
@@ -234,7 +238,7 @@ def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> dict[str, str
         try:
             reason = rule(rule_params).unsupported(net)
         except (Exception, SystemExit) as error:
-            reason = f"it cannot say whether it supports this network: {brief(error)}"
+            reason = f"it cannot say whether it supports this network: {located(error)}"
         if reason is not None and not isinstance(reason, str):
             shown = brief(TypeError(reason)).partition(": ")[2]
             reason = f"unsupported() returned {shown}, not the reason as a text, or None"

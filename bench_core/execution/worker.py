@@ -37,9 +37,9 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
-from bench_core.printable import located
 from bench_core.processes import child
 from bench_core.registry import plugins
+from bench_core.registry.faults import located
 from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing

@@ -11,6 +11,13 @@ from bench_core.suite.names import FILE as FILE
 from bench_core.suite.names import OURS as OURS
 
 
+def titled(distribution: str, version: str) -> str:
+    """Return name and version of a distribution; for a rule file, which has none, its name."""
+    return (
+        f"the file {distribution}" if distribution.endswith(FILE) else f"{distribution} {version}"
+    )
+
+
 def packages_of(distribution: metadata.Distribution) -> set[str]:
     """Return the top-level packages and modules that a distribution installed."""
     tops = (distribution.read_text("top_level.txt") or "").split()

@@ -14,7 +14,14 @@ import pluggy
 
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
-from bench_core.registry.distributions import FILE, OURS, distribution_of, is_ours, normalised
+from bench_core.registry.distributions import (
+    FILE,
+    OURS,
+    distribution_of,
+    is_ours,
+    normalised,
+    titled,
+)
 from bench_core.suite.names import GROUP
 
 ALLOWED = "BENCH_PLUGINS"
@@ -30,7 +37,7 @@ class Trouble:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.distribution} {self.version} ({self.entry_point}): {self.reason}"
+        return f"{titled(self.distribution, self.version)} ({self.entry_point}): {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
 from bench_core.printable import Harmless, brief
-from bench_core.registry.distributions import FILE, OURS
+from bench_core.registry.distributions import FILE, OURS, titled
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
+from bench_core.registry.faults import located, misfit
 from bench_core.registry.hookspecs import Component
 from bench_core.registry.ownership import stranger
 from bench_core.suite.component import rule_file
@@ -38,8 +39,7 @@ class Installed:
     @property
     def origin(self) -> str:
         """Name and version of the distribution, or the file of a rule."""
-        is_file = self.distribution.endswith(FILE)
-        return f"the file {self.distribution}" if is_file else f"{self.distribution} {self.version}"
+        return titled(self.distribution, self.version)
 
     @property
     def short_name(self) -> str:
@@ -136,12 +136,12 @@ class Registry:
 def resolve(item: Installed, base: type | None = None) -> Any:
     """Import a component's target.
 
-    Raises PluginError if it is missing, raises, is no `base` or is another distribution's.
+    Raises PluginError if it is missing, raises, is another distribution's, is no `base` or cannot
+    be made like one.
     """
 
     def broken(reason: str) -> PluginError:
-        component = f"{item.kind} {item.component.name}"
-        return PluginError(item.distribution, item.version, component, "import", reason)
+        return PluginError(item.origin, f"{item.kind} {item.component.name}", reason)
 
     module, _, attribute = item.component.target.partition(":")
     if fault := stranger(module, item.distribution):
@@ -149,9 +149,12 @@ def resolve(item: Installed, base: type | None = None) -> Any:
     try:
         target = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise broken(brief(error)) from error
-    if base is not None and not (isinstance(target, type) and issubclass(target, base)):
-        raise broken(f"{item.component.target} is not a subclass of {base.__name__}")
+        raise broken(f"import: {located(error)}") from error
+    if base is not None:
+        if not (isinstance(target, type) and issubclass(target, base)):
+            raise broken(f"{item.component.target} is not a subclass of {base.__name__}")
+        if fault := misfit(target, base):
+            raise broken(fault)
     return target
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_core.analysis import judge
 from bench_core.analysis.leaderboard import Row, Run
-from bench_core.registry.distributions import FILE
+from bench_core.registry.distributions import FILE, titled
 from bench_core.report.criteria import Criterion, criteria_of
 from bench_core.report.escape import visible
 from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
@@ -176,11 +176,16 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     ]
 
 
-def _code(about: Mapping[str, Any]) -> str:
-    """Write version, digest and number of modules of a distribution; --json has every module."""
-    files = about.get("files")  # a compact run has none
-    count = f"{plural(len(files), 'module')}, " if files else ""
-    return f"{about.get('version')}, {count}digest {about.get('digest')}"
+def _code(name: str, about: Mapping[str, Any]) -> str:
+    """Write version, digest and number of modules of a distribution; --json has every module.
+
+    Its own are those of the packages of its components.
+    """
+    files = about.get("files", {})  # a compact run has none
+    packages = {module.partition(".")[0] for module in about.get("modules", ())}
+    own = sum(name.partition(".")[0] in packages for name in files)
+    count = f"{plural(own, 'module')} and {len(files) - own} of others, " if files else ""
+    return f"{titled(name, about.get('version', ''))}, {count}digest {about.get('digest')}"
 
 
 def _provenance(record: RunRecord, folder: Path) -> list[str]:
@@ -202,7 +207,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
         f"parameters  {json.dumps(jsonable(changed), default=str)}",
         f"training    {_pairs(cell.training, '=')}",
         f"data        {record.data_checksum or NONE}",
-        *(f"code        {name} {_code(about)}" for name, about in record.code.items()),
+        *(f"code        {_code(name, about)}" for name, about in record.code.items()),
         f"environment {_pairs(record.environment, ' ') or NONE}",
         f"cost        {record.seconds:.1f} s{memory}",
         f"finished    {record.finished or NONE}",

@@ -15,8 +15,9 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 from bench_core.errors import UsageError, did_you_mean
-from bench_core.printable import brief, origin
+from bench_core.printable import origin
 from bench_core.registry import plugins
+from bench_core.registry.faults import located
 from bench_core.registry.registry import KINDS, Installed, Registry, base_class, resolve
 from bench_core.suite.load import installed_suites
 
@@ -124,8 +125,7 @@ def run(bound: BoundCheck) -> Outcome:
     except Failed as failed:
         status, reason = "failed", str(failed)
     except (Exception, SystemExit) as error:
-        status, reason, where = "failed", f"it raised {brief(error)}", origin(error)
-        reason += f" at {where}" if where else ""
+        status, reason, where = "failed", f"it raised {located(error)}", origin(error)
         trace = "".join(traceback.format_exception(error))
     if bound.expected is not None and status == "failed":
         status, reason = "expected", f"{bound.expected} ({reason})"

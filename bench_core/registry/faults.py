@@ -1,0 +1,152 @@
+"""Say what is wrong with the class or with an exception of a plugin, and what its author can do.
+
+Nothing here runs before a fault: a training step is not watched, but repeated once it has raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from bench_core.errors import BenchError, CreditError
+from bench_core.printable import brief, origin, own_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench_core.training.local_method import LocalMethod
+
+IN_PLACE = "modified by an inplace operation"  # in the words of torch
+
+
+def misfit(target: type, base: type) -> str:
+    """Say why the core cannot make an object of a class derived from `base`; "" if it can."""
+    lacking = []
+    for name in sorted(getattr(target, "__abstractmethods__", ())):
+        near = get_close_matches(name, vars(target), n=1)
+        hint = f"; did you mean its `{near[0]}`?" if near else ""
+        lacking.append(f"{target.__name__} has no `{name}`{written(target)}{hint}")
+    if lacking:
+        return "; ".join(lacking)
+    arguments = _arguments(base, "__init__")
+    try:
+        inspect.signature(target.__init__).bind(None, *arguments)  # type: ignore[misc]
+    except TypeError:
+        return _must(target, "__init__", "take {0} and call super().__init__({0})", arguments)
+    except ValueError:  # it shows no signature
+        pass
+    return ""
+
+
+def located(error: BaseException) -> str:
+    """Return an exception as one line, with the plugin's own line that raised it, and a remedy.
+
+    A credit is refused after the rule has returned it, in the middle of a diagnostic.
+    """
+    text = str(error) if isinstance(error, BenchError) else brief(error)
+    if isinstance(error, RuntimeError) and IN_PLACE in text:
+        return _changed_in_place(error)
+    place = "" if isinstance(error, CreditError) else origin(error)
+    remedy = _not_set_up(error) if isinstance(error, AttributeError) else ""
+    return text + (f" (at {place})" if place else "") + (f"; {remedy}" if remedy else "")
+
+
+def written(item: Any) -> str:
+    """Return " (FILE.py:LINE)" of a class or a function; "" if no code shows it."""
+    try:
+        return f" ({PurePath(inspect.getfile(item)).name}:{inspect.getsourcelines(item)[1]})"
+    except Exception:  # the file may have been edited since
+        return ""
+
+
+def _arguments(base: type, method: str) -> list[str]:
+    return list(inspect.signature(getattr(base, method)).parameters)[1:]
+
+
+def _must(target: type, method: str, what: str, arguments: list[str]) -> str:
+    place = written(getattr(target, method))
+    return f"{target.__name__}.{method}{place} must {what.format(', '.join(arguments))}"
+
+
+def _not_set_up(error: AttributeError) -> str:
+    """Say which method of the base sets a missing attribute, and why it has not; "" for others."""
+    from bench_core.training.dataset import Dataset
+    from bench_core.training.diagnostic import Diagnostic
+    from bench_core.training.method import Method
+
+    sets = (
+        (Method, "__init__"),
+        (Method, "setup"),
+        (Dataset, "__init__"),
+        (Diagnostic, "__init__"),
+    )
+    for base, method in sets:
+        function: Any = getattr(base, method)
+        target = type(error.obj)
+        if not issubclass(target, base) or error.name not in function.__code__.co_names:
+            continue
+        arguments = _arguments(base, method)
+        through = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+        early = method == "setup" and through & {"__init__", "unsupported"}
+        if early or getattr(target, method) is function:
+            return f"{method}({', '.join(arguments)}) sets it, and is called later"
+        return _must(target, method, f"call super().{method}({{0}}) first", arguments)
+    return ""
+
+
+def _changed_in_place(error: RuntimeError) -> str:
+    """Name the tensor that was changed in place before the update, and the line that did it."""
+    from bench_core.training.local_method import LocalMethod
+
+    change = ""
+    with contextlib.suppress(Exception):  # the repeated step may raise too
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code is LocalMethod.step.__code__:
+                change = _repeated(*(frame.f_locals[key] for key in ("self", "x", "y", "epoch")))
+    if not change:
+        place = origin(error)
+        before = f" (before {place})" if place else ""
+        change = f"a weight or a state was changed in place{before}"
+    remedy = "change a copy (x.clone()), or change weights after the update"
+    return f"RuntimeError: {change}, and the update needs it as it was: {remedy}"
+
+
+def _repeated(rule: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> str:
+    """Ask a rule for the credits of a batch again; say what it changes first, "" for nothing."""
+    states = rule.net.states(x, local=True).detach(y)
+    watched = {"the logits": states.logits, "y": y, **dict(rule.net.named_parameters())}
+    for key, own in (("h", states.h), ("f", states.f)):
+        watched |= {f"states.{key}[{number}]": tensor for number, tensor in enumerate(own)}
+    for function in (rule.learn, rule.credit):
+        if change := _first_change(watched, function, states, y, epoch):
+            return f"{type(rule).__name__}.{function.__name__} changes {change}"
+    return ""
+
+
+def _first_change(watched: Mapping[str, Tensor], function: Any, *arguments: Any) -> str:
+    """Call a function; return "NAME in place (at FILE.py:LINE)" of its first change, or ""."""
+    from torch.overrides import TorchFunctionMode
+
+    versions = {name: tensor._version for name, tensor in watched.items()}
+    found: list[str] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(
+            self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            answer = operation(*args, **(kwargs or {}))
+            changed = [n for n, tensor in watched.items() if tensor._version != versions[n]]
+            if changed and not found:
+                place = own_line(reversed([*traceback.walk_stack(sys._getframe())]))
+                found.append(f"{changed[0]} in place" + (f" (at {place})" if place else ""))
+            return answer
+
+    with contextlib.suppress(Exception), Watch():
+        function(*arguments)
+    return found[0] if found else ""

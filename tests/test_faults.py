@@ -1,0 +1,203 @@
+"""A fault of a plugin is one line with what is wrong, the author's own line, and a remedy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from bench_plugins.archs.resmlp import ResMLP
+
+from bench_core.api import Credits, LocalMethod, Method
+from bench_core.printable import brief
+from bench_core.registry.faults import located, misfit
+from bench_core.testing.subjects import MethodSubject
+from bench_core.training.net import Net
+
+
+class Rule(LocalMethod):
+    """Its credits are the states."""
+
+    def credit(self, states: Any, y: Any, epoch: int) -> Credits:
+        return Credits([states.h[site] for site in self.net.sites], embed=states.h[0])
+
+
+def line(function: Any, below: int = 0) -> str:
+    """The place in this file of the first line of a function, or of a line below it."""
+    return f"test_faults.py:{inspect.getsourcelines(function)[1] + below}"
+
+
+def raised(rule: type[Method]) -> BaseException:
+    """What one training step of a rule raises, without this file's line in its traceback."""
+    with pytest.raises((AttributeError, RuntimeError)) as caught:
+        MethodSubject(rule, {}).trial("residual").steps(1)
+    trace = caught.value.__traceback__
+    assert trace is not None
+    return caught.value.with_traceback(trace.tb_next)
+
+
+# ----------------------------------------------------------------------------------------- classes
+
+
+def test_a_class_that_can_be_made_is_no_misfit() -> None:
+    class More(Rule):
+        def __init__(self, params: Any, more: int = 1) -> None:
+            super().__init__(params)
+
+    assert misfit(Rule, Method) == misfit(More, Method) == misfit(ResMLP, Net) == ""
+
+
+def test_a_class_without_a_method_is_told_of_its_own_with_a_similar_name() -> None:
+    class Typo(Method):
+        def credits(self) -> None: ...
+
+    place = line(Typo)
+    assert misfit(Typo, Method) == (
+        f"Typo has no `credit` ({place}); did you mean its `credits`?; Typo has no `step` ({place})"
+    )
+
+
+def test_a_constructor_with_other_arguments_is_told_those_of_its_base() -> None:
+    class Narrow(Rule):
+        def __init__(self) -> None: ...
+
+    class Flat(ResMLP):
+        def __init__(self, params: Any) -> None: ...
+
+    assert misfit(Narrow, Method) == (
+        f"Narrow.__init__ ({line(Narrow.__init__)}) must take params "
+        "and call super().__init__(params)"
+    )
+    assert misfit(Flat, Net) == (
+        f"Flat.__init__ ({line(Flat.__init__)}) must take params, shape, classes "
+        "and call super().__init__(params, shape, classes)"
+    )
+
+
+# -------------------------------------------------------------------------------------- exceptions
+
+
+class Uncalled(Rule):
+    def __init__(self, params: Any) -> None:
+        self.scale = 1
+
+
+class Unset(Rule):
+    def setup(self, net: Any, task: Any, tools: Any) -> None:
+        self.scale = 1
+
+
+class Drawn(Rule):
+    def setup(self, net: Any, task: Any, tools: Any) -> None:
+        self.draw(3)
+        super().setup(net, task, tools)
+
+
+class Early(Rule):
+    def unsupported(self, net: Any) -> Any:
+        return self.task.classes
+
+
+class Misspelt(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Any:
+        return self.nte
+
+
+SETUP = "must call super().setup(net, task, tools) first"
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "place", "remedy"),
+    [
+        (
+            Uncalled,
+            "params",
+            "",
+            f"; Uncalled.__init__ ({line(Uncalled.__init__)}) "
+            "must call super().__init__(params) first",
+        ),
+        (Unset, "tools", "", f"; Unset.setup ({line(Unset.setup)}) {SETUP}"),
+        (
+            Drawn,
+            "net",
+            f" (at {line(Drawn.setup, 1)})",
+            f"; Drawn.setup ({line(Drawn.setup)}) {SETUP}",
+        ),
+        (
+            Early,
+            "task",
+            f" (at {line(Early.unsupported, 1)})",
+            "; setup(net, task, tools) sets it, and is called later",
+        ),
+        (Misspelt, "nte", f" (at {line(Misspelt.credit, 1)})", ""),
+    ],
+)
+def test_an_attribute_that_the_base_sets_names_the_method_that_must_call_it(
+    rule: type[Method], name: str, place: str, remedy: str
+) -> None:
+    told = f"AttributeError: '{rule.__name__}' object has no attribute '{name}'{place}{remedy}"
+    assert located(raised(rule)) == told
+
+
+class Learns(Rule):
+    def learn(self, states: Any, y: Any, epoch: int) -> None:
+        with torch.no_grad():
+            self.net.readout[-1].weight.mul_(0.5)
+
+
+class Scales(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Credits:
+        states.h[1][:, 0] *= 2
+        return super().credit(states, y, epoch)
+
+
+class Optimises(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Credits:
+        head = [*self.net.readout.parameters()]
+        sum(weight.square().sum() for weight in head).backward()
+        torch.optim.AdamW(head).step()
+        return super().credit(states, y, epoch)
+
+
+IN_PLACE = (
+    "and the update needs it as it was: change a copy (x.clone()), "
+    "or change weights after the update"
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "function", "below"),
+    [
+        (Learns, "Learns.learn changes readout.1.weight", Learns.learn, 2),
+        (Scales, "Scales.credit changes states.h[1]", Scales.credit, 1),
+        (Optimises, "Optimises.credit changes readout.0.weight", Optimises.credit, 3),
+    ],
+)
+def test_a_change_in_place_is_found_after_the_step_has_raised(
+    rule: type[Method], change: str, function: Callable[..., Any], below: int
+) -> None:
+    place = line(function, below)
+    told = f"RuntimeError: {change} in place (at {place}), {IN_PLACE}"
+    assert located(raised(rule)) == told
+
+
+def test_a_change_in_place_that_no_step_shows_again_is_explained_without_its_line() -> None:
+    class Whole(Method):
+        def credit(self, states: Any, y: Any, epoch: int) -> None: ...
+
+        def step(self, x: Any, y: Any, epoch: int) -> Any:
+            loss = self.net.loss(self.net.states(x).logits, y)
+            with torch.no_grad():
+                self.net.readout[-1].weight.mul_(0.5)
+            self.tools.updater.descend(loss)
+            return loss.detach()
+
+    told = f"a weight or a state was changed in place (before {line(Whole.step, 4)})"
+    assert located(raised(Whole)) == f"RuntimeError: {told}, {IN_PLACE}"
+
+
+def test_a_long_message_ends_with_a_mark() -> None:
+    assert brief(ValueError("x" * 300)) == "ValueError: " + "x" * 300
+    assert brief(ValueError("x" * 301)) == "ValueError: " + "x" * 299 + "…"
