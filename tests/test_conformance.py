@@ -160,7 +160,7 @@ def test_a_rule_that_raises_fails_with_its_own_line() -> None:
 
     found = outcomes(Raises)["a_step_returns_the_loss_of_its_forward_pass"]
     assert found.status == "failed"
-    assert found.reason.startswith("it raised ValueError: broken here at test_conformance.py:")
+    assert found.reason.startswith("it raised ValueError: broken here (at test_conformance.py:")
     assert "Traceback" in found.trace
 
 
