@@ -131,7 +131,7 @@ def test_other_numbers_from_the_same_environment_are_a_conflict_and_nothing_is_w
 def test_other_weights_alone_are_a_conflict(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=1))
     put(tmp_path / "b", true(seed=1), checkpoint_safetensors="others")
-    assert "other weights" in merging.merge([tmp_path / "b"], tmp_path / "a").conflicts[0]
+    assert "weights differ" in merging.merge([tmp_path / "b"], tmp_path / "a").conflicts[0]
 
 
 @pytest.mark.parametrize(
@@ -436,15 +436,15 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
         (lambda raw: raw.update(chance=0.5), "chance 0.5 and 0.1"),
         (
             lambda raw: raw["measurements"]["alignment"]["details"].update(deep=0.99),
-            "measurements.alignment: other deep",
+            "measurements.alignment details deep 0.99 and 0.2",
         ),
         (
             lambda raw: raw["measurements"]["scale_growth"].update(threshold=1e9),
-            "measurements.scale_growth: threshold",
+            "measurements.scale_growth threshold",
         ),
         (
             lambda raw: raw["measurements"]["scale_growth"].update(across="floor"),
-            "measurements.scale_growth: across",
+            "measurements.scale_growth across",
         ),
     ],
 )

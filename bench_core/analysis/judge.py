@@ -60,6 +60,7 @@ PROTOCOL = {
     "batch_stability": 0.3,
     "depth_utility": 2.0,
 }
+LETTERS = dict(zip("abcd", PROTOCOL, strict=True))  # these diagnostics alone have these letters
 AT_FLOOR = "reference at the floor"
 UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
@@ -217,18 +218,18 @@ def in_order(letters: Iterable[str]) -> tuple[str, ...]:
 def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
     """Map letter → (diagnostic's name, measurement) for all diagnostics that decide verdicts.
 
-    The name of a diagnostic without a letter stands for the letter. If two diagnostics claim one
-    letter, that of bench-core keeps it. d needs no measurement, so it is always present.
+    The name of a diagnostic without a letter stands for the letter, and that of one that claims a
+    letter of `LETTERS`, or of another before it. d needs no measurement, so it is always present.
     """
     by_letter: dict[str, tuple[str, Measurement]] = {}
     order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
     for name in order:
         item = described(name, measurements[name])
         if item.direction is not None and item.threshold is not None:
-            free = item.letter and item.letter not in by_letter
+            own = LETTERS.get(item.letter, name) in (name, name.removeprefix("bench-core/"))
+            free = own and item.letter and item.letter not in by_letter
             by_letter[item.letter if free else name] = (name, item)
-    if not any(item.across == "floor" for _, item in by_letter.values()):
-        by_letter["d"] = ("depth_utility", D_DEFAULT)
+    by_letter.setdefault("d", ("depth_utility", D_DEFAULT))
     return by_letter
 
 

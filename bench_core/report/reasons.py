@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench_core.analysis.judge import PROTOCOL, Settings
+from bench_core.analysis.judge import LETTERS, Settings
 from bench_core.analysis.leaderboard import Row, is_finished
 from bench_core.analysis.verdict import CANNOT_JUDGE
 from bench_core.report.criteria import Criterion, criteria
@@ -67,8 +67,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if CANNOT_JUDGE in silent:
         lines.append("this recipe cannot tell trained blocks from random ones")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
-    names = dict(zip("abcd", PROTOCOL, strict=True))
-    names |= {item.letter: item.short for item in criteria([row])}
+    names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}
     lines += [f"{names.get(letter, letter)} not measured" for letter in sorted(missing - margins)]
     return lines

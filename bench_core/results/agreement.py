@@ -1,20 +1,29 @@
 """Decide whether two runs of one cell agree.
 
 With the same environment and code, two runs of a deterministic recipe agree if they are equal bit
-by bit: all measurements with their details, the passport, the weights; for `bench replicate` also
-the curves. Otherwise they agree if their accuracies lie within 2 points, the same diagnostics fire
-and the passports are equal, because training amplifies the rounding of another machine. `bench
-replicate`, `bench merge` and all tables use this rule: results of one identity that do not agree
-are a conflict, and none counts.
+by bit: weights, measurements with their details, passport; for `bench replicate` also the curves.
+Otherwise they agree if their accuracies lie within 2 points, the same diagnostics fire before and
+after training, and all is equal that does not depend on a machine, because training amplifies the
+rounding of another machine. With equal weights all numbers must lie within 0.001. Numbers of a
+compact run are equal if their seven significant digits are.
+
+`bench merge` and all tables compare what both runs have, because two suites may measure one cell
+with other diagnostics. Results of one identity that do not agree are a conflict, and none counts.
+`bench replicate` measures what the posted run and its suite name, so a field that only one of the
+two runs has is a difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from bench_core.results import epochs
-from bench_core.results.compact import rounded
+from bench_core.results.compact import TEXTS, rounded
 from bench_core.results.epochs import Epoch
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import Replica
@@ -25,121 +34,150 @@ from bench_core.results.store import CHECKPOINT
 # attributes of a measurement that decide what it means
 RULE = ("direction", "threshold", "across", "letter", "unit", "batch", "needs_reference")
 POINTS = 0.02  # of accuracy, between environments
-KERNELS = 0.001  # of accuracy of the same weights: some test images that lie on a boundary
+KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
+Limits = Mapping[str, float]  # a diagnostic's name → the threshold of the suite
 
 
 def exact(one: RunRecord, other: RunRecord) -> bool:
-    """Decide whether two runs must be equal bit by bit; compact ones have rounded numbers."""
+    """Decide whether two runs must be equal bit by bit."""
     deterministic = one.cell.training.get("deterministic", True)
     same = one.identity == other.identity and environment_key(one) == environment_key(other)
-    return bool(deterministic and same and not (one.original or other.original))
+    return bool(deterministic and same)
 
 
 def disagreement(one: RunRecord, other: RunRecord) -> list[str]:
     """Name the numbers by which two runs of one cell do not agree."""
-    return differing(one, other) if exact(one, other) else [*_far(one, other), *_code(one, other)]
+    return differing(one, other) if exact(one, other) else _far(one, other, _Way(figures=False))
 
 
 def differing(one: RunRecord, other: RunRecord) -> list[str]:
     """Name the numbers that two runs of one identity both have and in which they differ."""
-    numbers = [
-        (name, getattr(one, name), getattr(other, name))
-        for name in ("status", "accuracy", "epochs", "train_loss", "data_checksum")
-    ]
-    for name in ("chance", "forward_passes"):
-        pair = getattr(one, name), getattr(other, name)
-        if None not in pair:  # as in older records
-            numbers.append((name, *pair))
-    for name in sorted(one.passport.keys() & other.passport.keys()):
-        numbers.append((f"passport.{name}", one.passport[name], other.passport[name]))
-    # NaN equals NaN here
-    parts = [f"{name} {a} and {b}" for name, a, b in numbers if repr(a) != repr(b)]
-    for when in ("initial", "measurements"):
-        parts += [f"{when}.{text}" for text in _measured(getattr(one, when), getattr(other, when))]
-    one_sum, other_sum = one.files.get(CHECKPOINT), other.files.get(CHECKPOINT)
-    if one_sum and other_sum and one_sum != other_sum:
-        parts.append("other weights")
-    return [*parts, *_code(one, other)]
+    return _Way().differing(one, other)
 
 
-def _code(one: RunRecord, other: RunRecord) -> Iterator[str]:
-    """Name the options of which two runs of one identity, so of one code, record two defaults."""
-    mine, theirs = one.defaults(), other.defaults()
-    for name in mine.keys() & theirs.keys() if one.identity == other.identity else ():
-        for key in sorted(mine[name].keys() & theirs[name].keys()):
-            values = canonical(mine[name][key]), canonical(theirs[name][key])
-            if values[0] != values[1]:
-                yield f"the default of {name} {key} is {values[0][:40]} and {values[1][:40]}"
+@dataclass(frozen=True)
+class _Way:
+    """Compare two runs, or two rows of curves, as nested mappings of a name to a value.
 
-
-def _measured(one: Mapping[str, Measurement], other: Mapping[str, Measurement]) -> Iterator[str]:
-    """Name the differences of measurements that both have; words may differ between versions."""
-    for name in sorted(one.keys() & other.keys()):
-        mine, theirs = described(name, one[name]), described(name, other[name])
-        if repr(mine.value) != repr(theirs.value):
-            yield f"{name} {mine.value} and {theirs.value}"
-        for rule in RULE:
-            if (a := getattr(mine, rule)) != (b := getattr(theirs, rule)):
-                yield f"{name}: {rule} {a} and {b}"
-        if (mine.not_diagnostic is None) != (theirs.not_diagnostic is None):
-            yield f"{name} is diagnostic in one of them only"
-        for key in sorted(mine.details.keys() & theirs.details.keys() - {"not_diagnostic"}):
-            values = mine.details[key], theirs.details[key]
-            if not isinstance(values[0], str) and repr(values[0]) != repr(values[1]):
-                yield f"{name}: other {key[:40]}"
-
-
-def curves(one: Path, other: Path) -> list[str]:
-    """Name the epochs in which the curves of two run folders differ."""
-    differ = []
-    both = [map(Epoch.model_validate, epochs.lines(folder)) for folder in (one, other)]
-    try:
-        for mine, theirs in zip(*both, strict=True):
-            pairs = [
-                (repr(getattr(mine, name)), repr(getattr(theirs, name)))
-                for name in ("epoch", "accuracy", "train_loss", "test_loss")
-            ]
-            if any(a != b for a, b in pairs) or any(
-                _measured(mine.measurements, theirs.measurements)
-            ):
-                differ.append(mine.epoch)
-    except (OSError, ValueError) as error:
-        return [f"epochs.jsonl cannot be compared: {type(error).__name__}"]
-    more = ", …" if len(differ) > 3 else ""
-    shown = ", ".join(map(str, differ[:3]))
-    return [f"other figures in epochs.jsonl after epoch {shown}{more}"] if differ else []
-
-
-def compare(
-    posted: RunRecord, again: RunRecord, folders: tuple[Path, Path] | None = None
-) -> Replica:
-    """Compare a reproduced run with the posted one.
-
-    folders  of the two; their curves are compared where the runs must be equal bit by bit
+    figures  compare also the numbers that another machine rounds differently
+    whole    a field that only one of the two has is a difference
+    slack    by which two numbers may differ
+    limits   by which diagnostics fire, in place of their own thresholds
+    left     measurements that are left out
     """
-    parts = disagreement(again, posted)
-    bits = exact(again, posted)
-    one, other = again.accuracy, posted.accuracy
-    if bits and folders is not None and not parts:
-        parts += curves(*folders)
-    if _weights(again) is not None and _weights(again) == _weights(posted):
-        bits |= _same_figures(again, posted)
-        if one is not None and other is not None and POINTS >= abs(one - other) > KERNELS:
-            parts.append(f"accuracy {one:.4f} and {other:.4f} of the same weights")
-    if one is None or other is None:
-        alike = f"both {posted.status}"
-    else:
-        alike = f"accuracy {one:.4f} and {other:.4f}, within 2 points; the same diagnostics fire"
-    said = "; ".join(parts) or alike
-    return Replica(
-        agrees=not parts,
-        how="bits" if bits else "figures",
-        said="equal bit by bit" if bits and not parts else f"{said} (here and posted)",
-        identity=again.identity,
-        accuracy=again.accuracy,
-        environment=again.environment,
-        finished=again.finished,
-    )
+
+    figures: bool = True
+    whole: bool = False
+    slack: float = 0.0
+    limits: Limits = field(default_factory=dict)
+    left: Set[str] = frozenset()
+
+    def differing(self, one: RunRecord, other: RunRecord) -> list[str]:
+        """Name the differences of two runs, but not of their curves."""
+        mine, theirs = (_short(self._run(run), one, other) for run in (one, other))
+        return [*_status(one, other), *self._unlike(mine, theirs), *_defaults(one, other)]
+
+    def curves(self, runs: tuple[RunRecord, RunRecord], folders: tuple[Path, Path]) -> list[str]:
+        """Name the epochs in which the curves of two run folders differ."""
+        differ = []
+        both = [map(Epoch.model_validate, epochs.lines(folder)) for folder in folders]
+        try:
+            for pair in zip(*both, strict=True):
+                mine, theirs = (_short(self._row(row), *runs) for row in pair)
+                if any(self._unlike(mine, theirs)):
+                    differ.append(pair[0].epoch)
+        except (OSError, ValueError) as error:
+            return [f"epochs.jsonl cannot be compared: {type(error).__name__}"]
+        more = ", …" if len(differ) > 3 else ""
+        shown = ", ".join(map(str, differ[:3]))
+        return [f"other figures in epochs.jsonl after epoch {shown}{more}"] if differ else []
+
+    def _run(self, record: RunRecord) -> dict[str, Any]:
+        """Return what tables show of a run and verdicts rest on, without its costs."""
+        figures: dict[str, Any] = {}
+        if self.figures:
+            figures |= _stated(record, "accuracy", "train_loss", "validation_accuracy")
+            figures |= {"epochs": record.epochs}
+            if (weights := _weights(record)) is not None:
+                figures["weights"] = weights
+        return {
+            **figures,
+            **_stated(record, "chance", "forward_passes"),
+            "stopped_by": record.stopped_by,
+            "data_checksum": record.data_checksum,
+            **{f"passport.{name}": value for name, value in record.passport.items()},
+            **self._measured("initial", record.initial),
+            **self._measured("measurements", record.measurements, texts=True),
+        }
+
+    def _row(self, row: Epoch) -> dict[str, Any]:
+        """Return a row of a curve, without its cost."""
+        own = row.model_dump(exclude={"seconds", "measurements"})
+        return {**own, **self._measured("measurements", row.measurements)}
+
+    def _measured(
+        self, when: str, items: Mapping[str, Measurement], texts: bool = False
+    ) -> dict[str, Any]:
+        """Return the parts of measurements by name.
+
+        texts  also the words that explain why a run is walked back
+        """
+        parts: dict[str, Any] = {}
+        for name in items.keys() - self.left:
+            item = described(name, items[name])
+            told = RULE if item.direction is None or not texts else (*RULE, *TEXTS)
+            part = {key: getattr(item, key) for key in told}
+            part["fires"] = fires(item, self.limits.get(name))
+            if self.figures and item.across != "ceiling":  # that value compares two runs
+                part["means something"] = item.not_diagnostic is None
+                part |= {"value": item.value, "details": _numbers(item.details)}
+            parts[f"{when}.{name}"] = part
+        return dict(sorted(parts.items()))
+
+    def _unlike(
+        self, one: Mapping[str, Any], other: Mapping[str, Any], at: str = ""
+    ) -> Iterator[str]:
+        """Name the differences of two mappings.
+
+        With slack, details that only one has are none: the two may come of two versions of bench.
+        """
+        whole = self.whole and not (at and self.slack)
+        for key in [*one, *(key for key in other if key not in one)]:
+            label, a, b = f"{at}{key[:40]}", one.get(key), other.get(key)
+            if key not in one or key not in other:
+                if whole:
+                    yield f"{label} in one of them only"
+            elif isinstance(a, dict) and isinstance(b, dict):
+                yield from self._unlike(a, b, f"{label} ")
+            elif not self._alike(a, b):
+                flag, plain = isinstance(a, bool), isinstance(a, str | int | float | None)
+                said = f"{str(a)[:40]} and {str(b)[:40]}" if plain else "differ"
+                yield f"{label} {'in one of them only' if flag else said}"
+
+    def _alike(self, a: Any, b: Any) -> bool:
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+            return len(a) == len(b) and all(map(self._alike, a, b))
+        number = isinstance(a, float) and isinstance(b, float) and math.isfinite(a)
+        if number and math.isclose(a, b, rel_tol=self.slack, abs_tol=self.slack):
+            return True
+        return repr(a) == repr(b)  # NaN equals NaN here
+
+
+def _stated(record: RunRecord, *names: str) -> dict[str, Any]:
+    """Return these fields of a record, without those that older records lack."""
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
+
+
+def _short(value: Any, *runs: RunRecord) -> Any:
+    """Round the numbers if one of the runs is compact."""
+    return rounded(value) if any(run.original for run in runs) else value
+
+
+def _numbers(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return details without words, which differ between versions."""
+    kept = {key: value for key, value in details.items() if not isinstance(value, str)}
+    void = kept.get("not_diagnostic")
+    return {**kept, "not_diagnostic": sorted(void)} if isinstance(void, dict) else kept
 
 
 def _weights(record: RunRecord) -> FileSum | None:
@@ -150,28 +188,79 @@ def _weights(record: RunRecord) -> FileSum | None:
     return record.original.get(CHECKPOINT) or record.files.get(CHECKPOINT)
 
 
-def _same_figures(one: RunRecord, other: RunRecord) -> bool:
-    """Decide whether accuracy, loss and measurements are equal, as a compact run rounds them."""
-    both = one.measurements.keys() & other.measurements.keys()
-    pairs = [(one.measurements[name].value, other.measurements[name].value) for name in both]
-    pairs += [(one.accuracy, other.accuracy), (one.train_loss, other.train_loss)]
-    return all(repr(rounded(a)) == repr(rounded(b)) for a, b in pairs if None not in (a, b))
-
-
-def _far(one: RunRecord, other: RunRecord) -> list[str]:
-    """Name the differences that rounding does not explain."""
-    parts = []
+def _status(one: RunRecord, other: RunRecord) -> Iterator[str]:
     if one.status != other.status:
         words = [f"{r.status} ({r.reason})" if r.reason else r.status for r in (one, other)]
-        parts.append(f"status {' and '.join(words)}")
+        yield f"status {' and '.join(words)}"
+
+
+def _defaults(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    """Name the options of which two runs record two defaults: names of rows leave these out."""
+    mine, theirs = one.defaults(), other.defaults()
+    for name in mine.keys() & theirs.keys():
+        for key in sorted(mine[name].keys() & theirs[name].keys()):
+            values = canonical(mine[name][key]), canonical(theirs[name][key])
+            if values[0] != values[1]:
+                yield f"the default of {name} {key} is {values[0][:40]} and {values[1][:40]}"
+
+
+def _far(one: RunRecord, other: RunRecord, way: _Way) -> list[str]:
+    """Name the differences that rounding does not explain."""
+    parts = way.differing(one, other)
     mean, second = one.accuracy, other.accuracy
-    if mean is not None and second is not None and not abs(mean - second) <= POINTS:
+    if (mean is None) != (second is None) and one.status == other.status:
+        parts.append("accuracy in one of them only")
+    elif mean is not None and second is not None and not abs(mean - second) <= POINTS:
         parts.append(f"accuracy {mean:.3f} and {second:.3f}")
-    for name in sorted(one.passport.keys() & other.passport.keys()):
-        if one.passport[name] != other.passport[name]:
-            parts.append(f"passport.{name} in one of them only")
-    mine, theirs = one.measurements, other.measurements
-    for name in sorted(mine.keys() & theirs.keys()):
-        if fires(mine[name]) != fires(theirs[name]):
-            parts.append(f"{name} fires in one of them only")
     return parts
+
+
+def compare(
+    posted: RunRecord,
+    again: RunRecord,
+    folders: tuple[Path, Path] | None = None,
+    limits: Limits = MappingProxyType({}),
+) -> Replica:
+    """Compare a reproduced run with the posted one.
+
+    folders  of the two; their curves are compared where the numbers must be equal
+    limits   thresholds of the suite
+    """
+    named = posted.measurements.keys() | posted.initial.keys()
+    left = frozenset(named - again.measurements.keys())
+    way = _Way(whole=True, limits=limits, left=left)
+
+    def numbers(way: _Way) -> list[str]:
+        curves = way.curves((again, posted), (folders[1], folders[0])) if folders else []
+        return way.differing(again, posted) or curves
+
+    one, other = again.accuracy, posted.accuracy
+    means = f"both {posted.status}" if one is None or other is None else ""
+    means = means or f"accuracy {one:.4f} and {other:.4f}"
+    equal = _weights(again) is not None and _weights(again) == _weights(posted)
+    bits = exact(again, posted)
+    if bits or equal:
+        parts = numbers(way)
+        if parts and not bits:
+            parts = numbers(replace(way, slack=KERNELS))
+        else:
+            bits = True
+        alike = f"{means}, equal weights, all numbers within {KERNELS:g}"
+    else:
+        parts = _far(again, posted, replace(way, figures=False))
+        alike = f"{means}, within 2 points; the same diagnostics fire; Γ and curves not compared"
+    if bits and not parts and not left:
+        said = "equal bit by bit"
+    else:
+        unknown = f"not installed here, so not compared: {', '.join(sorted(left))}"
+        said = "; ".join([*(parts or [alike]), *([unknown] if left else [])])
+        said += " (here and posted)"
+    return Replica(
+        agrees=not parts,
+        how="bits" if bits and not left else "figures",
+        said=said,
+        identity=again.identity,
+        accuracy=again.accuracy,
+        environment=again.environment,
+        finished=again.finished,
+    )

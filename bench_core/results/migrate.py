@@ -4,10 +4,11 @@
            defaults; so is `stop_when` of a recipe, empty until then
     2 → 3  `algorithm`, the rule that computed the identity (1 until then), and `numerics` are new.
            A measurement has the title, heading, sentence, axis, batch and needs_reference of its
-           diagnostic; `described` adds those of the built-in diagnostics to older measurements
+           diagnostic; `described` gives measurements those of the built-in diagnostics
     3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then; so are `validation_accuracy`
            and `energy_joules`, null until then. A recipe's `precision` takes the place of
-           `autocast`: "float32" for "off"; no recipe now equals "autocast"
+           `autocast`: "float32" for "off"; no recipe now equals "autocast". A passport has
+           `local_heads`, which no rule had until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
@@ -46,13 +47,16 @@ OLDER: dict[str, dict[str, Any]] = {
     "alignment": {"needs_reference": True},
     "layer0_dominance": {"needs_reference": True},
     "null_calibration": {"needs_reference": True},
-}  # attributes of the built-in diagnostics, for records from before schema 3
+}  # attributes of the built-in diagnostics
 
 
 def described(name: str, item: Measurement) -> Measurement:
-    """Return the measurement with the attributes that records from before schema 3 lack."""
+    """Return a measurement with the words of the built-in diagnostics, whatever a record says.
+
+    Records from before schema 3 lack them.
+    """
     older = OLDER.get(name.removeprefix("bench-core/"), {})
-    if all(getattr(item, field) == value for field, value in older.items()) or item.title:
+    if all(getattr(item, field) == value for field, value in older.items()):
         return item
     return item.model_copy(update=older)
 
@@ -79,6 +83,9 @@ def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
     training = dict(cell["training"])
     if "autocast" in training:
         training["precision"] = "float32" if training.pop("autocast") == "off" else "autocast"
+    passport = raw.get("passport")
+    if isinstance(passport, dict) and passport:
+        raw = {**raw, "passport": {"local_heads": False, **passport}}
     return {**raw, "cell": {**cell, "training": training}}
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis import suite_file
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
 from bench_core.execution import validate
@@ -30,6 +31,7 @@ from bench_core.execution.executors import Execute, Job, Options
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.job import make_job
 from bench_core.execution.plan import PlannedCell
+from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store
 from bench_core.results.agreement import compare
@@ -37,6 +39,7 @@ from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL, STATUSES
+from bench_core.sharing.verify import untrainable
 
 
 @dataclass(frozen=True)
@@ -162,15 +165,21 @@ def _describe(
 ) -> list[dict[str, Any]]:
     """Describe the components as installed here. UsageError if one is missing or unfit.
 
-    The diagnostics have the options that suite.json beside the run states.
+    The diagnostics are the installed ones of the run, and the built-in ones of its suite. They have
+    the options that suite.json beside the run states.
     """
     record, stated = run.record, store.saved_mapping(run.folder.parent, "diagnostics")
+    if faults := untrainable(record.cell):
+        raise UsageError("; ".join(faults))
     refs = record.cell.refs.items()
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
     own = ((name.rpartition("/")[2], value) for name, value in stated.items())
     options = {name: value for name, value in own if isinstance(value, dict)}
-    installed = {item.component.name for item in registry.of_kind("diagnostic")}
-    measured = [name for name in record.measurements if name in installed]
+    installed = registry.of_kind("diagnostic")
+    ours = {item.component.name for item in installed if item.distribution == OURS}
+    known = {item.component.name for item in installed}
+    measured = [name for name in record.measurements if name in known]
+    measured += sorted(ours & options.keys() - set(measured))
     wanted += [("diagnostic", name, options.get(name, {})) for name in measured]
     components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
     place = str(data_dir) if data_dir else None
@@ -217,7 +226,9 @@ def carry_out(
         if record.status not in FINAL:  # says nothing about the posted run
             troubles.append(f"{folder}: could not be run here: {record.status}: {record.reason}")
             continue
-        replica = compare(again.posted.record, record, (folder, again.cell.folder))
+        stated = suite_file.described(suite, [], None).thresholds
+        limits = {name.rpartition("/")[2]: limit for name, limit in stated.items()}
+        replica = compare(again.posted.record, record, (folder, again.cell.folder), limits)
         replicas.append((again.posted, replica))
         try:
             marks.write(suite, marks.read(suite, again.posted.record).replicated(replica))

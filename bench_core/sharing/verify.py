@@ -6,20 +6,34 @@ can recompute every checksum; `bench replicate` can.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench_core.analysis.judge import LETTERS
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, store
 from bench_core.results.agreement import differing
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
-from bench_core.results.record import Measurement, RunRecord, cell_key, environment_key
+from bench_core.results.record import (
+    SCHEMA,
+    Cell,
+    Measurement,
+    RunRecord,
+    cell_key,
+    environment_key,
+)
 from bench_core.results.scan import Stored, run_folders, scan
 from bench_core.suite.cells import same_name
+from bench_core.suite.claim import MAX_SEED
+from bench_core.suite.messages import explain
+from bench_core.suite.names import FULL_NAME, NAME_RULE
+from bench_core.suite.recipe import RECIPE
+from bench_core.training.method import Passport
 
 COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
@@ -39,7 +53,38 @@ def faults(run: Stored) -> list[str]:
     identity = cell_identity(raw["cell"], code, record.data_checksum, record.algorithm)
     wrong = "its identity is not that of its cell, code and data"
     curve = _curve(run.folder, record) if record.status == "done" else []
-    return [*([wrong] if identity != record.identity else []), *_figures(record), *curve]
+    recipe = untrainable(record.cell) if raw["schema"] == SCHEMA else []
+    mismatch = [wrong] if identity != record.identity else []
+    return [*mismatch, *recipe, *_names(record), *_figures(record), *curve]
+
+
+def untrainable(cell: Cell) -> list[str]:
+    """List the settings of a cell's recipe that no suite can give it."""
+    said = []
+    for part, model in RECIPE.items():
+        values = {key: own for key, own in getattr(cell, part).items() if key != "stop_when"}
+        try:
+            model.model_validate(values)
+        except ValidationError as error:
+            for path, what, _, unknown in explain(error.errors(include_url=False), model, values):
+                name = f"{part}.{'.'.join(map(str, path))}"[:80]
+                said.append(f"no setting {name}" if unknown else f"{name} {what}")
+    if not 0 <= cell.seed <= MAX_SEED:
+        said.append(f"seed {cell.seed:.3g} is not between 0 and {MAX_SEED}")
+    return said
+
+
+def _names(record: RunRecord) -> Iterator[str]:
+    """Name what a table would show under the name of something else."""
+    names = {kind: ref.name for kind, ref in record.cell.refs.items()}
+    for kind, name in (*names.items(), *(("measurement", name) for name in record.measurements)):
+        if not re.fullmatch(FULL_NAME, name):
+            yield f"{kind} {name[:40]!a} has no name of a component: {NAME_RULE}"
+    for name, item in record.measurements.items():
+        if LETTERS.get(item.letter, name) not in (name, name.removeprefix("bench-core/")):
+            yield f"measurement {name} has the letter {item.letter} of {LETTERS[item.letter]}"
+    if lacking := Passport().as_dict().keys() - record.passport.keys():
+        yield f"its passport lacks {', '.join(sorted(lacking))}"
 
 
 def _figures(record: RunRecord) -> Iterator[str]:
