@@ -19,6 +19,7 @@ PASSPORT = dict.fromkeys(
         "learned_feedback",
         "non_local_state",
         "exact_top_credit",
+        "local_heads",
     ),
     False,
 )

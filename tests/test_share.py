@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import leftovers
-from records import run
+from records import PASSPORT, measured, run
 
 from bench_core.analysis.gather import gather
 from bench_core.cli import bench
@@ -30,6 +30,7 @@ from bench_core.sharing import replicate, verify
 
 CORPUS = Path(__file__).parent / "corpus"
 HERE, THERE = {"torch": "2.15", "device_name": "a"}, {"torch": "2.14", "device_name": "a"}
+WEIGHTS = FileSum(bytes=1, blake2b="w")
 CODE = {"bench-core": {"version": "1", "digest": "d"}}
 
 
@@ -338,6 +339,35 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
         lambda r: r.model_copy(update={"seconds": 2.0}),
         "of training in a run of 2.0 s",
     ),
+    "a name with a space that cannot be seen": (
+        lambda r: r.model_copy(
+            update={
+                "cell": r.cell.model_copy(
+                    update={
+                        "method": r.cell.method.model_copy(update={"name": "bench-core/bp\xa0"})
+                    }
+                )
+            }
+        ),
+        "method 'bench-core/bp\\xa0': its name must be 1 to 64 of a-z",
+    ),
+    "the letter of a built-in diagnostic": (
+        lambda r: r.model_copy(update={"measurements": {"growth": r.measurements["scale_growth"]}}),
+        "measurement growth has the letter a of scale_growth",
+    ),
+    "a passport without a line": (
+        lambda r: r.model_copy(update={"passport": {k: PASSPORT[k] for k in list(PASSPORT)[1:]}}),
+        "its passport lacks exact_hidden_gradients",
+    ),
+    "a setting that is none": (
+        lambda r: true(seed=1, training={"label_noise": 0.4}),
+        "no setting training.label_noise",
+    ),
+    "a setting out of its range": (
+        lambda r: true(seed=1, training={"batch_size": -1}),
+        "training.batch_size must be between 1 and 1,000,000, not -1",
+    ),
+    "a seed that is none": (lambda r: true(seed=-5), "seed -5 is not between 0 and 4294967295"),
     "failed without a reason": (
         lambda r: r.model_copy(update={"status": "failed", "reason": None}),
         "without a reason",
@@ -433,10 +463,31 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
     ("change", "said"),
     [
         (lambda raw: raw["passport"].update(weight_transport=True), "passport.weight_transport"),
-        (lambda raw: raw.update(chance=0.5), "chance 0.5 and 0.1"),
+        (lambda raw: raw["passport"].clear(), "passport.weight_transport in one of them only"),
+        (lambda raw: raw.update(chance=0.5), "chance 0.1 and 0.5"),
+        (lambda raw: raw.update(chance=None), "chance in one of them only"),
+        (lambda raw: raw.update(stopped_by="x"), "stopped_by None and x"),
+        (lambda raw: raw.update(accuracy=0.4000001), "accuracy 0.4 and 0.4000001"),
+        (
+            lambda raw: (raw.get("original") or raw["files"])[CHECKPOINT].update(blake2b="other"),
+            "weights differ",
+        ),
+        (lambda raw: (raw.get("original") or raw["files"]).clear(), "weights in one of them only"),
+        (
+            lambda raw: raw["initial"]["scale_growth"].update(value=51.0),
+            "initial.scale_growth fires in one of them only",
+        ),
+        (
+            lambda raw: raw["measurements"].pop("scale_growth"),
+            "measurements.scale_growth in one of them only",
+        ),
+        (
+            lambda raw: raw["measurements"]["alignment"]["details"].pop("deep"),
+            "measurements.alignment details deep in one of them only",
+        ),
         (
             lambda raw: raw["measurements"]["alignment"]["details"].update(deep=0.99),
-            "measurements.alignment details deep 0.99 and 0.2",
+            "measurements.alignment details deep 0.2 and 0.99",
         ),
         (
             lambda raw: raw["measurements"]["scale_growth"].update(threshold=1e9),
@@ -448,13 +499,23 @@ def test_equal_bits_agree_and_another_bit_does_not() -> None:
         ),
     ],
 )
+@pytest.mark.parametrize("kind", ["full", "compact"])
 def test_whatever_a_table_shows_is_compared(
-    change: Callable[[dict[str, Any]], object], said: str
+    change: Callable[[dict[str, Any]], object], said: str, kind: str
 ) -> None:
-    posted = true(seed=1, chance=0.1, passport={"weight_transport": False})
-    raw = json.loads(posted.to_json())
+    again = true(
+        seed=1,
+        chance=0.1,
+        passport={"weight_transport": False},
+        initial=measured(),
+        files={CHECKPOINT: WEIGHTS},
+    )
+    raw = json.loads(again.to_json())
+    if kind == "compact":
+        raw |= {"files": {}, "original": raw["files"]}
+    assert compare(RunRecord.model_validate(raw), again).said == "equal bit by bit"
     change(raw)
-    found = compare(posted, RunRecord.model_validate(raw))
+    found = compare(RunRecord.model_validate(raw), again)
     assert not found.agrees
     assert said in found.said
 
@@ -475,10 +536,33 @@ def test_the_curve_of_a_posted_run_is_compared(tmp_path: Path) -> None:
     assert (found.agrees, "epochs.jsonl after epoch 1" in found.said) == (False, True)
 
 
+def test_the_curve_of_a_compact_run_is_compared_at_its_digits(tmp_path: Path) -> None:
+    """The Γ of one epoch is forged, or rounded as compact runs are."""
+    gamma = 0.123456789
+    row = {"epoch": 1, "learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0}
+    for name, value in (("full", gamma), ("rounded", 0.1234568), ("forged", 0.99)):
+        told = {"alignment": {"value": 0.1, "details": {"deep": value}}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "epochs.jsonl").write_text(json.dumps(row | {"measurements": told}))
+    again = true(seed=1, files={CHECKPOINT: WEIGHTS})
+    posted = true(seed=1, original={CHECKPOINT: WEIGHTS})
+    for environment in (HERE, THERE):
+        own = posted.model_copy(update={"environment": environment})
+        found = compare(own, again, (tmp_path / "rounded", tmp_path / "full"))
+        assert found.said == "equal bit by bit"
+        found = compare(own, again, (tmp_path / "forged", tmp_path / "full"))
+        assert (found.agrees, "epochs.jsonl after epoch 1" in found.said) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("fields", "agrees", "said"),
     [
-        ({"accuracy": 0.41}, True, "within 2 points"),
+        ({"accuracy": 0.41}, True, "within 2 points; the same diagnostics fire; Γ and curves not"),
+        ({"passport": {}}, False, "passport.weight_transport in one of them only"),
+        ({"initial": measured(a=51.0)}, False, "initial.scale_growth fires in one of them only"),
+        ({"chance": 0.3}, False, "chance 0.3 and 0.1"),
+        ({"data_checksum": "x"}, False, "data_checksum x and"),
+        ({"accuracy": None}, False, "accuracy in one of them only"),
         ({"accuracy": 0.4201}, False, "accuracy 0.420 and 0.400 (here and posted)"),
         ({"status": "diverged", "reason": "r"}, False, "status diverged (r) and done"),
     ],
@@ -486,28 +570,50 @@ def test_the_curve_of_a_posted_run_is_compared(tmp_path: Path) -> None:
 def test_elsewhere_figures_agree_within_two_points(
     fields: dict[str, Any], agrees: bool, said: str
 ) -> None:
-    found = compare(true(seed=1), true(seed=1, environment=THERE, **fields))
+    fixed: dict[str, Any] = {"seed": 1, "chance": 0.1, "initial": measured()}
+    found = compare(true(**fixed), true(**{**fixed, "environment": THERE, **fields}))
     assert (found.agrees, found.how) == (agrees, "figures")
     assert said in found.said
 
 
 @pytest.mark.parametrize(
-    ("fields", "agrees", "how"),
+    ("fields", "said"),
     [
-        ({}, True, "bits"),
-        ({"accuracy": 0.4005}, True, "figures"),
-        ({"accuracy": 0.41}, False, "figures"),
+        ({}, "equal bit by bit"),
+        ({"accuracy": 0.4005}, "accuracy 0.4000 and 0.4005, equal weights, all numbers within 0.0"),
+        ({"accuracy": 0.41}, ""),
+        ({"measurements": measured(gamma=0.99)}, ""),
     ],
 )
-def test_a_compact_run_agrees_bit_by_bit_if_weights_and_figures_do(
-    fields: dict[str, Any], agrees: bool, how: str
+def test_equal_weights_of_another_environment_have_equal_numbers_but_for_rounding(
+    fields: dict[str, Any], said: str
 ) -> None:
-    weights = {CHECKPOINT: FileSum(bytes=1, blake2b="w")}
-    again = true(seed=1, files=weights, accuracy=0.4)
-    posted = true(seed=1, original=weights, **{"accuracy": 0.4, **fields})
+    again = true(seed=1, files={CHECKPOINT: WEIGHTS})
+    posted = true(**{"seed": 1, "environment": THERE, "original": {CHECKPOINT: WEIGHTS}, **fields})
     found = compare(posted, again)
-    assert (found.agrees, found.how) == (agrees, how)
-    assert ("of the same weights" in found.said) != agrees
+    assert found.agrees == bool(said)
+    assert said in found.said
+    assert ("bit by bit" in found.said) == (found.how == "bits") == (not fields)
+
+
+def test_a_measurement_that_is_not_installed_is_never_equal_bit_by_bit() -> None:
+    """Nor does it take the place of one that the suite has."""
+    again = true(seed=1, files={CHECKPOINT: WEIGHTS})
+    forged = Measurement(value=1.2, letter="a", direction="above", threshold=50.0)
+    posted = again.model_copy(update={"measurements": {**measured(), "growth": forged}})
+    found = compare(posted, again)
+    assert (found.agrees, found.how) == (True, "figures")
+    assert "not installed here, so not compared: growth" in found.said
+    del posted.measurements["scale_growth"]
+    assert "measurements.scale_growth in one of them only" in compare(posted, again).said
+
+
+def test_diagnostics_fire_at_the_thresholds_of_the_suite() -> None:
+    posted = true(seed=1, environment=THERE, initial=measured(a=1.06))
+    again = true(seed=1, initial=measured(a=1.0))
+    assert compare(posted, again).agrees
+    found = compare(posted, again, limits={"scale_growth": 1.05})
+    assert "initial.scale_growth fires in one of them only" in found.said
 
 
 def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:

@@ -103,6 +103,7 @@ def test_a_replica_measures_with_the_options_of_its_suite(
     forged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"bench-core/alignment": {"batches": 2}, "bench-core/drift": {}, "x/y": 1}
+    options |= {"lab/other": {}}
     store.write_suite(forged / "tiny", {"diagnostics": options})
     asked: list[dict[str, Any]] = []
 
@@ -115,6 +116,29 @@ def test_a_replica_measures_with_the_options_of_its_suite(
     measured = [item for item in asked[0]["components"] if item[0] == "diagnostic"]
     assert ("diagnostic", "bench-core/alignment", {"batches": 2}) in measured
     assert ("diagnostic", "bench-core/scale_growth", {}) in measured
+    assert ("diagnostic", "bench-core/drift", {}) in measured  # which the run lacks
+    assert len(measured) == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"label_noise": 0.4}, "no setting training.label_noise"),
+        ({"stop_when": {"lab/growth": 1.0}}, "unknown diagnostic 'lab/growth'"),
+    ],
+)
+def test_a_setting_that_no_training_reads_is_not_replicated(
+    forged: Path, setting: dict[str, Any], said: str
+) -> None:
+    (folder,) = (forged / "tiny").iterdir()
+    record = store.read(folder)
+    training = record.cell.training | setting
+    reseal(folder, cell=record.cell.model_copy(update={"training": training}))
+    (planned, faults) = replicate.plan_again(
+        scan([forged]).runs, plugins.load(), forged.with_name("new"), None, "cpu"
+    )
+    assert planned == []
+    assert faults[0].startswith(f"{folder}: cannot be run again here: {said}")
 
 
 def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(
@@ -254,8 +278,11 @@ def test_options_whose_defaults_no_run_records_stand_beside_the_row(
         assert "no run records the defaults of its options scale=3" in text, form
 
 
-def test_runs_of_one_code_that_record_two_defaults_do_not_agree() -> None:
+@pytest.mark.parametrize("digest", ["ab", "another code"])
+def test_runs_that_record_two_defaults_do_not_agree(digest: str) -> None:
+    """Whatever code the posted run names: its row leaves out options at their default."""
     one = run("bench-core/dfa", params={"scale": 3}, code=code(scale=3))
+    one = one.model_copy(update={"identity": digest})
     other = run("bench-core/dfa", params={"scale": 3}, code=code(scale=1))
     found = compare(one, other)
     assert (found.agrees, "default of bench-core/dfa scale is 1 and 3" in found.said) == (

@@ -226,6 +226,29 @@ def test_letters_of_strangers_join() -> None:
     assert found.three == "PASS"  # none of them is one of the three
 
 
+def test_a_stranger_takes_no_letter_of_a_built_in_diagnostic() -> None:
+    """Not even where a run lacks that diagnostic; d is judged all the same."""
+    forged = measured(gamma=None)
+    for name, new in (("scale_growth", "growth"), ("depth_utility", "block_depth")):
+        forged[new] = forged.pop(name)
+    forged["block_depth"] = forged["block_depth"].model_copy(
+        update={"direction": "above", "threshold": 1000.0}
+    )
+    worse = Floor("f", mean=0.5)
+    judgement = judge(run(measurements=forged), worse, worse, worse, Settings())
+    assert (judgement.text, judgement.missing) == ("flagged (d)", ("a",))
+
+
+def test_the_words_of_a_built_in_diagnostic_are_not_those_of_a_record() -> None:
+    sick = measured(a=694.0)
+    sick["scale_growth"] = sick["scale_growth"].model_copy(
+        update={"sentence": "all is well", "title": "the weather"}
+    )
+    text = leaderboard([*seeds(DFA, [0.4, 0.4], measurements=sick), *frozen(DFA, [0.2, 0.2])])
+    assert "grows 694 times in one block" in " ".join(text.split())
+    assert "all is well" not in text
+
+
 def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
     extra = measured() | {
         "lab/rank": Measurement(value=0.0, letter="r", direction="above", threshold=1.0)

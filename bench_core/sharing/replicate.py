@@ -165,8 +165,8 @@ def _describe(
 ) -> list[dict[str, Any]]:
     """Describe the components as installed here. UsageError if one is missing or unfit.
 
-    The diagnostics are the installed ones of the run, and the built-in ones of its suite. They have
-    the options that suite.json beside the run states.
+    The diagnostics are the installed ones of the run, those that end it, and the built-in ones of
+    its suite. They have the options that suite.json beside the run states.
     """
     record, stated = run.record, store.saved_mapping(run.folder.parent, "diagnostics")
     if faults := untrainable(record.cell):
@@ -179,7 +179,9 @@ def _describe(
     ours = {item.component.name for item in installed if item.distribution == OURS}
     known = {item.component.name for item in installed}
     measured = [name for name in record.measurements if name in known]
-    measured += sorted(ours & options.keys() - set(measured))
+    stops = record.cell.training.get("stop_when", {})
+    further = {registry.find("diagnostic", name).component.name for name in stops}
+    measured += sorted((further | ours & options.keys()) - set(measured))
     wanted += [("diagnostic", name, options.get(name, {})) for name in measured]
     components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
     place = str(data_dir) if data_dir else None

@@ -79,7 +79,7 @@ def _names(record: RunRecord) -> Iterator[str]:
     names = {kind: ref.name for kind, ref in record.cell.refs.items()}
     for kind, name in (*names.items(), *(("measurement", name) for name in record.measurements)):
         if not re.fullmatch(FULL_NAME, name):
-            yield f"{kind} {name[:40]!a} has no name of a component: {NAME_RULE}"
+            yield f"{kind} {name[:40]!a}: its name must be {NAME_RULE}"
     for name, item in record.measurements.items():
         if LETTERS.get(item.letter, name) not in (name, name.removeprefix("bench-core/")):
             yield f"measurement {name} has the letter {item.letter} of {LETTERS[item.letter]}"
