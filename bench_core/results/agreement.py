@@ -4,13 +4,13 @@ With the same environment and code, two runs of a deterministic recipe agree if 
 by bit: weights, measurements with their details, passport; for `bench replicate` also the curves.
 Otherwise they agree if their accuracies lie within 2 points, the same diagnostics fire before and
 after training, and all is equal that does not depend on a machine, because training amplifies the
-rounding of another machine. With equal weights all numbers must lie within 0.001. Numbers of a
-compact run are equal if their seven significant digits are.
+rounding of another machine. Numbers of a compact run are equal if their seven digits are.
 
 `bench merge` and all tables compare what both runs have, because two suites may measure one cell
 with other diagnostics. Results of one identity that do not agree are a conflict, and none counts.
 `bench replicate` measures what the posted run and its suite name, so a field that only one of the
-two runs has is a difference.
+two runs has is a difference. With equal weights of another environment, all numbers must lie within
+0.001.
 """
 
 from __future__ import annotations
