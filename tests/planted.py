@@ -937,6 +937,10 @@ class NeverFires(GoodDiagnostic):
     threshold = 1e9
 
 
+class TakesALetter(GoodDiagnostic):
+    letter = "a"
+
+
 class CrashesOnNaN(GoodDiagnostic):
     def measure(self, audit):
         if any(bool(p.isnan().any()) for p in audit.net.parameters()):
@@ -969,6 +973,7 @@ DIAGNOSTICS = [
     (WrongAnswer, "its_controls_behave", "control 'calm': measured"),
     (AcceptsAnything, "its_controls_can_fail", "accepts whatever is measured"),
     (NeverFires, "a_rule_that_fires_fires_on_its_controls", "never fire"),
+    (TakesALetter, "its_letter_is_free", "the letter a belongs to scale_growth"),
     (CrashesOnNaN, "what_it_measures_can_be_stored", "ValueError: not a number"),
     (DependsOnTheSeed, "measuring_again_gives_the_same", "differ"),
     (TouchesTheNetwork, "measuring_leaves_what_it_measures", "changes net.embed"),

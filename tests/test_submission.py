@@ -291,6 +291,15 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     assert (name, code, more) == ("verify", 1, [])
     assert "accuracy is 0.99 in run.json" in text
 
+    path = spoiled("nicer")  # another Γ, which verify cannot know
+    measured = store.raw(path.parent)["measurements"]
+    measured["alignment"]["details"]["mean"] = 0.99
+    reseal(path, measurements=measured)
+    (_, code, _), (_, disagrees, text) = judge(here, path.parents[2])
+    assert (code, disagrees) == (0, 1)
+    assert "3 of 4 agree (3 bit by bit)" in text
+    assert "DISAGREES: measurements.alignment details mean" in text
+
     path = spoiled("linked")
     path.unlink()
     path.symlink_to("/etc/passwd")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench_core.analysis.judge import LETTERS
 from bench_core.execution.cell import measure, stored
 from bench_core.results.record import Measurement, fires
 from bench_core.testing.global_state import preserved
@@ -132,6 +133,14 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
     if firing != {True, False}:
         often = "all fire" if firing == {True} else "never fire"
         raise Failed(f"its controls {often} by direction and threshold")
+
+
+@check("diagnostic", "contract")
+def its_letter_is_free(subject: Subject) -> None:
+    """Its letter is none of a, b, c, d: these belong to the built-in diagnostics."""
+    letter, ours = subject.target.letter, subject.target.__module__.startswith("bench_plugins.")
+    if letter in LETTERS and not ours:
+        raise Failed(f"the letter {letter} belongs to {LETTERS[letter]}: choose another, or none")
 
 
 @check("diagnostic", "contract")
