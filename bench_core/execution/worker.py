@@ -32,11 +32,13 @@ from bench_core.execution.cell import attempt, build_cell, diagnostics, environm
 from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
+from bench_core.execution.global_state import ARITHMETIC, of_recipe, read, unlike
 from bench_core.execution.job import make_record
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
+from bench_core.execution.untouched import ChangedByDiagnostic, Untouched, check_credit
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -66,6 +68,7 @@ class CellRun:
     meter   of the energy between two measurements: training, and the test accuracy after it
     umask   of the user: set again before every write, because a plugin may change it
     audit   the last one
+    arithmetic  settings of the process before any plugin was imported
     """
 
     def __init__(self, job: dict[str, Any], say: Callable[[Any], None]) -> None:
@@ -79,6 +82,7 @@ class CellRun:
         self.spent = 0.0
         self.audit: Audit | None = None
         self.meter = Meter(job["device"])
+        self.arithmetic = read(ARITHMETIC)
         self.umask = os.umask(0)
         os.umask(self.umask)
 
@@ -99,11 +103,14 @@ class CellRun:
                 print(f"the saved state cannot be used, training begins anew: {error}")
                 store.remove_resume(self.final)
                 self.train()
+            except Diverged:
+                self.check_arithmetic()
+                raise
         except StoreError:
             raise
         except Diverged as error:
             return self.record("diverged", str(error))
-        except (CodeChanged, NoDevice) as error:
+        except (CodeChanged, NoDevice, ChangedByDiagnostic) as error:  # no fault of the cell's code
             return self.record("crashed", str(error))
         except BenchError as error:
             return self.record("failed", located(error))
@@ -119,6 +126,7 @@ class CellRun:
         if missing := absent(device):
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
+        self.expected = of_recipe(self.arithmetic, training)
         check_modules(job["code"])
         names = [ref.name for ref in cell.refs.values()]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
@@ -134,13 +142,13 @@ class CellRun:
             "forward_passes": method.forward_passes,
             "chance": built.data.chance,
         }
-        keeper = Keeper(
+        self.keeper = Keeper(
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
             self.remember, self.recall, self.folder,
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
-        train(method, net, built.data, training, cell.seed, self.observe, keeper, every)
+        train(method, net, built.data, training, cell.seed, self.observe, self.keeper, every)
         changed = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]
@@ -153,9 +161,18 @@ class CellRun:
         if self.audit is not None:
             save_tensors(self.folder, net, method, self.audit)
 
+    def check_arithmetic(self) -> None:
+        """Raise BenchError if the process does not compute as the recipe and the record say."""
+        if wrong := unlike(self.expected):
+            raise BenchError(
+                f"{wrong}: {self.cell.method.short}, or another plugin of it, changes a setting of "
+                "torch, and the run would be recorded as computed without that"
+            )
+
     def observe(self, row: EpochRow) -> bool:
         """Measure after an epoch and write its row; return whether the training ends now."""
         self.meter.stop()
+        self.check_arithmetic()
         built, last, step = self.built, self.cell.last_epoch, max(row.epoch - 1, 0)
         line = {**asdict(row), "measurements": {}}
         if row.validation_accuracy is None:
@@ -165,6 +182,8 @@ class CellRun:
             built.net, built.method, data, self.cell.seed, step, initial=built.initial
         )
         self.audit.history = [*self.rows, line]
+        if row.epoch in (0, last) and self.diagnostics:
+            check_credit(self.audit, self.keeper.training)
         if row.epoch != last and row.epoch % self.job["diagnose_every"]:
             measured = {}
         else:
@@ -189,10 +208,22 @@ class CellRun:
         return stopped_by is not None
 
     def measure(self, when: str, audit: Audit) -> dict[str, Measurement]:
-        """Run the diagnostics of a moment, "epochs" or "final"; return their values by name."""
+        """Run the diagnostics of a moment, "epochs" or "final"; return their values by name.
+
+        Raises ChangedByDiagnostic.
+        """
         chosen = [(name, each) for name, each in self.diagnostics if each.when == when]
         audit.due = [diagnostic for _, diagnostic in chosen]
-        return {name: attempt(name, diagnostic, audit) for name, diagnostic in chosen}
+        training = Untouched(self.keeper.training) if chosen else None
+        measured = {}
+        for name, diagnostic in chosen:
+            measured[name] = attempt(name, diagnostic, audit)
+            if training and (what := training.changes()):
+                raise ChangedByDiagnostic(
+                    f"the diagnostic {name} changes {what}; measuring must leave the training as "
+                    "it is: mend it, or take it out of diagnostics"
+                )
+        return measured
 
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:
         """Return the first diagnostic of `stop_when` that fires now and did not at epoch 0."""

@@ -8,7 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench_core.testing.global_state import TORCH_DRAWS, preserved
+from bench_core.execution.global_state import TORCH_DRAWS
+from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import (
     Subject,

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench_core.execution.global_state import TORCH_DRAWS
 from bench_core.printable import few
-from bench_core.testing.global_state import TORCH_DRAWS, Changes
+from bench_core.testing.global_state import Changes
 from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import Log, ProbeNet
 from bench_core.training.credit import as_credits

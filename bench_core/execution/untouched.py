@@ -1,0 +1,147 @@
+"""Find what a measurement changes in the training beside it.
+
+The identity of a cell does not say whether its network is measured, by what and how often. So
+measuring must leave the training as it is, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from bench_core.errors import BenchError
+from bench_core.execution.global_state import ARITHMETIC, GENERATORS, read, unlike
+from bench_core.training.audit import Audit
+from bench_core.training.checkpoint import Training, storable
+
+SAMPLES = 16  # of the batch whose credit is computed twice
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+CODE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
+
+
+class ChangedByDiagnostic(BenchError):  # noqa: N818
+    """A training that a diagnostic has changed."""
+
+
+class Untouched:
+    """The state of a training at one moment: network, saved state, generators, settings."""
+
+    def __init__(self, training: Training) -> None:
+        self.training, self.settings = training, read(ARITHMETIC)
+        self.before = {
+            name: value.detach().clone() if isinstance(value, Tensor) else value
+            for name, value in self._now()
+        }
+
+    def _now(self) -> Iterator[tuple[str, Any]]:
+        net, method = self.training.net, self.training.method
+        yield from storable(net, method).items()
+        yield from ((f"net.{name}", value) for name, value in net.named_buffers())
+        yield "the mode (train or eval) of the network", net.training
+        yield "requires_grad of its parameters", [each.requires_grad for each in net.parameters()]
+        for name, stream in self.training.streams.items():
+            yield f"the random stream {name}", stream.get_state()
+        for name, value in vars(method).items():
+            if isinstance(value, Generator):
+                yield f"the generator {name} of the rule", value.get_state()
+        yield from read(GENERATORS).items()
+        if torch.cuda.is_available():
+            yield "torch's generator on the GPU", torch.cuda.get_rng_state()
+
+    def changes(self) -> str:
+        """Name what has changed since; empty if nothing has."""
+        now = dict(self._now())
+        names = [
+            name
+            for name in {**self.before, **now}
+            if name not in now
+            or name not in self.before
+            or not _equal(self.before[name], now[name])
+        ]
+        return "; ".join(filter(None, [", ".join(names[:3]), unlike(self.settings)]))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Decide whether two values are equal, tensors bit by bit."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return bool(one == other)
+    if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
+        return False
+    return torch.equal(one, other) or _bits(one) == _bits(other)  # NaN is not equal to NaN
+
+
+def _bits(tensor: Tensor) -> bytes:
+    """Return a digest of the bits of a tensor."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return blake2b(flat.numpy().tobytes(), digest_size=16).digest()
+
+
+def check_credit(audit: Audit, training: Training) -> None:
+    """Compute the credit of a few samples twice. Raises BenchError if that changes anything.
+
+    The first time it may fill caches and keep what it saw last. The second time, with the same
+    samples, it must leave every attribute as it is: a counter or a running mean does not. What
+    cannot be compared is left out, and a credit that raises is left to the diagnostics.
+    """
+    method: Any = audit.method
+    x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
+    state, attributes = Untouched(training), []
+    for _ in range(2):
+        with suppress(Exception):
+            audit.batch(x, y)
+        attributes.append(dict(_attributes({"rule": method, "net": audit.net}, method)))
+    one, other = attributes
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    if not torch.are_deterministic_algorithms_enabled():
+        names = []  # what the credit saw last may differ by rounding
+    if what := state.changes() or ", ".join(names[:3]):
+        raise BenchError(
+            f"computing the credit of {type(method).__name__} in an audit changes {what}; audits "
+            "must not change a training: do this in learn() or step(), not in credit() or in a "
+            "forward pass in eval mode"
+        )
+
+
+def _attributes(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, Any]]:
+    """Yield place and value, or its digest, of everything plain that can be reached from objects.
+
+    The tools of the method are left out: what they hold is compared by `Untouched`.
+    """
+    waiting = deque(roots.items())
+    seen = {id(method.tools), id(method.task), id(method.params)}
+    while waiting:
+        place, item = waiting.popleft()
+        if isinstance(item, PLAIN):
+            yield place, repr(item)
+            continue
+        if id(item) in seen or isinstance(item, CODE):
+            continue
+        seen.add(id(item))
+        with suppress(Exception):
+            if isinstance(item, Generator):
+                item = item.get_state()
+            elif isinstance(item, np.ndarray):
+                item = torch.from_numpy(item)
+            if isinstance(item, Tensor):
+                yield place, (item.shape, item.dtype, _bits(item))
+            elif isinstance(item, Mapping):
+                waiting += (
+                    (f"{place}[{repr(key) if isinstance(key, PLAIN) else number}]", each)
+                    for number, (key, each) in enumerate(item.items())
+                )
+            elif isinstance(item, list | tuple | deque):
+                waiting += ((f"{place}[{number}]", each) for number, each in enumerate(item))
+            elif isinstance(item, set | frozenset):
+                yield place, sorted(repr(each) for each in item if isinstance(each, PLAIN))
+            else:
+                waiting += ((f"{place}.{key}", each) for key, each in vars(item).items())
