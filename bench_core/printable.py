@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 LARGEST = 2 << 20  # bytes; of a longer log the beginning and the end are kept
+LONGEST = 1000  # letters of a line about another user's run
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffd]"
 )
@@ -83,6 +84,11 @@ def few(names: Sequence[str]) -> str:
     """Name the first three, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more}"
+
+
+def cut(text: str) -> str:
+    """Return a line of a message, without the rest of one that is too long to be read."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def last_line(output: bytes) -> str:

@@ -716,6 +716,21 @@ def test_a_replicated_run_counts_before_a_later_one() -> None:
         assert (row.accuracy.mean, group.set_aside) == (mean, 1)
 
 
+def test_a_finished_time_decides_only_within_a_folder() -> None:
+    """Its author writes it; other code of the same cell has other identities, so no conflict."""
+    mine, later = run(accuracy=0.4, checksum="c1"), run(accuracy=0.9, finished="2099", checksum="c2")
+    places = [({}, 0.9), ({"c2": Standing(place=1)}, 0.4), ({"c1": Standing("checked")}, 0.4)]
+    places += [({"c1": Standing("checked", place=1)}, 0.4)]
+    places += [({"c1": Standing("checked"), "c2": Standing("replicated", place=1)}, 0.9)]
+    for standings, mean in places:
+        (group,) = judge_all([later, mine], Settings(standings=standings))
+        (row,) = group.rows
+        assert row.accuracy is not None
+        assert (row.accuracy.mean, group.set_aside) == (mean, 1)
+        (named,) = group.contradicted
+        assert {each.accuracy for each in named} == {0.4, 0.9}
+
+
 def test_a_row_that_lapsed_counts_before_its_copy_without_the_mark() -> None:
     about = {"environment": {"reference": "1", "lapsed": "x"}}
     about |= {"original": {"run.json": {"bytes": 0, "blake2b": "x"}}}

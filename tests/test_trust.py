@@ -531,6 +531,31 @@ def test_a_conflict_survives_a_merge_and_this_users_replication_ends_it(tmp_path
     assert said == [True, False]
 
 
+def test_a_run_that_this_user_disputes_does_not_count(tmp_path: Path) -> None:
+    """Neither alone, nor before a run of the cell by other code that nothing is known of."""
+    records = seeds("bench-core/dfa", [0.9, 0.4, 0.4])
+    folder = write(tmp_path / "results", records)
+    record = next(run.record for run in scan([folder]).runs if run.record.accuracy == 0.9)
+    mark = marks.read(folder, record)
+    again = compare(record, record.model_copy(update={"accuracy": 0.4}))
+    marks.write(folder, mark.replicated(again))
+    suites, _ = gather([folder])
+    (row,) = json.loads(leaderboards(suites, "json"))["suites"][0]["groups"][0]["rows"]
+    assert (row["rank_low"], row["accuracy"]["mean"]) == (None, pytest.approx(0.4))
+    assert row["verdict"] == "undetermined (d not measured), conflict 1/3"
+    for form in ("table", "markdown", "latex", "json"):
+        assert "your replica does not agree: accuracy 0.4" in text_of(suites, form), form
+    other = write(tmp_path / "other", seeds("bench-core/dfa", [0.41], code=code()))
+    (suite,) = together(gather([folder, other])[0])
+    (group,) = judge_all(suite.records, suite.settings)
+    assert {run.record.accuracy for run in group.rows[0].runs} == {0.41, 0.4}
+    # a copy without the mark is the same run
+    shutil.rmtree(shutil.copytree(folder, tmp_path / "copy" / folder.name) / marks.FOLDER)
+    (suite,) = together(gather([tmp_path / "copy", folder])[0])
+    (group,) = judge_all(suite.records, suite.settings)
+    assert [run.record.status for run in group.rows[0].runs].count("conflict") == 1
+
+
 def test_results_that_differ_by_rounding_are_no_conflict(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=1, accuracy=0.4))
     put(tmp_path / "b", true(seed=1, accuracy=0.41, environment=THERE))

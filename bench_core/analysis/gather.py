@@ -120,8 +120,10 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             late_of[run.folder.parent][record.checksum or ""] = remarks
     for folder, runs in linked.items():
         by_folder[folder] += [run.record for run in runs]
+    places = {folder: place for place, folder in enumerate(by_folder)}
     known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
-    clashes = _conflicts([*counting, *_replicates(by_folder, troubles)], known)
+    clashes = _disputes(known)
+    clashes |= _conflicts([*counting, *_replicates(by_folder, troubles)], known)
     results = []
     for folder in sorted(by_folder):
         about, late = described(folder, troubles, shipped), late_of[folder]
@@ -139,8 +141,9 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
                     late.get(checksum, ()),
                     clashes.get(checksum, ""),
                     tuned.get(checksum),
+                    places[folder],
                 )
-                for checksum in {*known[folder], *late, *clashes, *tuned}
+                for checksum in {*known[folder], *(each.checksum or "" for each in records)}
             },
         )
         results.append(
@@ -181,6 +184,16 @@ def _trust(
     foreign = any(item.judges and item.maker for item in late)
     state = mark.state
     return "posted" if foreign and state != "disputed" else state, mark.said
+
+
+def _disputes(known: Mapping[Path, Mapping[str, marks.TrustMark]]) -> dict[str, str]:
+    """Map the checksum of each run that this user disputes to the reason."""
+    return {
+        checksum: f"your replica does not agree: {mark.dispute}"
+        for own in known.values()
+        for checksum, mark in own.items()
+        if mark.state == "disputed"
+    }
 
 
 def _conflicts(

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.standing import Standing
 from bench_core.results import reference, remeasured
+from bench_core.results.marks import ORDER
 from bench_core.results.record import RunRecord
 
 
@@ -50,7 +51,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
         standings: dict[str, Standing] = {}
         for part in same:
             for checksum, standing in part.settings.standings.items():
-                both = _joined(standings.get(checksum, Standing()), standing)
+                both = _joined(standings.get(checksum, standing), standing)
                 standings[checksum] = replace(both, late=late.get(checksum, ()))
         joined.append(
             replace(
@@ -73,10 +74,11 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
 def _joined(first: Standing, second: Standing) -> Standing:
     """Join what two people's folders say of a run; the first counts where both have a word."""
     return Standing(
-        first.trust if first.trust != "posted" else second.trust,
+        min(first.trust, second.trust, key=ORDER.index),
         tuple(sorted({*first.said, *second.said})),
         conflict=first.conflict or second.conflict,
         tuned=first.tuned or second.tuned,
+        place=min(first.place, second.place),
     )
 
 

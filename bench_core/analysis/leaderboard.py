@@ -6,9 +6,11 @@ rank, because its other runs are not a fair sample.
 
 A seed counts once, because n is the number of seeds. Of several records of one cell (replicates,
 another version of the code) the first of these counts: a row of the reference, a record that this
-user has replicated, a done record, the record finished last. The others are counted as set aside,
-and named where their status differs. Two results of one identity that do not agree are a conflict:
-neither counts, but a row of the reference does.
+user has replicated, a done record, one that this user has checked, one in the folder that was named
+first, the record finished last. (A record states itself when it was finished. So that decides only
+within a folder.) The others are counted as set aside, and named where they say something else of
+the cell. Two results of one identity that do not agree are a conflict: neither counts, but a row of
+the reference does. A record that this user disputes is a conflict too.
 
 `bench_core.analysis.judge` judges one run, `verdict` a row.
 """
@@ -234,9 +236,9 @@ def _representative(records: Sequence[RunRecord], settings: Settings) -> RunReco
     def order(record: RunRecord) -> tuple[Any, ...]:
         standing = settings.standing(record)
         reference = record.shipped and not record.environment.get("lapsed")
-        replicated, done = standing.trust == "replicated", record.status == "done"
-        counts = not standing.conflict, reference, replicated, done
-        return *counts, record.finished, record.identity, record.shipped
+        replicated, checked = (standing.trust == trust for trust in ("replicated", "checked"))
+        known = not standing.conflict, reference, replicated, record.status == "done", checked
+        return *known, -standing.place, record.finished, record.identity, record.shipped
 
     chosen = records[0]
     if len(records) > 1:

@@ -16,9 +16,11 @@ class Standing:
     trust     `bench_core.results.marks`
     said      what other users say of it
     late      measurements that were made after the run
-    conflict  how it disagrees with another result of its identity; empty if it does not
+    conflict  how it disagrees with another result of its identity, or with a replica of this user;
+              empty if it does not
     tuned     the search that chose its values, by the ledger beside it; a row of the reference has
               none
+    place     of its folder among those that were named: the first counts
     """
 
     trust: Trust = "posted"
@@ -26,3 +28,4 @@ class Standing:
     late: tuple[Remark, ...] = ()
     conflict: str = ""
     tuned: Tuned | None = None
+    place: int = 0

@@ -12,6 +12,7 @@ import click
 
 from bench_core.commands.options import (
     PATH,
+    THREADS,
     WORKERS,
     component,
     data_dir_option,
@@ -24,6 +25,7 @@ from bench_core.commands.options import (
     warn,
 )
 from bench_core.errors import Exit, StoreError, UsageError, by_reason
+from bench_core.printable import cut
 from bench_core.report.terminal import echo
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
         print_json({**counts, "runs": runs, **rest})
     else:
         for line in [*lines, *stored.troubles, *among]:
-            echo(line, err=True)
+            echo(cut(line), err=True)
         for folder_name, fate in moved.items():
             echo(f"{folder_name}: {fate}", err=True)
         more = f"; {len(among)} faults among them" if among else ""
@@ -124,7 +126,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @option("--into FOLDER", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
 @option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
-@option("--threads N", "Train with N threads [those of each run].", type=click.IntRange(1))
+@option("--threads N", "Train with N threads [those of each run].", type=THREADS)
 @option("--workers N", "Cells at once.", type=WORKERS)
 @option("--executor NAME", "local, ray, slurm, or a plugin's.", default="local")
 def replicate(
@@ -180,7 +182,8 @@ def replicate(
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]
         source = f" (the run that you trained at {when})" if when else ""
-        echo(f"{name}: {'agrees' if replica.agrees else 'DISAGREES'}: {replica.said}{source}")
+        said = "agrees" if replica.agrees else "DISAGREES"
+        echo(cut(f"{name}: {said}: {replica.said}{source}"))
     warn(problems)
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
     equal = sum(replica.agrees and replica.how == "bits" for _, replica in replicas)

@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 Paths = tuple[Path, ...]
 SHIPPED = "reference"  # `reference/NAME` names a suite of the reference
-WORKERS = click.IntRange(1, 1024)
+WORKERS = THREADS = click.IntRange(1, 1024)
 
 
 class PathOption(click.Path):

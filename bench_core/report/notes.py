@@ -327,7 +327,8 @@ def of_runs(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[
     lines += _older(group)
     if group.set_aside:
         rule = (
-            "a seed counts once: its row of the reference, its replicated run, or its latest done"
+            "a seed counts once: its row of the reference, its replicated run, its checked one, or "
+            "the latest done in the folder named first"
         )
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:

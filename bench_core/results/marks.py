@@ -66,9 +66,19 @@ class TrustMark(Frozen):
         return self.identity, self.run
 
     @property
+    def own(self) -> list[Replica]:
+        """The replicas of this user."""
+        return [replica for replica in self.replicas if replica.is_mine(*self.about)]
+
+    @property
+    def dispute(self) -> str:
+        """What a replica of this user says that does not agree; empty if none does so."""
+        return next((replica.said for replica in self.own if not replica.agrees), "")
+
+    @property
     def state(self) -> Trust:
         """The trust that follows from the replicas and the check of this user."""
-        own = [replica for replica in self.replicas if replica.is_mine(*self.about)]
+        own = self.own
         if any(not replica.agrees for replica in own):
             return "disputed"
         checked = self.checked is not None and self.checked.is_mine(*self.about, "checked")

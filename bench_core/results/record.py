@@ -28,6 +28,7 @@ from bench_core.results.hashing import canonical, digest, file_text, flat, jsona
 from bench_core.results.status import Status
 
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
+LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 # of an environment: the digest of the code decides instead
 NO_CAUSE = ("commit", "dirty", "reference", "lapsed")
@@ -93,6 +94,9 @@ def checked(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
     if len(measurements) > MOST_MEASUREMENTS:
         raise ValueError(f"{len(measurements)} measurements; at most {MOST_MEASUREMENTS} are read")
     for name, item in measurements.items():
+        if len(name) > LONGEST_NAME:
+            length = f"{len(name)} letters; at most {LONGEST_NAME} are read"
+            raise ValueError(f"the name of a measurement, {name[:40]}…, has {length}")
         if reason := fault(name, item.details):
             raise ValueError(f"details of {name[:40]}: {reason}")
     return measurements

@@ -47,7 +47,10 @@ STATUSES: dict[str, RunStatus] = {
     ),
     "interrupted": RunStatus("`bench run` was interrupted", "never", "mid"),
     "conflict": RunStatus(
-        "two results of this identity do not agree, so neither counts", "never", failure=False
+        "two results of this identity do not agree, or your replica of it does not, so it does "
+        "not count",
+        "never",
+        failure=False,
     ),
     "skipped": RunStatus("the time limit of the sweep left no time for it", "never", "mid"),
 }
