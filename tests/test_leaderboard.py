@@ -718,7 +718,10 @@ def test_a_replicated_run_counts_before_a_later_one() -> None:
 
 def test_a_finished_time_decides_only_within_a_folder() -> None:
     """Its author writes it; other code of the same cell has other identities, so no conflict."""
-    mine, later = run(accuracy=0.4, checksum="c1"), run(accuracy=0.9, finished="2099", checksum="c2")
+    mine, later = (
+        run(accuracy=0.4, checksum="c1"),
+        run(accuracy=0.9, finished="2099", checksum="c2"),
+    )
     places = [({}, 0.9), ({"c2": Standing(place=1)}, 0.4), ({"c1": Standing("checked")}, 0.4)]
     places += [({"c1": Standing("checked", place=1)}, 0.4)]
     places += [({"c1": Standing("checked"), "c2": Standing("replicated", place=1)}, 0.9)]

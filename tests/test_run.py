@@ -260,6 +260,95 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
         )
 
 
+# ------------------------------------------------------- what must leave a training as it is
+
+MEDDLERS = """
+import torch
+from bench_core.api import Component, Diagnostic, Measured, hookimpl
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+@hookimpl
+def bench_methods():
+    return [Component(name, f"meddlers:{name.title()}") for name in ("counts", "keeps", "sets")]
+
+@hookimpl
+def bench_diagnostics():
+    return [Component(name, f"meddlers:{name.title()}") for name in ("pokes", "draws", "freezes")]
+
+class Pokes(Diagnostic):
+    def measure(self, audit):
+        with torch.no_grad():
+            audit.net.blocks[1].w1.weight.data[0, 0] += 1e-6
+        raise ValueError("and hides it")
+
+class Draws(Diagnostic):
+    def measure(self, audit):
+        torch.rand(1, generator=audit.method.tools.aux_generator)
+        return Measured(1.0, {})
+
+class Freezes(Diagnostic):
+    when = "final"
+    def measure(self, audit):
+        audit.net.readout.requires_grad_(False)
+        return Measured(1.0, {})
+
+class Counts(DirectFeedbackAlignment):
+    seen = 0
+    def credit(self, states, y, epoch):
+        self.seen += 1
+        return super().credit(states, y, epoch)
+
+class Keeps(DirectFeedbackAlignment):  # a cache, and what it saw last
+    def credit(self, states, y, epoch):
+        self.last = {"loss": float(states.output_error.abs().sum())}
+        if not hasattr(self, "ones"):
+            self.ones = torch.ones(3)
+        return super().credit(states, y, epoch)
+
+class Sets(DirectFeedbackAlignment):
+    def step(self, x, y, epoch):
+        torch.set_num_threads(2)
+        torch.set_float32_matmul_precision("medium")
+        return super().step(x, y, epoch) * float("nan" if self.params.penalty else 1)
+"""
+
+
+def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -> None:
+    """A diagnostic is no part of the identity, so its cell is trained again without it."""
+    fake_dist(here.cwd / "site", "x-meddle", "meddlers", MEDDLERS)
+
+    def run(*rules: str, measured: str = "state_norm") -> dict[str, tuple[str, str]]:
+        text = SUITE.replace("METHODS", ", ".join(rules)).replace("faulty", "meddled")
+        listed = text.replace("x-meddled/breaks, x-meddled/odd", measured)
+        (here.cwd / "suite.yaml").write_text(listed)
+        done = here("run", "suite.yaml", path=[here.cwd / "site"])
+        assert "error" not in done.stderr, done.stderr
+        found = records(here.cwd / "results" / "meddled").items()
+        return {name: (record["status"], record["reason"] or "") for name, record in found}
+
+    for name, what in (
+        ("pokes", "net.blocks.1.w1.weight"),
+        ("draws", "the random stream auxiliary"),
+        ("freezes", "requires_grad of its parameters"),
+    ):
+        status, reason = run("dfa", measured=f"x-meddle/{name}")["dfa"]
+        assert status == "crashed"
+        assert reason.startswith(f"the diagnostic {name} changes {what}; measuring must")
+    rules = ("dfa", "x-meddle/counts", "x-meddle/keeps", "{name: x-meddle/sets}")
+    ended = run(*rules, "{name: x-meddle/sets, penalty: 0.1}")
+    assert (ended["dfa"][0], ended["keeps"][0]) == ("done", "done")
+    status, reason = ended["counts"]
+    assert status == "failed"
+    assert "computing the credit of Counts in an audit changes rule.seen;" in reason
+    both = (here.cwd / "results" / "meddled").glob("*/run.json")
+    for raw in map(json.loads, (path.read_text() for path in both)):
+        if raw["cell"]["method"]["name"] == "x-meddle/sets":  # one of them has diverged by then
+            assert raw["status"] == "failed"
+            assert raw["reason"].startswith(
+                "number of threads is 2, not 1; matmul precision is medium, not highest: "
+            )
+
+
 # -------------------------------------------------------------------------------- where writes fail
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import leftovers
+from conftest import Here, leftovers
 from records import PASSPORT, measured, run
 
 from bench_core.analysis.gather import gather
@@ -730,6 +730,15 @@ def test_merging_carries_what_is_known_of_a_run_and_adds_it_up(tmp_path: Path) -
     assert mark.checked is not None
     assert mark.checked.when == "then"
     assert [each.said for each in mark.replicas] == [replica.said]
+
+
+@pytest.mark.parametrize("command", [("verify",), ("verify", "--json"), ("site", "-o", "site")])
+def test_a_folder_without_a_run_is_refused_by_name(here: Here, command: tuple[str, ...]) -> None:
+    (here.cwd / "empty" / "suite").mkdir(parents=True)
+    done = here(*command, "empty")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: empty: no run to ")
+    assert not (here.cwd / "site").exists()
 
 
 def test_a_sample_is_a_share_of_the_runs_that_are_done(tmp_path: Path) -> None:

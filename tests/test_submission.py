@@ -228,9 +228,16 @@ ODD = {
     "variables": ({"A=1/a": "", "BASH_ENV=submissions/x.sh": "", "submissions/e=1/run": ""}, 1),
     "none": ({"submissions/me/run.json": ""}, 1),
     "another's folder moved": ({}, 1),
+    "another's folder deleted": ({"submissions/me/requirements.txt": ""}, 1),
+    "another's folder changed": ({}, 1),
+    "another's folder deleted alone": ({}, 1),
+    "a file in another's folder": ({"submissions/alice/run.json": ""}, 1),
     "a page moved": ({"submissions/me/requirements.txt": ""}, 1),
 }
 MOVES = {  # a rename is a change of two places
+    "another's folder deleted": "git rm -rq submissions/alice",
+    "another's folder changed": "echo bob==1 > submissions/alice/requirements.txt",
+    "another's folder deleted alone": "git rm -rq submissions/alice",
     "another's folder moved": "git mv submissions/alice submissions/me",
     "a page moved": "git mv README.md submissions/me/",
 }
@@ -259,6 +266,24 @@ def test_the_workflow_takes_one_plain_folder_with_plain_requirements(tmp_path: P
         done = subprocess.run(["bash", "-eo", "pipefail", "-c", text], cwd=home, env=variables)
         assert done.returncode == code, name
         assert (home / "env").exists() == (code == 0), name
+
+
+def test_nothing_that_a_submission_prints_leaves_the_code_block_of_the_comment(
+    tmp_path: Path,
+) -> None:
+    steps = yaml.safe_load((EXAMPLE / ".github/workflows/judge.yml").read_text())
+    script = next(
+        step["run"] for step in steps["jobs"]["judge"]["steps"] if step.get("name") == "The verdict"
+    )
+    line = next(each for each in script.splitlines() if "> comment.md" in each)
+    said = [b"x" * 60_000 + b"# accepted", b"y\r# accepted", b"# accepted\n" * 25_000 + b"z"]
+    for text in said:
+        (tmp_path / "said.txt").write_bytes(text)
+        subprocess.run(["bash", "-eo", "pipefail", "-c", line], cwd=tmp_path, check=True)
+        comment = (tmp_path / "comment.md").read_bytes()
+        assert 0 < len(comment) < 22_000
+        assert b"\r" not in comment
+        assert all(each.startswith(b"    ") for each in comment.splitlines())
 
 
 def reseal(path: Path, **fields: Any) -> None:

@@ -21,6 +21,7 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import StoreError
+from bench_core.execution.job import make_record
 from bench_core.registry import plugins
 from bench_core.report.page import page
 from bench_core.report.site import pages
@@ -167,6 +168,28 @@ def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forge
     assert "(the run that you trained at 20" in again.stdout
     table = here("leaderboard", forged).stdout
     assert "1 disputed (dfa 1)" in table
+
+
+def test_a_replica_that_fails_here_disputes_nothing(
+    here: Here, forged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = here("replicate", forged, "--sample", "1", "--threads", 10**11)
+    assert done.returncode == 2
+    assert "100000000000 is not in the range 1<=x<=1024" in done.stderr
+
+    def execute(cells: Any, job: Any, watch: Any, options: Any) -> None:
+        for cell in cells:
+            record = make_record(job(cell), status="failed", reason="no room")
+            with store.locked(cell.folder):
+                store.temporary(cell.folder).mkdir()
+                store.commit(record, cell.folder)
+
+    monkeypatch.setattr("bench_core.execution.runner.executor_named", lambda *_: execute)
+    done = here("replicate", forged, "--sample", "1")
+    assert done.returncode == 1
+    assert ": could not be run here: failed: no room" in done.stderr
+    assert "0 of 1 agree, 1 could not be run" in done.stdout
+    assert not (forged / "tiny" / marks.FOLDER).exists()
 
 
 def test_a_replica_that_lies_elsewhere_is_asked_for(here: Here, forged: Path) -> None:

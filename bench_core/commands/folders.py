@@ -21,6 +21,7 @@ from bench_core.commands.options import (
     option_faults,
     own_folders,
     print_json,
+    refuse_empty,
     results_argument,
     warn,
 )
@@ -74,6 +75,8 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
 
     roots = own_folders(results, "`python -m bench_reference.add --check` checks it")
     stored = scan(roots)
+    if not stored.runs and not stored.troubles:
+        refuse_empty(roots, "to check")
     found = {run.folder: faults(run) for run in stored.runs}
     among = [*between(stored.runs), *searches(stored.runs)]
     lines = [f"{folder}: {line}" for folder, own in found.items() for line in own]

@@ -232,6 +232,12 @@ def _refuse_missing(name: str) -> None:
         raise UsageError(f"{name}: no such results folder or suite; {hint}")
 
 
+def refuse_empty(roots: Iterable[Path], what: str) -> None:
+    """Raise UsageError for folders that hold no run; `what` says to which end a run is needed."""
+    names = ", ".join(map(str, roots))
+    raise UsageError(f"{names}: no run {what}; name a folder that `bench run` or a submission made")
+
+
 def own_folders(roots: Paths, remedy: str) -> list[Path]:
     """Return the folders in which a command writes. Raises UsageError for one of the reference.
 

@@ -13,6 +13,7 @@ from bench_core.commands.options import (
     format_option,
     gathered,
     option,
+    refuse_empty,
     results_argument,
     shown_folders,
 )
@@ -130,6 +131,8 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     if known is not None:
         results = (known.shipped.folder,)
     suites, troubles = gathered(results)
+    if not suites:
+        refuse_empty(shown_folders(results), "to show")
     claims = list(known.suites()) if known else []
     written = build(suites, _cards(suites), output, troubles, claims)
     echo(f"{output / 'index.html'}  ({plural(len(written), 'page')})")
