@@ -317,7 +317,7 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
     """A diagnostic is no part of the identity, so its cell is trained again without it."""
     fake_dist(here.cwd / "site", "x-meddle", "meddlers", MEDDLERS)
 
-    def run(*rules: str, measured: str = "state_norm") -> dict[str, tuple[str, str]]:
+    def run(*rules: str, measured: str = "drift") -> dict[str, tuple[str, str]]:
         text = SUITE.replace("METHODS", ", ".join(rules)).replace("faulty", "meddled")
         listed = text.replace("x-meddled/breaks, x-meddled/odd", measured)
         (here.cwd / "suite.yaml").write_text(listed)
