@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
 from bench_core.analysis.verdict import AT_CHANCE, margin, reading
 from bench_core.report import notes
+from bench_core.report.rows import PASSPORT
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.training.method import Passport
 
 BP, DFA, EP = "bench-core/bp", "bench-core/dfa", "bench-core/ep"
 BACKPROP = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
@@ -346,3 +349,8 @@ def test_rules_on_other_seeds_do_not_share_a_rank() -> None:
     records = [*seeds(DFA, [0.978, 0.980, 0.976]), *other]
     assert (row(records).rank, row(records, "ep").rank) == ((1, 1), (2, 2))
     assert "dfa and ep share no two seeds: compared unpaired" in remarks(records)
+
+
+def test_every_key_of_a_passport_has_its_letter_and_words() -> None:
+    assert PASSPORT.keys() == {item.name for item in fields(Passport)}
+    assert len({letter for letter, _ in PASSPORT.values()}) == len(PASSPORT)

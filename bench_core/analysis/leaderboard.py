@@ -42,7 +42,7 @@ from bench_core.analysis.judge import (
     role,
     threshold_of,
 )
-from bench_core.analysis.ranks import Ranking, rank, widening
+from bench_core.analysis.ranks import Ranking, rank
 from bench_core.analysis.recipes import recipe, shared, tuned_of
 from bench_core.analysis.standing import Standing
 from bench_core.analysis.stats import Estimate, estimate
@@ -276,7 +276,6 @@ def _group(
         for row in rows
     ]
     ranking = rank(ranked)
-    ranking = replace(ranking, loud=widening(ranked, ranking))
     for record in settings.older:  # they do not count, but may contradict
         if _recipe(record, settings) == _recipe(records[0], settings):
             cells[key_of(record.cell.method)][record.cell.seed].append(record)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 RULES = (2, 3, 4, 5, 6, 8, 10, 13, 18, 26, 40)
@@ -56,7 +56,8 @@ class Ranking:
     n           the fewest seeds of a comparison
     deviation   the typical deviation √p of a paired difference
     unpaired    pairs of rows that were compared without common seeds
-    loud        the row without which p were less than a quarter, if there is one
+    loud        the row without which p were less than a quarter and another row's interval
+                narrower, if there is one
     """
 
     intervals: tuple[tuple[int, int] | None, ...]
@@ -109,6 +110,12 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     """Rank methods by their accuracies by seed; higher is better."""
+    found = _rank(rows)
+    return replace(found, loud=_widening(rows, found))
+
+
+def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
+    """Rank methods; `loud` is the row that may widen the intervals of others."""
     import numpy as np
 
     ranked = [index for index, row in enumerate(rows) if len(row) >= 2]
@@ -157,11 +164,11 @@ def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     )
 
 
-def widening(rows: Sequence[Mapping[int, float]], found: Ranking) -> int | None:
+def _widening(rows: Sequence[Mapping[int, float]], found: Ranking) -> int | None:
     """Return the loud row if another row's interval is narrower without it."""
     if found.loud is None:
         return None
-    quiet = rank([{} if index == found.loud else row for index, row in enumerate(rows)])
+    quiet = _rank([{} if index == found.loud else row for index, row in enumerate(rows)])
     for index, (before, after) in enumerate(zip(found.intervals, quiet.intervals, strict=True)):
         # without the loud rule one rank fewer is possible anyway
         if (

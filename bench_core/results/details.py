@@ -55,8 +55,6 @@ _LAYERED = {
 SCHEMAS: dict[str, dict[str, str]] = {
     "scale_growth": {"h": "numbers", "growth": "numbers"},
     "reference_floor": {"g": "numbers", "mean_128": "number", "mean_1024": "number"},
-    "batch_stability": {},
-    "depth_utility": {},
     "alignment": {
         **_LAYERED,
         "unclamped": "numbers",
@@ -95,7 +93,6 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "nudging": _LAYERED,
     "perturbation_correlation": _LAYERED,
     "costate_alignment": _LAYERED,
-    "loss_decrease": {},
 }
 # further read-outs of a credit, `displacement_unclamped`
 _READOUTS = {"_unclamped": "numbers", "_ratio": "numbers", "_deep": "number"}
