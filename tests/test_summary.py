@@ -14,7 +14,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import UsageError
-from bench_core.report import doubts, export, legend, provenance, reasons, summary, trained
+from bench_core.report import doubts, export, legend, provenance, reasons, site, summary, trained
 from bench_core.report.numbers import share, signed
 from bench_core.report.rows import families
 from bench_core.report.tables import Wanted, texts
@@ -440,3 +440,17 @@ def test_the_opening_names_mixed_code_and_the_floor_of_the_margins() -> None:
         (group,) = judge_all([*floors, *rows])
         assert (mixed in summary.opening(group)) == (last == "2")
         assert "Backpropagation with random blocks reaches .419." in summary.opening(group)
+
+
+def test_on_the_board_recipes_with_a_verdict_come_first() -> None:
+    """A longer training without floors decides nothing."""
+    longer = [
+        item
+        for rule in (BP, DFA, "bench-core/fa")
+        for item in seeds(rule, [0.6, 0.61, 0.62], training={"epochs": 200})
+    ]
+    results = SuiteResults("s", Settings(), (*longer, *GOOD, *lone()), 0)
+    known, open_ = site._found([view(results)])
+    assert {line.label for line in known["lists"][trained.TRAIN]} == {"bp", "dfa"}
+    assert [*open_["lists"]] == [trained.OPEN]
+    assert "200 epochs" in open_["recipe"]

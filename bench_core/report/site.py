@@ -99,16 +99,19 @@ def _recipes(shown: View) -> Iterator[tuple[str, Group]]:
 
 
 def _found(views: Sequence[View]) -> list[dict[str, Any]]:
-    """Return the recipe with the most rules of each network, data set and length, in words.
+    """Return one recipe of each network, data set and length in words.
 
-    The longest training comes first.
+    That is the recipe with the most finished runs of rules that have a verdict, then with the most
+    rules. Recipes in which a rule has a verdict come first, of these the longest trainings.
     """
-    chosen: dict[tuple[int, str, str], tuple[int, View, str, Group]] = {}
+    chosen: dict[tuple[int, str, str], tuple[tuple[int, int], View, str, Group]] = {}
     for shown in views:
         for recipe, group in _recipes(shown):
-            cell, size = group.cell, len(summary.rules(group.rows))
-            key = int(cell.training.get("epochs") or 0), cell.arch.short, cell.dataset.short
-            if size > chosen.get(key, (0,))[0]:
+            cell, own = group.cell, summary.rules(group.rows)
+            decided = sum(len(row.finished) for row in own if trained.is_decided(row))
+            epochs = int(cell.training.get("epochs") or 0)
+            size, key = (decided, len(own)), (epochs, cell.arch.short, cell.dataset.short)
+            if key not in chosen or size > chosen[key][0]:
                 chosen[key] = (size, shown, recipe, group)
     return [
         {
@@ -118,7 +121,7 @@ def _found(views: Sequence[View]) -> list[dict[str, Any]]:
             "caution": trained.caution(group),
         }
         for _, (_, shown, recipe, group) in sorted(
-            chosen.items(), key=lambda item: item[0], reverse=True
+            chosen.items(), key=lambda item: (item[1][0][0] > 0, item[0]), reverse=True
         )
     ]
 

@@ -14,7 +14,7 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends
 from bench_core.report.numbers import share, with_interval
 from bench_core.report.rows import BP_FLOOR, bare_labels, random_blocks
-from bench_core.report.summary import GOOD, WORDS, rules
+from bench_core.report.summary import GOOD, SINGLE, WORDS, rules
 from bench_core.report.text import joined, listed
 
 TRAIN = "Blocks that train"
@@ -44,7 +44,7 @@ def sorted_rules(group: Group) -> dict[str, list[Line]]:
 
 def caution(group: Group) -> str:
     """Say that a rule with one finished seed has no verdict; empty if every rule has more."""
-    single = [row for row in rules(group.rows) if row.judged.kind == "single seed"]
+    single = [row for row in rules(group.rows) if row.judged.kind == SINGLE]
     if not single:
         return ""
     if len(single) < len(rules(group.rows)):
@@ -57,9 +57,14 @@ def caution(group: Group) -> str:
     )
 
 
+def is_decided(row: Row) -> bool:
+    """Decide whether the verdict of a rule, over more than one seed, says if its blocks train."""
+    return row.judged.kind != SINGLE and _heading(row) != OPEN
+
+
 def _heading(row: Row) -> str:
     kind = row.judged.kind
-    if kind == "single seed":
+    if kind == SINGLE:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
     if row.margin is None:
         return OPEN
