@@ -473,6 +473,7 @@ def test_a_rule_that_changes_a_frozen_block_fails(few, options):
         return credit(*states)
 
     method.credit = meddling
+    net.blocks.requires_grad_(True)  # as a rule may do in its setup
     if not options:
         train(method, net, few, TRAINING_ONE, 0)
         return

@@ -86,33 +86,36 @@ def _bits(tensor: Tensor) -> bytes:
 
 
 def check_credit(audit: Audit, training: Training) -> None:
-    """Compute the credit of a few samples twice. Raises BenchError if that changes anything.
+    """Compute the credit of a few samples twice. Raises BenchError if that changes the training.
 
     The first time it may fill caches and keep what it saw last. The second time, with the same
-    samples, it must leave every attribute as it is: a counter or a running mean does not. What
-    cannot be compared is left out, and a credit that raises is left to the diagnostics.
+    samples, the credit must be the same, and every tensor that can be reached from the rule must
+    stay as it is: a running mean does not. Counters and logs that no credit depends on may change.
+    A credit that raises is left to the diagnostics.
     """
     method: Any = audit.method
     x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
-    state, attributes = Untouched(training), []
+    state, tensors = Untouched(training), []
     for _ in range(2):
+        roots: dict[str, Any] = {"rule": method, "net": audit.net}
         with suppress(Exception):
-            audit.batch(x, y)
-        attributes.append(dict(_attributes({"rule": method, "net": audit.net}, method)))
-    one, other = attributes
-    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+            if (credits := audit.batch(x, y).credits) is not None:
+                roots["the credit of the same samples"] = list(credits.audited)
+        tensors.append(dict(_tensors(roots, method)))
+    one, other = tensors
+    names = sorted(name for name in one if name in other and one[name] != other[name])
     if not torch.are_deterministic_algorithms_enabled():
         names = []  # what the credit saw last may differ by rounding
     if what := state.changes() or ", ".join(names[:3]):
         raise BenchError(
             f"computing the credit of {type(method).__name__} in an audit changes {what}; audits "
-            "must not change a training: do this in learn() or step(), not in credit() or in a "
-            "forward pass in eval mode"
+            "must not change a training: do this in setup(), learn() or step(), not in credit() or "
+            "in a forward pass in eval mode"
         )
 
 
-def _attributes(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, Any]]:
-    """Yield place and value, or its digest, of everything plain that can be reached from objects.
+def _tensors(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, Any]]:
+    """Yield place and digest of every tensor and generator that can be reached from objects.
 
     The tools of the method are left out: what they hold is compared by `Untouched`.
     """
@@ -120,10 +123,7 @@ def _attributes(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, An
     seen = {id(method.tools), id(method.task), id(method.params)}
     while waiting:
         place, item = waiting.popleft()
-        if isinstance(item, PLAIN):
-            yield place, repr(item)
-            continue
-        if id(item) in seen or isinstance(item, CODE):
+        if id(item) in seen or isinstance(item, PLAIN + CODE):
             continue
         seen.add(id(item))
         with suppress(Exception):
@@ -135,12 +135,10 @@ def _attributes(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, An
                 yield place, (item.shape, item.dtype, _bits(item))
             elif isinstance(item, Mapping):
                 waiting += (
-                    (f"{place}[{repr(key) if isinstance(key, PLAIN) else number}]", each)
+                    (f"{place}[{key!r}]" if isinstance(key, str) else f"{place}[{number}]", each)
                     for number, (key, each) in enumerate(item.items())
                 )
             elif isinstance(item, list | tuple | deque):
                 waiting += ((f"{place}[{number}]", each) for number, each in enumerate(item))
-            elif isinstance(item, set | frozenset):
-                yield place, sorted(repr(each) for each in item if isinstance(each, PLAIN))
             else:
                 waiting += ((f"{place}.{key}", each) for key, each in vars(item).items())

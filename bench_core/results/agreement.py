@@ -33,6 +33,7 @@ from bench_core.results.store import CHECKPOINT
 
 # attributes of a measurement that decide what it means
 RULE = ("direction", "threshold", "across", "letter", "unit", "batch", "needs_reference")
+LATER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
 POINTS = 0.02  # of accuracy, between environments
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
 Limits = Mapping[str, float]  # a diagnostic's name → the threshold of the suite
@@ -63,7 +64,7 @@ class _Way:
     whole    a field that only one of the two has is a difference
     slack    by which two numbers may differ
     limits   by which diagnostics fire, in place of their own thresholds
-    left     measurements that are left out
+    left     measurements and fields that are left out
     """
 
     figures: bool = True
@@ -96,19 +97,24 @@ class _Way:
         """Return what tables show of a run and verdicts rest on, without its costs."""
         figures: dict[str, Any] = {}
         if self.figures:
-            figures |= _stated(record, "accuracy", "train_loss", "validation_accuracy")
+            figures |= self._stated(record, "accuracy", "train_loss", "validation_accuracy")
             figures |= {"epochs": record.epochs}
             if (weights := _weights(record)) is not None:
                 figures["weights"] = weights
         return {
             **figures,
-            **_stated(record, "chance", "forward_passes"),
+            **self._stated(record, "chance", "forward_passes"),
             "stopped_by": record.stopped_by,
             "data_checksum": record.data_checksum,
             **{f"passport.{name}": value for name, value in record.passport.items()},
             **self._measured("initial", record.initial),
             **self._measured("measurements", record.measurements, texts=True),
         }
+
+    def _stated(self, record: RunRecord, *names: str) -> dict[str, Any]:
+        """Return the fields of a record that have a value."""
+        wanted = (name for name in names if name not in self.left)
+        return {name: value for name in wanted if (value := getattr(record, name)) is not None}
 
     def _row(self, row: Epoch) -> dict[str, Any]:
         """Return a row of a curve, without its cost."""
@@ -161,11 +167,6 @@ class _Way:
         if number and math.isclose(a, b, rel_tol=self.slack, abs_tol=self.slack):
             return True
         return repr(a) == repr(b)  # NaN equals NaN here
-
-
-def _stated(record: RunRecord, *names: str) -> dict[str, Any]:
-    """Return these fields of a record, without those that older records lack."""
-    return {name: value for name in names if (value := getattr(record, name)) is not None}
 
 
 def _short(value: Any, *runs: RunRecord) -> Any:
@@ -228,7 +229,9 @@ def compare(
     """
     named = posted.measurements.keys() | posted.initial.keys()
     left = frozenset(named - again.measurements.keys())
-    way = _Way(whole=True, limits=limits, left=left)
+    lacking = {name for name in LATER if getattr(posted, name) is None}
+    older = lacking if not posted.numerics else frozenset[str]()  # before schema 3
+    way = _Way(whole=True, limits=limits, left=left | older)
 
     def numbers(way: _Way) -> list[str]:
         curves = way.curves((again, posted), (folders[1], folders[0])) if folders else []

@@ -150,10 +150,14 @@ def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -
 
 def _frozen(method: Method, net: Net) -> dict[str, Tensor]:
     """Copy the parameters of the blocks that the options of the rule freeze."""
-    if method.params.freeze is None and method.params.train_last is None:
+    trained = 0 if method.params.freeze else method.params.train_last
+    if trained is None:
         return {}
-    named = net.blocks.named_parameters(prefix="blocks")
-    return {name: value.detach().clone() for name, value in named if not value.requires_grad}
+    return {
+        f"blocks.{i}.{name}": value.detach().clone()
+        for i, block in enumerate(net.blocks[: net.depth - trained])
+        for name, value in block.named_parameters()
+    }
 
 
 def train(
