@@ -111,11 +111,7 @@ class Shipped:
         theirs: dict[str, dict[str, None]] = defaultdict(dict)
         mine: dict[str, dict[str, None]] = defaultdict(dict)
         for own in (cell.settings() for cell in cells):
-            peers = [
-                (row, tuple(key for key in {**own, **row} if own.get(key) != row.get(key)))
-                for row in rows
-                if row["method"] == own["method"]
-            ]
+            peers = [(row, _unlike(own, row)) for row in rows if row["method"] == own["method"]]
             if not peers:
                 continue
             _, keys = min(peers, key=lambda peer: len(peer[1]))
@@ -150,6 +146,13 @@ class Shipped:
             names = "; ".join(f"{name} (seed {', '.join(own)})" for name, own in seeds.items())
             written.append(f"not from the reference: {names}: {reason}")
         return tuple(written)
+
+
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the settings in which two cells differ; of another component only its name."""
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    whole = tuple(f"{key}." for key in keys)
+    return tuple(key for key in keys if not key.startswith(whole))
 
 
 def trained(record: RunRecord) -> str:
