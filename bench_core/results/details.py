@@ -55,6 +55,9 @@ _LAYERED = {
 SCHEMAS: dict[str, dict[str, str]] = {
     "scale_growth": {"h": "numbers", "growth": "numbers"},
     "reference_floor": {"g": "numbers", "mean_128": "number", "mean_1024": "number"},
+    "batch_stability": {},
+    "depth_utility": {},
+    "loss_decrease": {},
     "alignment": {
         **_LAYERED,
         "unclamped": "numbers",
