@@ -8,7 +8,7 @@ Code that only computes the same numbers in another way does not matter.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -85,23 +85,18 @@ class Shipped:
                 return f"its run measured {name.rpartition('/')[2]} with other options"
         return sparser(record, self.suite)
 
-    def _rules(self) -> Collection[str]:
-        """Return the full names of the rules that the suite of the reference has."""
+    def _stated(self, key: str) -> dict[str, Any]:
+        """Return a mapping of the suite.json of the reference; empty without a readable one."""
         folder = self.reference.suite(self.suite.name)
         try:
-            defaults = self.reference.described(folder).get("defaults") if folder else None
+            stated = self.reference.described(folder).get(key) if folder else None
         except Unreadable:
-            defaults = None
-        return defaults if isinstance(defaults, dict) else ()
+            stated = None
+        return stated if isinstance(stated, dict) else {}
 
     def _suite_cells(self) -> Iterator[Cell]:
         """Yield the cells of the suite that the reference has, in the order of their identities."""
-        folder = self.reference.suite(self.suite.name)
-        try:
-            stated = self.reference.described(folder).get("cells") if folder else None
-        except Unreadable:
-            stated = None
-        for identity in sorted(set((stated or {}).values()) & self.reference.entries.keys()):
+        for identity in sorted(set(self._stated("cells").values()) & self.reference.entries.keys()):
             with suppress(Unreadable):  # `runs` names it
                 yield self.reference.read(identity).record.cell
 
@@ -132,7 +127,7 @@ class Shipped:
         unfit = self.lacking.keys() - {ABSENT}
         if not (self.taken or unfit or self.reference.suite(self.suite.name)):
             return ()
-        known = self._rules()
+        known = self._stated("defaults")  # by the full name of a rule
         absent = [cell for cell in self.lacking.pop(ABSENT, ()) if cell.method.name in known]
         some = f"{len(absent)}" if self.taken or self.lacking else "any"
         other = self._differences(absent)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bench_core.analysis.judge import LETTERS
 from bench_core.execution.cell import measure, stored
+from bench_core.registry import plugins
+from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
@@ -138,7 +140,9 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
 @check("diagnostic", "contract")
 def its_letter_is_free(subject: Subject) -> None:
     """Its letter is none of a, b, c, d: these belong to the built-in diagnostics."""
-    letter, ours = subject.target.letter, subject.target.__module__.startswith("bench_plugins.")
+    letter, own = subject.target.letter, subject.target
+    built_in = plugins.load(only={OURS}).of_kind("diagnostic")
+    ours = f"{own.__module__}:{own.__qualname__}" in {item.component.target for item in built_in}
     if letter in LETTERS and not ours:
         raise Failed(f"the letter {letter} belongs to {LETTERS[letter]}: choose another, or none")
 

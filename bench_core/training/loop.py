@@ -149,12 +149,12 @@ def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -
 
 
 def _frozen(method: Method, net: Net) -> dict[str, Tensor]:
-    """Copy the parameters of the blocks that the options of the rule freeze."""
+    """Return the parameters of the blocks that the options of the rule freeze."""
     trained = 0 if method.params.freeze else method.params.train_last
     if trained is None:
         return {}
     return {
-        f"blocks.{i}.{name}": value.detach().clone()
+        f"blocks.{i}.{name}": value.detach()
         for i, block in enumerate(net.blocks[: net.depth - trained])
         for name, value in block.named_parameters()
     }
@@ -188,7 +188,7 @@ def train(
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
-    frozen = _frozen(method, net)
+    frozen = {name: value.clone() for name, value in _frozen(method, net).items()}
     row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **_evaluated(net, held))
     if first == 0:
         observe(row)
