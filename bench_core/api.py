@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench_core.training.data import Data
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.training.net import Net, States
-    from bench_core.training.rng import draws_from
+    from bench_core.training.rng import draws_from, stream
 
 __all__ = [
     "API_VERSION",
@@ -52,6 +52,7 @@ __all__ = [
     "Tools",
     "draws_from",
     "hookimpl",
+    "stream",
 ]
 
 _LOADS_TORCH = {
@@ -63,6 +64,7 @@ _LOADS_TORCH = {
     "CROSS_ENTROPY": "loss",
     "SQUARED_ERROR": "loss",
     "draws_from": "rng",
+    "stream": "rng",
 }
 
 

@@ -954,6 +954,10 @@ class DependsOnTheSeed(GoodDiagnostic):
         return Measured(found.value + 1e-3 * (torch.initial_seed() % 2))
 
 
+class ReadsAClock(DependsOnTheSeed):
+    repeatable = False
+
+
 class TouchesTheNetwork(GoodDiagnostic):
     def measure(self, audit):
         found = super().measure(audit)

@@ -25,6 +25,7 @@ from planted import (
     GoodDiagnostic,
     GoodNet,
     KolenPollack,
+    ReadsAClock,
 )
 
 from bench_core.errors import UsageError
@@ -86,7 +87,7 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "good",
     [
         Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset,
-        DigestOfFiles, GoodDiagnostic,
+        DigestOfFiles, GoodDiagnostic, ReadsAClock,
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("numbers")

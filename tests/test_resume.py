@@ -142,6 +142,23 @@ def restless() -> tuple[Method, Net, Data]:
     return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
 
 
+class OwnGenerator(type(rule("dfa"))):  # type: ignore[misc]
+    """Holds a generator of its own, beside those of its tools."""
+
+    def setup(self, net: Net, task: Any, tools: Any) -> None:
+        super().setup(net, task, tools)
+        self.noise = torch.Generator().manual_seed(7)
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        return super().step(x + 0.1 * torch.randn(x.shape, generator=self.noise), y, epoch)
+
+
+def own_generator() -> tuple[Method, Net, Data]:
+    data = toy_data(n=96, test=64)
+    method = OwnGenerator(OwnGenerator.Params())
+    return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+
 def pictures() -> tuple[Method, Net, Data]:
     """Crops and flips, drawn from their own stream."""
     draws = torch.Generator().manual_seed(0)
@@ -161,6 +178,7 @@ CASES |= {
 CASES |= {
     "buffers and dropout": with_buffers,
     "global generators": restless,
+    "a generator of its own": own_generator,
     "augmentation": pictures,
 }
 

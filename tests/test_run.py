@@ -275,7 +275,8 @@ def bench_methods():
 
 @hookimpl
 def bench_diagnostics():
-    return [Component(name, f"meddlers:{name.title()}") for name in ("pokes", "draws", "freezes")]
+    names = ("pokes", "draws", "throws", "freezes")
+    return [Component(name, f"meddlers:{name.title()}") for name in names]
 
 class Pokes(Diagnostic):
     def measure(self, audit):
@@ -287,6 +288,10 @@ class Draws(Diagnostic):
     def measure(self, audit):
         torch.rand(1, generator=audit.method.tools.aux_generator)
         return Measured(1.0, {})
+
+class Throws(Diagnostic):
+    def measure(self, audit):
+        return Measured(float(torch.rand(())), {})
 
 class Freezes(Diagnostic):
     when = "final"
@@ -332,14 +337,17 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
         found = records(here.cwd / "results" / "meddled").items()
         return {name: (record["status"], record["reason"] or "") for name, record in found}
 
-    for name, what in (
-        ("pokes", "net.blocks.1.w1.weight"),
-        ("draws", "the random stream auxiliary"),
-        ("freezes", "requires_grad of its parameters"),
+    mend, draw = "mend it", 'draw by stream(audit.seed, "probe") of bench_core.api'
+    for name, what, remedy in (
+        ("pokes", "net.blocks.1.w1.weight", mend),
+        ("draws", "the random stream auxiliary", draw),
+        ("throws", "torch's global generator", draw),
+        ("freezes", "requires_grad of its parameters", mend),
     ):
         status, reason = run("dfa", measured=f"x-meddle/{name}")["dfa"]
         assert status == "crashed"
         assert reason.startswith(f"the diagnostic {name} changes {what}; measuring must")
+        assert reason.endswith(f"as it is: {remedy}, or take it out of diagnostics")
     rules = ("dfa", "x-meddle/counts", "x-meddle/keeps", "{name: x-meddle/sets}")
     ended = run(*rules, "{name: x-meddle/sets, penalty: 0.1}")
     assert (ended["dfa"][0], ended["keeps"][0]) == ("done", "done")

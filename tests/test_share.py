@@ -21,7 +21,7 @@ from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.page import page
 from bench_core.report.tables import leaderboards
 from bench_core.results import ledger, marks, store
-from bench_core.results.agreement import compare
+from bench_core.results.agreement import compare, disagreement
 from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.store import CHECKPOINT
@@ -519,6 +519,23 @@ def test_whatever_a_table_shows_is_compared(
     found = compare(RunRecord.model_validate(raw), again)
     assert not found.agrees
     assert said in found.said
+
+
+def test_a_time_is_not_compared() -> None:
+    """A diagnostic that reads a clock says so; a posted run cannot say so of another one."""
+
+    def timed(seconds: float, repeatable: bool = False) -> RunRecord:
+        clock = Measurement(value=seconds, direction="above", threshold=1.5, repeatable=repeatable)
+        return true(seed=1, measurements=measured() | {"lab/clock": clock})
+
+    assert compare(timed(1.0), timed(2.0)).said == "equal bit by bit"
+    assert disagreement(timed(1.0), timed(2.0)) == []
+    assert disagreement(timed(1.0, True), timed(2.0, True)) == [
+        "measurements.lab/clock fires in one of them only",
+        "measurements.lab/clock value 1.0 and 2.0",
+    ]
+    said = compare(timed(1.0), timed(2.0, True)).said
+    assert "measurements.lab/clock repeatable in one of them only" in said
 
 
 def test_a_run_from_before_schema_3_may_lack_later_fields() -> None:

@@ -148,6 +148,10 @@ expect: [{figure: accuracy, value: 0.615, tolerance: 0.01, source: Table 1, meth
             "3:12: training.lerning_rate: unknown key; did you mean learning_rate?",
         ),
         (
+            "stop_when: [scale_growth]",
+            "3:12: training.stop_when: unknown key; write it outside of training, as stop_when",
+        ),
+        (
             'learning_rate: "0.1"',
             "3:27: training.learning_rate: must be a number between 0 and 1,000, not "
             "the text '0.1'; write it without quotes",

@@ -50,9 +50,8 @@ class Untouched:
         yield "requires_grad of its parameters", [each.requires_grad for each in net.parameters()]
         for name, stream in self.training.streams.items():
             yield f"the random stream {name}", stream.get_state()
-        for name, value in vars(method).items():
-            if isinstance(value, Generator):
-                yield f"the generator {name} of the rule", value.get_state()
+        for name, generator in self.training.generators():
+            yield f"the generator {name} of the rule", generator.get_state()
         yield from read(GENERATORS).items()
         if torch.cuda.is_available():
             yield "torch's generator on the GPU", torch.cuda.get_rng_state()

@@ -219,9 +219,13 @@ class CellRun:
         for name, diagnostic in chosen:
             measured[name] = attempt(name, diagnostic, audit)
             if training and (what := training.changes()):
+                draws = any(word in what for word in ("generator", "random stream"))
+                mend = (
+                    'draw by stream(audit.seed, "probe") of bench_core.api' if draws else "mend it"
+                )
                 raise ChangedByDiagnostic(
                     f"the diagnostic {name} changes {what}; measuring must leave the training as "
-                    "it is: mend it, or take it out of diagnostics"
+                    f"it is: {mend}, or take it out of diagnostics"
                 )
         return measured
 

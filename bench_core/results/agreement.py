@@ -9,7 +9,8 @@ rounding of another machine. Numbers of a compact run are equal if their seven d
 `bench merge` and all tables compare what both runs have, because two suites may measure one cell
 with other diagnostics. Results of one identity that do not agree are a conflict, and none counts.
 `bench replicate` measures what the posted run and its suite name, so a field that only one of the
-two runs has is a difference. With equal weights of another environment, all numbers must lie within
+two runs has is a difference. The values of a diagnostic that is not `repeatable` are not compared.
+ With equal weights of another environment, all numbers must lie within
 0.001.
 """
 
@@ -32,7 +33,10 @@ from bench_core.results.record import FileSum, Measurement, RunRecord, environme
 from bench_core.results.store import CHECKPOINT
 
 # attributes of a measurement that decide what it means
-RULE = ("direction", "threshold", "across", "letter", "unit", "batch", "needs_reference")
+RULE = (
+    *("direction", "threshold", "across", "letter", "unit", "batch"),
+    *("needs_reference", "repeatable"),
+)
 LATER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
 POINTS = 0.02  # of accuracy, between environments
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
@@ -133,8 +137,9 @@ class _Way:
             item = described(name, items[name])
             told = RULE if item.direction is None or not texts else (*RULE, *TEXTS)
             part = {key: getattr(item, key) for key in told}
-            part["fires"] = fires(item, self.limits.get(name))
-            if self.figures and item.across != "ceiling":  # that value compares two runs
+            if item.repeatable:
+                part["fires"] = fires(item, self.limits.get(name))
+            if self.figures and item.repeatable and item.across != "ceiling":  # compares two runs
                 part["means something"] = item.not_diagnostic is None
                 part |= {"value": item.value, "details": _numbers(item.details)}
             parts[f"{when}.{name}"] = part

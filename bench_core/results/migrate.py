@@ -8,7 +8,8 @@
     3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then; so are `validation_accuracy`
            and `energy_joules`, null until then. A recipe's `precision` takes the place of
            `autocast`: "float32" for "off"; no recipe now equals "autocast". A passport has
-           `local_heads`, which no rule had until then
+           `local_heads`, which no rule had until then. A measurement has `repeatable`, true until
+           then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.

@@ -51,11 +51,14 @@ class Frozen(BaseModel):
 class Measurement(Frozen):
     """A diagnostic's value on one network, with the rule by which a threshold judges it.
 
-    `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `SINCE_3` are
+    `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `LATER` are
     left out of JSON at their default, so that a measurement from before keeps its checksum.
     """
 
-    SINCE_3: ClassVar = ("title", "heading", "sentence", "axis", "batch", "needs_reference")
+    LATER: ClassVar = (
+        *("title", "heading", "sentence", "axis", "batch", "needs_reference"),  # since schema 3
+        "repeatable",  # since schema 4
+    )
 
     value: Number | None = None
     letter: str = ""
@@ -69,6 +72,7 @@ class Measurement(Frozen):
     axis: Literal["linear", "log"] = "linear"
     batch: int | None = Field(default=None, ge=1)
     needs_reference: bool = False
+    repeatable: bool = True
     not_diagnostic: str | None = None
     details: Annotated[dict[str, Any], PlainSerializer(jsonable)] = Field(default_factory=dict)
 
@@ -85,7 +89,7 @@ class Measurement(Frozen):
         return {
             name: value
             for name, value in fields.items()
-            if name not in self.SINCE_3 or value != default[name].default
+            if name not in self.LATER or value != default[name].default
         }
 
 

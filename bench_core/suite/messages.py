@@ -85,9 +85,9 @@ def explain(
     faults  `ValidationError.errors()`
     shown   how a message shows the value at a path
     """
-    rest = [(tuple(fault["loc"]), fault) for fault in faults]
-    places = _locate(rest, _options(annotation), value)
-    return list(dict.fromkeys(_explain(place, shown) for place in places))
+    rest, whole = [(tuple(fault["loc"]), fault) for fault in faults], _options(annotation)
+    places = _locate(rest, whole, value)
+    return list(dict.fromkeys(_explain(place, shown, whole) for place in places))
 
 
 def problems_of(
@@ -251,7 +251,19 @@ def _chosen(branches: list[list[_Place]], whole: _Place) -> list[_Place]:
     return fitting[0] if fitting else [whole]
 
 
-def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
+def _outside(whole: list[_Option], path: KeyPath) -> str:
+    """Say where a key belongs that a mapping around its own knows; "" if none does."""
+    for depth in range(len(path) - 2, -1, -1):
+        options = whole
+        for part in path[:depth]:
+            options = _below(options, part)
+        if any(key == path[-1] for key, _ in _fields(options)):
+            right = ".".join(map(str, (*path[:depth], path[-1])))
+            return f"write it outside of {printable(str(path[-2]))}, as {printable(right)}"
+    return ""
+
+
+def _explain(place: _Place, shown: Callable[[KeyPath, Any], str], whole: list[_Option]) -> Fault:
     fault, path, options = place
     kind, value, ctx = fault["type"], fault["input"], fault.get("ctx") or {}
     if kind == "missing":
@@ -266,7 +278,8 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str]) -> Fault:
             for inner, _ in _fields(_options(field))
         ]
         key = str(path[-1]) if path else ""
-        hint = spaced(key) or did_you_mean(printable(key), known, deeper)
+        hint = spaced(key) or _outside(whole, path)
+        hint = hint or did_you_mean(printable(key), known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
         return Fault(path, "a key must be text", at_key=True)

@@ -6,6 +6,7 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     net.*, method.*        parameters and buffers, also frozen ones; feedback, auxiliary networks
     updater.<i>.<p>.<key>  optimiser state of the p-th parameter in the i-th updater of the method
     stream.<name>          random streams of loop and method (`bench_core.training.rng`)
+    generator.<name>       generators of torch that are attributes of the method
     global.cpu, global.cuda, global.numpy    global generators of torch and numpy
 
 Its metadata hold JSON (no pickle): epoch, rows, learning rates, seconds, Python's generator and a
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,14 @@ class Training:
         self.net, self.method, self.streams = net, method, {**streams, **own}
         self.optimisers = [updater.optimiser for updater in tools.updaters]
 
+    def generators(self) -> Iterator[tuple[str, Generator]]:
+        """Yield name and generator of the method's own attributes."""
+        import torch
+
+        for name, value in vars(self.method).items():
+            if isinstance(value, torch.Generator):
+                yield name, value
+
     def dump(self, epoch: int, identity: str, more: Mapping[str, Any]) -> bytes:
         """Return the content of the file with the state after `epoch` epochs.
 
@@ -111,6 +120,7 @@ class Training:
 
         tensors = storable(self.net, self.method)
         tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
+        tensors |= {f"generator.{name}": each.get_state() for name, each in self.generators()}
         scalars: dict[str, Any] = {}
         for number, optimiser in enumerate(self.optimisers):
             for parameter, values in optimiser.state_dict()["state"].items():
@@ -148,6 +158,8 @@ class Training:
             optimiser.load_state_dict({"state": values, "param_groups": groups})
         for name, stream in self.streams.items():
             stream.set_state(tensors[f"stream.{name}"])
+        for name, generator in self.generators():
+            generator.set_state(tensors[f"generator.{name}"])
         own = state["numpy"]
         own["state"]["key"] = tensors["global.numpy"].numpy().astype("uint32")
         numpy.random.set_state(own)

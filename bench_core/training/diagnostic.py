@@ -59,6 +59,8 @@ class Diagnostic(ABC):
     axis             the scale of a figure's axis: "linear" or "log"
     batch            N, if the value is per sample and shown divided by N, as a batch mean has it
     needs_reference  the value means nothing if the reference gradient is at the floor (b fires)
+    repeatable       equal networks give equal values. False for a time or an energy: then two runs
+                     are one result whatever it measured in them
     """
 
     numerics: ClassVar[int] = 1
@@ -74,6 +76,7 @@ class Diagnostic(ABC):
     axis: ClassVar[Literal["linear", "log"]] = "linear"
     batch: ClassVar[int | None] = None
     needs_reference: ClassVar[bool] = False
+    repeatable: ClassVar[bool] = True
 
     class Params(ParamsModel):
         """Parameters of the diagnostic; not part of the identity of a training."""
