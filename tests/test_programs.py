@@ -17,8 +17,8 @@ from folders import audit_folder
 from test_python import run_code
 
 from bench_core import api, cli, load
+from bench_core.analysis import kinds
 from bench_core.errors import Exit, UsageError
-from bench_core.report import legend
 from bench_core.suite.load import load_suite
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def test_the_rule_that_the_skill_shows_is_a_rule() -> None:
     head = yaml.safe_load(PAGES["SKILL.md"].split("---")[1])
     assert head["name"] == "bench"
     assert len(head["description"]) < 400
-    assert all(f"*{kind}*" in PAGES["SKILL.md"].replace("\n  ", " ") for kind in legend.VERDICTS)
+    assert all(f"*{kind}*" in PAGES["SKILL.md"].replace("\n  ", " ") for kind in kinds.VERDICTS)
 
 
 def test_the_table_of_exit_codes_has_every_code() -> None:

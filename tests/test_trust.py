@@ -18,8 +18,8 @@ from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
-from bench_core.analysis.judge import PROTOCOL
 from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.protocol import THRESHOLDS
 from bench_core.errors import StoreError
 from bench_core.execution.job import make_record
 from bench_core.registry import plugins
@@ -461,7 +461,7 @@ def test_the_protocols_thresholds_are_those_of_the_diagnostics() -> None:
         "batch_stability": batch_stability.BatchStability,
         "depth_utility": depth_utility.DepthUtility,
     }
-    assert {name: each.threshold for name, each in classes.items()} == PROTOCOL
+    assert {name: each.threshold for name, each in classes.items()} == THRESHOLDS
 
 
 # ------------------------------------------------------------------------------------- conflicts

@@ -43,7 +43,7 @@ from bench_core.suite.names import FROZEN
 
 # only the first epochs of such a run are those of the whole schedule
 ENDED_EARLY = ("training.stop_after", "training.stop_when")
-Status = Literal["holds", "fails", "not run"]
+Status = Literal["holds", "fails", "not run"]  # the keys of `kinds.CLAIMS`
 
 
 @dataclass(frozen=True)

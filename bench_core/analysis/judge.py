@@ -27,6 +27,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
+from bench_core.analysis.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
+from bench_core.analysis.protocol import LETTERS, STANDARD
 from bench_core.analysis.standing import Standing
 from bench_core.analysis.untrained import at_start
 from bench_core.results.details import finite
@@ -39,7 +41,7 @@ from bench_core.results.record import (
     fires,
     recorded_defaults,
 )
-from bench_core.suite.cells import FLOOR
+from bench_core.suite import cells
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 
@@ -49,18 +51,11 @@ Defaults = Mapping[str, Mapping[str, Any]]  # a rule's full name → the default
 
 BP, BP_HEADS = f"{OURS}/{CEILING}", f"{OURS}/{LOCAL_CEILING}"
 CONTROLS = (f"{OURS}/noise_credit", f"{OURS}/random_credit", f"{OURS}/shuffled_credit")
+_D = STANDARD["d"]
 D_DEFAULT = described(
-    "depth_utility",
-    Measurement(letter="d", direction="below", threshold=2.0, unit="pp", across="floor"),
+    _D.name,
+    Measurement(letter="d", direction="below", threshold=_D.threshold, unit="pp", across="floor"),
 )
-# thresholds of docs/protocol.md, section 6, as measurements store them
-PROTOCOL = {
-    "scale_growth": 50.0,
-    "reference_floor": 1e-7 * 128,
-    "batch_stability": 0.3,
-    "depth_utility": 2.0,
-}
-LETTERS = dict(zip("abcd", PROTOCOL, strict=True))  # these diagnostics alone have these letters
 AT_FLOOR = "reference at the floor"
 UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
@@ -127,7 +122,7 @@ def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> 
 
 def matched_floor(ref: ComponentRef) -> ComponentRef:
     """Return the matched floor of a method: its blocks frozen, and without a penalty."""
-    return ref.model_copy(update={"params": {**ref.params, **FLOOR}})
+    return ref.model_copy(update={"params": {**ref.params, **cells.FLOOR}})
 
 
 def option(ref: ComponentRef, name: str) -> Any:
@@ -229,7 +224,7 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
             own = LETTERS.get(item.letter, name) in (name, name.removeprefix("bench-core/"))
             free = own and item.letter and item.letter not in by_letter
             by_letter[item.letter if free else name] = (name, item)
-    by_letter.setdefault("d", ("depth_utility", D_DEFAULT))
+    by_letter.setdefault("d", (_D.name, D_DEFAULT))
     return by_letter
 
 
@@ -274,20 +269,20 @@ class Judgement:
 
     @property
     def kind(self) -> str:
-        """flagged, no flag, incomplete, floor, or the status of an unfinished run."""
+        """A key of `FLAGS`, `FLOOR`, or the status of an unfinished run."""
         if self.status != "done":
             return self.status
         if self.role == "floor":
-            return "floor"
-        return "flagged" if self.fired else "incomplete" if self.missing else "no flag"
+            return FLOOR
+        return FLAGGED if self.fired else INCOMPLETE if self.missing else NO_FLAG
 
     @property
     def text(self) -> str:
         """`no flag`, `flagged (a+b+d)`, `incomplete (d not measured)`, `diverged`, …"""
-        if self.kind == "flagged":
-            return f"flagged ({'+'.join(self.fired)})"
-        if self.kind == "incomplete":
-            return f"incomplete ({'+'.join(self.missing)} not measured)"
+        if self.kind == FLAGGED:
+            return f"{FLAGGED} ({'+'.join(self.fired)})"
+        if self.kind == INCOMPLETE:
+            return f"{INCOMPLETE} ({'+'.join(self.missing)} not measured)"
         return self.kind
 
 
@@ -315,7 +310,7 @@ def judge(
     fired: set[str] = set()
     silent: dict[str, str] = {}
     by_letter = judged(record.measurements)
-    missing = {"a", "b", "c", *expected} - by_letter.keys()
+    missing = {*STANDARD, *expected} - by_letter.keys()
     start = at_start(record, initial or {})
     for letter, (name, item) in by_letter.items():
         limit = threshold_of(name, item, settings.thresholds)

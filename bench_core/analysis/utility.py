@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Group, Run
+from bench_core.analysis.protocol import STANDARD
 
-LETTERS = {"S2": "a", "S3": "b", "S4": "c", "S5": "d"}
+LETTERS = {item.strategy: letter for letter, item in STANDARD.items()}
 WORDS = {
     "S0": "accuracy only",
     "S1": "headline Γ ≤ 0",

@@ -23,6 +23,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench_core.analysis.judge import Floor, Judgement, in_order
+from bench_core.analysis.kinds import (
+    FLAGGED,
+    FLOOR,
+    NO_FLAG,
+    NOT_SEPARATED,
+    SINGLE_SEED,
+    TRUSTWORTHY,
+    UNDETERMINED,
+    WALKED_BACK,
+)
+from bench_core.analysis.protocol import STANDARD
 from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
 from bench_core.results.status import STATUSES
 
@@ -31,7 +42,6 @@ Reading = Literal["passes", "fires", "open", "none"]
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
-THREE = {"a": "D1", "b": "D2", "d": "D3"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Margin:
 class Verdict:
     """The verdict of a row: its kind, its text, and the form D1 = a, D2 = b, D3 = d.
 
+    kind      a key of `VERDICTS`, `FLOOR`, or the most frequent status if no run is done
     letters   of the diagnostics for which it is walked back, or flagged by a single seed
     below_bp  it is walked back because it lies below bp with frozen blocks
     """
@@ -139,8 +150,8 @@ def verdict(
     lost = Counter(item.status for item in judgements if item.status != "done")
     total = len(judgements)
     parts = [f"{name} {lost[name]}/{total}" for name in STATUSES if lost[name]]
-    if done and done[0].role == "floor":
-        return Verdict("floor", ", ".join(["floor", *parts]), "FLOOR")
+    if done and done[0].kind == FLOOR:
+        return Verdict(FLOOR, ", ".join([FLOOR, *parts]), FLOOR.upper())
     if not done:
         kind = max(lost, key=lambda name: lost[name])
         return Verdict(kind, ", ".join(parts), kind.upper())
@@ -149,10 +160,10 @@ def verdict(
     unread = {letter for letter, read in margins.items() if read == "none"} - missing
     unjudged = [f"{'+'.join(in_order(unread))} not judged"] if unread else []
     if len(done) == 1:
-        flags = [done[0].text] if done[0].text != "no flag" else []
-        text = ", ".join(["single seed", *flags, *unjudged, *parts])
-        three = _three("FLAGGED", counts) or "SINGLE SEED"
-        return Verdict("single seed", text, three, in_order(counts))
+        flags = [done[0].text] if done[0].kind != NO_FLAG else []
+        text = ", ".join([SINGLE_SEED, *flags, *unjudged, *parts])
+        three = _three(FLAGGED.upper(), counts) or SINGLE_SEED.upper()
+        return Verdict(SINGLE_SEED, text, three, in_order(counts))
     own = {letter: count for letter, count in counts.items() if letter not in margins}
     muted = {letter for item in done for letter, _ in item.not_diagnostic}
     below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
@@ -167,20 +178,20 @@ def verdict(
     reasons += ["bp floor"] if below_zero(bp) else []
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
     if reasons:
-        kind, text = "walked back", f"walked back ({', '.join(reasons)})"
+        kind = WALKED_BACK
     elif lost or unclear:
-        kind, text = "undetermined", f"undetermined ({', '.join(unclear)})" * bool(unclear)
-        text = text or "undetermined"
-    elif passed:
-        kind = text = "trustworthy"
+        kind, reasons = UNDETERMINED, unclear
     else:
-        kind = text = "not separated from its floor"
+        kind = TRUSTWORTHY if passed else NOT_SEPARATED
+    text = f"{kind} ({', '.join(reasons)})" if reasons else kind
     three = _three("FAIL", [*own, *below])
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
-    three = three or _three("UNDETERMINED", doubtful) or ("UNDETERMINED" if lost else "PASS")
+    open_ = UNDETERMINED.upper()
+    three = three or _three(open_, doubtful) or (open_ if lost else "PASS")
     return Verdict(kind, ", ".join([text, *parts]), three, letters, below_zero(bp))
 
 
 def _three(word: str, letters: Iterable[str]) -> str:
-    names = [name for letter, name in THREE.items() if letter in set(letters)]
+    among = set(letters)
+    names = [item.three for letter, item in STANDARD.items() if item.three and letter in among]
     return f"{word}({'+'.join(names)})" if names else ""

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from bench_core.analysis.cost import middle
 from bench_core.analysis.judge import BP, Role
+from bench_core.analysis.kinds import brief
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
 from bench_core.report import criteria
@@ -194,7 +195,7 @@ def _accuracy(row: Row) -> Text:
 
 
 def _verdict(row: Row) -> Text:
-    return Text(row.judged.kind.removesuffix(" from its floor"))
+    return Text(brief(row.judged.kind))
 
 
 def _n(row: Row) -> Text:
@@ -371,8 +372,7 @@ COLUMNS = (
         drop=4,
     ),
 )
-BUILT_IN = ("a", "b", "d")  # with columns above: d is the margin over the own floor
-ELSEWHERE = ("step_cost",)  # the column `flops`
+ABOVE = ("a", "b", "d", "step_cost")  # the columns growth, reference_n128, own_floor and flops
 
 
 def further(rows: Iterable[Row]) -> list[Column]:
@@ -380,7 +380,7 @@ def further(rows: Iterable[Row]) -> list[Column]:
     rows, columns = list(rows), []
     for criterion in [*criteria.criteria(rows), *criteria.further(rows)]:
         letter, heading = criterion.letter, criterion.heading
-        if letter not in BUILT_IN and letter not in ELSEWHERE:
+        if letter not in ABOVE:
             header = heading if letter == criterion.name else f"{letter} {heading}"
             shown = _median(criterion.field, letter, criterion.text)
             names = (letter, criterion.name, criterion.short)

@@ -15,8 +15,9 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from bench_core.analysis import protocol
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import PROTOCOL, Defaults, method_key
+from bench_core.analysis.judge import Defaults, method_key
 from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.recipes import recipe
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
@@ -31,7 +32,7 @@ from bench_core.suite.names import FROZEN
 
 SCHEMA = "bench-compare/1"
 HEADS = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
-LETTERS = ", ".join(f"{letter} {name}" for letter, name in zip("abcd", PROTOCOL, strict=True))
+LETTERS = ", ".join(f"{letter} {name}" for letter, name in protocol.LETTERS.items())
 LEGEND = (
     "B - A: difference of the accuracies in percentage points, mean over the n seeds that both"
     " finished, ± its 95 % interval (Student t of the paired differences).",

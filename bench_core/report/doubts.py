@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bench_core.analysis.judge import (
     CORE_DEFAULTS,
-    PROTOCOL,
     Floor,
     Settings,
     is_control,
     is_local_ceiling,
 )
 from bench_core.analysis.leaderboard import Group, Row, accuracies
+from bench_core.analysis.protocol import THRESHOLDS
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ONE_SEED, ends, margin, points_of
 from bench_core.report.criteria import criteria_of
@@ -118,7 +118,7 @@ def limits(row: Row, settings: Settings) -> list[str]:
     depth = settings.depth_utility
     for criterion in (item for run in row.runs for item in criteria_of(run)):
         limit = criterion.limit(settings.thresholds)
-        usual = PROTOCOL.get(criterion.name, criterion.item.threshold)
+        usual = THRESHOLDS.get(criterion.name, criterion.item.threshold)
         given = criterion.margin and depth.floor_value is not None
         if limit is not None and usual is not None and limit != usual and not given:
             texts = (f"{criterion.shown(value):g}" for value in (limit, usual))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.leaderboard import Row, Run
+from bench_core.analysis.protocol import STANDARD
 from bench_core.analysis.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.criteria import Criterion
@@ -32,12 +33,6 @@ OF_RUN = ("status", "reason", "epochs", "accuracy", "train_loss")
 COSTS = ("forward_passes", "seconds", "peak_memory_bytes", "finished", "data_checksum")
 OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
 OF_MEASUREMENT = ("letter", "value", "unit", "direction", "threshold", "not_diagnostic")
-BUILT_IN = {
-    "a": "a_growth",
-    "b": "b_reference_n128",
-    "c": "c_batch_stability",
-    "d": "d_margin_pp",
-}
 
 
 def _clean(line: Line) -> Line:
@@ -72,7 +67,7 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
 def _run(shown: View, row: Row, run: Run) -> Line:
     record, judgement = run.record, run.judgement
     deep, reason = gamma_deep(run)
-    own = [Criterion(k, *named) for k, named in run.judged.items() if k not in BUILT_IN]
+    own = [Criterion(k, *named) for k, named in run.judged.items() if k not in STANDARD]
     further = {criterion.field: value(run, criterion.letter) for criterion in own}
     judging = {name for name, _ in run.judged.values()} | {"alignment"}  # Γ has columns
     for name, item in record.measurements.items():
@@ -92,7 +87,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),
         "not_diagnostic": "; ".join(": ".join(pair) for pair in judgement.not_diagnostic),
-        **{name: value(run, letter) for letter, name in BUILT_IN.items()},
+        **{item.column: value(run, letter) for letter, item in STANDARD.items()},
         "margin_matched_pp": judgement.margin_matched,
         "margin_bp_pp": judgement.margin_bp,
         "state_norm": state_norm(record),

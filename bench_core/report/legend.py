@@ -7,7 +7,9 @@ from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.judge import Settings, label
+from bench_core.analysis.kinds import SINGLE_SEED, VERDICTS
 from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.protocol import STANDARD
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.report.cite import CITATION
@@ -20,16 +22,6 @@ from bench_core.report.summary import WORDS
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
 
-VERDICTS = {
-    "trustworthy": "{limit} points or more over {floor}, the interval of that margin above 0, "
-    "not shown to lie below the bp floor, and no diagnostic that could be judged has fired{names}",
-    "walked back": "a claim that this rule works would have to be withdrawn; its reasons give "
-    "measurements as medians over the seeds in which they fired, and margins as means",
-    "not separated from its floor": "its margin is shown neither to reach {limit} points nor to "
-    "stay below",
-    "undetermined": "something is missing for a verdict",
-    "single seed": "one finished seed is too few for a verdict",
-}
 MEASURED = {**SCORED_ON, "test": "test images"}
 PROTOCOL = f"Protocol: {CITATION}"
 MOST_RULES = 8  # so many are explained in the legend
@@ -62,6 +54,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     kinds = {row.judged.kind for row in rows}
     limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
     limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
+    usual = f"{STANDARD['d'].threshold:g}"
     floor, _ = floors(settings)
     judged = {
         letter
@@ -75,9 +68,9 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     )
     names = f" ({names})" if names else ""
     texts = [
-        f"{kind}: {text.format(limit=limit or 2, floor=floor, names=names)}"
-        for kind, text in VERDICTS.items()
-        if kind in kinds
+        f"{name}: {kind.meaning.format(limit=limit or usual, floor=floor, names=names)}"
+        for name, kind in VERDICTS.items()
+        if name in kinds
     ]
     return ["; ".join(texts) + "."] if texts else []
 
@@ -245,7 +238,7 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
             "Next: `bench check` tests a rule of yours in a second, and names its credits that "
             "are not finite"
         ]
-    single = [row for row in rows if row.judged.kind == "single seed" and len(row.runs) == 1]
+    single = [row for row in rows if row.judged.kind == SINGLE_SEED and len(row.runs) == 1]
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):

@@ -11,9 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 
-from bench_core.analysis.judge import NOT_IN_USE, PROTOCOL, Settings
+from bench_core.analysis.judge import NOT_IN_USE, Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
+from bench_core.analysis.protocol import STANDARD
 from bench_core.analysis.ranks import resolved
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import Margin, below_zero, ends
@@ -31,7 +32,7 @@ from bench_core.suite.names import OURS
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
-BEATS = PROTOCOL["depth_utility"]
+BEATS = STANDARD["d"].threshold
 UNJUDGED = ", and no verdict rests on it"
 TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}

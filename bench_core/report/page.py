@@ -27,6 +27,7 @@ from markupsafe import escape as escape_html
 
 from bench_core import __version__
 from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.kinds import FLOOR, KINDS, NO_FLAG
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.outcomes import claims_of
 from bench_core.analysis.sensitivity import CIRCULAR
@@ -109,7 +110,7 @@ def used_words(row: Row) -> str:
 def flag_words(run: Run) -> str:
     """Write the flags of a run with the names of the diagnostics in place of their letters."""
     judgement = run.judgement
-    if judgement.status != "done" or judgement.kind in ("floor", "no flag"):
+    if judgement.status != "done" or judgement.kind in (FLOOR, NO_FLAG):
         return judgement.text
     flags = judgement.fired or judgement.missing
     names = [run.judged[letter][0].rpartition("/")[2] for letter in flags if letter in run.judged]
@@ -154,7 +155,7 @@ def environment() -> jinja2.Environment:
     give(claimed=claimed, legend=legend, notes=notes, reasons=reasons, summary=summary)
     give(version=__version__, COLUMNS=COLUMNS, NONE=NONE, SHAPES=SHAPES, STATUSES=STATUSES)
     give(PASSPORT=rows.PASSPORT, CIRCULAR=CIRCULAR, STRATEGIES=STRATEGIES, WORDS=WORDS)
-    give(HEADLINE=HEADLINE)
+    give(HEADLINE=HEADLINE, BADGES=BADGES, KINDS=KINDS)
     give(MOST_NOTES=MOST_NOTES, MOST_RECIPES=MOST_RECIPES, MOST_ROWS=MOST_ROWS)
     functions: tuple[Any, ...] = (asset, flag_words, lines, passports, policy, script_json, section)
     functions += (spaced, used_words, claims_of, columns_of, every_column, criteria, layers)
@@ -165,6 +166,9 @@ def environment() -> jinja2.Environment:
     return templates
 
 
+# the colour of each verdict, flag, outcome of a claim and status
+BADGES = {name: kind.tone for name, kind in KINDS.items()}
+BADGES |= {name: status.tone for name, status in STATUSES.items() if status.tone}
 SHAPES = {  # the marks of a legend, as SVG paths within 12 × 12
     "circle": "M6 1.5a4.5 4.5 0 1 0 .01 0Z",
     "square": "M2 2h8v8h-8Z",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bench_core.analysis.judge import LETTERS, Settings
+from bench_core.analysis.judge import Settings
+from bench_core.analysis.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.leaderboard import Row, is_finished
+from bench_core.analysis.protocol import LETTERS
 from bench_core.analysis.verdict import CANNOT_JUDGE
 from bench_core.report.criteria import Criterion, criteria
 from bench_core.report.numbers import finite, with_interval
@@ -56,12 +58,12 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if row.role == "floor":
         return []
     lines = [row.floor.reason] if row.finished and row.floor.mean is None else []
-    if kind.startswith("not separated"):
+    if kind == NOT_SEPARATED:
         over, floor = read_margin(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         need = f"needed are {limit:g} and an interval above 0"
         return [f"{with_interval(over)} points over {floor}; {need}"]
-    if kind not in ("undetermined", "single seed"):
+    if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from bench_core.analysis.judge import is_control
+from bench_core.analysis.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
 from bench_core.analysis.verdict import CANNOT_JUDGE, ends, worse
@@ -20,7 +21,6 @@ from bench_core.report.numbers import finite, fraction
 from bench_core.report.rows import bare_labels, bp_floor, random_blocks, read_margin
 from bench_core.report.text import joined
 
-GOOD, SINGLE = "trustworthy", "single seed"
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
 WORDS = {
@@ -44,7 +44,7 @@ def rules(rows: Iterable[Row]) -> list[Row]:
 def tally(rows: Iterable[Row]) -> dict[str, int]:
     """Count the rules by the kind of their verdict, the trustworthy ones first."""
     counts = Counter(row.judged.kind for row in rules(rows)).most_common()
-    return dict(sorted(counts, key=lambda item: item[0] != GOOD))
+    return dict(sorted(counts, key=lambda item: item[0] != TRUSTWORTHY))
 
 
 def opening(group: Group) -> str:
@@ -57,14 +57,14 @@ def sentence(group: Group) -> str:
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
     judged = [(labels[id(row)], row) for row in rules(group.rows)]
     controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
-    single = all(row.judged.kind == SINGLE and len(row.runs) == 1 for _, row in judged)
+    single = all(row.judged.kind == SINGLE_SEED and len(row.runs) == 1 for _, row in judged)
     if judged and single:
         parts = ["No rule has a verdict yet: one finished seed is too few.", *_flagged(judged)]
     else:
-        good = [label for label, row in judged if row.judged.kind == GOOD]
+        good = [label for label, row in judged if row.judged.kind == TRUSTWORTHY]
         others: dict[str, list[tuple[str, Row]]] = defaultdict(list)
         for label, row in judged:
-            if row.judged.kind != GOOD:
+            if row.judged.kind != TRUSTWORTHY:
                 others[reason(row)].append((label, row))
         nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
         parts = [_counted(good, len(judged)) if judged else nothing, *_over_own_alone(judged)]
@@ -91,7 +91,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
     """Name the trustworthy rules that are not shown to beat bp with random blocks."""
     names: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == GOOD and row.margin_bp and ends(row.margin_bp)[0] <= 0:
+        if row.judged.kind == TRUSTWORTHY and row.margin_bp and ends(row.margin_bp)[0] <= 0:
             own = "its|their own random blocks"
             names[own if row.floor.kind == "matched" else random_blocks(row)].append(label)
     rest = "the seeds do not show whether it|they also beats|beat those of backpropagation"
@@ -100,7 +100,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
     """Whether the rules of a reason have no verdict yet: they come last."""
-    return reason[1][0][1].judged.kind == SINGLE
+    return reason[1][0][1].judged.kind == SINGLE_SEED
 
 
 def _mixed(group: Group) -> list[str]:
@@ -133,10 +133,10 @@ def of_recipes(groups: Iterable[Group]) -> str:
         return ""
     if not kinds:
         return f"In {len(every)} recipes, every row is a control or a floor: no rule is judged."
-    if len(kinds) == 1 and kinds[SINGLE]:
+    if len(kinds) == 1 and kinds[SINGLE_SEED]:
         return f"In {len(every)} recipes, no rule has a verdict yet: one finished seed is too few."
-    verb = "is" if kinds[GOOD] == 1 else "are"
-    rows = f"{kinds[GOOD]} of {kinds.total()} rows"
+    verb = "is" if kinds[TRUSTWORTHY] == 1 else "are"
+    rows = f"{kinds[TRUSTWORTHY]} of {kinds.total()} rows"
     return f"In {len(every)} recipes, {rows} {verb} trustworthy."
 
 
@@ -145,12 +145,12 @@ def reason(row: Row) -> str:
     verdict, done = row.judged, [run for run in row.runs if run.record.status == "done"]
     if not done:
         return f"has|have no finished run ({verdict.text})"
-    if verdict.kind == SINGLE:
+    if verdict.kind == SINGLE_SEED:
         of_all = f" of {len(row.runs)}" if len(row.runs) > 1 else ""
         return f"has|have one finished seed{of_all}, which is too few for a verdict"
-    if verdict.kind == "walked back":
+    if verdict.kind == WALKED_BACK:
         return _walked_back(row)
-    if verdict.kind != "undetermined":
+    if verdict.kind != UNDETERMINED:
         return _not_separated(row)
     if not row.complete:
         return "has|have unfinished runs"
@@ -236,7 +236,7 @@ def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
     """Say what the flags of single seeds mean."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == SINGLE and row.judged.letters:
+        if row.judged.kind == SINGLE_SEED and row.judged.letters:
             reasons[_walked_back(row)].append(label)
     clauses = "; ".join(_clause(labels, text) for text, labels in reasons.items())
     return [f"In that seed, {clauses}."] if reasons else []
@@ -247,7 +247,7 @@ def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
     kinds: dict[str, list[str]] = defaultdict(list)
     for label, row in controls:
         kinds[row.judged.kind].append(label)
-    failed, passed = kinds.pop("walked back", []), kinds.pop(GOOD, [])
+    failed, passed = kinds.pop(WALKED_BACK, []), kinds.pop(TRUSTWORTHY, [])
     others = [label for labels in kinds.values() for label in labels]
     lines = [f"Walked back, as a control must be: {joined(failed)}."] if failed else []
     if passed:

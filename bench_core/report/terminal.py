@@ -18,26 +18,19 @@ from typing import Any
 
 import click
 
+from bench_core.analysis.kinds import KINDS, brief
 from bench_core.report.escape import visible
 from bench_core.results.status import STATUSES
 
 OUTPUT = "standard output"  # the file name of its errors
-TONES = {"bad": "magenta", "mid": "blue"}
-COLOURS = {
-    "trustworthy": "green",
-    "no flag": "green",
-    "holds": "green",
-    "walked back": "red",
-    "flagged": "red",
-    "fired": "red",
-    "fails": "red",
-    "undetermined": "blue",
-    "not separated from its floor": "blue",
-    "not separated": "blue",
-    "single seed": "blue",
-    "incomplete": "blue",
-    "not run": "blue",
-} | {name: TONES[status.tone] for name, status in STATUSES.items() if status.tone}
+TONES = {"good": "green", "bad": "red", "mid": "blue"}
+OF_STATUS = TONES | {"bad": "magenta"}  # a run that failed is no verdict
+COLOURS = (
+    {name: TONES[kind.tone] for name, kind in KINDS.items()}
+    | {brief(name): TONES[kind.tone] for name, kind in KINDS.items()}
+    | {"fired": TONES["bad"]}
+    | {name: OF_STATUS[status.tone] for name, status in STATUSES.items() if status.tone}
+)
 _WORDS = re.compile(rf"(?<![\w-])({'|'.join(COLOURS)})(?![\w-])( \d+/\d+)?")
 
 

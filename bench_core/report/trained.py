@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench_core.analysis.kinds import FLAGGED, NO_FLAG, SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends
 from bench_core.report.numbers import share, with_interval
 from bench_core.report.rows import BP_FLOOR, bare_labels, random_blocks
-from bench_core.report.summary import GOOD, SINGLE, WORDS, rules
+from bench_core.report.summary import WORDS, rules
 from bench_core.report.text import joined, listed
 
 TRAIN = "Blocks that train"
@@ -44,7 +45,7 @@ def sorted_rules(group: Group) -> dict[str, list[Line]]:
 
 def caution(group: Group) -> str:
     """Say that a rule with one finished seed has no verdict; empty if every rule has more."""
-    single = [row for row in rules(group.rows) if row.judged.kind == SINGLE]
+    single = [row for row in rules(group.rows) if row.judged.kind == SINGLE_SEED]
     if not single:
         return ""
     if len(single) < len(rules(group.rows)):
@@ -59,18 +60,18 @@ def caution(group: Group) -> str:
 
 def is_decided(row: Row) -> bool:
     """Decide whether the verdict of a rule, over more than one seed, says if its blocks train."""
-    return row.judged.kind != SINGLE and _heading(row) != OPEN
+    return row.judged.kind != SINGLE_SEED and _heading(row) != OPEN
 
 
 def _heading(row: Row) -> str:
     kind = row.judged.kind
-    if kind == SINGLE:
+    if kind == SINGLE_SEED:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
     if row.margin is None:
         return OPEN
-    if kind in (GOOD, "no flag"):
+    if kind in (TRUSTWORTHY, NO_FLAG):
         return TRAIN
-    if kind not in ("walked back", "flagged"):
+    if kind not in (WALKED_BACK, FLAGGED):
         return OPEN
     falls = row.judged.below_bp or "d" in row.judged.letters
     return LOOK if falls or ends(row.margin)[0] <= 0 else FIRES

@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from bench_core.analysis.kinds import FLAGGED, INCOMPLETE, NO_FLAG
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.criteria import SMALLEST, Criterion, criteria
 from bench_core.report.figures import Figure, Panel
@@ -36,8 +37,8 @@ def audit(view: View, group: Group) -> list[Figure]:
         f"Values of the diagnostics {names} after the last epoch. A triangle beyond the dashed "
         "line has fired; a diamond is not judged (not diagnostic or not measured). n = "
         f"{plural(len(kinds), 'finished run')} of {plural(len(rows), 'method')}, one dot each; "
-        f"{kinds.count('no flag')} without a flag, {kinds.count('flagged')} flagged, "
-        f"{kinds.count('incomplete')} incomplete. Floors are not judged and not drawn."
+        f"{kinds.count(NO_FLAG)} without a flag, {kinds.count(FLAGGED)} flagged, "
+        f"{kinds.count(INCOMPLETE)} incomplete. Floors are not judged and not drawn."
     )
     return [Figure(" ".join([caption, *remarks]), tuple(panels), draw.STATE_KEYS)]
 

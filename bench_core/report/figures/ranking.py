@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 
+from bench_core.analysis.kinds import FLOOR, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
@@ -15,10 +16,10 @@ from bench_core.report.view import View, name_of
 MOST = 80  # rows drawn
 OPEN = "no verdict yet"
 KEYS = (
-    Key("trustworthy", draw.BLUE, "circle"),
-    Key("walked back", draw.ORANGE, "triangle-up"),
+    Key(TRUSTWORTHY, draw.BLUE, "circle"),
+    Key(WALKED_BACK, draw.ORANGE, "triangle-up"),
     Key(OPEN, draw.YELLOW, "square"),
-    Key("floor", draw.GREY, "diamond"),
+    Key(FLOOR, draw.GREY, "diamond"),
 )
 
 

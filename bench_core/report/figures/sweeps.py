@@ -11,6 +11,7 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.judge import option
+from bench_core.analysis.kinds import WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.escape import visible
 from bench_core.report.figures import Figure, Key, told
@@ -177,7 +178,7 @@ def _points(entries: Sequence[Entry], quantity: str) -> list[Point]:
     for entry in entries:
         if point := QUANTITIES[quantity][2](entry.row):
             runs = entry.row.finished
-            kept = not entry.row.judged.letters and entry.row.judged.kind != "walked back"
+            kept = not entry.row.judged.letters and entry.row.judged.kind != WALKED_BACK
             place = {"method": entry.series, "x": _text(entry.at), "verdict": entry.row.verdict}
             filled = {"filled": kept and not point.get("note")}
             points.append(place | {"n": len(runs), "note": ""} | point | filled)

@@ -11,13 +11,13 @@ import altair as alt
 
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import letter_order
+from bench_core.analysis.kinds import TRUSTWORTHY
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.report.criteria import criteria
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.numbers import compact, fraction, plural, rounded
 from bench_core.report.rows import BP_FLOOR, bp_floor
-from bench_core.report.summary import GOOD
 from bench_core.report.text import joined
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
 
@@ -137,7 +137,9 @@ def _told(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
     marked = {curve.method for curve in curves if curve.marked}
     if not marked:
         return ""
-    good = [name_of(row) for row in rows if row.judged.kind == GOOD and name_of(row) in marked]
+    good = [
+        name_of(row) for row in rows if row.judged.kind == TRUSTWORTHY and name_of(row) in marked
+    ]
     text = "A mark stands where a diagnostic first fired. It alone is no verdict, because a "
     text += "verdict rests on the last epoch"
     has = "has such marks and is" if len(good) == 1 else "have such marks and are"

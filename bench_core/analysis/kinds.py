@@ -1,0 +1,60 @@
+"""The verdicts of a rule, the flags of a run and the outcomes of a claim: one table of each.
+
+Verdicts, terminal, tables, figures and page are made from these tables. A run that is not done has
+its status in place of flags (`bench_core.results.status`), and so has a rule without a done run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TRUSTWORTHY, WALKED_BACK, NOT_SEPARATED, UNDETERMINED, SINGLE_SEED = (
+    "trustworthy",
+    "walked back",
+    "not separated from its floor",
+    "undetermined",
+    "single seed",
+)
+FLAGGED, NO_FLAG, INCOMPLETE = "flagged", "no flag", "incomplete"
+HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
+FLOOR = "floor"  # of runs and rules: others are compared with it
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of verdict.
+
+    tone     its colour; mid: nothing is decided
+    meaning  an entry of the legend; {limit}, {floor} and {names} of diagnostics are filled in
+    """
+
+    tone: Literal["good", "bad", "mid"]
+    meaning: str = ""
+
+
+VERDICTS = {
+    TRUSTWORTHY: Kind(
+        "good",
+        "{limit} points or more over {floor}, the interval of that margin above 0, not shown to "
+        "lie below the bp floor, and no diagnostic that could be judged has fired{names}",
+    ),
+    WALKED_BACK: Kind(
+        "bad",
+        "a claim that this rule works would have to be withdrawn; its reasons give measurements as "
+        "medians over the seeds in which they fired, and margins as means",
+    ),
+    NOT_SEPARATED: Kind(
+        "mid", "its margin is shown neither to reach {limit} points nor to stay below"
+    ),
+    UNDETERMINED: Kind("mid", "something is missing for a verdict"),
+    SINGLE_SEED: Kind("mid", "one finished seed is too few for a verdict"),
+}
+FLAGS = {NO_FLAG: Kind("good"), FLAGGED: Kind("bad"), INCOMPLETE: Kind("mid")}
+CLAIMS = {HOLDS: Kind("good"), FAILS: Kind("bad"), NOT_RUN: Kind("mid")}
+KINDS = VERDICTS | FLAGS | CLAIMS
+
+
+def brief(kind: str) -> str:
+    """Return the word of a kind in the column of a table."""
+    return kind.removesuffix(" from its floor")
