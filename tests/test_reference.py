@@ -24,6 +24,7 @@ from bench_core import cli, load
 from bench_core.analysis import board, trainings
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import beside_reference, together
+from bench_core.analysis.judge import role
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
@@ -356,7 +357,7 @@ def test_a_suite_without_local_results_shows_the_reference(
     assert troubles == []
     figure = figures._sourced(figures.Figure("A caption.", ()), view(shown).rows)
     assert figure.caption.startswith("A caption. Measured: reference 1, 20")
-    one = max(shown.records, key=lambda record: record.cell.method.short)
+    one = next(each for each in shown.records if role(each) == "method")
     twin = one.model_copy(update={"original": {}, "identity": "f" * 32})
     twin = twin.model_copy(update={"cell": one.cell.model_copy(update={"seed": 2})})
     mixed = replace(shown, records=(*shown.records, twin))
