@@ -17,7 +17,7 @@ import click
 from bench_core import __version__
 from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
 from bench_core.printable import any_encoding
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 COMMANDS = {
     "run": "run:run",

@@ -15,15 +15,15 @@ import click
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.leaderboard import Group
-from bench_core.report import trained
-from bench_core.report.escape import markdown
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
-from bench_core.report.rows import bare_labels, gamma
-from bench_core.report.summary import rules
-from bench_core.report.tables import Wanted, leaderboards
-from bench_core.report.text import joined
+from bench_core.report.tables.formats import Wanted, leaderboards
+from bench_core.report.text.escape import markdown
+from bench_core.report.text.layout import joined
 from bench_core.report.view import View, view
+from bench_core.report.words import trained
+from bench_core.report.words.rows import bare_labels, gamma
+from bench_core.report.words.summary import rules
 from bench_core.results import files, reference
 from bench_core.results.hashing import digest
 

@@ -13,7 +13,7 @@ from records import audit, frozen, seeds
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
-from bench_core.report.tables import Format, Wanted, leaderboards
+from bench_core.report.tables.formats import Format, Wanted, leaderboards
 from bench_core.results import store
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import FileSum, RunRecord

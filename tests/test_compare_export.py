@@ -34,11 +34,11 @@ from bench_core.api import Component
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card, card
 from bench_core.report import comparison, export
-from bench_core.report.cite import bibtex
 from bench_core.report.comparison import as_json, as_table
-from bench_core.report.terminal import COLOURS, coloured, paint
-from bench_core.report.text import limits, tabulated
+from bench_core.report.text.layout import limits, tabulated
+from bench_core.report.text.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
+from bench_core.report.words.cite import bibtex
 from bench_core.results.record import Measurement
 
 DFA, BP, FA = "bench-core/dfa", "bench-core/bp", "bench-core/fa"
@@ -441,7 +441,7 @@ def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:
 import sys
 from click.testing import CliRunner
 from bench_core import cli
-from bench_core.report import page
+from bench_core.report.pages import page
 page.library = lambda: ""
 for arguments in (["leaderboard"], ["report", "-o", "r.html"], ["export"],\
  ["compare", "dfa", "bp"], ["site", "-o", "s"], ["cite"]):
@@ -514,7 +514,7 @@ def test_means_are_of_the_seeds_that_both_sides_finished() -> None:
 
 def test_names_keep_their_letters_in_bibtex() -> None:
     """Letters that pdflatex reads as UTF-8 stay; others are written as their code point."""
-    from bench_core.report.escape import latex
+    from bench_core.report.text.escape import latex
 
     assert latex("Nøkland, Müller, Łukasiewicz") == "Nøkland, Müller, Łukasiewicz"
     assert latex("中") == "{[}U+4E2D{]}"
@@ -522,7 +522,7 @@ def test_names_keep_their_letters_in_bibtex() -> None:
 
 def test_every_character_that_the_program_writes_has_its_latex() -> None:
     """These are the strings of the code but docstrings, and all summaries."""
-    from bench_core.report.escape import latex
+    from bench_core.report.text.escape import latex
 
     assert latex("2026-11-26 … 2026-11-27") == r"2026-11-26 \ldots{} 2026-11-27"
     assert latex("ρ ≥ −½‖g‖²") == r"$\rho$ $\geq$ $-$$\frac{1}{2}$$\|$g$\|$$^{2}$"

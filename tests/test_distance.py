@@ -19,7 +19,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.report.export import runs
 from bench_core.report.single import text
-from bench_core.report.tables import leaderboards
+from bench_core.report.tables.formats import leaderboards
 from bench_core.report.view import view
 from bench_core.results.record import Measurement, RunRecord
 

@@ -16,9 +16,9 @@ from conftest import TINY, Bench, fake_dist
 from bench_core.analysis.gather import gather
 from bench_core.errors import UsageError
 from bench_core.report import export, figures
-from bench_core.report.page import page
-from bench_core.report.tables import FORMATS, Wanted, leaderboards
-from bench_core.report.tallies import bands
+from bench_core.report.pages.page import page
+from bench_core.report.pages.tallies import bands
+from bench_core.report.tables.formats import FORMATS, Wanted, leaderboards
 from bench_core.report.view import view
 
 SOURCE = '''

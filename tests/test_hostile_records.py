@@ -21,8 +21,10 @@ from test_terminal_safety import CONTROL
 from bench_core.analysis.distance import distances
 from bench_core.analysis.gather import gather
 from bench_core.execution.cell import attempt
-from bench_core.report.tables import FORMATS
+from bench_core.report.tables.formats import FORMATS
 from bench_core.results import details, store
+from bench_core.training.diagnostic import Diagnostic, Measured
+from bench_core.training.params import ParamsModel
 
 BAD: dict[str, tuple[str, Any, str]] = {
     "no list": ("alignment", {"unclamped": 3.0}, "unclamped must be a list of numbers"),
@@ -116,24 +118,11 @@ def test_details_of_every_built_in_diagnostic_have_a_schema() -> None:
 
 
 def test_a_diagnostic_whose_details_no_reader_takes_is_an_error_of_the_diagnostic() -> None:
-    class Odd:
-        letter, direction, threshold, unit, across, title, heading = (
-            "",
-            None,
-            None,
-            "",
-            None,
-            "",
-            "",
-        )
-        sentence, axis, batch, needs_reference = "", "linear", None, False
-
-        def measure(self, audit: Any) -> Any:
-            from bench_core.training.diagnostic import Measured
-
+    class Odd(Diagnostic):
+        def measure(self, audit: Any) -> Measured:
             return Measured(1.0, {"x": hostile.nested(9)})
 
-    item = attempt("odd", Odd(), None)  # type: ignore[arg-type]
+    item = attempt("odd", Odd(ParamsModel()), None)  # type: ignore[arg-type]
     assert item.value is None
     assert "nested more than 6 deep" in item.details["error"]
 

@@ -164,7 +164,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bench_core/cli.py", False),
         ("bench_core/execution/runner.py", False),
         ("bench_core/execution/worker.py", False),
-        ("bench_core/report/tables.py", False),
+        ("bench_core/report/tables/formats.py", False),
         ("bench_core/results/store.py", False),
     ],
 )

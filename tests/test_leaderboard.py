@@ -20,11 +20,12 @@ from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings, is_floor
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.standing import Standing
-from bench_core.report import escape, legend, schema
-from bench_core.report.columns import COLUMNS, columns_of
-from bench_core.report.rows import by_passport
-from bench_core.report.tables import FORMATS, Format, Wanted, leaderboards
+from bench_core.report.tables import legend, schema
+from bench_core.report.tables.columns import COLUMNS, columns_of
+from bench_core.report.tables.formats import FORMATS, Format, Wanted, leaderboards
+from bench_core.report.text import escape
 from bench_core.report.view import gamma_deep, view
+from bench_core.report.words.rows import by_passport
 from bench_core.results import reference
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
@@ -528,7 +529,7 @@ def test_thousands_of_runs() -> None:
 
 def test_the_schema_of_the_docs_is_the_generated_one() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema.text(), (
-        "run `python -m bench_core.report.schema > docs/leaderboard.schema.json`"
+        "run `python -m bench_core.report.tables.schema > docs/leaderboard.schema.json`"
     )
 
 

@@ -17,7 +17,8 @@ from conftest import COMMAND, HANG, TINY, Finished, Here, environment, runs
 from bench_core.commands import options, progress, run
 from bench_core.errors import DataError
 from bench_core.execution import job, runner
-from bench_core.report import page, site, tables
+from bench_core.report.pages import page, site
+from bench_core.report.tables import formats
 from bench_core.suite.load import load_suite
 
 ONE = TINY.replace("seeds: [1]", "seeds: [1]\nfloors: false")
@@ -162,7 +163,7 @@ def broken(*arguments: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("module", "name", "what"),
     [
-        (tables, "texts", "table"),
+        (formats, "texts", "table"),
         (page, "page", "report"),
         (progress.Plain, "event", "progress"),
     ],
@@ -184,7 +185,7 @@ def test_a_full_disk_behind_standard_output_costs_one_warning(
 ) -> None:
     code = (
         "from bench_core.commands.options import spared\n"
-        "from bench_core.report.terminal import echo\n"
+        "from bench_core.report.text.terminal import echo\n"
         "for what in ('progress', 'table', 'report'):\n    with spared(what): echo(what)\n"
     )
     variables = {k: v for k, v in environment().items() if k != "PYTHONUNBUFFERED"} | unbuffered

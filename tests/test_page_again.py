@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Finished, Here
 
-from bench_core.report import cache
+from bench_core.report.pages import cache
 
 MARK = re.compile(r'<meta name="bench-results" content="[0-9a-f]{32}">')
 

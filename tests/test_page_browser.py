@@ -18,7 +18,7 @@ from conftest import wait_until
 from folders import audit_folder
 
 from bench_core.analysis.gather import gather
-from bench_core.report.page import page
+from bench_core.report.pages.page import page
 
 # the browser itself may not use the network: updates, safe browsing, field trials, downloads
 FLAGS = [

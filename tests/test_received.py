@@ -266,7 +266,7 @@ class Outcome:
 def prepared(finished: Finished, home: Path) -> Place:
     """Return this process's own place, once it has imported all that the commands use."""
     place = place_in(home / str(os.getpid()), finished)
-    for module in ("page", "site", "figures.audit"):
+    for module in ("pages.page", "pages.site", "figures.audit"):
         importlib.import_module(f"bench_core.report.{module}")
     for name, command in COMMANDS.items():
         place.renew(finished)

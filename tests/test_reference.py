@@ -33,13 +33,15 @@ from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
-from bench_core.report import figures, notes, site
+from bench_core.report import figures
 from bench_core.report.all_claims import all_claims
 from bench_core.report.costs import costs_text
-from bench_core.report.headings import headings
-from bench_core.report.site import pages
-from bench_core.report.tables import leaderboards
+from bench_core.report.pages import site
+from bench_core.report.pages.site import pages
+from bench_core.report.tables import notes
+from bench_core.report.tables.formats import leaderboards
 from bench_core.report.view import view
+from bench_core.report.words.headings import headings
 from bench_core.results import compact, epochs, ledger, reference, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import Cell, RunRecord, cell_key

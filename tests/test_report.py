@@ -24,10 +24,11 @@ from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.utility import HEADLINE
 from bench_core.registry.card import Card
-from bench_core.report import figures, page, site
+from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing
 from bench_core.report.figures.paper import paper, render
-from bench_core.report.tables import leaderboards
+from bench_core.report.pages import page, site
+from bench_core.report.tables.formats import leaderboards
 from bench_core.report.view import View, view
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord

@@ -16,8 +16,8 @@ from bench_core.analysis.leaderboard import Group, Row, judge_all
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
 from bench_core.analysis.verdict import AT_CHANCE, margin, reading
-from bench_core.report import notes
-from bench_core.report.rows import PASSPORT
+from bench_core.report.tables import notes
+from bench_core.report.words.rows import PASSPORT
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.training.method import Passport
 

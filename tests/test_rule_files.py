@@ -31,7 +31,7 @@ from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
 from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
-from bench_core.report.rows import names_of
+from bench_core.report.words.rows import names_of
 from bench_core.suite.cells import built_in, same_name
 from bench_core.suite.load import load_suite
 from bench_core.suite.model import DepthUtility

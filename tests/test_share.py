@@ -18,8 +18,8 @@ from bench_core.analysis.gather import gather
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
-from bench_core.report.page import page
-from bench_core.report.tables import leaderboards
+from bench_core.report.pages.page import page
+from bench_core.report.tables.formats import leaderboards
 from bench_core.results import ledger, marks, store
 from bench_core.results.agreement import compare, disagreement
 from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
@@ -712,14 +712,14 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
 
 
 def table(results: Path) -> str:
-    from bench_core.report.tables import leaderboards
+    from bench_core.report.tables.formats import leaderboards
 
     return leaderboards(gather([results])[0], "csv")
 
 
 def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_path: Path) -> None:
-    from bench_core.report.page import page
-    from bench_core.report.tables import leaderboards
+    from bench_core.report.pages.page import page
+    from bench_core.report.tables.formats import leaderboards
 
     record = store.read(folder := put(tmp_path, true(seed=1)))
     put(tmp_path, true(seed=2))

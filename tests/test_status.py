@@ -13,11 +13,11 @@ from records import audit, run
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
-from bench_core.report.columns import COLUMNS
-from bench_core.report.data import RUN
-from bench_core.report.page import page
-from bench_core.report.schema import schema
-from bench_core.report.terminal import COLOURS, paint
+from bench_core.report.pages.page import page
+from bench_core.report.tables.columns import COLUMNS
+from bench_core.report.tables.data import RUN
+from bench_core.report.tables.schema import schema
+from bench_core.report.text.terminal import COLOURS, paint
 from bench_core.results.record import RunRecord
 from bench_core.results.status import FINAL, STATUSES, is_reused
 from bench_core.suite.budget import Budget

@@ -14,11 +14,14 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import judge_all
 from bench_core.errors import UsageError
-from bench_core.report import doubts, export, legend, provenance, reasons, site, summary, trained
-from bench_core.report.numbers import share, signed
-from bench_core.report.rows import families
-from bench_core.report.tables import Wanted, texts
+from bench_core.report import export
+from bench_core.report.pages import provenance, site
+from bench_core.report.tables import legend
+from bench_core.report.tables.formats import Wanted, texts
+from bench_core.report.text.numbers import share, signed
 from bench_core.report.view import view
+from bench_core.report.words import doubts, reasons, summary, trained
+from bench_core.report.words.rows import families
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
 from bench_core.suite.model import DepthUtility

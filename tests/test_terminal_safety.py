@@ -10,8 +10,8 @@ from conftest import Here
 from folders import write
 from records import frozen, measured, seeds
 
-from bench_core.report import terminal
-from bench_core.report.terminal import harmless
+from bench_core.report.text import terminal
+from bench_core.report.text.terminal import harmless
 from bench_core.results import store
 from bench_core.results.record import Measurement
 

@@ -23,9 +23,9 @@ from bench_core.analysis.protocol import THRESHOLDS
 from bench_core.errors import StoreError
 from bench_core.execution.job import make_record
 from bench_core.registry import plugins
-from bench_core.report.page import page
-from bench_core.report.site import pages
-from bench_core.report.tables import FORMATS, leaderboards
+from bench_core.report.pages.page import page
+from bench_core.report.pages.site import pages
+from bench_core.report.tables.formats import FORMATS, leaderboards
 from bench_core.results import author, marks, remeasured, store
 from bench_core.results.agreement import compare
 from bench_core.results.hashing import checksum

@@ -23,8 +23,8 @@ from bench_core.analysis.standing import Standing
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
-from bench_core.report import legend
-from bench_core.report.tables import leaderboards
+from bench_core.report.tables import legend
+from bench_core.report.tables.formats import leaderboards
 from bench_core.results import ledger, store
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key

@@ -1,0 +1,1 @@
+"""Say what results mean: pure functions of records."""

@@ -27,7 +27,7 @@ from bench_core.commands.options import (
 )
 from bench_core.errors import Exit, StoreError, UsageError, by_reason
 from bench_core.printable import cut
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Registry
@@ -155,7 +155,7 @@ def replicate(
     from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
-    from bench_core.report.numbers import plural
+    from bench_core.report.text.numbers import plural
     from bench_core.sharing import replicate as again
 
     (results,) = own_folders(
@@ -213,7 +213,7 @@ def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes:
     No table counts runs of cells that other code has run since, and folders in quarantine.
     """
     from bench_core.analysis.prune import remove, spare
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
 
     folders = own_folders(results, "name a results folder of yours")
     items = list(spare(folders, older, methods))
@@ -268,7 +268,7 @@ def audit(
     from bench_core.analysis.judge import label
     from bench_core.execution.remeasure import audit_runs
     from bench_core.registry import rule_files
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
 
     registry, rules = rule_files.load(methods)
     diagnostics = _validated(registry, names)
@@ -304,7 +304,7 @@ def _chosen(
     Compact runs, such as rows of the reference, have no weights to measure.
     """
     from bench_core.analysis.judge import is_floor
-    from bench_core.report.numbers import plural
+    from bench_core.report.text.numbers import plural
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name
 

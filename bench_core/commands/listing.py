@@ -10,7 +10,7 @@ import click
 
 from bench_core.commands.options import json_option, print_json, terminal_width, warn
 from bench_core.errors import BenchError
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
@@ -78,7 +78,7 @@ def _items(registry: Registry) -> Iterator[dict[str, str]]:
 
 
 def _about(item: Mapping[str, str]) -> str:
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
 
     source = f" ({item['source']})" if item["source"] else ""
     results = f" (results in reference {item['reference']})" if item.get("reference") else ""
@@ -116,7 +116,7 @@ def _print_card(text: str, as_json: bool) -> None:
 def _card_lines(item: Installed, entries: list[tuple[str, str]]) -> Iterator[str]:
     """Yield the lines of a card: a heading, the definition, and the entries below their titles."""
     from bench_core.registry.card import card
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
 
     shown, width = card(item.component), max(20, min(terminal_width(), 100))
     yield f"{item.short_name}: {item.kind} of {item.origin}"
@@ -159,7 +159,7 @@ def _declarations(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def print_table(rows: list[list[str]], heads: list[str], wide: str, least: int) -> None:
     """Print a table; on a narrow terminal wrap the column `wide`, to `least` characters or more."""
-    from bench_core.report.text import tabulated
+    from bench_core.report.text.layout import tabulated
 
     narrow = [(heads.index(wide), least)]
     echo(tabulated(rows, heads, width=terminal_width(), narrow=narrow))

@@ -13,7 +13,7 @@ import click
 
 from bench_core.errors import BenchError, UsageError, did_you_mean
 from bench_core.printable import brief
-from bench_core.report.terminal import OUTPUT, echo
+from bench_core.report.text.terminal import OUTPUT, echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
@@ -269,7 +269,7 @@ def shown_folder(root: Path) -> Path:
 
 def deliver(text: str, output: Path | None, coloured: bool) -> None:
     """Write the text to the file and print its path; without a file print the text."""
-    from bench_core.report.terminal import say
+    from bench_core.report.text.terminal import say
     from bench_core.results.files import replace_file
 
     if output is not None:

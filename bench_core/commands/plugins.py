@@ -22,7 +22,7 @@ from bench_core.commands.options import (
     write_suite_file,
 )
 from bench_core.errors import Exit, UsageError
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.registry.registry import Installed, Registry
@@ -198,7 +198,7 @@ def _counted(counts: Counter[str]) -> str:
 
 def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[str]:
     """Yield the lines about one component."""
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
     from bench_core.testing import CATEGORIES
 
     counts: Counter[str] = Counter(outcome.status for outcome in outcomes)

@@ -16,8 +16,8 @@ from typing import Any
 from bench_core.commands.options import spared
 from bench_core.execution.forecast import Forecast
 from bench_core.execution.plan import PlannedCell, names_of
-from bench_core.report.escape import visible
-from bench_core.report.terminal import echo
+from bench_core.report.text.escape import visible
+from bench_core.report.text.terminal import echo
 from bench_core.results.duration import spoken
 
 PAUSE = 100.0  # seconds without a line after which the running cells get one

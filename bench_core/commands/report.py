@@ -19,7 +19,7 @@ from bench_core.commands.options import (
 )
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.gather import SuiteResults
@@ -40,13 +40,13 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 
 def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     """Write the report of these results, unless it shows them already; print its path."""
-    from bench_core.report import cache
+    from bench_core.report.pages import cache
 
     mark = cache.mark(shown_folders(results))
     if mark and mark == cache.marked(output):
         echo(f"{word}{output} (shows these results already)")
         return
-    from bench_core.report.page import page
+    from bench_core.report.pages.page import page
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
@@ -122,8 +122,8 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     folders or suite folders  [default: results].
     """
     from bench_core.analysis.board import board as reference_board
-    from bench_core.report.numbers import plural
-    from bench_core.report.site import build
+    from bench_core.report.pages.site import build
+    from bench_core.report.text.numbers import plural
 
     if board and results:
         raise UsageError("--board: takes no RESULTS")

@@ -28,18 +28,18 @@ from bench_core.commands.options import (
     write_suite_file,
 )
 from bench_core.errors import Exit, UsageError
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.analysis.leaderboard import Row, Run
-    from bench_core.report.tables import Wanted
+    from bench_core.report.tables.formats import Wanted
     from bench_core.report.view import View
     from bench_core.results.scan import Stored
 
 
 @click.command()
 @results_argument
-@format_option(Choice("bench_core.report.tables:Format"))
+@format_option(Choice("bench_core.report.tables.formats:Format"))
 @option("-o --output FILE", "Write to this file.")
 @option("--by-passport", "List rules that use the same information together.")
 @option("--floors", "Show the floors, each below its rule.")
@@ -61,7 +61,7 @@ def leaderboard(
 
     RESULTS are results folders or suite folders  [default: results].
     """
-    from bench_core.report.tables import Wanted
+    from bench_core.report.tables.formats import Wanted
 
     wanted = Wanted(None, by_passport, floors, columns)
     print_leaderboards(results, form, output, wanted)
@@ -72,7 +72,7 @@ def print_leaderboards(
 ) -> None:
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
     from bench_core.analysis.distance import attach
-    from bench_core.report.tables import Wanted, leaderboards, texts
+    from bench_core.report.tables.formats import Wanted, leaderboards, texts
 
     suites, _ = gathered(roots)
     for results in suites:
@@ -202,11 +202,11 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
     its folder, or the first letters of its identity in RESULTS  [default: results], else in the
     reference.
     """
-    from bench_core.report.data import of_run
-    from bench_core.report.escape import visible
-    from bench_core.report.provenance import suite_of
+    from bench_core.report.pages.provenance import suite_of
     from bench_core.report.single import text
-    from bench_core.report.terminal import say
+    from bench_core.report.tables.data import of_run
+    from bench_core.report.text.escape import visible
+    from bench_core.report.text.terminal import say
     from bench_core.results.logs import LOG
 
     if (output is not None) > as_suite:
@@ -296,7 +296,7 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     the reference. Its neighbours lie there too.
     """
     from bench_core.analysis.why import explain, explained, find_run, run_folder
-    from bench_core.report.escape import visible
+    from bench_core.report.text.escape import visible
     from bench_core.results.scan import scan
 
     home = run_folder(run)
@@ -356,7 +356,7 @@ def cite(results: Paths) -> None:
     """
     from bench_core.registry import plugins
     from bench_core.registry.card import Card, card
-    from bench_core.report.cite import bibtex
+    from bench_core.report.words.cite import bibtex
 
     suites, _ = gathered(results)
     cards: dict[tuple[str, str], Card] = {

@@ -17,7 +17,7 @@ from bench_core.commands.options import WORKERS, data_dir_option, option, spared
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.errors import Exit, UsageError
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.execution.plan import Plan, PlannedCell
@@ -352,8 +352,8 @@ SOURCES = {
 
 def _estimate_text(costs: Costs) -> str:
     """Write the time of the cells to run, and from which runs it is estimated."""
-    from bench_core.report.numbers import plural
-    from bench_core.report.text import joined
+    from bench_core.report.text.layout import joined
+    from bench_core.report.text.numbers import plural
     from bench_core.results.duration import spoken
 
     unlike = sum(cost is None for cost in costs.values())

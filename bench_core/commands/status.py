@@ -14,7 +14,7 @@ from bench_core.commands.options import (
     results_argument,
     shown_folders,
 )
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.execution.sweeps import CellState, SweepState
@@ -45,7 +45,7 @@ def status(results: tuple[Path, ...], as_json: bool) -> None:
 def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.commands.progress import time_left
     from bench_core.execution.sweeps import RUNNING, STATES, WAITING
-    from bench_core.report.numbers import plural
+    from bench_core.report.text.numbers import plural
 
     number = plural(len(state.cells), "cell")
     cells = f"{number} of the last `bench run`: " if state.planned else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench_core.commands.options import PATH, option, warn
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 
 @click.command()

@@ -22,7 +22,7 @@ from bench_core.commands.run import (
     show,
 )
 from bench_core.errors import Exit
-from bench_core.report.terminal import echo
+from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
     from bench_core.execution.plan import Plan, PlannedCell

@@ -1,0 +1,1 @@
+"""Decide which cell runs where, and run it."""

@@ -1,0 +1,1 @@
+"""Find, import and check the installed plugins."""

@@ -14,9 +14,9 @@ from typing import Any, get_args
 from bench_core.analysis.board import FINDINGS, Board, Finding, SuiteClaims, board
 from bench_core.analysis.claims import ClaimResult, Status
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
-from bench_core.report.escape import markdown
-from bench_core.report.numbers import NONE, plural
-from bench_core.report.text import paragraph, tabulated
+from bench_core.report.text.escape import markdown
+from bench_core.report.text.layout import paragraph, tabulated
+from bench_core.report.text.numbers import NONE, plural
 from bench_core.results.duration import spoken
 
 HEAD = """\

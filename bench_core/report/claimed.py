@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import Literal
 
 from bench_core.analysis.claims import ClaimResult, Interval, method_text
-from bench_core.report import escape
-from bench_core.report.data import document
-from bench_core.report.numbers import NONE, compact, fraction, plural
-from bench_core.report.text import paragraph, tabulated
+from bench_core.report.tables.data import document
+from bench_core.report.text import escape
+from bench_core.report.text.layout import paragraph, tabulated
+from bench_core.report.text.numbers import NONE, compact, fraction, plural
 from bench_core.suite.claim import SHARES, Expectation
 
 SCHEMA = "bench-claims/1"

@@ -22,10 +22,10 @@ from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.recipes import recipe
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.errors import UsageError
-from bench_core.report.data import document
-from bench_core.report.escape import visible
-from bench_core.report.numbers import NONE, fraction, optional, with_interval
-from bench_core.report.text import listed, paragraph, tabulated
+from bench_core.report.tables.data import document
+from bench_core.report.text.escape import visible
+from bench_core.report.text.layout import listed, paragraph, tabulated
+from bench_core.report.text.numbers import NONE, fraction, optional, with_interval
 from bench_core.report.view import view
 from bench_core.suite.cells import same_name
 from bench_core.suite.names import FROZEN

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
-from bench_core.report.columns import OPERATIONS
-from bench_core.report.data import csv_text, document
-from bench_core.report.escape import visible
-from bench_core.report.notes import NOTHING
-from bench_core.report.numbers import NONE, compact, fraction, optional
-from bench_core.report.text import no_room, paragraph, tabulated
+from bench_core.report.tables.columns import OPERATIONS
+from bench_core.report.tables.data import csv_text, document
+from bench_core.report.tables.notes import NOTHING
+from bench_core.report.text.escape import visible
+from bench_core.report.text.layout import no_room, paragraph, tabulated
+from bench_core.report.text.numbers import NONE, compact, fraction, optional
 from bench_core.report.view import View, view
 
 Format = Literal["table", "csv", "json"]

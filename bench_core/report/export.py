@@ -19,9 +19,9 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.protocol import STANDARD
 from bench_core.analysis.recipes import recipe_key
 from bench_core.errors import UsageError
-from bench_core.report.criteria import Criterion
-from bench_core.report.data import csv_text
+from bench_core.report.tables.data import csv_text
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value
+from bench_core.report.words.criteria import Criterion
 from bench_core.results import files
 from bench_core.results.hashing import flat, line_text
 from bench_core.results.record import RunRecord

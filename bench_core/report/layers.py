@@ -9,8 +9,8 @@ from statistics import median
 from bench_core.analysis.judge import alignment
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.report.rows import gamma
 from bench_core.report.view import name_of
+from bench_core.report.words.rows import gamma
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,17 @@ from bench_core.analysis.joined import beside_reference
 from bench_core.analysis.leaderboard import Group
 from bench_core.analysis.outcomes import claims_of
 from bench_core.errors import UsageError
-from bench_core.report import columns as known
-from bench_core.report import export, legend, notes, reasons, summary
+from bench_core.report import export
 from bench_core.report.claimed import claim_text, expected_text
-from bench_core.report.columns import columns_of
-from bench_core.report.data import flat_rows
-from bench_core.report.escape import visible
-from bench_core.report.tables import Wanted, leaderboards
-from bench_core.report.text import listed
+from bench_core.report.tables import columns as known
+from bench_core.report.tables import legend, notes
+from bench_core.report.tables.columns import columns_of
+from bench_core.report.tables.data import flat_rows
+from bench_core.report.tables.formats import Wanted, leaderboards
+from bench_core.report.text.escape import visible
+from bench_core.report.text.layout import listed
 from bench_core.report.view import View, view
+from bench_core.report.words import reasons, summary
 from bench_core.results.record import RunRecord
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from bench_core.analysis import judge
 from bench_core.analysis.leaderboard import Row, Run
 from bench_core.registry.distributions import FILE, titled
-from bench_core.report.criteria import Criterion, criteria_of
-from bench_core.report.escape import visible
-from bench_core.report.numbers import NONE, compact, finite, fraction, optional, plural, signed
-from bench_core.report.rows import PASSPORT, N, compared, random_blocks
-from bench_core.report.text import joined, paragraph, tabulated
+from bench_core.report.text.escape import visible
+from bench_core.report.text.layout import joined, paragraph, tabulated
+from bench_core.report.text.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.view import View, curve, shown_accuracy, state, value
+from bench_core.report.words.criteria import Criterion, criteria_of
+from bench_core.report.words.rows import PASSPORT, N, compared, random_blocks
 from bench_core.results.hashing import canonical, flat, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord

@@ -12,12 +12,12 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings, alignment, is_floor, method_key
 from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
-from bench_core.report import doubts
-from bench_core.report.criteria import Criterion, criteria_of
-from bench_core.report.escape import visible
-from bench_core.report.headings import distinctions, headings
-from bench_core.report.numbers import finite, fraction, optional, plural
-from bench_core.report.rows import N
+from bench_core.report.text.escape import visible
+from bench_core.report.text.numbers import finite, fraction, optional, plural
+from bench_core.report.words import doubts
+from bench_core.report.words.criteria import Criterion, criteria_of
+from bench_core.report.words.headings import distinctions, headings
+from bench_core.report.words.rows import N
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, cell_key

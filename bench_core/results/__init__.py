@@ -1,0 +1,1 @@
+"""Keep records of runs on disk, and read them."""

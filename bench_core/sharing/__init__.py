@@ -1,0 +1,1 @@
+"""Merge, verify and replicate the results of several people."""

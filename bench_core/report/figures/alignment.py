@@ -7,11 +7,11 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.escape import visible
 from bench_core.report.figures import Figure
 from bench_core.report.figures import drawing as draw
 from bench_core.report.layers import Layers, layers
-from bench_core.report.numbers import plural, signed
+from bench_core.report.text.escape import visible
+from bench_core.report.text.numbers import plural, signed
 from bench_core.report.view import View, competing
 
 MOST = 60  # methods drawn

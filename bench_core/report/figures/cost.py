@@ -8,7 +8,7 @@ from bench_core.analysis.cost import costs
 from bench_core.analysis.leaderboard import Group
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import rounded
+from bench_core.report.text.numbers import rounded
 from bench_core.report.view import View, name_of
 
 KEYS = (

@@ -16,7 +16,7 @@ from altair.utils import schemapi
 
 from bench_core.analysis.stats import Estimate
 from bench_core.report.figures import CHANNELS, Key, Panel, Spec
-from bench_core.report.numbers import fraction, plural, rounded, share
+from bench_core.report.text.numbers import fraction, plural, rounded, share
 from bench_core.report.view import STATES
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"

@@ -10,7 +10,7 @@ from bench_core.analysis.kinds import FLOOR, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import rounded
+from bench_core.report.text.numbers import rounded
 from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn

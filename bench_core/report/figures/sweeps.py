@@ -13,12 +13,12 @@ import altair as alt
 from bench_core.analysis.judge import option
 from bench_core.analysis.kinds import WALKED_BACK
 from bench_core.analysis.leaderboard import Group, Row
-from bench_core.report.escape import visible
 from bench_core.report.figures import Figure, Key, told
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import compact, finite, plural, rounded, signed
-from bench_core.report.rows import gamma, median_of
+from bench_core.report.text.escape import visible
+from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
 from bench_core.report.view import View, competing, state_norm
+from bench_core.report.words.rows import gamma, median_of
 from bench_core.results.hashing import canonical, jsonable
 
 Point = dict[str, Any]

@@ -13,13 +13,13 @@ from bench_core.analysis.first_firing import firings
 from bench_core.analysis.judge import letter_order
 from bench_core.analysis.kinds import TRUSTWORTHY
 from bench_core.analysis.leaderboard import Group, Row, Run
-from bench_core.report.criteria import criteria
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import compact, fraction, plural, rounded
-from bench_core.report.rows import BP_FLOOR, bp_floor
-from bench_core.report.text import joined
+from bench_core.report.text.layout import joined
+from bench_core.report.text.numbers import compact, fraction, plural, rounded
 from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
+from bench_core.report.words.criteria import criteria
+from bench_core.report.words.rows import BP_FLOOR, bp_floor
 
 MOST_RUNS = 60  # curves per recipe
 MOST_POINTS = 120  # per curve

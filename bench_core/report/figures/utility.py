@@ -7,7 +7,7 @@ import altair as alt
 from bench_core.analysis import utility as strategies
 from bench_core.report.figures import Figure
 from bench_core.report.figures import drawing as draw
-from bench_core.report.numbers import plural
+from bench_core.report.text.numbers import plural
 from bench_core.report.view import View
 
 

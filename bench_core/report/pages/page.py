@@ -33,16 +33,19 @@ from bench_core.analysis.outcomes import claims_of
 from bench_core.analysis.sensitivity import CIRCULAR
 from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.registry.card import Card
-from bench_core.report import claimed, escape, legend, notes, reasons, rows, summary
-from bench_core.report.cache import kept
-from bench_core.report.columns import COLUMNS, columns_of, every_column
-from bench_core.report.criteria import criteria
+from bench_core.report import claimed
 from bench_core.report.figures import Drawn, drawn
 from bench_core.report.layers import layers
-from bench_core.report.numbers import NONE, optional, plural, signed
-from bench_core.report.provenance import differences, provenance, users
-from bench_core.report.tallies import bands, first_firings, walked_back
+from bench_core.report.pages.cache import kept
+from bench_core.report.pages.provenance import differences, provenance, users
+from bench_core.report.pages.tallies import bands, first_firings, walked_back
+from bench_core.report.tables import legend, notes
+from bench_core.report.tables.columns import COLUMNS, columns_of, every_column
+from bench_core.report.text import escape
+from bench_core.report.text.numbers import NONE, optional, plural, signed
 from bench_core.report.view import View, gamma_deep, name_of, shown_accuracy, state, value, view
+from bench_core.report.words import reasons, rows, summary
+from bench_core.report.words.criteria import criteria
 from bench_core.results.status import STATUSES
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -18,9 +18,8 @@ from bench_core.analysis.judge import BP, Role
 from bench_core.analysis.kinds import brief
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
-from bench_core.report import criteria
-from bench_core.report.json_schema import Schema, mapping, nullable, object_schema
-from bench_core.report.numbers import (
+from bench_core.report.tables.json_schema import Schema, mapping, nullable, object_schema
+from bench_core.report.text.numbers import (
     NONE,
     NOT_FINITE,
     compact,
@@ -29,7 +28,8 @@ from bench_core.report.numbers import (
     share,
     with_interval,
 )
-from bench_core.report.rows import Gamma, gamma, median_of, passport, shipped, value_of
+from bench_core.report.words import criteria
+from bench_core.report.words.rows import Gamma, gamma, median_of, passport, shipped, value_of
 from bench_core.results.hashing import line_text
 
 

@@ -21,10 +21,10 @@ from bench_core.analysis.leaderboard import Group, Row, accuracies
 from bench_core.analysis.protocol import THRESHOLDS
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ONE_SEED, ends, margin, points_of
-from bench_core.report.criteria import criteria_of
-from bench_core.report.numbers import with_interval
-from bench_core.report.rows import information
-from bench_core.report.text import listed
+from bench_core.report.text.layout import listed
+from bench_core.report.text.numbers import with_interval
+from bench_core.report.words.criteria import criteria_of
+from bench_core.report.words.rows import information
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.names import CEILING, LOCAL_CEILING
 

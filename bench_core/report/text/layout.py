@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from bench_core.report.escape import visible
+from bench_core.report.text.escape import visible
 
 NARROWEST = 40  # a terminal with fewer columns is treated as one with this many
 _SHOWN = 6  # names in a list before "and k more"

@@ -22,12 +22,13 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
-from bench_core.report import page, reasons, summary, trained
 from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced
-from bench_core.report.cite import entries_of, fields
-from bench_core.report.headings import headings
-from bench_core.report.rows import information
+from bench_core.report.pages import page
 from bench_core.report.view import View, view
+from bench_core.report.words import reasons, summary, trained
+from bench_core.report.words.cite import entries_of, fields
+from bench_core.report.words.headings import headings
+from bench_core.report.words.rows import information
 from bench_core.results.files import read_json, replace_file, writing
 from bench_core.results.hashing import digest_bytes
 from bench_core.results.record import ComponentRef

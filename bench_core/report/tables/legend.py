@@ -12,13 +12,13 @@ from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.protocol import STANDARD
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
-from bench_core.report.cite import CITATION
-from bench_core.report.columns import COLUMNS, further
-from bench_core.report.criteria import criteria
-from bench_core.report.notes import SCORED_ON
-from bench_core.report.numbers import NONE, plural, with_interval
-from bench_core.report.rows import OTHER, PASSPORT, passport
-from bench_core.report.summary import WORDS
+from bench_core.report.tables.columns import COLUMNS, further
+from bench_core.report.tables.notes import SCORED_ON
+from bench_core.report.text.numbers import NONE, plural, with_interval
+from bench_core.report.words.cite import CITATION
+from bench_core.report.words.criteria import criteria
+from bench_core.report.words.rows import OTHER, PASSPORT, passport
+from bench_core.report.words.summary import WORDS
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
 

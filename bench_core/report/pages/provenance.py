@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from bench_core.report.numbers import NONE
-from bench_core.report.text import joined, listed
+from bench_core.report.text.layout import joined, listed
+from bench_core.report.text.numbers import NONE
 from bench_core.report.view import View
 from bench_core.results.hashing import canonical, flat
 from bench_core.results.record import RunRecord

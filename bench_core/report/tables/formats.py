@@ -18,15 +18,17 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.errors import UsageError
-from bench_core.report import columns as known
-from bench_core.report import doubts, escape, legend, notes, reasons, summary
-from bench_core.report.columns import Column, Text, columns_of
-from bench_core.report.data import as_csv, as_json
-from bench_core.report.fit import fit
-from bench_core.report.numbers import NONE
-from bench_core.report.rows import by_passport, families
-from bench_core.report.text import NARROWEST, no_room, paragraph, tabulated
+from bench_core.report.tables import columns as known
+from bench_core.report.tables import legend, notes
+from bench_core.report.tables.columns import Column, Text, columns_of
+from bench_core.report.tables.data import as_csv, as_json
+from bench_core.report.tables.fit import fit
+from bench_core.report.text import escape
+from bench_core.report.text.layout import NARROWEST, no_room, paragraph, tabulated
+from bench_core.report.text.numbers import NONE
 from bench_core.report.view import View, view
+from bench_core.report.words import doubts, reasons, summary
+from bench_core.report.words.rows import by_passport, families
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)

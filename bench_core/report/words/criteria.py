@@ -17,7 +17,7 @@ from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import worse
-from bench_core.report.numbers import apart, compact, optional, signed
+from bench_core.report.text.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 
 SMALLEST = 1e-30  # where a logarithmic axis shows zero

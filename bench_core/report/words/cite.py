@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from bench_core import __version__
 from bench_core.registry.card import Card
 from bench_core.registry.works import ARXIV, DOI, of_package
-from bench_core.report import escape
+from bench_core.report.text import escape
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import PARTS
 from bench_core.suite.names import OURS

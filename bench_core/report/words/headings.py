@@ -8,8 +8,8 @@ from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.leaderboard import Group
-from bench_core.report.numbers import part, plural
-from bench_core.report.text import listed
+from bench_core.report.text.layout import listed
+from bench_core.report.text.numbers import part, plural
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, default_key
 from bench_core.suite.cells import same_name

@@ -18,9 +18,9 @@ from bench_core.analysis.judge import Alignment, Settings, matched_floor, method
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdict import AT_CHANCE
-from bench_core.report.criteria import Criterion
-from bench_core.report.escape import visible
-from bench_core.report.numbers import fraction
+from bench_core.report.text.escape import visible
+from bench_core.report.text.numbers import fraction
+from bench_core.report.words.criteria import Criterion
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
 from bench_core.suite.cells import built_in

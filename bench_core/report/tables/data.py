@@ -22,12 +22,14 @@ from bench_core.analysis.judge import Settings
 from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.ranks import resolution
 from bench_core.analysis.recipes import recipe_key
-from bench_core.report import escape, notes, reasons, summary
-from bench_core.report.cite import CITATION
-from bench_core.report.columns import COLUMNS, NUMBER, further
-from bench_core.report.json_schema import Schema, array, mapping, nullable
-from bench_core.report.numbers import finite
+from bench_core.report.tables import notes
+from bench_core.report.tables.columns import COLUMNS, NUMBER, further
+from bench_core.report.tables.json_schema import Schema, array, mapping, nullable
+from bench_core.report.text import escape
+from bench_core.report.text.numbers import finite
 from bench_core.report.view import View
+from bench_core.report.words import reasons, summary
+from bench_core.report.words.cite import CITATION
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench_core.analysis.leaderboard import Row
-from bench_core.report.columns import Column
-from bench_core.report.escape import visible
-from bench_core.report.rows import bare_labels
-from bench_core.report.text import NARROWEST, natural, table_width
+from bench_core.report.tables.columns import Column
+from bench_core.report.text.escape import visible
+from bench_core.report.text.layout import NARROWEST, natural, table_width
+from bench_core.report.words.rows import bare_labels
 
 MARGINS = ("bp", "matched")
 LEAST = 12  # characters of a name that is cut to make room for a margin

@@ -16,10 +16,10 @@ from bench_core.analysis.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WA
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.older import older
 from bench_core.analysis.verdict import CANNOT_JUDGE, ends, worse
-from bench_core.report.criteria import Criterion
-from bench_core.report.numbers import finite, fraction
-from bench_core.report.rows import bare_labels, bp_floor, random_blocks, read_margin
-from bench_core.report.text import joined
+from bench_core.report.text.layout import joined
+from bench_core.report.text.numbers import finite, fraction
+from bench_core.report.words.criteria import Criterion
+from bench_core.report.words.rows import bare_labels, bp_floor, random_blocks, read_margin
 
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire

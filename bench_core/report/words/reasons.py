@@ -7,9 +7,9 @@ from bench_core.analysis.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.leaderboard import Row, is_finished
 from bench_core.analysis.protocol import LETTERS
 from bench_core.analysis.verdict import CANNOT_JUDGE
-from bench_core.report.criteria import Criterion, criteria
-from bench_core.report.numbers import finite, with_interval
-from bench_core.report.rows import BP_FLOOR, median_of, random_blocks, read_margin
+from bench_core.report.text.numbers import finite, with_interval
+from bench_core.report.words.criteria import Criterion, criteria
+from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin
 
 MOST_LOST = 3  # unfinished runs that are named
 

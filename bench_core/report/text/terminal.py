@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from bench_core.analysis.kinds import KINDS, brief
-from bench_core.report.escape import visible
+from bench_core.report.text.escape import visible
 from bench_core.results.status import STATUSES
 
 OUTPUT = "standard output"  # the file name of its errors

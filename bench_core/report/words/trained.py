@@ -13,10 +13,10 @@ from bench_core.analysis.kinds import FLAGGED, NO_FLAG, SINGLE_SEED, TRUSTWORTHY
 from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import ends
-from bench_core.report.numbers import share, with_interval
-from bench_core.report.rows import BP_FLOOR, bare_labels, random_blocks
-from bench_core.report.summary import WORDS, rules
-from bench_core.report.text import joined, listed
+from bench_core.report.text.layout import joined, listed
+from bench_core.report.text.numbers import share, with_interval
+from bench_core.report.words.rows import BP_FLOOR, bare_labels, random_blocks
+from bench_core.report.words.summary import WORDS, rules
 
 TRAIN = "Blocks that train"
 FIRES = "Blocks that train, but a diagnostic fires"

@@ -19,12 +19,12 @@ from bench_core.analysis.ranks import resolved
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdict import Margin, below_zero, ends
 from bench_core.printable import few
-from bench_core.report import doubts, reasons
-from bench_core.report.columns import COLUMNS, further
-from bench_core.report.numbers import NONE, fraction, part, plural, with_interval
-from bench_core.report.rows import BP_FLOOR, gamma, random_blocks, value_of
-from bench_core.report.summary import WORDS
-from bench_core.report.text import listed
+from bench_core.report.tables.columns import COLUMNS, further
+from bench_core.report.text.layout import listed
+from bench_core.report.text.numbers import NONE, fraction, part, plural, with_interval
+from bench_core.report.words import doubts, reasons
+from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_of
+from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines

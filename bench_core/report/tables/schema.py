@@ -1,6 +1,6 @@
 """Generate docs/leaderboard.schema.json, the schema of `bench leaderboard --format json`.
 
-python -m bench_core.report.schema > docs/leaderboard.schema.json
+python -m bench_core.report.tables.schema > docs/leaderboard.schema.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.report.columns import NUMBER
-from bench_core.report.data import FIELDS, RUN, SCHEMA, STRINGS
-from bench_core.report.json_schema import array, mapping, object_schema
+from bench_core.report.tables.columns import NUMBER
+from bench_core.report.tables.data import FIELDS, RUN, SCHEMA, STRINGS
+from bench_core.report.tables.json_schema import array, mapping, object_schema
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Write pages of HTML."""

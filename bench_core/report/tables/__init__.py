@@ -1,0 +1,1 @@
+"""Write the leaderboard as text and data."""

@@ -1,0 +1,1 @@
+"""Say verdicts in words."""
