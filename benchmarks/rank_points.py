@@ -1,4 +1,4 @@
-"""Compute the critical values of `bench_core.analysis.ranks` by simulation, and check them.
+"""Compute the critical values of `analysis/verdicts/ranks.py` by simulation, and check them.
 
     python benchmarks/rank_points.py table    # the table; about 20 minutes on one core
     python benchmarks/rank_points.py check    # family-wise error and power, printed as Markdown
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench_core.analysis import ranks
+from bench_core.analysis.verdicts import ranks
 
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 RULES = (2, 3, 4, 5, 6, 8, 10, 13, 18, 26, 40)

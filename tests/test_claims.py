@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from records import SICK, audit, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
-from bench_core.analysis.claimed_recipe import recipes
-from bench_core.analysis.claims import ClaimResult, holds, judge_claims
+from bench_core.analysis.claims.hold import ClaimResult, holds, judge_claims
+from bench_core.analysis.claims.recipe import recipes
 from bench_core.analysis.gather import gather
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
 from bench_core.analysis.stats import t_critical
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.cli import bench as command
 from bench_core.errors import SuiteError
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text

@@ -28,8 +28,8 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.judge import Settings
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.api import Component
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card, card

@@ -18,7 +18,7 @@ from nets import LinearNet, ready, resmlp, rule, toy_data
 from records import measured, run
 
 from bench_core.analysis.cost import costs, target_of
-from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.api import Measured
 from bench_core.execution import energy
 from bench_core.report.costs import costs_text, table_of

@@ -12,8 +12,8 @@ from conftest import Here
 from records import run
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings
 from bench_core.analysis.suite_file import SuiteFile
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.report.view import view
 from bench_core.results.record import cell_key
 

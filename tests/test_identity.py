@@ -159,7 +159,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bench_plugins/methods/__init__.py", False),
         ("bench_plugins/diagnostics/alignment.py", False),
         ("bench_core/__init__.py", False),
-        ("bench_core/analysis/leaderboard.py", False),
+        ("bench_core/analysis/verdicts/leaderboard.py", False),
         ("bench_core/api.py", False),
         ("bench_core/cli.py", False),
         ("bench_core/execution/runner.py", False),

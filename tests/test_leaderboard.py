@@ -17,9 +17,9 @@ from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.judge import Settings, is_floor
-from bench_core.analysis.leaderboard import judge_all
-from bench_core.analysis.standing import Standing
+from bench_core.analysis.verdicts.judge import Settings, is_floor
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.standing import Standing
 from bench_core.report.tables import legend, schema
 from bench_core.report.tables.columns import COLUMNS, columns_of
 from bench_core.report.tables.formats import FORMATS, Format, Wanted, leaderboards

@@ -17,7 +17,7 @@ from folders import audit_folder
 from test_python import run_code
 
 from bench_core import api, cli, load
-from bench_core.analysis import kinds
+from bench_core.analysis.verdicts import kinds
 from bench_core.errors import Exit, UsageError
 from bench_core.suite.load import load_suite
 

@@ -19,7 +19,7 @@ from records import CORE, seeds
 
 import bench_core
 from bench_core import Results, load, run_suite
-from bench_core.analysis.judge import AT_FLOOR
+from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.commands import functions, progress
 from bench_core.errors import UsageError
 from bench_core.report.loaded import Table

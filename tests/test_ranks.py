@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench_core.analysis.ranks import (
+from bench_core.analysis.verdicts.ranks import (
     POINTS,
     PUBLISHED,
     RULES,

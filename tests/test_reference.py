@@ -21,12 +21,12 @@ from conftest import TINY, Finished, Here, runs
 from records import seeds
 
 from bench_core import cli, load
-from bench_core.analysis import board, trainings
+from bench_core.analysis.claims import board, trainings
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import beside_reference, together
-from bench_core.analysis.judge import role
-from bench_core.analysis.leaderboard import judge_all
-from bench_core.analysis.ranks import PUBLISHED, resolution
+from bench_core.analysis.verdicts.judge import role
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.ranks import PUBLISHED, resolution
 from bench_core.commands.run import _resolution
 from bench_core.errors import UsageError
 from bench_core.execution.reuse import StoredRuns

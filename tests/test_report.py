@@ -21,8 +21,8 @@ from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.judge import Settings
 from bench_core.analysis.utility import HEADLINE
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.registry.card import Card
 from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing

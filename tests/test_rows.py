@@ -11,11 +11,11 @@ import pytest
 from folders import leaderboard
 from records import SICK, frozen, measured, run, seeds
 
-from bench_core.analysis.judge import Floor, Settings
-from bench_core.analysis.leaderboard import Group, Row, judge_all
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
-from bench_core.analysis.verdict import AT_CHANCE, margin, reading
+from bench_core.analysis.verdicts.judge import Floor, Settings
+from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
+from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.words.rows import PASSPORT
 from bench_core.results.record import Measurement, RunRecord

@@ -16,10 +16,10 @@ from records import frozen, run, seeds
 
 from bench_core import cli
 from bench_core.analysis.gather import gather
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
-from bench_core.analysis.older import older
 from bench_core.analysis.prune import spare
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.older import older
 from bench_core.errors import UsageError
 from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench_core.analysis.stats import Estimate, estimate, paired_difference
-from bench_core.analysis.verdict import below_zero, ends
+from bench_core.analysis.verdicts.verdict import below_zero, ends
 
 accuracy = st.floats(0, 1)
 by_seed = st.dictionaries(st.integers(0, 4), accuracy, max_size=5)
@@ -97,7 +97,7 @@ def test_an_interval_that_touches_zero_is_not_below_it() -> None:
 def test_imports_are_cheap() -> None:
     """Reading results loads neither torch nor scipy nor a plugin."""
     code = (
-        "import sys, bench_core.analysis.stats, bench_core.analysis.leaderboard\n"
+        "import sys, bench_core.analysis.stats, bench_core.analysis.verdicts.leaderboard\n"
         "import bench_core.report.tables.formats\n"
         "heavy = ('torch', 'scipy', 'numpy', 'tabulate', 'bench_plugins')\n"
         "print([name for name in heavy if name in sys.modules])"

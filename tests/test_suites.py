@@ -10,11 +10,11 @@ import pytest
 from nets import ready, resmlp, rule, toy_data
 from test_diagnostics import diagnostic
 
-from bench_core.analysis.claims import ClaimResult, judge_claims
+from bench_core.analysis.claims.hold import ClaimResult, judge_claims
 from bench_core.analysis.distance import NAME as DISTANCE
 from bench_core.analysis.distance import filled
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.execution.cell import measure
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.plan import Plan, make_plan

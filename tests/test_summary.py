@@ -11,8 +11,8 @@ from test_leaderboard import rows_shown
 from test_share import CORPUS
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.errors import UsageError
 from bench_core.report import export
 from bench_core.report.pages import provenance, site

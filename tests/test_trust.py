@@ -18,8 +18,8 @@ from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
-from bench_core.analysis.leaderboard import judge_all
-from bench_core.analysis.protocol import THRESHOLDS
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.protocol import THRESHOLDS
 from bench_core.errors import StoreError
 from bench_core.execution.job import make_record
 from bench_core.registry import plugins

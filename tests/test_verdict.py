@@ -10,7 +10,8 @@ from folders import leaderboard
 from records import SICK, audit, frozen, measured, run, seeds
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.judge import (
+from bench_core.analysis.sensitivity import sensitivities
+from bench_core.analysis.verdicts.judge import (
     UNTRAINED,
     Floor,
     Judgement,
@@ -21,10 +22,9 @@ from bench_core.analysis.judge import (
     judge,
     label,
 )
-from bench_core.analysis.leaderboard import Group, Row, judge_all
-from bench_core.analysis.recipes import recipe
-from bench_core.analysis.sensitivity import sensitivities
-from bench_core.analysis.verdict import Reading, verdict
+from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
+from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.analysis.verdicts.verdict import Reading, verdict
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES

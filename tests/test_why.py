@@ -9,7 +9,7 @@ import pytest
 from records import LOCAL, run
 
 from bench_core.analysis import why
-from bench_core.analysis.trainings import Trainings
+from bench_core.analysis.claims.trainings import Trainings
 from bench_core.errors import UsageError
 from bench_core.results import duration as cost
 from bench_core.results import store

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
-from bench_core.analysis.judge import is_ceiling
-from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.verdicts.judge import is_ceiling
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bench_core.analysis.judge import (
+from bench_core.analysis.verdicts.judge import (
     UNTRAINED,
     Judgement,
     Settings,
@@ -27,7 +27,7 @@ from bench_core.analysis.judge import (
     letter_order,
     threshold_of,
 )
-from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord, fires
 

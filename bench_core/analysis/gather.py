@@ -15,9 +15,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.standing import Standing
 from bench_core.analysis.suite_file import SuiteFile, claims, described
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.standing import Standing
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import disagreement
 from bench_core.results.ledger import Ledger, Tuned

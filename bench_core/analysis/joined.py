@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.standing import Standing
+from bench_core.analysis.verdicts.standing import Standing
 from bench_core.results import reference, remeasured
 from bench_core.results.marks import ORDER
 from bench_core.results.record import RunRecord

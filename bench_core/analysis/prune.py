@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_core.analysis.gather import current
-from bench_core.analysis.older import by_recipe, older
+from bench_core.analysis.verdicts.older import by_recipe, older
 from bench_core.errors import UsageError
 from bench_core.printable import few
 from bench_core.results import store

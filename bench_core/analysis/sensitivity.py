@@ -27,9 +27,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.judge import Settings, letter_order, threshold_of
-from bench_core.analysis.leaderboard import Group, Run
-from bench_core.analysis.untrained import at_start, untrained
+from bench_core.analysis.verdicts.judge import Settings, letter_order, threshold_of
+from bench_core.analysis.verdicts.leaderboard import Group, Run
+from bench_core.analysis.verdicts.untrained import at_start, untrained
 from bench_core.results.record import Measurement
 
 CIRCULAR = (

@@ -2,8 +2,8 @@
 
 The unit is the seed. At the 3 to 10 seeds of this field intervals are Student's t (bootstrap
 intervals cover 75 % at n=3), and methods are compared on differences paired by seed, because all
-runs of a seed share initial weights and batch order. `bench_core.analysis.ranks` compares many
-rules at once.
+runs of a seed share initial weights and batch order. `bench_core.analysis.verdicts.ranks` compares
+many rules at once.
 """
 
 from __future__ import annotations

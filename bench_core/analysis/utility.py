@@ -17,8 +17,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench_core.analysis.leaderboard import Group, Run
-from bench_core.analysis.protocol import STANDARD
+from bench_core.analysis.verdicts.leaderboard import Group, Run
+from bench_core.analysis.verdicts.protocol import STANDARD
 
 LETTERS = {item.strategy: letter for letter, item in STANDARD.items()}
 WORDS = {

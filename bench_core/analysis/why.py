@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.judge import label
+from bench_core.analysis.verdicts.judge import label
 from bench_core.errors import UsageError
 from bench_core.results import store
 from bench_core.results.hashing import flat

@@ -121,7 +121,7 @@ def site(results: tuple[Path, ...], board: bool, output: Path) -> None:
     There is one page per suite and one per method. They need no server. RESULTS are results
     folders or suite folders  [default: results].
     """
-    from bench_core.analysis.board import board as reference_board
+    from bench_core.analysis.claims.board import board as reference_board
     from bench_core.report.pages.site import build
     from bench_core.report.text.numbers import plural
 

@@ -31,7 +31,7 @@ from bench_core.errors import Exit, UsageError
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.analysis.leaderboard import Row, Run
+    from bench_core.analysis.verdicts.leaderboard import Row, Run
     from bench_core.report.tables.formats import Wanted
     from bench_core.report.view import View
     from bench_core.results.scan import Stored
@@ -159,8 +159,8 @@ def claims(
     Suites state these as claims under `expect:`. A claim for another recipe than the one of the
     runs counts as not run. RESULTS are results folders or suite folders  [default: results].
     """
-    from bench_core.analysis.board import of_reference
-    from bench_core.analysis.outcomes import claims_of
+    from bench_core.analysis.claims.board import of_reference
+    from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite

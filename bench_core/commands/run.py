@@ -287,8 +287,8 @@ def _as_json(plan: Plan, costs: Costs) -> str:
 
 def _resolution(plan: Plan) -> list[str]:
     """Say which differences the seeds of a plan will resolve among all rules that get a rank."""
-    from bench_core.analysis.judge import method_key, option
-    from bench_core.analysis.ranks import resolved
+    from bench_core.analysis.verdicts.judge import method_key, option
+    from bench_core.analysis.verdicts.ranks import resolved
 
     seeds: dict[str, set[int]] = defaultdict(set)
     for cell in (each.cell for each in (*plan.cells, *plan.beside)):
@@ -309,8 +309,8 @@ def _scatter(plan: Plan) -> tuple[float, str]:
     That is of the runs that the plan reuses, of the recipe with the most of them; without two rules
     among them that of the published CIFAR-10 audit.
     """
-    from bench_core.analysis.leaderboard import judge_all
-    from bench_core.analysis.ranks import PUBLISHED
+    from bench_core.analysis.verdicts.leaderboard import judge_all
+    from bench_core.analysis.verdicts.ranks import PUBLISHED
     from bench_core.results.store import read
 
     records = [

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from bench_core.analysis.board import FINDINGS, Board, Finding, SuiteClaims, board
-from bench_core.analysis.claims import ClaimResult, Status
+from bench_core.analysis.claims.board import FINDINGS, Board, Finding, SuiteClaims, board
+from bench_core.analysis.claims.hold import ClaimResult, Status
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import paragraph, tabulated

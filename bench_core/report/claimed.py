@@ -9,7 +9,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Literal
 
-from bench_core.analysis.claims import ClaimResult, Interval, method_text
+from bench_core.analysis.claims.hold import ClaimResult, Interval, method_text
 from bench_core.report.tables.data import document
 from bench_core.report.text import escape
 from bench_core.report.text.layout import paragraph, tabulated

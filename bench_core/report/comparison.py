@@ -15,12 +15,12 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from bench_core.analysis import protocol
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Defaults, method_key
-from bench_core.analysis.leaderboard import Group, Row, accuracies
-from bench_core.analysis.recipes import recipe
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
+from bench_core.analysis.verdicts import protocol
+from bench_core.analysis.verdicts.judge import Defaults, method_key
+from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
+from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.errors import UsageError
 from bench_core.report.tables.data import document
 from bench_core.report.text.escape import visible

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.leaderboard import Row, Run
-from bench_core.analysis.protocol import STANDARD
-from bench_core.analysis.recipes import recipe_key
+from bench_core.analysis.verdicts.leaderboard import Row, Run
+from bench_core.analysis.verdicts.protocol import STANDARD
+from bench_core.analysis.verdicts.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.tables.data import csv_text
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench_core.analysis.judge import alignment
-from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.judge import alignment
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.report.view import name_of
 from bench_core.report.words.rows import gamma
 

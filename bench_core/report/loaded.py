@@ -18,11 +18,11 @@ from html import escape as html
 from pathlib import Path
 from typing import Any, overload
 
-from bench_core.analysis.board import of_reference
+from bench_core.analysis.claims.board import of_reference
+from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import beside_reference
-from bench_core.analysis.leaderboard import Group
-from bench_core.analysis.outcomes import claims_of
+from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.errors import UsageError
 from bench_core.report import export
 from bench_core.report.claimed import claim_text, expected_text

@@ -9,9 +9,9 @@ from functools import cached_property, partial
 from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings, alignment, is_floor, method_key
-from bench_core.analysis.leaderboard import Group, Row, Run, judge_all
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
+from bench_core.analysis.verdicts.judge import Settings, alignment, is_floor, method_key
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, judge_all
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural
 from bench_core.report.words import doubts

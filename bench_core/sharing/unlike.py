@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench_core.analysis.claimed_recipe import Recipe, compare, value_text
+from bench_core.analysis.claims.recipe import Recipe, compare, value_text
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import frozen
 from bench_core.suite.load import installed_suites, load_suite

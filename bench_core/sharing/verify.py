@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench_core.analysis.protocol import LETTERS
+from bench_core.analysis.verdicts.protocol import LETTERS
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, store
 from bench_core.results.agreement import differing

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench_core.analysis.protocol import LETTERS
+from bench_core.analysis.verdicts.protocol import LETTERS
 from bench_core.execution.cell import measure, stored
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS

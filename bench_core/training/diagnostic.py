@@ -47,9 +47,9 @@ class Diagnostic(ABC):
 
     letter           in flags and verdicts: "flagged (a+b)"; without a letter the name stands there
     direction        fires when the value lies "above" or "below" the threshold; None: never
-    across           the value compares cells: "floor": `bench_core.analysis.leaderboard` computes
-                     it from stored accuracies; "ceiling": `bench_core.analysis.distance` from
-                     stored states
+    across           the value compares cells: "floor": `bench_core.analysis.verdicts.leaderboard`
+                     computes it from stored accuracies; "ceiling": `bench_core.analysis.distance`
+                     from stored states
     when             "final": after training (and before it); "epochs": also after every epoch
     unit             of the value: "x", "pp", …
     title            the measured quantity, as the title of a figure; its name if empty

@@ -8,7 +8,7 @@ import torch
 from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
-from bench_core.analysis.judge import AT_FLOOR
+from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import (
     BATCH,

@@ -11,8 +11,8 @@ class DepthUtility(Diagnostic):
 
     The floor is the same architecture, data, recipe and seeds with frozen blocks
     (`depth_utility.floor` of the suite: matched, bp, a method's name, or a literal
-    `floor_value`). It takes several runs, so the value is computed from the stored accuracies by
-    `bench_core.analysis.leaderboard`; here only the run's own accuracy on the probe is noted.
+    `floor_value`). It takes several runs, so `analysis/verdicts/leaderboard.py` computes the value
+    from the stored accuracies; here only the run's own accuracy on the probe is noted.
     Source: arXiv:2606.21126.
     """
 

@@ -13,7 +13,7 @@ from bench_plugins.diagnostics.fresh_feedback import credits_of, fresh_rule
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.analysis.judge import AT_FLOOR
+from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured, Method, ParamsModel
 from bench_core.training.audit import LARGE, Audit, ProbeBatch, credits_become, deep_mean
 from bench_core.training.rng import stream

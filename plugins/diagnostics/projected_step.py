@@ -17,7 +17,7 @@ from bench_plugins.diagnostics.one_update import (
 )
 from torch import Tensor
 
-from bench_core.analysis.judge import AT_FLOOR
+from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
 

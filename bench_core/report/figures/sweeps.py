@@ -10,9 +10,9 @@ from typing import Any
 
 import altair as alt
 
-from bench_core.analysis.judge import option
-from bench_core.analysis.kinds import WALKED_BACK
-from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.verdicts.judge import option
+from bench_core.analysis.verdicts.kinds import WALKED_BACK
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.report.figures import Figure, Key, told
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible

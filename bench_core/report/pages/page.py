@@ -26,12 +26,12 @@ from markupsafe import Markup
 from markupsafe import escape as escape_html
 
 from bench_core import __version__
+from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.kinds import FLOOR, KINDS, NO_FLAG
-from bench_core.analysis.leaderboard import Row, Run
-from bench_core.analysis.outcomes import claims_of
 from bench_core.analysis.sensitivity import CIRCULAR
 from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
+from bench_core.analysis.verdicts.kinds import FLOOR, KINDS, NO_FLAG
+from bench_core.analysis.verdicts.leaderboard import Row, Run
 from bench_core.registry.card import Card
 from bench_core.report import claimed
 from bench_core.report.figures import Drawn, drawn

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.board import SuiteClaims
+from bench_core.analysis.claims.board import SuiteClaims
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import together
-from bench_core.analysis.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
 from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced

@@ -14,10 +14,10 @@ from operator import attrgetter
 from typing import Any, get_args
 
 from bench_core.analysis.cost import middle
-from bench_core.analysis.judge import BP, Role
-from bench_core.analysis.kinds import brief
-from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdicts.judge import BP, Role
+from bench_core.analysis.verdicts.kinds import brief
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.report.tables.json_schema import Schema, mapping, nullable, object_schema
 from bench_core.report.text.numbers import (
     NONE,

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.leaderboard import Group, Row, Run
-from bench_core.analysis.ranks import resolution
-from bench_core.analysis.recipes import recipe_key
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.ranks import resolution
+from bench_core.analysis.verdicts.recipes import recipe_key
 from bench_core.report.tables import notes
 from bench_core.report.tables.columns import COLUMNS, NUMBER, further
 from bench_core.report.tables.json_schema import Schema, array, mapping, nullable

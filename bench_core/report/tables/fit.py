@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_core.analysis.leaderboard import Row
+from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.report.tables.columns import Column
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import NARROWEST, natural, table_width

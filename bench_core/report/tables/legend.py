@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
-from bench_core.analysis.judge import Settings, label
-from bench_core.analysis.kinds import SINGLE_SEED, VERDICTS
-from bench_core.analysis.leaderboard import Group, Row
-from bench_core.analysis.protocol import STANDARD
+from bench_core.analysis.verdicts.judge import Settings, label
+from bench_core.analysis.verdicts.kinds import SINGLE_SEED, VERDICTS
+from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.report.tables.columns import COLUMNS, further

@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 
-from bench_core.analysis.judge import NOT_IN_USE, Settings
-from bench_core.analysis.leaderboard import Group, Row
-from bench_core.analysis.older import older
-from bench_core.analysis.protocol import STANDARD
-from bench_core.analysis.ranks import resolved
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdict import Margin, below_zero, ends
+from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
+from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.older import older
+from bench_core.analysis.verdicts.protocol import STANDARD
+from bench_core.analysis.verdicts.ranks import resolved
+from bench_core.analysis.verdicts.verdict import Margin, below_zero, ends
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from bench_core.analysis.kinds import KINDS, brief
+from bench_core.analysis.verdicts.kinds import KINDS, brief
 from bench_core.report.text.escape import visible
 from bench_core.results.status import STATUSES
 

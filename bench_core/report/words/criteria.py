@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench_core.analysis.judge import letter_order, threshold_of
-from bench_core.analysis.leaderboard import Row, Run
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdict import worse
+from bench_core.analysis.verdicts.judge import letter_order, threshold_of
+from bench_core.analysis.verdicts.leaderboard import Row, Run
+from bench_core.analysis.verdicts.verdict import worse
 from bench_core.report.text.numbers import apart, compact, optional, signed
 from bench_core.results.record import Measurement
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from bench_core.analysis.judge import (
+from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdicts.judge import (
     CORE_DEFAULTS,
     Floor,
     Settings,
     is_control,
     is_local_ceiling,
 )
-from bench_core.analysis.leaderboard import Group, Row, accuracies
-from bench_core.analysis.protocol import THRESHOLDS
-from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdict import ONE_SEED, ends, margin, points_of
+from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
+from bench_core.analysis.verdicts.protocol import THRESHOLDS
+from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import with_interval
 from bench_core.report.words.criteria import criteria_of

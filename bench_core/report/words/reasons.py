@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
-from bench_core.analysis.leaderboard import Row, is_finished
-from bench_core.analysis.protocol import LETTERS
-from bench_core.analysis.verdict import CANNOT_JUDGE
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
+from bench_core.analysis.verdicts.leaderboard import Row, is_finished
+from bench_core.analysis.verdicts.protocol import LETTERS
+from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
-from bench_core.analysis import judge
-from bench_core.analysis.judge import Alignment, Settings, matched_floor, method_key
-from bench_core.analysis.leaderboard import Group, Row, Run
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.analysis.verdict import AT_CHANCE
+from bench_core.analysis.verdicts import judge
+from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.verdict import AT_CHANCE
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion

@@ -11,11 +11,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from bench_core.analysis.judge import is_control
-from bench_core.analysis.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
-from bench_core.analysis.leaderboard import Group, Row
-from bench_core.analysis.older import older
-from bench_core.analysis.verdict import CANNOT_JUDGE, ends, worse
+from bench_core.analysis.verdicts.judge import is_control
+from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
+from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.older import older
+from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE, ends, worse
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench_core.analysis.kinds import FLAGGED, NO_FLAG, SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
-from bench_core.analysis.leaderboard import Group, Row
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdict import ends
+from bench_core.analysis.verdicts.kinds import (
+    FLAGGED,
+    NO_FLAG,
+    SINGLE_SEED,
+    TRUSTWORTHY,
+    WALKED_BACK,
+)
+from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.verdict import ends
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import share, with_interval
 from bench_core.report.words.rows import BP_FLOOR, bare_labels, random_blocks

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from bench_core.analysis.recipes import recipe
+from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.results.record import RunRecord
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench_core.analysis.judge import Settings
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.results.hashing import canonical, digest_bytes
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, RunRecord

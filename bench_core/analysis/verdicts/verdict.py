@@ -22,8 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.judge import Floor, Judgement, in_order
-from bench_core.analysis.kinds import (
+from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
+from bench_core.analysis.verdicts.judge import Floor, Judgement, in_order
+from bench_core.analysis.verdicts.kinds import (
     FLAGGED,
     FLOOR,
     NO_FLAG,
@@ -33,8 +34,7 @@ from bench_core.analysis.kinds import (
     UNDETERMINED,
     WALKED_BACK,
 )
-from bench_core.analysis.protocol import STANDARD
-from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
+from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.results.status import STATUSES
 
 Reading = Literal["passes", "fires", "open", "none"]

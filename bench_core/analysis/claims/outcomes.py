@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench_core.analysis import distance
-from bench_core.analysis.claims import ClaimResult, judge_claims
+from bench_core.analysis.claims.hold import ClaimResult, judge_claims
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.leaderboard import judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.results import epochs, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.judge import (
+from bench_core.analysis.verdicts.judge import (
     AT_FLOOR,
     NOT_IN_USE,
     Settings,
@@ -19,7 +19,7 @@ from bench_core.analysis.judge import (
     threshold_of,
     unsettled,
 )
-from bench_core.analysis.leaderboard import Run
+from bench_core.analysis.verdicts.leaderboard import Run
 from bench_core.results.epochs import Epoch
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord, fires

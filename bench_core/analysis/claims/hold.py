@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bench_core.analysis.claim_values import Epochs, NotRun, read
-from bench_core.analysis.claimed_recipe import (
+from bench_core.analysis.claims.recipe import (
     Defaults,
     Difference,
     Recipe,
@@ -30,9 +29,10 @@ from bench_core.analysis.claimed_recipe import (
     differing,
     recipes,
 )
-from bench_core.analysis.judge import Settings, judged
-from bench_core.analysis.leaderboard import Group, Row
+from bench_core.analysis.claims.values import Epochs, NotRun, read
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.judge import Settings, judged
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.results.hashing import plain_text
 from bench_core.results.migrate import described
 from bench_core.results.record import RunRecord

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from bench_core.analysis.claims import ClaimResult
+from bench_core.analysis.claims.hold import ClaimResult
+from bench_core.analysis.claims.outcomes import claims_of
+from bench_core.analysis.claims.trainings import Trainings
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.judge import Settings
-from bench_core.analysis.outcomes import claims_of
-from bench_core.analysis.trainings import Trainings
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.errors import UsageError
 from bench_core.results import files, reference, store
 from bench_core.results.record import cell_key

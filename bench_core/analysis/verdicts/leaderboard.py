@@ -12,7 +12,7 @@ within a folder.) The others are counted as set aside, and named where they say 
 the cell. Two results of one identity that do not agree are a conflict: neither counts, but a row of
 the reference does. A record that this user disputes is a conflict too.
 
-`bench_core.analysis.judge` judges one run, `verdict` a row.
+`bench_core.analysis.verdicts.judge` judges one run, `verdict` a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from bench_core.analysis.judge import (
+from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.judge import (
     BP,
     CORE_DEFAULTS,
     Floor,
@@ -42,12 +43,11 @@ from bench_core.analysis.judge import (
     role,
     threshold_of,
 )
-from bench_core.analysis.ranks import Ranking, rank
-from bench_core.analysis.recipes import recipe, shared, tuned_of
-from bench_core.analysis.standing import Standing
-from bench_core.analysis.stats import Estimate, estimate
-from bench_core.analysis.untrained import untrained
-from bench_core.analysis.verdict import (
+from bench_core.analysis.verdicts.ranks import Ranking, rank
+from bench_core.analysis.verdicts.recipes import recipe, shared, tuned_of
+from bench_core.analysis.verdicts.standing import Standing
+from bench_core.analysis.verdicts.untrained import untrained
+from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
     CANNOT_JUDGE,
     Margin,

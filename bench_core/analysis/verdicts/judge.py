@@ -4,8 +4,8 @@ A measurement carries its letter, direction and threshold. So judging imports no
 result can be judged by new thresholds. Only d, depth utility, needs other runs: the accuracy of a
 floor under the same recipe.
 
-A run has flags; a verdict needs seeds (`bench_core.analysis.verdict`). The rules, in the order in
-which they decide:
+A run has flags; a verdict needs seeds (`bench_core.analysis.verdicts.verdict`). The rules, in the
+order in which they decide:
 
 1. A run that is not done has its status.
 2. A floor (`freeze: blocks`) has no flags; other runs are compared with it.
@@ -27,10 +27,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bench_core.analysis.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
-from bench_core.analysis.protocol import LETTERS, STANDARD
-from bench_core.analysis.standing import Standing
-from bench_core.analysis.untrained import at_start
+from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
+from bench_core.analysis.verdicts.protocol import LETTERS, STANDARD
+from bench_core.analysis.verdicts.standing import Standing
+from bench_core.analysis.verdicts.untrained import at_start
 from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.migrate import described

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench_core.analysis.claimed_recipe import compare
-from bench_core.analysis.judge import is_floor
+from bench_core.analysis.claims.recipe import compare
+from bench_core.analysis.verdicts.judge import is_floor
 from bench_core.registry.distributions import OURS
 from bench_core.results.duration import START, Past
 from bench_core.results.record import Cell, ComponentRef, RunRecord, default_key, recorded_defaults

@@ -1,0 +1,1 @@
+"""Hold published figures against results."""

@@ -1,0 +1,1 @@
+"""Judge runs, and rules over their seeds."""
