@@ -275,7 +275,7 @@ def bench_methods():
 
 @hookimpl
 def bench_diagnostics():
-    names = ("pokes", "draws", "throws", "freezes")
+    names = ("pokes", "draws", "throws", "freezes", "steps")
     return [Component(name, f"meddlers:{name.title()}") for name in names]
 
 class Pokes(Diagnostic):
@@ -292,6 +292,12 @@ class Draws(Diagnostic):
 class Throws(Diagnostic):
     def measure(self, audit):
         return Measured(float(torch.rand(())), {})
+
+class Steps(Diagnostic):
+    def measure(self, audit):
+        if state := audit.method.tools.updaters[0].optimiser.state:
+            next(iter(state.values()))["exp_avg"].mul_(1.5)
+        return Measured(1.0, {})
 
 class Freezes(Diagnostic):
     when = "final"
@@ -343,6 +349,7 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
         ("draws", "the random stream auxiliary", draw),
         ("throws", "torch's global generator", draw),
         ("freezes", "requires_grad of its parameters", mend),
+        ("steps", "updater.0.0.exp_avg", mend),
     ):
         status, reason = run("dfa", measured=f"x-meddle/{name}")["dfa"]
         assert status == "crashed"

@@ -33,7 +33,7 @@ class ChangedByDiagnostic(BenchError):  # noqa: N818
 
 
 class Untouched:
-    """The state of a training at one moment: network, saved state, generators, settings."""
+    """The state of a training at one moment: network, rule, optimisers, generators, settings."""
 
     def __init__(self, training: Training) -> None:
         self.training, self.settings = training, read(ARITHMETIC)
@@ -46,6 +46,7 @@ class Untouched:
         net, method = self.training.net, self.training.method
         yield from chain(net.named_parameters("net"), net.named_buffers("net"))
         yield from ((f"method.{name}", value) for name, value in method.state_dict().items())
+        yield from self.training.moments()
         yield "the mode (train or eval) of the network", net.training
         yield "requires_grad of its parameters", [each.requires_grad for each in net.parameters()]
         for name, stream in self.training.streams.items():

@@ -71,6 +71,13 @@ class Training:
         self.net, self.method, self.streams = net, method, {**streams, **own}
         self.optimisers = [updater.optimiser for updater in tools.updaters]
 
+    def moments(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of the optimisers' state."""
+        for number, optimiser in enumerate(self.optimisers):
+            for parameter, values in optimiser.state_dict()["state"].items():
+                for key, value in values.items():
+                    yield f"updater.{number}.{parameter}.{key}", value
+
     def generators(self) -> Iterator[tuple[str, Generator]]:
         """Yield name and generator of the method's own attributes."""
         import torch
@@ -119,14 +126,11 @@ class Training:
         import torch
 
         tensors = storable(self.net, self.method)
+        scalars: dict[str, Any] = {}
         tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
         tensors |= {f"generator.{name}": each.get_state() for name, each in self.generators()}
-        scalars: dict[str, Any] = {}
-        for number, optimiser in enumerate(self.optimisers):
-            for parameter, values in optimiser.state_dict()["state"].items():
-                for key, value in values.items():
-                    name = f"updater.{number}.{parameter}.{key}"
-                    (tensors if isinstance(value, torch.Tensor) else scalars)[name] = value
+        for name, value in self.moments():
+            (tensors if isinstance(value, torch.Tensor) else scalars)[name] = value
         rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
         own: Any = numpy.random.get_state(legacy=False)
         tensors["global.cpu"] = torch.get_rng_state()
