@@ -167,6 +167,11 @@ def test_a_submission_unlike_the_installed_suite_is_named(
     short = one.model_copy(update={"cell": one.cell.model_copy(update={"training": training})})
     told = "differs from audit6: training.epochs 1, not 100; no run of seed 123, 456: dfa"
     assert unlike([short]) == [told]
+    less = {name: item for name, item in one.measurements.items() if name != "alignment"}
+    others = [run for run in runs if run.cell != one.cell]
+    assert unlike([one.model_copy(update={"measurements": less}), *others]) == [
+        "differs from audit6: not measured: alignment"
+    ]
     made = [run.record for run in scan([good]).runs]
     assert unlike(made) == []  # tiny is not installed
     monkeypatch.setattr("bench_core.sharing.submission.unlike", lambda records: [told])

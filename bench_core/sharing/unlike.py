@@ -27,7 +27,8 @@ def unlike(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:
-    """Write each setting with another value, and the seeds of which a rule has no run."""
+    """Write each setting with another value, the seeds of which a rule has no run, and the
+    diagnostics of the suite that a finished run lacks."""
     recipes: dict[Any, Recipe] = {}
     seeds: dict[Any, set[int]] = defaultdict(set)
     for cell in suite.cells():
@@ -52,4 +53,14 @@ def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:
     for (label, _), missing in absent.items():
         if missing:
             rules[", ".join(map(str, sorted(missing)))][label] = None
-    return [*settings, *(f"no run of seed {own}: {', '.join(rules[own])}" for own in rules)]
+    lacking = {
+        item.name
+        for item in suite.diagnostics
+        for record in records
+        if record.status == "done" and item.name not in record.measurements
+    }
+    return [
+        *settings,
+        *(f"no run of seed {own}: {', '.join(rules[own])}" for own in rules),
+        *([f"not measured: {', '.join(sorted(lacking))}"] if lacking else []),
+    ]
