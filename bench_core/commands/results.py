@@ -159,7 +159,7 @@ def claims(
     Suites state these as claims under `expect:`. A claim for another recipe than the one of the
     runs counts as not run. RESULTS are results folders or suite folders  [default: results].
     """
-    from bench_core.analysis.claims.board import of_reference
+    from bench_core.analysis.claims.board import of_reference, without_runs
     from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
@@ -173,8 +173,10 @@ def claims(
         deliver(text, output, coloured=False)
         return
     stated = None if suite is None else load_suite(suite)
+    shared = [] if suite else without_runs(map(str, results))
+    own = tuple(path for path in results if str(path) not in {item.name for item in shared})
     judged = []
-    for item in gathered(results)[0]:
+    for item in [*(gathered(own)[0] if own or not shared else []), *shared]:
         if stated is None:
             item = of_reference(item)
         else:

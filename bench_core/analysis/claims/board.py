@@ -7,7 +7,8 @@ imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -160,6 +161,26 @@ def of_reference(results: SuiteResults) -> SuiteResults:
     settings = replace(results.settings, defaults=whole.settings.defaults).over(records)
     further = (*whole.further, *results.further)
     return replace(whole, settings=settings, records=records, further=further)
+
+
+def without_runs(names: Iterable[str]) -> list[SuiteResults]:
+    """Return the installed suites among names that have claims, and neither a folder nor runs.
+
+    Their claims are judged on the runs that the reference has of other suites.
+    """
+    shipped, known = reference.installed(), installed_suites()
+    if shipped is None or shipped.trouble:
+        return []
+    wanted = [
+        load_suite(name)
+        for name in names
+        if name in known
+        and shipped.suite(name) is None
+        and not os.path.lexists(name)
+        and not os.path.lexists(Path("results", name))
+    ]
+    whole = board() if wanted else None
+    return [whole.results(suite) for suite in wanted if whole and suite.expect]
 
 
 def _findings(path: Path, troubles: list[str]) -> dict[str, dict[str, Finding]]:
