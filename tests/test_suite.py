@@ -231,6 +231,25 @@ def test_training_faults(write: Any, line: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (
+            "expect: [{figure: accuracy, value: .1, tolerance: .1, source: T, seeds: 42}]",
+            "3:66: expect[0].seeds: unknown key; did you mean seed?",
+        ),
+        (
+            "data: {name: digits}",
+            "3:8: data.name: unknown key; known: evaluate_on, limit, validation",
+        ),
+    ],
+)
+def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
+    write: Any, text: str, expected: str
+) -> None:
+    assert faults(write(f"{MINIMAL}{text}\n")) == [f"s.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("seeds: 1.5", "3:8: seeds: must be a list, not 1.5"),
         ("seeds: true", "3:8: seeds: must be a list, not true"),
         ("seeds: []", "3:8: seeds: must have at least 1 item"),

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -85,9 +86,10 @@ def explain(
     faults  `ValidationError.errors()`
     shown   how a message shows the value at a path
     """
-    rest, whole = [(tuple(fault["loc"]), fault) for fault in faults], _options(annotation)
-    places = _locate(rest, whole, value)
-    return list(dict.fromkeys(_explain(place, shown, whole) for place in places))
+    options = _options(annotation)
+    places = _locate([(tuple(fault["loc"]), fault) for fault in faults], options, value)
+    outside = partial(_outside, options, value)
+    return list(dict.fromkeys(_explain(place, shown, outside) for place in places))
 
 
 def problems_of(
@@ -251,19 +253,31 @@ def _chosen(branches: list[list[_Place]], whole: _Place) -> list[_Place]:
     return fitting[0] if fitting else [whole]
 
 
-def _outside(whole: list[_Option], path: KeyPath) -> str:
-    """Say where a key belongs that a mapping around its own knows; "" if none does."""
-    for depth in range(len(path) - 2, -1, -1):
-        options = whole
-        for part in path[:depth]:
-            options = _below(options, part)
-        if any(key == path[-1] for key, _ in _fields(options)):
+def _outside(options: list[_Option], value: Any, path: KeyPath) -> str:
+    """Say where a key belongs that a mapping around its own knows but lacks; "" if none does.
+
+    An item of a list is another thing than the mappings around the list, so none of these counts.
+    """
+    hint = ""
+    for depth, part in enumerate(path[:-1]):
+        lacks_it = isinstance(value, dict) and path[-1] not in value
+        if isinstance(part, int):
+            hint = ""
+        elif lacks_it and any(key == path[-1] for key, _ in _fields(options)):
             right = ".".join(map(str, (*path[:depth], path[-1])))
-            return f"write it outside of {printable(str(path[-2]))}, as {printable(right)}"
-    return ""
+            hint = f"write it outside of {printable(str(path[-2]))}, as {printable(right)}"
+        options = _below(options, part)
+        value = value.get(part) if isinstance(value, dict) else None
+    return hint
 
 
-def _explain(place: _Place, shown: Callable[[KeyPath, Any], str], whole: list[_Option]) -> Fault:
+def _explain(
+    place: _Place, shown: Callable[[KeyPath, Any], str], outside: Callable[[KeyPath], str]
+) -> Fault:
+    """Explain a fault.
+
+    outside  says where an unknown key belongs
+    """
     fault, path, options = place
     kind, value, ctx = fault["type"], fault["input"], fault.get("ctx") or {}
     if kind == "missing":
@@ -278,7 +292,7 @@ def _explain(place: _Place, shown: Callable[[KeyPath, Any], str], whole: list[_O
             for inner, _ in _fields(_options(field))
         ]
         key = str(path[-1]) if path else ""
-        hint = spaced(key) or _outside(whole, path)
+        hint = spaced(key) or outside(path)
         hint = hint or did_you_mean(printable(key), known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
