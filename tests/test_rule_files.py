@@ -24,6 +24,7 @@ from bench_core.errors import UsageError
 from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.machine import check_modules
+from bench_core.execution.untouched import PROBE_DRAWS
 from bench_core.registry import plugins, rule_files
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
@@ -383,6 +384,8 @@ def test_the_check_of_global_state_says_how_to_draw() -> None:
     changes = SimpleNamespace(names=["torch's global generator"])
     with pytest.raises(Failed, match=r"nn\.Linear .* draws_from\(tools\.aux_generator\)"):
         must_preserve(changes, "training")  # type: ignore[arg-type]
+    with pytest.raises(Failed, match=r"generator; draw by stream\(audit\.seed"):
+        must_preserve(changes, "measuring", remedy=PROBE_DRAWS)  # type: ignore[arg-type]
 
 
 def test_a_short_name_means_the_built_in_alone_beside_a_rule_of_the_same_name() -> None:

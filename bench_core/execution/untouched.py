@@ -24,6 +24,7 @@ from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
 
 SAMPLES = 16  # of the batch whose credit is computed twice
+PROBE_DRAWS = 'draw by stream(audit.seed, "probe") of bench_core.api'  # the remedy for a diagnostic
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 CODE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 
@@ -49,6 +50,9 @@ class Untouched:
         yield from self.training.moments()
         yield "the mode (train or eval) of the network", net.training
         yield "requires_grad of its parameters", [each.requires_grad for each in net.parameters()]
+        yield from self._generators()
+
+    def _generators(self) -> Iterator[tuple[str, Any]]:
         for name, stream in self.training.streams.items():
             yield f"the random stream {name}", stream.get_state()
         for name, generator in self.training.generators():
@@ -57,17 +61,30 @@ class Untouched:
         if torch.cuda.is_available():
             yield "torch's generator on the GPU", torch.cuda.get_rng_state()
 
-    def changes(self) -> str:
-        """Name what has changed since; empty if nothing has."""
+    def changed(self) -> list[str]:
+        """Name the parts of the state that have changed since, but not the settings."""
         now = dict(self._now())
-        names = [
+        return [
             name
             for name in {**self.before, **now}
             if name not in now
             or name not in self.before
             or not _equal(self.before[name], now[name])
         ]
-        return "; ".join(filter(None, [", ".join(names[:3]), unlike(self.settings)]))
+
+    def changes(self) -> str:
+        """Name what has changed since; empty if nothing has."""
+        return "; ".join(filter(None, [", ".join(self.changed()[:3]), unlike(self.settings)]))
+
+    def check(self, diagnostic: str) -> None:
+        """Raise ChangedByDiagnostic if the diagnostic that has just measured changed anything."""
+        if what := self.changes():
+            draws = not {name for name, _ in self._generators()}.isdisjoint(self.changed())
+            remedy = PROBE_DRAWS if draws else "mend it"
+            raise ChangedByDiagnostic(
+                f"the diagnostic {diagnostic} changes {what}; measuring must leave the training as "
+                f"it is: {remedy}, or take it out of diagnostics"
+            )
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -218,15 +218,8 @@ class CellRun:
         measured = {}
         for name, diagnostic in chosen:
             measured[name] = attempt(name, diagnostic, audit)
-            if training and (what := training.changes()):
-                draws = any(word in what for word in ("generator", "random stream"))
-                mend = (
-                    'draw by stream(audit.seed, "probe") of bench_core.api' if draws else "mend it"
-                )
-                raise ChangedByDiagnostic(
-                    f"the diagnostic {name} changes {what}; measuring must leave the training as "
-                    f"it is: {mend}, or take it out of diagnostics"
-                )
+            if training:
+                training.check(name)
         return measured
 
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:

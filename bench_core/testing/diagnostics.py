@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench_core.analysis.verdicts.protocol import LETTERS
 from bench_core.execution.cell import measure, stored
+from bench_core.execution.untouched import PROBE_DRAWS
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires
@@ -166,8 +167,8 @@ def measuring_again_gives_the_same(subject: Subject) -> None:
     one, other = (measurement(subject, seed).model_dump_json() for seed in (0, 1))
     if one != other:
         raise Failed(
-            'two measurements of the same network differ: draw by stream(audit.seed, "probe") of '
-            "bench_core.api; a diagnostic that reads a clock or a meter says `repeatable = False`"
+            f"two measurements of the same network differ: {PROBE_DRAWS}; a diagnostic that reads "
+            "a clock or a meter says `repeatable = False`"
         )
 
 
@@ -197,4 +198,4 @@ def measuring_leaves_what_it_measures(subject: Subject) -> None:
         raise Failed("measuring leaves the network in another mode (train or eval)")
     if draws() != streams:
         raise Failed("measuring draws from the method's generators, and so changes what is trained")
-    must_preserve(changes, "measuring")
+    must_preserve(changes, "measuring", remedy=PROBE_DRAWS)

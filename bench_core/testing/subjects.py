@@ -303,10 +303,13 @@ def must_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], failure: 
         raise Failed(failure.format(name))
 
 
-def must_preserve(changes: Changes, action: str, *, but: str = "") -> None:
-    """Raise Failed if the action changed global state, other than the state `but`."""
+def must_preserve(changes: Changes, action: str, *, but: str = "", remedy: str = DRAW) -> None:
+    """Raise Failed if the action changed global state, other than the state `but`.
+
+    remedy  for draws from torch's global generator
+    """
     names = [name for name in changes.names if name != but]
-    hint = f"; {DRAW}" if TORCH_DRAWS in names else ""
+    hint = f"; {remedy}" if TORCH_DRAWS in names else ""
     if names:
         raise Failed(f"{action} changes global state: {few(names)}{hint}")
 
