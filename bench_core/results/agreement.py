@@ -9,9 +9,10 @@ rounding of another machine. Numbers of a compact run are equal if their seven d
 `bench merge` and all tables compare what both runs have, because two suites may measure one cell
 with other diagnostics. Results of one identity that do not agree are a conflict, and none counts.
 `bench replicate` measures what the posted run and its suite name, so a field that only one of the
-two runs has is a difference. The values of a diagnostic that is not `repeatable` are not compared.
- With equal weights of another environment, all numbers must lie within
+two runs has is a difference. With equal weights of another environment, all numbers must lie within
 0.001.
+
+Of a diagnostic that is not `repeatable`, neither the value is compared nor whether it fires.
 """
 
 from __future__ import annotations
@@ -34,8 +35,14 @@ from bench_core.results.store import CHECKPOINT
 
 # attributes of a measurement that decide what it means
 RULE = (
-    *("direction", "threshold", "across", "letter", "unit", "batch"),
-    *("needs_reference", "repeatable"),
+    "direction",
+    "threshold",
+    "across",
+    "letter",
+    "unit",
+    "batch",
+    "needs_reference",
+    "repeatable",
 )
 LATER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
 POINTS = 0.02  # of accuracy, between environments
@@ -135,11 +142,12 @@ class _Way:
         parts: dict[str, Any] = {}
         for name in items.keys() - self.left:
             item = described(name, items[name])
-            told = RULE if item.direction is None or not texts else (*RULE, *TEXTS)
-            part = {key: getattr(item, key) for key in told}
+            keys = RULE if item.direction is None or not texts else (*RULE, *TEXTS)
+            part = {key: getattr(item, key) for key in keys}
             if item.repeatable:
                 part["fires"] = fires(item, self.limits.get(name))
-            if self.figures and item.repeatable and item.across != "ceiling":  # compares two runs
+            # a value across "ceiling" compares two runs
+            if self.figures and item.repeatable and item.across != "ceiling":
                 part["means something"] = item.not_diagnostic is None
                 part |= {"value": item.value, "details": _numbers(item.details)}
             parts[f"{when}.{name}"] = part

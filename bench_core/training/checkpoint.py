@@ -6,7 +6,8 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     net.*, method.*        parameters and buffers, also frozen ones; feedback, auxiliary networks
     updater.<i>.<p>.<key>  optimiser state of the p-th parameter in the i-th updater of the method
     stream.<name>          random streams of loop and method (`bench_core.training.rng`)
-    generator.<name>       generators of torch that are attributes of the method
+    generator.<name>       generators of torch that are attributes of the method; one that it makes
+                           later than in `setup` is saved, but not restored
     global.cpu, global.cuda, global.numpy    global generators of torch and numpy
 
 Its metadata hold JSON (no pickle): epoch, rows, learning rates, seconds, Python's generator and a

@@ -60,7 +60,7 @@ class Diagnostic(ABC):
     batch            N, if the value is per sample and shown divided by N, as a batch mean has it
     needs_reference  the value means nothing if the reference gradient is at the floor (b fires)
     repeatable       equal networks give equal values. False for a time or an energy: then two runs
-                     are one result whatever it measured in them
+                     may agree although their values differ
     """
 
     numerics: ClassVar[int] = 1

@@ -97,7 +97,7 @@ class Column:
     names   further names by which a user may ask for it
     optional  whether a table leaves it out if no row has a value
     fields  its values in CSV and JSON
-    about   what it shows, after its heading; empty: `report.legend` explains it
+    about   what it shows, after its heading; empty: `legend` explains it
     """
 
     key: str
@@ -372,7 +372,7 @@ COLUMNS = (
         drop=4,
     ),
 )
-ABOVE = ("a", "b", "d", "step_cost")  # the columns growth, reference_n128, own_floor and flops
+ABOVE = ("a", "b", "d", "step_cost")  # in the columns growth, reference, matched and flops
 
 
 def further(rows: Iterable[Row]) -> list[Column]:

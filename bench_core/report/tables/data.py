@@ -2,7 +2,7 @@
 
 Both have full precision. In CSV every figure is a bare number in its own column and every text is
 quoted, so that no text is read as a formula. Names in JSON (docs/leaderboard.schema.json) are raw.
-A figure that is not finite is empty or null, with a note. `report.columns` has the fields.
+A figure that is not finite is empty or null, with a note. `columns` has the fields.
 
 In CSV, as in the exports, `method` and `label` name a rule with its options, so a rule and its
 floor never mix, and `rule` is the full name of the component; in JSON this name is `method`.

@@ -2,9 +2,9 @@
 
 Tables for people begin with a sentence that says which rules work, and show the rules with the main
 columns; floors and further columns are shown on request. CSV and JSON have everything in full
-precision (`report.data`). The text depends on the set of records, not on their order. Every format
+precision (`data`). The text depends on the set of records, not on their order. Every format
 escapes names, and none prints NaN or infinity. The terminal's table fits its width, at least 40
-columns (`report.fit`).
+columns (`fit`).
 """
 
 from __future__ import annotations
