@@ -5,19 +5,18 @@ Pure functions of records and curves. A figure of a row is the median over its f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
 from bench_core.analysis.verdicts.judge import is_ceiling
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.results.epochs import Epoch
+from bench_core.results.epochs import Epoch, ReadCurve
 from bench_core.results.record import RunRecord
 
 SHARE = 0.9  # of the ceiling's mean accuracy: the target if no other is given
 PHASES = ("forward", "credit", "update")
-Curve = Callable[[RunRecord], Sequence[Epoch]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _per_epoch(record: RunRecord, curve: Sequence[Epoch]) -> float | None:
     return _median([row.seconds for row in curve if row.epoch > 0]) or record.seconds_per_epoch
 
 
-def cost(row: Row, curve: Curve, target: float | None) -> Cost:
+def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
     """Compute the cost of one row."""
     records = [run.record for run in row.finished]
     curves = [(item, curve(item)) for item in records]
@@ -140,10 +139,10 @@ def cost(row: Row, curve: Curve, target: float | None) -> Cost:
     )
 
 
-def costs(group: Group, curve: Curve, target: float | None) -> list[Cost]:
+def costs(group: Group, curve: ReadCurve, target: float | None) -> list[Cost]:
     """Compute the costs of the rules of a recipe, without floors, and mark the efficient ones."""
-    found = [cost(row, curve, target) for row in group.rows if row.role != "floor"]
-    return [_marked(item, found) for item in found]
+    items = [cost(row, curve, target) for row in group.competing]
+    return [_marked(item, items) for item in items]
 
 
 def _marked(item: Cost, others: Sequence[Cost]) -> Cost:

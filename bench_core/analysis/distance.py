@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import is_ceiling
-from bench_core.analysis.verdicts.recipes import recipe, tuned_of
+from bench_core.analysis.verdicts.recipes import recipe_under
 from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import PROBE
@@ -93,7 +93,7 @@ def attach(results: SuiteResults) -> SuiteResults:
 
 
 def _place(results: SuiteResults, record: RunRecord) -> tuple[str, int]:
-    return recipe(record, tuned_of(record, results.settings)), record.cell.seed
+    return recipe_under(record, results.settings), record.cell.seed
 
 
 def _with_distance(

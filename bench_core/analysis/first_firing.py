@@ -14,7 +14,7 @@ Source: arXiv:2606.21126.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,8 +28,8 @@ from bench_core.analysis.verdicts.judge import (
     threshold_of,
 )
 from bench_core.analysis.verdicts.leaderboard import Row
-from bench_core.results.epochs import Epoch
-from bench_core.results.record import RunRecord, fires
+from bench_core.results.epochs import Epoch, ReadCurve
+from bench_core.results.record import fires
 
 N_TEMPORAL = 1024  # batch size of the published temporal study
 
@@ -113,9 +113,7 @@ def _first(rows: Sequence[Epoch], key: str, name: str, batch: int | None, limit:
     return Firing(key, name, batch, limit, not_diagnostic=silent)
 
 
-def of_row(
-    row: Row, epochs: Callable[[RunRecord], Sequence[Epoch]], settings: Settings
-) -> dict[str, dict[int, Firing]]:
+def of_row(row: Row, epochs: ReadCurve, settings: Settings) -> dict[str, dict[int, Firing]]:
     """Map key → seed → first firing for the runs of a leaderboard row.
 
     epochs  reads the rows of a run; those of one run are in memory at a time

@@ -101,7 +101,7 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
     points: dict[tuple[str, str, Direction, float], list[JudgedValue]] = defaultdict(list)
     for group in groups:
         initials = untrained(group.records)
-        for run in (run for row in group.rows if row.role != "floor" for run in row.runs):
+        for run in (run for row in group.competing for run in row.runs):
             if run.record.status == "done":
                 for key, point in _points(run, initials, settings):
                     points[key].append(point)

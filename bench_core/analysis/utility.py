@@ -68,10 +68,10 @@ def decisions(label: str, runs: Iterable[Run]) -> Decisions:
 
 def of_group(group: Group) -> list[Decisions]:
     """Count per method of one recipe, in the leaderboard's order, without floors."""
-    return [decisions(row.label, row.runs) for row in group.rows if row.role != "floor"]
+    return [decisions(row.label, row.runs) for row in group.competing]
 
 
 def total(groups: Iterable[Group]) -> Decisions:
     """Count over all methods of all recipes."""
-    rows = (row for group in groups for row in group.rows if row.role != "floor")
+    rows = (row for group in groups for row in group.competing)
     return decisions("total", (run for row in rows for run in row.runs))

@@ -161,6 +161,7 @@ def claims(
     """
     from bench_core.analysis.claims.board import of_reference, without_runs
     from bench_core.analysis.claims.outcomes import claims_of
+    from bench_core.analysis.verdicts.kinds import HOLDS
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite
@@ -187,7 +188,7 @@ def claims(
     width = terminal_width() if form == "table" and output is None else None
     text = claims_text(judged, form, width)  # type: ignore[arg-type]
     deliver(text, output, coloured=form == "table")
-    if strict and any(outcome.status != "holds" for _, own in judged for outcome in own):
+    if strict and any(outcome.status != HOLDS for _, own in judged for outcome in own):
         sys.exit(Exit.SOME_FAILED)
 
 

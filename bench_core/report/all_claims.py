@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from bench_core.analysis.claims.board import FINDINGS, Board, Finding, SuiteClaims, board
-from bench_core.analysis.claims.hold import ClaimResult, Status
+from bench_core.analysis.claims.hold import ClaimResult
+from bench_core.analysis.verdicts.kinds import FAILS, NOT_RUN, ClaimStatus
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import paragraph, tabulated
@@ -83,7 +84,7 @@ def _head(known: Board) -> str:
 
 def counts(suites: Iterable[SuiteClaims]) -> list[list[str]]:
     """Count the outcomes and the missing trainings by suite, and in all; a row as in `COUNTS`."""
-    rows, total, every = [], Counter[Status](), dict[Any, float]()
+    rows, total, every = [], Counter[ClaimStatus](), dict[Any, float]()
     for item in suites:
         own, missing = Counter(outcome.status for outcome in item.outcomes), item.missing
         rows.append([item.suite.name, item.suite.title, *_cells(own, missing)])
@@ -92,8 +93,8 @@ def counts(suites: Iterable[SuiteClaims]) -> list[list[str]]:
     return [*rows, ["all", "", *_cells(total, every)]]
 
 
-def _cells(outcomes: Mapping[Status, int], missing: Mapping[Any, float]) -> list[str]:
-    numbers = [str(outcomes.get(status, 0)) for status in get_args(Status)]
+def _cells(outcomes: Mapping[ClaimStatus, int], missing: Mapping[Any, float]) -> list[str]:
+    numbers = [str(outcomes.get(status, 0)) for status in get_args(ClaimStatus)]
     time = f"about {spoken(sum(missing.values()))}" if missing else NONE
     return [*numbers, str(len(missing) or NONE), time]
 
@@ -104,7 +105,7 @@ def priced(item: SuiteClaims) -> list[ClaimResult]:
 
 
 def _with_cost(outcome: ClaimResult, seconds: Mapping[Any, float] | None) -> ClaimResult:
-    if outcome.status != "not run" or seconds == {}:  # every training has a run
+    if outcome.status != NOT_RUN or seconds == {}:  # every training has a run
         return outcome
     cost = f"about {spoken(sum(seconds.values()))}" if seconds else "time not known"
     return replace(outcome, notes=tuple(f"{note} (training: {cost})" for note in outcome.notes))
@@ -128,7 +129,7 @@ def failures(suites: Iterable[SuiteClaims]) -> Iterator[Failure]:
     """Yield the claims that fail."""
     for item in suites:
         for result in item.outcomes:
-            if result.status == "fails" and result.measured:
+            if result.status == FAILS and result.measured:
                 claim = result.claim
                 name = claim_text(claim, result.label)
                 measured = f"measured {measured_text(claim, result.measured)}"

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Literal
 
 from bench_core.analysis.claims.hold import ClaimResult, Interval, method_text
+from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN
 from bench_core.report.tables.data import document
 from bench_core.report.text import escape
 from bench_core.report.text.layout import paragraph, tabulated
@@ -97,10 +98,10 @@ def measured_text(claim: Expectation, interval: Interval | None) -> str:
 def summary(outcomes: Iterable[ClaimResult]) -> str:
     """Count the outcomes: `14 claims: 9 hold, 2 fail, 3 not run`."""
     counts = Counter(item.status for item in outcomes)
-    total, hold, fail = counts.total(), counts["holds"], counts["fails"]
+    total, hold, fail = counts.total(), counts[HOLDS], counts[FAILS]
     return (
         f"{plural(total, 'claim')}: {hold} hold{'s' * (hold == 1)},"
-        f" {fail} fail{'s' * (fail == 1)}, {counts['not run']} not run"
+        f" {fail} fail{'s' * (fail == 1)}, {counts[NOT_RUN]} not run"
     )
 
 

@@ -130,11 +130,6 @@ def view(results: SuiteResults) -> View:
     return View(results, tuple(groups), tuple(headings(results, groups)))
 
 
-def competing(group: Group) -> list[Row]:
-    """Return the methods and the ceiling, in the order of the leaderboard."""
-    return [row for row in group.rows if row.role != "floor"]
-
-
 def name_of(row: Row) -> str:
     return visible(row.label)
 
@@ -161,7 +156,7 @@ def value(run: Run, letter: str) -> float | None:
 def thresholds(group: Group, settings: Settings) -> dict[str, list[float]]:
     """Return the limits in force by letter, in the units of `value`; several if runs differ."""
     limits: dict[str, set[float]] = defaultdict(set)
-    for row in competing(group):
+    for row in group.competing:
         for run in row.finished:
             for criterion in criteria_of(run):
                 limit = finite(criterion.limit(settings.thresholds))

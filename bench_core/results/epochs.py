@@ -11,7 +11,7 @@ import contextlib
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class Epoch(BaseModel):
     validation_accuracy: Number | None = None
     seconds: Number = 0.0
     measurements: Measurements = Field(default_factory=dict)
+
+
+ReadCurve = Callable[[RunRecord], Sequence[Epoch]]  # how an analysis gets the rows of a run
 
 
 def is_row(value: Any) -> bool:

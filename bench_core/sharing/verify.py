@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench_core.analysis.verdicts.protocol import LETTERS
+from bench_core.analysis.verdicts.protocol import LETTERS, may_have
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, store
 from bench_core.results.agreement import differing
@@ -81,7 +81,7 @@ def _names(record: RunRecord) -> Iterator[str]:
         if not re.fullmatch(FULL_NAME, name):
             yield f"{kind} {name[:40]!a}: its name must be {NAME_RULE}"
     for name, item in record.measurements.items():
-        if LETTERS.get(item.letter, name) not in (name, name.removeprefix("bench-core/")):
+        if not may_have(name, item.letter):
             yield f"measurement {name} has the letter {item.letter} of {LETTERS[item.letter]}"
     if lacking := Passport().as_dict().keys() - record.passport.keys():
         yield f"its passport lacks {', '.join(sorted(lacking))}"

@@ -21,6 +21,7 @@ from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.claims.trainings import Trainings
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.kinds import NOT_RUN
 from bench_core.errors import UsageError
 from bench_core.results import files, reference, store
 from bench_core.results.record import cell_key
@@ -59,7 +60,7 @@ class SuiteClaims:
         """Return the seconds of each training of the claims that were not run, by cell."""
         cells: dict[Any, float] = {}
         for outcome, own in zip(self.outcomes, self.seconds, strict=True):
-            for cell, seconds in own.items() if own and outcome.status == "not run" else ():
+            for cell, seconds in own.items() if own and outcome.status == NOT_RUN else ():
                 cells[cell] = max(seconds, cells.get(cell, 0.0))
         return cells
 

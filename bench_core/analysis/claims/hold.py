@@ -17,10 +17,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from bench_core.analysis.claims.recipe import (
-    Defaults,
     Difference,
     Recipe,
     as_list,
@@ -29,10 +28,12 @@ from bench_core.analysis.claims.recipe import (
     differing,
     recipes,
 )
-from bench_core.analysis.claims.values import Epochs, NotRun, read
+from bench_core.analysis.claims.values import NotRun, read
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.analysis.verdicts.judge import Settings, judged
+from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
+from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN, ClaimStatus
 from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.results.epochs import ReadCurve
 from bench_core.results.hashing import plain_text
 from bench_core.results.migrate import described
 from bench_core.results.record import RunRecord
@@ -43,7 +44,6 @@ from bench_core.suite.names import FROZEN
 
 # only the first epochs of such a run are those of the whole schedule
 ENDED_EARLY = ("training.stop_after", "training.stop_when")
-Status = Literal["holds", "fails", "not run"]  # the keys of `kinds.CLAIMS`
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ClaimResult:
 
     claim: Expectation
     label: str
-    status: Status
+    status: ClaimStatus
     measured: Interval | None
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class ClaimResult:
     def told_apart(self) -> bool:
         """Decide whether the claim holds although the measured interval excludes its value."""
         value, measured = self.claim.value, self.measured
-        if self.status != "holds" or value is None or measured is None:
+        if self.status != HOLDS or value is None or measured is None:
             return False
         if measured.low is None or measured.high is None:
             return False
@@ -89,7 +89,7 @@ def judge_claims(
     groups: Sequence[Group],
     settings: Settings,
     claimed_for: Mapping[str, Any] | None,
-    epochs: Epochs,
+    epochs: ReadCurve,
     diagnostics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[ClaimResult]:
     """Judge every claim, in order.
@@ -112,9 +112,9 @@ def judge_claims(
             values = [value / claim.divide_by for value in values]
             measured = _interval(claim, values, _spreads(claim, row), notes)
         except NotRun as reason:
-            results.append(ClaimResult(claim, label, "not run", None, (str(reason),)))
+            results.append(ClaimResult(claim, label, NOT_RUN, None, (str(reason),)))
         else:
-            status: Status = "holds" if holds(claim, measured.value) else "fails"
+            status: ClaimStatus = HOLDS if holds(claim, measured.value) else FAILS
             notes = list(dict.fromkeys(notes))
             results.append(ClaimResult(claim, label, status, measured, tuple(notes), tuple(used)))
     return results
@@ -267,7 +267,7 @@ def _values(
     group: Group,
     row: Row,
     settings: Settings,
-    epochs: Epochs,
+    epochs: ReadCurve,
     notes: list[str],
     used: list[str],
 ) -> list[float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import CORE_DEFAULTS
+from bench_core.analysis.verdicts.judge import CORE_DEFAULTS, Defaults
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import PARTS, CellSpec, frozen, matches, same_name
@@ -28,7 +28,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "training": {**TrainingOptions().model_dump(), "stop_when": {}},
     "data": DataOptions().model_dump(),
 }
-Defaults = Mapping[str, Mapping[str, Any]]
 Recipe = Mapping[str, Mapping[str, Any]]  # part of a cell → its values
 
 

@@ -7,7 +7,7 @@ reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench_core.analysis.first_firing import firings
@@ -20,12 +20,10 @@ from bench_core.analysis.verdicts.judge import (
     unsettled,
 )
 from bench_core.analysis.verdicts.leaderboard import Run
-from bench_core.results.epochs import Epoch
+from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
-from bench_core.results.record import Measurement, RunRecord, fires
+from bench_core.results.record import Measurement, fires
 from bench_core.suite.claim import ClaimedFigure
-
-Epochs = Callable[[RunRecord], Sequence[Epoch]]
 
 
 class NotRun(Exception):  # noqa: N818 - an outcome, not an error
@@ -33,7 +31,7 @@ class NotRun(Exception):  # noqa: N818 - an outcome, not an error
 
 
 def read(
-    figure: ClaimedFigure, epoch: int | None, run: Run, settings: Settings, epochs: Epochs
+    figure: ClaimedFigure, epoch: int | None, run: Run, settings: Settings, epochs: ReadCurve
 ) -> tuple[float, str | None]:
     """Read the figure of one run, and the reason if it is not diagnostic. Raises `NotRun`."""
     record, judgement = run.record, run.judgement
@@ -65,7 +63,7 @@ def _present(value: float | None, reason: str) -> float:
     return float(value)
 
 
-def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: Epochs) -> float:
+def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: ReadCurve) -> float:
     """Return the first firing epoch (infinite: never), or whether the diagnostic ever fired.
 
     A run that was ended early has the figure only if the diagnostic fired.

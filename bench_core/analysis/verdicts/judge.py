@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
-from bench_core.analysis.verdicts.protocol import LETTERS, STANDARD
+from bench_core.analysis.verdicts.protocol import STANDARD, may_have
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.untrained import at_start
 from bench_core.results.details import finite
@@ -213,16 +213,15 @@ def in_order(letters: Iterable[str]) -> tuple[str, ...]:
 def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
     """Map letter → (diagnostic's name, measurement) for all diagnostics that decide verdicts.
 
-    The name of a diagnostic without a letter stands for the letter, and that of one that claims a
-    letter of `LETTERS`, or of another before it. d needs no measurement, so it is always present.
+    The name stands for the letter of a diagnostic without one, or with one that it may not have or
+    that another has before it. d needs no measurement, so it is always present.
     """
     by_letter: dict[str, tuple[str, Measurement]] = {}
     order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
     for name in order:
         item = described(name, measurements[name])
         if item.direction is not None and item.threshold is not None:
-            own = LETTERS.get(item.letter, name) in (name, name.removeprefix("bench-core/"))
-            free = own and item.letter and item.letter not in by_letter
+            free = item.letter and may_have(name, item.letter) and item.letter not in by_letter
             by_letter[item.letter if free else name] = (name, item)
     by_letter.setdefault("d", (_D.name, D_DEFAULT))
     return by_letter

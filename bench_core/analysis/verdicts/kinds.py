@@ -7,7 +7,7 @@ its status in place of flags (`bench_core.results.status`), and so has a rule wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 TRUSTWORTHY, WALKED_BACK, NOT_SEPARATED, UNDETERMINED, SINGLE_SEED = (
     "trustworthy",
@@ -17,16 +17,17 @@ TRUSTWORTHY, WALKED_BACK, NOT_SEPARATED, UNDETERMINED, SINGLE_SEED = (
     "single seed",
 )
 FLAGGED, NO_FLAG, INCOMPLETE = "flagged", "no flag", "incomplete"
-HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
+ClaimStatus = Literal["holds", "fails", "not run"]
+HOLDS, FAILS, NOT_RUN = get_args(ClaimStatus)
 FLOOR = "floor"  # of runs and rules: others are compared with it
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of verdict.
+    """What verdicts, flags or outcomes of one name have in common.
 
-    tone     its colour; mid: nothing is decided
-    meaning  an entry of the legend; {limit}, {floor} and {names} of diagnostics are filled in
+    tone     the colour; mid: nothing is decided
+    meaning  what the legend says of it; {limit}, {floor} and {names} of diagnostics are filled in
     """
 
     tone: Literal["good", "bad", "mid"]

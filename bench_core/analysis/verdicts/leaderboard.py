@@ -44,7 +44,7 @@ from bench_core.analysis.verdicts.judge import (
     threshold_of,
 )
 from bench_core.analysis.verdicts.ranks import Ranking, rank
-from bench_core.analysis.verdicts.recipes import recipe, shared, tuned_of
+from bench_core.analysis.verdicts.recipes import recipe_under, shared, tuned_of
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
@@ -158,6 +158,11 @@ class Group:
     def cell(self) -> Cell:
         """A cell with the settings that all rows share; those tuned by rule are "tuned"."""
         return shared(self.records[0], self.rows[0].tuned)
+
+    @property
+    def competing(self) -> tuple[Row, ...]:
+        """The rows of methods and of the ceiling, without floors."""
+        return tuple(row for row in self.rows if row.role != "floor")
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
@@ -277,7 +282,7 @@ def _group(
     ]
     ranking = rank(ranked)
     for record in settings.older:  # they do not count, but may contradict
-        if _recipe(record, settings) == _recipe(records[0], settings):
+        if recipe_under(record, settings) == recipe_under(records[0], settings):
             cells[key_of(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
@@ -393,15 +398,11 @@ def _place(row: Row) -> tuple[float, str, str]:
     return -mean, row.label, method_key(row.method)
 
 
-def _recipe(record: RunRecord, settings: Settings) -> str:
-    return recipe(record, tuned_of(record, settings))
-
-
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
     """Group records by recipe and judge them; the order of the records has no influence."""
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_recipe[_recipe(record, settings)].append(record)
+        by_recipe[recipe_under(record, settings)].append(record)
     methods = {method_key(item.cell.method): item.cell.method for item in records}  # as written
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):

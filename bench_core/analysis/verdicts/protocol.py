@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench_core.suite.names import OURS
+
 
 @dataclass(frozen=True)
 class Standard:
@@ -28,5 +30,10 @@ STANDARD = {
     "c": Standard("batch_stability", 0.3, "S4", "c_batch_stability"),
     "d": Standard("depth_utility", 2.0, "S5", "d_margin_pp", "D3"),
 }
-LETTERS = {letter: item.name for letter, item in STANDARD.items()}  # no other diagnostic has these
+LETTERS = {letter: item.name for letter, item in STANDARD.items()}
 THRESHOLDS = {item.name: item.threshold for item in STANDARD.values()}
+
+
+def may_have(name: str, letter: str) -> bool:
+    """Decide whether a diagnostic may have a letter: those of `LETTERS` belong to the built-in."""
+    return LETTERS.get(letter, name) in (name, name.removeprefix(f"{OURS}/"))

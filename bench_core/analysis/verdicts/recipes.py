@@ -32,6 +32,11 @@ def recipe(record: RunRecord, tuned: Tuned | None = None) -> str:
     return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
 
+def recipe_under(record: RunRecord, settings: Settings) -> str:
+    """Write the recipe of a run as its suite judges it: with the search that chose its values."""
+    return recipe(record, tuned_of(record, settings))
+
+
 def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
     """Name the recipe of a run by 16 hex digits."""
     return digest_bytes(recipe(record, tuned).encode(), 8)

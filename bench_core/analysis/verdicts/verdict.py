@@ -59,7 +59,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a row: its kind, its text, and the form D1 = a, D2 = b, D3 = d.
+    """The verdict of a row: its kind, its text, and the form of `Standard.three`.
 
     kind      a key of `VERDICTS`, `FLOOR`, or the most frequent status if no run is done
     letters   of the diagnostics for which it is walked back, or flagged by a single seed

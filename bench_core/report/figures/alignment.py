@@ -12,7 +12,7 @@ from bench_core.report.figures import drawing as draw
 from bench_core.report.layers import Layers, layers
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import plural, signed
-from bench_core.report.view import View, competing
+from bench_core.report.view import View
 
 MOST = 60  # methods drawn
 STROKE = "M-1,0.35L1,-0.35"  # an SVG path
@@ -33,7 +33,7 @@ def alignment(view: View, group: Group) -> list[Figure]:
         f"(unclamped), mean over runs. Blue: along the gradient; orange: against it. {struck}"
         f"n = {runs} per method; {plural(len(silent), 'row')} struck out. Floors are in the table."
     )
-    if (total := len(competing(group))) > MOST:
+    if (total := len(group.competing)) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
     panel = draw.panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows), around=120)
     return [Figure(caption, (panel,), columns=1)]

@@ -12,7 +12,7 @@ from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.numbers import compact, finite, plural, rounded
-from bench_core.report.view import View, competing, name_of, state, thresholds, value
+from bench_core.report.view import View, name_of, state, thresholds, value
 from bench_core.report.words.criteria import SMALLEST, Criterion, criteria
 
 MOST = 600  # runs drawn per recipe: more dots hide each other and make the page large
@@ -20,7 +20,7 @@ MOST = 600  # runs drawn per recipe: more dots hide each other and make the page
 
 def audit(view: View, group: Group) -> list[Figure]:
     """Draw a recipe with a judged run."""
-    rows = [row for row in competing(group) if row.finished]
+    rows = [row for row in group.competing if row.finished]
     limits = thresholds(group, view.settings)
     panels, remarks = [], []
     judged_by = criteria(rows)

@@ -17,7 +17,7 @@ from bench_core.report.figures import Figure, Key, told
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
-from bench_core.report.view import View, competing, state_norm
+from bench_core.report.view import View, state_norm
 from bench_core.report.words.rows import gamma, median_of
 from bench_core.results.hashing import canonical, jsonable
 
@@ -60,7 +60,7 @@ def depth_sweep(view: View) -> list[Figure]:
             recipe = canonical(
                 [cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training]
             )
-            rows = [row for row in competing(group) if row.finished]
+            rows = [row for row in group.competing if row.finished]
             entries = [Entry(visible(row.label), depth, row) for row in rows]
             families[recipe] += entries
             settings[recipe] = {k: v for k, v in own.items() if k != "arch.depth"}
@@ -91,7 +91,7 @@ def _varied(
     options  the options that make the axis; they are left out of the names of the lines
     alone    return the rows of all methods, if their values differ at all
     """
-    rows = [row for row in competing(group) if row.finished]
+    rows = [row for row in group.competing if row.finished]
     entries = [Entry(_without(row, options), axis(row), row) for row in rows]
     values: dict[str, set[float | str]] = defaultdict(set)
     for entry in entries:

@@ -17,7 +17,7 @@ from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import compact, fraction, plural, rounded
-from bench_core.report.view import Point, View, competing, curve, name_of, thresholds
+from bench_core.report.view import Point, View, curve, name_of, thresholds
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.rows import BP_FLOOR, bp_floor
 
@@ -75,7 +75,7 @@ QUANTITIES = (
 
 def temporal(view: View, group: Group) -> list[Figure]:
     """Draw a recipe whose runs have rows by epoch."""
-    rows = competing(group)
+    rows = group.competing
     by_row = ([(name_of(row), run) for run in row.runs] for row in rows)
     # seed by seed over all methods
     runs = [pair for pair in chain.from_iterable(zip_longest(*by_row)) if pair is not None]

@@ -10,7 +10,7 @@ from bench_core.analysis import first_firing, utility
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.report.text.numbers import NONE, compact, finite, signed
-from bench_core.report.view import View, competing, name_of
+from bench_core.report.view import View, name_of
 from bench_core.report.words.criteria import band_text, criterion_of
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
@@ -52,7 +52,7 @@ def _stopping(firings: dict[int, first_firing.Firing], lengths: dict[int, int]) 
 def first_firings(shown: View, group: Group) -> Rows:
     """List first firings, and the epochs that stopping there would have saved."""
     rows: Rows = []
-    for row in competing(group)[:MOST_READ]:
+    for row in group.competing[:MOST_READ]:
         records = [run.record for run in row.runs]
         lengths: dict[int, int] = {}
 

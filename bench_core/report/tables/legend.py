@@ -24,6 +24,7 @@ from bench_core.results.status import STATUSES
 
 MEASURED = {**SCORED_ON, "test": "test images"}
 PROTOCOL = f"Protocol: {CITATION}"
+THREE = "D1 D2 D3: " + ", ".join(f"{v.name} ({k})" for k, v in STANDARD.items() if v.three)
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
@@ -201,7 +202,7 @@ def of_all(
     if any(row.trials is not None for row in rows):
         lines.append(TRAININGS)
     if "three_diagnostics" in shown:
-        lines.append("D1 D2 D3: scale_growth (a), reference_floor (b), depth_utility (d)")
+        lines.append(THREE)
     standings = settings.standings.values()
     lines += [TRUST] if any(item.trust != "posted" or item.said for item in standings) else []
     lines += _stopped(groups, settings)

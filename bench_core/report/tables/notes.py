@@ -1,4 +1,4 @@
-"""Write the remarks below a leaderboard; `report.legend` explains how to read it.
+"""Write the remarks below a leaderboard; `legend` explains how to read it.
 
 All functions return raw text, which each format escapes. Lines depend on the set of records only,
 not on their order.
@@ -85,7 +85,7 @@ def _shared(group: Group, kinds: Collection[_Kind] = tuple(_Kind)) -> list[str]:
     for row in group.rows:
         for remark in _remarks(row, letters):
             labels_of[remark][row.label] = None
-    every = {row.label for row in group.rows if row.role != "floor" and row.finished}
+    every = {row.label for row in group.competing if row.finished}
     return [
         before + _names(kind, labels, every) + after
         for (kind, before, after), labels in sorted(labels_of.items())

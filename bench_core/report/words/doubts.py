@@ -15,7 +15,6 @@ from bench_core.analysis.verdicts.judge import (
     CORE_DEFAULTS,
     Floor,
     Settings,
-    is_control,
     is_local_ceiling,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
@@ -25,6 +24,7 @@ from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import with_interval
 from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import information
+from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.names import CEILING, LOCAL_CEILING
 
@@ -81,8 +81,7 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
     """Say that a row was tuned on more trials than a peer, or on the test set."""
     if row.tuned is None or row.trials is None:
         return []
-    peers = (peer for peer in rows if peer.role != "floor" and not is_control(peer.runs[0].record))
-    least = min((peer.trials or 0 for peer in peers), default=row.trials)
+    least = min((peer.trials or 0 for peer in rules(rows)), default=row.trials)
     few = least or "none"
     lines = [f"was tuned on {row.trials} trials, a peer on {few}: more trials flatter a row"]
     lines *= row.trials > least
@@ -183,7 +182,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += ranked_on(group)
     lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
-    judged = [row for row in group.rows if row.role != "floor"]
+    judged = group.competing
     for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
         if not text.startswith(AGAINST):  # the legend says this one
             every = len(labels) == len(judged)

@@ -182,10 +182,9 @@ def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
     """
     key = partial(method_key, defaults=settings.defaults)
     floors = {key(row.method): row for row in group.rows if row.role == "floor"}
-    rules = [row for row in group.rows if row.role != "floor"]
-    found = [(row, floors.pop(key(matched_floor(row.method)), None)) for row in rules]
+    pairs = [(row, floors.pop(key(matched_floor(row.method)), None)) for row in group.competing]
     alone = [(row, list[Row]()) for row in floors.values()]
-    return [(row, [] if floor is None else [floor]) for row, floor in found] + alone
+    return [(row, [] if floor is None else [floor]) for row, floor in pairs] + alone
 
 
 def shipped(row: Row) -> str:
