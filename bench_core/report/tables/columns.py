@@ -1,24 +1,36 @@
 """List the columns of the leaderboard: one entry has all that any format needs of a column.
 
 The terminal, Markdown, LaTeX, the page, CSV, JSON and docs/leaderboard.schema.json follow
-`COLUMNS`. Every other diagnostic, also of another package, has a column too (`further`).
+`COLUMNS`. Every other diagnostic, also of another package, has a column too (`further`). The values
+of a column as data are fields (`fields`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
-from operator import attrgetter
-from typing import Any, get_args
+from typing import Any
 
 from bench_core.analysis.cost import middle
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.judge import BP, Role
+from bench_core.analysis.verdicts.judge import BP
 from bench_core.analysis.verdicts.kinds import brief
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.report.tables.json_schema import Schema, mapping, nullable, object_schema
+from bench_core.report.tables.fields import (
+    ESTIMATE,
+    GAMMA,
+    INTEGER,
+    MEDIAN,
+    NUMBER,
+    PARAMS,
+    RANK,
+    ROLE,
+    STRING,
+    Field,
+)
+from bench_core.report.tables.json_schema import mapping, nullable, object_schema
 from bench_core.report.text.numbers import (
     NONE,
     NOT_FINITE,
@@ -29,8 +41,7 @@ from bench_core.report.text.numbers import (
     with_interval,
 )
 from bench_core.report.words import criteria
-from bench_core.report.words.rows import Gamma, gamma, median_of, passport, shipped, value_of
-from bench_core.results.hashing import line_text
+from bench_core.report.words.rows import gamma, median_of, passport, shipped, value_of
 
 
 @dataclass(frozen=True)
@@ -44,45 +55,6 @@ class Text:
     text: str
     struck: bool = False
     brief: str = ""
-
-
-@dataclass(frozen=True)
-class Field:
-    """A value of a row as data.
-
-    get      how a row gives the value, or an attribute of the row, by default of the field's name
-    in_csv   the name in CSV where that differs
-    as_json  the value in JSON; None: as it is
-    csv      (suffix of the name, attribute) of each part in CSV; "": the value itself
-    place    its place in a line of CSV: single values, estimates, medians, codes
-    """
-
-    name: str
-    get: Callable[[Row], Any] | str = ""
-    in_csv: str = ""
-    schema: Schema = field(default_factory=dict)
-    as_json: Callable[[Any], Any] | None = None
-    csv: Sequence[tuple[str, str]] = (("", ""),)
-    place: int = 0
-
-    def value(self, row: Row) -> Any:
-        get = attrgetter(self.get or self.name) if isinstance(self.get, str) else self.get
-        return get(row)
-
-    def json(self, row: Row) -> Any:
-        value = self.value(row)
-        return self.as_json(value) if self.as_json else value
-
-    @property
-    def names(self) -> list[str]:
-        """Return the names of its columns in CSV."""
-        return [(self.in_csv or self.name) + suffix for suffix, _ in self.csv]
-
-    def flat(self, row: Row) -> dict[str, Any]:
-        """Return the value of each column of CSV."""
-        value = self.value(row)
-        parts = [_part(value, attribute) for _, attribute in self.csv]
-        return dict(zip(self.names, parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,55 +90,9 @@ class Column:
         return self.header.replace("|", " ")
 
 
-def _gamma_json(deep: Gamma) -> dict[str, Any]:
-    mean = deep.estimate
-    return {
-        "value": mean and mean.mean,
-        "half_width": mean and mean.half_width,
-        "n": mean.n if mean else 0,
-        "not_diagnostic": deep.not_diagnostic,
-    }
-
-
-def _part(value: Any, attribute: str) -> Any:
-    """Return a value, or an attribute of it such as `estimate.n`, for a cell of CSV."""
-    for name in filter(None, attribute.split(".")):
-        known = value if isinstance(value, dict) else getattr(value, "__dict__", {})
-        value = known.get(name, 0 if name == "n" else None)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return line_text(value) if isinstance(value, dict) else value
-
-
 ALL = "all"
 OPERATIONS = "operations of products and convolutions in a step, in multiples of those of bp"
-NUMBER = nullable("number")
-STRING = partial(Field, schema={"type": "string"})
-INTEGER = partial(Field, schema={"type": "integer"})
-RANK = partial(Field, schema=nullable("integer"))
-ROLE = partial(Field, schema={"enum": list(get_args(Role))})
-PARAMS = partial(Field, schema={"type": "object"})
 _FLOOR = object_schema(name="string", mean=NUMBER, missing=nullable("string"))
-_PARTS = (("", "mean"), ("_half_width_95", "half_width"), ("_std", "std"), ("_n", "n"))
-ESTIMATE = partial(
-    Field,
-    schema={"$ref": "#/$defs/estimate"},
-    as_json=lambda mean: mean and asdict(mean),
-    csv=_PARTS,
-    place=1,
-)
-_OF_GAMMA = tuple((suffix, f"estimate.{name}") for suffix, name in _PARTS)
-_STRUCK = "why the value means nothing; then it must not be shown without this"
-_REASON = nullable("string") | {"description": _STRUCK}
-GAMMA = partial(
-    Field,
-    schema=object_schema(value=NUMBER, half_width=NUMBER, n="integer", not_diagnostic=_REASON),
-    as_json=_gamma_json,
-    csv=(*_OF_GAMMA, ("_not_diagnostic", "not_diagnostic")),
-    place=1,
-)
-_MEDIAN = (("", "value"), ("_note", "note"))
-MEDIAN = partial(Field, schema={"$ref": "#/$defs/median"}, csv=_MEDIAN, place=2)
 
 
 def _floor(row: Row) -> dict[str, Any]:

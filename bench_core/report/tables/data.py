@@ -23,7 +23,8 @@ from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
 from bench_core.analysis.verdicts.ranks import resolution
 from bench_core.analysis.verdicts.recipes import recipe_key
 from bench_core.report.tables import notes
-from bench_core.report.tables.columns import COLUMNS, NUMBER, further
+from bench_core.report.tables.columns import COLUMNS, further
+from bench_core.report.tables.fields import NUMBER
 from bench_core.report.tables.json_schema import Schema, array, mapping, nullable
 from bench_core.report.text import escape
 from bench_core.report.text.numbers import finite

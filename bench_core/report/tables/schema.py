@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.report.tables.columns import NUMBER
 from bench_core.report.tables.data import FIELDS, RUN, SCHEMA, STRINGS
+from bench_core.report.tables.fields import NUMBER
 from bench_core.report.tables.json_schema import array, mapping, object_schema
 
 
