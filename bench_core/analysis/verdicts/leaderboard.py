@@ -4,13 +4,7 @@ Runs are compared and averaged only within a recipe (arch, dataset, data, traini
 stay in the denominator of every verdict and have no part in a mean. A rule with such a run has no
 rank, because its other runs are not a fair sample.
 
-A seed counts once, because n is the number of seeds. Of several records of one cell (replicates,
-another version of the code) the first of these counts: a row of the reference, a record that this
-user has replicated, a done record, one that this user has checked, one in the folder that was named
-first, the record finished last. (A record states itself when it was finished. So that decides only
-within a folder.) The others are counted as set aside, and named where they say something else of
-the cell. Two results of one identity that do not agree are a conflict: neither counts, but a row of
-the reference does. A record that this user disputes is a conflict too.
+A seed counts once, because n is the number of seeds: `counted` chooses among several records.
 
 `bench_core.analysis.verdicts.judge` judges one run, `verdict` a row.
 """
@@ -22,9 +16,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Literal
 
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.counted import contradicts, counted
 from bench_core.analysis.verdicts.judge import (
     BP,
     CORE_DEFAULTS,
@@ -59,7 +54,6 @@ from bench_core.analysis.verdicts.verdict import (
     reading,
     verdict,
 )
-from bench_core.results.agreement import POINTS
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
@@ -235,32 +229,6 @@ class _Floors:
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
 
 
-def _representative(records: Sequence[RunRecord], settings: Settings) -> RunRecord:
-    """Choose the record of a cell that counts; one that is in conflict has this status."""
-
-    def order(record: RunRecord) -> tuple[Any, ...]:
-        standing = settings.standing(record)
-        reference = record.shipped and not record.environment.get("lapsed")
-        replicated, checked = (standing.trust == trust for trust in ("replicated", "checked"))
-        known = not standing.conflict, reference, replicated, record.status == "done", checked
-        return *known, -standing.place, record.finished, record.identity, record.shipped
-
-    chosen = records[0]
-    if len(records) > 1:
-        chosen = max(records, key=lambda record: (*order(record), record.to_json()))
-    if not (conflict := settings.standing(chosen).conflict):
-        return chosen
-    return chosen.model_copy(update={"status": "conflict", "reason": conflict})
-
-
-def _contradicts(run: RunRecord, other: RunRecord) -> bool:
-    """Decide whether a run that does not count says something else of its cell: by other code."""
-    if other.status != run.status:
-        return bool({"diverged", "failed"} & {other.status, run.status})
-    one, two = run.accuracy, other.accuracy
-    return one is not None and two is not None and POINTS < abs(one - two) < math.inf
-
-
 def _group(
     records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
 ) -> Group:
@@ -269,7 +237,7 @@ def _group(
     for record in records:
         cells[key_of(record.cell.method)][record.cell.seed].append(record)
     by_row = {
-        key: [_representative(seeds[seed], settings) for seed in sorted(seeds)]
+        key: [counted(seeds[seed], settings) for seed in sorted(seeds)]
         for key, seeds in sorted(cells.items())
     }
     chosen = [run for runs in by_row.values() for run in runs]
@@ -288,7 +256,7 @@ def _group(
         (run, other)
         for run in chosen
         for other in cells[key_of(run.cell.method)][run.cell.seed]
-        if _contradicts(run, other)
+        if contradicts(run, other)
     ]
     return Group(
         tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),
