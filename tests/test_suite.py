@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from bench_core.errors import Problem, SuiteError, UsageError
 from bench_core.suite import load as suites
+from bench_core.suite.document import parse_path, show_path
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import CellSpec, Suite, suite_schema
-from bench_core.suite.yaml_reader import MAX_PROBLEMS, parse_path, read_yaml, show_path
+from bench_core.suite.yaml_reader import MAX_PROBLEMS, read_yaml
 
 SHIPPED = Path(suites.__file__).parents[2] / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"

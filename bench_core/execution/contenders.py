@@ -17,10 +17,10 @@ from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import FLOOR, same_name
+from bench_core.suite.document import KeyPath
 from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING
 from bench_core.suite.search import RecipeSearch, Search, Space
-from bench_core.suite.yaml_reader import KeyPath
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -20,9 +20,9 @@ from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
+from bench_core.suite.document import printable
 from bench_core.suite.model import Suite
 from bench_core.suite.names import FROZEN
-from bench_core.suite.yaml_reader import printable
 
 
 @dataclass(frozen=True)

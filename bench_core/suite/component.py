@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from bench_core.errors import SuiteError
+from bench_core.suite.document import Document, KeyPath, Position, printable
 from bench_core.suite.names import FILE, FROZEN, FULL_NAME, NAME_RULE
-from bench_core.suite.yaml_reader import Document, KeyPath, Position, printable, read_yaml
+from bench_core.suite.yaml_reader import read_yaml
 
 
 def fault(what: str, *, at: int | None = None, hint: str = "") -> PydanticCustomError:

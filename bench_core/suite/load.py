@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.suite.cells import PARTS, frozen
 from bench_core.suite.component import ComponentSpec
+from bench_core.suite.document import Document, KeyPath, printable
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
     AXES,
@@ -25,7 +26,7 @@ from bench_core.suite.model import (
 )
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
-from bench_core.suite.yaml_reader import MAX_BYTES, Document, KeyPath, printable, read_yaml, spaced
+from bench_core.suite.yaml_reader import MAX_BYTES, read_yaml, spaced
 
 
 def installed_suites() -> list[str]:

@@ -20,7 +20,8 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bench_core.errors import Problem, did_you_mean
-from bench_core.suite.yaml_reader import Document, KeyPath, printable, spaced
+from bench_core.suite.document import Document, KeyPath, printable
+from bench_core.suite.yaml_reader import spaced
 
 _EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
 _OF_A_KEY = ("missing", *_EXTRA)

@@ -36,11 +36,11 @@ from bench_core.suite.component import (
     no_twins,
     setting,
 )
+from bench_core.suite.document import Document, KeyPath, parse_path, show_path
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE, DataOptions, TrainingOptions
 from bench_core.suite.search import Search
-from bench_core.suite.yaml_reader import Document, KeyPath, parse_path, show_path
 from bench_core.training.params import resolved
 
 MAX_CELLS = 100_000

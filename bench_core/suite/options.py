@@ -12,16 +12,9 @@ from typing import Any
 from bench_core.errors import SuiteError
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import component_option
+from bench_core.suite.document import Document, KeyPath, Position, parse_path, printable, show_path
 from bench_core.suite.model import Suite
-from bench_core.suite.yaml_reader import (
-    Document,
-    KeyPath,
-    Position,
-    parse_path,
-    printable,
-    read_yaml,
-    show_path,
-)
+from bench_core.suite.yaml_reader import read_yaml
 
 # the number of steps to a component, and the first of them
 _COMPONENTS = ((0, "arch"), (0, "dataset"), (1, "methods"), (1, "diagnostics"))

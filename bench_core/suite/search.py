@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from bench_core.suite.component import Model, fault, no_twins, setting
-from bench_core.suite.yaml_reader import KeyPath
+from bench_core.suite.document import KeyPath
 
 MOST_TRIALS = 10_000
 
