@@ -417,7 +417,7 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     assert [[*entry.suites] for entry in bp["entries"]] == [["part", "tiny"]] * 2
     assert len(dfa["runs"]) == 2
     assert "reference" not in dfa["entries"][0].recipe
-    (found,) = site._found(views)  # both have the same recipe
+    (found,) = site._first_recipes(views)  # both have the same recipe
     assert {line.label for lines in found["lists"].values() for line in lines} == {"bp", "dfa"}
     (home / "part" / store.SUITE).write_text("{")
     assert "part/suite.json: cannot be read" in gather([home / "part"])[1][0]

@@ -453,7 +453,7 @@ def test_on_the_board_recipes_with_a_verdict_come_first() -> None:
         for item in seeds(rule, [0.6, 0.61, 0.62], training={"epochs": 200})
     ]
     results = SuiteResults("s", Settings(), (*longer, *GOOD, *lone()), 0)
-    known, open_ = site._found([view(results)])
+    known, open_ = site._first_recipes([view(results)])
     assert {line.label for line in known["lists"][trained.TRAIN]} == {"bp", "dfa"}
     assert [*open_["lists"]] == [trained.OPEN]
     assert "200 epochs" in open_["recipe"]

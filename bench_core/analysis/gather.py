@@ -167,9 +167,9 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:
     """Read the runs of other environments that `bench merge` kept beside those that count."""
     homes = [folder / store.REPLICATES for folder in folders]
-    found = scan([home for home in homes if home.is_dir() and not home.is_symlink()])
-    troubles += found.troubles
-    return found.runs
+    stored = scan([home for home in homes if home.is_dir() and not home.is_symlink()])
+    troubles += stored.troubles
+    return stored.runs
 
 
 def _trust(

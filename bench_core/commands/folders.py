@@ -77,19 +77,19 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     stored = scan(roots)
     if not stored.runs and not stored.troubles:
         refuse_empty(roots, "to check")
-    found = {run.folder: faults(run) for run in stored.runs}
+    faults_of = {run.folder: faults(run) for run in stored.runs}
     among = [*between(stored.runs), *searches(stored.runs)]
-    lines = [f"{folder}: {line}" for folder, own in found.items() for line in own]
+    lines = [f"{folder}: {line}" for folder, own in faults_of.items() for line in own]
     moved = {}
     for folder in unreadable(roots) if quarantine else ():
         place = set_aside(folder)
         stays = "left where it is: a newer bench wrote it, or one is at work on it"
         moved[str(folder)] = f"set aside as {place}" if place else stays
-    _mark_checked(stored.runs, found)
-    faulty = len(stored.troubles) + sum(map(bool, found.values()))
+    _mark_checked(stored.runs, faults_of)
+    faulty = len(stored.troubles) + sum(map(bool, faults_of.values()))
     total = len(stored.runs) + len(stored.troubles)
     if as_json:
-        runs = [{"folder": str(folder), "faults": own} for folder, own in found.items()]
+        runs = [{"folder": str(folder), "faults": own} for folder, own in faults_of.items()]
         counts = {"total": total, "without_fault": total - faulty, "faulty": faulty}
         rest = {"among": among, "unreadable": stored.troubles, "moved": moved}
         print_json({**counts, "runs": runs, **rest})
@@ -185,8 +185,8 @@ def replicate(
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]
         source = f" (the run that you trained at {when})" if when else ""
-        said = "agrees" if replica.agrees else "DISAGREES"
-        echo(cut(f"{name}: {said}: {replica.said}{source}"))
+        outcome = "agrees" if replica.agrees else "DISAGREES"
+        echo(cut(f"{name}: {outcome}: {replica.said}{source}"))
     warn(problems)
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
     equal = sum(replica.agrees and replica.how == "bits" for _, replica in replicas)

@@ -130,10 +130,10 @@ data_dir_option = option(
 def warn(lines: Iterable[object]) -> None:
     """Print warnings to standard error, one line each, and none twice in a command."""
     context = click.get_current_context(silent=True)
-    said = context.meta.setdefault(__name__, set()) if context else set()
+    printed = context.meta.setdefault(__name__, set()) if context else set()
     for line in map(str, lines):
-        if line not in said:
-            said.add(line)
+        if line not in printed:
+            printed.add(line)
             echo(f"warning: {line}", err=True)
 
 

@@ -57,7 +57,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
 def _cards(suites: Iterable[SuiteResults]) -> dict[str, Card]:
     from bench_core.registry.plugins import cards
 
-    return cards(record.cell.method.name for found in suites for record in found.records)
+    return cards(record.cell.method.name for suite in suites for record in suite.records)
 
 
 @click.command(
@@ -99,12 +99,12 @@ def figure(
     form = form or ending or "svg"
     target = output or Path(f"{name}.{form}")
     views = [view(item) for item in suites if suite in (None, item.name)]
-    items = [(seen, item) for seen in views for item in drawn(seen, [name])]
-    for count, (seen, item) in enumerate(items, 1):
+    items = [(shown, item) for shown in views for item in drawn(shown, [name])]
+    for count, (shown, item) in enumerate(items, 1):
         path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
         replace_file(path, render(paper(item.figure), form))  # type: ignore[arg-type]
-        recipe = "" if item.recipe is None else f": {seen.headers[item.recipe]}"
-        echo(f"{path}  ({seen.name}{recipe})\n  {item.figure.caption}")
+        recipe = "" if item.recipe is None else f": {shown.headers[item.recipe]}"
+        echo(f"{path}  ({shown.name}{recipe})\n  {item.figure.caption}")
     if not items:
         raise UsageError(
             f"figure {name}: these results have no finished run to draw, or no suite with its axis"

@@ -252,10 +252,10 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
         if reference and results != reference:
             return _counted_run(run, reference)
         raise _uncounted(find_run(identity, roots))
-    found = runs[the_one(identity, runs, roots)]
-    if folder and (named := find_run(run, roots)).record.checksum != found[2].record.checksum:
+    chosen = runs[the_one(identity, runs, roots)]
+    if folder and (named := find_run(run, roots)).record.checksum != chosen[2].record.checksum:
         raise _uncounted(named)
-    return found
+    return chosen
 
 
 def _uncounted(run: Stored) -> UsageError:
@@ -307,10 +307,10 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     folders = shown_folders(roots)
     if not home:
         folders = [*_suites_of_reference(run, folders)] or folders
-    found, runs = find_run(run, folders), scan(folders).runs
+    stored, runs = find_run(run, folders), scan(folders).runs
     if as_json:
-        return print_json(explained(found, runs))
-    for line in explain(found, runs):
+        return print_json(explained(stored, runs))
+    for line in explain(stored, runs):
         echo(visible(line))
     return None
 
@@ -337,7 +337,7 @@ def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     from bench_core.results.files import replace_file
 
     suites, _ = gathered(results)
-    lines = list(TABLES[table]([view(found) for found in suites]))
+    lines = list(TABLES[table]([view(suite) for suite in suites]))
     if not lines:
         echo("no runs yet: nothing is written", err=True)
         return
@@ -365,4 +365,4 @@ def cite(results: Paths) -> None:
     cards: dict[tuple[str, str], Card] = {
         (item.kind, item.full_name): card(item.component) for item in plugins.load().components
     }
-    echo(bibtex([record for found in suites for record in found.records], cards), nl=False)
+    echo(bibtex([record for suite in suites for record in suite.records], cards), nl=False)

@@ -253,10 +253,10 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     """
     from bench_core.results.scan import scan
 
-    made, _ = planned(suite, options)
-    root = made.folder.parent
-    costs = _costs(made, scan([root]).runs if made.to_run and root.is_dir() else [])
-    echo(_as_json(made, costs) if as_json else _as_text(made, costs))
+    sweep, _ = planned(suite, options)
+    root = sweep.folder.parent
+    costs = _costs(sweep, scan([root]).runs if sweep.to_run and root.is_dir() else [])
+    echo(_as_json(sweep, costs) if as_json else _as_text(sweep, costs))
 
 
 def _costs(plan: Plan, here: list[Stored]) -> Costs:

@@ -23,7 +23,7 @@ def submit(results: Path, output: Path) -> None:
     """
     from bench_core.sharing.submission import submit as write
 
-    made = write(results, output)
-    warn(made.troubles)
-    needs = ", ".join(made.requirements) or "bench-core alone"
-    echo(f"{output}: {len(made.runs)} runs; needs {needs}")
+    submission = write(results, output)
+    warn(submission.troubles)
+    needs = ", ".join(submission.requirements) or "bench-core alone"
+    echo(f"{output}: {len(submission.runs)} runs; needs {needs}")

@@ -56,10 +56,10 @@ def diagnostics(
         name, target = entry["name"], cast(Any, Diagnostic)
         try:
             target = resolve(registry.find("diagnostic", name))
-            made = target(read(target.Params, entry["params"]))
+            diagnostic = target(read(target.Params, entry["params"]))
         except (Exception, SystemExit) as error:
-            made = _Unmade(target, error)
-        listed.append((name.rpartition("/")[2], made))
+            diagnostic = _Unmade(target, error)
+        listed.append((name.rpartition("/")[2], diagnostic))
     return listed
 
 

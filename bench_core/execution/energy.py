@@ -47,7 +47,7 @@ class Meter:
 
 def packages(root: Path = RAPL) -> list[Counter]:
     """Return a counter for each processor package that RAPL lets this process read."""
-    found = []
+    counters = []
     for zone in sorted(root.glob("intel-rapl:*")):
         if zone.name.count(":") != 1:  # a part of a package
             continue
@@ -56,8 +56,8 @@ def packages(root: Path = RAPL) -> list[Counter]:
             wraps = _number(zone / "max_energy_range_uj")
         except (OSError, ValueError):
             continue
-        found.append(_unwrapped(zone / "energy_uj", wraps))
-    return found
+        counters.append(_unwrapped(zone / "energy_uj", wraps))
+    return counters
 
 
 def _number(file: Path) -> int:

@@ -85,8 +85,8 @@ def sweeps(roots: Sequence[Path]) -> list[SweepState]:
     Raises UsageError for a folder that is not there.
     """
     holders = _holders()
-    found = [_sweep(folder, holders) for root in roots for folder in _suite_folders(root)]
-    return [sweep for sweep in found if sweep.cells]
+    states = [_sweep(folder, holders) for root in roots for folder in _suite_folders(root)]
+    return [sweep for sweep in states if sweep.cells]
 
 
 def _suite_folders(root: Path) -> Iterator[Path]:

@@ -134,7 +134,7 @@ def _first_change(watched: Mapping[str, Tensor], function: Any, *arguments: Any)
     from torch.overrides import TorchFunctionMode
 
     versions = {name: tensor._version for name, tensor in watched.items()}
-    found: list[str] = []
+    changes: list[str] = []
 
     class Watch(TorchFunctionMode):
         def __torch_function__(
@@ -142,11 +142,11 @@ def _first_change(watched: Mapping[str, Tensor], function: Any, *arguments: Any)
         ) -> Any:
             answer = operation(*args, **(kwargs or {}))
             changed = [n for n, tensor in watched.items() if tensor._version != versions[n]]
-            if changed and not found:
+            if changed and not changes:
                 place = own_line(reversed([*traceback.walk_stack(sys._getframe())]))
-                found.append(f"{changed[0]} in place" + (f" (at {place})" if place else ""))
+                changes.append(f"{changed[0]} in place" + (f" (at {place})" if place else ""))
             return answer
 
     with contextlib.suppress(Exception), Watch():
         function(*arguments)
-    return found[0] if found else ""
+    return changes[0] if changes else ""

@@ -35,11 +35,11 @@ def of_package(package: str) -> dict[str, str]:
 
 def names(entry: str) -> list[str]:
     """Return the texts by which a source names an entry."""
-    found = []
+    texts = []
     for field, text in _NAME.findall(entry):
         plain = text.replace("{", "").replace("}", "")
-        found.append(re.sub(r"^https?://[^/]*/", "", plain) if field == "url" else plain)
-    return [name for name in found if name]
+        texts.append(re.sub(r"^https?://[^/]*/", "", plain) if field == "url" else plain)
+    return [name for name in texts if name]
 
 
 def numbers(source: str) -> set[str]:

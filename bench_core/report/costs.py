@@ -93,10 +93,10 @@ def _aim(target: float | None, given: bool) -> str:
 
 
 def table_of(
-    header: str, aim: str, found: Sequence[Cost], width: int | None
+    header: str, aim: str, rows: Sequence[Cost], width: int | None
 ) -> tuple[str, list[str]]:
     """Return the table of a recipe, without columns for which there is no room, and its heads."""
-    lines = [_cells(item) for item in found]
+    lines = [_cells(item) for item in rows]
     used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
     left_out: list[str] = []
     for head in (None, *LEAST):
@@ -109,17 +109,17 @@ def table_of(
         if width is None or max(map(len, table.splitlines())) <= width:
             break
     remarks = [f"{no_room(left_out)}: --format csv has all columns"] * bool(left_out)
-    if all(item.flops_over_bp is None for item in found):
+    if all(item.flops_over_bp is None for item in rows):
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
         )
-    every = [run.record.evaluate_every for item in found for run in item.row.finished]
+    every = [run.record.evaluate_every for item in rows for run in item.row.finished]
     if (most := max(every, default=1)) > 1:
         remarks.append(
             f"The accuracy was computed after every {most} epochs (evaluate_every): "
             "a rule may have reached the aim in the epochs between"
         )
-    if len({run.record.shipped for item in found for run in item.row.runs}) > 1:
+    if len({run.record.shipped for item in rows for run in item.row.runs}) > 1:
         remarks.append("Seconds, energy and memory of the reference are those of its machine")
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
     return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads

@@ -170,8 +170,8 @@ class _Way:
                 yield from self._unlike(a, b, f"{label} ")
             elif not self._alike(a, b):
                 flag, plain = isinstance(a, bool), isinstance(a, str | int | float | None)
-                said = f"{str(a)[:40]} and {str(b)[:40]}" if plain else "differ"
-                yield f"{label} {'in one of them only' if flag else said}"
+                values = f"{str(a)[:40]} and {str(b)[:40]}" if plain else "differ"
+                yield f"{label} {'in one of them only' if flag else values}"
 
     def _alike(self, a: Any, b: Any) -> bool:
         if isinstance(a, list | tuple) and isinstance(b, list | tuple):
@@ -266,15 +266,15 @@ def compare(
         parts = _far(again, posted, replace(way, figures=False))
         alike = f"{means}, within 2 points; the same diagnostics fire; Γ and curves not compared"
     if bits and not parts and not left:
-        said = "equal bit by bit"
+        words = "equal bit by bit"
     else:
         unknown = f"not installed here, so not compared: {', '.join(sorted(left))}"
-        said = "; ".join([*(parts or [alike]), *([unknown] if left else [])])
-        said += " (here and posted)"
+        words = "; ".join([*(parts or [alike]), *([unknown] if left else [])])
+        words += " (here and posted)"
     return Replica(
         agrees=not parts,
         how="bits" if bits and not left else "figures",
-        said=said,
+        said=words,
         identity=again.identity,
         accuracy=again.accuracy,
         environment=again.environment,

@@ -147,8 +147,8 @@ def submit(results: Path, output: Path) -> Submission:
     """Write a submission of own runs into a new folder. Raises UsageError, StoreError."""
     if output.exists():
         raise UsageError(f"-o {output}: exists already; name a new folder")
-    stored, made = scan([results]), Submission()
-    made.troubles += stored.troubles
+    stored, submission = scan([results]), Submission()
+    submission.troubles += stored.troubles
     own = [run for run in stored.runs if not run.record.original]
     if of_files := {
         run.record.cell.method.name
@@ -167,26 +167,27 @@ def submit(results: Path, output: Path) -> Submission:
         if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
             left.append((run.folder, f"left out: {'; '.join(lines)}"))
             continue
-        if not made.runs:
+        if not submission.runs:
             with writing(output):
                 output.mkdir(parents=True)
         final = output / run.suite / run.record.identity
         distance = states.get(run.record.identity)
         by_folder[run.folder.parent].append(write_compact(run, final, {}, distance, without_paths))
-        made.runs.append(by_folder[run.folder.parent][-1])
-    made.troubles += by_reason(left)
-    if left and not made.runs:
+        submission.runs.append(by_folder[run.folder.parent][-1])
+    submission.troubles += by_reason(left)
+    if left and not submission.runs:
         raise UsageError("; ".join([f"{results}: has no run to submit", *by_reason(left)]))
-    if not made.runs:
+    if not submission.runs:
         raise UsageError(f"{results}: has no run of yours to submit; `bench run SUITE` makes some")
     for folder, records in by_folder.items():
-        _write_suite(folder, output, {record.identity for record in made.runs})
+        _write_suite(folder, output, {record.identity for record in submission.runs})
         _write_ledger(ledgers[folder], output / folder.resolve().name, records)
-    made.troubles += unlike(made.runs)
-    made.requirements = _requirements(made.runs)
-    files.replace_file(output / "requirements.txt", "".join(f"{r}\n" for r in made.requirements))
-    files.replace_file(output / "submission.json", file_text(_about(made)))
-    return made
+    submission.troubles += unlike(submission.runs)
+    submission.requirements = _requirements(submission.runs)
+    needs = "".join(f"{line}\n" for line in submission.requirements)
+    files.replace_file(output / "requirements.txt", needs)
+    files.replace_file(output / "submission.json", file_text(_about(submission)))
+    return submission
 
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
@@ -230,19 +231,19 @@ def _requirements(records: Sequence[RunRecord]) -> list[str]:
     return sorted(f"{name}=={version}" for name, version in pairs if name != OURS)
 
 
-def _about(made: Submission) -> dict[str, Any]:
+def _about(submission: Submission) -> dict[str, Any]:
     rules: dict[str, Any] = {}
-    for record in made.runs:
+    for record in submission.runs:
         name = record.cell.method.name
         version = record.code.get(name.rpartition("/")[0], {}).get("version")
         numerics = record.numerics.get("method")
         rules[name] = {"version": version, "passport": record.passport, "numerics": numerics}
-    environments = {canonical(record.environment): record.environment for record in made.runs}
+    environments = {canonical(record.environment): record.environment for record in submission.runs}
     return {
         "schema": SCHEMA,
-        "suites": sorted({record.suite for record in made.runs}),
-        "runs": sorted(record.identity for record in made.runs),
+        "suites": sorted({record.suite for record in submission.runs}),
+        "runs": sorted(record.identity for record in submission.runs),
         "rules": rules,
-        "requirements": made.requirements,
+        "requirements": submission.requirements,
         "environments": [environments[key] for key in sorted(environments)],
     }

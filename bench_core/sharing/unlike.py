@@ -22,8 +22,10 @@ def unlike(records: Sequence[RunRecord]) -> list[str]:
     names, by_suite = installed_suites(), defaultdict[str, list[RunRecord]](list)
     for record in records:
         by_suite[record.suite].append(record)
-    found = {name: _parts(load_suite(name), by_suite[name]) for name in by_suite if name in names}
-    return [f"differs from {name}: {'; '.join(parts)}" for name, parts in found.items() if parts]
+    parts_of = {
+        name: _parts(load_suite(name), by_suite[name]) for name in by_suite if name in names
+    }
+    return [f"differs from {name}: {'; '.join(parts)}" for name, parts in parts_of.items() if parts]
 
 
 def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:

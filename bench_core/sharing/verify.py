@@ -60,7 +60,7 @@ def faults(run: Stored) -> list[str]:
 
 def untrainable(cell: Cell) -> list[str]:
     """List the settings of a cell's recipe that no suite can give it."""
-    said = []
+    reasons = []
     for part, model in RECIPE.items():
         values = {key: own for key, own in getattr(cell, part).items() if key != "stop_when"}
         try:
@@ -68,10 +68,10 @@ def untrainable(cell: Cell) -> list[str]:
         except ValidationError as error:
             for path, what, _, unknown in explain(error.errors(include_url=False), model, values):
                 name = f"{part}.{'.'.join(map(str, path))}"[:80]
-                said.append(f"no setting {name}" if unknown else f"{name} {what}")
+                reasons.append(f"no setting {name}" if unknown else f"{name} {what}")
     if not 0 <= cell.seed <= MAX_SEED:
-        said.append(f"seed {cell.seed:.3g} is not between 0 and {MAX_SEED}")
-    return said
+        reasons.append(f"seed {cell.seed:.3g} is not between 0 and {MAX_SEED}")
+    return reasons
 
 
 def _names(record: RunRecord) -> Iterator[str]:

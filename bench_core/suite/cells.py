@@ -80,7 +80,7 @@ def same_name(name: Any, wanted: Any) -> bool:
 @cache
 def built_in() -> frozenset[str]:
     """Return the names of the components of suites that our own distribution brings."""
-    ours = (found.entry_points.select(group=GROUP) for found in metadata.distributions(name=OURS))
+    ours = (each.entry_points.select(group=GROUP) for each in metadata.distributions(name=OURS))
     points = [point for own in ours for point in own if point.name != "executors"]
     tables = [getattr(point.load(), f"bench_{point.name}")() for point in points]
     return frozenset(component.name for table in tables for component in table)

@@ -314,11 +314,11 @@ def must_preserve(changes: Changes, action: str, *, but: str = "", remedy: str =
         raise Failed(f"{action} changes global state: {few(names)}{hint}")
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖, float64; ‖found‖ if expected is zero."""
-    found, expected = found.detach().double(), expected.detach().double()
+def distance(tensor: Tensor, expected: Tensor) -> float:
+    """‖tensor − expected‖ / ‖expected‖, float64; ‖tensor‖ if expected is zero."""
+    tensor, expected = tensor.detach().double(), expected.detach().double()
     norm = float(expected.norm())
-    return float((found - expected).norm()) / norm if norm > 0 else float(found.norm())
+    return float((tensor - expected).norm()) / norm if norm > 0 else float(tensor.norm())
 
 
 def seed_globally(seed: int) -> None:

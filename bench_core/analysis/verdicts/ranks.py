@@ -110,8 +110,8 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     """Rank methods by their accuracies by seed; higher is better."""
-    found = _rank(rows)
-    return replace(found, loud=_widening(rows, found))
+    ranking = _rank(rows)
+    return replace(ranking, loud=_widening(rows, ranking))
 
 
 def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
@@ -164,20 +164,20 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     )
 
 
-def _widening(rows: Sequence[Mapping[int, float]], found: Ranking) -> int | None:
+def _widening(rows: Sequence[Mapping[int, float]], ranking: Ranking) -> int | None:
     """Return the loud row if another row's interval is narrower without it."""
-    if found.loud is None:
+    if ranking.loud is None:
         return None
-    quiet = _rank([{} if index == found.loud else row for index, row in enumerate(rows)])
-    for index, (before, after) in enumerate(zip(found.intervals, quiet.intervals, strict=True)):
+    quiet = _rank([{} if index == ranking.loud else row for index, row in enumerate(rows)])
+    for index, (before, after) in enumerate(zip(ranking.intervals, quiet.intervals, strict=True)):
         # without the loud rule one rank fewer is possible anyway
         if (
-            index != found.loud
+            index != ranking.loud
             and before
             and after
             and after[1] - after[0] < before[1] - before[0] - 1
         ):
-            return found.loud
+            return ranking.loud
     return None
 
 

@@ -142,7 +142,7 @@ def drawn(
                 draw = resolve_name(f"{__name__}.{chart.function}")
                 if chart.place == "recipe":
                     figures += [
-                        Drawn(chart, k, _sourced(told(f, view.distinctions[k]), g.rows))
+                        Drawn(chart, k, _sourced(with_settings(f, view.distinctions[k]), g.rows))
                         for k, g in recipes
                         for f in draw(view, g)
                     ]
@@ -151,7 +151,7 @@ def drawn(
     return figures
 
 
-def told(figure: Figure, settings: Mapping[str, str]) -> Figure:
+def with_settings(figure: Figure, settings: Mapping[str, str]) -> Figure:
     """Let the caption of a figure say the settings that tell its runs from others of the suite."""
     text = ", ".join(f"{key}={value}" for key, value in settings.items())
     return replace(figure, caption=f"{figure.caption} Here {text}.") if text else figure

@@ -48,7 +48,7 @@ def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, A
     letter = criterion.letter
     runs = [(row, run, value(run, letter)) for row in rows for run in row.finished]
     numbers = [
-        (row, run, number) for row, run, found in runs if (number := finite(found)) is not None
+        (row, run, number) for row, run, stored in runs if (number := finite(stored)) is not None
     ]
     points = [
         {
@@ -64,7 +64,7 @@ def _points(rows: Sequence[Row], criterion: Criterion) -> tuple[list[dict[str, A
     if not points:
         return [], [f"{letter} has no value that can be drawn."]
     remarks = []
-    if infinite := sum(found is not None for _, _, found in runs) - len(numbers):
+    if infinite := sum(stored is not None for _, _, stored in runs) - len(numbers):
         remarks.append(
             f"{letter}: {plural(infinite, 'value')} not finite and not drawn; such a value fires."
         )

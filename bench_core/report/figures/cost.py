@@ -19,12 +19,12 @@ KEYS = (
 
 def cost(view: View, group: Group) -> list[Figure]:
     """Draw a recipe with two rules whose operations were counted."""
-    found = [
+    drawn = [
         item
         for item in costs(group, lambda record: (), None)
         if item.training_flops and item.row.accuracy is not None
     ]
-    if len(found) < 2:
+    if len(drawn) < 2:
         return []
     values = [
         {
@@ -33,10 +33,10 @@ def cost(view: View, group: Group) -> list[Figure]:
             "flops": rounded(item.training_flops),
             "accuracy": rounded(item.row.accuracy.mean),
         }
-        for item in found
+        for item in drawn
         if item.row.accuracy is not None
     ]
-    flops = [float(item.training_flops or 0) for item in found]
+    flops = [float(item.training_flops or 0) for item in drawn]
     x = draw.measured(alt.X, "flops", flops, log=True)
     y = draw.measured(alt.Y, "accuracy", [])
     base = draw.chart(values).encode(x=x, y=y, opacity=draw.picked("kind", opacity=1.0))

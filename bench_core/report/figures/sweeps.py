@@ -13,7 +13,7 @@ import altair as alt
 from bench_core.analysis.verdicts.judge import option
 from bench_core.analysis.verdicts.kinds import WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.report.figures import Figure, Key, told
+from bench_core.report.figures import Figure, Key, with_settings
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
@@ -70,7 +70,7 @@ def depth_sweep(view: View) -> list[Figure]:
     for recipe, entries in families.items():
         if len({entry.at for entry in entries}) > 1:
             drawn = _figure(say, "depth L", entries, quantities)
-            figures += [told(figure, settings[recipe]) for figure in drawn]
+            figures += [with_settings(figure, settings[recipe]) for figure in drawn]
     return figures
 
 

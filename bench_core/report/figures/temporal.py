@@ -99,7 +99,7 @@ def temporal(view: View, group: Group) -> list[Figure]:
     when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
     caption = (
         f"The residual stream, the reference gradient and the accuracy {when}, "
-        f"epoch 0 before training; a line per run, all seeds. {_told(rows, curves)}"
+        f"epoch 0 before training; a line per run, all seeds. {_meaning_of_marks(rows, curves)}"
         f"n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
         f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
     )
@@ -132,7 +132,7 @@ def _early(curves: Sequence[Curve]) -> bool:
     return bool(fired) and 10 * max(fired) <= last
 
 
-def _told(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
+def _meaning_of_marks(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
     """Say what a mark means, and which rules have marks and are trustworthy."""
     marked = {curve.method for curve in curves if curve.marked}
     if not marked:
@@ -166,8 +166,8 @@ def _curve(view: View, method: str, run: Run) -> Curve | None:
     drawn = [row for row in rows if row.epoch % step == 0 or row.epoch in fired.values()]
     first_rows = [row.measurements for row in rows if row.epoch in fired.values()]
     warm = any(
-        "alignment" in found and found["alignment"].details.get("in_use") is False
-        for found in first_rows
+        "alignment" in measured and measured["alignment"].details.get("in_use") is False
+        for measured in first_rows
     )
     return Curve(method, run, curve(drawn), fired, warm)
 

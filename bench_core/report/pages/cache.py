@@ -54,19 +54,19 @@ def mark(results: Iterable[Path]) -> str:
 
     "" if this user has no key: a page that came with received results has no mark of this user.
     """
-    seen = [line for path in results for line in _seen(path.absolute())]
-    rules = {name for _, content in seen if isinstance(content, dict) for name in _rules(content)}
+    contents = [line for path in results for line in _contents(path.absolute())]
+    rules = {name for _, own in contents if isinstance(own, dict) for name in _rules(own)}
     code = list(_code({"bench_core", *rules, *_plugins()}))
     home = reference.folder()
     beside = [_stamp(home / reference.CELLS)] if home else []
-    return author.seal(canonical([bench_core.__version__, code, beside, seen]))
+    return author.seal(canonical([bench_core.__version__, code, beside, contents]))
 
 
 def marked(page: Path) -> str:
     """Return the mark of a page; "" without one."""
     with suppress(OSError), page.open("rb") as file:
-        found = _MARK.search(file.read(_HEAD))
-        return found[1].decode() if found else ""
+        match = _MARK.search(file.read(_HEAD))
+        return match[1].decode() if match else ""
     return ""
 
 
@@ -99,7 +99,7 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path), None]
 
 
-def _seen(root: Path) -> Iterator[list[Any]]:
+def _contents(root: Path) -> Iterator[list[Any]]:
     """Yield what a page of a folder shows: its files by stamp, its suites by content."""
     yield [str(root), None]
     for path in sorted(root.rglob("*")):

@@ -221,13 +221,13 @@ def page(
     # the bundler releases Python's lock, so the figures are built at the same time
     with ThreadPoolExecutor(1) as pool:
         bundled: Future[str] = pool.submit(library)
-        views = [view(found) for found in suites]
+        views = [view(results) for results in suites]
         most = max(MOST_RUNS // max(len(views), 1), 50)
-        sections = [section(found, number, most, cards) for number, found in enumerate(views)]
+        sections = [section(shown, number, most, cards) for number, shown in enumerate(views)]
         charts = any(item.figures for item in sections)
         scripts = ([bundled.result()] if charts else []) + [str(asset("page.js"))]
-    shown = {"sections": sections, "troubles": list(troubles), "mark": mark}
-    return rendered("report.html.j2", scripts, **shown)
+    context = {"sections": sections, "troubles": list(troubles), "mark": mark}
+    return rendered("report.html.j2", scripts, **context)
 
 
 def rendered(name: str, scripts: list[str], **context: Any) -> str:

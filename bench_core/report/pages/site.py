@@ -99,7 +99,7 @@ def _recipes(shown: View) -> Iterator[tuple[str, Group]]:
     yield from zip(headings(shown.results, shown.groups, sources=False), shown.groups, strict=True)
 
 
-def _found(views: Sequence[View]) -> list[dict[str, Any]]:
+def _first_recipes(views: Sequence[View]) -> list[dict[str, Any]]:
     """Return one recipe of each network, data set and length in words.
 
     That is the recipe with the most finished runs of rules that have a verdict, then with the most
@@ -142,7 +142,7 @@ def pages(
     rules = _rules(views, cards)
     linked = [(shown, slug("suite", shown.results.name)) for shown in views]
     frame: dict[str, Any] = {"suites": linked, "rules": rules, "claims": claims}
-    own = {"troubles": list(troubles), "found": _found(views)}
+    own = {"troubles": list(troubles), "found": _first_recipes(views)}
     own["names"] = {rule["full"]: rule["link"] for rule in rules}
     index = page.rendered("index.html.j2", [script], **own, **frame)
     html = {"index.html": index}

@@ -210,8 +210,8 @@ def _latex(shown: View, wanted: Wanted) -> str:
         heading = f"{title}: {header}" if title else header
         keys = [column.key for column in columns]
         below = _below(group, settings, keys, sheet.legend)
-        told = [summary.opening(group), *notes.of_group(group, settings)]
-        told += legend.of_all(shown.groups, settings, keys)
+        remarks = [summary.opening(group), *notes.of_group(group, settings)]
+        remarks += legend.of_all(shown.groups, settings, keys)
         body = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
@@ -227,7 +227,7 @@ def _latex(shown: View, wanted: Wanted) -> str:
             *(rf"{escape.latex(line)}\par" for line in below),
             r"\end{table}",
             f"% {COMMENT}",
-            *(f"% {escape.latex(line)}" for line in told if line not in below),
+            *(f"% {escape.latex(line)}" for line in remarks if line not in below),
         ]
         blocks.append("\n".join(body))
     text = "\n\n".join(blocks) + "\n"

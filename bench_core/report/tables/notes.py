@@ -299,17 +299,17 @@ def _older(group: Group) -> list[str]:
     return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
 
 
-def of_group(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[str]:
+def of_group(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> list[str]:
     """Write where the runs of one recipe are from, and the remarks on them."""
-    return references(group) + of_runs(group, settings, told)
+    return references(group) + of_runs(group, settings, explained)
 
 
-def of_runs(group: Group, settings: Settings, told: Iterable[Row] = ()) -> list[str]:
+def of_runs(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> list[str]:
     """Write the remarks on the runs of one recipe.
 
-    told  rows whose reasons stand in the table already
+    explained  rows whose reasons stand in the table already
     """
-    lines, in_table = list[str](), {id(row) for row in told}
+    lines, in_table = list[str](), {id(row) for row in explained}
     for row in group.rows:
         texts = reasons.of_row(row, settings)
         if texts and id(row) not in in_table:

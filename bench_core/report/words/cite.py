@@ -76,11 +76,12 @@ def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) 
         if card.source:
             own = entries_of(kind, name, card)
             entries |= own
-            said = ", ".join(own)
+            source = ", ".join(own)
         else:
             installed = (kind, name) in cards
-            said = f"its {'card names no source' if installed else 'plugin is not installed here'}"
-        lines.append(f"% {kind} {escape.visible(name)}: {said}")
+            lacking = "card names no source" if installed else "plugin is not installed here"
+            source = f"its {lacking}"
+        lines.append(f"% {kind} {escape.visible(name)}: {source}")
     versions = {str(torch) for item in records if (torch := item.environment.get("torch"))}
     if versions:
         entries[PYTORCH] = always[PYTORCH]

@@ -145,13 +145,13 @@ def criteria(rows: Iterable[Row]) -> list[Criterion]:
 
 def further(rows: Iterable[Row]) -> list[Criterion]:
     """Return the measurements of these rows that judge nothing, by name: Γ has its own column."""
-    found: dict[str, Criterion] = {}
+    by_name: dict[str, Criterion] = {}
     for run in (run for row in rows for run in row.finished):
         judging = {name for name, _ in run.judged.values()} | {"alignment"}
         for name, item in run.record.measurements.items():
             if name not in judging and item.value is not None:
-                found.setdefault(name, Criterion(name, name, item))
-    return [found[name] for name in sorted(found)]
+                by_name.setdefault(name, Criterion(name, name, item))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def criteria_of(run: Run) -> list[Criterion]:

@@ -155,8 +155,8 @@ def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
     """Return all doubts about a row."""
     points = above_ceiling(row, rows)
     above = f"{with_interval(points)} pp above its ceiling" if points else ""
-    said = [text for run in row.runs for text in run.standing.said]
-    others = [f"{count} {text}, as they say" for text, count in sorted(Counter(said).items())]
+    statements = [text for run in row.runs for text in run.standing.said]
+    others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
     beside = [*filter(None, [above, options(row, settings)]), *tuning(row, rows)]
     beside += [*tied(row), *limits(row, settings), *late(row)]
     return beside + _few(others)

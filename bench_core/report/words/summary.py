@@ -69,7 +69,7 @@ def sentence(group: Group) -> str:
         nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
         parts = [_counted(good, len(judged)) if judged else nothing, *_over_own_alone(judged)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
-            parts += [_said([label for label, _ in pairs], phrase), *_flagged(pairs)]
+            parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
 
 
@@ -95,7 +95,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
             own = "its|their own random blocks"
             names[own if row.floor.kind == "matched" else random_blocks(row)].append(label)
     rest = "the seeds do not show whether it|they also beats|beat those of backpropagation"
-    return [_said(own, f"beats|beat {floor}; {rest}") for floor, own in names.items()]
+    return [_sentence(own, f"beats|beat {floor}; {rest}") for floor, own in names.items()]
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
@@ -222,13 +222,13 @@ def _counted(good: list[str], total: int) -> str:
     return f"{number} rules {'is' if len(good) == 1 else 'are'} trustworthy: {joined(good)}."
 
 
-def _said(labels: list[str], phrase: str) -> str:
+def _sentence(labels: list[str], phrase: str) -> str:
     return f"{_clause(labels, phrase)}."
 
 
 def _clause(labels: list[str], phrase: str) -> str:
     one = len(labels) == 1
-    words = re.sub(r"(\w+)\|(\w+)", lambda found: found[1 if one else 2], phrase)
+    words = re.sub(r"(\w+)\|(\w+)", lambda pair: pair[1 if one else 2], phrase)
     return f"{joined(labels)} {words}"
 
 
