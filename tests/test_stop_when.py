@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import TINY, Here
+from conftest import TINY, Here, fake_dist
 from folders import leaderboard
 from records import run
 
@@ -68,6 +68,33 @@ def test_a_diagnostic_that_cannot_end_a_training_is_refused(here: Here, line, me
     assert done.returncode == 2
     assert f"tiny.yaml:{len(STOP.splitlines()) + 1}:" in done.stderr
     assert message in done.stderr
+
+
+CLOCK = """
+import time
+
+from bench_core.api import Component, Diagnostic, Measured, hookimpl
+
+@hookimpl
+def bench_diagnostics():
+    return [Component("clock", "clock_table:Clock")]
+
+class Clock(Diagnostic):
+    when, direction, threshold, repeatable = "epochs", "above", 1.0, False
+    def measure(self, audit):
+        return Measured(time.monotonic(), {})
+"""
+
+
+def test_a_clock_cannot_end_a_training(here: Here):
+    """Otherwise two runs of one cell would be trained for different numbers of epochs."""
+    folder = here.cwd / "site"
+    fake_dist(folder, "x-clock", "clock_table", CLOCK)
+    suite = here.cwd / "tiny.yaml"
+    suite.write_text(STOP.replace("loss_decrease]", "clock]") + "stop_when: [clock]\n")
+    done = here("plan", suite, path=[folder])
+    assert done.returncode == 2
+    assert "clock cannot end a training: its values are not repeatable" in done.stderr
 
 
 def ended(seed, accuracy, epoch, **fields):

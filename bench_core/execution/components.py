@@ -101,8 +101,8 @@ class Components:
     def stop_when(self) -> dict[str, float | None]:
         """Return full name → threshold of each diagnostic that ends a training (None: its own).
 
-        Raises SuiteError for one that the suite does not measure after every epoch, or that never
-        fires.
+        Raises SuiteError for one that the suite does not measure after every epoch, that never
+        fires, or whose values are not repeatable.
         """
         thresholds: dict[str, float | None] = {}
         listed = list(zip(self.suite.diagnostics, self.diagnostics, strict=True))
@@ -115,6 +115,9 @@ class Components:
             spec, answer = own[0]
             if answer["when"] != "epochs" or answer["direction"] is None:
                 why = "it does not fire, or is not measured after every epoch"
+                self._problem(key, f"{name} cannot end a training: {why}")
+            elif not answer["repeatable"]:
+                why = "its values are not repeatable, so equal cells would end at different epochs"
                 self._problem(key, f"{name} cannot end a training: {why}")
             thresholds[answer["name"]] = spec.threshold
         self._raise_problems()

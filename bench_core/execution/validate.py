@@ -137,7 +137,8 @@ def _prepared(
     fields["defaults"] = jsonable(defaults)
     if item.kind == "diagnostic":
         target(validated)  # raises here and not in a worker
-        fields |= {name: getattr(target, name) for name in ("when", "direction", "across")}
+        stated = ("when", "direction", "across", "repeatable")
+        fields |= {name: getattr(target, name) for name in stated}
     if item.kind == "method":
         rule = target(validated)
         rule.params  # noqa: B018 - raises here, and not in a worker, where nothing set it
