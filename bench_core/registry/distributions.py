@@ -26,7 +26,7 @@ def packages_of(distribution: metadata.Distribution) -> set[str]:
 
 
 def is_ours(distribution: metadata.Distribution) -> bool:
-    """Whether a distribution named bench-core installed this module."""
+    """Decide whether a distribution named bench-core installed this module."""
     return __name__.partition(".")[0] in packages_of(distribution)
 
 

@@ -136,7 +136,7 @@ def places(cell: Mapping[str, Any], at: str = "") -> list[str]:
 
 
 def _local(value: Any) -> bool:
-    """Whether a value, or one in it, names a place or the user of this machine."""
+    """Decide whether a value, or one in it, names a place or the user of this machine."""
     if isinstance(value, dict | list):
         return any(map(_local, value.values() if isinstance(value, dict) else value))
     text = value if isinstance(value, str) else ""

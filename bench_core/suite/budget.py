@@ -32,5 +32,5 @@ class Budget(Model):
     )
 
     def of_cell(self) -> dict[str, float | int]:
-        """The limits of a cell that are set."""
+        """Return the limits of a cell that are set."""
         return self.model_dump(exclude={"sweep_seconds"}, exclude_none=True)

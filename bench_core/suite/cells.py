@@ -64,7 +64,7 @@ def frozen(value: Any) -> Any:
 
 
 def same_name(name: Any, wanted: Any) -> bool:
-    """Whether two names mean one component.
+    """Decide whether two names mean one component.
 
     `dfa` stands for `bench-core/dfa`, and for no other, as it is built in; `ebd` for `lab/ebd`.
     """
@@ -87,7 +87,7 @@ def built_in() -> frozenset[str]:
 
 
 def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
-    """Whether a cell has every value that a rule of `exclude` names."""
+    """Decide whether a cell has every value that a rule of `exclude` names."""
     for key, wanted in rule.items():
         options = wanted if isinstance(wanted, list) else [wanted]
         value = cell.value(key)

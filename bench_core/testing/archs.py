@@ -26,10 +26,10 @@ CLASSES, BATCH = 5, 4
 
 
 def built(subject: Subject, shape: tuple[int, ...], seed: int = 0, device: str = "cpu") -> Net:
-    """The network for inputs of this shape, as a worker builds it."""
+    """Build the network for inputs of this shape, as a worker does."""
     torch.manual_seed(seed)
     with torch.device(device):
-        net: Net = subject.made(shape, CLASSES)
+        net: Net = subject.instance(shape, CLASSES)
     return net
 
 
@@ -65,12 +65,12 @@ def batches(subject: Subject) -> Iterator[tuple[Net, Tensor, Tensor]]:
 
 
 def trained(net: Net) -> dict[str, Tensor]:
-    """The parameters that are trained."""
+    """Return the parameters that are trained."""
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
 
 
 def gradients(end: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """The gradient of a scalar for every parameter; None for those that have no part in it."""
+    """Return the gradient of a scalar for every parameter; None for one without a part in it."""
     inputs = list(parameters.values())
     values = torch.autograd.grad(end, inputs, allow_unused=True, retain_graph=True)
     return dict(zip(parameters, values, strict=True))

@@ -25,14 +25,14 @@ LEAK = 0.01  # share of test inputs that may occur in the training set, bit by b
 
 
 def folder() -> Path | None:
-    """The data directory of the user, or None."""
+    """Return the data directory of the user, or None."""
     return Path(os.environ["BENCH_DATA_DIR"]) if os.environ.get("BENCH_DATA_DIR") else None
 
 
 @cache
 def loaded(subject: Subject) -> tuple[Any, str, Data]:
     """Return data set, checksum and tensors, loaded once. Raises Skipped if files are missing."""
-    dataset = subject.made()
+    dataset = subject.instance()
     try:
         checksum = dataset.prepare(folder())
     except DataError as error:
@@ -49,7 +49,7 @@ def loaded_again(subject: Subject) -> tuple[str, str | None, Changes]:
     data = loaded(subject)[2]
     torch.manual_seed(12345)
     with preserved() as changes:
-        dataset = subject.made()
+        dataset = subject.instance()
         checksum = dataset.prepare(folder())
         again = dataset.load(folder())
     one, other = ({name: getattr(d, name) for name in TENSORS} for d in (data, again))
@@ -94,7 +94,7 @@ def the_checksum_is_that_of_the_files(subject: Subject) -> None:
     if home is None:
         return
     with opened(home) as files:
-        subject.made().load(home)
+        subject.instance().load(home)
     sizes = {file: file.stat().st_size for file in files if file.is_file()}
     largest = max(sizes, key=lambda file: (sizes[file], str(file)), default=None)
     if largest is None or not sizes[largest]:
@@ -102,7 +102,7 @@ def the_checksum_is_that_of_the_files(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as away:
         with_a_changed_byte(largest, home, Path(away))
         try:
-            again = subject.made().prepare(Path(away))
+            again = subject.instance().prepare(Path(away))
         except DataError:
             return
     if again == checksum:
@@ -207,7 +207,7 @@ def missing_files_are_one_line(subject: Subject) -> None:
         blocked = Path(empty) / "file"
         blocked.write_text("not a folder")
         try:
-            subject.made().prepare(blocked)
+            subject.instance().prepare(blocked)
         except DataError as error:
             if len(str(error).splitlines()) != 1:
                 raise Failed("the DataError for missing files has several lines") from None

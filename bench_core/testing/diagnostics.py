@@ -62,7 +62,7 @@ def audited(seed: int = 0) -> Audit:
 
 def controls(subject: Subject) -> Sequence[Any]:
     """Return its controls. Raises Skipped for a diagnostic across runs, which has none."""
-    answer = list(subject.made().controls())
+    answer = list(subject.instance().controls())
     if not answer and subject.target.across:
         raise Skipped("it compares runs (across), so its value is made of stored accuracies")
     return answer
@@ -73,7 +73,7 @@ def answers(subject: Subject) -> list[tuple[Any, Measured, Measurement]]:
     """Return every control, and what the diagnostic measures on the network that it changed."""
     measured = []
     for control in controls(subject):
-        audit, diagnostic = audited(), subject.made()
+        audit, diagnostic = audited(), subject.instance()
         control.change(audit)
         result = diagnostic.measure(audit)
         measured.append((control, result, stored(diagnostic, result)))
@@ -85,7 +85,7 @@ def measurement(subject: Subject, seed: int) -> Measurement:
     """Measure the untrained network, after seeding torch's global generator."""
     audit = audited()
     torch.manual_seed(seed)
-    return measure(subject.made(), audit)
+    return measure(subject.instance(), audit)
 
 
 @check("diagnostic", "contract")
@@ -156,7 +156,7 @@ def what_it_measures_can_be_stored(subject: Subject) -> None:
     audit = audited()
     with torch.no_grad():
         next(audit.net.blocks[1].parameters()).fill_(float("nan"))
-    measure(subject.made(), audit).model_dump_json()
+    measure(subject.instance(), audit).model_dump_json()
 
 
 @check("diagnostic", "determinism")
@@ -192,7 +192,7 @@ def measuring_leaves_what_it_measures(subject: Subject) -> None:
 
     streams = draws()
     with preserved() as changes:
-        subject.made().measure(audit)
+        subject.instance().measure(audit)
     must_equal(before, kept, "measuring changes {}")
     if audit.net.training != training:
         raise Failed("measuring leaves the network in another mode (train or eval)")

@@ -145,7 +145,7 @@ def checks(
     only: str | None = None,
     registry: Registry | None = None,
 ) -> Iterator[BoundCheck]:
-    """The checks of a component (its name or its class), category by category.
+    """Return the checks of a component (its name or its class), category by category.
 
     options            parameters of the component, as in a suite; default: none
     expected_failures  name of a check → why it is known to fail

@@ -51,7 +51,7 @@ def no_learning_rate_no_change(subject: MethodSubject) -> None:
 def the_penalty_reaches_the_blocks(subject: MethodSubject) -> None:
     """`penalty: λ` adds λ·mean_batch ‖f_l‖² to the loss of every block, or is refused."""
     try:
-        subject.made(penalty=1.0)
+        subject.instance(penalty=1.0)
     except ValidationError as error:
         raise Skipped(f"it refuses a penalty: {error.errors()[0]['msg']}") from None
     for shape in subject.supported():
@@ -154,7 +154,7 @@ def the_credit_tends_to_the_gradient(subject: MethodSubject) -> None:
 
 
 def _feedback(subject: MethodSubject, trial: Trial) -> list[str]:
-    """The keys of B_0 … B_{L−1}. Raises Failed if state_dict lacks their names or shapes."""
+    """Return the keys of B_0 … B_{L−1}. Raises Failed if state_dict lacks their names or shapes."""
     pattern = subject.target.laws.feedback
     if pattern is None:
         raise Skipped('not declared: Laws(feedback="B_{layer}")')

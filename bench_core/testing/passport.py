@@ -50,7 +50,7 @@ def probe(*uses: str) -> Callable[[Function], Function]:
         @wraps(function)
         def both(subject: MethodSubject) -> None:
             for use in uses:
-                if getattr(subject.made().passport, use):
+                if getattr(subject.instance().passport, use):
                     raise Skipped(f"declared: Passport({use}=True)")
             function(subject)
             if subject.begins_otherwise:
@@ -98,7 +98,7 @@ def pair(
 
 @lru_cache(maxsize=6)  # the blocks of a subject in two epochs
 def masked_above(subject: MethodSubject, block: int) -> list[tuple[Trial, Updates]]:
-    """A trained pair that differs in the weights of the blocks `block` … L−1, and its updates."""
+    """Train a pair that differs in the weights of blocks `block` … L−1; return its updates too."""
     trials = pair(subject, lambda net: net.mask_blocks(block), lambda net: net.blocks[block:])
     return [(trial, trial.changes(STEPS)) for trial in trials]
 
@@ -234,7 +234,7 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
     one is declared."""
     for shape, trial in subject.trained:
         runs = ceil(max(trial.noted.rows) / BATCH)
-        if runs > 1 and not subject.made().passport.extra_forward_passes:
+        if runs > 1 and not subject.instance().passport.extra_forward_passes:
             raise Failed(
                 f"a step runs {runs} batches through a block ({shape} network): declare "
                 "Passport(extra_forward_passes=True)"

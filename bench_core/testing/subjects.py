@@ -82,13 +82,13 @@ class Trial:
         return self
 
     def states(self, number: int = 0) -> tuple[States, Tensor]:
-        """The detached states of a batch with the output error, and its labels."""
+        """Return the detached states of a batch with the output error, and its labels."""
         x, y = self.batch(number)
         with torch.no_grad():
             return self.net.states(x).detach(y), y
 
     def credits(self, states: States, y: Tensor) -> Credits:
-        """The method's credits. Raises Failed if they fit no states, Skipped if there are none."""
+        """Return the method's credits. Raises Failed if they fit no states, Skipped without any."""
         answer = self.method.credit(states, y, self.epoch)
         local = isinstance(self.method, LocalMethod)
         if answer is None and not local:
@@ -162,8 +162,8 @@ class Subject:
     target: Any
     options: dict[str, Any]
 
-    def made(self, *arguments: Any, **more: Any) -> Any:
-        """The component with these parameters and `more`; an architecture takes more arguments."""
+    def instance(self, *arguments: Any, **more: Any) -> Any:
+        """Build the component with these parameters and `more`; an architecture takes arguments."""
         return self.target(read(self.target.Params, self.options | more), *arguments)
 
 
@@ -179,7 +179,7 @@ class MethodSubject(Subject):
         before: Callable[[ProbeNet], None] = lambda net: None, device: str = "cpu",
         labels: int = 0, loss: Loss = CROSS_ENTROPY, **options: Any,
     ) -> Trial:  # fmt: skip
-        """A fresh cell: network, data and streams from the seed.
+        """Return a fresh cell: network, data and streams from the seed.
 
         shape   residual, plain or linear; default: the first that the method supports
         before  change of the network before the method is set up on it
@@ -187,7 +187,7 @@ class MethodSubject(Subject):
         loss    the loss of the cell, from setup on
         Raises Skipped where the method does not support the network.
         """
-        method = self.made(**options)
+        method = self.instance(**options)
         data = replace(toy_data(dtype=dtype), loss=loss)
         data.train_y.add_(labels).remainder_(CLASSES)
         net = probe_net(shape or self.supported()[0], seed, dtype)
@@ -213,7 +213,7 @@ class MethodSubject(Subject):
     @cached_property
     def _refusals(self) -> dict[str, str | None]:
         """Probe network → why the method does not support it, or None."""
-        method = self.made()
+        method = self.instance()
         return {shape: method.unsupported(probe_net(shape)) for shape in ("residual", "plain")}
 
     def trials(self) -> list[tuple[str, Trial]]:
@@ -252,7 +252,7 @@ class MethodSubject(Subject):
 
 
 def _traces(trial: Trial) -> dict[str, Tensor]:
-    """What the steps of a trained trial left and noted, and its credits with their leaks."""
+    """Return what the steps of a trial left and noted, and its credits with their leaks."""
     traces, log = trial.bits(), trial.net.log
     states, y = trial.states(2)
     trial.seed_draws()
@@ -286,7 +286,7 @@ def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def differs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that differs in a bit (or is missing), or None."""
+    """Return the name of the first tensor that differs in a bit (or is missing), or None."""
     for name in sorted(one.keys() | other.keys()):
         if name not in one or name not in other or not _same(one[name], other[name]):
             return name
@@ -337,7 +337,7 @@ def seed_torch(seed: int) -> None:
 
 
 def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
-    """The same states with noise of the same size in place of every h_l that is not to be kept."""
+    """Return the states with noise of the same size in place of every h_l outside `keep`."""
     draws = torch.Generator().manual_seed(seed)
     h = list(states.h)
     for layer, value in enumerate(h):

@@ -126,7 +126,7 @@ def _mark_keys(rows: Sequence[Row], curves: Sequence[Curve]) -> dict[str, Key]:
 
 
 def _early(curves: Sequence[Curve]) -> bool:
-    """Whether all marks would lie in the first tenth of a linear axis and hide each other."""
+    """Decide whether a linear axis has all marks in its first tenth, where they hide each other."""
     fired = [epoch for curve in curves for epoch in curve.fired.values() if epoch is not None]
     last = max((curve.points[-1].epoch for curve in curves), default=0)
     return bool(fired) and 10 * max(fired) <= last

@@ -111,7 +111,7 @@ def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
 
 
 def _explains(record: RunRecord) -> bool:
-    """Whether its accuracy is explained variance: it says so by a `chance` of null.
+    """Decide whether its accuracy is explained variance: it says so by a `chance` of null.
 
     Records of schema 1 and 2 have no such field, whatever they trained on.
     """

@@ -99,7 +99,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
-    """Whether the rules of a reason have no verdict yet: they come last."""
+    """Decide whether the rules of a reason have no verdict yet: they come last."""
     return reason[1][0][1].judged.kind == SINGLE_SEED
 
 
