@@ -194,6 +194,6 @@ def test_older_records_get_the_attributes_of_the_classes():
 
 
 def test_a_measurement_without_a_title_is_written_as_before():
-    assert Measurement(value=1.0).model_dump().keys().isdisjoint(Measurement.LATER)
+    assert Measurement(value=1.0).model_dump().keys().isdisjoint(Measurement.OMITTED)
     item = Measurement(value=1.0, letter="e", title="rank", axis="log", batch=128, repeatable=False)
     assert Measurement.model_validate(item.model_dump(mode="json")) == item

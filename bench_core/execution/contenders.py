@@ -16,7 +16,7 @@ from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.plan import Plan, PlannedCell
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
-from bench_core.suite.cells import FLOOR, same_name
+from bench_core.suite.cells import FLOOR_OPTIONS, same_name
 from bench_core.suite.document import KeyPath
 from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING
@@ -86,7 +86,7 @@ class Entry:
     @property
     def method(self) -> dict[str, Any]:
         own = {k.removeprefix(OWN): v for k, v in self.values.items() if k.startswith(OWN)}
-        return {**self.contender.method, **own, **(FLOOR if self.frozen else {})}
+        return {**self.contender.method, **own, **(FLOOR_OPTIONS if self.frozen else {})}
 
     @property
     def recipe(self) -> dict[str, Any]:

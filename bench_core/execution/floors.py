@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bench_core.execution.components import Components, Trio
 from bench_core.results.record import Cell, ComponentRef
-from bench_core.suite.cells import FLOOR, PARTS
+from bench_core.suite.cells import FLOOR_OPTIONS, PARTS
 
 
 class _Draft(NamedTuple):
@@ -51,7 +51,9 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
         bp, heads = own[components.ceiling], own[components.local_ceiling]
         _add_local_ceilings(cells, components, own)
         methods = {draft.method for draft in cells} | {bp, heads}
-        floors = {key: key_of(refs[key].name, {**refs[key].params, **FLOOR}) for key in methods}
+        floors = {
+            key: key_of(refs[key].name, {**refs[key].params, **FLOOR_OPTIONS}) for key in methods
+        }
         _add_floors(cells, floors, bp, components.ceiling)
     for draft, (trio, device) in cells.items():
         data, training = recipes[draft.recipe]

@@ -44,7 +44,7 @@ RULE = (
     "needs_reference",
     "repeatable",
 )
-LATER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
+NEWER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
 POINTS = 0.02  # of accuracy, between environments
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
 Limits = Mapping[str, float]  # a diagnostic's name → the threshold of the suite
@@ -242,7 +242,7 @@ def compare(
     """
     named = posted.measurements.keys() | posted.initial.keys()
     left = frozenset(named - again.measurements.keys())
-    lacking = {name for name in LATER if getattr(posted, name) is None}
+    lacking = {name for name in NEWER if getattr(posted, name) is None}
     older = lacking if not posted.numerics else frozenset[str]()  # before schema 3
     way = _Way(whole=True, limits=limits, left=left | older)
 

@@ -51,11 +51,11 @@ class Frozen(BaseModel):
 class Measurement(Frozen):
     """A diagnostic's value on one network, with the rule by which a threshold judges it.
 
-    `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `LATER` are
+    `bench_core.training.diagnostic.Diagnostic` describes the attributes. The ones of `OMITTED` are
     left out of JSON at their default, so that a measurement from before keeps its checksum.
     """
 
-    LATER: ClassVar = (
+    OMITTED: ClassVar = (
         *("title", "heading", "sentence", "axis", "batch", "needs_reference"),  # since schema 3
         "repeatable",  # since schema 4
     )
@@ -89,7 +89,7 @@ class Measurement(Frozen):
         return {
             name: value
             for name, value in fields.items()
-            if name not in self.LATER or value != default[name].default
+            if name not in self.OMITTED or value != default[name].default
         }
 
 

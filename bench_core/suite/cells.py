@@ -13,7 +13,7 @@ from bench_core.suite.names import GROUP, OURS
 
 # the components of a cell
 PARTS: tuple[Literal["method", "arch", "dataset"], ...] = ("method", "arch", "dataset")
-FLOOR = {"freeze": "blocks", "train_last": None, "penalty": 0.0}  # options of a matched floor
+FLOOR_OPTIONS = {"freeze": "blocks", "train_last": None, "penalty": 0.0}  # of a matched floor
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from bench_core.results.record import (
     fires,
     recorded_defaults,
 )
-from bench_core.suite import cells
+from bench_core.suite.cells import FLOOR_OPTIONS
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 
@@ -122,7 +122,7 @@ def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> 
 
 def matched_floor(ref: ComponentRef) -> ComponentRef:
     """Return the matched floor of a method: its blocks frozen, and without a penalty."""
-    return ref.model_copy(update={"params": {**ref.params, **cells.FLOOR}})
+    return ref.model_copy(update={"params": {**ref.params, **FLOOR_OPTIONS}})
 
 
 def option(ref: ComponentRef, name: str) -> Any:
