@@ -26,8 +26,7 @@ OUTPUT = "standard output"  # the file name of its errors
 TONES = {"good": "green", "bad": "red", "mid": "blue"}
 OF_STATUS = TONES | {"bad": "magenta"}  # a run that failed is no verdict
 COLOURS = (
-    {name: TONES[kind.tone] for name, kind in KINDS.items()}
-    | {brief(name): TONES[kind.tone] for name, kind in KINDS.items()}
+    {word: TONES[kind.tone] for name, kind in KINDS.items() for word in (name, brief(name))}
     | {"fired": TONES["bad"]}
     | {name: OF_STATUS[status.tone] for name, status in STATUSES.items() if status.tone}
 )
