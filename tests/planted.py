@@ -955,7 +955,11 @@ class DependsOnTheSeed(GoodDiagnostic):
 
 
 class ReadsAClock(DependsOnTheSeed):
-    repeatable = False
+    repeatable, direction = False, None
+
+
+class DecidesByAClock(ReadsAClock):
+    direction = "above"
 
 
 class TouchesTheNetwork(GoodDiagnostic):
@@ -977,6 +981,7 @@ DIAGNOSTICS = [
     (WrongAnswer, "its_controls_behave", "control 'calm': measured"),
     (AcceptsAnything, "its_controls_can_fail", "accepts whatever is measured"),
     (NeverFires, "a_rule_that_fires_fires_on_its_controls", "never fire"),
+    (DecidesByAClock, "what_decides_a_verdict_is_repeatable", "leave one out"),
     (TakesALetter, "its_letter_is_free", "the letter a belongs to scale_growth"),
     (CrashesOnNaN, "what_it_measures_can_be_stored", "ValueError: not a number"),
     (DependsOnTheSeed, "measuring_again_gives_the_same", "differ"),

@@ -283,6 +283,32 @@ def test_a_state_that_does_not_fit_is_said_so(tmp_path: Path) -> None:
         going(other, path)
 
 
+class LateGenerator(OwnGenerator):
+    """Makes its generator in the first step."""
+
+    def setup(self, net: Net, task: Any, tools: Any) -> None:
+        super().setup(net, task, tools)
+        del self.noise
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        if not hasattr(self, "noise"):
+            self.noise = torch.Generator().manual_seed(7)
+        return super().step(x, y, epoch)
+
+
+def test_a_generator_that_is_made_later_than_in_setup_begins_anew(tmp_path: Path) -> None:
+    def late() -> tuple[Method, Net, Data]:
+        data = toy_data(n=96, test=64)
+        method = LateGenerator(LateGenerator.Params())
+        return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        going(late, path, die_after=2)
+    with pytest.raises(CannotResume, match="makes the generators noise later than in setup"):
+        going(late, path)
+
+
 def test_a_full_disk_leaves_the_older_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

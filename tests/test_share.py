@@ -355,6 +355,18 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
         lambda r: r.model_copy(update={"measurements": {"growth": r.measurements["scale_growth"]}}),
         "measurement growth has the letter a of scale_growth",
     ),
+    "a built-in diagnostic that no replica would compare": (
+        lambda r: r.model_copy(
+            update={
+                "measurements": {
+                    "alignment": r.measurements["alignment"].model_copy(
+                        update={"repeatable": False}
+                    )
+                }
+            }
+        ),
+        "measurement alignment is stated as not repeatable",
+    ),
     "a passport without a line": (
         lambda r: r.model_copy(update={"passport": {k: PASSPORT[k] for k in list(PASSPORT)[1:]}}),
         "its passport lacks exact_hidden_gradients",

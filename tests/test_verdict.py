@@ -20,6 +20,7 @@ from bench_core.analysis.verdicts.judge import (
     is_ceiling,
     is_floor,
     judge,
+    judged,
     label,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
@@ -63,6 +64,13 @@ def test_fires_strictly_below() -> None:
     assert not fires(item)
     assert fires(item, threshold=2.1)
     assert fires(item.model_copy(update={"value": 1.9}))
+
+
+def test_no_verdict_rests_on_a_time() -> None:
+    clock = Measurement(value=9.0, direction="above", threshold=1.0, repeatable=False)
+    assert judged({"lab/clock": clock}).keys() == {"d"}
+    again = clock.model_copy(update={"repeatable": True})
+    assert judged({"lab/clock": again}).keys() == {"d", "lab/clock"}
 
 
 def test_what_never_fires() -> None:

@@ -17,6 +17,7 @@ from bench_core.analysis.verdicts.protocol import LETTERS, may_have
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, store
 from bench_core.results.agreement import differing
+from bench_core.results.details import SCHEMAS
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import (
@@ -83,6 +84,8 @@ def _names(record: RunRecord) -> Iterator[str]:
     for name, item in record.measurements.items():
         if not may_have(name, item.letter):
             yield f"measurement {name} has the letter {item.letter} of {LETTERS[item.letter]}"
+        if not item.repeatable and name.removeprefix("bench-core/") in SCHEMAS:
+            yield f"measurement {name} is stated as not repeatable, and it is"
     if lacking := Passport().as_dict().keys() - record.passport.keys():
         yield f"its passport lacks {', '.join(sorted(lacking))}"
 

@@ -139,6 +139,14 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
 
 
 @check("diagnostic", "contract")
+def what_decides_a_verdict_is_repeatable(subject: Subject) -> None:
+    """With a direction it is repeatable: a verdict rests on values that a second run confirms."""
+    target = subject.target
+    if target.direction is not None and not target.repeatable:
+        raise Failed(f"direction is {target.direction!r} and repeatable is False: leave one out")
+
+
+@check("diagnostic", "contract")
 def its_letter_is_free(subject: Subject) -> None:
     """Its letter is none of a, b, c, d: these belong to the built-in diagnostics."""
     letter, own = subject.target.letter, subject.target

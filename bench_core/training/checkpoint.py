@@ -146,6 +146,10 @@ class Training:
         import numpy
         import torch
 
+        generators = dict(self.generators())
+        if generators.keys() != (saved := part(tensors, "generator.").keys()):
+            names = ", ".join(sorted(generators.keys() ^ saved))
+            raise BenchError(f"its rule makes the generators {names} later than in setup()")
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
         self.net.load_state_dict(part(tensors, "net."))
         kept = part(tensors, "method.")
@@ -163,7 +167,7 @@ class Training:
             optimiser.load_state_dict({"state": values, "param_groups": groups})
         for name, stream in self.streams.items():
             stream.set_state(tensors[f"stream.{name}"])
-        for name, generator in self.generators():
+        for name, generator in generators.items():
             generator.set_state(tensors[f"generator.{name}"])
         own = state["numpy"]
         own["state"]["key"] = tensors["global.numpy"].numpy().astype("uint32")

@@ -214,13 +214,14 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
     """Map letter → (diagnostic's name, measurement) for all diagnostics that decide verdicts.
 
     The name stands for the letter of a diagnostic without one, or with one that it may not have or
-    that another has before it. d needs no measurement, so it is always present.
+    that another has before it. d needs no measurement, so it is always present. A diagnostic that
+    is not `repeatable` decides nothing: no second run could confirm it.
     """
     by_letter: dict[str, tuple[str, Measurement]] = {}
     order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
     for name in order:
         item = described(name, measurements[name])
-        if item.direction is not None and item.threshold is not None:
+        if item.direction is not None and item.threshold is not None and item.repeatable:
             free = item.letter and may_have(name, item.letter) and item.letter not in by_letter
             by_letter[item.letter if free else name] = (name, item)
     by_letter.setdefault("d", (_D.name, D_DEFAULT))

@@ -28,10 +28,12 @@ class Kind:
 
     tone     the colour; mid: nothing is decided
     meaning  what the legend says of it; {limit}, {floor} and {names} of diagnostics are filled in
+    brief    its words in the column of a table, if they are fewer
     """
 
     tone: Literal["good", "bad", "mid"]
     meaning: str = ""
+    brief: str = ""
 
 
 VERDICTS = {
@@ -46,7 +48,9 @@ VERDICTS = {
         "medians over the seeds in which they fired, and margins as means",
     ),
     NOT_SEPARATED: Kind(
-        "mid", "its margin is shown neither to reach {limit} points nor to stay below"
+        "mid",
+        "its margin is shown neither to reach {limit} points nor to stay below",
+        brief="not separated",
     ),
     UNDETERMINED: Kind("mid", "something is missing for a verdict"),
     SINGLE_SEED: Kind("mid", "one finished seed is too few for a verdict"),
@@ -58,4 +62,4 @@ KINDS = VERDICTS | FLAGS | CLAIMS
 
 def brief(kind: str) -> str:
     """Return the word of a kind in the column of a table."""
-    return kind.removesuffix(" from its floor")
+    return (KINDS[kind].brief or kind) if kind in KINDS else kind
