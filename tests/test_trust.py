@@ -18,8 +18,9 @@ from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
+from bench_core.analysis.verdicts.judge import D_DEFAULT
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.analysis.verdicts.protocol import THRESHOLDS
+from bench_core.analysis.verdicts.protocol import LETTERS, THRESHOLDS
 from bench_core.errors import StoreError
 from bench_core.execution.job import make_record
 from bench_core.registry import plugins
@@ -462,6 +463,10 @@ def test_the_protocols_thresholds_are_those_of_the_diagnostics() -> None:
         "depth_utility": depth_utility.DepthUtility,
     }
     assert {name: each.threshold for name, each in classes.items()} == THRESHOLDS
+    assert {each.letter: name for name, each in classes.items()} == LETTERS
+    stated = D_DEFAULT.model_dump(exclude={"value", "details", "not_diagnostic"})
+    own = depth_utility.DepthUtility
+    assert stated == {name: getattr(own, name) for name in stated}
 
 
 # ------------------------------------------------------------------------------------- conflicts
