@@ -122,7 +122,7 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    apart = "tell two of 6 rules apart with a chance of 80 % if they differ by 12.7 points"
+    apart = "tell two of 6 rules apart with a chance of 80 % if they differ by 12.8 points"
     told = f"by the scatter of an audit, 3 seeds {apart}; 2 points take {needed} seeds"
     assert resolved(6, 3, PUBLISHED, "an audit") == told
     assert resolved(6, needed, PUBLISHED, "an audit").endswith(" points")
