@@ -36,6 +36,16 @@ class DataError(UsageError):
     """A data file that is missing, corrupt or out of reach."""
 
 
+class ChangedByDiagnostic(BenchError):  # noqa: N818
+    """A training, or the states that are measured, which a diagnostic has changed."""
+
+    def __init__(self, diagnostic: str, what: str, remedy: str = "mend it") -> None:
+        super().__init__(
+            f"the diagnostic {diagnostic} changes {what}; measuring must leave all as it is: "
+            f"{remedy}, or take it out of diagnostics"
+        )
+
+
 class CreditError(BenchError):
     """A rule's credit that does not fit the network's states; no diagnostic can measure it."""
 

@@ -275,7 +275,7 @@ def bench_methods():
 
 @hookimpl
 def bench_diagnostics():
-    names = ("pokes", "draws", "throws", "freezes", "steps")
+    names = ("pokes", "draws", "throws", "freezes", "steps", "flips", "folds")
     return [Component(name, f"meddlers:{name.title()}") for name in names]
 
 class Pokes(Diagnostic):
@@ -298,6 +298,18 @@ class Steps(Diagnostic):
         if state := audit.method.tools.updaters[0].optimiser.state:
             next(iter(state.values()))["exp_avg"].mul_(1.5)
         return Measured(1.0, {})
+
+class Flips(Diagnostic):
+    def measure(self, audit):
+        audit.batches[0].g[1].mul_(-1)
+        return Measured(1.0, {})
+
+class Folds(Diagnostic):
+    when = "epochs"
+    def per_batch(self, audit, batch):
+        batch.states.h[2].zero_()
+    def measure(self, audit):
+        return Measured(float(len(audit.figures(self))), {})
 
 class Freezes(Diagnostic):
     when = "final"
@@ -350,10 +362,13 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
         ("throws", "torch's global generator", draw),
         ("freezes", "requires_grad of its parameters", mend),
         ("steps", "updater.0.0.exp_avg", mend),
+        ("flips", "g_1 of probe batch 0", mend),
+        ("folds", "h_2 of probe batch 0", mend),
     ):
         status, reason = run("dfa", measured=f"x-meddle/{name}")["dfa"]
         assert status == "crashed"
-        assert reason.startswith(f"the diagnostic {name} changes {what}; measuring must")
+        shown = name.title() if name == "folds" else name  # found while all read the probe
+        assert reason.startswith(f"the diagnostic {shown} changes {what}; measuring must")
         assert reason.endswith(f"as it is: {remedy}, or take it out of diagnostics")
     rules = ("dfa", "x-meddle/counts", "x-meddle/keeps", "{name: x-meddle/sets}")
     ended = run(*rules, "{name: x-meddle/sets, penalty: 0.1}")
@@ -368,6 +383,11 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
             assert raw["reason"].startswith(
                 "number of threads is 2, not 1; matmul precision is medium, not highest: "
             )
+    late = ("--diagnostic", "x-meddle/flips", "--diagnostic", "alignment")
+    done = here("audit", "results", "--method", "dfa", *late, path=[here.cwd / "site"])
+    assert done.returncode == 1
+    assert "the diagnostic flips changes g_1 of probe batch 0; measuring must" in done.stderr
+    assert not list((here.cwd / "results").rglob("late*"))
 
 
 # -------------------------------------------------------------------------------- where writes fail

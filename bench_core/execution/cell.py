@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench_core.errors import BenchError, CreditError
+from bench_core.errors import BenchError, ChangedByDiagnostic, CreditError
 from bench_core.printable import plain
 from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
@@ -82,13 +82,16 @@ def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
 
 
 def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:
-    """Run one diagnostic; if it raises, keep its error. Raises CreditError, the rule's fault."""
+    """Run one diagnostic; if it raises, keep its error.
+
+    Raises CreditError, the rule's fault, and ChangedByDiagnostic.
+    """
     try:
         measurement = measure(diagnostic, audit)
         measurement.model_dump_json()  # raises if a value cannot be stored
         checked({name: measurement})
         return measurement
-    except CreditError:
+    except (CreditError, ChangedByDiagnostic):
         raise
     except Exception as error:
         traceback.print_exc()

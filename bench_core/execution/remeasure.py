@@ -24,7 +24,7 @@ from bench_core.results.hashing import jsonable
 from bench_core.results.record import Measurement, RunRecord, environment_key, now
 from bench_core.results.scan import Stored
 from bench_core.suite.recipe import TrainingOptions
-from bench_core.training.checkpoint import part
+from bench_core.training.checkpoint import Training, part
 
 if TYPE_CHECKING:
     from bench_core.training.audit import Audit
@@ -126,8 +126,10 @@ def serve(job: dict[str, Any], say: Callable[[Any], None]) -> None:
 def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Measure and keep the job's diagnostics of a run; return the measurements by short name.
 
-    Raises BenchError if the run cannot be rebuilt.
+    Raises BenchError if the run cannot be rebuilt, and if a diagnostic changes what the next one
+    would measure.
     """
+    from bench_core.execution.untouched import Untouched
     from bench_core.training.audit import Audit
 
     try:
@@ -157,8 +159,10 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         check_credits(folder, audit)
 
     measurements = {}
+    untouched = Untouched(Training(built.net, built.method, {}))
     for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
         measurement = attempt(name, diagnostic, audit)
+        untouched.check(name, audit)
         measurements[name] = measurement.model_dump(mode="json")
         if measurement.raised is None:
             late = remeasured.Late(

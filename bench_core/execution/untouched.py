@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench_core.errors import BenchError
+from bench_core.errors import BenchError, ChangedByDiagnostic
 from bench_core.execution.global_state import ARITHMETIC, GENERATORS, read, unlike
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
@@ -27,10 +27,6 @@ SAMPLES = 16  # of the batch whose credit is computed twice
 PROBE_DRAWS = 'draw by stream(audit.seed, "probe") of bench_core.api'  # the remedy for a diagnostic
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 CODE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
-
-
-class ChangedByDiagnostic(BenchError):  # noqa: N818
-    """A training that a diagnostic has changed."""
 
 
 class Untouched:
@@ -76,15 +72,13 @@ class Untouched:
         """Name what has changed since; empty if nothing has."""
         return "; ".join(filter(None, [", ".join(self.changed()[:3]), unlike(self.settings)]))
 
-    def check(self, diagnostic: str) -> None:
+    def check(self, diagnostic: str, audit: Audit) -> None:
         """Raise ChangedByDiagnostic if the diagnostic that has just measured changed anything."""
         if what := self.changes():
             draws = not {name for name, _ in self._generators()}.isdisjoint(self.changed())
-            remedy = PROBE_DRAWS if draws else "mend it"
-            raise ChangedByDiagnostic(
-                f"the diagnostic {diagnostic} changes {what}; measuring must leave the training as "
-                f"it is: {remedy}, or take it out of diagnostics"
-            )
+            raise ChangedByDiagnostic(diagnostic, what, PROBE_DRAWS if draws else "mend it")
+        if what := audit.changed():
+            raise ChangedByDiagnostic(diagnostic, what)
 
 
 def _equal(one: Any, other: Any) -> bool:

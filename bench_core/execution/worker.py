@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from bench_core.errors import BenchError, NoDevice, StoreError
+from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
@@ -38,7 +38,7 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
-from bench_core.execution.untouched import ChangedByDiagnostic, Untouched, check_credit
+from bench_core.execution.untouched import Untouched, check_credit
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -219,7 +219,7 @@ class CellRun:
         for name, diagnostic in chosen:
             measured[name] = attempt(name, diagnostic, audit)
             if training:
-                training.check(name)
+                training.check(name, audit)
         return measured
 
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:

@@ -23,7 +23,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from bench_core.errors import CreditError
+from bench_core.errors import ChangedByDiagnostic, CreditError
 from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
 from bench_core.training.diagnostic import Diagnostic, Measured
@@ -64,6 +64,18 @@ class ProbeBatch:
         """Convert a credit into the units of g."""
         mean = self.credits is not None and self.credits.reduction == "mean"
         return credit * len(self.y) if mean else credit
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """Map each tensor to its identity, and the number of writes into it that torch counted."""
+        named = {"y": self.y, "logits": self.states.logits}
+        for letter, tensors in (("h", self.states.h), ("f", self.states.f), ("g", self.g)):
+            named |= {f"{letter}_{number}": tensor for number, tensor in enumerate(tensors)}
+        audited = [] if self.credits is None else self.credits.audited
+        named |= {f"a_{number}": tensor for number, tensor in enumerate(audited)}
+        return {
+            name: (id(tensor), 0 if tensor.is_inference() else tensor._version)
+            for name, tensor in named.items()
+        }
 
     @property
     def nbytes(self) -> int:
@@ -120,6 +132,11 @@ class Replayed(Sequence[ProbeBatch]):
         return (self[place] for place in range(len(self)))  # an IndexError of a rule passes
 
 
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the first name whose value differs; "" if none does."""
+    return next((name for name in {**one, **other} if one.get(name) != other.get(name)), "")
+
+
 class Audit:
     """Share the measurements of one network among its diagnostics.
 
@@ -156,6 +173,7 @@ class Audit:
         kept: list[ProbeBatch] = []
         self._figures: dict[int, tuple[Diagnostic, list[Any]]] = {}
         self._summaries: list[Summary] = []
+        self._marks: list[dict[str, tuple[int, int]]] = []
 
         def first_time() -> Iterator[ProbeBatch]:
             for number, (x, y) in enumerate(self.data.test_batches(BATCH, PROBE)):
@@ -170,7 +188,22 @@ class Audit:
                 del batch  # before the next one is computed
 
         self._reduce(first_time(), self.due)
-        return kept if len(kept) == len(places) else Replayed(self, places)
+        if len(kept) < len(places):
+            return Replayed(self, places)
+        self._marks = [batch.marks() for batch in kept]
+        return kept
+
+    def changed(self) -> str:
+        """Name a tensor of the kept probe batches that was written to; "" if none was.
+
+        Torch counts writes in place; those through `.data` or numpy are not seen.
+        """
+        batches = self.__dict__.get("batches", ())
+        marks = self._marks if batches else []
+        for number, (batch, before) in enumerate(zip(batches, marks, strict=False)):
+            if name := _unlike(batch.marks(), before):
+                return f"{name} of probe batch {number}"
+        return ""
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -194,14 +227,21 @@ class Audit:
         return self._figures[key][1]
 
     def _reduce(self, batches: Iterable[ProbeBatch], due: Sequence[Diagnostic]) -> None:
-        """Read the batches once; keep the figures of these diagnostics, but of one that raises."""
+        """Read the batches once; keep the figures of these diagnostics, but of one that raises.
+
+        Raises ChangedByDiagnostic if one writes into a batch, which the next one would read.
+        """
         figures: dict[int, tuple[Diagnostic, list[Any]]] = {id(each): (each, []) for each in due}
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            marks = batch.marks()
             for key, (diagnostic, rows) in list(figures.items()):
                 try:
                     rows.append(diagnostic.per_batch(self, batch))
                 except Exception:
                     del figures[key]
+                if name := _unlike(batch.marks(), marks):
+                    place = f"{name} of probe batch {number}"
+                    raise ChangedByDiagnostic(type(diagnostic).__name__, place)
             del batch
         self._figures |= figures
 
