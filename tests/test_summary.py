@@ -18,7 +18,7 @@ from bench_core.report import export
 from bench_core.report.pages import provenance, site
 from bench_core.report.tables import legend
 from bench_core.report.tables.formats import Wanted, texts
-from bench_core.report.text.numbers import share, signed
+from bench_core.report.text.numbers import share, signed, with_interval
 from bench_core.report.view import view
 from bench_core.report.words import doubts, reasons, summary, trained
 from bench_core.report.words.rows import families
@@ -121,6 +121,16 @@ def test_a_recipe_that_does_not_train_bp_judges_no_rule_by_its_floor() -> None:
 def test_a_single_seed_is_worse_from_two_points_on(accuracy: float, words: str) -> None:
     told = sentence([run(DFA, 42, accuracy), run(DFA, 42, 0.31, params={"freeze": "blocks"})])
     assert f"In that seed, dfa trains blocks that are {words} random ones." in told
+
+
+def test_the_reason_rounds_a_margin_as_the_table_does() -> None:
+    near = [run(DFA, 42, 0.2995), run(DFA, 42, 0.349, params={"freeze": "blocks"})]
+    (group,) = judge_all(near)
+    row = next(row for row in group.rows if row.label == "dfa")
+    assert row.margin is not None
+    assert -4.95 < row.margin.mean < -4.9499999  # 100 · (.2995 - .349) in binary
+    assert with_interval(row.margin) == "-5.0"
+    assert "5.0 points worse than random blocks" in reasons.why(row, Settings())
 
 
 def test_worse_is_said_only_of_an_interval_below_zero() -> None:
