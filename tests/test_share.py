@@ -21,7 +21,7 @@ from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.pages.page import page
 from bench_core.report.tables.formats import leaderboards
 from bench_core.results import ledger, marks, store
-from bench_core.results.agreement import compare, disagreement
+from bench_core.results.agreement import CLOCK, compare, disagreement
 from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.store import CHECKPOINT
@@ -437,6 +437,12 @@ def test_a_curve_that_tells_another_story_is_said(
     assert any(said in line for line in verify.faults(Stored(store.read(folder), folder)))
 
 
+def test_a_run_that_will_run_again_contradicts_none(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1))
+    put(tmp_path / "b", true(seed=1, status="crashed", accuracy=None, reason="killed"))
+    assert list(verify.between(scan([tmp_path / "a", tmp_path / "b"]).runs)) == []
+
+
 def test_what_contradicts_among_runs_is_said(tmp_path: Path) -> None:
     for name, fields in (("a", {"accuracy": 0.4}), ("b", {"accuracy": 0.5})):
         put(tmp_path / name, true(seed=1, **fields))
@@ -545,7 +551,10 @@ def test_a_time_is_not_compared() -> None:
     assert disagreement(timed(1.0, True), timed(2.0, True)) == [
         "measurements.lab/clock fires in one of them only",
         "measurements.lab/clock value 1.0 and 2.0",
+        CLOCK,
     ]
+    other = timed(2.0, True).model_copy(update={"accuracy": 0.2})
+    assert CLOCK not in disagreement(timed(1.0, True), other)
     said = compare(timed(1.0), timed(2.0, True)).said
     assert "measurements.lab/clock repeatable in one of them only" in said
 

@@ -7,18 +7,28 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import Finished, Here
+from records import measured
+from records import run as recorded
 
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store
+from bench_core.results.record import Measurement
 from bench_core.results.scan import scan
-from bench_core.sharing.submission import places, submit, without_paths, write_compact
+from bench_core.sharing.submission import (
+    _requirements,
+    places,
+    submit,
+    without_paths,
+    write_compact,
+)
 from bench_core.sharing.unlike import unlike
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
@@ -47,6 +57,15 @@ def test_a_submission_has_runs_rules_and_environments_and_no_more(
         own = store.read(finished.folder / run.record.identity)
         assert run.record.accuracy == pytest.approx(own.accuracy, rel=1e-6)
         assert len(epochs.read(run.folder)) == 2
+
+
+def test_the_requirements_name_the_distribution_of_a_diagnostic(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    known = {"pytest/clock": {}, "pytest/absent": {}, "bench-core/alignment": {}}
+    store.write_suite(tmp_path / "s", {"name": "s", "diagnostics": known})
+    record = recorded(measurements=measured() | {"clock": Measurement(value=1.0)})
+    assert _requirements([record], [tmp_path / "s"]) == [f"pytest=={version('pytest')}"]
+    assert _requirements([recorded(measurements=measured())], [tmp_path / "s"]) == []
 
 
 def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
 
     A run without a fault is marked as checked, which the leaderboard shows.
     """
+    from bench_core.report.text.numbers import plural
     from bench_core.results.scan import scan
     from bench_core.sharing.verify import between, faults, searches, set_aside, unreadable
 
@@ -98,7 +99,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
             echo(cut(line), err=True)
         for folder_name, fate in moved.items():
             echo(f"{folder_name}: {fate}", err=True)
-        more = f"; {len(among)} faults among them" if among else ""
+        more = f"; {plural(len(among), 'fault')} among them" if among else ""
         echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
 

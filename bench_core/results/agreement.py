@@ -26,6 +26,7 @@ from typing import Any
 
 from bench_core.results import epochs
 from bench_core.results.compact import TEXTS, rounded
+from bench_core.results.details import SCHEMAS
 from bench_core.results.epochs import Epoch
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import Replica
@@ -47,6 +48,10 @@ RULE = (
 NEWER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
 POINTS = 0.02  # of accuracy, between environments
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
+CLOCK = (
+    "if it reads a clock or a meter, say `repeatable = False` in it, remove these runs and train "
+    "them again"
+)
 Limits = Mapping[str, float]  # a diagnostic's name → the threshold of the suite
 
 
@@ -87,7 +92,8 @@ class _Way:
     def differing(self, one: RunRecord, other: RunRecord) -> list[str]:
         """Name the differences of two runs, but not of their curves."""
         mine, theirs = (_short(self._run(run), one, other) for run in (one, other))
-        return [*_status(one, other), *self._unlike(mine, theirs), *_defaults(one, other)]
+        parts = [*_status(one, other), *self._unlike(mine, theirs), *_defaults(one, other)]
+        return [*parts, CLOCK] if parts and all(map(_of_plugin, parts)) else parts
 
     def curves(self, runs: tuple[RunRecord, RunRecord], folders: tuple[Path, Path]) -> list[str]:
         """Name the epochs in which the curves of two run folders differ."""
@@ -180,6 +186,13 @@ class _Way:
         if number and math.isclose(a, b, rel_tol=self.slack, abs_tol=self.slack):
             return True
         return repr(a) == repr(b)  # NaN equals NaN here
+
+
+def _of_plugin(part: str) -> bool:
+    """Decide whether a difference is one of a measurement by a plugin's diagnostic."""
+    when, _, name = part.partition(" ")[0].partition(".")
+    name = name.removeprefix("bench-core/")
+    return when in ("initial", "measurements") and name not in SCHEMAS
 
 
 def _short(value: Any, *runs: RunRecord) -> Any:

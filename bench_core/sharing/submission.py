@@ -17,7 +17,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,7 @@ def submit(results: Path, output: Path) -> Submission:
         _write_suite(folder, output, {record.identity for record in submission.runs})
         _write_ledger(ledgers[folder], output / folder.resolve().name, records)
     submission.troubles += unlike(submission.runs)
-    submission.requirements = _requirements(submission.runs)
+    submission.requirements = _requirements(submission.runs, list(by_folder))
     needs = "".join(f"{line}\n" for line in submission.requirements)
     files.replace_file(output / "requirements.txt", needs)
     files.replace_file(output / "submission.json", file_text(_about(submission)))
@@ -225,19 +227,29 @@ def _write_ledger(known: Ledger, folder: Path, records: Sequence[RunRecord]) -> 
         ledger.write(folder, known.suite, searches)
 
 
-def _requirements(records: Sequence[RunRecord]) -> list[str]:
-    """Return a line for each distribution whose code the runs used, but bench-core."""
+def _requirements(records: Sequence[RunRecord], folders: Sequence[Path]) -> list[str]:
+    """Return a line for each distribution but bench-core that trained or measured the runs.
+
+    A run does not say which version measured it: the installed one is named.
+    """
     pairs = {(name, part.get("version")) for run in records for name, part in run.code.items()}
-    return sorted(f"{name}=={version}" for name, version in pairs if name != OURS)
+    measured = {name for run in records for name in run.measurements}
+    for folder in folders:
+        for full_name in store.saved_mapping(folder, "diagnostics"):
+            distribution, _, name = full_name.rpartition("/")
+            if distribution and name in measured:
+                with suppress(PackageNotFoundError):
+                    pairs.add((distribution, version(distribution)))
+    return sorted(f"{name}=={number}" for name, number in pairs if name != OURS)
 
 
 def _about(submission: Submission) -> dict[str, Any]:
     rules: dict[str, Any] = {}
     for record in submission.runs:
         name = record.cell.method.name
-        version = record.code.get(name.rpartition("/")[0], {}).get("version")
+        number = record.code.get(name.rpartition("/")[0], {}).get("version")
         numerics = record.numerics.get("method")
-        rules[name] = {"version": version, "passport": record.passport, "numerics": numerics}
+        rules[name] = {"version": number, "passport": record.passport, "numerics": numerics}
     environments = {canonical(record.environment): record.environment for record in submission.runs}
     return {
         "schema": SCHEMA,

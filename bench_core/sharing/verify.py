@@ -29,6 +29,7 @@ from bench_core.results.record import (
     environment_key,
 )
 from bench_core.results.scan import Stored, run_folders, scan
+from bench_core.results.status import FINAL
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import MAX_SEED
 from bench_core.suite.messages import explain
@@ -157,6 +158,8 @@ def between(runs: Sequence[Stored]) -> Iterator[str]:
         dataset = f"{record.cell.dataset.short} {canonical(record.cell.dataset.params)}"
         if record.data_checksum:
             sums[dataset].setdefault(record.data_checksum, run.folder)
+        if record.status not in FINAL:
+            continue  # it will be run again: another end is no other number
         other = first.setdefault((record.identity, environment_key(record)), run)
         parts = differing(record, other.record)
         if parts and record.cell.training.get("deterministic", True):
