@@ -73,15 +73,19 @@ def _items(registry: Registry) -> Iterator[dict[str, str]]:
     shipped = installed()
     for name in installed_suites():
         about = {"summary": title_of(name), "source": "", "from": "bench-core"}
-        version = shipped.version if shipped and name in shipped.suites else ""
-        yield {"kind": "suite", "name": name, **about, "reference": version}
+        held = shipped if shipped and name in shipped.suites else None
+        version, runs = (held.version, held.count(name)) if held else ("", 0)
+        yield {"kind": "suite", "name": name, **about, "reference": version, "runs": runs}
 
 
-def _about(item: Mapping[str, str]) -> str:
+def _about(item: Mapping[str, Any]) -> str:
     from bench_core.report.text.escape import visible
+    from bench_core.report.text.numbers import plural
 
     source = f" ({item['source']})" if item["source"] else ""
-    results = f" (results in reference {item['reference']})" if item.get("reference") else ""
+    results = ""
+    if item.get("reference"):
+        results = f" ({plural(item['runs'], 'run')} in reference {item['reference']})"
     return visible(item["summary"] + source + results)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -101,6 +102,14 @@ class Reference:
             except store.Unreadable as reason:
                 troubles.append(str(reason))
         return runs, troubles
+
+    def count(self, name: str) -> int:
+        """Count the runs of a suite's cells; 0 if its suite.json cannot be used."""
+        with suppress(store.Unreadable):
+            cells = self.described(self.folder / name).get("cells")
+            if isinstance(cells, dict):
+                return sum(identity in self.entries for identity in cells.values())
+        return 0
 
     def vouches(self, record: RunRecord) -> bool:
         """Decide whether a record is a run of this reference."""
