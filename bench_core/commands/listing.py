@@ -55,7 +55,7 @@ def info(name: str, as_json: bool) -> None:
     _print_card(name, as_json)
 
 
-def _items(registry: Registry) -> Iterator[dict[str, str]]:
+def _items(registry: Registry) -> Iterator[dict[str, Any]]:
     """Describe every component and suite by texts."""
     from bench_core.registry.card import card
     from bench_core.registry.registry import KINDS
