@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from conftest import Bench, Finished, runs
 from folders import write
@@ -15,6 +16,7 @@ from bench_core import cli
 from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution import remeasure
+from bench_core.report.pages.provenance import suite_of
 from bench_core.results import remeasured, store
 from bench_core.results.hashing import checksum
 from bench_core.results.record import Measurement, checked
@@ -61,6 +63,8 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     assert record.measurements["loss_decrease"].not_diagnostic  # one epoch
     assert store.read(run.folder, sums=True) == run.record  # the run itself is as it was
     assert "not diagnostic: fewer than two epochs" in done.stdout
+    again = yaml.safe_load(suite_of(record))["diagnostics"]  # what the run itself measured
+    assert set(again) == run.record.measurements.keys()
 
 
 def test_the_diagnostics_of_credit_and_block_are_kept(copy):

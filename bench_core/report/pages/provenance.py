@@ -83,7 +83,10 @@ def _part(key: str) -> str:
 
 
 def suite_of(record: RunRecord) -> str:
-    """Return the suite file that repeats exactly the cell of a run, with every parameter."""
+    """Return the suite file that repeats exactly the cell of a run, with every parameter.
+
+    It measures as the run did, before its training too, and not as a later `bench audit`.
+    """
     cell = record.cell.model_dump(mode="json")
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})
@@ -92,6 +95,7 @@ def suite_of(record: RunRecord) -> str:
         | ({} if threshold is None else {"threshold": threshold})
         for name, threshold in stops.items()
     }
+    own = [name for name in record.measurements if name in record.initial or not record.initial]
     parts = ("arch", "dataset", "method")
     arch, dataset, method = ({"name": cell[k]["name"], **cell[k]["params"]} for k in parts)
     suite = {
@@ -103,7 +107,7 @@ def suite_of(record: RunRecord) -> str:
         "floors": False,
         "data": cell["data"],
         "training": training,
-        "diagnostics": [measured.get(name, name) for name in record.measurements or measured],
+        "diagnostics": [measured.get(name, name) for name in own or measured],
         "stop_when": list(stops),
     }
     stated = {key: value for key, value in suite.items() if value != []}
