@@ -190,6 +190,31 @@ class DrawsInAnAudit(Direct):
         return super().credit(states, y, epoch)
 
 
+class DrawsFromItsOwnGenerator(Direct):
+    """Noise on the credit, drawn in credit() from a generator that the rule keeps."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        seed = int(torch.randint(2**62, (), generator=tools.generator))
+        self.gen = torch.Generator().manual_seed(seed)
+
+    def plain(self, states):
+        a = super().plain(states)
+        return {layer: c + torch.randn(c.shape, generator=self.gen) for layer, c in a.items()}
+
+
+class HidesItsGenerator(DrawsFromItsOwnGenerator):
+    """The same from a generator that is no attribute."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.hidden = [vars(self).pop("gen")]
+
+    def plain(self, states):
+        a = Direct.plain(self, states)
+        return {layer: c + torch.randn(c.shape, generator=self.hidden[0]) for layer, c in a.items()}
+
+
 class MovesAtRateZero(Direct):
     def after_update(self, epoch):
         with torch.no_grad():
@@ -609,7 +634,14 @@ METHODS = [
     (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
     (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),
-    (DrawsInAnAudit, "an_audit_draws_nothing", "tools.generator"),
+    (
+        DrawsFromItsOwnGenerator,
+        "an_audit_draws_nothing",
+        "computing the credit of DrawsFromItsOwnGenerator in an audit changes the generator gen "
+        "of the rule; audits must not change a training",
+    ),
+    (DrawsInAnAudit, "an_audit_draws_nothing", "in an audit changes tools.generator;"),
+    (HidesItsGenerator, "an_audit_draws_nothing", "changes a generator of the rule;"),
     (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
     (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),
     (SignOfTheError, "credit_is_linear_in_the_error", "not 3 times the credit"),

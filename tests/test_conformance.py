@@ -20,6 +20,7 @@ from planted import (
     Chain,
     DigestOfFiles,
     Direct,
+    DrawsFromItsOwnGenerator,
     FitsTheErrorInSetup,
     GoodDataset,
     GoodDiagnostic,
@@ -163,6 +164,22 @@ def test_a_rule_that_raises_fails_with_its_own_line() -> None:
     assert found.status == "failed"
     assert found.reason.startswith("it raised ValueError: broken here (at test_conformance.py:")
     assert "Traceback" in found.trace
+
+
+def test_what_draws_make_meaningless_is_skipped_with_its_reason() -> None:
+    found = outcomes(DrawsFromItsOwnGenerator)
+    reason = (
+        "not reached: the same samples get another credit, and that changes the generator gen of "
+        "the rule; mend an_audit_draws_nothing first"
+    )
+    skipped = {name for name, outcome in found.items() if outcome.reason == reason}
+    assert {
+        "state_dict_holds_all_that_the_credit_needs",
+        "other_blocks_states_are_read_only_if_declared",
+        "audits_teach_nothing",
+    } <= skipped
+    assert found["forward_passes_are_counted"].status == "passed"
+    assert found["feedback_is_learned_only_if_declared"].status == "passed"
 
 
 def test_a_rule_for_other_networks_is_skipped_with_its_reason() -> None:

@@ -36,6 +36,7 @@ def audit(trial: Trial, shift: int = 0) -> None:
 @check("method", "honesty")
 def audits_teach_nothing(subject: MethodSubject) -> None:
     """The inputs and labels of the test set, which an audit shows the rule, train nothing."""
+    subject.must_repeat_its_credit()
     alone = subject.trial(seed=3).steps(4).bits()
     trial = subject.trial(seed=3)
     shifts = cycle((0, 1))

@@ -107,6 +107,7 @@ class _Tripled(CrossEntropy):
 @law("linear_in_error")
 def credit_is_linear_in_the_error(subject: MethodSubject) -> None:
     """k times the loss, and with it k times the output error, gives k times the credit."""
+    subject.must_repeat_its_credit()
     for shape, trial in subject.trials():
         trial.steps(1)
         states, y = trial.states()

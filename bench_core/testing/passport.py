@@ -107,6 +107,7 @@ def masked_above(subject: MethodSubject, block: int) -> list[tuple[Trial, Update
 def the_audited_credit_transports_weights_only_if_declared(subject: MethodSubject) -> None:
     """a_l does not change when the weights of the blocks above are noise in everything but the
     forward pass."""
+    subject.must_repeat_its_credit()
     for block in (1, 2):
         credits = []
         for trial, _ in masked_above(subject, block):
@@ -124,6 +125,7 @@ def updates_depend_on_weights_above_only_if_declared(subject: MethodSubject) -> 
     """The update of a block does not change when the weights of later blocks are noise in
     everything but the forward pass.
     """
+    subject.must_repeat_its_credit()
     for block in range(3):
         (_, one), (_, other) = masked_above(subject, block)
         must_agree(one, other, below(block, one), f"the weights of block {block} {ABOVE}")
@@ -202,6 +204,7 @@ class _Fixed(CrossEntropy):
 def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
     """With the network's loss and output error held fixed, other labels change no update of
     embedding and blocks."""
+    subject.must_repeat_its_credit()
     changes = []
     for shift in (0, 1):
         fixed = _Fixed(torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(9)))
@@ -221,6 +224,7 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
 def the_head_is_read_backward_only_if_declared(subject: MethodSubject) -> None:
     """Credits and updates of blocks do not change when the head's weight is noise in everything
     but the forward pass."""
+    subject.must_repeat_its_credit()
     # the norm before the head
     two = pair(subject, lambda net: net.mask_readout(), lambda net: net.readout[:-1])
     one, other = (trial.changes(STEPS) for trial in two)
@@ -270,6 +274,7 @@ def feedback_is_learned_only_if_declared(subject: MethodSubject) -> None:
 def other_blocks_states_are_read_only_if_declared(subject: MethodSubject) -> None:
     """Credit and update of block l do not change when the states of other blocks become noise to
     learn() and credit() (its own, and h_L of the head, kept)."""
+    subject.must_repeat_its_credit()
     remedy = "declare Passport(non_local_state=True)"
     for shape, trial in subject.trained:
         information = f"the states of other blocks ({shape} network): {remedy}"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench_core.execution.global_state import TORCH_DRAWS
 from bench_core.printable import few
+from bench_core.testing.draws import Draws, name_of
 from bench_core.testing.global_state import Changes
 from bench_core.testing.kit import Failed, Skipped
 from bench_core.testing.nets import Log, ProbeNet
@@ -90,9 +91,13 @@ class Trial:
     def credits(self, states: States, y: Tensor) -> Credits:
         """Return the method's credits. Raises Failed if they fit no states, Skipped without any."""
         answer = self.method.credit(states, y, self.epoch)
-        local = isinstance(self.method, LocalMethod)
-        if answer is None and not local:
+        if answer is None and not isinstance(self.method, LocalMethod):
             raise Skipped("the method has no credit to audit")
+        return self.fitted(answer, states)
+
+    def fitted(self, answer: Any, states: States) -> Credits:
+        """Return what credit() answered as credits. Raises Failed if they fit no states."""
+        local = isinstance(self.method, LocalMethod)
         try:
             return as_credits(answer, self.net, states.h, trains=local)
         except (TypeError, ValueError) as error:
@@ -103,6 +108,19 @@ class Trial:
         """The random streams that the method draws from."""
         tools = self.method.tools
         return {"tools.generator": tools.generator, "tools.aux_generator": tools.aux_generator}
+
+    def generators(self) -> dict[str, Tensor]:
+        """Return the states of its streams, and of the generators that are the method's own."""
+        own = {name_of(each, self.method): each for each in vars(self.method).values()
+               if isinstance(each, torch.Generator)}  # fmt: skip
+        return {name: each.get_state() for name, each in {**own, **self.streams}.items()}
+
+    def memory(self) -> dict[str, Tensor]:
+        """Copies of the method's state and of the tensors that are its attributes."""
+        own = {
+            name: value for name, value in vars(self.method).items() if isinstance(value, Tensor)
+        }
+        return copies({**own, **self.method.state_dict()})
 
     def drawn(self) -> list[bool]:
         """Return whether setup drew from the feedback stream, and from the auxiliary one."""
@@ -238,6 +256,44 @@ class MethodSubject(Subject):
         return self.trial(seed=3).steps(4).bits()
 
     @cached_property
+    def asked_twice(self) -> tuple[list[str], bool]:
+        """Ask for the credit of a batch twice: the generators that it draws from, and whether the
+        draws make it another one.
+
+        Both times the streams of the method are in the same state.
+        """
+        trial = self.trial(seed=3).steps(1)
+        states, y = trial.states()
+        own = list(trial.streams.values())
+        credits: list[list[Tensor]] = []
+        trial.seed_draws()
+        before, memory = trial.generators(), trial.memory()
+        with Draws(own) as draws:
+            for _ in range(2):
+                trial.seed_draws()
+                answer = trial.method.credit(states, y, trial.epoch)
+                credits.append([] if answer is None else list(trial.fitted(answer, states).audited))
+        after = trial.generators()
+        moved = [name for name in after if not torch.equal(after[name], before.get(name, EMPTY))]
+        other = any(distance(b, a) > 1e-5 for a, b in zip(*credits, strict=True))
+        if other:
+            foreign = [each.generator for each in draws.noted]
+            names = [name_of(each, trial.method) for each in foreign]
+            moved = list(dict.fromkeys([*moved, *names]))
+            if not moved and not differs(memory, trial.memory()):
+                moved = ["the credit of the same samples"]
+        return moved, other and bool(moved)
+
+    def must_repeat_its_credit(self) -> None:
+        """Raise Skipped if draws make the credit of the same samples another one."""
+        what, other = self.asked_twice
+        if other:
+            raise Skipped(
+                f"not reached: the same samples get another credit, and that changes {few(what)}; "
+                "mend an_audit_draws_nothing first"
+            )
+
+    @cached_property
     def first(self) -> MethodSubject:
         """The same, tried in the first epoch."""
         return replace(self, epoch=0)
@@ -265,6 +321,7 @@ def _traces(trial: Trial) -> dict[str, Tensor]:
     return traces | {"rows": torch.tensor(trial.noted.rows), "leaks": torch.tensor(leaks)}
 
 
+EMPTY = torch.empty(0)
 FIRST_DRAWS: dict[type, list[bool]] = {}  # of each method's first cell: did its setup draw?
 
 
