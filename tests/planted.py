@@ -215,6 +215,44 @@ class HidesItsGenerator(DrawsFromItsOwnGenerator):
         return {layer: c + torch.randn(c.shape, generator=self.hidden[0]) for layer, c in a.items()}
 
 
+class OneDrawForAllSeeds(Direct):
+    """Feedback from a generator with a constant seed."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        own = torch.Generator().manual_seed(1234)
+        self.B = {layer: torch.randn(B.shape, generator=own).to(B) for layer, B in self.B.items()}
+
+
+class OneDrawOfModules(Direct):
+    """Feedback from a module, drawn after the global generator was seeded with a constant."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1234)
+            weights = {n: nn.Linear(B.shape[1], B.shape[0]).weight for n, B in self.B.items()}
+        self.B = {n: weight.detach().to(self.B[n]) for n, weight in weights.items()}
+
+
+class OwnGeneratorOfTheRun(Direct):
+    """A rule without a fault: a generator of its own, seeded from the tools'."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        seed = int(torch.randint(2**62, (), generator=tools.generator))
+        self.gen = torch.Generator().manual_seed(seed)
+        self.B = {n: torch.randn(B.shape, generator=self.gen).to(B) for n, B in self.B.items()}
+
+
+class FixedFeedback(Direct):
+    """A rule without a fault and without a draw: the same for all seeds."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.B = {n: torch.eye(*B.shape).to(B) for n, B in self.B.items()}
+
+
 class MovesAtRateZero(Direct):
     def after_update(self, epoch):
         with torch.no_grad():
@@ -630,6 +668,16 @@ METHODS = [
         DependsOnTheGlobalSeed,
         "the_same_seed_gives_the_same_bits",
         "differs between two runs of the same seed",
+    ),
+    (
+        OneDrawForAllSeeds,
+        "another_seed_gives_other_draws",
+        "(a generator of the rule begins at 1234 in every run): all seeds share one draw",
+    ),
+    (
+        OneDrawOfModules,
+        "another_seed_gives_other_draws",
+        "(torch's global generator begins at 1234 in every run)",
     ),
     (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),

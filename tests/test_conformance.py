@@ -22,10 +22,12 @@ from planted import (
     Direct,
     DrawsFromItsOwnGenerator,
     FitsTheErrorInSetup,
+    FixedFeedback,
     GoodDataset,
     GoodDiagnostic,
     GoodNet,
     KolenPollack,
+    OwnGeneratorOfTheRun,
     ReadsAClock,
 )
 
@@ -87,8 +89,8 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "good",
     [
-        Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, GoodNet, GoodDataset,
-        DigestOfFiles, GoodDiagnostic, ReadsAClock,
+        Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, OwnGeneratorOfTheRun,
+        FixedFeedback, GoodNet, GoodDataset, DigestOfFiles, GoodDiagnostic, ReadsAClock,
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("numbers")

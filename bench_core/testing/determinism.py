@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench_core.printable import few
+from bench_core.testing.draws import Drawn, Draws, name_of
 from bench_core.testing.kit import Failed, check
+from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import (
     DRAW,
     FIRST_DRAWS,
     MethodSubject,
+    differs,
     must_equal,
     seed_globally,
     seed_torch,
@@ -27,6 +31,35 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
     seed_torch(1)  # the global generator is not the cell's once the network is drawn
     again = trial.steps(4).bits()
     must_equal(straight, again, f"{{}} differs between two runs of the same seed: {DRAW}")
+
+
+@check("method", "determinism")
+def another_seed_gives_other_draws(subject: MethodSubject) -> None:
+    """What setup(), a step and a credit draw depends on the seed of the run: seeds that share a
+    draw are no samples of the rule."""
+    one, other = (_foreign_draws(subject, seed) for seed in (3, 4))
+    for (name, a), (_, b) in zip(one, other, strict=False):
+        if a.seed == b.seed and not differs({"": a.numbers}, {"": b.numbers}):
+            raise Failed(
+                f"the draws do not depend on the seed of the run ({name} begins at {a.seed} in "
+                "every run): all seeds share one draw of the feedback; use self.draw(…) or "
+                "generator=tools.generator"
+            )
+
+
+def _foreign_draws(subject: MethodSubject, seed: int) -> list[tuple[str, Drawn]]:
+    """Return the draws of a cell from generators that are not its tools'."""
+    draws = Draws()
+    with ExitStack() as stack:
+
+        def begin(net: ProbeNet) -> None:
+            stack.enter_context(draws)
+
+        trial = subject.trial(seed=seed, before=begin).steps(1)
+        trial.method.credit(*trial.states(), trial.epoch)
+    own = [id(stream) for stream in trial.streams.values()]
+    noted = (each for each in draws.noted if id(each.generator) not in own)
+    return [(name_of(each.generator, trial.method), each) for each in noted]
 
 
 @check("method", "determinism")
