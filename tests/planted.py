@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -994,6 +995,13 @@ class GoodDiagnostic(Diagnostic):
         ]
 
 
+class NoControls(GoodDiagnostic):
+    direction = None
+
+    def controls(self):
+        return []
+
+
 class OneControl(GoodDiagnostic):
     direction = None
 
@@ -1038,6 +1046,15 @@ class ReadsAClock(DependsOnTheSeed):
     repeatable, direction = False, None
 
 
+class MeasuresTime(Diagnostic):
+    """A time: it never fires, and no situation has a known answer."""
+
+    repeatable = False
+
+    def measure(self, audit):
+        return Measured(time.perf_counter())
+
+
 class DecidesByAClock(ReadsAClock):
     direction = "above"
 
@@ -1057,6 +1074,7 @@ class LeavesTrainMode(GoodDiagnostic):
 
 
 DIAGNOSTICS = [
+    (NoControls, "it_has_controls", "controls() returns 0"),
     (OneControl, "it_has_controls", "controls() returns 1"),
     (WrongAnswer, "its_controls_behave", "control 'calm': measured"),
     (AcceptsAnything, "its_controls_can_fail", "accepts whatever is measured"),

@@ -27,6 +27,8 @@ from planted import (
     GoodDiagnostic,
     GoodNet,
     KolenPollack,
+    MeasuresTime,
+    NoControls,
     OwnGeneratorOfTheRun,
     ReadsAClock,
 )
@@ -91,6 +93,7 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, OwnGeneratorOfTheRun,
         FixedFeedback, GoodNet, GoodDataset, DigestOfFiles, GoodDiagnostic, ReadsAClock,
+        MeasuresTime,
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("numbers")
@@ -182,6 +185,24 @@ def test_what_draws_make_meaningless_is_skipped_with_its_reason() -> None:
     } <= skipped
     assert found["forward_passes_are_counted"].status == "passed"
     assert found["feedback_is_learned_only_if_declared"].status == "passed"
+
+
+CONTROLLED = ("it_has_controls", "its_controls_behave", "its_controls_can_fail")
+
+
+def test_a_time_that_never_fires_needs_no_controls() -> None:
+    found = outcomes(MeasuresTime)
+    reason = "it never fires and is not repeatable: the right answer is known nowhere"
+    assert {(found[name].status, found[name].reason) for name in CONTROLLED} == {
+        ("skipped", reason)
+    }
+    assert found["what_it_measures_can_be_stored"].status == "passed"
+
+
+def test_without_controls_nothing_is_said_to_behave() -> None:
+    found = outcomes(NoControls)
+    assert [found[name].status for name in CONTROLLED] == ["failed", "skipped", "skipped"]
+    assert "mend it_has_controls first" in found["its_controls_behave"].reason
 
 
 def test_a_rule_for_other_networks_is_skipped_with_its_reason() -> None:
