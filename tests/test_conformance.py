@@ -154,6 +154,14 @@ def test_a_known_failure_is_expected_and_one_that_passes_is_not() -> None:
     assert "take it off the list" in failed(found)[check]
 
 
+def test_a_check_is_named_as_the_report_writes_it_or_by_a_part_of_its_name_in_a_hint() -> None:
+    assert list(outcomes(Direct, only="no batches are kept")) == ["no_batches_are_kept"]
+    with pytest.raises(UsageError, match="'other_blocks'; did you mean other_blocks_states_are"):
+        outcomes(Direct, only="other blocks")
+    with pytest.raises(UsageError, match="did you mean frozen_blocks_stay_as_they_are"):
+        outcomes(Direct, only="frozen block stay")
+
+
 @pytest.mark.parametrize("options", [{"only": "no_sync"}, {"expected_failures": {"no_sync": "?"}}])
 def test_a_check_that_is_not_there_is_said(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no check of a method is called 'no_sync'"):

@@ -71,6 +71,7 @@ class Outcome:
     seconds: float = 0.0
 
 
+MOST_MEANT = 5  # names of checks in a hint
 REGISTERED: dict[str, list[Check]] = {kind: [] for kind in KINDS}
 
 
@@ -149,7 +150,7 @@ def checks(
 
     options            parameters of the component, as in a suite; default: none
     expected_failures  name of a check → why it is known to fail
-    category, only     of this category; the check of this name
+    category, only     of this category; the check of this name, written with _ or with spaces
     Raises UsageError for a name that is not there.
     """
     expected = dict(expected_failures or {})
@@ -165,16 +166,24 @@ def checks(
     for module in MODULES[kind]:
         import_module(f"bench_core.testing.{module}")
     names = {check.name for check in REGISTERED[kind]}
+    only = "_".join(only.split()) if only else None  # as the report writes it
     for wanted in (*expected, *([only] if only else [])):
         if wanted not in names:
-            hint = did_you_mean(wanted, names)
-            raise UsageError(f"no check of a {kind} is called {wanted!r}; {hint}")
+            raise UsageError(f"no check of a {kind} is called {wanted!r}; {_meant(wanted, names)}")
     component = import_module("bench_core.testing.subjects").subject(kind, target, options)
     for check in REGISTERED[kind]:
         if category in (None, check.category) and only in (None, check.name):
             yield BoundCheck(
                 **vars(check), subject=name, component=component, expected=expected.get(check.name)
             )
+
+
+def _meant(wanted: str, names: set[str]) -> str:
+    """Return a hint for a name that no check has: those that contain it, or are like it."""
+    containing = sorted(name for name in names if wanted in name)
+    if 0 < len(containing) <= MOST_MEANT:
+        return f"did you mean {' or '.join(containing)}?"
+    return did_you_mean(wanted, names)
 
 
 def find(name: str, registry: Registry | None = None) -> Installed:
