@@ -213,6 +213,37 @@ def test_the_report_gives_reason_law_and_the_command_that_shows_it(
     assert {line["component"] for line in told} == {"bench-core/dfa"}
 
 
+def test_checks_that_one_fault_keeps_from_running_are_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reason = "not reached: RuntimeError as in it_broke; mend that first"
+    alone = "not reached: ValueError as in it_broke; mend that first"
+    outcomes = [
+        Outcome("it_broke", "contract", "failed", "It must not.", "RuntimeError: 3"),
+        Outcome("one", "contract", "skipped", "It may.", reason),
+        Outcome("two", "honesty", "skipped", "It may.", reason),
+        Outcome("three", "mathematics", "skipped", "It may.", alone),
+    ]
+    monkeypatch.setattr(session, "carry_out", lambda request, seconds: iter(outcomes))
+    code, output, _ = invoke("check", "dfa", "--only", "it_broke")
+    assert code == 1
+    assert output.endswith(f"\n\n  2 checks {reason}\n")
+    assert output.count("RuntimeError as in") == 1
+    assert f"    skipped  three ({alone})" in output
+    assert "honesty" not in output
+    assert "0 passed, 1 failed, 3 skipped" in output
+    assert len(invoke("check", "dfa", "--only", "it_broke", "--json")[1].splitlines()) == 4
+
+
+def test_the_same_line_of_a_plugin_is_one_fault_however_it_was_called(installed) -> None:
+    shapes = CRASHES.replace("if self.params.freeze:", "if False:").replace(
+        "[0 * h for h in", "[h @ h for h in"
+    )
+    request = session.Request("method", f"{installed('shapes', shapes)}/shapes", {})
+    (failed,) = [each for each in session.carry_out(request) if each.status == "failed"]
+    assert failed.check == "credits_have_the_shapes_of_their_states"
+
+
 def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

@@ -203,9 +203,11 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
 
     counts: Counter[str] = Counter(outcome.status for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
+    reached = Counter(o.reason for o in outcomes if o.reason.startswith("not reached: "))
+    joined = {reason: count for reason, count in reached.items() if count > 1}
     yield f"{item.full_name}: {item.kind} of {item.origin} · {_counted(counts)} · {seconds:.1f} s"
     for category in CATEGORIES:
-        listed = [outcome for outcome in outcomes if outcome.category == category]
+        listed = [o for o in outcomes if o.category == category and o.reason not in joined]
         if listed:
             yield f"\n  {category}"
         for outcome in listed:
@@ -220,6 +222,8 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
             elif outcome.trace:
                 details.append(f"see: bench check {item.full_name} --only {outcome.check} --trace")
             yield from (f"             {line}" for line in details)
+    for reason, count in joined.items():
+        yield f"\n  {count} checks {visible(reason)}"
 
 
 @click.command()

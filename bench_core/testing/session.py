@@ -92,11 +92,12 @@ def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
 def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
     """Return the outcome, or a skip if an earlier check failed with the same exception there.
 
-    first  (line, type) of an exception → the check that met it first; extended here
+    first  (line, type) of an exception, the plugin's own line if there is one → the check that met
+           it first; extended here
     """
     if outcome.status != "failed" or not outcome.trace:
         return outcome
-    raised = re.findall(r"^  File .*", outcome.trace, re.MULTILINE)[-1]
+    raised = outcome.where or re.findall(r"^  File .*", outcome.trace, re.MULTILINE)[-1]
     kind = re.findall(r"^[^\s:]+", outcome.trace, re.MULTILINE)[-1]
     met = first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
