@@ -213,6 +213,29 @@ def test_without_controls_nothing_is_said_to_behave() -> None:
     assert "mend it_has_controls first" in found["its_controls_behave"].reason
 
 
+def test_a_credit_that_is_no_credit_says_what_it_returned() -> None:
+    class ReturnsADict(Direct):
+        def credit(self, states: Any, y: Any, epoch: int) -> Any:
+            return {"audited": super().credit(states, y, epoch).audited}
+
+    found = outcomes(ReturnsADict, only="credits_have_the_shapes_of_their_states")
+    assert list(failed(found).values()) == [
+        "credit() returned a dict; it returns Credits(audited=[…])"
+    ]
+
+
+def test_a_measurement_that_is_a_number_says_what_it_must_be() -> None:
+    class ReturnsAFloat(GoodDiagnostic):
+        def measure(self, audit: Any) -> Any:
+            return 0.5
+
+    found = outcomes(ReturnsAFloat, only="what_it_measures_can_be_stored")
+    assert list(failed(found).values()) == [
+        "it raised AttributeError: 'float' object has no attribute 'details'; "
+        "measure() returned a float; it returns Measured(value)"
+    ]
+
+
 def test_a_rule_for_other_networks_is_skipped_with_its_reason() -> None:
     class Picky(Direct):
         def unsupported(self, net: Any) -> str | None:

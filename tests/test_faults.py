@@ -10,7 +10,7 @@ import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
 
-from bench_core.api import Credits, LocalMethod, Method
+from bench_core.api import Credits, Laws, LocalMethod, Method, Passport
 from bench_core.printable import brief
 from bench_core.registry.faults import located, misfit
 from bench_core.testing.subjects import MethodSubject
@@ -139,6 +139,46 @@ def test_an_attribute_that_the_base_sets_names_the_method_that_must_call_it(
 ) -> None:
     told = f"AttributeError: '{rule.__name__}' object has no attribute '{name}'{place}{remedy}"
     assert located(raised(rule)) == told
+
+
+class Forgetful(Rule):
+    def credit(self, states: Any, y: Any) -> Any: ...
+
+
+def test_a_method_with_other_arguments_is_told_those_that_it_is_called_with() -> None:
+    with pytest.raises(TypeError) as caught:
+        MethodSubject(Forgetful, {}).trial("residual").steps(1)
+    trace = caught.value.__traceback__
+    assert trace is not None
+    assert located(caught.value.with_traceback(trace.tb_next)) == (  # without this file's line
+        "TypeError: Forgetful.credit() takes 3 positional arguments but 4 were given; "
+        "bench calls credit(states, y, epoch): define it with these arguments"
+    )
+
+
+def test_an_argument_of_a_call_in_the_plugin_itself_is_not_explained() -> None:
+    class Own(Rule):
+        def credit(self, states: Any, y: Any, epoch: int) -> Any:
+            return Forgetful.credit(self, states, y, epoch)
+
+    with pytest.raises(TypeError) as caught:
+        MethodSubject(Own, {}).trial("residual").steps(1)
+    assert "bench calls" not in located(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: Passport(learned=True), "did you mean learned_feedback?"),
+        (lambda: Laws(exact=True), "did you mean exact_top or exact_with?"),
+    ],
+)
+def test_an_unknown_field_is_told_the_one_that_is_meant(
+    make: Callable[[], object], meant: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert located(caught.value).endswith(f"; {meant}")
 
 
 class Learns(Rule):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import BenchError, CreditError
+from bench_core.errors import BenchError, CreditError, did_you_mean
 from bench_core.printable import brief, origin, own_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from bench_core.training.local_method import LocalMethod
 
+_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_SIGNATURE = re.compile(r"(?:.*\.)?(\w+)\(\) (?:takes|missing|got) ")
 IN_PLACE = "modified by an inplace operation"  # in the words of torch
 
 
@@ -53,7 +56,11 @@ def located(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and IN_PLACE in text:
         return _changed_in_place(error)
     place = "" if isinstance(error, CreditError) else origin(error)
-    remedy = _not_set_up(error) if isinstance(error, AttributeError) else ""
+    remedy = ""
+    if isinstance(error, AttributeError):
+        remedy = _not_measured(error) or _not_set_up(error)
+    elif isinstance(error, TypeError):
+        remedy = _other_field(error) or _other_signature(error)
     return text + (f" (at {place})" if place else "") + (f"; {remedy}" if remedy else "")
 
 
@@ -72,6 +79,54 @@ def _arguments(base: type, method: str) -> list[str]:
 def _must(target: type, method: str, what: str, arguments: list[str]) -> str:
     place = written(getattr(target, method))
     return f"{target.__name__}.{method}{place} must {what.format(', '.join(arguments))}"
+
+
+def _other_field(error: TypeError) -> str:
+    """Return the fields of a class of `bench_core.api` that was given an unknown one; "" else."""
+    from bench_core.training.diagnostic import Control, Measured
+    from bench_core.training.method import Credits, Laws, Passport
+
+    found = _FIELD.match(str(error))
+    for known in (Passport, Laws, Credits, Measured, Control):
+        if found and found[1] == known.__name__:
+            return did_you_mean(found[2], list(inspect.signature(known).parameters))
+    return ""
+
+
+def _other_signature(error: TypeError) -> str:
+    """Say with which arguments the core calls a method that does not take them; "" for others."""
+    from bench_core.training.dataset import Dataset
+    from bench_core.training.diagnostic import Diagnostic
+    from bench_core.training.local_method import LocalMethod
+    from bench_core.training.method import Method
+
+    found = _SIGNATURE.match(str(error))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    caller = str(frames[-1].f_globals.get("__name__")) if frames else ""
+    if not found or not caller.startswith("bench_core."):
+        return ""
+    name = found[1]
+    for base in (Method, LocalMethod, Dataset, Diagnostic):
+        if inspect.isfunction(getattr(base, name, None)):
+            arguments = ", ".join(_arguments(base, name))
+            return f"bench calls {name}({arguments}): define it with these arguments"
+    return ""
+
+
+def _not_measured(error: AttributeError) -> str:
+    """Say that measure() returned no `Measured`, whose fields the core reads; "" for others."""
+    from bench_core.training.diagnostic import Diagnostic, Measured
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        given = frame.f_locals
+        if (
+            frame.f_code.co_name == "stored"
+            and isinstance(given.get("diagnostic"), Diagnostic)
+            and given.get("result") is error.obj
+            and not isinstance(error.obj, Measured)
+        ):
+            return f"measure() returned a {type(error.obj).__name__}; it returns Measured(value)"
+    return ""
 
 
 def _not_set_up(error: AttributeError) -> str:

@@ -98,6 +98,9 @@ class Trial:
     def fitted(self, answer: Any, states: States) -> Credits:
         """Return what credit() answered as credits. Raises Failed if they fit no states."""
         local = isinstance(self.method, LocalMethod)
+        if answer is not None and not isinstance(answer, Credits | Sequence):
+            kind = type(answer).__name__
+            raise Failed(f"credit() returned a {kind}; it returns Credits(audited=[…])")
         try:
             return as_credits(answer, self.net, states.h, trains=local)
         except (TypeError, ValueError) as error:
