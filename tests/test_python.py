@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Finished
 from folders import audit_folder, write
@@ -86,6 +87,7 @@ def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:
 
 def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     write(tmp_path, seeds("x/<script>alert(1)</script>", [0.4]), None)
+    assert "(1 run)>" in repr(load(tmp_path))
     assert "<script>" not in load(tmp_path)._repr_html_()
 
 
@@ -127,6 +129,85 @@ def test_running_a_suite_gives_the_results_of_its_folder(
     assert {run["method"] for run in results.runs} == {"dfa", "dfa[frozen]", "bp", "bp[frozen]"}
     assert results.folders[0].samefile(home / "tiny")
     assert bench_core.Results is Results
+    assert (
+        repr(results)
+        == f"<results of tiny ({len(results.runs)} runs); 1 record of run_suite's cells>"
+    )
+    again = run_suite(finished.suite, results=home, methods="dfa", overrides={"floors": False})
+    assert [record.identity for record in again] == [record.identity for record in results]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Whatever `run_suite` asks for, before anything is planned."""
+    calls: list[Any] = []
+
+    def with_suite(*arguments: Any, **more: Any) -> Any:
+        calls.append((*arguments, more))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(functions.rule_files, "with_suite", with_suite)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides", "methods", "seeds"),
+    [
+        ({}, [], [], []),
+        ({"methods": "dfa", "seeds": 1}, [], ["dfa"], [1]),
+        ({"methods": Path("my_rule.py")}, [], ["my_rule.py"], []),
+        ({"methods": ("dfa", "bp"), "seeds": range(2)}, [], ["dfa", "bp"], [0, 1]),
+        ({"seeds": np.arange(2)}, [], [], [0, 1]),
+        ({"overrides": "floors=false"}, ["floors=false"], [], []),
+        (
+            {
+                "overrides": {
+                    "training.epochs": 1,
+                    "floors": False,
+                    "arch": "resmlp",
+                    "device": None,
+                }
+            },
+            ["training.epochs=1", "floors=false", 'arch="resmlp"', "device=null"],
+            [],
+            [],
+        ),
+        ({"overrides": {"training.learning_rate": 1e-5}}, ["training.learning_rate=1e-05"], [], []),
+    ],
+)
+def test_one_of_several_needs_no_list_and_overrides_may_be_a_mapping(
+    asked: list[Any], given: Any, overrides: Any, methods: Any, seeds: Any
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_suite("quickstart", **given)
+    ((source, texts, rules, more),) = asked
+    assert (source, texts, rules, more["seeds"]) == ("quickstart", overrides, methods, seeds)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: run_suite(3), "source is 3: give a path"),
+        (lambda: run_suite("quickstart", methods=3), "methods has 3: give the name or the file"),
+        (lambda: run_suite("quickstart", seeds="1"), "seeds has '1': give a whole number"),
+        (lambda: run_suite("quickstart", overrides=[1]), "overrides has 1: give a text key.path"),
+        (lambda: run_suite("quickstart", overrides={"a": {1}}), "overrides has a value that"),
+        (lambda: run_suite("quickstart", workers=0), "workers is 0: give a number from 1 to 1024"),
+        (lambda: run_suite("quickstart", workers="2"), "workers is '2': give a number"),
+        (lambda: load(3), "folder is 3: give a path or the name of a suite"),
+        (lambda: load(["a", "b"]), "folder is a list: give each as an argument of its own"),
+    ],
+)
+def test_an_argument_of_another_type_is_an_error_of_the_user(
+    call: Callable[[], Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        call()
+
+
+def test_an_argument_that_there_is_not_is_named_with_the_function_that_was_called() -> None:
+    with pytest.raises(TypeError, match=r"run_suite\(\) got an unexpected .* 'method'"):
+        run_suite("quickstart", method=["dfa"])
 
 
 def test_a_notebook_shows_the_running_cells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,16 +245,17 @@ def run_code(source: str, names: dict[str, Any]) -> Any:
 
 
 def test_the_five_lines_of_the_docs_draw_a_plot(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (DOCS / "python.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- tested: five lines -->\n```python\n(.*?)```", text, re.DOTALL)
     assert block
     code = block[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
-    monkeypatch.chdir(folder.parent)
+    shutil.copytree(folder / "audit5", tmp_path / "results" / "quickstart")
+    monkeypatch.chdir(tmp_path)
     run_code(code, {})
-    assert (folder.parent / "curves.svg").read_text().startswith("<svg")
+    assert (tmp_path / "curves.svg").read_text().startswith("<svg")
 
 
 def test_the_cells_of_the_notebook_run_and_have_their_outputs(

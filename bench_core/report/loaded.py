@@ -33,6 +33,7 @@ from bench_core.report.tables.data import flat_rows
 from bench_core.report.tables.formats import Wanted, leaderboards
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import listed
+from bench_core.report.text.numbers import plural
 from bench_core.report.view import View, view
 from bench_core.report.words import reasons, summary
 from bench_core.results.record import RunRecord
@@ -204,8 +205,13 @@ class Results(Sequence[RunRecord]):
         return altair.ConcatChart.from_dict(paper(figures[number]), validate=False)
 
     def __repr__(self) -> str:
-        names = listed(f"{shown.name} ({len(shown.runs)} runs)" for shown in self._views)
-        return f"<results of {names or 'no suite'}>"
+        names = listed(f"{s.name} ({plural(len(s.runs), 'run')})" for s in self._views)
+        own = (
+            f"; {plural(len(self), 'record')} of run_suite's cells"
+            if self._given is not None
+            else ""
+        )
+        return f"<results of {names or 'no suite'}{own}>"
 
     def _repr_html_(self) -> str:
         return self.leaderboard()._repr_html_()
