@@ -216,6 +216,18 @@ class HidesItsGenerator(DrawsFromItsOwnGenerator):
         return {layer: c + torch.randn(c.shape, generator=self.hidden[0]) for layer, c in a.items()}
 
 
+class DrawsFromNumpy(Direct):
+    """Noise on the credit from a generator of numpy, which no check can see."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.rng = np.random.default_rng(int(torch.randint(2**62, (), generator=tools.generator)))
+
+    def plain(self, states):
+        a = super().plain(states)
+        return {n: c + torch.from_numpy(self.rng.normal(size=c.shape)).to(c) for n, c in a.items()}
+
+
 class OneDrawForAllSeeds(Direct):
     """Feedback from a generator with a constant seed."""
 
@@ -236,6 +248,15 @@ class OneDrawOfModules(Direct):
         self.B = {n: weight.detach().to(self.B[n]) for n, weight in weights.items()}
 
 
+class OneDrawOfNumpy(Direct):
+    """Feedback from a generator of numpy with a constant seed."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        own = np.random.default_rng(1234)
+        self.B = {n: torch.from_numpy(own.normal(size=B.shape)).to(B) for n, B in self.B.items()}
+
+
 class OwnGeneratorOfTheRun(Direct):
     """A rule without a fault: a generator of its own, seeded from the tools'."""
 
@@ -243,7 +264,11 @@ class OwnGeneratorOfTheRun(Direct):
         super().setup(net, task, tools)
         seed = int(torch.randint(2**62, (), generator=tools.generator))
         self.gen = torch.Generator().manual_seed(seed)
-        self.B = {n: torch.randn(B.shape, generator=self.gen).to(B) for n, B in self.B.items()}
+        np.random.default_rng(0)  # which draws nothing
+        own = np.random.default_rng(seed)
+        for n, B in self.B.items():
+            noise = torch.from_numpy(own.normal(size=B.shape))
+            self.B[n] = torch.randn(B.shape, generator=self.gen).to(B) + noise.to(B)
 
 
 class FixedFeedback(Direct):
@@ -680,6 +705,7 @@ METHODS = [
         "another_seed_gives_other_draws",
         "(torch's global generator begins at 1234 in every run)",
     ),
+    (OneDrawOfNumpy, "another_seed_gives_other_draws", "(a generator of numpy begins at 1234"),
     (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
     (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),
@@ -690,6 +716,7 @@ METHODS = [
         "of the rule; audits must not change a training",
     ),
     (DrawsInAnAudit, "an_audit_draws_nothing", "in an audit changes tools.generator;"),
+    (DrawsFromNumpy, "an_audit_draws_nothing", "changes the credit of the same samples;"),
     (HidesItsGenerator, "an_audit_draws_nothing", "changes a generator of the rule;"),
     (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
     (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench_core.printable import few
-from bench_core.testing.draws import Drawn, Draws, name_of
+from bench_core.testing.draws import Drawn, Draws, name_of, numpy_seeds
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import (
@@ -37,20 +37,25 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
 def another_seed_gives_other_draws(subject: MethodSubject) -> None:
     """What setup(), a step and a credit draw depends on the seed of the run: seeds that share a
     draw are no samples of the rule."""
-    one, other = (_foreign_draws(subject, seed) for seed in (3, 4))
+    (one, seeds), (other, again) = (_foreign_draws(subject, seed) for seed in (3, 4))
+    same = [("a generator of numpy", seed) for seed in seeds if seed in again]
     for (name, a), (_, b) in zip(one, other, strict=False):
         if a.seed == b.seed and not differs({"": a.numbers}, {"": b.numbers}):
-            raise Failed(
-                f"the draws do not depend on the seed of the run ({name} begins at {a.seed} in "
-                "every run): all seeds share one draw of the feedback; use self.draw(…) or "
-                "generator=tools.generator"
-            )
+            same.append((name, a.seed))
+    for name, seed in same:
+        raise Failed(
+            f"the draws do not depend on the seed of the run ({name} begins at {seed} in every "
+            "run): all seeds share one draw of the feedback; use self.draw(…) or "
+            "generator=tools.generator"
+        )
 
 
-def _foreign_draws(subject: MethodSubject, seed: int) -> list[tuple[str, Drawn]]:
-    """Return the draws of a cell from generators that are not its tools'."""
+def _foreign_draws(
+    subject: MethodSubject, seed: int
+) -> tuple[list[tuple[str, Drawn]], dict[int, None]]:
+    """Return the draws of a cell from generators that are not its tools', and numpy's seeds."""
     draws = Draws()
-    with ExitStack() as stack:
+    with numpy_seeds() as seeds, ExitStack() as stack:
 
         def begin(net: ProbeNet) -> None:
             stack.enter_context(draws)
@@ -59,7 +64,7 @@ def _foreign_draws(subject: MethodSubject, seed: int) -> list[tuple[str, Drawn]]
         trial.method.credit(*trial.states(), trial.epoch)
     own = [id(stream) for stream in trial.streams.values()]
     noted = (each for each in draws.noted if id(each.generator) not in own)
-    return [(name_of(each.generator, trial.method), each) for each in noted]
+    return [(name_of(each.generator, trial.method), each) for each in noted], seeds
 
 
 @check("method", "determinism")

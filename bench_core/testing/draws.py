@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench_core.training.method import Method
+
+
+@contextmanager
+def numpy_seeds() -> Iterator[dict[int, None]]:
+    """Note the numbers by which generators of numpy are seeded that have drawn at the end."""
+    begun: list[tuple[int, np.random.Generator]] = []
+    seeds: dict[int, None] = {}  # in the order of their use
+    make = np.random.default_rng
+
+    def noted(seed: Any = None) -> np.random.Generator:
+        generator = make(seed)
+        if isinstance(seed, int | np.integer):
+            begun.append((int(seed), generator))
+        return generator
+
+    with patch.object(np.random, "default_rng", noted):
+        yield seeds
+    for seed, generator in begun:
+        if generator.bit_generator.state != make(seed).bit_generator.state:
+            seeds[seed] = None
 
 
 @dataclass
