@@ -34,40 +34,6 @@ def the_same_seed_gives_the_same_bits(subject: MethodSubject) -> None:
 
 
 @check("method", "determinism")
-def another_seed_gives_other_draws(subject: MethodSubject) -> None:
-    """What setup(), a step and a credit draw depends on the seed of the run: seeds that share a
-    draw are no samples of the rule."""
-    (one, seeds), (other, again) = (_foreign_draws(subject, seed) for seed in (3, 4))
-    same = [("a generator of numpy", seed) for seed in seeds if seed in again]
-    for (name, a), (_, b) in zip(one, other, strict=False):
-        if a.seed == b.seed and not differs({"": a.numbers}, {"": b.numbers}):
-            same.append((name, a.seed))
-    for name, seed in same:
-        raise Failed(
-            f"the draws do not depend on the seed of the run ({name} begins at {seed} in every "
-            "run): all seeds share one draw of the feedback; use self.draw(…) or "
-            "generator=tools.generator"
-        )
-
-
-def _foreign_draws(
-    subject: MethodSubject, seed: int
-) -> tuple[list[tuple[str, Drawn]], dict[int, None]]:
-    """Return the draws of a cell from generators that are not its tools', and numpy's seeds."""
-    draws = Draws()
-    with numpy_seeds() as seeds, ExitStack() as stack:
-
-        def begin(net: ProbeNet) -> None:
-            stack.enter_context(draws)
-
-        trial = subject.trial(seed=seed, before=begin).steps(1)
-        trial.method.credit(*trial.states(), trial.epoch)
-    own = [id(stream) for stream in trial.streams.values()]
-    noted = (each for each in draws.noted if id(each.generator) not in own)
-    return [(name_of(each.generator, trial.method), each) for each in noted], seeds
-
-
-@check("method", "determinism")
 def resumed_equals_straight(subject: MethodSubject) -> None:
     """A resumed training ends as the uninterrupted one.
 
@@ -117,3 +83,38 @@ def an_audit_draws_nothing(subject: MethodSubject) -> None:
                 f"{few(what)}; audits must not change a training: draw in setup(), learn() or "
                 "step(), and use in credit() what they drew"
             )
+
+
+@check("method", "determinism")
+def another_seed_gives_other_draws(subject: MethodSubject) -> None:
+    """What setup(), a step and a credit draw depends on the seed of the run: seeds that share a
+    draw are no samples of the rule."""
+    # after the checks that know which seeds this process has had
+    (one, seeds), (other, again) = (_foreign_draws(subject, seed) for seed in (3, 4))
+    same = [("a generator of numpy", seed) for seed in seeds if seed in again]
+    for (name, a), (_, b) in zip(one, other, strict=False):
+        if a.seed == b.seed and not differs({"": a.numbers}, {"": b.numbers}):
+            same.append((name, a.seed))
+    for name, seed in same:
+        raise Failed(
+            f"the draws do not depend on the seed of the run ({name} begins at {seed} in every "
+            "run): all seeds share one draw of the feedback; use self.draw(…) or "
+            "generator=tools.generator"
+        )
+
+
+def _foreign_draws(
+    subject: MethodSubject, seed: int
+) -> tuple[list[tuple[str, Drawn]], dict[int, None]]:
+    """Return the draws of a cell from generators that are not its tools', and numpy's seeds."""
+    draws = Draws()
+    with numpy_seeds() as seeds, ExitStack() as stack:
+
+        def begin(net: ProbeNet) -> None:
+            stack.enter_context(draws)
+
+        trial = subject.trial(seed=seed, before=begin).steps(1)
+        trial.method.credit(*trial.states(), trial.epoch)
+    own = [id(stream) for stream in trial.streams.values()]
+    noted = (each for each in draws.noted if id(each.generator) not in own)
+    return [(name_of(each.generator, trial.method), each) for each in noted], seeds
