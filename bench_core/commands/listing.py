@@ -148,7 +148,8 @@ def _declarations(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         texts = [k if value is True else f"{k} = {line_text(value)}" for k, value in laws.items()]
         yield "laws that `bench check` tests", ", ".join(texts)
     if declares := declared.get("declares"):
-        texts = [f"{k} {value}" for k, value in declares.items() if value not in (None, "")]
+        words = {k: "no" if value is False else value for k, value in declares.items()}
+        texts = [f"{k} {value}" for k, value in words.items() if value not in (None, "", True)]
         yield "declares", ", ".join(texts)
     if options := declared.get("options"):
         yield (

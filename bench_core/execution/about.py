@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bench_core.registry.registry import Installed
 
 SECONDS = 60.0
-DECLARED = ("letter", "title", "unit", "direction", "threshold", "when")  # of a diagnostic
+# of a diagnostic
+DECLARED = ("letter", "title", "unit", "direction", "threshold", "when", "repeatable")
 
 
 def ask(item: Installed) -> dict[str, Any]:
