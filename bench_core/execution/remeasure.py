@@ -86,7 +86,7 @@ def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iter
     for run in runs:
         try:
             if store.CHECKPOINT not in run.record.files:
-                raise UsageError(f"its status is {run.record.status}: it left no checkpoint")
+                raise UsageError(f"its status is {run.record.status}, and it left no checkpoint")
             limits[run.folder] = allowance(run.record)["memory_mb"]
         except UsageError as error:
             problems[run.folder] = str(error)
