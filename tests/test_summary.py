@@ -363,6 +363,17 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     for status in ("failed", "timeout"):  # the same command keeps these
         lost = after([own, run(DFA, 123, status=status)])
         assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost
+    elsewhere = [own, run(DFA, 123, status="failed"), run(FA, 42, status="interrupted")]
+    steps = legend.next_steps(judge_all(elsewhere), "mine", {own.identity})
+    assert "again" not in " ".join(steps)  # other commands' cells
+    planned = {own.identity, elsewhere[1].identity}
+    (step,) = legend.next_steps(judge_all(elsewhere), "mine", planned)
+    assert "with --retry-failed trains 1 failed run again" in step
+    broken = run("my_rule.py/mine", 42, status="failed")
+    mended = "mend my_rule.py, then the same `bench run` trains 1 failed run again"
+    assert after([broken]).startswith(f"Next: {mended}; `bench check`")
+    both = after([broken, run(DFA, 123, status="failed")])
+    assert f"{mended}; mend the cause, then the same `bench run` with --retry-failed" in both
     assert "more seeds" not in after([own, run(DFA, 123, status="diverged")])
     assert "bench run mine --method my_rule" in after(GOOD)
     more = [*GOOD, run(BP, 1, 0.615)]

@@ -200,8 +200,11 @@ def how_of(options: dict[str, Any]) -> How:
 
 def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
     """Print the leaderboard and the failures, write the page, and end the command."""
+    from bench_core.report.tables.formats import Wanted
+
     with spared("table"):
-        print_leaderboards((plan.folder,), "table")
+        planned = {cell.identity for cell in plan.cells}
+        print_leaderboards((plan.folder,), "table", wanted=Wanted(planned=planned))
     with spared("report"):
         if wants_report:
             write_page((plan.folder,), plan.folder / "report.html", "report: ")

@@ -45,12 +45,14 @@ class Wanted:
     passports  put rows with equal passports together; a terminal drops their column last
     floors     show the floors, each below its rule
     columns    further columns, by key, letter or name of a diagnostic; "all": every one
+    planned    identities of the cells of the command that trained; None: none did
     """
 
     width: int | None = 80
     passports: bool = False
     floors: bool = False
     columns: Collection[str] = ()
+    planned: Collection[str] | None = None
 
     def rows(self, group: Group, settings: Settings) -> list[Row]:
         """Return the rows of a table; floors alone are shown where there is no rule."""
@@ -141,7 +143,7 @@ def _terminal(shown: View, wanted: Wanted) -> str:
     if left_out := [title for key, title in every.items() if key not in kept]:
         last.append(no_room(left_out))
     last.append(_more(shown, wanted))
-    last += legend.next_steps(shown.groups, shown.results.name)
+    last += legend.next_steps(shown.groups, shown.results.name, wanted.planned)
     return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"
 
 

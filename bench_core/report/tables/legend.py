@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count, islice
 
@@ -11,7 +12,7 @@ from bench_core.analysis.verdicts.kinds import SINGLE_SEED, VERDICTS
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.registry import plugins
-from bench_core.registry.distributions import OURS
+from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.notes import SCORED_ON
 from bench_core.report.text.numbers import NONE, plural, with_interval
@@ -219,20 +220,23 @@ def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
     return [*_verdicts(rows, settings), floors(settings)[1], *_uses(rows)]
 
 
-def next_steps(groups: Sequence[Group], name: str) -> list[str]:
-    """Say what to do next with a suite, a line per command."""
+def next_steps(
+    groups: Sequence[Group], name: str, planned: Collection[str] | None = None
+) -> list[str]:
+    """Say what to do next with a suite, a line per command.
+
+    planned  identities of the cells of the command that ends; of others it trains none again
+    """
     rows = [row for group in groups for row in group.rows]
     tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
     command = "bench tune" if tuned else "bench run"
     shipped = all(run.record.shipped for row in rows for run in row.runs)
     own = (run.record for row in rows for run in row.runs if not run.record.shipped)
-    statuses = [STATUSES[record.status] for record in own]
-    if again := sum(status.reused == "never" for status in statuses):
+    runs = [record for record in own if planned is None or record.identity in planned]
+    if again := sum(STATUSES[record.status].reused == "never" for record in runs):
         return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
-    if failed := sum(status.failure for status in statuses):
-        runs = f"{plural(failed, 'failed run')} again"
-        retry = f"mend the cause, then the same `{command}` with --retry-failed trains {runs}"
-        return [f"Next: {retry}; `bench check` tests a rule of yours in a second"]
+    if failed := [record for record in runs if STATUSES[record.status].failure]:
+        return [f"Next: {_retry(failed, command)}; `bench check` tests a rule of yours in a second"]
     foreign = [row for row in rows if not row.method.name.startswith(f"{OURS}/")]
     if any(all(run.record.status == "diverged" for run in row.runs) for row in foreign):
         return [
@@ -254,6 +258,21 @@ def next_steps(groups: Sequence[Group], name: str) -> list[str]:
         f"and add it to this table: {command} {name} --method my_rule",
         f"or {seeds}",
     ]
+
+
+def _retry(failed: Sequence[RunRecord], command: str) -> str:
+    """Say how failed runs are trained again; a changed rule file makes new cells."""
+    files = [record.cell.method.name.partition("/")[0] for record in failed]
+    counts = Counter(file if file.endswith(FILE) else "" for file in files)
+    steps = [
+        f"mend {file}, then the same `{command}` trains {plural(n, 'failed run')} again"
+        for file, n in sorted(counts.items())
+        if file
+    ]
+    if others := counts[""]:
+        runs = f"{plural(others, 'failed run')} again"
+        steps.append(f"mend the cause, then the same `{command}` with --retry-failed trains {runs}")
+    return "; ".join(steps)
 
 
 def _unused(groups: Sequence[Group]) -> tuple[int, ...]:
