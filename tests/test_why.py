@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from records import LOCAL, run
 
+from bench_core import cli
 from bench_core.analysis import why
 from bench_core.analysis.claims.trainings import Trainings
 from bench_core.errors import UsageError
@@ -116,6 +118,22 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
     other = why.explain(why.find_run("b", [results]), scan([results]).runs)
     assert "not part of the last `bench run`" in other[3]
+
+
+def test_of_several_suites_with_a_run_a_done_one_is_told_and_the_others_are_named(
+    tmp_path: Path,
+) -> None:
+    partial = stored("a", status="interrupted", reason="it stopped").record
+    write(tmp_path / "first", partial)
+    done = write(tmp_path / "second", stored("a").record)
+    found, runs = why.find_run("aaa", [tmp_path]), scan([tmp_path]).runs
+    assert found.folder == done
+    assert f"also in {tmp_path / 'first'} (interrupted)" in why.explain(found, runs)
+    shown = CliRunner().invoke(cli.bench, ["show", "aaa", str(tmp_path)], catch_exceptions=False)
+    assert f"also in     {tmp_path / 'first'} (interrupted)" in shown.output
+    assert "it stopped" not in shown.output
+    alone = why.explain(found, [found])
+    assert not any(line.startswith("also in") for line in alone)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def the_one(text: str, identities: Iterable[str], roots: Sequence[Path], more: s
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:
-    """Find a run by its identity, by its first letters or by its folder. Raises UsageError."""
+    """Find a run by its identity, by its first letters or by its folder. Raises UsageError.
+
+    Of an identity in several suites, a run that is done comes first.
+    """
     if folder := run_folder(text):
         try:
             return Stored(store.read(folder, sums=True), folder)
@@ -64,7 +67,18 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
     stored = scan(roots)
     set_aside = "".join(f"; {line}" for line in stored.troubles if f"/{text}" in line)
     identity = the_one(text, (run.record.identity for run in stored.runs), roots, set_aside)
-    return next(run for run in stored.runs if run.record.identity == identity)
+    same = [run for run in stored.runs if run.record.identity == identity]
+    return min(same, key=lambda run: run.record.status != "done")
+
+
+def also_in(run: RunRecord, folder: Path, others: Iterable[tuple[RunRecord, Path]]) -> str:
+    """Name the other run folders of an identity, with their statuses where these differ; ""."""
+    places = {
+        place: f" ({record.status})" * (record.status != run.status)
+        for record, place in others
+        if record.identity == run.identity and place != folder
+    }
+    return ", ".join(f"{place.parent}{status}" for place, status in places.items())
 
 
 def differences(one: RunRecord, other: RunRecord) -> list[str]:
@@ -155,6 +169,8 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     about = explained(run, others)
     reason = f" ({about['reason']})" if about["reason"] else ""
     lines = [f"{about['identity']}  {about['name']}: {about['status']}{reason}"]
+    if places := also_in(run.record, run.folder, ((r.record, r.folder) for r in others)):
+        lines.append(f"also in {places}")
     lines.append(f"finished {about['finished'] or 'at an unknown time'}")
     lines.append(f"why it was run: {about['why'] or 'not recorded'}")
     if about["resumed"]:

@@ -214,7 +214,7 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
 
     if (output is not None) > as_suite:
         raise UsageError("-o writes a suite file: add --suite")
-    suite, row, item = _counted_run(run, results)
+    suite, row, item, also = _counted_run(run, results)
     if output is not None:
         for path in write_suite_file(output, suite_of(item.record)):
             echo(path)
@@ -227,12 +227,17 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
         log = suite.results.run_folder(item.record) / LOG
         if item.record.status != "done" and log.is_file():
             echo(f"log         {visible(str(log))}")
+        if also:
+            echo(f"also in     {visible(also)}")
 
 
-def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
-    """Find a run that counts, by its folder or the first letters of its identity."""
+def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run, str]:
+    """Find a run that counts, by its folder or the first letters of its identity.
+
+    Of an identity in several suites, a run that is done comes first; the text names the others.
+    """
     from bench_core.analysis.distance import attach
-    from bench_core.analysis.why import find_run, run_folder, the_one
+    from bench_core.analysis.why import also_in, find_run, run_folder, the_one
     from bench_core.report.view import view
 
     identity = run
@@ -247,7 +252,8 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
         for suite in map(view, map(attach, gathered(results)[0]))
         for _, row, item in suite.runs
     ]
-    runs = {own[2].record.identity: own for own in reversed(counted)}
+    first = sorted(counted, key=lambda own: own[2].record.status != "done")
+    runs = {own[2].record.identity: own for own in reversed(first)}
     if not any(name.startswith(identity) for name in runs):
         if reference and results != reference:
             return _counted_run(run, reference)
@@ -255,7 +261,10 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run]:
     chosen = runs[the_one(identity, runs, roots)]
     if folder and (named := find_run(run, roots)).record.checksum != chosen[2].record.checksum:
         raise _uncounted(named)
-    return chosen
+    record, *every = (
+        (own[2].record, own[0].results.run_folder(own[2].record)) for own in (chosen, *counted)
+    )
+    return *chosen, also_in(*record, every)
 
 
 def _uncounted(run: Stored) -> UsageError:
