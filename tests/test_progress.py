@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,6 +180,29 @@ def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     os.utime(store.temporary(suite / A) / "epochs.jsonl", (1050.0, 1050.0))
     (state,) = sweeps.sweeps([suite])
     assert state.seconds_left is None
+
+
+def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -> None:
+    lock = suite / f".lock-{A}"
+    script = "import os, sys, pathlib; from bench_core.results import store; "
+    script += "store.lock(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", script, suite / A], check=False)
+    assert killed.returncode == -9
+    text = invoke("status", suite)
+    assert text.startswith("long: 2 cells of the last `bench run`: 1 stopped, 1 waiting\n")
+    assert "no process of this machine is at work here" in text
+    assert sweeps.sweeps([suite])[0].seconds_left is None
+    number, _, machine = lock.read_text().partition(" ")
+    for content in (
+        f"{number} {machine} of another",
+        f"{os.getpid()} {machine}",
+        f"-1 {machine}",
+        f"{'9' * 400} {machine}",
+    ):
+        lock.write_text(content)
+        assert ": 1 elsewhere or stopped, 1 waiting" in invoke("status", suite)
+    with store.locked(suite / A):  # a lock that was left is signed anew
+        assert lock.read_text() == f"{os.getpid()} {machine}"
 
 
 def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def status(results: tuple[Path, ...], as_json: bool) -> None:
 
 def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.commands.progress import time_left
-    from bench_core.execution.sweeps import RUNNING, STATES, WAITING
+    from bench_core.execution.sweeps import RUNNING, STATES, STOPPED, WAITING
     from bench_core.report.text.numbers import plural
 
     number = plural(len(state.cells), "cell")
@@ -55,7 +55,7 @@ def _lines(state: SweepState) -> Iterator[str]:
     for cell in state.cells:
         if cell.state in STATES and cell.state != WAITING:
             yield f"  {_described(cell)}"
-    if state.counts.get(WAITING) and not state.counts.get(RUNNING):
+    if {WAITING, STOPPED} & state.counts.keys() and RUNNING not in state.counts:
         yield "  no process of this machine is at work here; the same command continues"
 
 

@@ -3,8 +3,9 @@
 The last `bench run` of a suite left its decisions in suite.json: each cell that it was to run, with
 its name and its epochs. Without them every run folder is a cell. A cell that runs has a temporary
 folder with epochs.jsonl, and a lock file since its start. The system's table of locks names the
-process that holds it. On a system without such a table, and for a cell on another machine, only the
-time of the last epoch is known.
+process that holds it. A cell has stopped if nothing holds its lock, and the process of this machine
+that took it has ended. On a system without such a table, and for a cell on another machine, only
+the time of the last epoch is known.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder
 
 LOCKS = Path("/proc/locks")
-RUNNING, AWAY, WAITING = "running", "elsewhere or stopped", "waiting"
+RUNNING, AWAY, STOPPED = "running", "elsewhere or stopped", "stopped"
+WAITING = "waiting"
 NOWHERE = Progress("", 0)
 SILENT = 3600.0  # seconds without an epoch after which a cell elsewhere counts as stopped
-STATES = (RUNNING, AWAY, WAITING)  # of cells without a run; others have the status of their run
+# of cells without a run; others have the status of their run
+STATES = (RUNNING, AWAY, STOPPED, WAITING)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class CellState:
     """The state of a cell: its epochs, its accuracy and its process.
 
     state    one of `STATES`, or the status of its run
-    seconds  since its start
+    seconds  since its start; of one that has stopped, until its last epoch
     silent   seconds since its last epoch, or since its start
     pid      the process that holds its lock
     """
@@ -158,9 +161,13 @@ def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> Cel
     seconds = (latest - started) / (epoch - first) if epoch > first else None
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)
-        state = RUNNING if pid is not None else AWAY
-        progress = Progress(name.partition(" · ")[0], max(last - epoch, 0), seconds, True)
-        own = (epoch, last, row.get("accuracy"), now - started, now - latest, pid)
+        state = AWAY if pid is None else RUNNING
+        if pid is None and store.is_left(lock):
+            state = STOPPED
+        alive = state != STOPPED
+        progress = Progress(name.partition(" · ")[0], max(last - epoch, 0), seconds, alive)
+        until = now if alive else latest
+        own = (epoch, last, row.get("accuracy"), until - started, now - latest, pid)
         return CellState(final.name, name, state, *own, progress)
     return CellState(final.name, name, WAITING, epochs=last, progress=Progress(name, last))
 

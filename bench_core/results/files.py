@@ -40,6 +40,7 @@ LARGEST = {
     "late": 4 * _MIB,
     "agreement": 1 * _MIB,
     "epochs": 128 * _MIB,  # read line by line; 10,000 epochs of a deep network are smaller
+    "lock": 4096,  # a process and its machine
     "row": 4 * _MIB,  # one line of epochs.jsonl
     "file": 16 << 30,  # any file of a run: hashed piece by piece; tensors are mapped
     "header": 64 * _MIB,  # of a file of tensors

@@ -26,6 +26,7 @@ import itertools
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,7 @@ def lock(final: Path) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the holder before us may have removed the file between our open and our flock
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                _sign(descriptor)
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -112,6 +114,45 @@ def lock(final: Path) -> int | None:
             os.close(descriptor)
             raise StoreError(f"{path}: cannot be locked: {error.strerror}") from error
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write the process and its machine into a lock file, for `bench status`; a full disk may not.
+
+    A process number means something only among the processes that one /proc shows. A file with
+    another name elsewhere stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        if os.fstat(descriptor).st_nlink != 1:
+            return
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {_machine()}".encode(), 0)
+
+
+def _machine() -> str:
+    """Name this machine and the part of its processes that are seen here."""
+    try:
+        seen = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        seen = ""
+    return f"{platform.node()} {seen}"
+
+
+def is_left(path: Path) -> bool:
+    """Decide whether the process of this machine that took a lock file has ended.
+
+    False where that cannot be known: the file is of another machine, or not signed.
+    """
+    try:
+        number, _, machine = files.read(path, "lock").decode().partition(" ")
+        if machine != _machine() or not number.isdecimal():
+            return False
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):  # not permitted: it is another user's, and lives
+        return False
+    return False
 
 
 def unlock(final: Path, descriptor: int) -> None:
