@@ -26,13 +26,13 @@ import pytest
 from conftest import TINY, alive, leftovers, lines, wait_until
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution import executors, validate
+from bench_core.execution import executors, runner, validate
 from bench_core.execution.components import code_of
 from bench_core.execution.executors import Options, local, remote, slurm
 from bench_core.execution.executors import ray as ray_executor
 from bench_core.execution.machine import check_machine
 from bench_core.execution.plan import make_plan
-from bench_core.execution.runner import executor_named
+from bench_core.execution.runner import executor_named, run_plan
 from bench_core.registry import plugins
 from bench_core.results import store
 from bench_core.suite.load import load_suite
@@ -268,6 +268,31 @@ def test_settings_of_slurm_are_checked(
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UsageError, match=said):
         slurm.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=settings))
+
+
+def test_a_refused_command_keeps_the_record_of_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    suite = load_suite(str(tmp_path / "tiny.yaml"))
+    plan = make_plan(suite, plugins.load(), tmp_path / "results")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    plan.folder.mkdir(parents=True)
+    last = '{"schema": 1, "name": "tiny", "decisions": {}}\n'
+    (plan.folder / store.SUITE).write_text(last)
+    with pytest.raises(UsageError, match="no sbatch on this machine"):
+        run_plan(plan, plugins.load(), "slurm")
+    assert (plan.folder / store.SUITE).read_text() == last
+
+    def lost(cells: Any, job: Any, on_event: Any, options: Options) -> None:
+        on_event(cells[0], {"event": "start"})
+        raise UsageError("sbatch failed")
+
+    monkeypatch.setattr(runner, "executor_named", lambda name, registry: lost)
+    with pytest.raises(UsageError, match="sbatch failed"):
+        run_plan(plan, plugins.load(), "slurm")
+    decisions = store.saved_mapping(plan.folder, "decisions")  # a cell had begun
+    assert decisions.keys() == {cell.identity for cell in plan.cells}
 
 
 # ------------------------------------------------------------------------------------------ between

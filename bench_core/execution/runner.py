@@ -64,7 +64,9 @@ def run_plan(
         for cell in plan.shipped:
             if cell.shipped is not None and not _is_there(cell):
                 references.copy(cell.shipped, cell.folder)
+        earlier = store.suite_text(plan.folder)
         store.write_suite(plan.folder, described(plan))
+        written = store.suite_text(plan.folder)
     to_run = plan.to_run
     if to_run and (fault := checkout()[1]):
         warn(f"the runs do not name the commit of this code: {fault}")
@@ -72,7 +74,8 @@ def run_plan(
         notify = _notifier(registry, observers, warn)
         notify("bench_suite_start", plan=plan)
         if to_run:
-            _carry_out(plan, execute, options, notify, progress, warn)
+            refused = partial(store.put_back, plan.folder, written, earlier)
+            _carry_out(plan, execute, options, notify, progress, warn, refused)
         try:
             records = [store.read(cell.folder) for cell in plan.cells]
         except store.Unreadable as reason:
@@ -127,13 +130,19 @@ def _carry_out(
     notify: Callable[..., None],
     progress: Callable[[Sequence[PlannedCell]], Any] | None,
     warn: Callable[[str], None],
+    refused: Callable[[], None],
 ) -> None:
-    """Run the cells, and tell the observers and the display of every event."""
+    """Run the cells, and tell the observers and the display of every event.
+
+    refused  is called if the executor refuses before the first event
+    """
+    begun = False
     display = progress(plan.to_run) if progress is not None else None
     with display or nullcontext(), Listener(lambda: "the progress", warn, math.inf) as screen:
 
         def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
-            kind = event["event"]
+            nonlocal begun
+            kind, begun = event["event"], True
             if display is not None:
                 screen.call(partial(display.event, cell, event), kind == "epoch")
             if kind == "start":
@@ -143,7 +152,12 @@ def _carry_out(
             elif kind == "end":
                 notify("bench_cell_end", identity=cell.identity, record=event["record"])
 
-        execute(plan.to_run, plan.job, on_event, options)
+        try:
+            execute(plan.to_run, plan.job, on_event, options)
+        except UsageError:
+            if not begun:
+                refused()
+            raise
 
 
 def _check_local(plan: Plan, options: Options) -> None:

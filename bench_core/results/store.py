@@ -460,6 +460,21 @@ def suite_json(folder: Path) -> dict[str, Any]:
     return raw
 
 
+def suite_text(folder: Path) -> bytes | None:
+    """Return suite.json of a suite folder as it is; None if it is missing or not read."""
+    try:
+        return files.read(folder / SUITE, "suite", parts=1)
+    except OSError:
+        return None
+
+
+def put_back(folder: Path, written: bytes | None, earlier: bytes | None) -> None:
+    """Put an earlier suite.json back, unless another command has replaced the written one."""
+    with locked_suite(folder):
+        if earlier is not None and suite_text(folder) == written:
+            replace_file(folder / SUITE, earlier)
+
+
 def write_suite(folder: Path, value: dict[str, Any]) -> None:
     """Write suite.json of a suite folder. Raises StoreError."""
     replace_file(folder / SUITE, file_text(value))
