@@ -218,6 +218,15 @@ def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:
     assert "+0.00 ± 0.00" in invoke("compare", tmp_path / "a", tmp_path / "b")
 
 
+def test_suites_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [audit_folder(tmp_path / name, epochs=0) for name in ("a", "b")]
+    name = invoke("leaderboard", folders[0]).partition(": ")[0]
+    assert name == folders[0].name
+    both = invoke("leaderboard", tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        assert f"{name} ({folder}): " in both
+
+
 # ------------------------------------------------------------------------------- show, export, cite
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,7 @@ def print_leaderboards(
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
     from bench_core.analysis.distance import attach
     from bench_core.report.tables.formats import Wanted, leaderboards, texts
+    from bench_core.report.text.escape import visible
 
     suites, _ = gathered(roots)
     for results in suites:
@@ -87,8 +89,13 @@ def print_leaderboards(
     elif form == "table":
         width = terminal_width() if output is None else None
         wanted = replace(wanted, width=width)
-        tables = zip(suites, texts(suites, "table", wanted), strict=True)
-        text = "\n\n".join(f"{item.name}: {table}" for item, table in tables)
+        same = Counter(item.name for item in suites)
+        heads = [
+            f"{item.name} ({visible(str(item.folder))})" if same[item.name] > 1 else item.name
+            for item in suites
+        ]
+        tables = texts(suites, "table", wanted)
+        text = "\n\n".join(f"{head}: {table}" for head, table in zip(heads, tables, strict=True))
     else:
         text = leaderboards(suites, form, wanted)  # type: ignore[arg-type]
     deliver(text, output, coloured=form == "table")
