@@ -146,3 +146,9 @@ def test_a_suite_that_is_written_brings_its_schema(tmp_path: Path) -> None:
         assert rest
     done = CliRunner().invoke(cli.bench, ["new", "suite", "mine", "--into", str(tmp_path)])
     assert "is there already" in str(done.exception)
+    text = "a suite 'quickstart' is installed already; choose another name"
+    for name in ("quickstart", "quickstart.yaml"):
+        done = CliRunner().invoke(cli.bench, ["new", "suite", name, "--into", str(tmp_path)])
+        assert str(done.exception) == text
+    invoke("new", "suite", "other.yaml", "--into", tmp_path)
+    assert load_suite(tmp_path / "other.yaml").name == "other"

@@ -21,6 +21,7 @@ from pathlib import Path
 from bench_core.errors import UsageError
 from bench_core.registry.hookspecs import API_VERSION
 from bench_core.registry.modules import find
+from bench_core.suite.load import installed_suites
 from bench_core.suite.names import NAME, NAME_RULE
 
 EXAMPLES = "bench_examples"
@@ -95,8 +96,11 @@ class Rule:
 
 def suite(name: str, home: Path) -> tuple[Path, str]:
     """Return the path and the text of a suite file. Raises UsageError for an unusable name."""
+    name = name.removesuffix(".yaml")
     if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!a} is no name of a suite ({NAME_RULE})")
+    if name in installed_suites():
+        raise UsageError(f"a suite {name!r} is installed already; choose another name")
     path = home / f"{name}.yaml"
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already; remove it, or choose another name")
