@@ -479,6 +479,12 @@ def test_what_cannot_be_a_results_folder_is_a_usage_error(tmp_path: Path, kind: 
         store.open_suite_folder(results, "s")
 
 
+def test_a_file_that_is_named_as_results_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with pytest.raises(UsageError, match="/notes is a file, not a folder; choose another folder"):
+        store.open_suite_folder(tmp_path / "notes", "s")
+
+
 def test_a_read_only_results_folder_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1017,6 +1017,10 @@ def test_a_missing_file_names_what_is_near(tmp_path: Path) -> None:
         load_suite("audti5")
     with pytest.raises(UsageError, match="is a folder"):
         load_suite(tmp_path)
+    (tmp_path / "mine.py").touch()
+    named = f"is Python, not a suite file; .* `bench run quickstart --method {tmp_path}/mine.py`"
+    with pytest.raises(UsageError, match=named):
+        load_suite(tmp_path / "mine.py")
     assert "audit5" in installed_suites()
     assert load_suite("audit5").name == "audit5"
 

@@ -211,7 +211,10 @@ def open_suite_folder(results: Path, suite: str) -> Path:
         files.make_folder(folder)
         files.try_writing(folder)
     except OSError as error:
-        reason = f"{error.strerror}; choose another folder with --results"
+        why = error.strerror
+        if isinstance(error, FileExistsError | NotADirectoryError) and results.is_file():
+            why = f"{results} is a file, not a folder"
+        reason = f"{why}; choose another folder with --results"
         raise UsageError(f"{folder}: cannot be written: {reason}") from None
     return folder
 

@@ -24,6 +24,7 @@ from bench_core.suite.model import (
     Seeds,
     Suite,
 )
+from bench_core.suite.names import FILE
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
 from bench_core.suite.yaml_reader import MAX_BYTES, read_yaml, spaced
@@ -100,6 +101,10 @@ def _read(source: str | Path) -> tuple[str, bytes]:
     names = installed_suites()
     try:
         if path.exists() and not path.is_dir():
+            if path.suffix == FILE:
+                rule = shown if os.sep in shown else f"./{shown}"
+                hint = f"a rule from a file: `bench run quickstart --method {rule}`"
+                raise UsageError(f"{shown}: is Python, not a suite file; {hint}")
             with path.open("rb") as file:
                 return shown, file.read(MAX_BYTES + 1)
         if str(source) in names:
