@@ -198,6 +198,9 @@ FAULTS = {
     "diagnostic": (
         SUITE + "diagnostics: [alignmend]\n",
         ["unknown diagnostic 'alignmend'; did you mean alignment"]),
+    "diagnostic by its letter": (
+        SUITE + "diagnostics: [a]\n",
+        ["7:15: diagnostics[0]: unknown diagnostic 'a'; a is scale_growth"]),
     "parameter": (
         SUITE.replace("[dfa]", "[{name: dfa, penalti: 1.0}]"),
         ["4:23: methods[0].penalti: unknown key; did you mean penalty?"]),

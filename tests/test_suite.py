@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from bench_core.errors import Problem, SuiteError, UsageError
 from bench_core.suite import load as suites
 from bench_core.suite.document import parse_path, show_path
-from bench_core.suite.load import installed_suites, load_suite
+from bench_core.suite.load import RULE_OPTIONS, installed_suites, load_suite
 from bench_core.suite.model import CellSpec, Suite, suite_schema
 from bench_core.suite.yaml_reader import MAX_PROBLEMS, read_yaml
+from bench_core.training.local_method import LocalMethod
 
 SHIPPED = Path(suites.__file__).parents[2] / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"
@@ -274,9 +275,20 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
             "arch: {name: resmlp, width: .inf}",
             "3:29: arch.width: must be a finite number, not .inf",
         ),
+        ("data: {limit: 0}", "3:15: data.limit: must be at least 1, not 0"),
         (
-            "data: {limit: 0}",
-            "3:15: data.limit: must be between 1 and 9,223,372,036,854,775,807, not 0",
+            f"data: {{limit: {2**63}}}",
+            f"3:15: data.limit: must be at most 9,223,372,036,854,775,807, not {2**63}",
+        ),
+        (
+            "diagnostics: [alignment, {scale_growth: {threshold: 10}}]",
+            "3:26: diagnostics[1]: name is missing; write {name: scale_growth, threshold: 10}",
+        ),
+        ("arch: {resmlp: }", "3:7: arch: name is missing; write {name: resmlp}"),
+        (
+            "penalty: 0.1",
+            "3:1: penalty: unknown key; it is an option of a rule: write {name: dfa, penalty: 0.1} "
+            "in methods, or --method 'dfa[penalty=0.1]'",
         ),
         ("title: 5", "3:8: title: must be text, not 5; put it in quotes"),
         ("diagnostics: [alignment, alignment]", "3:26: diagnostics[1]: is listed twice"),
@@ -293,6 +305,16 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
 )
 def test_other_faults(write: Any, text: str, expected: str) -> None:
     assert faults(write(f"{MINIMAL}{text}\n")) == [f"s.yaml:{expected}"]
+
+
+def test_options_of_rules_are_those_of_the_classes() -> None:
+    assert tuple(LocalMethod.Params.model_fields) == RULE_OPTIONS
+
+
+def test_a_rule_whose_name_is_a_key_is_shown_as_it_must_be_written(write: Any) -> None:
+    text = "name: s\nmethods:\n- dfa: {penalty: 0.1}\n"
+    written = "methods[0]: name is missing; write {name: dfa, penalty: 0.1}"
+    assert faults(write(text)) == [f"s.yaml:3:3: {written}"]
 
 
 def test_a_number_too_large_for_a_float_is_refused(write: Any) -> None:
@@ -716,6 +738,11 @@ def test_set_is_checked_like_the_file(write: Any) -> None:
         "1 and 100,000, not the text '5'; write it without quotes"
     ]
     assert faults(source, ["nonsense"]) == ["--set nonsense: must have the form key.path=value"]
+    option = "unknown key; it is an option of a rule: write {name: dfa, normalize: batch}"
+    assert faults(source, ["method.normalize=batch"]) == [
+        "--set method.normalize=batch: method.normalize: "
+        f"{option} in methods, or --method 'dfa[normalize=batch]'"
+    ]
     assert faults(source, ["name.x=1"]) == ["--set name.x=1: name: is not a mapping"]
     assert faults(source, ["methods[3]=dfa"]) == [
         "--set methods[3]=dfa: methods[3]: the list has 1 entries"

@@ -103,11 +103,18 @@ class Registry:
         return full or (short[:1] if short and short[0].distribution == OURS else short)
 
     def unknown(self, fault: str, name: str, items: Iterable[Installed]) -> UsageError:
-        """Return an error with names of `items` like `name` and the faults of broken plugins."""
+        """Return an error with names of `items` like `name` and the faults of broken plugins.
+
+        The summary of a diagnostic may begin with its letter, by which tables name it.
+        """
+        items = list(items)
         known = {text for item in items for text in (item.short_name, item.component.name)}
         broken = [f"broken plugin {trouble}" for trouble in self.troubles]
         file = Path(f"{name.partition('[')[0]}{FILE}")
         hint = f"the rule of a file has its path: ./{file}" if file.is_file() else ""
+        letters = (item.component for item in items)
+        meant = [own.name for own in letters if own.summary.startswith(f"{name}: ")]
+        hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
         return UsageError("; ".join([fault, hint or did_you_mean(name, known), *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -51,6 +53,23 @@ def named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _with_name(value: Any) -> Any:
+    """Turn a name into a mapping; raise a fault for `{dfa: {penalty: 0.1}}`, a name as a key."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return named(value)
+    ((name, options),) = value.items()
+    if name == "name" or not (options is None or isinstance(options, dict)):
+        return value
+    whole = {"name": name, **{key: own for key, own in (options or {}).items() if key != "name"}}
+    raise fault("name is missing", hint=f"write {printable(flow_text(whole), 120)}")
+
+
+def flow_text(value: Any) -> str:
+    """Write a value in one line of YAML: `{name: dfa, penalty: 0.1}`."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def or_text(pattern: str, description: str) -> Callable[[dict[str, Any]], None]:
     """Let the JSON Schema of a mapping allow a text too."""
 
@@ -92,7 +111,7 @@ class ComponentSpec(Model):
         description="name of the component, or dist/name where two distributions bring it"
     )
 
-    _from_name = model_validator(mode="before")(named)
+    _from_name = model_validator(mode="before")(_with_name)
 
     def as_dict(self) -> dict[str, Any]:
         """`{"name": …, parameters…}`."""

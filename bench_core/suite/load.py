@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.suite.cells import PARTS, frozen
-from bench_core.suite.component import ComponentSpec
+from bench_core.suite.component import ComponentSpec, flow_text
 from bench_core.suite.document import Document, KeyPath, printable
 from bench_core.suite.messages import problems_of
 from bench_core.suite.model import (
@@ -28,6 +28,11 @@ from bench_core.suite.names import FILE
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
 from bench_core.suite.yaml_reader import MAX_BYTES, read_yaml, spaced
+
+# of `Method.Params` and `LocalMethod.Params`, which need torch
+RULE_OPTIONS = (
+    "freeze", "train_last", "penalty", "random_targets", "normalize", "normalize_eps",
+)  # fmt: skip
 
 
 def installed_suites() -> list[str]:
@@ -121,6 +126,7 @@ def _read(source: str | Path) -> tuple[str, bytes]:
 
 def _validate(document: Document) -> Suite:
     suite = None
+    _refuse_rule_options(document)
     try:
         suite = Suite.model_validate(document.value)
     except ValidationError as error:
@@ -138,6 +144,22 @@ def _validate(document: Document) -> Suite:
         return suite
     problems = dict.fromkeys(document.problems)
     raise SuiteError(sorted(problems, key=lambda p: (p.line == 0, p.line, p.column)))
+
+
+def _refuse_rule_options(document: Document) -> None:
+    """Report options of a rule that stand beside the suite's keys, and take them out."""
+    for key, value in list(_mapping(document.value).items()):
+        path: KeyPath = (key,)
+        if key == "method" and value and isinstance(value, dict) and "name" not in value:
+            key, value = next(iter(value.items()))
+            path = ("method", key)
+        elif key not in RULE_OPTIONS:
+            continue
+        written, given = flow_text({"name": "dfa", key: value}), flow_text(value)
+        texts = (f"{written} in methods", f"--method 'dfa[{key}={given}]'")
+        hint = "it is an option of a rule: write " + ", or ".join(texts)
+        document.report(path, "unknown key", printable(hint, 200), at_key=True)
+        document.drop(path[:1])
 
 
 def _check_cells(document: Document) -> None:

@@ -28,6 +28,7 @@ _OF_A_KEY = ("missing", *_EXTRA)
 _RANGE = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _OTHER_TYPE = re.compile(r"literal_error|enum|is_\w+_of|none_required|\w+_type|\w+_parsing\w*")
+LARGEST = 2**63 - 1  # of a whole number of the machine: no limit that anyone states
 _KEY = ("[key]",)  # so pydantic marks a key of a mapping in `loc`
 _WHOLE: dict[str, Any] = {"type": "union_type", "loc": (), "msg": ""}
 _TYPES: dict[Any, str] = {
@@ -307,7 +308,7 @@ def _explain(
     what, hint = "", ctx.get("hint", "") if kind == "bench" else ""
     if kind in _RANGE:
         bounds = next((o.bounds for o in options if ctx.items() <= o.bounds.items()), ctx)
-        what = f"must be {_range(bounds)}"
+        what = f"must be {_range(ctx if ctx.get('le') == LARGEST else bounds)}"
     elif _OTHER_TYPE.fullmatch(kind):
         what, hint = _type_wanted(options, value)
     if not what:
@@ -375,6 +376,8 @@ def _or(words: Sequence[str], word: str = "or") -> str:
 def _range(bounds: Mapping[str, Any]) -> str:
     shown = {name: _number(bounds[name]) for name in _BOUNDS if name in bounds}
     if "ge" in shown and "le" in shown:
+        if bounds["le"] == LARGEST:
+            return f"at least {shown['ge']}"
         return f"between {shown['ge']} and {shown['le']}"
     return " and ".join(f"{_BOUNDS[name]} {number}" for name, number in shown.items())
 
