@@ -164,6 +164,12 @@ def test_other_data_are_other_cells(planned, monkeypatch: pytest.MonkeyPatch) ->
     assert not {c.identity for c in before.cells} & {c.identity for c in after.cells}
 
 
+def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
+    (told,) = planned(SUITE + "exclude: [{method: bp}]\n").troubles
+    assert told.endswith("exclude[0]: matches no cell, so it leaves none out")
+    assert planned().troubles == ()
+
+
 def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(
     planned, site, tmp_path: Path
 ) -> None:

@@ -311,6 +311,11 @@ def test_options_of_rules_are_those_of_the_classes() -> None:
     assert tuple(LocalMethod.Params.model_fields) == RULE_OPTIONS
 
 
+def test_a_rule_is_listed_once_with_the_same_options(write: Any) -> None:
+    text = "name: s\nmethods: [{name: dfa, x: 1}, {name: dfa, x: true}, dfa, {name: dfa}]\n"
+    assert faults(write(text)) == ["s.yaml:2:57: methods[3]: is listed twice"]
+
+
 def test_a_rule_whose_name_is_a_key_is_shown_as_it_must_be_written(write: Any) -> None:
     text = "name: s\nmethods:\n- dfa: {penalty: 0.1}\n"
     written = "methods[0]: name is missing; write {name: dfa, penalty: 0.1}"
@@ -916,6 +921,14 @@ include:
     assert cells == expected | {("fa", None, 5, 9)}
     # the second include is in the matrix already
     assert len(load(text, tmp_path).cells()) == len(cells)
+
+
+def test_an_entry_of_exclude_that_matches_no_cell_is_told(write: Any) -> None:
+    rules = "exclude: [{method: dfa}, {method: bp, seed: 7}, {seed: 42}]\n"
+    source = write("name: s\nmethods: [bp, dfa]\n" + rules)
+    told = ["s.yaml:3:26: exclude[1]: matches no cell, so it leaves none out"]
+    assert list(map(str, load_suite(source).idle())) == told
+    assert list(map(str, load_suite(source, methods=["bp"]).idle())) == told  # of the file alone
 
 
 def test_exclude_takes_null_for_a_key_that_is_not_set(tmp_path: Path) -> None:

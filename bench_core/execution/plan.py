@@ -54,8 +54,9 @@ class PlannedCell:
 class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
-    troubles  a line for each stored run that cannot be read, and one if the suite's file judges
-              the runs of its folder otherwise than the file of the last plan
+    troubles  a line for each entry of `exclude` that matches no cell, for each stored run that
+              cannot be read, and one if the suite's file judges the runs of its folder otherwise
+              than the file of the last plan
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -141,6 +142,7 @@ def make_plan(
         diagnostics=diagnostics,
         data_dir=data_dir,
         troubles=(
+            *map(str, suite.idle()),
             *_rejudged(suite, folder),
             *_measured(diagnostics, folder),
             *troubles,

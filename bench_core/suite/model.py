@@ -151,6 +151,12 @@ class Suite(Model):
         no_twins([spec.name for spec in value])
         return value
 
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, value: list[ComponentSpec]) -> list[ComponentSpec]:
+        no_twins([frozen(spec.as_dict()) for spec in value])
+        return value
+
     @field_validator("evaluate_every", "diagnose_every")
     @classmethod
     def _every_epoch_may_stop(cls, value: int, info: Any) -> int:
@@ -237,6 +243,18 @@ class Suite(Model):
         if problems:
             raise SuiteError(problems)
         return list(cells.values())
+
+    def idle(self) -> list[Problem]:
+        """List the entries of `exclude` that match no cell of the file, whatever options chose."""
+        file = self._stated or self
+        if not file.exclude:
+            return []
+        cells = list(file.model_copy(update={"exclude": [], "include": []})._combinations())
+        return [
+            file.problem(None, f"exclude[{i}]", "matches no cell, so it leaves none out")
+            for i, rule in enumerate(file.exclude)
+            if not any(matches(cell, rule) for cell in cells)
+        ]
 
     def problem(
         self,
