@@ -110,6 +110,8 @@ def did_you_mean(
             any name may be: epochs, lr
     """
     near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    pairs = (name for name in known if len(name) == len(word) == 2)
+    near = near or sorted(name for name in pairs if sum(map(str.__eq__, name, word)) == 1)
     near = near or sorted(name for name in {*known, *deeper} if _is_short_for(word, name))
     if near:
         return "did you mean " + " or ".join(near) + "?"

@@ -39,7 +39,7 @@ from bench_core.report.text.layout import limits, tabulated
 from bench_core.report.text.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
 from bench_core.report.words.cite import bibtex
-from bench_core.results.record import Measurement
+from bench_core.results.record import ComponentRef, Measurement
 
 DFA, BP, FA = "bench-core/dfa", "bench-core/bp", "bench-core/fa"
 
@@ -183,6 +183,10 @@ def test_a_name_must_mean_one_method() -> None:
         match=r"^nope: no such folder, and no such method in these results; there are: bp, ",
     ):
         comparison.methods([suite(records)], "nope", "bp")
+    for wrong, right in (("bq", "bp"), ("dfa[penalty=0.2]", "dfa[penalty=0.1]")):
+        near = rf"; did you mean .*{re.escape(right)}.*\?; there are"
+        with pytest.raises(UsageError, match=near):
+            comparison.methods([suite(records)], wrong, "bp")
     for floor in ("bp[frozen]", "bp[freeze=blocks]"):
         (found,) = comparison.methods([suite(records)], "dfa[penalty=0.1]", floor)
         assert found.b.label == "bp[frozen]"
@@ -208,6 +212,17 @@ def test_two_sets_of_results() -> None:
     document = json.loads(as_json(found, alone))
     assert document["schema"] == "bench-compare/1"
     assert len(document["comparisons"]) == 3
+
+
+def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
+    one, other = seeds(DFA, [0.3, 0.31]), seeds(DFA, [0.9, 0.9])
+    digits = ComponentRef(name="bench-core/digits", params={})
+    cells = [record.cell.model_copy(update={"dataset": digits}) for record in other]
+    other = [r.model_copy(update={"cell": c}) for r, c in zip(other, cells, strict=True)]
+    (told,) = comparison.unlike([suite(one)], [suite(other)])
+    assert told.startswith("A has cifar10, B has digits: accuracies on different data sets")
+    assert comparison.unlike([suite(one)], [suite([*one, *other])]) == []
+    assert comparison.unlike([suite(one)], [suite([])]) == []
 
 
 def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:

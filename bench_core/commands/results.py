@@ -119,7 +119,9 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
     from bench_core.report import comparison
 
     if not results and all(shown_folder(Path(side)).is_dir() for side in (a, b)):
-        pairs, alone = comparison.sets(*(gathered((Path(side),))[0] for side in (a, b)))
+        sides = [gathered((Path(side),))[0] for side in (a, b)]
+        warn(comparison.unlike(*sides))
+        pairs, alone = comparison.sets(*sides)
         if not pairs and not alone:
             raise UsageError(f"{a} and {b}: no runs to compare")
     else:

@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts import protocol
 from bench_core.analysis.verdicts.judge import Defaults, method_key
 from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
 from bench_core.analysis.verdicts.recipes import recipe
-from bench_core.errors import UsageError
+from bench_core.errors import UsageError, did_you_mean
 from bench_core.report.tables.data import document
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import listed, paragraph, tabulated
@@ -167,7 +167,9 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
         for name in (a, b):
             if name not in known:
                 missing = "no such folder, and no such method in these results"
-                raise UsageError(f"{name}: {missing}; {names}")
+                hint = did_you_mean(name, labels)
+                near = f"; {hint}" if hint.startswith("did you mean") else ""
+                raise UsageError(f"{name}: {missing}{near}; {names}")
         raise UsageError(f"no recipe of these results has both {a} and {b}; {names}")
     return _adjusted(comparisons)
 
@@ -208,6 +210,18 @@ def sets(
                 texts = ((item.row.label, f"{item.suite} · {item.header}") for item in items)
                 alone += [f"only in {side}: {label} ({place})" for label, place in texts]
     return _adjusted(comparisons), alone
+
+
+def unlike(a: Sequence[SuiteResults], b: Sequence[SuiteResults]) -> list[str]:
+    """Warn, in one line or none, of two sets that have no data set in common."""
+    names = [
+        sorted({record.cell.dataset.short for suite in side for record in suite.records})
+        for side in (a, b)
+    ]
+    if not all(names) or set(names[0]) & set(names[1]):
+        return []
+    has = (f"{side} has {listed(own)}" for side, own in zip("AB", names, strict=True))
+    return [f"{', '.join(has)}: accuracies on different data sets cannot be compared"]
 
 
 def _p(value: float | None) -> str:
