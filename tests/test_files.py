@@ -197,6 +197,25 @@ def test_runs_beyond_the_memory_of_a_command_are_named(
     assert "BENCH_MEMORY" in line
 
 
+@pytest.mark.parametrize("told", ["x", "0", "-1", "1.5"])
+def test_a_memory_that_is_no_number_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr(files, "_MB", told)
+    with pytest.raises(UsageError, match=f"BENCH_MEMORY='{told}' is no positive whole number"):
+        scan([tmp_path])
+
+
+def test_only_a_failed_write_beside_runs_speaks_of_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = {}
+    for output in (False, True):
+        with pytest.raises(StoreError, match="Not a directory") as failed:
+            files.replace_file(tmp_path / "file" / "x", "text", output=output)
+        said[output] = str(failed.value)
+    assert said[False] == f"{said[True]}; runs that were finished before are intact"
+
+
 def test_an_enormous_header_of_tensors_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "run" / store.PROBE
     path.parent.mkdir()

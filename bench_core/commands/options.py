@@ -273,7 +273,7 @@ def deliver(text: str, output: Path | None, coloured: bool) -> None:
     from bench_core.results.files import replace_file
 
     if output is not None:
-        replace_file(output, text)
+        replace_file(output, text, output=True)
         echo(output)
     elif coloured:
         say(text)
@@ -292,8 +292,8 @@ def write_suite_file(path: Path, text: str) -> tuple[Path, Path]:
     from bench_core.suite.model import suite_schema
 
     schema = path.with_name(SCHEMA_FILE)
-    replace_file(schema, json.dumps(suite_schema(), indent=2) + "\n")
-    replace_file(path, f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}")
+    replace_file(schema, json.dumps(suite_schema(), indent=2) + "\n", output=True)
+    replace_file(path, f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}", output=True)
     return path, schema
 
 

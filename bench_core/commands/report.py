@@ -50,7 +50,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
-    replace_file(output, page(suites, troubles, mark, _cards(suites)))
+    replace_file(output, page(suites, troubles, mark, _cards(suites)), output=True)
     echo(f"{word}{output}")
 
 
@@ -102,7 +102,8 @@ def figure(
     items = [(shown, item) for shown in views for item in drawn(shown, [name])]
     for count, (shown, item) in enumerate(items, 1):
         path = target if count == 1 else target.with_stem(f"{target.stem}-{count}")
-        replace_file(path, render(paper(item.figure), form))  # type: ignore[arg-type]
+        drawing = render(paper(item.figure), form)  # type: ignore[arg-type]
+        replace_file(path, drawing, output=True)
         recipe = "" if item.recipe is None else f": {shown.headers[item.recipe]}"
         echo(f"{path}  ({shown.name}{recipe})\n  {item.figure.caption}")
     if not items:

@@ -363,7 +363,7 @@ def export(results: Paths, form: str, table: str, output: Path | None) -> None:
         output = output or Path(f"{table}.parquet")
         write_parquet(lines, output)
     elif output is not None:
-        replace_file(output, as_csv(lines))
+        replace_file(output, as_csv(lines), output=True)
     echo(output if output is not None else as_csv(lines), nl=output is not None)
 
 

@@ -185,7 +185,7 @@ def write_parquet(lines: Sequence[Line], path: Path) -> None:
 
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
-    files.replace_file(path, buffer.getvalue())
+    files.replace_file(path, buffer.getvalue(), output=True)
 
 
 def _typed(cells: list[Any]) -> list[Any]:

@@ -29,7 +29,7 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
-from bench_core.errors import StoreError
+from bench_core.errors import StoreError, UsageError
 
 _MIB = 1 << 20
 # bytes of a file, by kind; below them the parsed content takes less than 500 MB
@@ -72,6 +72,12 @@ class Refused(OSError):  # noqa: N818
 
 def _refused(path: Path, reason: str) -> Refused:
     return Refused(errno.EINVAL, reason, str(path))
+
+
+def check_memory() -> None:
+    """Raise UsageError if BENCH_MEMORY is no number of MB."""
+    if _MB and not (_MB.isdecimal() and int(_MB)):
+        raise UsageError(f"BENCH_MEMORY={_MB!r} is no positive whole number of MB")
 
 
 def reason(error: Exception) -> str:
@@ -199,21 +205,28 @@ def open_lock(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into the StoreError of a failed write to `path`."""
+def writing(path: Path, output: bool = False) -> Iterator[None]:
+    """Turn an OSError of the block into the StoreError of a failed write to `path`.
+
+    output  the user named the path for a command that trains nothing, so no run is in question
+    """
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {_reason(path, error)}") from error
+        reason = _reason(path, error)
+        intact = "; runs that were finished before are intact" * (not output)
+        reason = reason or f"{error.strerror or error}{intact}"
+        raise StoreError(f"{path}: cannot be written: {reason}") from error
 
 
 def _reason(path: Path, error: OSError) -> str:
+    """Say why a path cannot be written, where the system's words do not; else ""."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
         return f"there is no folder {path.parent}"
     if isinstance(error, Refused):
         where = "it" if error.filename == str(path) else error.filename
         return f"{where} {error.strerror}; remove it"
-    return f"{error.strerror or error}; runs that were finished before are intact"
+    return ""
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -248,17 +261,22 @@ def copy(source: Path, target: Path) -> None:
 
 
 def replace_file(
-    path: Path, content: str | bytes, parts: int = 1, through: Path | None = None
+    path: Path,
+    content: str | bytes,
+    parts: int = 1,
+    through: Path | None = None,
+    output: bool = False,
 ) -> None:
     """Write a file so that readers see the old one or the new one. Raises StoreError.
 
     A link of this name is replaced, not followed.
     through  a folder of the same file system that holds the unfinished file
+    output   as in `writing`
     """
     part = f"{NEW}{secrets.token_hex(8)}"
     draft, draft_parts = (path, parts) if through is None else (through / part, 2)
     with (
-        writing(path),
+        writing(path, output),
         _folder_of(path, parts) as folder,
         _folder_of(draft, draft_parts) as place,
     ):

@@ -46,6 +46,7 @@ def scan(roots: Sequence[Path], states: bool = True) -> Scan:
 
     states  as in `store.read`
     """
+    files.check_memory()
     result = Scan()
     visited: set[tuple[int, int]] = set()
     left_out: list[Path] = []

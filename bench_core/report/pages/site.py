@@ -183,14 +183,14 @@ def build(
     """
     before = _pages_in(output)
     html = pages(suites, cards, troubles, claims)
-    with writing(output):
+    with writing(output, output=True):
         output.mkdir(parents=True, exist_ok=True)
     _write_manifest(output, before | html.keys())  # first, so that the folder is known as a site
     for name, text in html.items():
-        replace_file(output / name, text)
+        replace_file(output / name, text, output=True)
     for name in before - html.keys():
         if PAGE.fullmatch(name):
-            with writing(output / name):
+            with writing(output / name, output=True):
                 (output / name).unlink(missing_ok=True)
     _write_manifest(output, html)
     return [output / name for name in html]
@@ -198,7 +198,7 @@ def build(
 
 def _pages_in(output: Path) -> set[str]:
     """Return the pages of the site in a folder, none of an empty or missing one."""
-    with writing(output):
+    with writing(output, output=True):
         files = set(os.listdir(output)) if os.path.lexists(output) else set()
     names: Any = None
     with contextlib.suppress(OSError, ValueError):
@@ -211,4 +211,4 @@ def _pages_in(output: Path) -> set[str]:
 
 
 def _write_manifest(output: Path, names: Iterable[str]) -> None:
-    replace_file(output / MANIFEST, json.dumps(sorted(names), indent=1) + "\n")
+    replace_file(output / MANIFEST, json.dumps(sorted(names), indent=1) + "\n", output=True)
