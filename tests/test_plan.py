@@ -671,6 +671,22 @@ def test_a_limit_that_fills_no_batch_is_said_before_training(planned) -> None:
     assert ": data.limit: 64 training samples do not fill one batch of 128; use a smaller " in line
 
 
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("", "s do not fill one batch of 5000; use a smaller training.batch_size; digits has no"),
+        ("data: {limit: 2000}\n", "training.batch_size: 1437 training samples do not fill"),
+        ("data: {limit: 300}\n", "data.limit: 300 training samples do not fill one batch"),
+    ],
+)
+def test_a_batch_larger_than_the_data_is_said_before_training(planned, extra, said) -> None:
+    text = SUITE.replace("training: {", "training: {batch_size: 5000, ")
+    with pytest.raises(SuiteError) as caught:
+        planned(text + extra)
+    (line,) = str(caught.value).splitlines()
+    assert said in line
+
+
 def test_a_planned_cell_knows_the_defaults_of_its_rule(planned) -> None:
     """What a name is held against, in the plan and in the lines of progress."""
     found = planned(

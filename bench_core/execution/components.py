@@ -18,6 +18,7 @@ from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING, LOCAL_CEILING
 from bench_core.training import NUMERICS
 
+LARGE_BATCH = 256  # a smaller one is filled by any data set that is not made for a test
 Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
 
 
@@ -143,23 +144,34 @@ class Components:
         return [(place("method", s), place("arch", s), place("dataset", s)) for s in self.specs]
 
     def _selections(self) -> dict[tuple[int, int], tuple[int, dict[str, Any]]]:
-        """Return each data set (its place) and `data` of the suite that hold samples out."""
-        pairs = [(trio[2], spec.data) for spec, trio in zip(self.specs, self.trios, strict=True)]
-        return {(place, id(data)): (place, data) for place, data in pairs if "validation" in data}
+        """Return each data set (its place) and `data` of the suite whose samples are counted.
+
+        To count them takes the time of loading them, so that is done where samples are held out,
+        and where a batch is large.
+        """
+        return {
+            (trio[2], id(spec.data)): (trio[2], spec.data)
+            for spec, trio in zip(self.specs, self.trios, strict=True)
+            if "validation" in spec.data or spec.training["batch_size"] > LARGE_BATCH
+        }
 
     def _check_data(self, spec: CellSpec, selected: Mapping[str, Any]) -> None:
         """Note a problem if samples cannot be held out, or if the rest does not fill a batch."""
+        held_out = "validation" in spec.data
         if reason := selected.get("why"):
-            self._problem("data.validation", reason, spec=spec)
+            self._problem("data.validation" if held_out else "dataset", reason, spec=spec)
             return
         limit, batch = spec.data["limit"], spec.training["batch_size"]
         count = selected.get("count", limit)
         if count is not None and count < batch:
-            key = "data.validation" if "count" in selected and count != limit else "data.limit"
             text = f"{count} training samples do not fill one batch of {batch}"
-            hint = f"use a smaller training.batch_size or a larger {key}"
-            hint = hint if key == "data.limit" else hint.replace("larger", "smaller")
-            self._problem(key, text, hint, spec)
+            if count == limit:
+                key, remedy = "data.limit", " or a larger data.limit"
+            elif held_out:
+                key, remedy = "data.validation", " or a smaller data.validation"
+            else:
+                key, remedy = "training.batch_size", f"; {spec.dataset['name']} has no more"
+            self._problem(key, text, f"use a smaller training.batch_size{remedy}", spec)
 
     def _check_exclude(self) -> None:
         for number, rule in enumerate(self.suite.exclude):

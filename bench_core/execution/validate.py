@@ -76,7 +76,7 @@ def answer(
     trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]
     selections = []
     for index, options in request.get("selections", ()):
-        say(f"dataset {request['components'][index][1]}: holding out validation samples")
+        say(f"dataset {request['components'][index][1]}: counting its training samples")
         selections.append(_selected(components[index][1], options, data_dir))
     absent = {device: devices.absent(device) for device in request.get("devices", ())}
     absent = {device: why for device, why in absent.items() if why}
@@ -85,7 +85,7 @@ def answer(
 
 
 def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, Any]:
-    """Count the training samples that a cell's `data` leaves, or say why none can be held out."""
+    """Count the training samples that a cell's `data` leaves, or say why that cannot be done."""
     from bench_core.training.build import selected
 
     if dataset is None:  # known to be broken
