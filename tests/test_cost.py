@@ -18,6 +18,8 @@ from nets import LinearNet, ready, resmlp, rule, toy_data
 from records import measured, run
 
 from bench_core.analysis.cost import costs, target_of
+from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.api import Measured
 from bench_core.execution import energy
@@ -180,6 +182,20 @@ def test_columns_without_room_are_named() -> None:
     assert 'No room at this width for the column "RSS MB":' in text
     assert "RSS MB" not in heads
     assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
+
+
+def test_the_machines_of_the_reference_are_named(tmp_path: Path) -> None:
+    shipped = run("bench-core/bp", 1, environment={"reference": 1, "device_name": "AMD EPYC"})
+    shipped = shipped.model_copy(update={"original": {"run.json": "of another machine"}})
+
+    def text(*records: RunRecord) -> str:
+        results = SuiteResults("s", Settings(), records, 0, tmp_path)
+        return " ".join(costs_text([results], "table", None, None).split())
+
+    told = text(shipped, run("bench-core/bp", 2))
+    assert ": 1 on AMD EPYC (bp)" in told
+    assert "Seconds, energy and memory of the reference are those of its machine" in told
+    assert "reference" not in text(run("bench-core/bp", 2))
 
 
 def test_a_sparse_curve_says_that_the_aim_may_have_been_reached_before() -> None:

@@ -10,7 +10,7 @@ from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.report.tables.columns import OPERATIONS
 from bench_core.report.tables.data import csv_text, document
-from bench_core.report.tables.notes import NOTHING
+from bench_core.report.tables.notes import NOTHING, references
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import no_room, paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, fraction, optional
@@ -51,7 +51,7 @@ def costs_text(
     target  the accuracy to reach; None: `SHARE` of the mean accuracy of bp in each recipe
     """
     tables = [
-        (shown, header, aim, costs(group, shown.epochs, aim))
+        (shown, header, group, aim, costs(group, shown.epochs, aim))
         for shown in map(view, suites)
         for header, group in shown.recipes
         for aim in [target_of(group) if target is None else target]
@@ -59,15 +59,23 @@ def costs_text(
     if form == "table":
         given = target is not None
         blocks = [
-            table_of(f"{visible(shown.results.name)}: {header}", _aim(aim, given), own, width)
-            for shown, header, aim, own in tables
+            table_of(
+                f"{visible(shown.results.name)}: {header}",
+                _aim(aim, given),
+                own,
+                width,
+                references(group),
+            )
+            for shown, header, group, aim, own in tables
         ]
         heads = {head for _, used in blocks for head in used}
         legend = [text for head, text in LEGEND.items() if head in heads]
         below = [paragraph(legend, width)] if legend else []
         texts = [*(text for text, _ in blocks), *below] if blocks else [paragraph([NOTHING], width)]
         return "\n\n".join(texts) + "\n"
-    rows = [_flat(shown, header, aim, item) for shown, header, aim, own in tables for item in own]
+    rows = [
+        _flat(shown, header, aim, item) for shown, header, _, aim, own in tables for item in own
+    ]
     if form == "json":
         return document({"schema": SCHEMA, "rows": rows})
     return csv_text(_names(), [list(row.values()) for row in rows])
@@ -93,9 +101,12 @@ def _aim(target: float | None, given: bool) -> str:
 
 
 def table_of(
-    header: str, aim: str, rows: Sequence[Cost], width: int | None
+    header: str, aim: str, rows: Sequence[Cost], width: int | None, machines: Sequence[str] = ()
 ) -> tuple[str, list[str]]:
-    """Return the table of a recipe, without columns for which there is no room, and its heads."""
+    """Return the table of a recipe, without columns for which there is no room, and its heads.
+
+    machines  says on which machines runs of the reference were trained
+    """
     lines = [_cells(item) for item in rows]
     used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
     left_out: list[str] = []
@@ -119,6 +130,7 @@ def table_of(
             f"The accuracy was computed after every {most} epochs (evaluate_every): "
             "a rule may have reached the aim in the epochs between"
         )
+    remarks += machines
     if len({run.record.shipped for item in rows for run in item.row.runs}) > 1:
         remarks.append("Seconds, energy and memory of the reference are those of its machine")
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
