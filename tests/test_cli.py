@@ -52,7 +52,7 @@ MISTAKES = {
         ["leaderboard", "width"],
         "width: no results here, and the reference has no run of this suite, only of audit5, ",
     ),
-    "no results of a suite to claim": (["claims", "width"], "; `bench run width` trains it"),
+    "no results of a suite to claim": (["claims", "tuning"], "; `bench run tuning` trains it"),
     "no results of a suite to verify": (["verify", "width"], "; `bench run width` trains it"),
     "a suite misspelt": (
         ["leaderboard", "cnnn"],

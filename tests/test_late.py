@@ -186,7 +186,9 @@ def test_runs_that_cannot_be_measured_for_one_reason_are_one_line(asked_here, tm
     folder = write(tmp_path, seeds("bench-core/dfa", [0.4, 0.5, 0.6]), None)
     done = CliRunner().invoke(cli.bench, ["audit", str(tmp_path), "--diagnostic", "nudging"])
     first = min(runs(folder))
-    line = f"{folder / first} and 2 more: not audited: its status is done, and it left no checkpoint"
+    line = (
+        f"{folder / first} and 2 more: not audited: its status is done, and it left no checkpoint"
+    )
     assert (done.stderr.splitlines(), done.exit_code) == ([line], 1)
 
 
