@@ -698,7 +698,7 @@ METHODS = [
     (
         OneDrawForAllSeeds,
         "another_seed_gives_other_draws",
-        "(a generator of the rule begins at 1234 in every run): all seeds share one draw",
+        "(a generator of the rule begins at 1234 in every run): all seeds share these draws",
     ),
     (
         OneDrawOfModules,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from itertools import combinations, pairwise
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from bench_plugins.diagnostics import bench_diagnostics
 from nets import METHODS, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
+from bench_core.errors import ChangedByDiagnostic
 from bench_core.execution.cell import measure
 from bench_core.results.migrate import OLDER, described
 from bench_core.results.record import Measurement, fires
 from bench_core.training.audit import Audit
+from bench_core.training.diagnostic import Diagnostic, Measured
+from bench_core.training.method import Credits
 
 
 def diagnostic(name):
@@ -197,3 +201,46 @@ def test_a_measurement_without_a_title_is_written_as_before():
     assert Measurement(value=1.0).model_dump().keys().isdisjoint(Measurement.OMITTED)
     item = Measurement(value=1.0, letter="e", title="rank", axis="log", batch=128, repeatable=False)
     assert Measurement.model_validate(item.model_dump(mode="json")) == item
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("the output error", lambda batch: batch.states.output_error.zero_()),
+        ("x", lambda batch: batch.states.x.mul_(2)),
+        ("a_1", lambda batch: batch.credits.audited[1].neg_()),
+        ("g_2", lambda batch: batch.g[2].requires_grad_()),
+    ],
+)
+def test_a_diagnostic_may_not_write_into_the_probe_batches(name: str, write: Any) -> None:
+    class Writes(Diagnostic):
+        def per_batch(self, audit: Audit, batch: Any) -> None:
+            write(batch)
+
+        def measure(self, audit: Audit) -> Measured:
+            return Measured(1.0)
+
+    audit = audited()
+    audit.due = [Writes(Writes.Params())]
+    with pytest.raises(ChangedByDiagnostic, match=f"Writes changes {name} of probe batch 0"):
+        len(audit.batches)
+    audit = audited()
+    assert (len(audit.batches), audit.changed()) == (10, "")
+    write(audit.batches[3])
+    # x is a slice of the test set, and torch counts writes into any of its slices for all
+    assert audit.changed() == f"{name} of probe batch {0 if name == 'x' else 3}"
+
+
+def test_a_rule_may_reuse_the_memory_of_its_credit() -> None:
+    audit = audited()
+    own, first = audit.method.credit, audited().batches[0].audited
+    buffers = [torch.zeros_like(a) for a in first]
+
+    def credit(states: Any, y: Any, epoch: int) -> Credits:
+        for buffer, a in zip(buffers, own(states, y, epoch).audited, strict=False):
+            buffer[: len(a)] = a
+        return Credits(audited=[buffer[: len(y)] for buffer in buffers])
+
+    plain = [batch.audited[0] for batch in audited().batches]
+    audit.method.credit = credit
+    assert all(map(torch.equal, [batch.audited[0] for batch in audit.batches], plain))

@@ -130,12 +130,13 @@ def _sign(descriptor: int) -> None:
 
 
 def _machine() -> str:
-    """Name this machine and the part of its processes that are seen here."""
-    try:
+    """Name this machine since its start, and the part of its processes that are seen here."""
+    seen = boot = ""
+    with contextlib.suppress(OSError):
         seen = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        seen = ""
-    return f"{platform.node()} {seen}"
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{platform.node()} {seen} {boot}"
 
 
 def is_left(path: Path) -> bool:
@@ -472,10 +473,16 @@ def suite_text(folder: Path) -> bytes | None:
 
 
 def put_back(folder: Path, written: bytes | None, earlier: bytes | None) -> None:
-    """Put an earlier suite.json back, unless another command has replaced the written one."""
+    """Put an earlier suite.json back, unless another command has replaced the written one.
+
+    If there was none before, and no run is there, the written one is removed.
+    """
     with locked_suite(folder):
-        if earlier is not None and suite_text(folder) == written:
-            replace_file(folder / SUITE, earlier)
+        if suite_text(folder) == written:
+            if earlier is not None:
+                replace_file(folder / SUITE, earlier)
+            elif not any(folder.glob(f"*/{RUN}")):
+                files.remove(folder / SUITE)
 
 
 def write_suite(folder: Path, value: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def another_seed_gives_other_draws(subject: MethodSubject) -> None:
     for name, seed in same:
         raise Failed(
             f"the draws do not depend on the seed of the run ({name} begins at {seed} in every "
-            "run): all seeds share one draw of the feedback; use self.draw(…) or "
+            "run): all seeds share these draws; use self.draw(…) or "
             "generator=tools.generator"
         )
 

@@ -65,16 +65,21 @@ class ProbeBatch:
         mean = self.credits is not None and self.credits.reduction == "mean"
         return credit * len(self.y) if mean else credit
 
-    def marks(self) -> dict[str, tuple[int, int]]:
-        """Map each tensor to its identity, and the number of writes into it that torch counted."""
-        named = {"y": self.y, "logits": self.states.logits}
-        for letter, tensors in (("h", self.states.h), ("f", self.states.f), ("g", self.g)):
-            named |= {f"{letter}_{number}": tensor for number, tensor in enumerate(tensors)}
-        audited = [] if self.credits is None else self.credits.audited
-        named |= {f"a_{number}": tensor for number, tensor in enumerate(audited)}
+    def marks(self) -> dict[str, tuple[int, int, bool]]:
+        """Map each tensor to its identity, the number of writes into it that torch counted, and
+        whether it has a gradient."""
+        states, credits = self.states, self.credits
+        named = {"x": states.x, "y": self.y, "the logits": states.logits}
+        named |= {} if states.error is None else {"the output error": states.error}
+        lists: dict[str, Sequence[Tensor]] = {"h": states.h, "f": states.f, "g": self.g}
+        if credits is not None:
+            lists |= {"a": credits.audited, "the credit of block": credits.blocks or ()}
+            lists |= {f"the read-out {name}": own for name, own in credits.readouts.items()}
+        for word, tensors in lists.items():
+            named |= {f"{word}_{number}": tensor for number, tensor in enumerate(tensors)}
         return {
-            name: (id(tensor), 0 if tensor.is_inference() else tensor._version)
-            for name, tensor in named.items()
+            name: (id(each), 0 if each.is_inference() else each._version, each.requires_grad)
+            for name, each in named.items()
         }
 
     @property
@@ -132,6 +137,24 @@ class Replayed(Sequence[ProbeBatch]):
         return (self[place] for place in range(len(self)))  # an IndexError of a rule passes
 
 
+def _copied(credits: Credits) -> Credits:
+    """Copy the credits, each tensor once: a rule may write its next ones into the same memory."""
+    copies: dict[tuple[Any, ...], Tensor] = {}
+
+    def copy(tensor: Tensor) -> Tensor:
+        place = tensor.data_ptr(), tensor.shape, tensor.stride()
+        if place not in copies:
+            copies[place] = tensor.detach().clone()
+        return copies[place]
+
+    return replace(
+        credits,
+        audited=[copy(each) for each in credits.audited],
+        blocks=None if credits.blocks is None else [copy(each) for each in credits.blocks],
+        readouts={name: [copy(each) for each in own] for name, own in credits.readouts.items()},
+    )
+
+
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Return the first name whose value differs; "" if none does."""
     return next((name for name in {**one, **other} if one.get(name) != other.get(name)), "")
@@ -173,7 +196,7 @@ class Audit:
         kept: list[ProbeBatch] = []
         self._figures: dict[int, tuple[Diagnostic, list[Any]]] = {}
         self._summaries: list[Summary] = []
-        self._marks: list[dict[str, tuple[int, int]]] = []
+        self._marks: list[dict[str, tuple[int, int, bool]]] = []
 
         def first_time() -> Iterator[ProbeBatch]:
             for number, (x, y) in enumerate(self.data.test_batches(BATCH, PROBE)):
@@ -257,7 +280,7 @@ class Audit:
                 credits = as_credits(credits, self.net, states.h, trains=False)
             except (TypeError, ValueError) as error:  # it would be measured broadcast
                 raise CreditError(str(error)) from None
-            credits = replace(credits, audited=[a.detach() for a in credits.audited])
+            credits = _copied(credits)
             if self.edit_credits is not None:
                 credits = self.edit_credits(credits, g)
         return ProbeBatch(y, states, g, credits)

@@ -7,7 +7,6 @@ imported.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -177,8 +176,9 @@ def without_runs(names: Iterable[str]) -> list[SuiteResults]:
         for name in names
         if name in known
         and shipped.suite(name) is None
-        and not os.path.lexists(name)
-        and not os.path.lexists(Path("results", name))
+        and not any(
+            any(Path(*place).glob(f"*/{store.RUN}")) for place in ((name,), ("results", name))
+        )
     ]
     whole = board() if wanted else None
     return [whole.results(suite) for suite in wanted if whole and suite.expect]
