@@ -60,6 +60,31 @@ def test_rules_of_equal_means_and_unequal_deviations_are_rarely_told_apart(
     assert wrong / len(tables) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(tables))
 
 
+@pytest.mark.parametrize(
+    ("deviations", "seeds"),
+    [
+        ((1.0, 0.1, 0.01), 3),
+        ((1.0, *[0.1] * 7), 3),
+        ((1.0, *[0.1] * 9), 3),
+        ((1.0, 0.2, 0.02), 4),
+    ],
+)
+def test_one_loud_rule_beside_quieter_ones_separates_few_tables(
+    deviations: tuple[float, ...], seeds: int
+) -> None:
+    """Of 100,000 tables of equal means: 5 %, .001 of the search, and three standard errors."""
+    tables, draw = 100_000, np.random.default_rng(11)
+    values = draw.standard_normal((tables, len(deviations), seeds))
+    values *= np.asarray(deviations)[:, None]
+    one, other = np.triu_indices(len(deviations), 1)
+    apart = values[:, one] - values[:, other]
+    variance = apart.var(2, ddof=1)
+    floored = np.maximum(variance, variance.mean(1, keepdims=True))
+    ratio = (np.abs(apart.mean(2)) / np.sqrt(floored / seeds)).max(1)
+    share = float((ratio > critical(len(deviations), seeds)).mean())
+    assert share <= 0.051 + 3 * math.sqrt(0.05 * 0.95 / tables)
+
+
 def test_bp_is_first_in_at_least_95_of_100_simulated_audits_of_three_seeds() -> None:
     draw = np.random.default_rng(2)
     first = [rank(drawn(MEANS, DEVIATIONS, 3, draw)).intervals[0] for _ in range(500)]

@@ -164,9 +164,9 @@ def of_reference(results: SuiteResults) -> SuiteResults:
 
 
 def without_runs(names: Iterable[str]) -> list[SuiteResults]:
-    """Return the installed suites among names that have claims, and neither a folder nor runs.
+    """Return the installed suites among names that have claims, but no run here or shipped.
 
-    Their claims are judged on the runs that the reference has of other suites.
+    Their claims are judged on the runs that the reference has under other suites.
     """
     shipped, known = reference.installed(), installed_suites()
     if shipped is None or shipped.trouble:
