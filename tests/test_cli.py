@@ -49,11 +49,14 @@ MISTAKES = {
         "nowhere: no such results folder; `bench run SUITE` writes one",
     ),
     "no results of a suite": (
-        ["leaderboard", "width"],
-        "width: no results here, and the reference has no run of this suite, only of audit5, ",
+        ["leaderboard", "class_count"],
+        "class_count: no results here, and the reference has no run of this suite, only of audit5, ",
     ),
     "no results of a suite to claim": (["claims", "tuning"], "; `bench run tuning` trains it"),
-    "no results of a suite to verify": (["verify", "width"], "; `bench run width` trains it"),
+    "no results of a suite to verify": (
+        ["verify", "class_count"],
+        "; `bench run class_count` trains it",
+    ),
     "a suite misspelt": (
         ["leaderboard", "cnnn"],
         "error: cnnn: no such results folder or suite; did you mean cnn?",
@@ -241,7 +244,7 @@ def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     assert "resmlp" in only
     assert "dfa" not in only
     listed = {item["name"]: item for item in json.loads(here("list", "suites", "--json").stdout)}
-    assert (listed["audit5"]["reference"], listed["width"]["reference"]) == ("1", "")
+    assert (listed["audit5"]["reference"], listed["class_count"]["reference"]) == ("1", "")
     suites = here("list", "suites", env={"COLUMNS": "200"}).stdout.splitlines()
     marked = [line for line in suites if "in reference 1)" in line]
     assert any("audit5" in line and "(30 runs in" in line for line in marked)
