@@ -50,7 +50,7 @@ MISTAKES = {
     ),
     "no results of a suite": (
         ["leaderboard", "class_count"],
-        "class_count: no results here, and the reference has no run of this suite, only of audit5, ",
+        "class_count: no results here, and the reference has no run of this suite, only of ",
     ),
     "no results of a suite to claim": (["claims", "tuning"], "; `bench run tuning` trains it"),
     "no results of a suite to verify": (

@@ -307,9 +307,20 @@ def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> Non
 
     cell = scan([finished.results]).runs[0].record.cell.model_dump()
     own, other, few = cells("x", "bp"), cells("dfa", "fa"), cells("ep", seeds=1)
-    plan: Any = SimpleNamespace(cells=own, beside=[*other, *few])
+    here: dict[str, Any] = {"folder": Path("nowhere"), "shipped": []}
+    plan: Any = SimpleNamespace(cells=own, beside=[*other, *few], **here)
     assert f"differ by {100 * resolution(4, 3, PUBLISHED):.1f} points" in _resolution(plan)[0]
-    assert "one seed" in _resolution(SimpleNamespace(cells=few + few, beside=other))[0]  # type: ignore[arg-type]
+    plan = SimpleNamespace(cells=few + few, beside=other, **here)
+    assert "one seed" in _resolution(plan)[0]
+
+
+def test_precision_counts_the_rules_that_the_folder_has(here: Here, finished: Finished) -> None:
+    """A plan of one rule is ranked among the finished runs of its recipe, and no others."""
+    seeds = ("--seed", "1", "--seed", "2", "--set", "floors=false", "--no-reference")
+    here("run", finished.suite, "--method", "dfa", *seeds)
+    command = ("plan", finished.suite, "--method", "fa", *seeds)
+    assert "2 seeds tell two of 2 rules apart" in here(*command).stdout
+    assert "rules apart" not in here(*command, "--set", "training.epochs=3").stdout
 
 
 def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
@@ -319,10 +330,10 @@ def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
         item for rule, own in accuracies.items() for item in seeds(f"bench-core/{rule}", own)
     ]
     stored = [
-        SimpleNamespace(cell=record.cell, action="reference", shipped=Stored(record, Path()))
+        SimpleNamespace(cell=record.cell, identity=record.identity, shipped=Stored(record, Path()))
         for record in records
     ]
-    plan: Any = SimpleNamespace(cells=stored, beside=[])
+    plan: Any = SimpleNamespace(cells=stored, beside=[], folder=Path("nowhere"), shipped=stored)
     (group,) = judge_all(records)
     points = 100 * resolution(3, 3, group.ranking.deviation)
     (line,) = _resolution(plan)

@@ -289,12 +289,20 @@ def _as_json(plan: Plan, costs: Costs) -> str:
 
 
 def _resolution(plan: Plan) -> list[str]:
-    """Say which differences the seeds of a plan will resolve among all rules that get a rank."""
+    """Say which differences the seeds of a plan will resolve among all rules that get a rank.
+
+    Those are the rules of the plan, and those that have finished runs of its recipes in its folder.
+    """
     from bench_core.analysis.verdicts.judge import method_key, option
     from bench_core.analysis.verdicts.ranks import resolved
+    from bench_core.analysis.verdicts.recipes import recipe_of
 
+    records = _finished(plan)
+    recipes = {recipe_of(cell.cell) for cell in plan.cells}
+    cells = [each.cell for each in (*plan.cells, *plan.beside)]
+    cells += [record.cell for record in records if recipe_of(record.cell) in recipes]
     seeds: dict[str, set[int]] = defaultdict(set)
-    for cell in (each.cell for each in (*plan.cells, *plan.beside)):
+    for cell in cells:
         if option(cell.method, "freeze") != "blocks":
             seeds[method_key(cell.method)].add(cell.seed)
     planned = {cell.cell.seed for cell in plan.cells}
@@ -303,24 +311,28 @@ def _resolution(plan: Plan) -> list[str]:
     ranked = [len(own) for own in seeds.values() if len(own) > 1]
     if len(planned) < 2 or len(ranked) < 2:
         return ["precision: one seed separates no rules"]
-    return [f"precision: {resolved(len(ranked), min(ranked), *_scatter(plan))}"]
+    return [f"precision: {resolved(len(ranked), min(ranked), *_scatter(records))}"]
 
 
-def _scatter(plan: Plan) -> tuple[float, str]:
+def _finished(plan: Plan) -> list[RunRecord]:
+    """Return the finished runs in the folder of a plan, and those of the reference beside them."""
+    from bench_core.results.scan import scan
+
+    runs = scan([plan.folder], states=False).runs if plan.folder.is_dir() else []
+    stored = {run.record.identity: run.record for run in runs}
+    stored |= {cell.identity: cell.shipped.record for cell in plan.shipped if cell.shipped}
+    return [record for record in stored.values() if record.status == "done"]
+
+
+def _scatter(records: Sequence[RunRecord]) -> tuple[float, str]:
     """Return the typical deviation of a paired difference, and whose runs have it.
 
-    That is of the runs that the plan reuses, of the recipe with the most of them; without two rules
-    among them that of the published CIFAR-10 audit.
+    That is of the finished runs, of the recipe with the most of them; without two rules among them
+    that of the published CIFAR-10 audit.
     """
     from bench_core.analysis.verdicts.leaderboard import judge_all
     from bench_core.analysis.verdicts.ranks import PUBLISHED
-    from bench_core.results.store import read
 
-    records = [
-        cell.shipped.record if cell.shipped else read(cell.folder, states=False)
-        for cell in (*plan.cells, *plan.beside)
-        if cell.action != "run"
-    ]
     known = [group for group in judge_all(records) if group.ranking.deviation]
     if not known:
         return PUBLISHED, "the published CIFAR-10 audit"

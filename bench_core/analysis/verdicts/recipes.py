@@ -28,7 +28,11 @@ def recipe(record: RunRecord, tuned: Tuned | None = None) -> str:
 
     Rules that were tuned in the same settings have one recipe, whatever values won.
     """
-    cell = shared(record, tuned)
+    return recipe_of(shared(record, tuned))
+
+
+def recipe_of(cell: Cell) -> str:
+    """Write all of a cell but method and seed as canonical text."""
     return canonical([cell.arch.model_dump(), cell.dataset.model_dump(), cell.data, cell.training])
 
 
