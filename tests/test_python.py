@@ -190,6 +190,11 @@ def test_one_of_several_needs_no_list_and_overrides_may_be_a_mapping(
         (lambda: run_suite(3), "source is 3: give a path"),
         (lambda: run_suite("quickstart", methods=3), "methods has 3: give the name or the file"),
         (lambda: run_suite("quickstart", seeds="1"), "seeds has '1': give a whole number"),
+        (
+            lambda: run_suite("quickstart", methods=[]),
+            "methods is empty: give at least one, or None",
+        ),
+        (lambda: run_suite("quickstart", seeds=[]), "seeds is empty: give at least one, or None"),
         (lambda: run_suite("quickstart", overrides=[1]), "overrides has 1: give a text key.path"),
         (lambda: run_suite("quickstart", overrides={"a": {1}}), "overrides has a value that"),
         (lambda: run_suite("quickstart", workers=0), "workers is 0: give a number from 1 to 1024"),

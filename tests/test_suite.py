@@ -809,6 +809,9 @@ matrix: {training.epochs: [90, 100]}
     assert faults(source, epochs=0)[0].startswith(
         "--epochs 0: training.epochs: must be between 1 and 100,000, not 0"
     )
+    for name in ("bp", "bench-core/bp"):  # the second keeps the same entry of the file
+        told = f"--method {name}: methods[1]: is listed twice"
+        assert faults(write("name: s\nmethods: [bp, dfa]\n"), methods=["bp", name]) == [told]
     assert faults(source, methods=["dfa[x"]) == [
         "--method dfa[x: methods[0]: must have the form name or name[key=value,…]"
     ]
@@ -995,6 +998,11 @@ def test_true_is_not_one(tmp_path: Path) -> None:
             "dataset.*, training.*, data.*",
         ),
         ("exclude: [{method: 1}]", "3:20: exclude[0].method: must be a name or a list of names"),
+        (
+            "exclude: [{method: 'dfa[penalty=0]'}]",
+            "3:20: exclude[0].method: must be a name without options; write its options beside it, "
+            "as in `method.OPTION: VALUE`",
+        ),
         (
             "matrix: {training.epochs: [5, 20]}\ntraining: {stop_after: 10}",
             "4:24: training.stop_after: must be at most training.epochs (5), not 10",

@@ -35,8 +35,8 @@ def run_suite(
     source: str | Path,
     *,
     overrides: str | Sequence[str] | Mapping[str, Any] = (),
-    methods: str | Path | Sequence[str | Path] = (),
-    seeds: int | Sequence[int] = (),
+    methods: str | Path | Sequence[str | Path] | None = None,
+    seeds: int | Sequence[int] | None = None,
     dataset: str | None = None,
     arch: str | None = None,
     epochs: int | None = None,
@@ -53,7 +53,8 @@ def run_suite(
     """Run a suite (a path, or the name of an installed one) and return the results of its folder.
 
     Finished cells are reused. `methods`, `seeds`, `dataset`, `arch`, `epochs`, `device` and
-    `executor` with its `settings` are those of the command line; one of several may stand alone.
+    `executor` with its `settings` are those of the command line; one of several may stand alone,
+    and None stands for those of the suite.
 
     overrides  texts `key.path=value`, or a mapping from `key.path` to the value
     reference  runs of the shipped reference stand for cells that have none here
@@ -70,8 +71,8 @@ def run_suite(
     suite, registry = rule_files.with_suite(
         source if isinstance(source, str) else _path("source", source),
         _overrides(overrides),
-        [str(each) for each in _several("methods", methods, str, os.PathLike)],
-        seeds=_several("seeds", seeds, int),
+        [str(each) for each in _chosen("methods", methods, str, os.PathLike)],
+        seeds=_chosen("seeds", seeds, int),
         dataset=dataset,
         arch=arch,
         epochs=epochs,
@@ -95,6 +96,15 @@ def _path(name: str, value: Any) -> Path:
         what = "a list: give each as an argument of its own" if isinstance(value, list) else ""
         raise UsageError(f"{name} is {what or f'{value!r}: give a path or the name of a suite'}")
     return Path(value).expanduser()
+
+
+def _chosen(name: str, value: Any, *kinds: type) -> list[Any]:
+    """Return a list of the chosen values, empty for None. Raises UsageError for an empty choice."""
+    if value is None:
+        return []
+    if not (chosen := _several(name, value, *kinds)):
+        raise UsageError(f"{name} is empty: give at least one, or None for those of the suite")
+    return chosen
 
 
 def _several(name: str, value: Any, *kinds: type) -> list[Any]:

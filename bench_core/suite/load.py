@@ -182,6 +182,9 @@ def _check_cells(document: Document) -> None:
             options = value if isinstance(value, list) else [value]
             if key in PARTS and not all(isinstance(option, str) for option in options):
                 document.report(path, "must be a name or a list of names")
+            elif key in PARTS and any("[" in option for option in options):
+                beside = f"write its options beside it, as in `{key}.OPTION: VALUE`"
+                document.report(path, "must be a name without options", beside)
             elif key != "method" and (key, place[0]) != ("seed", "exclude"):
                 _is_known(document, path)
 

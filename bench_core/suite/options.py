@@ -73,6 +73,8 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
         wanted = component_option("--method", text, ("methods", len(chosen)))
         # an option with parameters is a mapping, which keeps no entry
         kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
+        if kept and any(same_name(_name_of(each.value), wanted.value) for each in chosen):
+            raise wanted.values[()].error("is listed twice")
         chosen += kept or [wanted]
     position = Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
     document.put_list(("methods",), chosen, position)
