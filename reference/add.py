@@ -26,7 +26,7 @@ from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report.all_claims import all_claims
-from bench_core.results import compact, files, store
+from bench_core.results import compact, files, store, suite_folder
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, cell_key, now
 from bench_core.results.reference import CELLS, Entry, Reference, installed, write_cells
@@ -84,7 +84,7 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     if parts := lapsed(record):
         return f"its numerics are {', '.join(parts)}"
     folders = (run.folder.parent, reference.folder / run.suite)
-    own, known = (store.saved_mapping(folder, "diagnostics") for folder in folders)
+    own, known = (suite_folder.saved_mapping(folder, "diagnostics") for folder in folders)
     both = sorted(own.keys() & known.keys())
     if other := [name for name in both if canonical(own[name]) != canonical(known[name])]:
         return f"the other rows of its suite measured {', '.join(other)} with other options"
@@ -165,12 +165,14 @@ def take(
 def suite_of(folder: Path) -> dict[str, Any]:
     """Read suite.json of a results folder, whole. Raises UsageError."""
     try:
-        content = store.suite_json(folder)
+        content = suite_folder.content(folder)
     except store.Unreadable as reason:
-        raise UsageError(f"{folder / store.SUITE}: {reason}; `bench run` writes it") from None
+        raise UsageError(
+            f"{folder / suite_folder.SUITE}: {reason}; `bench run` writes it"
+        ) from None
     if lacking := [key for key in ("cells", "diagnostics", "file") if key not in content]:
         what = f"lacks {', '.join(lacking)}; `bench run` writes it anew"
-        raise UsageError(f"{folder / store.SUITE}: {what}")
+        raise UsageError(f"{folder / suite_folder.SUITE}: {what}")
     return {**content, "name": folder.resolve().name}
 
 
@@ -180,7 +182,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     The options of the diagnostics with which earlier rows were measured stay.
     """
     folder = reference.folder / content["name"]
-    older = store.read_suite(folder) or {}
+    older = suite_folder.read(folder) or {}
     both = (older.get("cells", {}), content["cells"])
     known = {k: name for own in both for k, name in own.items() if name in reference.entries}
     if not known:
@@ -192,7 +194,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
         file = before  # another command has listed the cells of the suite's file
     kept = {key: value for key, value in content.items() if key != "decisions"}
     kept["diagnostics"] = {**content["diagnostics"], **older.get("diagnostics", {})}
-    store.write_suite(folder, {**kept, "cells": known, "file": file})
+    suite_folder.write(folder, {**kept, "cells": known, "file": file})
 
 
 def list_suites(names: Iterable[str], reference: Reference) -> None:

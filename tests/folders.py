@@ -14,7 +14,7 @@ from records import audit, frozen, seeds
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.report.tables.formats import Format, Wanted, leaderboards
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import FileSum, RunRecord
 
@@ -84,7 +84,7 @@ def write(
             record.model_copy(update={"identity": identity, "suite": suite, "files": files})
         )
         (home / "run.json").write_text(made.to_json(), encoding="utf-8")
-    store.write_suite(folder, {"name": suite, **suite_json})
+    suite_folder.write(folder, {"name": suite, **suite_json})
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from bench_core.execution.executors import Options, local
 from bench_core.execution.job import make_job
 from bench_core.execution.plan import PlannedCell
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.record import Cell, ComponentRef
 
 PYTHON = sys.executable
@@ -53,7 +53,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         monkeypatch.setattr(sys, "executable", str(script))
         monkeypatch.setenv("BENCH_FORK", "0")
         events: list[dict[str, Any]] = []
-        folder = store.open_suite_folder(tmp_path, "s")
+        folder = suite_folder.create(tmp_path, "s")
         planned = [cell(folder / f"{number:032x}", device) for number in range(cells)]
         local.execute(
             planned,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import checksum, digest
 
 
@@ -120,7 +120,7 @@ def spoil(suite: Path, draws: random.Random) -> str:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(mutated(row, draws)) + "\n" for row in rows))
     elif what == "suite":
-        path = suite / store.SUITE
+        path = suite / suite_folder.SUITE
         path.write_text(json.dumps(mutated(json.loads(path.read_text()), draws)))
     elif what == "late":
         name = draws.choice(sorted(raw["measurements"]))

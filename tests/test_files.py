@@ -16,7 +16,7 @@ from records import run as a_run
 from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import epochs, files, remeasured, store
+from bench_core.results import epochs, files, locks, remeasured, store, suite_folder
 from bench_core.results.record import FileSum
 from bench_core.results.remeasured import late_files
 from bench_core.results.scan import Stored, _weight, scan
@@ -27,7 +27,7 @@ IDENTITY = "ab" * 16
 
 @pytest.fixture
 def final(tmp_path: Path) -> Path:
-    return store.open_suite_folder(tmp_path / "results", "s") / IDENTITY
+    return suite_folder.create(tmp_path / "results", "s") / IDENTITY
 
 
 # ------------------------------------------------------------------------------------------- read
@@ -110,9 +110,9 @@ def test_a_long_field_of_a_record_is_set_aside_by_name(final: Path) -> None:
 def test_a_suite_json_that_is_not_read_is_named(final: Path, content: str, reason: str) -> None:
     store.clear_temporary(final)
     store.commit(a_run().model_copy(update={"identity": IDENTITY}), final)
-    (final.parent / store.SUITE).write_text(content)
+    (final.parent / suite_folder.SUITE).write_text(content)
     (results,), (line,) = gather([final.parent])
-    assert line.startswith(f"{final.parent / store.SUITE}: cannot be read: it ")
+    assert line.startswith(f"{final.parent / suite_folder.SUITE}: cannot be read: it ")
     assert reason in line
     assert results.name == "s"
 
@@ -242,7 +242,7 @@ def test_what_is_written_leads_nowhere(final: Path) -> None:
     for name in (f".lock-{IDENTITY}", f".log-{IDENTITY}", "agreement", "quarantine"):
         (suite / name).symlink_to(own / "nothing" if name.startswith(".") else own / "folder")
     with pytest.raises(StoreError, match="is a link, not a regular file; remove it"):
-        store.lock(final)
+        locks.lock(final)
     with pytest.raises(files.Refused):
         files.append_to(store.output_file(final))
     final.mkdir()
@@ -258,7 +258,7 @@ def test_a_suite_folder_that_is_a_link_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "s").symlink_to(own / "folder")
     with pytest.raises(UsageError, match="is a link, not a folder"):
-        store.open_suite_folder(tmp_path / "results", "s")
+        suite_folder.create(tmp_path / "results", "s")
 
 
 def test_temporary_names_cannot_be_known_and_are_cleared_when_they_are_old(
@@ -271,7 +271,7 @@ def test_temporary_names_cannot_be_known_and_are_cleared_when_they_are_old(
         os, "replace", lambda one, other, **at: names.append(one) or real(one, other, **at)
     )
     for _ in range(2):
-        store.write_suite(final.parent, {})
+        suite_folder.write(final.parent, {})
     assert len(set(names)) == 2
     old, young = (final.parent / f"{files.NEW}{letter}" for letter in "ab")
     for path in (old, young):

@@ -24,7 +24,7 @@ from bench_core.execution.job import make_record
 from bench_core.execution.plan import Plan, _measured, make_plan, names_of
 from bench_core.execution.runner import described
 from bench_core.registry import plugins
-from bench_core.results import store
+from bench_core.results import locks, store, suite_folder
 from bench_core.results.record import cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
@@ -468,7 +468,7 @@ def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
 ) -> None:
     earlier = planned(SUITE + "title: Mine\n")
     earlier.folder.mkdir(parents=True)
-    store.write_suite(earlier.folder, described(earlier))
+    suite_folder.write(earlier.folder, described(earlier))
     more = planned(SUITE.replace("[1, 2]", "[1, 2, 3]") + "title: Mine\n", "training.epochs=2")
     assert more.troubles == ()
     limit = "diagnostics: [{name: scale_growth, threshold: 3}]\n"
@@ -480,7 +480,7 @@ def test_other_options_of_a_diagnostic_than_those_of_earlier_runs_are_said(tmp_p
     now = [{"name": "bench-core/nudging", "params": {"eta": 0.5}}, {"name": "a/b", "params": {}}]
     assert _measured(now, tmp_path) == []
     for eta, times in ((0.50, 0), (0.01, 1)):
-        store.write_suite(tmp_path, {"diagnostics": {"bench-core/nudging": {"eta": eta}}})
+        suite_folder.write(tmp_path, {"diagnostics": {"bench-core/nudging": {"eta": eta}}})
         said = _measured(now, tmp_path)
         assert len(said) == times
     assert "its earlier runs measured nudging with other options; `bench audit`" in said[0]
@@ -509,13 +509,13 @@ def put(plan: Plan, status: Status, **fields: Any) -> Path:
     """Keep a run of the plan's first cell, and suite.json as a sweep leaves it."""
     cell = plan.cells[0]
     identity = fields.get("identity", cell.identity)
-    folder = store.open_suite_folder(plan.folder.parent, plan.folder.name) / identity
-    with store.locked(folder):
+    folder = suite_folder.create(plan.folder.parent, plan.folder.name) / identity
+    with locks.locked(folder):
         store.clear_temporary(folder)
         record = make_record(plan.job(cell), status=status, **fields)
         store.commit(record, folder)
     cells = {**described(plan)["cells"], cell_key(cell.cell): identity}
-    store.write_suite(plan.folder, {**described(plan), "cells": cells})
+    suite_folder.write(plan.folder, {**described(plan), "cells": cells})
     return folder
 
 
@@ -583,7 +583,7 @@ def test_a_run_of_an_older_algorithm_counts_until_its_cell_has_a_new_one(planned
         return {record.identity: record.algorithm for record in results.records}
 
     assert counted() == {old.name: 1}
-    store.write_suite(plan.folder, described(planned()))
+    suite_folder.write(plan.folder, described(planned()))
     assert counted() == {old.name: 1}
     new = put(planned(), "done", accuracy=0.6)
     assert counted() == {new.name: ALGORITHM}

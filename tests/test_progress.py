@@ -23,7 +23,7 @@ from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps
 from bench_core.execution.forecast import Forecast, Progress, rule_of, seconds_left
 from bench_core.execution.plan import names_of
-from bench_core.results import store
+from bench_core.results import locks, store, suite_folder
 from bench_core.results.hashing import jsonable
 
 A, B = "a" * 32, "b" * 32
@@ -130,7 +130,7 @@ def suite(tmp_path: Path) -> Path:
     decision = {"action": "run", "why": "", "at": "2026-01-01", "epochs": 100}
     names = {A: "dfa · seed 42", B: "dfa · seed 123"}
     decisions = {identity: {**decision, "cell": name} for identity, name in names.items()}
-    store.write_suite(folder, {"name": "long", "decisions": decisions})
+    suite_folder.write(folder, {"name": "long", "decisions": decisions})
     return folder
 
 
@@ -141,7 +141,7 @@ def invoke(*arguments: object) -> str:
 
 
 def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
-    with store.locked(suite / A):
+    with locks.locked(suite / A):
         before = sorted(path.name for path in suite.iterdir())
         text = invoke("status", suite.parent)
         (state,) = json.loads(invoke("status", suite, "--json"))["suites"]
@@ -160,7 +160,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
     rows = store.temporary(suite / A) / "epochs.jsonl"
     for begun, epoch in ((0, 10.0), (3, 25.0)):  # also of an attempt that goes on after epoch 3
         rows.write_text("".join(rows.read_text().splitlines(keepends=True)[begun:]))
-        with store.locked(suite / A):
+        with locks.locked(suite / A):
             os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
             os.utime(rows, (1050.0, 1050.0))
             (state,) = sweeps.sweeps([suite])
@@ -184,8 +184,8 @@ def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
 
 def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -> None:
     lock = suite / f".lock-{A}"
-    script = "import os, sys, pathlib; from bench_core.results import store; "
-    script += "store.lock(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    script = "import os, sys, pathlib; from bench_core.results import locks; "
+    script += "locks.lock(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", script, suite / A], check=False)
     assert killed.returncode == -9
     text = invoke("status", suite)
@@ -201,7 +201,7 @@ def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -
     ):
         lock.write_text(content)
         assert ": 1 elsewhere or stopped, 1 waiting" in invoke("status", suite)
-    with store.locked(suite / A):  # a lock that was left is signed anew
+    with locks.locked(suite / A):  # a lock that was left is signed anew
         assert lock.read_text() == f"{os.getpid()} {machine}"
 
 
@@ -213,10 +213,10 @@ def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path:
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
     again = tmp_path / "again"  # to be run anew: the runs from before do not count
     shutil.copytree(finished.folder, again)
-    content = store.read_suite(again) or {}
+    content = suite_folder.read(again) or {}
     later = {"action": "run", "at": "9999-01-01"}
     decisions = {name: {**each, **later} for name, each in content["decisions"].items()}
-    store.write_suite(again, {**content, "decisions": decisions})
+    suite_folder.write(again, {**content, "decisions": decisions})
     assert ": 4 waiting\n" in invoke("status", again)
     ended, old = state.cells[0].identity, tmp_path / "old/tiny"
     for name in (ended, A):  # without suite.json; the copy under another name cannot be read
@@ -233,7 +233,7 @@ def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path:
 def test_an_odd_suite_file_is_no_bug(tmp_path: Path, decisions: Any) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
-    store.write_suite(folder, {"name": "odd", "decisions": decisions})
+    suite_folder.write(folder, {"name": "odd", "decisions": decisions})
     assert "\x1b" not in invoke("status", tmp_path)
 
 

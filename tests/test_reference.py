@@ -42,7 +42,7 @@ from bench_core.report.tables import notes
 from bench_core.report.tables.formats import leaderboards
 from bench_core.report.view import view
 from bench_core.report.words.headings import headings
-from bench_core.results import compact, epochs, ledger, reference, store
+from bench_core.results import compact, epochs, ledger, reference, store, suite_folder
 from bench_core.results.agreement import disagreement
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -414,9 +414,9 @@ def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped:
 
 def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeypatch: Any) -> None:
     home = changed(shipped, tmp_path / "home", lambda path: None)
-    listed = {**store.suite_json(home / "tiny"), "name": "part"}
+    listed = {**suite_folder.content(home / "tiny"), "name": "part"}
     (home / "part").mkdir()
-    store.write_suite(home / "part", listed)
+    suite_folder.write(home / "part", listed)
     monkeypatch.setenv("BENCH_REFERENCE", str(home))
     (tmp_path / "link").symlink_to(home)
     (shown,), _ = gather([tmp_path / "link" / "part"])
@@ -430,7 +430,7 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     assert "reference" not in dfa["entries"][0].recipe
     (found,) = site._first_recipes(views)  # both have the same recipe
     assert {line.label for lines in found["lists"].values() for line in lines} == {"bp", "dfa"}
-    (home / "part" / store.SUITE).write_text("{")
+    (home / "part" / suite_folder.SUITE).write_text("{")
     assert "part/suite.json: cannot be read" in gather([home / "part"])[1][0]
 
 
@@ -488,7 +488,7 @@ def test_what_is_not_valid_is_named_and_not_used(
 ) -> None:  # fmt: skip
     known = reference.installed(changed(shipped, tmp_path / "home", change))
     assert known is not None
-    measured = store.suite_json(finished.folder)["diagnostics"]
+    measured = suite_folder.content(finished.folder)["diagnostics"]
     diagnostics = [{"name": name, "params": params} for name, params in measured.items()]
     found = Shipped(known, load_suite(finished.suite), diagnostics)
     records = [run.record for run in scan([finished.results]).runs]
@@ -503,7 +503,7 @@ def test_a_changed_suite_file_of_the_reference_is_named(
     here: Here, tmp_path: Path, finished: Finished, shipped: Path
 ) -> None:
     home = changed(shipped, tmp_path / "home", lambda path: None)
-    path = home / "tiny" / store.SUITE
+    path = home / "tiny" / suite_folder.SUITE
     path.write_text(path.read_text().replace('"floor": "matched"', '"floor": "bp"'))
     done = here("leaderboard", "tiny", env={"BENCH_REFERENCE": str(home)})
     assert "tiny/suite.json: cannot be read: it was changed: its checksum differs" in done.stderr
@@ -723,7 +723,7 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert "a compact run, as of a submission" in fault(original={"a": 1})
     with_options = {"diagnostics": {"bench-core/scale_growth": {"batches": 1}}}
     (tmp_path / "other" / "tiny").mkdir(parents=True)
-    store.write_suite(tmp_path / "other" / "tiny", with_options)
+    suite_folder.write(tmp_path / "other" / "tiny", with_options)
     assert "with other options" in fault(into=reference.Reference(tmp_path / "other"))
     path = run.folder / store.EPOCHS
     path.write_bytes(path.read_bytes().replace(b"1", b"2"))
@@ -740,7 +740,7 @@ def test_results_without_their_suite_file_are_refused_before_anything_is_written
     finished: Finished, tmp_path: Path, content: str | None, said: str
 ) -> None:
     results, into = Path(shutil.copytree(finished.results, tmp_path / "r")), tmp_path / "into"
-    path = results / "tiny" / store.SUITE
+    path = results / "tiny" / suite_folder.SUITE
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(UsageError) as raised:
         adding.main([str(results), "--into", str(into), "--commit", "c"], standalone_mode=False)
@@ -817,12 +817,12 @@ def test_a_cell_that_is_there_stays_as_it_is(
     home = changed(shipped, tmp_path / "home", lambda path: None)
     known = reference.installed(home)
     assert known is not None
-    content = store.suite_json(home / "tiny")
+    content = suite_folder.content(home / "tiny")
     options, more = content["diagnostics"], {"bench-core/drift": {}}
     other = {name: {"batches": 1} for name in options} | more
     cells = dict.fromkeys(content["cells"], "of other code")
     adding.list_cells({**content, "diagnostics": other, "cells": cells}, known)
-    now = store.suite_json(home / "tiny")
+    now = suite_folder.content(home / "tiny")
     assert (now["diagnostics"], now["cells"]) == ({**options, **more}, content["cells"])
     record = known.runs()[0][0].record
     again = record.model_copy(update={"identity": "f" * 32})

@@ -34,7 +34,7 @@ from bench_core.execution.machine import check_machine
 from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import executor_named, run_plan
 from bench_core.registry import plugins
-from bench_core.results import store
+from bench_core.results import locks, store, suite_folder
 from bench_core.suite.load import load_suite
 
 BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sys.executable\n"
@@ -69,7 +69,7 @@ def quiet_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def cells(tmp_path: Path, count: int) -> list[Any]:
-    folder = store.open_suite_folder(tmp_path, "s")
+    folder = suite_folder.create(tmp_path, "s")
     return [forged.cell(folder / f"{number:032x}") for number in range(count)]
 
 
@@ -107,7 +107,7 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
     (cell,) = plan.cells
     found = {}
     for name, settings in (("local", {}), ("ray", {"cpus": "1"}), ("slurm", {"cluster": "local"})):
-        own = replace(cell, folder=store.open_suite_folder(tmp_path / name, "tiny") / cell.identity)
+        own = replace(cell, folder=suite_folder.create(tmp_path / name, "tiny") / cell.identity)
         events: list[dict[str, Any]] = []
         execute = executor_named(name, registry)
         execute(
@@ -279,10 +279,10 @@ def test_a_refused_command_keeps_the_record_of_the_last_run(
     monkeypatch.setattr("shutil.which", lambda name: None)
     plan.folder.mkdir(parents=True)
     last = '{"schema": 1, "name": "tiny", "decisions": {}}\n'
-    (plan.folder / store.SUITE).write_text(last)
+    (plan.folder / suite_folder.SUITE).write_text(last)
     with pytest.raises(UsageError, match="no sbatch on this machine"):
         run_plan(plan, plugins.load(), "slurm")
-    assert (plan.folder / store.SUITE).read_text() == last
+    assert (plan.folder / suite_folder.SUITE).read_text() == last
 
     def lost(cells: Any, job: Any, on_event: Any, options: Options) -> None:
         on_event(cells[0], {"event": "start"})
@@ -291,7 +291,7 @@ def test_a_refused_command_keeps_the_record_of_the_last_run(
     monkeypatch.setattr(runner, "executor_named", lambda name, registry: lost)
     with pytest.raises(UsageError, match="sbatch failed"):
         run_plan(plan, plugins.load(), "slurm")
-    decisions = store.saved_mapping(plan.folder, "decisions")  # a cell had begun
+    decisions = suite_folder.saved_mapping(plan.folder, "decisions")  # a cell had begun
     assert decisions.keys() == {cell.identity for cell in plan.cells}
 
 
@@ -394,12 +394,12 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
     here_is(monkeypatch, tmp_path, forged.DISK_FULL)
     (cell,) = cells(tmp_path, 1)
     token = remote.token_in(cell.folder.parent)
-    lock = store.lock(cell.folder)
+    lock = locks.lock(cell.folder)
     assert lock is not None
     assert (
         remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token))) is None
     )
-    store.unlock(cell.folder, lock)
+    locks.unlock(cell.folder, lock)
     with pytest.raises(StoreError, match="the disk is full"):
         remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token)))
 

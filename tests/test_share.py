@@ -20,7 +20,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.pages.page import page
 from bench_core.report.tables.formats import leaderboards
-from bench_core.results import ledger, marks, store
+from bench_core.results import ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import CLOCK, compare, disagreement
 from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -69,8 +69,8 @@ def rows(record: RunRecord) -> str:
 
 def put(results: Path, record: RunRecord, **files: str) -> Path:
     """A complete run folder."""
-    final = store.open_suite_folder(results, "s") / record.identity
-    lock = store.lock(final)
+    final = suite_folder.create(results, "s") / record.identity
+    lock = locks.lock(final)
     assert lock is not None
     folder = store.clear_temporary(final)
     if record.status == "done":
@@ -85,7 +85,7 @@ def put(results: Path, record: RunRecord, **files: str) -> Path:
         }.items():
             (folder / name).write_text(content)
     store.commit(record, final)
-    store.unlock(final, lock)
+    locks.unlock(final, lock)
     return final
 
 
@@ -103,7 +103,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_runs_are_copied_as_they_are_and_twice_is_once(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=1))
     put(tmp_path / "b", true(seed=2))
-    store.write_suite(tmp_path / "b" / "s", {"name": "s", "cells": {"k": "v"}, "title": "theirs"})
+    suite_folder.write(tmp_path / "b" / "s", {"name": "s", "cells": {"k": "v"}, "title": "theirs"})
     for _ in range(2):
         done = merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "into")
         assert done.conflicts == []
@@ -150,14 +150,14 @@ def test_a_run_that_another_merge_wrote_meanwhile_is_not_overwritten(
     mine = put(tmp_path / "a", true(seed=1, accuracy=0.4))
     put(tmp_path / "a", true(seed=2))
     put(tmp_path / "b", true(seed=1, **{"accuracy": 0.4, **theirs}))
-    lock, waiting = store.lock, [True]
+    lock, waiting = locks.lock, [True]
 
     def late(final: Path) -> int | None:
         if waiting and waiting.pop():
             assert merging.merge([tmp_path / "b"], tmp_path / "into").count("copy") == 1
         return lock(final)
 
-    monkeypatch.setattr(store, "lock", late)
+    monkeypatch.setattr(locks, "lock", late)
     done = merging.merge([tmp_path / "a"], tmp_path / "into")
     accuracies = {run.record.accuracy for run in scan([tmp_path / "into"]).runs}
     assert done.fates[mine] == fate
@@ -177,19 +177,19 @@ def test_two_merges_into_one_folder_keep_the_cells_of_both(
     """The other merge writes suite.json just before this one has the lock of the suite."""
     for name, seed in (("a", 1), ("b", 2)):
         put(tmp_path / name, true(seed=seed))
-        store.write_suite(tmp_path / name / "s", {"name": "s", "cells": {name: "identity"}})
+        suite_folder.write(tmp_path / name / "s", {"name": "s", "cells": {name: "identity"}})
     put(tmp_path / "into", true(seed=3))
-    store.write_suite(tmp_path / "into" / "s", {"name": "s", "cells": {}})
-    lock, waiting = store.lock, [True]
+    suite_folder.write(tmp_path / "into" / "s", {"name": "s", "cells": {}})
+    lock, waiting = locks.lock, [True]
 
     def late(final: Path) -> int | None:
-        if final.name == store.SUITE and waiting and waiting.pop():
+        if final.name == suite_folder.SUITE and waiting and waiting.pop():
             merging.merge([tmp_path / "b"], tmp_path / "into")
         return lock(final)
 
-    monkeypatch.setattr(store, "lock", late)
+    monkeypatch.setattr(locks, "lock", late)
     merging.merge([tmp_path / "a"], tmp_path / "into")
-    suite = store.read_suite(tmp_path / "into" / "s")
+    suite = suite_folder.read(tmp_path / "into" / "s")
     assert suite is not None
     assert suite["cells"] == {"a": "identity", "b": "identity"}
 
@@ -256,11 +256,11 @@ def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
     for name, title, seed in (("a", "ours", 1), ("b", "theirs", 2)):
         put(tmp_path / name, true(seed=seed))
         cells = {"shared": name, name: name}
-        store.write_suite(
+        suite_folder.write(
             tmp_path / name / "s", {"title": title, "cells": cells, "thresholds": {"x": seed}}
         )
     done = merging.merge([tmp_path / "b"], tmp_path / "a")
-    told = store.read_suite(tmp_path / "a" / "s")
+    told = suite_folder.read(tmp_path / "a" / "s")
     assert told == {
         "title": "ours",
         "cells": {"shared": "a", "a": "a", "b": "b"},
@@ -708,7 +708,7 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     good = put(tmp_path, named("5", seed=5))  # new code failed where old code was done
     broken = store.read(put(tmp_path, named("6", seed=5, status="failed", reason="r")))
     cells = {cell_key(store.read(new).cell): "2" * 32, cell_key(broken.cell): "6" * 32}
-    store.write_suite(new.parent, {"name": new.parent.name, "cells": cells})
+    suite_folder.write(new.parent, {"name": new.parent.name, "cells": cells})
     before = table(tmp_path)
 
     said = CliRunner().invoke(bench, ["clean", str(tmp_path)], catch_exceptions=False)
@@ -716,10 +716,10 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     assert {line.split()[1] for line in said.output.splitlines()[:-1]} == {str(old), str(aside)}
     assert "--yes removes them" in said.output
 
-    lock = store.lock(old)
+    lock = locks.lock(old)
     assert lock is not None
     held = CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"], catch_exceptions=False)
-    store.unlock(old, lock)
+    locks.unlock(old, lock)
     assert (held.exit_code, old.exists(), aside.exists()) == (1, True, False)
     assert CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"]).exit_code == 0
     assert not old.exists()
@@ -830,7 +830,7 @@ def test_runs_that_no_table_counts_are_not_drawn(tmp_path: Path) -> None:
     put(tmp_path, shown := true(seed=1))
     for digit in "123456789":
         put(tmp_path, named(digit, seed=1))
-    store.write_suite(tmp_path / "s", {"cells": {cell_key(shown.cell): shown.identity}})
+    suite_folder.write(tmp_path / "s", {"cells": {cell_key(shown.cell): shown.identity}})
     assert [run.record.identity for run in replicate.counted(tmp_path)] == [shown.identity]
 
 

@@ -32,9 +32,9 @@ from pathlib import Path
 os.environ["BENCH_FORK"] = "0"
 sys.path.insert(0, {tests!r})
 import forged
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.execution.executors import Options, local
-folder = store.open_suite_folder(Path({home!r}), "s")
+folder = suite_folder.create(Path({home!r}), "s")
 store.tidy(folder)
 sys.executable = {script!r}
 cells = [forged.cell(folder / f"{{number:032x}}") for number in range(6)]

@@ -24,7 +24,7 @@ from records import run
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
 from bench_core.printable import few
-from bench_core.results import files, logs, store
+from bench_core.results import files, locks, logs, store, suite_folder
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
@@ -49,7 +49,7 @@ def place(final: Path, name: str) -> Path:
 def build(final: Path, **fields: Any) -> RunRecord:
     """A run folder as a worker makes it."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = store.lock(final)
+    descriptor = locks.lock(final)
     assert descriptor is not None
     store.clear_temporary(final)
     for name, content in FILES.items():
@@ -58,7 +58,7 @@ def build(final: Path, **fields: Any) -> RunRecord:
         return store.commit(record(**fields), final)
     finally:
         store.remove_temporary(final)
-        store.unlock(final, descriptor)
+        locks.unlock(final, descriptor)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
         shutil.rmtree(final, ignore_errors=True)
         if earlier:
             build(final, accuracy=0.1)
-        descriptor = store.lock(final)
+        descriptor = locks.lock(final)
         store.clear_temporary(final)
         for name, content in FILES.items():
             place(final, name).write_bytes(content)
@@ -119,7 +119,7 @@ def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
                 done = True
             except StoreError as error:
                 done, said = False, str(error)
-        store.unlock(final, descriptor)
+        locks.unlock(final, descriptor)
         after_rename = not done and final.exists() and store.read(final, sums=True).accuracy == 0.2
         if not done:
             assert "No space left on device; runs that were finished before are intact" in said
@@ -139,10 +139,10 @@ def _other(final: Path) -> Path:
     """A finished run of another identity."""
     place = final.parent.parent / "elsewhere" / ("f" * 32)
     place.parent.mkdir(parents=True)
-    descriptor = store.lock(place)
+    descriptor = locks.lock(place)
     store.clear_temporary(place)
     store.commit(run(accuracy=0.7).model_copy(update={"identity": "f" * 32}), place)
-    store.unlock(place, descriptor)
+    locks.unlock(place, descriptor)
     final.parent.mkdir(parents=True)
     return place
 
@@ -171,13 +171,13 @@ def fail_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
 def test_suite_json_is_the_old_one_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write_suite(tmp_path, {"title": "old"})
+    suite_folder.write(tmp_path, {"title": "old"})
     for n in (1, 2, 3):
         with monkeypatch.context() as patch:
             fail_at(n, patch)
             with pytest.raises(StoreError):
-                store.write_suite(tmp_path, {"title": "new"})
-        assert store.read_suite(tmp_path) == {"title": "old"}
+                suite_folder.write(tmp_path, {"title": "new"})
+        assert suite_folder.read(tmp_path) == {"title": "old"}
         assert [path.name for path in tmp_path.iterdir()] == ["suite.json"]
 
 
@@ -199,22 +199,22 @@ def test_a_log_without_end_keeps_its_beginning_and_its_end(
 
 def test_a_lock_has_one_holder(final: Path) -> None:
     final.parent.mkdir(parents=True)
-    held = store.lock(final)
+    held = locks.lock(final)
     assert held is not None
-    assert store.lock(final) is None
-    store.unlock(final, held)
+    assert locks.lock(final) is None
+    locks.unlock(final, held)
     assert list(final.parent.iterdir()) == []
-    again = store.lock(final)
+    again = locks.lock(final)
     assert again is not None
-    store.unlock(final, again)
+    locks.unlock(final, again)
 
 
 def test_the_lock_of_a_killed_process_is_free_at_once(final: Path) -> None:
     final.parent.mkdir(parents=True)
     code = f"""
 import pathlib, time
-from bench_core.results import logs, store
-held = store.lock(pathlib.Path({str(final)!r}))
+from bench_core.results import locks, logs, store
+held = locks.lock(pathlib.Path({str(final)!r}))
 store.clear_temporary(pathlib.Path({str(final)!r})).joinpath("half").touch()
 print("held", flush=True)
 time.sleep(600)
@@ -224,13 +224,13 @@ time.sleep(600)
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        assert store.lock(final) is None
+        assert locks.lock(final) is None
         holder.send_signal(signal.SIGKILL)
-    descriptor = store.lock(final)
+    descriptor = locks.lock(final)
     assert descriptor is not None
     assert list(store.clear_temporary(final).iterdir()) == []
     store.remove_temporary(final)
-    store.unlock(final, descriptor)
+    locks.unlock(final, descriptor)
     assert list(final.parent.iterdir()) == []
 
 
@@ -239,7 +239,7 @@ def test_what_killed_runners_left_is_thrown_away_and_what_is_locked_is_not(final
     build(final)
     dead, alive = final.with_name("a" * 32), final.with_name("b" * 32)
     for each in (final, dead, alive):
-        descriptor = store.lock(each)
+        descriptor = locks.lock(each)
         assert descriptor is not None
         if each is not final:
             (store.clear_temporary(each) / "half").touch()
@@ -257,7 +257,7 @@ def test_what_killed_runners_left_is_thrown_away_and_what_is_locked_is_not(final
 def test_a_lock_without_a_name_deletes_nothing_beside_the_suite_folder(
     tmp_path: Path, name: str
 ) -> None:
-    suite = store.open_suite_folder(tmp_path, "s")
+    suite = suite_folder.create(tmp_path, "s")
     (suite / f".lock-{name}").touch()
     (tmp_path / ".old-s").mkdir()
     (tmp_path / ".log-s").touch()
@@ -451,7 +451,7 @@ def test_quarantine_keeps_the_folder_and_says_why(final: Path) -> None:
 
 def test_results_may_lie_anywhere(tmp_path: Path) -> None:
     results = tmp_path / "mit Leerzeichen ünd 字"
-    folder = store.open_suite_folder(results, "s")
+    folder = suite_folder.create(results, "s")
     build(folder / IDENTITY)
     (tmp_path / "link").symlink_to(results)
     for root in (results, folder, folder / IDENTITY, tmp_path / "link"):
@@ -476,13 +476,13 @@ def test_what_cannot_be_a_results_folder_is_a_usage_error(tmp_path: Path, kind: 
     with pytest.raises(
         UsageError, match=r"cannot be written: .*; choose another folder with --results"
     ):
-        store.open_suite_folder(results, "s")
+        suite_folder.create(results, "s")
 
 
 def test_a_file_that_is_named_as_results_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "notes").touch()
     with pytest.raises(UsageError, match="/notes is a file, not a folder; choose another folder"):
-        store.open_suite_folder(tmp_path / "notes", "s")
+        suite_folder.create(tmp_path / "notes", "s")
 
 
 def test_a_read_only_results_folder_is_a_usage_error(
@@ -495,9 +495,9 @@ def test_a_read_only_results_folder_is_a_usage_error(
 
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(UsageError, match="cannot be written: Read-only file system"):
-        store.open_suite_folder(tmp_path, "s")
+        suite_folder.create(tmp_path, "s")
     with pytest.raises(StoreError, match="cannot be written: Read-only file system"):
-        store.lock(tmp_path / "s" / IDENTITY)
+        locks.lock(tmp_path / "s" / IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -555,9 +555,9 @@ def test_a_run_that_another_bench_holds_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "suite" / ("a" * 32)
     folder.parent.mkdir()
     busy = pytest.raises(StoreError, match="another bench is at work")
-    with store.owned(folder), busy, store.owned(folder):
+    with locks.owned(folder), busy, locks.owned(folder):
         pytest.fail("both hold it")
-    with store.owned(folder):  # free again
+    with locks.owned(folder):  # free again
         pass
 
 

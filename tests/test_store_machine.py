@@ -23,7 +23,7 @@ from records import run
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError
 from bench_core.execution.executors import Options, local
-from bench_core.results import store
+from bench_core.results import locks, store, suite_folder
 from bench_core.results.scan import scan
 from bench_core.sharing import merge
 
@@ -49,7 +49,7 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.home)
 
     def final(self, suite: str, identity: str) -> Path:
-        return store.open_suite_folder(self.results, suite) / identity
+        return suite_folder.create(self.results, suite) / identity
 
     def reads(self, final: Path) -> float | None:
         """The accuracy of the run that stands there whole."""
@@ -62,7 +62,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, suite: str, identity: str) -> None:
         """A runner takes a cell; where another is at work on it, it does not get it."""
         final = self.final(suite, identity)
-        lock = store.lock(final)
+        lock = locks.lock(final)
         if (suite, identity) in self.alive:
             assert lock is None
             return
@@ -77,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         final = self.final(*key)
         record = run(accuracy=accuracy).model_copy(update={"identity": key[1], "suite": key[0]})
         store.commit(record, final)
-        store.unlock(final, self.alive.pop(key))
+        locks.unlock(final, self.alive.pop(key))
         self.model[key] = accuracy
         self.broken.discard(key)
 
@@ -110,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         finally:
             os.fsync = real
         store.remove_temporary(final)
-        store.unlock(final, self.alive.pop(key))
+        locks.unlock(final, self.alive.pop(key))
         if done:
             self.model[key] = 0.5
             self.broken.discard(key)
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
     @rule(suite=SUITES)
     def tidy(self, suite: str) -> None:
         """Another runner starts: what the dead left goes, what the living hold stays."""
-        folder = store.open_suite_folder(self.results, suite)
+        folder = suite_folder.create(self.results, suite)
         store.tidy(folder)
         held = {f".tmp-{identity}" for name, identity in self.alive if name == suite}
         held |= {f".lock-{identity}" for name, identity in self.alive if name == suite}
@@ -258,7 +258,7 @@ def test_whichever_write_of_the_runner_fails_it_is_one_line_and_the_next_run_doe
     forged.runner(tmp_path, monkeypatch)("os._exit(9)", cells=0)
     said: list[str] = []
     for n in range(1, 60):
-        cell = forged.cell(store.open_suite_folder(tmp_path, "s") / f"{n:032x}")
+        cell = forged.cell(suite_folder.create(tmp_path, "s") / f"{n:032x}")
         with monkeypatch.context() as patch:
             calls = failing(n, patch)
             try:

@@ -19,7 +19,7 @@ from records import run as recorded
 
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.results import epochs, reference, store
+from bench_core.results import epochs, reference, store, suite_folder
 from bench_core.results.record import Measurement
 from bench_core.results.scan import scan
 from bench_core.sharing.submission import (
@@ -62,7 +62,7 @@ def test_a_submission_has_runs_rules_and_environments_and_no_more(
 def test_the_requirements_name_the_distribution_of_a_diagnostic(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     known = {"pytest/clock": {}, "pytest/absent": {}, "bench-core/alignment": {}}
-    store.write_suite(tmp_path / "s", {"name": "s", "diagnostics": known})
+    suite_folder.write(tmp_path / "s", {"name": "s", "diagnostics": known})
     record = recorded(measurements=measured() | {"clock": Measurement(value=1.0)})
     assert _requirements([record], [tmp_path / "s"]) == [f"pytest=={version('pytest')}"]
     assert _requirements([recorded(measurements=measured())], [tmp_path / "s"]) == []

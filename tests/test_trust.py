@@ -27,7 +27,7 @@ from bench_core.registry import plugins
 from bench_core.report.pages.page import page
 from bench_core.report.pages.site import pages
 from bench_core.report.tables.formats import FORMATS, leaderboards
-from bench_core.results import author, marks, remeasured, store
+from bench_core.results import author, locks, marks, remeasured, store, suite_folder
 from bench_core.results.agreement import compare
 from bench_core.results.hashing import checksum
 from bench_core.results.record import Measurement, RunRecord
@@ -106,7 +106,7 @@ def test_a_replica_measures_with_the_options_of_its_suite(
 ) -> None:
     options = {"bench-core/alignment": {"batches": 2}, "bench-core/drift": {}, "x/y": 1}
     options |= {"lab/other": {}}
-    store.write_suite(forged / "tiny", {"diagnostics": options})
+    suite_folder.write(forged / "tiny", {"diagnostics": options})
     asked: list[dict[str, Any]] = []
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def test_a_replica_that_fails_here_disputes_nothing(
     def execute(cells: Any, job: Any, watch: Any, options: Any) -> None:
         for cell in cells:
             record = make_record(job(cell), status="failed", reason="no room")
-            with store.locked(cell.folder):
+            with locks.locked(cell.folder):
                 store.temporary(cell.folder).mkdir()
                 store.commit(record, cell.folder)
 

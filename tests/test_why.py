@@ -14,7 +14,7 @@ from bench_core.analysis import why
 from bench_core.analysis.claims.trainings import Trainings
 from bench_core.errors import UsageError
 from bench_core.results import duration as cost
-from bench_core.results import store
+from bench_core.results import locks, store, suite_folder
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.suite.claim import Expectation
@@ -83,11 +83,11 @@ def test_the_environment_is_told_but_does_not_count() -> None:
 def write(folder: Path, record: RunRecord) -> Path:
     final = folder / record.identity
     folder.mkdir(parents=True, exist_ok=True)
-    lock = store.lock(final)
+    lock = locks.lock(final)
     assert lock is not None
     store.clear_temporary(final)
     store.commit(record, final)
-    store.unlock(final, lock)
+    locks.unlock(final, lock)
     return final
 
 
@@ -105,7 +105,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
             "at": "2026-01-02",
         }
     }
-    store.write_suite(results / "s", {"decisions": decisions})
+    suite_folder.write(results / "s", {"decisions": decisions})
     lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
         "finished 2026-01-01T00:00:00+00:00",

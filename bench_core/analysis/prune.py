@@ -17,7 +17,7 @@ from bench_core.analysis.gather import current
 from bench_core.analysis.verdicts.older import by_recipe, older
 from bench_core.errors import UsageError
 from bench_core.printable import few
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.files import remove as delete
 from bench_core.results.files import writing
 from bench_core.results.record import cell_key
@@ -49,7 +49,7 @@ def spare(
     for run in stored:
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
-        cells = store.saved_mapping(folder, "cells")
+        cells = suite_folder.saved_mapping(folder, "cells")
         counted, _ = current([run.record for run in runs], cells)
         kept = {record.identity for record in counted}
         done = {cell_key(record.cell) for record in counted if record.status == "done"}

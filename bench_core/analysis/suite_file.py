@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from bench_core.results import reference, store
+from bench_core.results import reference, store, suite_folder
 from bench_core.suite.claim import Expectation
 from bench_core.suite.model import DepthUtility
 
@@ -76,11 +76,11 @@ class Described(BaseModel):
 
 def described(folder: Path, troubles: list[str], shipped: reference.Reference | None) -> Described:
     """Read suite.json: the defaults if it is missing, and with a warning if it is unreadable."""
-    path, name = folder / store.SUITE, folder.resolve().name
+    path, name = folder / suite_folder.SUITE, folder.resolve().name
     if not os.path.lexists(path):
         return Described(name=name)
     try:
-        content = shipped.described(folder) if shipped else store.suite_json(folder)
+        content = shipped.described(folder) if shipped else suite_folder.content(folder)
         return Described.model_validate({"name": name, **content})
     except store.Unreadable as error:
         reason = str(error)
@@ -98,6 +98,6 @@ def claims(folder: Path, entries: Sequence[Any], troubles: list[str]) -> tuple[E
         with contextlib.suppress(ValidationError):
             kept.append(Expectation.model_validate(entry))
     if lost := len(entries) - len(kept):
-        path = folder / store.SUITE
+        path = folder / suite_folder.SUITE
         troubles.append(f"{path}: {lost} claims cannot be read; `bench run` writes them anew")
     return tuple(kept)

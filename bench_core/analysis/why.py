@@ -14,7 +14,7 @@ from typing import Any
 
 from bench_core.analysis.verdicts.judge import label
 from bench_core.errors import UsageError
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import flat
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
@@ -139,7 +139,7 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
     record, cell = run.record, run.record.cell
     rule = label(cell.method, (), record.defaults())
     parts = (rule, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
-    decisions = store.saved_mapping(run.folder.parent, "decisions")
+    decisions = suite_folder.saved_mapping(run.folder.parent, "decisions")
     neighbour = nearest(run, others)
     return {
         "identity": record.identity,

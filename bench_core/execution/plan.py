@@ -15,7 +15,7 @@ from bench_core.execution.job import make_job
 from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
@@ -169,7 +169,7 @@ def judged_by(suite: Suite) -> dict[str, Any]:
 
 def _rejudged(suite: Suite, folder: Path) -> list[str]:
     """Say that finished runs get the title, limits or claims of this suite, maybe a namesake."""
-    earlier, now = store.read_suite(folder) or {}, jsonable(judged_by(suite))
+    earlier, now = suite_folder.read(folder) or {}, jsonable(judged_by(suite))
     words = {"title": "another title", "thresholds": "other limits"}
     words |= {"depth_utility": "another floor", "expect": "other claims"}
     if suite.expect:
@@ -186,7 +186,7 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
 
 def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """Name the diagnostics that the last plan of a folder measured with other options."""
-    earlier = store.saved_mapping(folder, "diagnostics")
+    earlier = suite_folder.saved_mapping(folder, "diagnostics")
     other = [
         item["name"].rpartition("/")[2]
         for item in diagnostics

@@ -12,7 +12,7 @@ from bench_core.execution.components import changed_modules
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
 from bench_core.printable import few
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.status import STATUSES, is_reused
@@ -35,7 +35,7 @@ class StoredRuns:
     def __init__(self, folder: Path, suite: Suite, retry_failed: bool) -> None:
         self.folder, self.suite, self.retry_failed = folder, suite, retry_failed
         self.budget = suite.budget.of_cell()
-        self.earlier = store.saved_mapping(folder, "cells")
+        self.earlier = suite_folder.saved_mapping(folder, "cells")
 
     def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
         """Decide about a cell; `data` is the checksum of its data. Raises UsageError."""

@@ -18,7 +18,7 @@ from bench_core.execution.listeners import Listener
 from bench_core.execution.plan import Plan, PlannedCell, judged_by, names_of
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key, now
 
@@ -58,15 +58,15 @@ def run_plan(
     if executor == "local":
         _check_local(plan, options)
     options = replace(options, sweep_seconds=plan.suite.budget.sweep_seconds)
-    store.tidy(store.open_suite_folder(plan.folder.parent, plan.folder.name))
+    store.tidy(suite_folder.create(plan.folder.parent, plan.folder.name))
     plan = _absolute(plan)
-    with store.locked_suite(plan.folder):
+    with suite_folder.locked(plan.folder):
         for cell in plan.shipped:
             if cell.shipped is not None and not _is_there(cell):
                 references.copy(cell.shipped, cell.folder)
-        earlier = store.suite_text(plan.folder)
-        store.write_suite(plan.folder, described(plan))
-        written = store.suite_text(plan.folder)
+        earlier = suite_folder.text(plan.folder)
+        suite_folder.write(plan.folder, described(plan))
+        written = suite_folder.text(plan.folder)
     to_run = plan.to_run
     if to_run and (fault := checkout()[1]):
         warn(f"the runs do not name the commit of this code: {fault}")
@@ -74,7 +74,7 @@ def run_plan(
         notify = _notifier(registry, observers, warn)
         notify("bench_suite_start", plan=plan)
         if to_run:
-            refused = partial(store.put_back, plan.folder, written, earlier)
+            refused = partial(suite_folder.put_back, plan.folder, written, earlier)
             _carry_out(plan, execute, options, notify, progress, warn, refused)
         try:
             records = [store.read(cell.folder) for cell in plan.cells]
@@ -193,8 +193,8 @@ def described(plan: Plan) -> dict[str, Any]:
         **judged_by(suite),
         "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
         "file": _file(plan, sorted(cells)),
-        "cells": store.saved_mapping(plan.folder, "cells") | beside | cells,
-        "defaults": {**store.saved_mapping(plan.folder, "defaults"), **plan.defaults},
+        "cells": suite_folder.saved_mapping(plan.folder, "cells") | beside | cells,
+        "defaults": {**suite_folder.saved_mapping(plan.folder, "defaults"), **plan.defaults},
         "decisions": decisions,
     }
 
@@ -203,7 +203,7 @@ def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
     suite, stated = plan.suite, plan.suite._stated or plan.suite
     name = digest(stated.content())
     if suite._stated is None or suite.content() != stated.content():  # options changed the suite
-        earlier = store.saved_mapping(plan.folder, "file")
+        earlier = suite_folder.saved_mapping(plan.folder, "file")
         listed = earlier.get("cells") if earlier.get("digest") == name else None
     else:
         listed = cells

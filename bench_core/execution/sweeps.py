@@ -22,7 +22,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.forecast import Progress, seconds_left
-from bench_core.results import epochs, ledger, store
+from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder
 
@@ -98,14 +98,14 @@ def _suite_folders(root: Path) -> Iterator[Path]:
         raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
     folders = set[Path]()
     for pattern in (".", "*", f"{ledger.TRIALS}/*", f"*/{ledger.TRIALS}/*"):
-        for name in (store.SUITE, "[0-9a-f]" * 32):
+        for name in (suite_folder.SUITE, "[0-9a-f]" * 32):
             folders |= {path.parent for path in root.glob(f"{pattern}/{name}")}
     aside = (store.QUARANTINE, store.REPLICATES)
     yield from (f for f in sorted(folders) if f.name not in aside and not f.is_symlink())
 
 
 def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
-    decisions = store.saved_mapping(folder, "decisions")
+    decisions = suite_folder.saved_mapping(folder, "decisions")
     planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
     begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
     ended = [] if planned else sorted(path.name for path in folder.iterdir())
@@ -162,7 +162,7 @@ def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> Cel
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)
         state = AWAY if pid is None else RUNNING
-        if pid is None and store.is_left(lock):
+        if pid is None and locks.is_left(lock):
             state = STOPPED
         alive = state != STOPPED
         progress = Progress(name.partition(" · ")[0], max(last - epoch, 0), seconds, alive)

@@ -32,7 +32,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.contenders import Contender, Entry, cells_of, contender, derived, prepared
 from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry.registry import Registry
-from bench_core.results import ledger, store
+from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Spread, Trial, Tuned, Values
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.suite.cells import same_name
@@ -189,7 +189,7 @@ class Tuning:
         carry  runs a plan, calls a function with each cell that has ended, and returns the records
         """
         self.started = time.monotonic()
-        store.open_suite_folder(self.results, self.suite.name)
+        suite_folder.create(self.results, self.suite.name)
         draws = Draws(self.contenders, self.search.seed)
         for number, count in self.batches():
             records = self._batch(draws.ask(count), number, carry)
@@ -296,7 +296,7 @@ class Tuning:
         """
         complete = {key: rule for key, rule in self.before.items() if rule.cells}
         own = {key: complete.get(key, rule) for key, rule in self.rules.items()}
-        with store.locked_suite(self.folder):
+        with suite_folder.locked(self.folder):
             ledger.write(self.folder, self.suite.name, {**self._known(), **own})
 
 

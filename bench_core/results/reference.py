@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench_core.errors import by_reason
-from bench_core.results import files, store
+from bench_core.results import files, locks, store, suite_folder
 from bench_core.results.hashing import digest, file_text, line_text
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
@@ -95,7 +95,7 @@ class Reference:
             try:
                 self.described(self.folder / name)
             except store.Unreadable as reason:
-                troubles.append(f"{self.folder / name / store.SUITE}: refused: {reason}")
+                troubles.append(f"{self.folder / name / suite_folder.SUITE}: refused: {reason}")
         for identity in sorted(self.entries):
             try:
                 runs.append(self.read(identity))
@@ -130,12 +130,14 @@ class Reference:
     def suite(self, name: str) -> Path | None:
         """Return the folder of a suite, if the reference has it."""
         folder = self.folder / name
-        known = not self.trouble and Path(name).name == name and (folder / store.SUITE).is_file()
+        known = (
+            not self.trouble and Path(name).name == name and (folder / suite_folder.SUITE).is_file()
+        )
         return folder if known else None
 
     def described(self, folder: Path) -> dict[str, Any]:
         """Read suite.json of a suite folder, of the reference or another. Raises `Unreadable`."""
-        content, suite = store.suite_json(folder), folder.resolve()
+        content, suite = suite_folder.content(folder), folder.resolve()
         stated = self.suites.get(suite.name) if suite.parent == self.folder.resolve() else None
         if stated is not None and stated != digest(content):
             raise store.Unreadable("was changed: its checksum differs")
@@ -146,7 +148,7 @@ class Reference:
         home = self.folder.resolve()
         folders = [root for root in roots if root.resolve().parent == home]
         for root in (root for root in roots if root.resolve() == home):
-            folders += [path.parent for path in root.glob(f"*/{store.SUITE}")]
+            folders += [path.parent for path in root.glob(f"*/{suite_folder.SUITE}")]
         linked: dict[Path, list[Stored]] = defaultdict(list)
         for folder in folders:
             for identity in self._linked(folder, troubles):
@@ -162,7 +164,7 @@ class Reference:
             cells = self.described(folder).get("cells")
         except store.Unreadable as reason:
             if all(entry.suite != suite for entry in self.entries.values()):  # else it is described
-                troubles.append(f"{folder / store.SUITE}: cannot be read: it {reason}")
+                troubles.append(f"{folder / suite_folder.SUITE}: cannot be read: it {reason}")
             return []
         names = cells.values() if isinstance(cells, dict) else ()
         named = (name for name in names if isinstance(name, str))
@@ -268,8 +270,8 @@ def installed(home: Path | None = None) -> Reference | None:
 
 def write_cells(reference: Reference) -> None:
     """Write cells.json, a line for each run. Raises StoreError."""
-    folders = sorted(path.parent for path in reference.folder.glob(f"*/{store.SUITE}"))
-    suites = {folder.name: digest(store.suite_json(folder)) for folder in folders}
+    folders = sorted(path.parent for path in reference.folder.glob(f"*/{suite_folder.SUITE}"))
+    suites = {folder.name: digest(suite_folder.content(folder)) for folder in folders}
     content: dict[str, Any] = {"schema": SCHEMA, "suites": suites, "version": reference.version}
     cells = {name: entry.model_dump() for name, entry in sorted(reference.entries.items())}
     head = file_text(content | {"cells": {}}).replace('"cells": {}', '"cells": {\n%s\n }')
@@ -279,6 +281,6 @@ def write_cells(reference: Reference) -> None:
 
 def copy(run: Stored, final: Path) -> None:
     """Copy a run of the reference to its place in a results folder. Raises StoreError."""
-    with store.owned(final), store.installed(final) as folder:
+    with locks.owned(final), store.installed(final) as folder:
         for name in (*run.record.files, store.RUN):
             files.copy(run.folder / name, folder / name)

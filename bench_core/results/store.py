@@ -21,29 +21,24 @@ trains its cell anew sets it aside. A folder written by a newer bench stays, and
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import math
 import os
-import platform
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from bench_core.errors import StoreError, UsageError
-from bench_core.results import files, logs
-from bench_core.results.files import fsync, replace_file, write_file, writing
-from bench_core.results.hashing import checksum, digest, file_text
+from bench_core.results import files, locks, logs
+from bench_core.results.files import fsync, write_file, writing
+from bench_core.results.hashing import checksum, digest
 from bench_core.results.migrate import NewerSchema, migrated
 from bench_core.results.record import FileSum, RunRecord
 from bench_core.results.status import FINAL
 
 RUN = "run.json"
-SUITE = "suite.json"
 EPOCHS = "epochs.jsonl"
 PACKED = "epochs.jsonl.gz"  # of a compact run (`bench_core.results.compact`)
 CHECKPOINT = "checkpoint.safetensors"
@@ -53,8 +48,6 @@ REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
 BULKY = {"measurements", "initial", "code", "files"}  # fields that may be long
 LONGEST = 1 << 16  # characters of any other field as JSON; a real cell has some thousand
-LISTS = {"cells", "decisions", "file"}  # fields of suite.json with an entry for each cell
-LONGEST_OF_SUITE = 1 << 20  # characters of any other field
 WITHOUT_CHECKSUM = 1  # the last schema whose run.json may lack one
 FILES = (logs.LOG, EPOCHS, CHECKPOINT, PROBE)  # of a run folder, beside run.json
 
@@ -72,12 +65,12 @@ class Newer(Unreadable):
 
 def temporary(final: Path) -> Path:
     """Name the folder in which a run folder is built."""
-    return _beside(final, "tmp")
+    return locks.beside(final, "tmp")
 
 
 def output_file(final: Path) -> Path:
     """Name the file to which the worker of a run prints, beside its temporary folder."""
-    return _beside(final, "log")
+    return locks.beside(final, "log")
 
 
 def resume_file(final: Path) -> Path:
@@ -85,139 +78,7 @@ def resume_file(final: Path) -> Path:
     return final.parent / f".resume-{final.name}.safetensors"
 
 
-def _beside(final: Path, kind: str) -> Path:
-    """Name a hidden path of a run: "tmp", "lock", "log", or "old", the run to be replaced."""
-    return final.parent / f".{kind}-{final.name}"
-
-
-# ------------------------------------------------------------------------------------------- lock
-
-
-def lock(final: Path) -> int | None:
-    """Lock a run folder and return a descriptor; None if another process holds the lock."""
-    path = _beside(final, "lock")
-    while True:
-        with writing(path):
-            descriptor = files.open_lock(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the holder before us may have removed the file between our open and our flock
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                _sign(descriptor)
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except FileNotFoundError:
-            pass
-        except OSError as error:  # a file system without locks
-            os.close(descriptor)
-            raise StoreError(f"{path}: cannot be locked: {error.strerror}") from error
-        os.close(descriptor)
-
-
-def _sign(descriptor: int) -> None:
-    """Write the process and its machine into a lock file, for `bench status`; a full disk may not.
-
-    A process number means something only among the processes that one /proc shows. A file with
-    another name elsewhere stays as it is.
-    """
-    with contextlib.suppress(OSError):
-        if os.fstat(descriptor).st_nlink != 1:
-            return
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {_machine()}".encode(), 0)
-
-
-def _machine() -> str:
-    """Name this machine since its start, and the part of its processes that are seen here."""
-    seen = boot = ""
-    with contextlib.suppress(OSError):
-        seen = os.readlink("/proc/self/ns/pid")
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{platform.node()} {seen} {boot}"
-
-
-def is_left(path: Path) -> bool:
-    """Decide whether the process of this machine that took a lock file has ended.
-
-    False where that cannot be known: the file is of another machine, or not signed.
-    """
-    try:
-        number, _, machine = files.read(path, "lock").decode().partition(" ")
-        if machine != _machine() or not number.isdecimal():
-            return False
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, OverflowError):  # not permitted: it is another user's, and lives
-        return False
-    return False
-
-
-def unlock(final: Path, descriptor: int) -> None:
-    """Remove the lock file, which this process still owns, and release the lock."""
-    with contextlib.suppress(OSError):
-        _beside(final, "lock").unlink()
-    os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(final: Path) -> Iterator[int | None]:
-    """Hold the lock of a run folder; inside, its descriptor, or None if it is taken already."""
-    descriptor = lock(final)
-    try:
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            unlock(final, descriptor)
-
-
-@contextlib.contextmanager
-def owned(final: Path) -> Iterator[None]:
-    """Hold the lock of a run folder. Raises StoreError if it is taken."""
-    with locked(final) as descriptor:
-        if descriptor is None:
-            held = "another bench is at work on this run; try again when it is done"
-            raise StoreError(f"{final}: {held}")
-        yield
-
-
-@contextlib.contextmanager
-def locked_suite(folder: Path) -> Iterator[None]:
-    """Hold the lock of a suite folder, to read and then write suite.json or marks.
-
-    Waits for another holder. Raises StoreError after a minute.
-    """
-    deadline = time.monotonic() + 60
-    while (descriptor := lock(folder / SUITE)) is None:
-        if time.monotonic() > deadline:
-            raise StoreError(f"{folder}: another bench has been writing {SUITE} for a minute")
-        time.sleep(0.02)
-    try:
-        yield
-    finally:
-        unlock(folder / SUITE, descriptor)
-
-
 # ------------------------------------------------------------------------------------------ write
-
-
-def open_suite_folder(results: Path, suite: str) -> Path:
-    """Create results/<suite>. Raises UsageError where it cannot be written."""
-    folder = results / suite
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        files.make_folder(folder)
-        files.try_writing(folder)
-    except OSError as error:
-        why = error.strerror
-        if isinstance(error, FileExistsError | NotADirectoryError) and results.is_file():
-            why = f"{results} is a file, not a folder"
-        reason = f"{why}; choose another folder with --results"
-        raise UsageError(f"{folder}: cannot be written: {reason}") from None
-    return folder
 
 
 def clear_temporary(final: Path) -> Path:
@@ -231,7 +92,7 @@ def clear_temporary(final: Path) -> Path:
 def remove_temporary(final: Path) -> None:
     """Delete the temporary folder of a run, its output, and an older run that was replaced."""
     for kind in ("tmp", "log", "old"):
-        files.remove(_beside(final, kind))
+        files.remove(locks.beside(final, kind))
 
 
 def remove_resume(final: Path) -> None:
@@ -241,11 +102,11 @@ def remove_resume(final: Path) -> None:
 
 def remove(final: Path) -> bool:
     """Delete a run, all of it or nothing. Returns False if its lock is held. Raises StoreError."""
-    with locked(final) as descriptor:
+    with locks.locked(final) as descriptor:
         if descriptor is None:
             return False
         with writing(final):
-            final.rename(_beside(final, "old"))
+            final.rename(locks.beside(final, "old"))
         remove_temporary(final)
     return True
 
@@ -259,7 +120,7 @@ def tidy(folder: Path) -> None:
     left = [path for kind in ("lock", "tmp", "log", "old") for path in folder.glob(f".{kind}-*")]
     names = {path.name.partition("-")[2] for path in left}
     for name in sorted(filter(lambda name: Path(name).name, names)):  # not "" and "."
-        with locked(folder / name) as descriptor:
+        with locks.locked(folder / name) as descriptor:
             if descriptor is not None:
                 remove_temporary(folder / name)
 
@@ -297,17 +158,17 @@ def put(final: Path) -> None:
     with writing(final):
         fsync(folder)
         if os.path.lexists(final):
-            final.rename(_beside(final, "old"))
+            final.rename(locks.beside(final, "old"))
             try:
                 folder.rename(final)
             except OSError:
-                _beside(final, "old").rename(final)
+                locks.beside(final, "old").rename(final)
                 raise
         else:
             folder.rename(final)
         fsync(final.parent)
     with contextlib.suppress(OSError):
-        files.remove(_beside(final, "old"))
+        files.remove(locks.beside(final, "old"))
 
 
 @contextlib.contextmanager
@@ -433,58 +294,3 @@ def sealed(record: RunRecord) -> RunRecord:
 
 def _digest(raw: dict[str, Any]) -> str:
     return digest({key: value for key, value in raw.items() if key != "checksum"})
-
-
-def read_suite(folder: Path) -> dict[str, Any] | None:
-    """Read suite.json of a suite folder; None if it is missing or unreadable."""
-    try:
-        return suite_json(folder)
-    except Unreadable:
-        return None
-
-
-def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
-    """Return a mapping of suite.json as the last plan left it; {} if there is none."""
-    value = (read_suite(folder) or {}).get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def suite_json(folder: Path) -> dict[str, Any]:
-    """Read suite.json of a suite folder. Raises `Unreadable`."""
-    try:
-        raw = files.read_json(folder / SUITE, "suite", parts=1)
-    except (OSError, ValueError) as error:
-        raise Unreadable(files.reason(error)) from None
-    if not isinstance(raw, dict):
-        raise Unreadable("is no mapping")
-    for name in raw.keys() - LISTS:
-        if (size := len(json.dumps(raw[name]))) > LONGEST_OF_SUITE:
-            limit = f"at most {LONGEST_OF_SUITE} are read"
-            raise Unreadable(f"has {size} characters of {name[:80]}; {limit}")
-    return raw
-
-
-def suite_text(folder: Path) -> bytes | None:
-    """Return suite.json of a suite folder as it is; None if it is missing or not read."""
-    try:
-        return files.read(folder / SUITE, "suite", parts=1)
-    except OSError:
-        return None
-
-
-def put_back(folder: Path, written: bytes | None, earlier: bytes | None) -> None:
-    """Put an earlier suite.json back, unless another command has replaced the written one.
-
-    If there was none before, and no run is there, the written one is removed.
-    """
-    with locked_suite(folder):
-        if suite_text(folder) == written:
-            if earlier is not None:
-                replace_file(folder / SUITE, earlier)
-            elif not any(folder.glob(f"*/{RUN}")):
-                files.remove(folder / SUITE)
-
-
-def write_suite(folder: Path, value: dict[str, Any]) -> None:
-    """Write suite.json of a suite folder. Raises StoreError."""
-    replace_file(folder / SUITE, file_text(value))

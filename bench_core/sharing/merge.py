@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.results import files, ledger, marks, store
+from bench_core.results import files, ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import differing, disagreement
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
@@ -105,7 +105,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         with writing(suite):
             target.mkdir(parents=True, exist_ok=True)
             files.make_folder(suite, len(suite.relative_to(target).parts))
-        with store.locked_suite(suite):
+        with suite_folder.locked(suite):
             _merge_suite(folder, suite, result)
             own = [run for run in there if run.folder.parent == folder]
             counting = [run.record for run in own if result.fates[run.folder] != "replicate"]
@@ -113,7 +113,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     for run in there:
         if result.fates[run.folder] != "replicate":
             suite = homes[run.folder] / run.suite
-            with store.locked_suite(suite):
+            with suite_folder.locked(suite):
                 marks.add(run.record, run.folder.parent, suite)
     return result
 
@@ -170,7 +170,7 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
     with writing(final):
         target.mkdir(parents=True, exist_ok=True)
         files.make_folder(final.parent, len(final.parent.relative_to(target).parts))
-    with store.owned(final):
+    with locks.owned(final):
         old = _old(final, Merge())
         if final.parent.parent.name == store.REPLICATES:  # its first replicate stays
             if old is not None:
@@ -195,13 +195,13 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
 
 def _merge_suite(source: Path, target: Path, result: Merge) -> None:
     """Merge suite.json: the target's settings stay, cells that only the source has are added."""
-    theirs, ours = store.read_suite(source), store.read_suite(target)
+    theirs, ours = suite_folder.read(source), suite_folder.read(target)
     if theirs is None:
-        if os.path.lexists(source / store.SUITE):
-            result.troubles.append(f"{source / store.SUITE}: left out: it cannot be read")
+        if os.path.lexists(source / suite_folder.SUITE):
+            result.troubles.append(f"{source / suite_folder.SUITE}: left out: it cannot be read")
         return
     if ours is None:
-        store.write_suite(target, theirs)
+        suite_folder.write(target, theirs)
         return
     differ = [key for key in ("thresholds", "depth_utility") if theirs.get(key) != ours.get(key)]
     if differ:
@@ -214,7 +214,7 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
         if their.keys() - our.keys():
             joined[key] = {**their, **our}
     if joined != ours:
-        store.write_suite(target, joined)
+        suite_folder.write(target, joined)
 
 
 def _merge_ledger(source: Path, target: Path, records: Sequence[RunRecord], result: Merge) -> None:

@@ -33,7 +33,7 @@ from bench_core.execution.job import make_job
 from bench_core.execution.plan import PlannedCell
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
-from bench_core.results import marks, store
+from bench_core.results import marks, store, suite_folder
 from bench_core.results.agreement import compare
 from bench_core.results.hashing import canonical
 from bench_core.results.record import RunRecord
@@ -168,7 +168,7 @@ def _describe(
     The diagnostics are the installed ones of the run, those that end it, and the built-in ones of
     its suite. They have the options that suite.json beside the run states.
     """
-    record, stated = run.record, store.saved_mapping(run.folder.parent, "diagnostics")
+    record, stated = run.record, suite_folder.saved_mapping(run.folder.parent, "diagnostics")
     if faults := untrainable(record.cell):
         raise UsageError("; ".join(faults))
     refs = record.cell.refs.items()
@@ -209,7 +209,7 @@ def carry_out(
     """
     by_folder = {again.cell.folder: again for again in planned}
     for again in planned:
-        store.open_suite_folder(again.cell.folder.parent.parent, again.cell.folder.parent.name)
+        suite_folder.create(again.cell.folder.parent.parent, again.cell.folder.parent.name)
     to_run = [again.cell for again in planned if not trained_at(again.cell.folder)]
     for cell in to_run:
         store.remove_resume(cell.folder)

@@ -28,7 +28,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.suite_file import Described
 from bench_core.errors import UsageError, by_reason
 from bench_core.registry.distributions import FILE, OURS
-from bench_core.results import compact, epochs, files, ledger, store
+from bench_core.results import compact, epochs, files, ledger, store, suite_folder
 from bench_core.results.files import writing
 from bench_core.results.hashing import canonical, file_text, plain_text
 from bench_core.results.ledger import Ledger, Tuned
@@ -194,13 +194,13 @@ def submit(results: Path, output: Path) -> Submission:
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     """Write suite.json of a submitted suite, with its submitted cells."""
-    content = store.read_suite(folder) or {}
+    content = suite_folder.read(folder) or {}
     cells = content.get("cells")
     listed = cells.items() if isinstance(cells, dict) else ()
     own = {key: name for key, name in listed if name in names}
     if own:
         kept = {key: content[key] for key in ("schema", *Described.model_fields) if key in content}
-        store.write_suite(output / folder.resolve().name, without_paths(kept) | {"cells": own})
+        suite_folder.write(output / folder.resolve().name, without_paths(kept) | {"cells": own})
 
 
 def _ledger(folder: Path) -> Ledger:
@@ -235,7 +235,7 @@ def _requirements(records: Sequence[RunRecord], folders: Sequence[Path]) -> list
     pairs = {(name, part.get("version")) for run in records for name, part in run.code.items()}
     measured = {name for run in records for name in run.measurements}
     for folder in folders:
-        for full_name in store.saved_mapping(folder, "diagnostics"):
+        for full_name in suite_folder.saved_mapping(folder, "diagnostics"):
             distribution, _, name = full_name.rpartition("/")
             if distribution and name in measured:
                 with suppress(PackageNotFoundError):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bench_core.analysis.verdicts.protocol import LETTERS, may_have
 from bench_core.execution.fingerprint import cell_identity
-from bench_core.results import epochs, files, ledger, store
+from bench_core.results import epochs, files, ledger, locks, store
 from bench_core.results.agreement import differing
 from bench_core.results.details import SCHEMAS
 from bench_core.results.hashing import canonical
@@ -238,7 +238,7 @@ def set_aside(folder: Path) -> Path | None:
 
     Returns None if its lock is held, if it is readable by now, or if a newer bench wrote it.
     """
-    with store.locked(folder) as descriptor:
+    with locks.locked(folder) as descriptor:
         if descriptor is not None:
             try:
                 store.read(folder, sums=True)

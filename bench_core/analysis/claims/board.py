@@ -22,7 +22,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_RUN
 from bench_core.errors import UsageError
-from bench_core.results import files, reference, store
+from bench_core.results import files, reference, store, suite_folder
 from bench_core.results.record import cell_key
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import same_name
@@ -117,7 +117,7 @@ class Board:
         joined: dict[str, Any] = {}
         folders = {run.folder.parent for run in self.runs}
         for folder in sorted(folders, key=lambda folder: (folder.name == name, folder)):
-            joined |= store.saved_mapping(folder, key)
+            joined |= suite_folder.saved_mapping(folder, key)
         return joined
 
     @cached_property

@@ -18,7 +18,7 @@ from typing import Any
 from bench_core.execution.devices import Leases, environment, visible
 from bench_core.execution.executors import Event, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
-from bench_core.results import store
+from bench_core.results import locks
 
 POLL = 0.2  # seconds between looks at the workers
 
@@ -94,7 +94,7 @@ class _Sweep:
             if device is None:
                 return False
             held.callback(self.leases.give, device)
-            lock = held.enter_context(store.locked(cell.folder))
+            lock = held.enter_context(locks.locked(cell.folder))
             if lock is None:
                 return False
             event = self._start(cell, lock, device, held)

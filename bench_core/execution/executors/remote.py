@@ -30,7 +30,7 @@ from bench_core.execution.executors import Event, Job, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
-from bench_core.results import store
+from bench_core.results import locks, store
 from bench_core.results.epochs import is_row
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
@@ -99,7 +99,7 @@ def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
     """Run a cell into a folder; any exception, a signal's SystemExit too, ends its worker."""
     stamp = tuple(job["stamp"]) if job["stamp"] else None
     try:
-        with store.locked(final) as lock:
+        with locks.locked(final) as lock:
             if lock is None:
                 return {"is": "busy"}
             if supervise.finished_elsewhere(final, stamp) is not None:
@@ -178,7 +178,7 @@ def drive(
 
 
 def _is_free(cell: PlannedCell) -> bool:
-    with store.locked(cell.folder) as lock:
+    with locks.locked(cell.folder) as lock:
         return lock is not None
 
 
@@ -197,7 +197,7 @@ def _remove_leftovers(cells: Sequence[PlannedCell], seconds: float = 10.0) -> No
     for cell in cells:
         while not _is_free(cell) and time.monotonic() < deadline:
             time.sleep(POLL)
-        with store.locked(cell.folder) as lock:
+        with locks.locked(cell.folder) as lock:
             if lock is not None:
                 store.remove_temporary(cell.folder)
 
@@ -225,7 +225,7 @@ def settle(cell: PlannedCell, text: str) -> RunRecord | None:
 
 def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
     """Put a run in its place unless there is one; False if another runner is at work on it."""
-    with store.locked(cell.folder) as lock:
+    with locks.locked(cell.folder) as lock:
         if lock is None:
             return False
         if supervise.finished_elsewhere(cell.folder, cell.stamp) is None:
@@ -237,7 +237,7 @@ def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
 
 def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | None:
     """Keep a run for a cell that has no job; None if another runner is at work on it."""
-    with store.locked(cell.folder) as lock:
+    with locks.locked(cell.folder) as lock:
         if lock is None:
             return None
         return supervise.finished_elsewhere(cell.folder, cell.stamp) or row()

@@ -17,7 +17,7 @@ from bench_core.errors import StoreError
 from bench_core.registry import entry_points
 from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
-from bench_core.results import author, files, reference, store
+from bench_core.results import author, files, reference, suite_folder
 from bench_core.results.hashing import canonical
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
@@ -103,8 +103,8 @@ def _contents(root: Path) -> Iterator[list[Any]]:
     """Yield what a page of a folder shows: its files by stamp, its suites by content."""
     yield [str(root), None]
     for path in sorted(root.rglob("*")):
-        if path.name == store.SUITE:
-            content = store.read_suite(path.parent) or {}
+        if path.name == suite_folder.SUITE:
+            content = suite_folder.read(path.parent) or {}
             yield [str(path), {k: v for k, v in content.items() if k != "decisions"}]
         elif path.suffix in (".json", ".jsonl"):
             yield _stamp(path)
