@@ -290,11 +290,6 @@ class Audit:
         """A float64 copy in eval mode, because float32 cannot resolve loss changes of 1e-9."""
         return copied(self.net, self.seed).double().eval()
 
-    @property
-    def full_batches(self) -> list[ProbeBatch]:
-        """The probe batches of exactly 128 samples, without a shorter last one."""
-        return [batch for batch in self.batches if len(batch.y) == BATCH]
-
     def norms(self, tensors: Callable[[ProbeBatch], Tensor]) -> Tensor:
         """Compute L2 norms per probe sample of a tensor of every batch."""
         return torch.cat([self.sample_norms(tensors(batch)) for batch in self.batches])
