@@ -1154,3 +1154,14 @@ def test_a_number_with_a_comment_is_refused_as_an_option(write: Any) -> None:
         load_suite(write(MINIMAL), ["training.epochs=3 # three"])
     suite = load_suite(write("name: s # a comment\nmethods: [dfa]\n"))
     assert suite.name == "s"
+
+
+def test_an_option_with_a_mapping_keeps_the_other_settings(write: Any) -> None:
+    source = write("name: s\nmethods: [bp]\ntraining: {batch_size: 32, epochs: 9}\n")
+    suite = load_suite(source, ["training={learning_rate: 0.5}", "data={limit: 64}"], epochs=2)
+    kept = suite.training
+    assert (kept.batch_size, kept.epochs, kept.learning_rate) == (32, 2, 0.5)
+    assert suite.data.limit == 64
+    assert faults(source, overrides=["training={epoch: 3}"]) == [
+        "--set training={epoch: 3}: training.epoch: unknown key; did you mean epochs?"
+    ]

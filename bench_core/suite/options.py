@@ -16,6 +16,8 @@ from bench_core.suite.document import Document, KeyPath, Position, parse_path, p
 from bench_core.suite.model import Suite
 from bench_core.suite.yaml_reader import read_yaml
 
+# mappings whose keys are settings: an option sets those that it names
+_SECTIONS: tuple[KeyPath, ...] = (("training",), ("data",), ("budget",), ("depth_utility",))
 # the number of steps to a component, and the first of them
 _COMPONENTS = ((0, "arch"), (0, "dataset"), (1, "methods"), (1, "diagnostics"))
 
@@ -132,7 +134,12 @@ def _override(document: Document, text: str) -> None:
     path = parse_path(key.strip())
     if not equals or path is None:
         raise Position(file, 0, 0, ()).error("must have the form key.path=value")
-    _set(document, path, read_yaml(value, file, base=path))
+    part = read_yaml(value, file, base=path)
+    if path in _SECTIONS and isinstance(part.value, dict) and part.value:
+        for name in part.value:  # the other settings stay
+            _set(document, (*path, name), part.subtree((name,)))
+    else:
+        _set(document, path, part)
 
 
 def _set(document: Document, path: KeyPath, part: Document) -> None:
