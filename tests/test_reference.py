@@ -333,7 +333,19 @@ def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
         SimpleNamespace(cell=record.cell, identity=record.identity, shipped=Stored(record, Path()))
         for record in records
     ]
-    plan: Any = SimpleNamespace(cells=stored, beside=[], folder=Path("nowhere"), shipped=stored)
+    others = [  # more runs, of another recipe
+        SimpleNamespace(
+            cell=(cell := record.cell.model_copy(update={"training": {"epochs": 7}})),
+            identity=f"{n}{record.identity}",
+            shipped=Stored(
+                record.model_copy(update={"cell": cell, "accuracy": record.accuracy / (1 + n)}),
+                Path(),
+            ),
+        )
+        for n, record in enumerate([*records, *seeds("bench-core/ep", [0.1, 0.9, 0.5])])
+    ]
+    both = {"folder": Path("nowhere"), "shipped": [*stored, *others]}
+    plan: Any = SimpleNamespace(cells=stored, beside=[], **both)
     (group,) = judge_all(records)
     points = 100 * resolution(3, 3, group.ranking.deviation)
     (line,) = _resolution(plan)

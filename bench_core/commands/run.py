@@ -297,10 +297,10 @@ def _resolution(plan: Plan) -> list[str]:
     from bench_core.analysis.verdicts.ranks import resolved
     from bench_core.analysis.verdicts.recipes import recipe_of
 
-    records = _finished(plan)
     recipes = {recipe_of(cell.cell) for cell in plan.cells}
+    records = [record for record in _finished(plan) if recipe_of(record.cell) in recipes]
     cells = [each.cell for each in (*plan.cells, *plan.beside)]
-    cells += [record.cell for record in records if recipe_of(record.cell) in recipes]
+    cells += [record.cell for record in records]
     seeds: dict[str, set[int]] = defaultdict(set)
     for cell in cells:
         if option(cell.method, "freeze") != "blocks":
@@ -327,8 +327,8 @@ def _finished(plan: Plan) -> list[RunRecord]:
 def _scatter(records: Sequence[RunRecord]) -> tuple[float, str]:
     """Return the typical deviation of a paired difference, and whose runs have it.
 
-    That is of the finished runs, of the recipe with the most of them; without two rules among them
-    that of the published CIFAR-10 audit.
+    That is of the recipe with the most of the finished runs; without two rules among them that of
+    the published CIFAR-10 audit.
     """
     from bench_core.analysis.verdicts.leaderboard import judge_all
     from bench_core.analysis.verdicts.ranks import PUBLISHED
