@@ -166,7 +166,8 @@ def test_other_data_are_other_cells(planned, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     (told,) = planned(SUITE + "exclude: [{method: bp}]\n").troubles
-    assert told.endswith("exclude[0]: matches no cell, so it leaves none out")
+    why = 'of method, the cells have "dfa", but not "bp"'
+    assert told.endswith(f"exclude[0]: matches no cell; {why}")
     assert planned().troubles == ()
 
 

@@ -302,6 +302,8 @@ def test_a_measurement_that_raised_is_named_with_its_error() -> None:
 def test_a_recipe_that_does_not_train_bp_says_so() -> None:
     bp = [*seeds(BP, [0.10, 0.11, 0.12]), *frozen(BP, [0.30] * 3)]
     assert "It does not train bp: look at the learning rate first." in notes.warning(group(bp))
+    near = [*seeds(BP, [0.29, 0.31, 0.295]), *frozen(BP, [0.30] * 3)]  # -.2 ± 2.6 points
+    assert "More epochs or more data may help." in notes.warning(group(near))
     fires = measured(c=0.4)  # as that of bp does after a first epoch
     bp = [*seeds(BP, [0.310, 0.311, 0.312], measurements=fires), *frozen(BP, [0.30] * 3)]
     assert "More epochs or more data may help." in notes.warning(group(bp))

@@ -927,11 +927,24 @@ include:
 
 
 def test_an_entry_of_exclude_that_matches_no_cell_is_told(write: Any) -> None:
-    rules = "exclude: [{method: dfa}, {method: bp, seed: 7}, {seed: 42}]\n"
-    source = write("name: s\nmethods: [bp, dfa]\n" + rules)
-    told = ["s.yaml:3:26: exclude[1]: matches no cell, so it leaves none out"]
-    assert list(map(str, load_suite(source).idle())) == told
-    assert list(map(str, load_suite(source, methods=["bp"]).idle())) == told  # of the file alone
+    """The message names the key at fault, with the values that the cells have."""
+    rules = {
+        "{method: dfa}": None,
+        "{method: bp, seed: 7}": "of seed, the cells have 1, 2, but not 7",
+        "{seed: '1'}": 'of seed, the cells have 1, 2, but not "1"',
+        "{method: dfaa}": 'of method, the cells have "bp", "dfa", but not "dfaa"',
+        "{method: bp, method.penalti: 1}": "no cell has a value of method.penalti",
+        "{method.penalty: 0}": "of method.penalty, the cells have null, 0.5, but not 0",
+        "{method: bp, method.penalty: 0.5}": (
+            "each of its keys matches a cell, but no cell matches all of them"
+        ),
+    }
+    methods = "methods: [bp, {name: dfa, penalty: 0.5}, dfa]\nseeds: [1, 2]\n"
+    source = write(f"name: s\n{methods}exclude: [{', '.join(rules)}]\n")
+    told = [f"exclude[{i}]: matches no cell; {why}" for i, why in enumerate(rules.values()) if why]
+    for chosen in ([], ["bp"]):  # of the file alone
+        lines = map(str, load_suite(source, methods=chosen).idle())
+        assert [line.partition(" ")[2] for line in lines] == told
 
 
 def test_exclude_takes_null_for_a_key_that_is_not_set(tmp_path: Path) -> None:

@@ -242,7 +242,9 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
             [run(DFA, 42, accuracy), *OVER]
         )
     assert sentence(worse).startswith("None of 2 rules is trustworthy. dfa and fa train")
-    assert sentence(frozen(BP, [0.4])) == "No rule has run yet, only floors."
+    assert sentence(frozen(BP, [0.4])) == (
+        "All runs here keep their blocks frozen, so no rule is judged."
+    )
     single = [run(BP, 42, 0.6, measurements=measured(c=0.9)), run(DFA, 42, 0.2, measurements=SICK)]
     assert sentence(single) == (
         "No rule has a verdict yet: one finished seed is too few. In that seed, bp pulls the "
@@ -314,7 +316,7 @@ def test_floors_are_folded_below_their_rule() -> None:
     assert len({row.label for row in group.rows}) == len(group.rows)
     assert [len(floors) for _, floors in families(group, Settings())] == [1, 1, 1, 0]
     only = leaderboard(frozen(BP, [0.4, 0.41]), width=None)  # floors alone are shown
-    assert [line.split()[1] for line in rows_shown(only)] == ["bp[frozen]"]
+    assert [line.split()[0] for line in rows_shown(only)] == ["bp[frozen]"]
 
 
 @given(st.floats(0, 1), st.floats(0, 20))
@@ -430,7 +432,8 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     assert "batch_stability: fires" not in text
     asked = leaderboard(records, width=None, columns=["c"])
     assert "0.9†" in asked
-    assert "cosine (c): median over finished runs; †: not judged, for the reason above" in asked
+    medians = "cosine (c): median over finished runs; claims compare means"
+    assert f"{medians}; †: not judged, for the reason above" in asked
     results = SuiteResults("made", Settings(), tuple(records), superseded=0)
     lines = list(export.runs([view(results)]))
     assert not any("spread" in line for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -97,3 +98,16 @@ def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
         elif all(frozen(value) != frozen(option) for option in options):
             return False
     return True
+
+
+def mismatch(cells: Sequence[CellSpec], rule: Mapping[str, Any]) -> str:
+    """Say which key of a rule keeps it from matching any of the cells, and the values they have."""
+    for key, wanted in rule.items():
+        if any(matches(cell, {key: wanted}) for cell in cells):
+            continue
+        values = [cell.value(key) for cell in cells]
+        shown = {json.dumps(value["name"] if key in PARTS else value): None for value in values}
+        if list(shown) == ["null"]:
+            return f"no cell has a value of {key}"
+        return f"of {key}, the cells have {', '.join(shown)}, but not {json.dumps(wanted)}"
+    return "each of its keys matches a cell, but no cell matches all of them"

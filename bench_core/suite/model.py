@@ -25,7 +25,7 @@ from pydantic import (
 from bench_core.errors import Problem, SuiteError
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
-from bench_core.suite.cells import frozen, matches, same_name, with_value
+from bench_core.suite.cells import frozen, matches, mismatch, same_name, with_value
 from bench_core.suite.claim import MAX_SEED, Expectation
 from bench_core.suite.component import (
     ComponentSpec,
@@ -251,7 +251,7 @@ class Suite(Model):
             return []
         cells = list(file.model_copy(update={"exclude": [], "include": []})._combinations())
         return [
-            file.problem(None, f"exclude[{i}]", "matches no cell, so it leaves none out")
+            file.problem(None, f"exclude[{i}]", "matches no cell", mismatch(cells, rule))
             for i, rule in enumerate(file.exclude)
             if not any(matches(cell, rule) for cell in cells)
         ]

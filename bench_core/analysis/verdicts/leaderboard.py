@@ -53,6 +53,7 @@ from bench_core.analysis.verdicts.verdict import (
     points_of,
     reading,
     verdict,
+    worse,
 )
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
@@ -275,11 +276,11 @@ def _rows(
 ) -> Iterator[Row]:
     """Judge the rows.
 
-    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Below 0, the recipe does not
-             train bp, and no rule is compared with bp's floor.
+    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Shown to be below 0, the
+             recipe does not train bp, and no rule is compared with bp's floor.
     """
     blind = ceiling is not None
-    does_not_train = ceiling is not None and ceiling.mean < 0
+    does_not_train = worse(ceiling)
     bp, peers = floors.bp(), floors.peers
     every = [run for runs in by_row.values() for run in runs]
     expected, initial = _expected(by_row), untrained(every)

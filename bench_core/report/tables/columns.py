@@ -320,27 +320,31 @@ def every_column(group: Group) -> list[Column]:
     """Return all columns of a recipe; an optional one stands only where a row has a value."""
     place = next(index for index, column in enumerate(COLUMNS) if column.key == "flops")
     columns = [*COLUMNS[:place], *further(group.rows), *COLUMNS[place:]]
-    return [
-        column
-        for column in columns
-        if not column.optional or any(column.cell(row).text != NONE for row in group.rows)
-    ]
+    return [column for column in columns if not column.optional or has_value(column, group)]
+
+
+def has_value(column: Column, group: Group) -> bool:
+    return any(column.cell(row).text != NONE for row in group.rows)
 
 
 def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     """Return the columns of a recipe's table for people: the main ones, and those asked for.
 
-    Unasked, it also has n where rows have different numbers of seeds.
+    Unasked, it also has n where rows have different numbers of seeds. A table of floors alone has
+    every diagnostic that judges nothing, and no column without a value.
 
     asked  keys or names; "all": every column
     """
     every = every_column(group)
     counted = any(column.key == "flops" for column in every)  # then no seconds are needed
+    floors = all(row.role == "floor" for row in group.rows)  # then no column needs a margin
     uneven = len({len(row.runs) for row in group.rows}) > 1  # reasons say which runs are not done
     chosen = []
     for column in every:
         wanted = not {column.key, *column.names, ALL}.isdisjoint(asked)
         unasked = column.main or (column.key == "n" and uneven)
+        if floors:
+            unasked = (unasked or column not in COLUMNS) and has_value(column, group)
         if wanted or (unasked and not (counted and column.key == "seconds")):
             chosen.append(replace(column, drop=None) if wanted else column)
     return chosen

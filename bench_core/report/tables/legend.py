@@ -18,6 +18,7 @@ from bench_core.report.tables.notes import SCORED_ON
 from bench_core.report.text.numbers import NONE, plural, with_interval
 from bench_core.report.words.cite import CITATION
 from bench_core.report.words.criteria import criteria
+from bench_core.report.words.criteria import further as further_criteria
 from bench_core.report.words.rows import OTHER, PASSPORT, passport
 from bench_core.report.words.summary import WORDS
 from bench_core.results.record import RunRecord
@@ -79,18 +80,21 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
 
 def medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
     """Explain the columns of diagnostics: the criterion, the letter, and N where it is divided."""
-    of_letter = {item.letter: item for item in criteria(rows)}
+    of_letter = {item.letter: item for item in [*criteria(rows), *further_criteria(rows)]}
     columns = [*COLUMNS, *further(rows)]
     letters = [c.letter for c in columns if c.key in shown and c.letter in of_letter]
     medians = [of_letter[letter] for letter in letters]
     if not medians:
         return []
-    names = " and ".join(f"{item.heading} ({item.letter})" for item in medians)
+    names = ", ".join(
+        f"{item.heading} ({item.letter})" if item.letter != item.name else item.heading
+        for item in medians
+    )
     batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
     remarks = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
     cells = (c.cell(row) for c in columns if c.letter in letters for row in rows)
     remarks += ["; †: not judged, for the reason above"] * any(cell.struck for cell in cells)
-    return [f"{names}: median over finished runs{''.join(remarks)}"]
+    return [f"{names}: median over finished runs; claims compare means{''.join(remarks)}"]
 
 
 def _uses(rows: Sequence[Row]) -> list[str]:

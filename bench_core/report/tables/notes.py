@@ -17,7 +17,7 @@ from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.analysis.verdicts.ranks import resolved
-from bench_core.analysis.verdicts.verdict import Margin, below_zero, ends
+from bench_core.analysis.verdicts.verdict import Margin, below_zero, ends, worse
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -172,7 +172,7 @@ def warning(group: Group) -> str:
     given = ceiling.floor.kind == "literal"
     floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
-    if group.ceiling.mean < 0:
+    if worse(group.ceiling):
         remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"
     return f"This recipe cannot tell trained blocks from random ones: {gain}.{remedy}"

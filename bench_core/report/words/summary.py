@@ -34,6 +34,10 @@ WORDS = {
         "the gradients of all batches share a direction",
     ),
 }
+NO_RULES = {
+    "controls": "No rule has run yet, only controls.",
+    "floors": "All runs here keep their blocks frozen, so no rule is judged.",
+}
 
 
 def rules(rows: Iterable[Row]) -> list[Row]:
@@ -66,7 +70,7 @@ def sentence(group: Group) -> str:
         for label, row in judged:
             if row.judged.kind != TRUSTWORTHY:
                 others[reason(row)].append((label, row))
-        nothing = f"No rule has run yet, only {'controls' if controls else 'floors'}."
+        nothing = NO_RULES["controls" if controls else "floors"]
         parts = [_counted(good, len(judged)) if judged else nothing, *_over_own_alone(judged)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
