@@ -66,6 +66,8 @@ MISTAKES = {
         "error: zzzz: no run of the reference begins like this, and no folder results here",
     ),
     "no run of the identity to explain": (["why", "zzzz"], "zzzz: no run of the reference begins"),
+    "options of a component": (["info", "dfa[frozen]"], "; write dfa, without options"),
+    "a kind misspelt": (["list", "methodss"], "no such kind of component; did you mean methods?"),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 
@@ -93,6 +95,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(here: Here, mistake: str) 
         (["run", "x", "--workers", "0"], "'--workers'"),
         (["leaderboard", "--format", "pdf"], "'pdf'"),
         (["run", "x", "--sed"], "--seed"),
+        (["new"], "Choose from:\n  method,\n  arch,"),
     ],
 )
 def test_what_click_refuses_is_exit_2_without_a_traceback(

@@ -97,7 +97,7 @@ def test_a_figure_is_a_chart_or_one_line(results: Results) -> None:
     assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite/")
     with pytest.raises(UsageError, match="no figure 'ranking'"):
         results.figure("ranking")
-    with pytest.raises(UsageError, match="these results have 1 of it"):
+    with pytest.raises(UsageError, match="number 1: these results have 1 such figure"):
         results.figure("leaderboard", 1)
 
 

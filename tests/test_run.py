@@ -384,7 +384,7 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
                 "number of threads is 2, not 1; matmul precision is medium, not highest: "
             )
     late = ("--diagnostic", "x-meddle/flips", "--diagnostic", "alignment")
-    done = here("audit", "results", "--method", "dfa", *late, path=[here.cwd / "site"])
+    done = here("audit", "meddled", "--method", "dfa", *late, path=[here.cwd / "site"])
     assert done.returncode == 1
     assert "the diagnostic flips changes g_1 of probe batch 0; measuring must" in done.stderr
     assert not list((here.cwd / "results").rglob("late*"))

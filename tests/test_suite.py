@@ -840,6 +840,18 @@ def test_arch_selects_from_its_axis(write: Any) -> None:
     assert {c.arch["name"] for c in load_suite(source, arch="small_cnn").cells()} == {"small_cnn"}
 
 
+def test_set_with_the_name_of_the_component_keeps_its_options_as_arch_does(write: Any) -> None:
+    source = write(
+        f"{MINIMAL}arch: {{name: resmlp, width: 64}}\ndataset: {{name: digits, alpha: 1}}\n"
+    )
+    same = load_suite(source, ["arch=resmlp", "dataset=digits"])
+    assert same.arch.as_dict() == {"name": "resmlp", "width": 64}
+    assert same.dataset.as_dict() == {"name": "digits", "alpha": 1}
+    plain = load_suite(source, ["arch={name: resmlp}", "dataset=cifar10"])
+    assert plain.arch.as_dict() == {"name": "resmlp"}
+    assert plain.dataset.as_dict() == {"name": "cifar10"}
+
+
 # ------------------------------------------------------------------------------------------- matrix
 
 

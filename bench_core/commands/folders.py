@@ -23,6 +23,7 @@ from bench_core.commands.options import (
     print_json,
     refuse_empty,
     results_argument,
+    shown_folders,
     warn,
 )
 from bench_core.errors import Exit, StoreError, UsageError, by_reason
@@ -261,8 +262,8 @@ def audit(
 ) -> None:
     """Measure diagnostics on the checkpoints of finished runs.
 
-    Nothing is trained. RUNS are run folders, suite folders or results folders. The measurements are
-    kept beside each run, and every table shows them from then on.
+    Nothing is trained. RUNS are run folders, suite folders, results folders or suites. The
+    measurements are kept beside each run, and every table shows them from then on.
     """
     from tabulate import tabulate
 
@@ -273,7 +274,7 @@ def audit(
 
     registry, rules = rule_files.load(methods)
     diagnostics = _validated(registry, names)
-    chosen = _chosen(runs, rules, seeds, no_floors)
+    chosen = _chosen(shown_folders(runs), rules, seeds, no_floors)
     rule_files.add(registry, (run.record.cell.method.name for run in chosen))
     peers = [run.record.cell.method for run in chosen]
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench_core.commands.options import json_option, print_json, terminal_width, warn
-from bench_core.errors import BenchError
+from bench_core.errors import BenchError, UsageError, did_you_mean
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ def list_(kind_or_name: str | None, as_json: bool) -> None:
 
     kinds = {name: kind for kind in (*KINDS, "suite") for name in (kind, f"{kind}s")}
     if kind_or_name is not None and kind_or_name not in kinds:
+        if (hint := did_you_mean(kind_or_name, {f"{kind}s" for kind in kinds.values()})).startswith(
+            "did you mean"
+        ):
+            names = {item.component.name for item in plugins.load().components}
+            if kind_or_name not in names:
+                raise UsageError(f"{kind_or_name}: no such kind of component; {hint}")
         return _print_card(kind_or_name, as_json)
     registry = plugins.load()
     warn(f"plugin {trouble}" for trouble in registry.troubles)

@@ -36,7 +36,8 @@ SUITE_OPTIONS = (
     click.argument("suite"),
     option(
         "--set KEY=VALUE",
-        "Set a key of the suite, such as training.epochs=5; repeatable.",
+        "Set a key of the suite, such as training.epochs=5; repeatable. The last one "
+        "wins, also over other options.",
         "overrides",
         multiple=True,
     ),
@@ -383,5 +384,5 @@ def _estimate_text(costs: Costs) -> str:
     some = f"for {plural(foreign, 'cell')} " * (foreign < len(estimates))
     text = f"about {spoken(sum(cost.seconds for cost in estimates))} of one worker, estimated from"
     text += f" runs of {joined(sources)}"
-    text += f", {some}on machines of the reference" * bool(foreign)
+    text += f", {some}the fastest on machines of the reference" * bool(foreign)
     return text + f"; {unknown}" * bool(unlike)

@@ -115,6 +115,8 @@ class Registry:
         letters = (item.component for item in items)
         meant = [own.name for own in letters if own.summary.startswith(f"{name}: ")]
         hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
+        bare, bracket, _ = name.partition("[")
+        hint = hint or f"write {bare}, without options" * bool(bracket and bare in known)
         return UsageError("; ".join([fault, hint or did_you_mean(name, known), *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:

@@ -199,7 +199,8 @@ class Results(Sequence[RunRecord]):
             raise UsageError(f"no figure {name!r}; the figures are {listed(NAMES)}")
         figures = [item.figure for shown in self._views for item in drawn(shown, [name])]
         if not -len(figures) <= number < len(figures):
-            raise UsageError(f"figure {name!r}: these results have {len(figures)} of it")
+            count = plural(len(figures), "such figure") if figures else "nothing to draw it from"
+            raise UsageError(f"figure {name!r}, number {number}: these results have {count}")
         import altair
 
         return altair.ConcatChart.from_dict(paper(figures[number]), validate=False)

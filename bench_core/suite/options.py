@@ -135,7 +135,9 @@ def _override(document: Document, text: str) -> None:
     if not equals or path is None:
         raise Position(file, 0, 0, ()).error("must have the form key.path=value")
     part = read_yaml(value, file, base=path)
-    if path in _SECTIONS and isinstance(part.value, dict) and part.value:
+    if path in (("arch",), ("dataset",)) and same_name(_name_of(document.at(path)), part.value):
+        document.drop(("matrix", path[0]))  # the component's own options stay, as with --arch
+    elif path in _SECTIONS and isinstance(part.value, dict) and part.value:
         for name in part.value:  # the other settings stay
             _set(document, (*path, name), part.subtree((name,)))
     else:
