@@ -314,6 +314,21 @@ def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_not
     assert not (tmp_path / "theirs" / "tiny" / "agreement").exists()
 
 
+def test_runs_of_two_suites_are_trained_again_at_once(here, finished: Finished, tmp_path):
+    """Two cells in three runs: the cell that both suites have is trained for each."""
+    for name in ("one", "two"):
+        shutil.copytree(finished.folder, tmp_path / "theirs" / name)
+    keep = sorted(path.name for path in finished.folder.glob("*") if (path / "run.json").is_file())
+    for folder in (tmp_path / "theirs").glob("*/*/run.json"):
+        if folder.parent.name not in keep[: 2 if folder.parent.parent.name == "one" else 1]:
+            shutil.rmtree(folder.parent)
+    again = here("replicate", tmp_path / "theirs", "--sample", "100%", "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    assert "3 of 3 agree (3 bit by bit)" in again.stdout
+    parts = re.findall(r"^\[(\d)/(\d)\]", again.stdout, re.MULTILINE)
+    assert parts == [("1", "2"), ("2", "2"), ("1", "1")]
+
+
 def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finished, tmp_path):
     """`bench verify`, then `bench replicate` of one run, in the same environment.
 

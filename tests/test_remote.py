@@ -445,6 +445,27 @@ def test_what_has_not_begun_when_the_time_is_up_is_cancelled_and_skipped(
     assert leftovers(tmp_path / "s") == []
 
 
+def test_cells_of_two_suites_are_handed_over_at_once_each_with_the_token_of_its_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "two").mkdir()
+    given: list[bool] = []
+
+    def submit(texts: Any) -> list[Idle]:
+        jobs = [json.loads(text) for _, text in texts]
+        given.extend((Path(job["final"]).parent / job["token"]).is_file() for job in jobs)
+        raise KeyboardInterrupt
+
+    both = [
+        *cells(tmp_path, 1),
+        *(replace(c, identity="f" * 32) for c in cells(tmp_path / "two", 1)),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive(both, forged.job, lambda c, e: None, Options(), submit)
+    assert given == [True, True]
+    assert leftovers(tmp_path / "s") == leftovers(tmp_path / "two" / "s") == []
+
+
 def test_an_interrupt_cancels_what_was_handed_over(tmp_path: Path) -> None:
     handles = [Idle(lambda: signal.raise_signal(signal.SIGINT)), Idle()]
     with pytest.raises(KeyboardInterrupt):

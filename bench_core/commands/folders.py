@@ -153,6 +153,7 @@ def replicate(
     diagnostics must fire. The leaderboard of
     RESULTS shows the outcome. A new run is trained here, unless you trained it before.
     """
+    from bench_core.commands.progress import choose
     from bench_core.execution.executors import Options
     from bench_core.execution.plan import names_of
     from bench_core.execution.runner import executor_named
@@ -182,7 +183,7 @@ def replicate(
     names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
     reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
 
-    replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers))
+    replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]

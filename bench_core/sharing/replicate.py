@@ -16,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,8 +202,11 @@ def carry_out(
     execute: Execute,
     data_dir: Path | None,
     options: Options,
+    progress: Callable[[Sequence[PlannedCell]], Any] | None = None,
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
     """Run the cells that have no finished run yet, compare, and write the marks.
+
+    progress  as in `run_plan`
 
     Returns the comparisons; a line for each run that did not end here or whose mark cannot be
     written. Raises StoreError if the new runs cannot be written.
@@ -214,13 +218,17 @@ def carry_out(
     for cell in to_run:
         store.remove_resume(cell.folder)
 
-    def watch(cell: PlannedCell, event: dict[str, Any]) -> None:
-        if event["event"] == "end":
-            _sign(cell.folder, event["record"])
+    for own in _distinct(to_run):
+        display = progress(own) if progress is not None else None
 
-    for suite in sorted({cell.folder.parent for cell in to_run}):
-        own = [cell for cell in to_run if cell.folder.parent == suite]
-        execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
+        def watch(cell: PlannedCell, event: dict[str, Any], display: Any = display) -> None:
+            if event["event"] == "end":
+                _sign(cell.folder, event["record"])
+            if display is not None:
+                display.event(cell, event)
+
+        with display or nullcontext():
+            execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
     replicas, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
@@ -238,6 +246,17 @@ def carry_out(
         except StoreError as error:
             troubles.append(f"{folder}: the result cannot be stored: {error}")
     return replicas, troubles
+
+
+def _distinct(cells: Sequence[PlannedCell]) -> list[list[PlannedCell]]:
+    """Split cells so that no part has an identity twice, as cells of two suites may."""
+    parts: list[dict[str, PlannedCell]] = []
+    for cell in cells:
+        part = next((part for part in parts if cell.identity not in part), None)
+        if part is None:
+            parts.append(part := {})
+        part[cell.identity] = cell
+    return [list(part.values()) for part in parts]
 
 
 def trained_at(folder: Path) -> str:

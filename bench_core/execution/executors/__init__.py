@@ -4,7 +4,8 @@ An executor is a callable that a distribution offers through the hook `bench_exe
 
     execute(cells, job, on_event, options) -> None
 
-    cells     the cells to run (`PlannedCell`), in the plan's order; at least one
+    cells     the cells to run (`PlannedCell`), in the plan's order; at least one. No two have the
+              same identity; their run folders may lie in several suite folders
     job       job(cell) → what the worker process of a cell must know, plain JSON values
     on_event  on_event(cell, event); call it in the process and the thread of `execute` with
               {"event": "start"}                  a worker has begun

@@ -131,8 +131,7 @@ def drive(
 
     It keeps the promises of `bench_core.execution.executors`.
     """
-    folder = cells[0].folder.parent
-    token = token_in(folder)
+    tokens = {folder: token_in(folder) for folder in {cell.folder.parent for cell in cells}}
     deadline = time.monotonic() + (options.sweep_seconds or math.inf)
     watch = Watch(cells, on_event)
     todo = list(cells)
@@ -149,7 +148,9 @@ def drive(
             room = len(todo) if at_once is None else at_once - len(handles)
             if todo and room > 0:
                 now, todo = todo[:room], todo[room:]
-                texts = [(cell, payload(cell, job(cell), token)) for cell in now]
+                texts = [
+                    (cell, payload(cell, job(cell), tokens[cell.folder.parent])) for cell in now
+                ]
                 handles += list(zip(now, submit(texts), strict=True))
             time.sleep(POLL)
             watch.look()
@@ -173,8 +174,9 @@ def drive(
         for _, handle in handles:
             handle.cancel()
         _remove_leftovers([cell for cell, _ in handles])
-        with suppress(OSError):
-            (folder / token).unlink()
+        for folder, token in tokens.items():
+            with suppress(OSError):
+                (folder / token).unlink()
 
 
 def _is_free(cell: PlannedCell) -> bool:
