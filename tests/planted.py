@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from bench_plugins.methods.bp import Backprop
 from bench_plugins.methods.local_loss import MonoForward
+from numpy.random import default_rng as by_name
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -248,13 +249,33 @@ class OneDrawOfModules(Direct):
         self.B = {n: weight.detach().to(self.B[n]) for n, weight in weights.items()}
 
 
-class OneDrawOfNumpy(Direct):
-    """Feedback from a generator of numpy with a constant seed."""
+def of_a_constant(name, make):
+    """Return a rule with feedback from a generator of numpy or Python that `make` seeds."""
 
-    def setup(self, net, task, tools):
-        super().setup(net, task, tools)
-        own = np.random.default_rng(1234)
-        self.B = {n: torch.from_numpy(own.normal(size=B.shape)).to(B) for n, B in self.B.items()}
+    class Constant(Direct):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            own = make()
+            for n, B in self.B.items():
+                draw = own.normal(size=B.shape) if hasattr(own, "normal") else own.gauss(0, 1)
+                self.B[n] = torch.as_tensor(draw).to(B).expand_as(B).clone()
+
+    Constant.__name__ = f"ConstantSeedOf{name.rpartition(chr(46))[2].title()}"
+    return Constant
+
+
+def globally_seeded():
+    np.random.seed(3)
+    return np.random
+
+
+CONSTANT = {
+    "numpy.random.default_rng": lambda: by_name(1234),
+    "numpy.random.RandomState": lambda: np.random.RandomState(1),
+    "numpy.random.PCG64": lambda: np.random.Generator(np.random.PCG64([1, 2])),
+    "numpy.random.seed": globally_seeded,
+    "random.Random": lambda: random.Random("x"),
+}
 
 
 class OwnGeneratorOfTheRun(Direct):
@@ -705,7 +726,14 @@ METHODS = [
         "another_seed_gives_other_draws",
         "(torch's global generator begins at 1234 in every run)",
     ),
-    (OneDrawOfNumpy, "another_seed_gives_other_draws", "(a generator of numpy begins at 1234"),
+    *(
+        (
+            of_a_constant(name, make),
+            "another_seed_gives_other_draws",
+            f"(a generator of {name} begins alike in every run)",
+        )
+        for name, make in CONSTANT.items()
+    ),
     (CountsItsSteps, "resumed_equals_straight", "is not in state_dict"),
     (RemembersSeeds, "other_cells_do_not_matter", "in its class or module"),
     (FeedbackOfTheFirstCell, "other_cells_do_not_matter", "and does not now"),

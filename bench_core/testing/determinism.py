@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench_core.printable import few
-from bench_core.testing.draws import Drawn, Draws, name_of, numpy_seeds
+from bench_core.testing.draws import Drawn, Draws, begun, name_of
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import (
@@ -90,25 +90,30 @@ def another_seed_gives_other_draws(subject: MethodSubject) -> None:
     """What setup(), a step and a credit draw depends on the seed of the run: seeds that share a
     draw are no samples of the rule."""
     # after the checks that know which seeds this process has had
-    (one, seeds), (other, again) = (_foreign_draws(subject, seed) for seed in (3, 4))
-    same = [("a generator of numpy", seed) for seed in seeds if seed in again]
+    (one, others), (other, again) = (_foreign_draws(subject, seed) for seed in (3, 4))
+    same = [
+        f"a generator of {name} begins alike" for name, state in others if (name, state) in again
+    ]
     for (name, a), (_, b) in zip(one, other, strict=False):
         if a.seed == b.seed and not differs({"": a.numbers}, {"": b.numbers}):
-            same.append((name, a.seed))
-    for name, seed in same:
+            same.append(f"{name} begins at {a.seed}")
+    for what in same:
         raise Failed(
-            f"the draws do not depend on the seed of the run ({name} begins at {seed} in every "
-            "run): all seeds share these draws; use self.draw(…) or "
-            "generator=tools.generator"
+            f"the draws do not depend on the seed of the run ({what} in every run): all seeds "
+            "share these draws; use self.draw(…) or generator=tools.generator"
         )
 
 
 def _foreign_draws(
     subject: MethodSubject, seed: int
-) -> tuple[list[tuple[str, Drawn]], dict[int, None]]:
-    """Return the draws of a cell from generators that are not its tools', and numpy's seeds."""
+) -> tuple[list[tuple[str, Drawn]], list[tuple[str, bytes]]]:
+    """Return the draws of a cell from generators of torch that are not its tools'.
+
+    Also the generators of numpy and Python, as `begun` notes them.
+    """
     draws = Draws()
-    with numpy_seeds() as seeds, ExitStack() as stack:
+    modules = {each.__module__ for each in subject.target.__mro__}
+    with begun(modules) as others, ExitStack() as stack:
 
         def begin(net: ProbeNet) -> None:
             stack.enter_context(draws)
@@ -117,4 +122,4 @@ def _foreign_draws(
         trial.method.credit(*trial.states(), trial.epoch)
     own = [id(stream) for stream in trial.streams.values()]
     noted = (each for each in draws.noted if id(each.generator) not in own)
-    return [(name_of(each.generator, trial.method), each) for each in noted], seeds
+    return [(name_of(each.generator, trial.method), each) for each in noted], others

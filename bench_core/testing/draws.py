@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -15,25 +18,84 @@ from torch.overrides import TorchFunctionMode
 
 from bench_core.training.method import Method
 
+MAKERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (random, ("Random",)),
+    (np.random, ("default_rng", "RandomState", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")),
+)
+GLOBALS = ((random, random._inst), (np.random, np.random.mtrand._rand))
+
+
+def _state(generator: Any) -> bytes:
+    """Return the state of a generator of Python or numpy, or of a bit generator, as bytes."""
+    if isinstance(generator, np.random.Generator):
+        return pickle.dumps(generator.bit_generator.state)
+    if isinstance(generator, np.random.BitGenerator):
+        return pickle.dumps(generator.state)
+    python = hasattr(generator, "getstate")
+    return pickle.dumps(generator.getstate() if python else generator.get_state(legacy=False))
+
+
+class _Maker(type):
+    """Stand for a class or a function that makes generators, and note what it makes."""
+
+    real: Any
+    note: Callable[[Any], None]
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = cls.real(*args, **kwargs)
+        cls.note(made)
+        return made
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(cls.real, type) and isinstance(instance, cls.real)
+
 
 @contextmanager
-def numpy_seeds() -> Iterator[dict[int, None]]:
-    """Note the numbers by which generators of numpy are seeded that have drawn at the end."""
-    begun: list[tuple[int, np.random.Generator]] = []
-    seeds: dict[int, None] = {}  # in the order of their use
-    make = np.random.default_rng
+def begun(modules: Iterable[str] = ()) -> Iterator[list[tuple[str, bytes]]]:
+    """Note the generators of Python and numpy that are made or seeded and have drawn at the end.
 
-    def noted(seed: Any = None) -> np.random.Generator:
-        generator = make(seed)
-        if isinstance(seed, int | np.integer):
-            begun.append((int(seed), generator))
-        return generator
+    Each is noted by its name and the state in which it began. A generator that was made before is
+    not seen.
 
-    with patch.object(np.random, "default_rng", noted):
-        yield seeds
-    for seed, generator in begun:
-        if generator.bit_generator.state != make(seed).bit_generator.state:
-            seeds[seed] = None
+    modules  names of modules that may have imported a function or class of `MAKERS` by its name
+    """
+    started: list[tuple[str, Any, bytes]] = []
+    drawn: list[tuple[str, bytes]] = []
+
+    def noting(name: str) -> Callable[[Any], None]:
+        return lambda generator: started.append((name, generator, _state(generator)))
+
+    def stand_in(name: str, real: Any) -> Any:
+        return _Maker(name, (), {"real": staticmethod(real), "note": staticmethod(noting(name))})
+
+    def seeding(name: str, real: Any, generator: Any) -> Any:
+        def seed(*args: Any, **kwargs: Any) -> None:
+            real(*args, **kwargs)
+            noting(name)(generator)
+
+        return seed
+
+    places = [sys.modules[name] for name in modules if name in sys.modules]
+    with ExitStack() as stack:
+        for home, names in MAKERS:
+            for name in names:
+                real = getattr(home, name)
+                made = stand_in(f"{home.__name__}.{name}", real)
+                imported = [
+                    (place, key)
+                    for place in places
+                    for key, value in vars(place).items()
+                    if value is real
+                ]
+                for place, key in [(home, name), *imported]:
+                    stack.enter_context(patch.object(place, key, made))
+        for home, generator in GLOBALS:
+            made = seeding(f"{home.__name__}.seed", home.seed, generator)
+            stack.enter_context(patch.object(home, "seed", made))
+        yield drawn
+    for name, generator, state in started:
+        if _state(generator) != state:
+            drawn.append((name, state))
 
 
 @dataclass
