@@ -146,8 +146,8 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
     ]
     (line,) = (own for own in trained.sorted_rules(group)[trained.LOOK] if own.label == "dfa")
     assert line.text.endswith(
-        "-1.3 ± 1.4 points against random blocks (not told apart) and 12.2 ± 1.2 points lower "
-        "than bp with random blocks"
+        "not told apart from random blocks (-1.3 ± 1.4 points) and 12.2 ± 1.2 points lower than "
+        "bp with random blocks"
     )
 
 
@@ -196,6 +196,15 @@ def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
     assert told.endswith(" dfa falls below backpropagation with random blocks.")
 
 
+def test_a_flag_that_all_single_seeds_share_is_said_without_their_names() -> None:
+    four = [run(DFA, 42, 0.28, params={"penalty": 0.1 * n}) for n in range(1, 5)]
+    floor = frozen(DFA, [0.31])
+    told = "In that seed, all of them train blocks that are worse than random ones."
+    assert told in sentence([*GOOD, *four, *floor])
+    three = sentence([*GOOD, *four[:3], *floor])
+    assert "dfa[penalty=0.30000000000000004] train blocks that are worse" in three
+
+
 @pytest.mark.parametrize(
     ("records", "heading", "words"),
     [
@@ -203,7 +212,7 @@ def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
         (REASONS["lets the hidden states explode"], trained.FIRES, "blocks; it lets the hidd"),
         (REASONS["trains blocks that are worse than random ones"], trained.LOOK, "points lower"),
         (REASONS["has no floor to be compared with"], trained.OPEN, "no floor of its own to comp"),
-        (REASONS["is not yet told apart from random blocks"], trained.OPEN, "(not told apart)"),
+        (REASONS["is not yet told apart from random blocks"], trained.OPEN, "not told apart"),
         ([run(DFA, 42, 0.5), *OVER], trained.TRAIN, ".500 (n = 1), 20.0 points higher"),
         ([run(DFA, 42, 0.5, measurements=SICK), *OVER], trained.FIRES, "(n = 1)"),
         ([run(DFA, 42, status="failed"), *OVER], trained.OPEN, "no finished run"),

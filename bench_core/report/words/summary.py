@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
@@ -230,19 +230,21 @@ def _sentence(labels: list[str], phrase: str) -> str:
     return f"{_clause(labels, phrase)}."
 
 
-def _clause(labels: list[str], phrase: str) -> str:
+def _clause(labels: list[str], phrase: str, subject: str = "") -> str:
     one = len(labels) == 1
     words = re.sub(r"(\w+)\|(\w+)", lambda pair: pair[1 if one else 2], phrase)
-    return f"{joined(labels)} {words}"
+    return f"{subject or joined(labels)} {words}"
 
 
-def _flagged(judged: Iterable[tuple[str, Row]]) -> list[str]:
-    """Say what the flags of single seeds mean."""
+def _flagged(judged: Sequence[tuple[str, Row]]) -> list[str]:
+    """Say what the flags of single seeds mean, without the names if more than three have one."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
         if row.judged.kind == SINGLE_SEED and row.judged.letters:
             reasons[_walked_back(row)].append(label)
-    clauses = "; ".join(_clause(labels, text) for text, labels in reasons.items())
+    alike = len(judged) > 3 and [len(judged)] == [len(labels) for labels in reasons.values()]
+    subject = "all of them" if alike else ""
+    clauses = "; ".join(_clause(labels, text, subject) for text, labels in reasons.items())
     return [f"In that seed, {clauses}."] if reasons else []
 
 

@@ -110,6 +110,6 @@ def _compared(points: Estimate, floor: str, than: str) -> str:
     """Write `5.0 ± 0.6 points lower than FLOOR`; whether it is lower stays open around 0."""
     low, high = ends(points)
     if low <= 0 <= high:
-        return f"{with_interval(points)} points against {floor} (not told apart)"
+        return f"not told apart from {floor} ({with_interval(points)} points)"
     unsigned = with_interval(points).lstrip("-+")
     return f"{unsigned} points {'lower' if high < 0 else 'higher'} {than} {floor}"
