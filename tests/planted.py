@@ -206,15 +206,31 @@ class DrawsFromItsOwnGenerator(Direct):
 
 
 class HidesItsGenerator(DrawsFromItsOwnGenerator):
-    """The same from a generator that is no attribute."""
+    """The same from a generator that only a function holds."""
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
-        self.hidden = [vars(self).pop("gen")]
+        gen = vars(self).pop("gen")
+        self.noise = lambda shape: torch.randn(shape, generator=gen)
 
     def plain(self, states):
         a = Direct.plain(self, states)
-        return {layer: c + torch.randn(c.shape, generator=self.hidden[0]) for layer, c in a.items()}
+        return {layer: c + self.noise(c.shape) for layer, c in a.items()}
+
+
+class ListsItsGenerators(DrawsFromItsOwnGenerator):
+    """The same from a list of generators."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.gens = {"noise": [self.gen]}
+        del self.gen
+
+    def plain(self, states):
+        self.gen = self.gens["noise"][0]
+        a = super().plain(states)
+        del self.gen
+        return a
 
 
 class DrawsFromNumpy(Direct):
@@ -745,6 +761,11 @@ METHODS = [
     ),
     (DrawsInAnAudit, "an_audit_draws_nothing", "in an audit changes tools.generator;"),
     (DrawsFromNumpy, "an_audit_draws_nothing", "changes the credit of the same samples;"),
+    (
+        ListsItsGenerators,
+        "an_audit_draws_nothing",
+        "changes the generator gens['noise'][0] of the rule;",
+    ),
     (HidesItsGenerator, "an_audit_draws_nothing", "changes a generator of the rule;"),
     (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
     (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),

@@ -153,6 +153,25 @@ class OwnGenerator(type(rule("dfa"))):  # type: ignore[misc]
         return super().step(x + 0.1 * torch.randn(x.shape, generator=self.noise), y, epoch)
 
 
+class ListedGenerators(OwnGenerator):
+    """Holds one for each block of inputs, in a list within a mapping."""
+
+    def setup(self, net: Net, task: Any, tools: Any) -> None:
+        super().setup(net, task, tools)
+        self.further = {"inputs": [torch.Generator().manual_seed(n) for n in (8, 9)]}
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        for one in self.further["inputs"]:
+            x = x + 0.1 * torch.randn(x.shape, generator=one)
+        return super().step(x, y, epoch)
+
+
+def listed_generators() -> tuple[Method, Net, Data]:
+    data = toy_data(n=96, test=64)
+    method = ListedGenerators(ListedGenerators.Params())
+    return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+
 def own_generator() -> tuple[Method, Net, Data]:
     data = toy_data(n=96, test=64)
     method = OwnGenerator(OwnGenerator.Params())
@@ -179,6 +198,7 @@ CASES |= {
     "buffers and dropout": with_buffers,
     "global generators": restless,
     "a generator of its own": own_generator,
+    "listed generators": listed_generators,
     "augmentation": pictures,
 }
 

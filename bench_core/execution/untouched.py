@@ -51,7 +51,7 @@ class Untouched:
     def _generators(self) -> Iterator[tuple[str, Any]]:
         for name, stream in self.training.streams.items():
             yield f"the random stream {name}", stream.get_state()
-        for name, generator in self.training.generators():
+        for name, generator in self.training.generators().items():
             yield f"the generator {name} of the rule", generator.get_state()
         yield from read(GENERATORS).items()
         if torch.cuda.is_available():

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench_core.training.method import Method
+from bench_core.training.rng import generators_of
 
 MAKERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (random, ("Random",)),
@@ -128,8 +129,8 @@ class Draws(TorchFunctionMode):
 
 
 def name_of(generator: Generator, method: Method) -> str:
-    """Return the attribute of the rule that is this generator, else what else it is."""
+    """Return the name by which the rule holds this generator, else what else it is."""
     if generator is torch.default_generator:
         return "torch's global generator"
-    names = [name for name, value in vars(method).items() if value is generator]
+    names = [name for name, value in generators_of(method).items() if value is generator]
     return f"the generator {names[0]} of the rule" if names else "a generator of the rule"

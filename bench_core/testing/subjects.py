@@ -26,7 +26,7 @@ from bench_core.training.loss import CROSS_ENTROPY, Loss
 from bench_core.training.method import Credits, Method
 from bench_core.training.net import States
 from bench_core.training.params import read
-from bench_core.training.rng import stream
+from bench_core.training.rng import generators_of, stream
 
 FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
 # the remedy for a rule whose draws are not the cell's
@@ -114,8 +114,7 @@ class Trial:
 
     def generators(self) -> dict[str, Tensor]:
         """Return the states of its streams, and of the generators that are the method's own."""
-        own = {name_of(each, self.method): each for each in vars(self.method).values()
-               if isinstance(each, torch.Generator)}  # fmt: skip
+        own = {name_of(each, self.method): each for each in generators_of(self.method).values()}
         return {name: each.get_state() for name, each in {**own, **self.streams}.items()}
 
     def memory(self) -> dict[str, Tensor]:

@@ -79,13 +79,11 @@ class Training:
                 for key, value in values.items():
                     yield f"updater.{number}.{parameter}.{key}", value
 
-    def generators(self) -> Iterator[tuple[str, Generator]]:
-        """Yield name and generator of the method's own attributes."""
-        import torch
+    def generators(self) -> dict[str, Generator]:
+        """Return the method's own generators by name."""
+        from bench_core.training.rng import generators_of
 
-        for name, value in vars(self.method).items():
-            if isinstance(value, torch.Generator):
-                yield name, value
+        return generators_of(self.method)
 
     def dump(self, epoch: int, identity: str, more: Mapping[str, Any]) -> bytes:
         """Return the content of the file with the state after `epoch` epochs.
@@ -129,7 +127,9 @@ class Training:
         tensors = storable(self.net, self.method)
         scalars: dict[str, Any] = {}
         tensors |= {f"stream.{name}": stream.get_state() for name, stream in self.streams.items()}
-        tensors |= {f"generator.{name}": each.get_state() for name, each in self.generators()}
+        tensors |= {
+            f"generator.{name}": each.get_state() for name, each in self.generators().items()
+        }
         for name, value in self.moments():
             (tensors if isinstance(value, torch.Tensor) else scalars)[name] = value
         rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
@@ -146,7 +146,7 @@ class Training:
         import numpy
         import torch
 
-        generators = dict(self.generators())
+        generators = self.generators()
         if generators.keys() != (saved := part(tensors, "generator.").keys()):
             names = ", ".join(sorted(generators.keys() ^ saved))
             raise BenchError(f"its rule makes the generators {names} later than in setup()")

@@ -15,7 +15,7 @@ All draws are made on the CPU and then moved, so a cell draws the same numbers o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, Literal
@@ -51,10 +51,29 @@ def draws_from(generator: torch.Generator) -> Iterator[None]:
         yield
 
 
+def generators_of(holder: Any) -> dict[str, torch.Generator]:
+    """Return the generators of torch that an object holds, by name: `gen`, `noise[0]`.
+
+    They are its attributes, or lie in lists, tuples and mappings that are.
+    """
+    found: dict[str, torch.Generator] = {}
+    waiting: list[tuple[str, Any]] = list(vars(holder).items())
+    seen: set[int] = set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, torch.Generator):
+            found[name] = value
+        elif isinstance(value, list | tuple | Mapping) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += ((f"{name}[{key!r}]", item) for key, item in items)
+    return dict(sorted(found.items()))
+
+
 def generators(*holders: Any) -> list[torch.Generator]:
-    """Return torch's global generator and those that are attributes of these objects."""
-    held = [value for holder in holders for value in vars(holder).values()]
-    return [torch.default_generator, *(v for v in held if isinstance(v, torch.Generator))]
+    """Return torch's global generator and those that these objects hold."""
+    own = [each for holder in holders for each in generators_of(holder).values()]
+    return [torch.default_generator, *own]
 
 
 @contextmanager
