@@ -133,6 +133,11 @@ def test_each_kind_of_error_has_its_exit_code(
     assert words in capsys.readouterr().err
 
 
+def test_list_takes_what_info_takes(here: Here) -> None:
+    for name in ("dfa", "method:dfa", "dataset:digits"):
+        assert here("list", name).stdout == here("info", name).stdout != ""
+
+
 def test_help_lists_every_command_and_each_has_its_own() -> None:
     told = CliRunner().invoke(cli.bench, ["--help"]).output
     for name in cli.COMMANDS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import alive, fake_dist, lines, plugin, wait_until
+from conftest import Finished, Here, alive, fake_dist, lines, plugin, wait_until
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
@@ -169,6 +170,23 @@ def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     why = 'of method, the cells have "dfa", but not "bp"'
     assert told.endswith(f"exclude[0]: matches no cell; {why}")
     assert planned().troubles == ()
+
+
+def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
+    here: Here, finished: Finished
+) -> None:
+    more = finished.suite.read_text().replace(
+        "name: tiny", "name: tiny\ndiagnostics: [drift, alignment]"
+    )
+    (here.cwd / "more.yaml").write_text(more)
+    shutil.copytree(finished.results, here.cwd / "results")
+    done = here("plan", "more.yaml")
+    assert "4 cells, 4 reused, 0 to run" in done.stdout
+    told = [line for line in done.stderr.splitlines() if "did not measure" in line]
+    remedy = "`bench audit results/tiny --diagnostic drift` measures it"
+    assert told == [f"warning: 4 of the runs to reuse did not measure drift; {remedy}"]
+    assert here("audit", "tiny", "--diagnostic", "drift").returncode == 0
+    assert "did not measure" not in here("plan", "more.yaml").stderr
 
 
 def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(

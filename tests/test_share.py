@@ -211,6 +211,23 @@ def test_a_replicate_is_kept_beside_and_not_counted(tmp_path: Path, how: str) ->
     assert troubles == []
 
 
+def test_two_replicates_of_one_environment_that_differ_are_a_conflict(tmp_path: Path) -> None:
+    """Neither may replace the other, whether they come at once or one after the other."""
+    put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    for name, accuracy in (("b", 0.41), ("c", 0.61), ("d", 0.41)):
+        put(tmp_path / name, true(seed=1, accuracy=accuracy, environment=THERE))
+    both = [tmp_path / "b", tmp_path / "c"]
+    done = merging.merge([tmp_path / "a", *both], tmp_path / "at_once")
+    assert [done.count(fate) for fate in ("replicate", "conflict")] == [1, 1]
+    assert "accuracy 0.61 and 0.41" in done.conflicts[0]
+    assert not (tmp_path / "at_once").exists()
+    assert merging.merge(both[:1], tmp_path / "a").count("replicate") == 1
+    assert merging.merge([tmp_path / "d"], tmp_path / "a").count("same") == 1
+    assert merging.merge(both[1:], tmp_path / "a").count("conflict") == 1
+    (kept,) = (tmp_path / "a" / "s" / "replicates").glob("*/*")
+    assert store.read(kept).accuracy == 0.41
+
+
 @pytest.mark.parametrize(
     ("new", "there", "stays"),
     [("done", "crashed", False), ("crashed", "done", True), ("timeout", "oom", True)],
@@ -658,6 +675,18 @@ def test_diagnostics_fire_at_the_thresholds_of_the_suite() -> None:
     assert compare(posted, again).agrees
     found = compare(posted, again, limits={"scale_growth": 1.05})
     assert "initial.scale_growth fires in one of them only" in found.said
+
+
+def test_a_diagnostic_that_the_posted_run_was_not_asked_for_is_no_difference() -> None:
+    """Its suite has gained it since. One that the run was asked for must be there."""
+    again = true(seed=1, measurements={**measured(), "drift": Measurement(value=0.1)})
+    asked = {f"diagnostic bench-core/{name}": 1 for name in measured()}
+    posted = true(seed=1, numerics=asked)
+    found = compare(posted, again)
+    assert (found.agrees, found.how) == (True, "bits")
+    assert found.said == "equal bit by bit; not measured by the posted run: drift"
+    hidden = posted.model_copy(update={"numerics": {**asked, "diagnostic bench-core/drift": 1}})
+    assert "measurements.drift in one of them only" in compare(hidden, again).said
 
 
 def test_a_diagnostic_that_fires_in_one_of_them_only_is_no_agreement() -> None:

@@ -106,6 +106,8 @@ def test_a_first_firing_lies_between_two_measurements() -> None:
     assert firing.key == "a"
     assert (firing.since, firing.epoch) == (2, 4)
     assert firing.epochs_saved == 1
+    (ended,) = (each for each in firings([*rows[:5], row(5, None)]) if each.key == "a")
+    assert (ended.since, ended.epoch) == (2, 4)  # a run that ended between two measurements
 
 
 @pytest.mark.parametrize(("has", "serves"), [(1, True), (2, True), (3, False), (0, False)])

@@ -850,6 +850,18 @@ def test_set_with_the_name_of_the_component_keeps_its_options_as_arch_does(write
     plain = load_suite(source, ["arch={name: resmlp}", "dataset=cifar10"])
     assert plain.arch.as_dict() == {"name": "resmlp"}
     assert plain.dataset.as_dict() == {"name": "cifar10"}
+    axis = write(
+        f"{MINIMAL}arch: {{name: resmlp, depth: 2}}\n"
+        "matrix: {arch: [{name: resmlp, depth: 8}, vit_mini]}\n"
+    )
+    for chosen in ({"arch": "resmlp"}, {"overrides": ["arch=resmlp"]}):
+        archs = [cell.arch for cell in load_suite(axis, **chosen).cells()]
+        assert set(map(str, archs)) == {str({"name": "resmlp", "depth": 8})}
+    every = load_suite(axis, ["arch.depth=9", "dataset.alpha=1"]).cells()
+    assert {str(cell.arch) for cell in every} == {
+        str({"name": name, "depth": 9}) for name in ("resmlp", "vit_mini")
+    }
+    assert {cell.dataset["alpha"] for cell in every} == {1}
 
 
 # ------------------------------------------------------------------------------------------- matrix
@@ -1187,6 +1199,14 @@ def test_an_option_with_a_mapping_keeps_the_other_settings(write: Any) -> None:
     kept = suite.training
     assert (kept.batch_size, kept.epochs, kept.learning_rate) == (32, 2, 0.5)
     assert suite.data.limit == 64
+    for value, told in {
+        "{epochs: 1, epochs: 2}": "epochs",
+        "{epochs: !!int 3}": "tag",
+        "{epochs: &x 3}": "anchors",
+        "{epochs: *x}": "aliases",
+    }.items():
+        (line,) = faults(source, overrides=[f"training={value}"])
+        assert told in line.partition(": training")[2]
     assert faults(source, overrides=["training={epoch: 3}"]) == [
         "--set training={epoch: 3}: training.epoch: unknown key; did you mean epochs?"
     ]

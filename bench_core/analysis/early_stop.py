@@ -6,14 +6,19 @@ paired by seed. It is known only if such runs are among the records.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.results.hashing import digest
 from bench_core.results.record import ComponentRef, RunRecord
+
+
+def _finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
     whole = {
         _key(record, True): record.accuracy
         for record in records
-        if record.status == "done" and record.stopped_by is None and record.accuracy is not None
+        if record.status == "done" and record.stopped_by is None and _finite(record.accuracy)
     }
     ended: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -65,7 +70,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
         changes = [
             100 * (run.accuracy - full)
             for run in runs
-            if run.accuracy is not None and (full := whole.get(_key(run, True))) is not None
+            if _finite(run.accuracy) and (full := whole.get(_key(run, True))) is not None
         ]
         left = [(run.cell.last_epoch - run.epochs, run.seconds_per_epoch) for run in runs]
         seconds = [epochs * per_epoch for epochs, per_epoch in left if per_epoch is not None]

@@ -73,7 +73,7 @@ def firings(
     reasons = dict(judgement.not_diagnostic) if judgement else {}
     measured = [row for row in rows if row.measurements]
     everywhere = set.intersection(*(set(row.measurements) for row in measured))
-    by_letter = judged(rows[-1].measurements)
+    by_letter = judged(measured[-1].measurements)
     result = []
     for letter in sorted(by_letter, key=letter_order):
         name, item = by_letter[letter]

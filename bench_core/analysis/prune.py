@@ -60,7 +60,9 @@ def spare(
             if methods and name not in chosen:
                 continue
             if identity not in kept:
-                if run.record.status == "done" and cell_key(run.record.cell) not in done:
+                asked = bool(methods) and not with_older
+                last = run.record.status == "done" and cell_key(run.record.cell) not in done
+                if last and not asked:
                     continue
                 why = "its cell has been run by other code since"
             elif identity in changed:

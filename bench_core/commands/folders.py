@@ -150,8 +150,8 @@ def replicate(
 
     In the same environment and with the same code runs must be equal bit by bit. Elsewhere, and
     with another number of threads, their accuracies must lie within 2 points and the same
-    diagnostics must fire. The leaderboard of
-    RESULTS shows the outcome. A new run is trained here, unless you trained it before.
+    diagnostics must fire. The leaderboard of RESULTS shows the outcome. A new run is trained here,
+    unless you trained it before.
     """
     from bench_core.commands.progress import choose
     from bench_core.execution.executors import Options

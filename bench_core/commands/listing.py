@@ -30,13 +30,13 @@ def list_(kind_or_name: str | None, as_json: bool) -> None:
 
     kinds = {name: kind for kind in (*KINDS, "suite") for name in (kind, f"{kind}s")}
     if kind_or_name is not None and kind_or_name not in kinds:
-        if (hint := did_you_mean(kind_or_name, {f"{kind}s" for kind in kinds.values()})).startswith(
-            "did you mean"
-        ):
-            names = {item.component.name for item in plugins.load().components}
-            if kind_or_name not in names:
-                raise UsageError(f"{kind_or_name}: no such kind of component; {hint}")
-        return _print_card(kind_or_name, as_json)
+        hint = did_you_mean(kind_or_name, {f"{kind}s" for kind in kinds.values()})
+        try:
+            return _print_card(kind_or_name, as_json)
+        except UsageError as error:
+            if hint.startswith("did you mean") and "no component is called" in str(error):
+                raise UsageError(f"{kind_or_name}: no such kind of component; {hint}") from None
+            raise
     registry = plugins.load()
     warn(f"plugin {trouble}" for trouble in registry.troubles)
     wanted = kinds[kind_or_name] if kind_or_name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,8 +56,8 @@ class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
     troubles  a line for each entry of `exclude` that matches no cell, for each stored run that
-              cannot be read, and one if the suite's file judges the runs of its folder otherwise
-              than the file of the last plan
+              cannot be read, for each diagnostic that runs to reuse lack, and one if the suite's
+              file judges the runs of its folder otherwise than the file of the last plan
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -145,6 +146,7 @@ def make_plan(
             *map(str, suite.idle()),
             *_rejudged(suite, folder),
             *_measured(diagnostics, folder),
+            *_unmeasured(components.parts(components.diagnostics), planned),
             *troubles,
             *(shipped.refused if shipped else ()),
         ),
@@ -195,6 +197,25 @@ def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[st
     remedy = "`bench audit` measures again, -o FOLDER keeps the two apart"
     text = f"its earlier runs measured {', '.join(other)} with other options; {remedy}"
     return [f"{folder}: {text}"] if other else []
+
+
+def _unmeasured(
+    diagnostics: Sequence[Mapping[str, Any]], planned: Sequence[PlannedCell]
+) -> list[str]:
+    """Name the diagnostics of the suite that done runs to reuse lack, and how to measure them."""
+    late = {item["name"].rpartition("/")[2] for item in diagnostics if not item["across"]}
+    lacking = Counter[str]()
+    for cell in (cell for cell in planned if cell.action == "reuse"):
+        record = store.read(cell.folder)
+        if record.status == "done" and record.numerics:  # older ones do not say
+            asked = {name.rpartition("/")[2] for name in record.numerics}
+            there = {path.name.split(".")[1] for path in cell.folder.glob("late.*.json")}
+            lacking.update(late - asked - there)
+    lines = []
+    for name, count in sorted(lacking.items()):
+        remedy = f"`bench audit {planned[0].folder.parent} --diagnostic {name}` measures it"
+        lines.append(f"{count} of the runs to reuse did not measure {name}; {remedy}")
+    return lines
 
 
 def _planned(

@@ -138,11 +138,12 @@ def measurements(views: Sequence[View]) -> Iterator[Line]:
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             moments = {"untrained": run.record.initial, "trained": run.record.measurements}
+            letters = {name: letter for letter, (name, _) in run.judged.items()}
             silent = {**dict(run.judgement.not_diagnostic), "alignment": gamma_deep(run)[1]}
             for moment, measured in moments.items():
                 for name, item in measured.items():
                     own = {key: getattr(item, key) for key in OF_MEASUREMENT}
-                    letter, trained = item.letter or name, moment == "trained"
+                    letter, trained = letters.get(name, name), moment == "trained"
                     fired = trained and letter in run.judgement.fired
                     own["not_diagnostic"] = (trained and silent.get(letter)) or item.not_diagnostic
                     line = {**fixed, "moment": moment, "diagnostic": name, **own, "fired": fired}

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -100,7 +101,9 @@ class _Way:
         differ = []
         both = [map(Epoch.model_validate, epochs.lines(folder)) for folder in folders]
         try:
-            for pair in zip(*both, strict=True):
+            for number, pair in enumerate(zip_longest(*both)):
+                if None in pair:
+                    return [f"epochs.jsonl has {number} rows in one of them, and more in the other"]
                 mine, theirs = (_short(self._row(row), *runs) for row in pair)
                 if any(self._unlike(mine, theirs)):
                     differ.append(pair[0].epoch)
@@ -242,6 +245,15 @@ def _far(one: RunRecord, other: RunRecord, way: _Way) -> list[str]:
     return parts
 
 
+def _unasked(names: Set[str], posted: RunRecord) -> frozenset[str]:
+    """Return the measurements that a run was never asked for: its suite has gained them since.
+
+    A run before schema 3 does not say which it was asked for.
+    """
+    asked = {name.rpartition("/")[2] for name in posted.numerics}
+    return frozenset(name for name in names if posted.numerics and name not in asked)
+
+
 def compare(
     posted: RunRecord,
     again: RunRecord,
@@ -255,9 +267,10 @@ def compare(
     """
     named = posted.measurements.keys() | posted.initial.keys()
     left = frozenset(named - again.measurements.keys())
+    added = _unasked(again.measurements.keys() | again.initial.keys(), posted) - named
     lacking = {name for name in NEWER if getattr(posted, name) is None}
     older = lacking if not posted.numerics else frozenset[str]()  # before schema 3
-    way = _Way(whole=True, limits=limits, left=left | older)
+    way = _Way(whole=True, limits=limits, left=left | added | older)
 
     def numbers(way: _Way) -> list[str]:
         curves = way.curves((again, posted), (folders[1], folders[0])) if folders else []
@@ -278,11 +291,12 @@ def compare(
     else:
         parts = _far(again, posted, replace(way, figures=False))
         alike = f"{means}, within 2 points; the same diagnostics fire; Γ and curves not compared"
+    further = [f"not measured by the posted run: {', '.join(sorted(added))}"] if added else []
     if bits and not parts and not left:
-        words = "equal bit by bit"
+        words = "; ".join(["equal bit by bit", *further])
     else:
         unknown = f"not installed here, so not compared: {', '.join(sorted(left))}"
-        words = "; ".join([*(parts or [alike]), *([unknown] if left else [])])
+        words = "; ".join([*(parts or [alike]), *([unknown] if left else []), *further])
         words += " (here and posted)"
     return Replica(
         agrees=not parts,

@@ -2,8 +2,6 @@
 
     results/<suite>/<identity>/  log.txt  epochs.jsonl  checkpoint.safetensors  probe.safetensors
                                  run.json
-    results/<suite>/suite.json   what the last `bench run` planned: title, thresholds, and the
-                                 identity of every cell
     results/<suite>/quarantine/  folders that could not be read, each with its reason
 
 Protocol. A run folder is built as `.tmp-<identity>` beside its place. Every file is fsynced;

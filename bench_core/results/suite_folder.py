@@ -1,4 +1,8 @@
-"""Create and lock suite folders; read and write suite.json, their last plan."""
+"""Create and lock suite folders; read and write suite.json, their last plan.
+
+results/<suite>/suite.json has what the last `bench run` planned: title, thresholds, and the
+identity of every cell.
+"""
 
 from __future__ import annotations
 

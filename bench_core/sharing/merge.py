@@ -91,6 +91,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         decision = result.fates[run.folder] = _decide(run, old, result)
         if decision == "replicate":
             final = _beside(final, run)
+            old = plans[final] if final in plans else _old(final, result)
+            decision = result.fates[run.folder] = _decide_beside(run, old, result)
         if decision in ("copy", "replace", "replicate"):
             plans[final] = run
     if result.conflicts:
@@ -133,6 +135,17 @@ def _decide(run: Stored, old: Stored | None, result: Merge) -> Fate:
     return decision
 
 
+def _decide_beside(run: Stored, old: Stored | None, result: Merge) -> Fate:
+    """Decide what becomes of a replicate: the first of its environment stays.
+
+    Two of one environment that must be equal bit by bit, and are not, are a conflict.
+    """
+    decision = "copy" if old is None else _decide(run, old, result)
+    if decision in ("copy", "replace"):
+        return "replicate"
+    return "stays" if decision == "replicate" else decision
+
+
 def _sound(sources: Sequence[Path], result: Merge) -> list[Stored]:
     stored = scan(sources)
     result.troubles += [line.replace("not counted", "left out") for line in stored.troubles]
@@ -172,10 +185,9 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
         files.make_folder(final.parent, len(final.parent.relative_to(target).parts))
     with locks.owned(final):
         old = _old(final, Merge())
-        if final.parent.parent.name == store.REPLICATES:  # its first replicate stays
-            if old is not None:
-                other = differing(run.record, old.record)
-                result.fates[run.folder] = "stays" if other else "same"
+        if final.parent.parent.name == store.REPLICATES:
+            result.fates[run.folder] = now = _decide_beside(run, old, result)
+            if now != "replicate":
                 return
         elif (now := _decide(run, old, result)) not in ("copy", "replace"):
             result.fates[run.folder] = now

@@ -1,11 +1,11 @@
 """Reproduce a random sample of other people's runs with the installed code.
 
 Each done run that a table counts is equally likely; a printed seed lets everybody check the draw.
-Who forges one rule of many is met by a small draw with a small chance, so a draw can be told to
-meet every row of the tables. The new runs are kept in a results folder of their own. Each
-comparison is a `Replica` in the mark of the posted run. A run in that folder is reused only if this
-user trained it, which its signed mark says: everything else there, a saved state too, may come from
-the author of the posted runs.
+A small draw seldom meets one forged rule among many, so a draw can be told to meet every row of the
+tables. The new runs are kept in a results folder of their own. Each comparison is a `Replica` in
+the mark of the posted run. A run in that folder is reused only if this user trained it, which its
+signed mark says: everything else there, a saved state too, may come from the author of the posted
+runs.
 
 A posted cell is not trusted either: its training has a budget, which follows from the cost that
 the posted run names.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench_core.errors import SuiteError
-from bench_core.suite.cells import same_name
+from bench_core.suite.cells import PARTS, same_name
 from bench_core.suite.component import component_option
 from bench_core.suite.document import Document, KeyPath, Position, parse_path, printable, show_path
 from bench_core.suite.model import Suite
@@ -18,6 +18,7 @@ from bench_core.suite.yaml_reader import read_yaml
 
 # mappings whose keys are settings: an option sets those that it names
 _SECTIONS: tuple[KeyPath, ...] = (("training",), ("data",), ("budget",), ("depth_utility",))
+_AXES: tuple[KeyPath, ...] = (("matrix", "arch"), ("matrix", "dataset"))
 # the number of steps to a component, and the first of them
 _COMPONENTS = ((0, "arch"), (0, "dataset"), (1, "methods"), (1, "diagnostics"))
 
@@ -42,8 +43,8 @@ def apply_options(
 
     attempt(_choose_methods, methods)
     attempt(_choose_seeds, seeds)
-    attempt(_choose_component, "arch", arch)
-    attempt(_choose_component, "dataset", dataset)
+    attempt(_named_component, "arch", arch)
+    attempt(_named_component, "dataset", dataset)
     stop_after = document.at(("training", "stop_after"))
     if epochs is not None and isinstance(stop_after, int) and stop_after > epochs:
         document.drop(("training", "stop_after"))
@@ -107,10 +108,8 @@ def _choose_seeds(document: Document, seeds: Sequence[int]) -> None:
             document.drop(("include", i, "seeds"))
 
 
-def _choose_component(document: Document, kind: str, text: str | None) -> None:
-    if text is None:
-        return
-    wanted = component_option(f"--{kind}", text, (kind,))
+def _choose_component(document: Document, kind: str, wanted: Document) -> None:
+    """Take a network or a data set; of the same name in the suite its options stay."""
     axis = ("matrix", kind)
     choices = document.at(axis)
     same = [
@@ -127,17 +126,24 @@ def _choose_component(document: Document, kind: str, text: str | None) -> None:
         document.put((kind,), wanted)
 
 
+def _named_component(document: Document, kind: str, text: str | None) -> None:
+    if text is not None:
+        _choose_component(document, kind, component_option(f"--{kind}", text, (kind,)))
+
+
 def _override(document: Document, text: str) -> None:
-    """`--set key.path=value`; the value is YAML."""
+    """Carry out `--set key.path=value`; the value is YAML."""
     file = f"--set {printable(text, 120)}"
     key, equals, value = text.partition("=")
     path = parse_path(key.strip())
     if not equals or path is None:
         raise Position(file, 0, 0, ()).error("must have the form key.path=value")
     part = read_yaml(value, file, base=path)
-    if path in (("arch",), ("dataset",)) and same_name(_name_of(document.at(path)), part.value):
-        document.drop(("matrix", path[0]))  # the component's own options stay, as with --arch
+    if path in (("arch",), ("dataset",)) and isinstance(part.value, str):
+        document.problems += part.problems
+        _choose_component(document, str(path[0]), part)
     elif path in _SECTIONS and isinstance(part.value, dict) and part.value:
+        document.problems += part.problems
         for name in part.value:  # the other settings stay
             _set(document, (*path, name), part.subtree((name,)))
     else:
@@ -145,8 +151,16 @@ def _override(document: Document, text: str) -> None:
 
 
 def _set(document: Document, path: KeyPath, part: Document) -> None:
-    """Set an option's value; missing mappings are made, a component's bare name becomes one."""
+    """Set an option's value; missing mappings are made, a component's bare name becomes one.
+
+    An option of the network or the data set is set in every entry of such an axis of `matrix`.
+    """
     file = part.values[()].file
+    axis: KeyPath = ("matrix", path[0])
+    if len(path) > 1 and isinstance(entries := document.at(axis), list) and path[0] in PARTS:
+        for i in range(len(entries)):
+            _set(document, (*axis, i, *path[1:]), part)
+        return document.drop(("matrix", show_path(path)))
     for n, step in enumerate(path):
         here = path[: n + 1]
         parent, value = document.at(path[:n]), document.at(here)
@@ -158,7 +172,7 @@ def _set(document: Document, path: KeyPath, part: Document) -> None:
             raise Position(file, 0, 0, here).error(f"the list has {len(parent)} entries")
         if n == len(path) - 1:
             break
-        component = (n, path[0]) in _COMPONENTS
+        component = (n, path[0]) in _COMPONENTS or (n == 2 and path[:2] in _AXES)
         if component and isinstance(value, str):
             name = Document(file, value, {(): document.values[here]})
             document.put(here, Document(file, {}, {(): document.values[here]}))

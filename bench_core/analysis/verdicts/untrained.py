@@ -40,6 +40,12 @@ def _worst_first(items: Iterable[Measurement]) -> list[Measurement]:
 
 def at_start(record: RunRecord, agreed: Mapping[str, Measurement]) -> dict[str, Measurement]:
     """Return the untrained measurements that count for a run: its own or those of the recipe."""
-    own = {name: item for name, item in record.initial.items() if item.value is not None}
+    known = {name: item for name, item in record.initial.items() if item.value is not None}
+    own = {name: item for name, item in known.items() if item.not_diagnostic is None}
     both = own.keys() & agreed.keys()
-    return {**agreed, **own, **{name: _worst_first([own[name], agreed[name]])[0] for name in both}}
+    return {
+        **known,
+        **agreed,
+        **own,
+        **{name: _worst_first([own[name], agreed[name]])[0] for name in both},
+    }

@@ -328,8 +328,8 @@ def of_runs(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> 
     lines += _older(group)
     if group.set_aside:
         rule = (
-            "one run of a seed counts: that of the reference, else a replicated one, else a "
-            "checked one, else the latest of the folder named first"
+            "one run of a seed counts: that of the reference, else a replicated one, else one that "
+            "is done, else a checked one, else the latest of the folder named first"
         )
         lines.append(f"{group.set_aside} further records of these cells set aside: {rule}")
     if len({record.data_checksum for record in group.records if record.data_checksum}) > 1:
