@@ -2,6 +2,7 @@
 
     python benchmarks/rank_points.py table    # the table; a few hours on one core
     python benchmarks/rank_points.py table 2 3 4    # its rows of these numbers of seeds
+    python benchmarks/rank_points.py power    # the margins beyond them that a power of 80 % needs
     python benchmarks/rank_points.py check    # family-wise error and power, printed as Markdown
 
 All rules have the same mean, and unequal deviations: T = max over pairs of |x̄_i − x̄_j| / √(v_ij/n),
@@ -13,6 +14,7 @@ sequences), and a random climb from the best of them.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -94,6 +96,26 @@ def table(rows: Sequence[int]) -> None:
         print(f"    {seeds}: ({row}),", flush=True)
 
 
+def power(rows: Sequence[int]) -> None:
+    """Print the rows of `ranks.BEYOND`: equal deviations, and one pair whose means differ."""
+    draw = np.random.default_rng(11)
+    for seeds in rows or sorted(ranks.POINTS):
+        needed = []
+        for rules in ranks.RULES:
+            draws = min(200_000, int(1e8 / rules / seeds))
+            point, beyond = ranks.critical(rules, seeds), []
+            for _ in range(4):
+                x = draw.standard_normal((draws // 4, rules, seeds)) / math.sqrt(2)
+                own = x - x.mean(2, keepdims=True)
+                every = rules * (own**2).sum((1, 2)) - (own.sum(1) ** 2).sum(1)
+                typical = every / (rules * (rules - 1) / 2) / (seeds - 1)
+                pair = x[:, 0] - x[:, 1]
+                variance = np.maximum(pair.var(1, ddof=1), typical)
+                beyond.append(point * np.sqrt(variance) - pair.mean(1) * math.sqrt(seeds))
+            needed.append(np.quantile(np.concatenate(beyond), 0.8) - point)
+        print(f"    {seeds}: ({', '.join(f'{each:.2f}' for each in needed)}),", flush=True)
+
+
 def check() -> None:
     """Print the family-wise error under equal means, and how often bp is alone at rank 1."""
     draw = np.random.default_rng(7)
@@ -127,7 +149,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["table", "check"])
+    parser.add_argument("what", choices=["table", "power", "check"])
     parser.add_argument("seeds", type=int, nargs="*", help="rows of the table; none: all")
     chosen = parser.parse_args()
-    table(chosen.seeds) if chosen.what == "table" else check()
+    check() if chosen.what == "check" else globals()[chosen.what](chosen.seeds)

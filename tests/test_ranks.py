@@ -147,21 +147,30 @@ def test_seeds_that_two_points_need() -> None:
     assert needed is not None
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
-    apart = "tell two of 6 rules apart with a chance of 80 % if they differ by 12.8 points"
-    told = f"by the scatter of an audit, 3 seeds {apart}; 2 points take {needed} seeds"
+    apart = (
+        "tell two of 6 rules apart with a chance of 80 % if all scatter alike and the two differ"
+    )
+    told = (
+        f"by the scatter of an audit, 3 seeds {apart} by 15.3 points; 2 points take {needed} seeds"
+    )
     assert resolved(6, 3, PUBLISHED, "an audit") == told
     assert resolved(6, needed, PUBLISHED, "an audit").endswith(" points")
+    wide = resolved(2, 2, 0.2, "an audit")
+    assert "2 seeds tell no two rules apart; 2 points take" in wide
 
 
-def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_of_five() -> None:
-    """Six rules of equal deviations, two of them apart by what 10 seeds resolve."""
+@pytest.mark.parametrize(("rules", "seeds"), [(2, 3), (6, 2), (6, 3), (6, 10), (13, 3)])
+def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_of_five(
+    rules: int, seeds: int
+) -> None:
+    """Of rules with equal deviations the first lies above the others by what the seeds resolve."""
     draw = np.random.default_rng(3)
-    apart = resolution(6, 10, 0.02 * math.sqrt(2))
-    means = [0.5 + apart, *[0.5] * 5]
-    tables = [rank(drawn(means, [0.02] * 6, 10, draw)).intervals for _ in range(300)]
-    # the lowest rank of the first rule is 6 − the number of rules that it beats, of five
-    beaten = [6 - table[0][1] for table in tables if table[0] is not None]
-    assert 0.72 < sum(beaten) / (5 * len(tables)) < 0.88
+    apart = resolution(rules, seeds, 0.02 * math.sqrt(2))
+    means = [0.5 + apart, *[0.5] * (rules - 1)]
+    tables = [rank(drawn(means, [0.02] * rules, seeds, draw)).intervals for _ in range(800)]
+    # the lowest rank of the first rule is m − the number of rules that it beats, of m − 1
+    beaten = [rules - table[0][1] for table in tables if table[0] is not None]
+    assert 0.76 < sum(beaten) / ((rules - 1) * len(tables)) < 0.84
 
 
 def test_a_rule_that_widens_all_ranks_is_named() -> None:

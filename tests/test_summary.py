@@ -282,8 +282,8 @@ def test_controls_are_no_rules_and_must_fail() -> None:
         [*GOOD, *passed]
     )
     assert sentence([run(noise, 42, 0.2)]) == (
-        "No rule has run yet, only controls. Not walked back so far, though a control: "
-        "noise_credit."
+        "No rule has run yet, only controls. noise_credit has one finished seed, which is too few "
+        "to judge a control."
     )
 
 

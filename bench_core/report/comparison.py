@@ -96,7 +96,7 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     ours, theirs = (accuracies(run.record for run in row.runs) for row in (a, b))
     seeds = sorted(ours.keys() & theirs.keys())
     differences = [100.0 * (theirs[seed] - ours[seed]) for seed in seeds]
-    same = a.runs == b.runs
+    same = repr(a.runs) == repr(b.runs)  # a record with NaN is not equal to itself
     remarks = [note, "the same runs on both sides" if same else ""]
     if not seeds:
         remarks.append("no seed finished on both sides")

@@ -45,7 +45,20 @@ POINTS = {
     100: (1.99, 2.32, 2.53, 2.70, 2.80, 2.98, 3.13, 3.25, 3.43, 3.66, 3.83),
 }  # seeds → c for each number of `RULES`
 GROWTH = 0.35  # c ~ m^GROWTH beyond the table; simulated c grows with an exponent of .28 or less
-POWER = 0.85  # standard errors beyond c that separate four times out of five
+BEYOND = {
+    2: (3.66, 6.04, 6.20, 6.23, 6.14, 6.15, 6.12, 5.97, 5.96, 6.03, 6.22),
+    3: (1.34, 1.89, 1.99, 2.00, 2.01, 2.04, 2.06, 2.08, 2.10, 2.17, 2.30),
+    4: (1.07, 1.40, 1.47, 1.50, 1.52, 1.54, 1.56, 1.61, 1.66, 1.73, 1.85),
+    5: (0.99, 1.24, 1.29, 1.33, 1.35, 1.37, 1.41, 1.44, 1.50, 1.57, 1.66),
+    6: (0.94, 1.17, 1.21, 1.24, 1.26, 1.28, 1.32, 1.35, 1.41, 1.46, 1.53),
+    8: (0.91, 1.08, 1.12, 1.15, 1.17, 1.20, 1.23, 1.25, 1.29, 1.34, 1.40),
+    10: (0.88, 1.04, 1.08, 1.10, 1.12, 1.15, 1.18, 1.20, 1.24, 1.27, 1.32),
+    15: (0.87, 0.99, 1.02, 1.04, 1.05, 1.07, 1.10, 1.11, 1.14, 1.17, 1.19),
+    20: (0.86, 0.97, 0.99, 1.01, 1.03, 1.04, 1.06, 1.08, 1.09, 1.11, 1.14),
+    30: (0.85, 0.94, 0.96, 0.97, 0.99, 1.00, 1.01, 1.02, 1.04, 1.05, 1.07),
+    50: (0.85, 0.91, 0.93, 0.94, 0.96, 0.96, 0.97, 0.97, 0.99, 1.00, 1.00),
+    100: (0.85, 0.89, 0.91, 0.91, 0.91, 0.92, 0.92, 0.93, 0.94, 0.94, 0.94),
+}  # standard errors beyond c that separate two rules four times out of five, if all scatter alike
 # √p of the published CIFAR-10 audit (arXiv:2606.21126): six rules, deviations of .4 to 3.9 points
 PUBLISHED = 0.037
 
@@ -71,21 +84,29 @@ class Ranking:
 
 def critical(rules: int, seeds: int) -> float:
     """Return c for so many rules and seeds, rounded up to the next entries of the table."""
-    rows = sorted(POINTS)
-    if seeds < rows[0]:
+    if seeds < min(POINTS):
         return math.inf
-    row = POINTS[rows[bisect_right(rows, seeds) - 1]]
-    if rules <= RULES[-1]:
-        return row[bisect_left(RULES, rules)]
-    return float(row[-1] * (rules / RULES[-1]) ** GROWTH)
+    beyond = max(1.0, rules / RULES[-1])
+    return float(_entry(POINTS, rules, seeds) * beyond**GROWTH)
+
+
+def _entry(table: Mapping[int, Sequence[float]], rules: int, seeds: int) -> float:
+    rows = sorted(table)
+    row = table[rows[bisect_right(rows, seeds) - 1]]
+    return row[min(bisect_left(RULES, rules), len(RULES) - 1)]
 
 
 def resolution(rules: int, seeds: int, deviation: float) -> float:
     """Return the difference that separates two rules four times out of five.
 
+    All rules scatter alike, and v is estimated from the same seeds (`BEYOND`).
+
     deviation  typical deviation of the paired differences, √p
     """
-    return (critical(rules, seeds) + POWER) * deviation / math.sqrt(seeds)
+    if seeds < min(POINTS):
+        return math.inf
+    errors = critical(rules, seeds) + _entry(BEYOND, rules, seeds)
+    return errors * deviation / math.sqrt(seeds)
 
 
 def seeds_for(difference: float, rules: int, deviation: float) -> int | None:
@@ -101,11 +122,14 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
     whose    text after the number of seeds
     """
     points = 100 * resolution(rules, seeds, deviation)
-    chance = f"tell two of {rules} rules apart with a chance of 80 %"
-    text = f"by the scatter of {scatter}, {seeds} seeds{whose} {chance} if they differ by"
-    text += f" {points:.1f} points"
+    text = (
+        f"by the scatter of {scatter}, {seeds} seeds{whose} tell two of {rules} rules apart with "
+    )
+    text += f"a chance of 80 % if all scatter alike and the two differ by {points:.1f} points"
     if points <= 2:
         return text
+    if points >= 100:
+        text = f"by the scatter of {scatter}, {seeds} seeds{whose} tell no two rules apart"
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
     return f"{text}; 2 points take {needed} seeds"
 

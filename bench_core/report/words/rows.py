@@ -59,9 +59,14 @@ def value_of(row: Row, letter: str) -> float | None:
     named = [run.judged[letter] for run in row.finished if letter in run.judged]
     if not named:
         known = ((letter, run.record.measurements.get(letter)) for run in row.finished)
-        named = [(name, item) for name, item in known if item and item.not_diagnostic is None]
+        named = [(name, item) for name, item in known if item and _counts(item)]
     stored = median_of(item.value for _, item in named)
     return None if stored is None else Criterion(letter, *named[0]).shown(stored)
+
+
+def _counts(item: Measurement) -> bool:
+    """Decide whether a value enters a median: NaN does, whatever the run says of its meaning."""
+    return item.not_diagnostic is None or (item.value is not None and math.isnan(item.value))
 
 
 @dataclass(frozen=True)

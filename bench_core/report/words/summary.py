@@ -254,10 +254,15 @@ def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
     for label, row in controls:
         kinds[row.judged.kind].append(label)
     failed, passed = kinds.pop(WALKED_BACK, []), kinds.pop(TRUSTWORTHY, [])
+    single = kinds.pop(SINGLE_SEED, [])
     others = [label for labels in kinds.values() for label in labels]
     lines = [f"Walked back, as a control must be: {joined(failed)}."] if failed else []
     if passed:
         lines.append(f"But trustworthy, which a control must not be: {joined(passed)}.")
+    if single:
+        lines.append(
+            _sentence(single, "has|have one finished seed, which is too few to judge a control")
+        )
     if others:
         lines.append(f"Not walked back so far, though a control: {joined(others)}.")
     return lines
