@@ -152,4 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["table", "power", "check"])
     parser.add_argument("seeds", type=int, nargs="*", help="rows of the table; none: all")
     chosen = parser.parse_args()
-    check() if chosen.what == "check" else globals()[chosen.what](chosen.seeds)
+    if chosen.what == "check":
+        check()
+    else:
+        {"table": table, "power": power}[chosen.what](chosen.seeds)

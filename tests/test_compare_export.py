@@ -41,7 +41,7 @@ from bench_core.report.view import view
 from bench_core.report.words.cite import bibtex
 from bench_core.results.record import ComponentRef, Measurement
 
-DFA, BP, FA = "bench-core/dfa", "bench-core/bp", "bench-core/fa"
+DFA, BP, FA, EP = (f"bench-core/{name}" for name in ("dfa", "bp", "fa", "ep"))
 
 
 def suite(records: list, name: str = "made") -> SuiteResults:  # type: ignore[type-arg]
@@ -194,9 +194,11 @@ def test_a_name_must_mean_one_method() -> None:
 
 def test_two_sets_of_results() -> None:
     ours = [*seeds(DFA, [0.30, 0.31]), *seeds(BP, [0.6, 0.61]), *seeds(FA, [0.4, 0.4])]
+    ours += seeds(EP, [0.5, 0.5], measurements={"settledness": Measurement(value=float("nan"))})
     theirs = [
         *seeds(DFA, [0.32, 0.33]),
         *seeds(BP, [0.6, 0.61]),
+        *seeds(EP, [0.5, 0.5], measurements={"settledness": Measurement(value=float("nan"))}),
         *seeds(FA, [0.5, 0.5], training={"epochs": 5}),
     ]
     found, alone = comparison.sets([suite(ours)], [suite([*theirs, run("lab/x", 1)])])
@@ -204,6 +206,7 @@ def test_two_sets_of_results() -> None:
     assert by_label["dfa"].effect is not None
     assert by_label["dfa"].effect.mean == pytest.approx(2.0)
     assert by_label["bp"].note == "the same runs on both sides"
+    assert by_label["ep"].note == "the same runs on both sides"  # though NaN is in them
     assert by_label["bp"].p is None  # nothing is tested, so it takes no part in Holm's adjustment
     assert by_label["fa"].note == "recipes differ"
     assert by_label["dfa"].p_holm == pytest.approx(1.0)  # two tests at p = .5
@@ -211,7 +214,7 @@ def test_two_sets_of_results() -> None:
     assert alone[0].startswith("only in B: lab/x (made · resmlp · cifar10 · 100 epochs · seeds 1,")
     document = json.loads(as_json(found, alone))
     assert document["schema"] == "bench-compare/1"
-    assert len(document["comparisons"]) == 3
+    assert len(document["comparisons"]) == 4
 
 
 def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
@@ -285,6 +288,19 @@ def test_show_has_every_measurement_and_none_that_means_nothing_alone(tmp_path: 
     assert (
         lines["null_calibration"] == "null_calibration 7.8 not diagnostic: reference at the floor"
     )
+
+
+def test_of_two_diagnostics_with_one_letter_that_which_fired_says_so(tmp_path: Path) -> None:
+    """The letter belongs to the first; the second is judged under its name."""
+    firing = {"letter": "e", "direction": "above", "threshold": 1.0}
+    further = {
+        "lab/first": Measurement(value=9.0, **firing),
+        "lab/other": Measurement(value=0.1, **firing),
+    }
+    write(tmp_path, [run(measurements={**measured(), **further})])
+    lines = list(export.measurements([view(gather([tmp_path])[0][0])]))
+    fired = {line["diagnostic"]: line["fired"] for line in lines if line["moment"] == "trained"}
+    assert (fired["lab/first"], fired["lab/other"]) == (True, False)
 
 
 def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None:

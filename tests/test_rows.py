@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench_core.analysis.verdicts.judge import Floor, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
-from bench_core.report.words.rows import PASSPORT
+from bench_core.report.words.rows import PASSPORT, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.training.method import Passport
 
@@ -291,6 +292,19 @@ def test_a_run_by_other_code_that_diverged_is_named_though_it_does_not_count() -
     assert found.set_aside == 0
     text = "dfa seed 42 is done here, but diverged in run 0123456789ab"
     assert text in notes.of_group(found, Settings())
+
+
+def test_a_median_takes_nan_as_infinitely_large_also_where_it_means_nothing() -> None:
+    values = [(float("nan"), "it diverged"), (0.78, None), (0.51, "too few steps")]
+    runs = [
+        run(DFA, seed, 0.5, measurements={"settledness": Measurement(value=v, not_diagnostic=why)})
+        for seed, (v, why) in enumerate(values)
+    ]
+    (row,) = judge_all(runs)[0].rows
+    assert value_of(row, "settledness") == math.inf  # of .78 and NaN
+    calm = [*runs[1:], run(DFA, 9, 0.5, measurements={"settledness": Measurement(value=0.6)})]
+    (row,) = judge_all([*calm, runs[0]])[0].rows
+    assert value_of(row, "settledness") == 0.78
 
 
 def test_a_measurement_that_raised_is_named_with_its_error() -> None:

@@ -33,6 +33,8 @@ from bench_core.registry.registry import Registry
 from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
 from bench_core.report.words.rows import names_of
+from bench_core.results import suite_folder
+from bench_core.results.record import cell_key
 from bench_core.suite.cells import built_in, same_name
 from bench_core.suite.load import load_suite
 from bench_core.suite.model import DepthUtility
@@ -307,6 +309,16 @@ def test_runs_by_older_code_are_marked_and_removed_on_request(tmp_path: Path) ->
     assert "1 spare" in invoke("clean", tmp_path, "--method", "ebd", "--yes")
     (left,) = runs(folder).values()
     assert left["cell"]["method"]["name"] == "bench-core/bp"
+
+
+def test_cleaning_a_method_takes_its_done_run_whose_replacement_failed(tmp_path: Path) -> None:
+    """Without --method that run stays: nothing else is left of the cell."""
+    both = [run("lab/ebd"), run("lab/ebd", status="failed", reason="it raised")]
+    folder = write(tmp_path, both, None)
+    (failed,) = (name for name, raw in runs(folder).items() if raw["status"] == "failed")
+    suite_folder.write(folder, {"name": "audit5", "cells": {cell_key(both[1].cell): failed}})
+    assert len(list(spare([tmp_path], methods=["lab/ebd"]))) == 2
+    assert list(spare([tmp_path])) == []
 
 
 def test_cleaning_takes_a_method_by_its_one_name(tmp_path: Path) -> None:

@@ -595,6 +595,11 @@ def test_the_curve_of_a_posted_run_is_compared(tmp_path: Path) -> None:
     (posted / "epochs.jsonl").write_text("\n".join(full) + "\n")
     found = compare(record, record, (posted, again))
     assert (found.agrees, "epochs.jsonl after epoch 1" in found.said) == (False, True)
+    (posted / "epochs.jsonl").write_text("\n".join(full[:50]) + "\n")
+    (again / "epochs.jsonl").write_text("\n".join(full) + "\n")
+    found = compare(record, record, (posted, again))
+    cut = "epochs.jsonl has 50 rows in one of them, and more in the other"
+    assert (found.agrees, cut in found.said) == (False, True)
 
 
 def test_the_curve_of_a_compact_run_is_compared_at_its_digits(tmp_path: Path) -> None:

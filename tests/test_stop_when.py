@@ -139,6 +139,15 @@ def test_without_a_run_to_the_end_the_cost_is_not_known():
     assert savings([whole(42, 0.3)]) == []
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), None])
+def test_an_accuracy_that_is_not_finite_leaves_the_cost_unknown(odd):
+    """A record of somebody else may have such a one; every table reads it."""
+    (found,) = savings([ended(42, odd, 4), whole(42, 0.3)])
+    assert (found.at, found.cost) == ({42: 4}, None)
+    (found,) = savings([ended(42, 0.3, 4), whole(42, odd)])
+    assert found.cost is None
+
+
 def test_the_leaderboard_says_so():
     text = leaderboard([ended(42, 0.308, 4, seconds_per_epoch=5.0), whole(42, 0.306)], width=400)
     assert (

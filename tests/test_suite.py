@@ -857,6 +857,7 @@ def test_set_with_the_name_of_the_component_keeps_its_options_as_arch_does(write
     for chosen in ({"arch": "resmlp"}, {"overrides": ["arch=resmlp"]}):
         archs = [cell.arch for cell in load_suite(axis, **chosen).cells()]
         assert set(map(str, archs)) == {str({"name": "resmlp", "depth": 8})}
+    assert len(faults(axis, overrides=["arch.depth=&x 9"])) == 1  # not one for each network
     every = load_suite(axis, ["arch.depth=9", "dataset.alpha=1"]).cells()
     assert {str(cell.arch) for cell in every} == {
         str({"name": name, "depth": 9}) for name in ("resmlp", "vit_mini")

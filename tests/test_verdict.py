@@ -25,6 +25,7 @@ from bench_core.analysis.verdicts.judge import (
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.analysis.verdicts.untrained import at_start
 from bench_core.analysis.verdicts.verdict import Reading, verdict
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
@@ -179,6 +180,14 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
     assert {item.key: item.epoch for item in firings(epochs)}["c"] == 1
     silent = {item.key: item for item in firings(epochs, None, row.runs[1].judgement)}["c"]
     assert (silent.epoch, silent.not_diagnostic) == (None, UNTRAINED)
+
+
+def test_an_untrained_measurement_that_means_nothing_yields_to_that_of_the_recipe() -> None:
+    own = Measurement(value=0.95, direction="above", threshold=0.3, not_diagnostic="few batches")
+    agreed = Measurement(value=0.9, direction="above", threshold=0.3)
+    record = run(initial={"batch_stability": own})
+    assert at_start(record, {"batch_stability": agreed}) == {"batch_stability": agreed}
+    assert at_start(record, {}) == {"batch_stability": own}
 
 
 def test_an_odd_untrained_network_counts_for_its_own_run_unless_the_others_agree() -> None:

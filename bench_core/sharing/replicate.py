@@ -17,7 +17,6 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,7 +205,7 @@ def carry_out(
 ) -> tuple[list[tuple[Stored, marks.Replica]], list[str]]:
     """Run the cells that have no finished run yet, compare, and write the marks.
 
-    progress  as in `run_plan`
+    progress  makes a context manager whose `event(cell, event)` gets every event
 
     Returns the comparisons; a line for each run that did not end here or whose mark cannot be
     written. Raises StoreError if the new runs cannot be written.
@@ -227,7 +226,7 @@ def carry_out(
             if display is not None:
                 display.event(cell, event)
 
-        with display or nullcontext():
+        with display or contextlib.nullcontext():
             execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
     replicas, troubles = [], []
     for again in planned:

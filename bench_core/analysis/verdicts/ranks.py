@@ -58,7 +58,7 @@ BEYOND = {
     30: (0.85, 0.94, 0.96, 0.97, 0.99, 1.00, 1.01, 1.02, 1.04, 1.05, 1.07),
     50: (0.85, 0.91, 0.93, 0.94, 0.96, 0.96, 0.97, 0.97, 0.99, 1.00, 1.00),
     100: (0.85, 0.89, 0.91, 0.91, 0.91, 0.92, 0.92, 0.93, 0.94, 0.94, 0.94),
-}  # standard errors beyond c that separate two rules four times out of five, if all scatter alike
+}  # √(p/n) beyond c that separate two rules four times out of five, if all scatter alike
 # √p of the published CIFAR-10 audit (arXiv:2606.21126): six rules, deviations of .4 to 3.9 points
 PUBLISHED = 0.037
 
@@ -86,11 +86,12 @@ def critical(rules: int, seeds: int) -> float:
     """Return c for so many rules and seeds, rounded up to the next entries of the table."""
     if seeds < min(POINTS):
         return math.inf
-    beyond = max(1.0, rules / RULES[-1])
-    return float(_entry(POINTS, rules, seeds) * beyond**GROWTH)
+    growth = max(1.0, rules / RULES[-1]) ** GROWTH
+    return float(_entry(POINTS, rules, seeds) * growth)
 
 
 def _entry(table: Mapping[int, Sequence[float]], rules: int, seeds: int) -> float:
+    """Return the entry for so many rules or the next more, and so many seeds or the next fewer."""
     rows = sorted(table)
     row = table[rows[bisect_right(rows, seeds) - 1]]
     return row[min(bisect_left(RULES, rules), len(RULES) - 1)]
@@ -103,8 +104,6 @@ def resolution(rules: int, seeds: int, deviation: float) -> float:
 
     deviation  typical deviation of the paired differences, √p
     """
-    if seeds < min(POINTS):
-        return math.inf
     errors = critical(rules, seeds) + _entry(BEYOND, rules, seeds)
     return errors * deviation / math.sqrt(seeds)
 
@@ -122,16 +121,13 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
     whose    text after the number of seeds
     """
     points = 100 * resolution(rules, seeds, deviation)
-    text = (
-        f"by the scatter of {scatter}, {seeds} seeds{whose} tell two of {rules} rules apart with "
+    apart = (
+        f"two of {rules} rules apart with a chance of 80 % if all scatter alike and the two differ"
     )
-    text += f"a chance of 80 % if all scatter alike and the two differ by {points:.1f} points"
-    if points <= 2:
-        return text
-    if points >= 100:
-        text = f"by the scatter of {scatter}, {seeds} seeds{whose} tell no two rules apart"
+    told = f"{apart} by {points:.1f} points" if points < 100 else "no two rules apart"
+    text = f"by the scatter of {scatter}, {seeds} seeds{whose} tell {told}"
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
-    return f"{text}; 2 points take {needed} seeds"
+    return text if points <= 2 else f"{text}; 2 points take {needed} seeds"
 
 
 def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:

@@ -324,6 +324,7 @@ def every_column(group: Group) -> list[Column]:
 
 
 def has_value(column: Column, group: Group) -> bool:
+    """Decide whether a row of a recipe has a value in a column."""
     return any(column.cell(row).text != NONE for row in group.rows)
 
 
@@ -331,7 +332,7 @@ def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     """Return the columns of a recipe's table for people: the main ones, and those asked for.
 
     Unasked, it also has n where rows have different numbers of seeds. A table of floors alone has
-    every diagnostic that judges nothing, and no column without a value.
+    a column of every further diagnostic, and none without a value.
 
     asked  keys or names; "all": every column
     """
