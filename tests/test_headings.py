@@ -29,7 +29,7 @@ floors: false
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
-PART = "Cells of two that options chose or changed"
+PART = "Rules or settings that are not in the suite file"
 CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--method", "dfa")
 USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}
 
@@ -111,7 +111,7 @@ def test_a_setting_unlike_the_default_or_the_file_is_shown(
     [
         (("dfa", "fa"), "Two rules (and 1 more rule)"),
         (("dfa",), "Two rules (1 of its 2 runs, and 1 more rule)"),
-        ((), "Cells of two that options chose or changed"),
+        ((), PART),
     ],
 )
 def test_a_title_counts_the_cells_of_the_suite_that_are_there(

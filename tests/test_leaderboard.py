@@ -788,6 +788,26 @@ def test_the_legend_says_that_reasons_are_medians() -> None:
     assert "its reasons give measurements as medians over the seeds in which they fired" in text
 
 
+def test_rules_that_trained_the_same_networks_are_named() -> None:
+    """A rule that scales the credit of dfa trains the networks of dfa, under another name."""
+    of_seed = {seed: measured(a=1.1 + seed / 7, b=0.05 * seed, c=0.1) for seed in (1, 2)}
+    own = [run(DFA, seed, 0.5 + seed / 100, measurements=of_seed[seed]) for seed in of_seed]
+    shipped = {
+        name: item.model_copy(update={"value": item.value and float(f"{item.value:.7g}")})
+        for name, item in of_seed[1].items()
+    }
+    mine = [
+        run("lab/mine", 1, 0.51, measurements=shipped),
+        run("lab/mine", 2, 0.52, measurements=measured(a=1.1 + 2 / 7, b=0.05 * 2, c=0.2)),
+    ]
+    text = leaderboard([*own, *mine, *frozen(DFA, [0.3, 0.3])], width=None)
+    assert "dfa, lab/mine trained the same network for seed 1: nothing in which" in text
+    other = [record.model_copy(update={"accuracy": 0.5}) for record in mine]
+    assert "the same network" not in leaderboard([*own, *other], width=None)
+    bare = [record.model_copy(update={"measurements": {}}) for record in (own[0], mine[0])]
+    assert "the same network" not in leaderboard(bare, width=None)
+
+
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     tied = [*seeds(BP, [0.983, 0.981]), *frozen(BP, [0.950, 0.948])]
     beside = [*seeds(DFA, [0.95, 0.94, 0.97]), *frozen(DFA, [0.90, 0.91, 0.90])]

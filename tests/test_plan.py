@@ -172,6 +172,26 @@ def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     assert planned().troubles == ()
 
 
+def test_a_plan_says_that_the_floors_bring_an_excluded_ceiling_back(planned) -> None:
+    both = SUITE.replace("[dfa]", "[dfa, bp]")
+    plan = planned(both + "exclude: [{method: [bp, fa]}]\n")
+    (told,) = plan.troubles
+    assert "bp runs all the same, as the ceiling of the other rules" in told
+    assert told.endswith("`floors: false` runs neither ceilings nor floors")
+    assert any(cell.cell.method.short == "bp" for cell in plan.cells)
+    assert planned(both + "exclude: [{method: bp}]\nfloors: false\n").troubles == ()
+    assert planned(both + "exclude: [{method: bp, seed: 1}]\n").troubles != ()
+
+
+def test_a_plan_names_what_every_verdict_needs_and_the_suite_does_not_measure(planned) -> None:
+    few = SUITE + "diagnostics: [alignment, scale_growth]\n"
+    (told,) = planned(few).troubles
+    without = "without reference_floor, batch_stability, a rule that is not walked back"
+    assert f"7:1: diagnostics: {without} stays undetermined; add them to the list" in told
+    frozen = few.replace("[dfa]", "[{name: dfa, freeze: blocks}]") + "floors: false\n"
+    assert planned(frozen).troubles == ()
+
+
 def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
     here: Here, finished: Finished
 ) -> None:
@@ -490,7 +510,8 @@ def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
     suite_folder.write(earlier.folder, described(earlier))
     more = planned(SUITE.replace("[1, 2]", "[1, 2, 3]") + "title: Mine\n", "training.epochs=2")
     assert more.troubles == ()
-    limit = "diagnostics: [{name: scale_growth, threshold: 3}]\n"
+    few = "[{name: scale_growth, threshold: 3}, reference_floor, batch_stability]"
+    limit = f"diagnostics: {few}\n"
     (line,) = planned(SUITE + limit).troubles
     assert "(Mine) had another title and other limits" in line
 

@@ -968,7 +968,7 @@ def test_an_entry_of_exclude_that_matches_no_cell_is_told(write: Any) -> None:
     source = write(f"name: s\n{methods}exclude: [{', '.join(rules)}]\n")
     told = [f"exclude[{i}]: matches no cell; {why}" for i, why in enumerate(rules.values()) if why]
     for chosen in ([], ["bp"]):  # of the file alone
-        lines = map(str, load_suite(source, methods=chosen).idle())
+        lines = map(str, load_suite(source, methods=chosen).idle().values())
         assert [line.partition(" ")[2] for line in lines] == told
 
 

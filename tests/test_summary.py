@@ -370,7 +370,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     ranked = legend.of_all(judge_all([*GOOD, run(FA, 42, 0.5)]), Settings())
     assert any("rank; the others are ranked among themselves." in line for line in ranked)
     assert any(line.endswith("seeds to rank.") for line in told)
-    assert any(line.endswith("floor; those of the reference are of its machine") for line in told)
+    assert any(line.endswith("longer; those of the reference are of its machine") for line in told)
     for status in ("failed", "timeout"):  # the same command keeps these
         lost = after([own, run(DFA, 123, status=status)])
         assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost

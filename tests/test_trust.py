@@ -20,7 +20,6 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
 from bench_core.analysis.verdicts.judge import D_DEFAULT
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.analysis.verdicts.protocol import LETTERS, THRESHOLDS
 from bench_core.errors import StoreError
 from bench_core.execution.job import make_record
 from bench_core.registry import plugins
@@ -34,6 +33,7 @@ from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate
+from bench_core.suite.protocol import LETTERS, THRESHOLDS
 
 
 @pytest.fixture

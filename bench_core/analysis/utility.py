@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench_core.analysis.verdicts.leaderboard import Group, Run
-from bench_core.analysis.verdicts.protocol import STANDARD
+from bench_core.suite.protocol import STANDARD
 
 LETTERS = {item.strategy: letter for letter, item in STANDARD.items()}
 WORDS = {

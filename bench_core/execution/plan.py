@@ -21,9 +21,11 @@ from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
+from bench_core.suite.cells import CellSpec, matches
 from bench_core.suite.document import printable
 from bench_core.suite.model import Suite
-from bench_core.suite.names import FROZEN
+from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING
+from bench_core.suite.protocol import STANDARD
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Plan:
 
     troubles  a line for each entry of `exclude` that matches no cell, for each stored run that
               cannot be read, for each diagnostic that runs to reuse lack, and one if the suite's
-              file judges the runs of its folder otherwise than the file of the last plan
+              file judges the runs of its folder otherwise than the file of the last plan; one for
+              each entry of `exclude` that the floors undo, and one if the suite does not measure
+              all that a verdict needs
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -129,6 +133,7 @@ def make_plan(
     troubles: list[str] = []
     planned = list(_planned(components, stored, shipped, troubles))
     lacking = shipped.lines() if shipped else ()
+    idle = suite.idle()
     beside: list[PlannedCell] = []
     if suite._whole is not None and reference and reference.suite(suite.name):
         others = Components(suite._whole, registry)
@@ -143,7 +148,9 @@ def make_plan(
         diagnostics=diagnostics,
         data_dir=data_dir,
         troubles=(
-            *map(str, suite.idle()),
+            *map(str, idle.values()),
+            *_returned(suite, planned, idle),
+            *_undecided(suite, planned),
             *_rejudged(suite, folder),
             *_measured(diagnostics, folder),
             *_unmeasured(components.parts(components.diagnostics), planned),
@@ -184,6 +191,43 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
     changed = " and ".join(dict.fromkeys(differing))
     return [f"{folder}: {before} {changed}; its runs get those of this file; {remedy}"]
+
+
+def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
+    """Say that no rule can be trustworthy, because the suite does not measure a, b or c."""
+    names = {item.name.rpartition("/")[2] for item in suite.diagnostics}
+    needed = [item.name for letter, item in STANDARD.items() if letter != "d"]
+    lacking = [name for name in needed if name not in names]
+    judged = any(cell.cell.method.params.get("freeze") != "blocks" for cell in planned)
+    if not lacking or not judged:
+        return []
+    what = f"without {', '.join(lacking)}, a rule that is not walked back stays undetermined"
+    add = f"add {'it' if len(lacking) == 1 else 'them'} to the list"
+    return [str(suite.problem(None, "diagnostics", what, add, at_key=True))]
+
+
+def _returned(suite: Suite, planned: Sequence[PlannedCell], idle: Collection[int]) -> list[str]:
+    """Say which entries of `exclude`, but for idle ones, leave out a ceiling that comes back."""
+    if not suite.floors or suite.include:
+        return []
+    lines = []
+    for i, rule in enumerate(suite.exclude):
+        back = {
+            cell.method.short: None
+            for cell in (each.cell for each in planned)
+            if cell.method.short in (CEILING, LOCAL_CEILING) and matches(_spec(cell), rule)
+        }
+        if back and i not in idle:
+            what = f"{' and '.join(back)} runs all the same, as the ceiling of the other rules"
+            remedy = "`floors: false` runs neither ceilings nor floors"
+            lines.append(str(suite.problem(None, f"exclude[{i}]", what, remedy)))
+    return lines
+
+
+def _spec(cell: Cell) -> CellSpec:
+    """Return a resolved cell in the form that an entry of `exclude` is matched with."""
+    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in cell.refs.items()}
+    return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
 
 
 def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:

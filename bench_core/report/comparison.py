@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
-from bench_core.analysis.verdicts import protocol
 from bench_core.analysis.verdicts.judge import Defaults, method_key
 from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
 from bench_core.analysis.verdicts.recipes import recipe
@@ -27,6 +26,7 @@ from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import listed, paragraph, tabulated
 from bench_core.report.text.numbers import NONE, fraction, optional, with_interval
 from bench_core.report.view import view
+from bench_core.suite import protocol
 from bench_core.suite.cells import same_name
 from bench_core.suite.names import FROZEN
 

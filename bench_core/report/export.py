@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.verdicts.leaderboard import Row, Run
-from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.analysis.verdicts.recipes import recipe_key
 from bench_core.errors import UsageError
 from bench_core.report.tables.data import csv_text
@@ -26,6 +25,7 @@ from bench_core.results import files
 from bench_core.results.hashing import flat, line_text
 from bench_core.results.record import RunRecord
 from bench_core.results.reference import source
+from bench_core.suite.protocol import STANDARD
 
 Line = dict[str, Any]
 BYTES_OF_LINE = 2000  # of memory, about

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench_core.analysis.verdicts.protocol import LETTERS, may_have
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, locks, store
 from bench_core.results.agreement import differing
@@ -34,6 +33,7 @@ from bench_core.suite.cells import same_name
 from bench_core.suite.claim import MAX_SEED
 from bench_core.suite.messages import explain
 from bench_core.suite.names import FULL_NAME, NAME_RULE
+from bench_core.suite.protocol import LETTERS, may_have
 from bench_core.suite.recipe import RECIPE
 from bench_core.training.method import Passport
 

@@ -39,12 +39,13 @@ from bench_core.suite.component import (
 from bench_core.suite.document import Document, KeyPath, parse_path, show_path
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
+from bench_core.suite.protocol import STANDARD
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE, DataOptions, TrainingOptions
 from bench_core.suite.search import Search
 from bench_core.training.params import resolved
 
 MAX_CELLS = 100_000
-DIAGNOSTICS = ("scale_growth", "reference_floor", "batch_stability", "depth_utility", "alignment")
+DIAGNOSTICS = (*(item.name for item in STANDARD.values()), "alignment")
 
 _STORE = ("quarantine", "replicates", "agreement", "suite.json", "report.html")
 # no folder may have these names on Windows
@@ -244,17 +245,20 @@ class Suite(Model):
             raise SuiteError(problems)
         return list(cells.values())
 
-    def idle(self) -> list[Problem]:
-        """List the entries of `exclude` that match no cell of the file, whatever options chose."""
+    def idle(self) -> dict[int, Problem]:
+        """Map each entry of `exclude` that matches no cell of the file to a problem.
+
+        The options that chose other cells play no part.
+        """
         file = self._stated or self
         if not file.exclude:
-            return []
+            return {}
         cells = list(file.model_copy(update={"exclude": [], "include": []})._combinations())
-        return [
-            file.problem(None, f"exclude[{i}]", "matches no cell", mismatch(cells, rule))
+        return {
+            i: file.problem(None, f"exclude[{i}]", "matches no cell", mismatch(cells, rule))
             for i, rule in enumerate(file.exclude)
             if not any(matches(cell, rule) for cell in cells)
-        ]
+        }
 
     def problem(
         self,

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench_core.analysis.verdicts.protocol import LETTERS
 from bench_core.execution.cell import measure, stored
 from bench_core.execution.untouched import PROBE_DRAWS
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires
+from bench_core.suite.protocol import LETTERS
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet

@@ -28,7 +28,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
-from bench_core.analysis.verdicts.protocol import STANDARD, may_have
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.untrained import at_start
 from bench_core.results.details import finite
@@ -44,6 +43,7 @@ from bench_core.results.record import (
 from bench_core.suite.cells import FLOOR_OPTIONS
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
+from bench_core.suite.protocol import STANDARD, may_have
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]

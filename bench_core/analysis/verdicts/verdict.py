@@ -34,8 +34,8 @@ from bench_core.analysis.verdicts.kinds import (
     UNDETERMINED,
     WALKED_BACK,
 )
-from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.results.status import STATUSES
+from bench_core.suite.protocol import STANDARD
 
 Reading = Literal["passes", "fires", "open", "none"]
 

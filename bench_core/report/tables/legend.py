@@ -10,7 +10,6 @@ from bench_core.analysis.early_stop import savings
 from bench_core.analysis.verdicts.judge import Settings, label
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, VERDICTS
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.registry import plugins
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.tables.columns import COLUMNS, further
@@ -23,6 +22,7 @@ from bench_core.report.words.rows import OTHER, PASSPORT, passport
 from bench_core.report.words.summary import WORDS
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
+from bench_core.suite.protocol import STANDARD
 
 MEASURED = {**SCORED_ON, "test": "test images"}
 PROTOCOL = f"Protocol: {CITATION}"
@@ -199,7 +199,8 @@ def of_all(
     if "seconds" in shown:
         shipped = {run.record.shipped for row in rows for run in row.runs}
         other = "; those of the reference are of its machine" if len(shipped) > 1 else ""
-        lines.append(f"seconds a run: for the training of one seed, without its floor{other}")
+        text = "seconds a run: for the training of one seed, without its floor; other work on the"
+        lines.append(f"{text} machine makes them longer{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += medians(rows, shown)
     if texts := [column.about for column in columns if column.about and column.key in shown]:

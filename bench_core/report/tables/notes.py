@@ -15,7 +15,6 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
-from bench_core.analysis.verdicts.protocol import STANDARD
 from bench_core.analysis.verdicts.ranks import resolved
 from bench_core.analysis.verdicts.verdict import Margin, below_zero, ends, worse
 from bench_core.printable import few
@@ -29,6 +28,7 @@ from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines
 from bench_core.suite.names import OURS
+from bench_core.suite.protocol import STANDARD
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
@@ -217,9 +217,13 @@ def _pairs(label: str, floor: str, over: Margin | None) -> list[str]:
     """Write how a margin was taken where a seed of the rule has no twin."""
     if over is None or over.how == "paired":
         return []
-    own, theirs = (listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds))
+    alone = [seed for seed in over.seeds if seed not in over.floor_seeds]
+    own, theirs, lacks = (
+        listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds, alone)
+    )
     how = "unpaired, with Welch's interval" if over.how == "unpaired" else "by means"
-    return [f"{label} (seeds {own}) and {floor} (seeds {theirs}) are compared {how}"]
+    pair = f"{label} (seeds {own}) and {floor} (seeds {theirs}) are compared {how}"
+    return [f"{pair}, as the floor has no finished run of seed {lacks}"]
 
 
 def _ranks(group: Group) -> list[str]:

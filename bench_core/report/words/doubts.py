@@ -2,13 +2,15 @@
 
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
-trials than a peer's or on the test set, and a margin that is equal in all seeds.
+trials than a peer's or on the test set, a margin that is equal in all seeds, and two rules that
+trained the same networks.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import (
@@ -18,7 +20,6 @@ from bench_core.analysis.verdicts.judge import (
     is_local_ceiling,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
-from bench_core.analysis.verdicts.protocol import THRESHOLDS
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import with_interval
@@ -27,6 +28,7 @@ from bench_core.report.words.rows import information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.names import CEILING, LOCAL_CEILING
+from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
@@ -97,6 +99,30 @@ def tied(row: Row) -> list[str]:
     text += "chance; its interval of width 0 does not make it certain"
     equal = any(half is not None and half < EQUAL for half in halves)
     return [text] * (equal and row.role != "floor")
+
+
+def alike(group: Group) -> list[str]:
+    """Name the rules that trained the same network in a seed: equal accuracy, a, b and c."""
+    labels: dict[Any, list[str]] = defaultdict(list)
+    for row in group.competing:
+        for run in row.finished:
+            values = [run.judged[letter][1].value for letter in "abc" if letter in run.judged]
+            figures = [run.record.accuracy, *values]
+            digits = tuple("" if value is None else f"{value:.6g}" for value in figures)
+            if any(digits[1:]):
+                labels[run.record.cell.seed, digits].append(row.label)
+    seeds: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for (seed, _), names in labels.items():
+        if len(names) > 1:
+            seeds[tuple(names)].append(seed)
+    why = (
+        "nothing in which they differ reaches the weights (`normalize: sample` removes the length "
+    )
+    why += "of a credit)"
+    return [
+        f"{listed(names)} trained the same network for seed {listed(map(str, own))}: {why}"
+        for names, own in seeds.items()
+    ]
 
 
 def ranked_on(group: Group) -> list[str]:
@@ -180,7 +206,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
-    lines += ranked_on(group)
+    lines += alike(group) + ranked_on(group)
     lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
     judged = group.competing
     for text, labels in _shared(judged, lambda row: limits(row, settings)).items():

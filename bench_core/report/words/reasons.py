@@ -5,11 +5,11 @@ from __future__ import annotations
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
-from bench_core.analysis.verdicts.protocol import LETTERS
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin
+from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # unfinished runs that are named
 
@@ -71,7 +71,10 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}
-    lines += [f"{names.get(letter, letter)} not measured" for letter in sorted(missing - margins)]
+    lines += [
+        f"{names.get(letter, letter)} not measured (`bench audit` can do it on finished runs)"
+        for letter in sorted(missing - margins)
+    ]
     return lines
 
 
