@@ -675,6 +675,19 @@ def test_claims_of_the_reference_count_runs_of_a_submission(
     assert len(board.of_reference(*gather([shipped])[0]).records) == 4
 
 
+def test_claims_count_the_seeds_of_their_own_suite_alone(
+    finished: Finished, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that another suite made of the same cell, with a seed of its own, changes no n."""
+    monkeypatch.setenv("BENCH_REFERENCE", str(shipped))
+    known = board.board()
+    counts = {
+        seeds: len(known.results(load_suite(finished.suite, [f"seeds={seeds}"])).records)
+        for seeds in ("[1]", "[1, 2]", "[2]")
+    }
+    assert counts == {"[1]": 4, "[1, 2]": 4, "[2]": 0}
+
+
 def test_a_refused_row_is_trained(
     here: Here, tmp_path: Path, finished: Finished, shipped: Path
 ) -> None:

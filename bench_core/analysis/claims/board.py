@@ -84,15 +84,20 @@ class Board:
                 yield SuiteClaims(suite, outcomes, seconds, self.findings.get(suite.name, {}))
 
     def results(self, suite: Suite) -> SuiteResults:
-        """Return the runs on which the claims of a suite are judged, as results of the suite."""
-        names = {(cell.arch["name"], cell.dataset["name"]) for cell in suite.cells()}
+        """Return the runs on which the claims of a suite are judged, as results of the suite.
+
+        They have a seed of the suite: n does not grow with the runs of other suites.
+        """
+        cells = suite.cells()
+        names = {(cell.arch["name"], cell.dataset["name"]) for cell in cells}
+        seeds = {cell.seed for cell in cells}
         by_cell: dict[str, Stored] = {}
         for run in sorted(self.runs, key=partial(_place, suite.name)):
             cell = run.record.cell
             pairs = (
                 same_name(cell.arch.name, a) and same_name(cell.dataset.name, d) for a, d in names
             )
-            if any(pairs):
+            if cell.seed in seeds and any(pairs):
                 by_cell.setdefault(cell_key(cell), run)
         records = tuple(run.record for run in by_cell.values())
         limits = {item.name: item.threshold for item in suite.diagnostics}
