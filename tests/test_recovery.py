@@ -329,6 +329,35 @@ def test_runs_of_two_suites_are_trained_again_at_once(here, finished: Finished, 
     assert parts == [("1", "2"), ("2", "2"), ("1", "1")]
 
 
+def test_an_interrupted_replication_leaves_nothing_half_written(
+    bench, finished: Finished, tmp_path
+):
+    shutil.copytree(finished.results, tmp_path / "theirs")
+    into, options = tmp_path / "theirs-replicas", ("--sample", "100%", "--workers", 1)
+    process = bench.start("replicate", tmp_path / "theirs", *options)
+    worker = begun(process, into)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=HANG)
+    assert process.returncode == 130
+    assert "interrupted: finished runs are kept; the same command runs the rest" in told
+    wait_until(lambda: not alive(worker))
+    assert leftovers(into / "tiny") == []
+
+
+def test_a_killed_replication_is_tidied_by_the_next(bench, here, finished: Finished, tmp_path):
+    shutil.copytree(finished.results, tmp_path / "theirs")
+    into, options = tmp_path / "theirs-replicas", ("--sample", "100%", "--workers", 1)
+    process = bench.start("replicate", tmp_path / "theirs", *options)
+    worker = begun(process, into)
+    process.kill()
+    process.communicate(timeout=HANG)
+    wait_until(lambda: not alive(worker))
+    (into / "tiny" / f".tmp-{'0' * 32}").mkdir()  # of a cell that is not drawn again
+    again = here("replicate", tmp_path / "theirs", *options)
+    assert "4 of 4 agree" in again.stdout
+    assert leftovers(into / "tiny") == []
+
+
 def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finished, tmp_path):
     """`bench verify`, then `bench replicate` of one run, in the same environment.
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,6 +142,21 @@ def test_a_setting_that_no_training_reads_is_not_replicated(
     )
     assert planned == []
     assert faults[0].startswith(f"{folder}: cannot be run again here: {said}")
+
+
+def test_a_replica_from_before_a_diagnostic_was_installed_is_trained_again(tmp_path: Path) -> None:
+    names = {"training": 1, "diagnostic bench-core/alignment": 1}
+    folder = put(tmp_path / "results", true(seed=1, numerics=names))
+    record = store.read(folder)
+    marks.write(folder.parent, marks.read(folder.parent, record).signed("trained", "2026"))
+
+    def trained(numerics: dict[str, int]) -> str:
+        cell: Any = SimpleNamespace(folder=folder, numerics=numerics)
+        return replicate.trained_at(cell)
+
+    assert trained(names) == "2026"
+    assert trained({"training": 1}) == "2026"
+    assert trained({**names, "diagnostic lab/new": 1}) == ""
 
 
 def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(

@@ -16,6 +16,7 @@ from bench_core.commands.options import (
     WORKERS,
     component,
     data_dir_option,
+    interruptible,
     json_option,
     option,
     option_faults,
@@ -181,9 +182,10 @@ def replicate(
     warn(troubles)
     folders = [item.posted.folder for item in planned]
     names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
-    reused = {item.posted.folder: again.trained_at(item.cell.folder) for item in planned}
+    reused = {item.posted.folder: again.trained_at(item.cell) for item in planned}
 
-    replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
+    with interruptible("runs"):
+        replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from bench_core.errors import BenchError, UsageError, did_you_mean
+from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
 from bench_core.printable import brief
 from bench_core.report.text.terminal import OUTPUT, echo
 
@@ -154,6 +156,23 @@ def spared(what: str) -> Iterator[None]:
             )
         if not isinstance(error, BrokenPipeError):
             warn([text])
+
+
+@contextlib.contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """End the command tidily if the block is interrupted: by Ctrl-C, SIGTERM or SIGHUP.
+
+    kept  what the command has finished and keeps, such as "cells"
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"interrupted: finished {kept} are kept; the same command runs the rest"
+        echo(f"\n{text}", err=True)
+        sys.exit(Exit.INTERRUPTED)
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.options import WORKERS, data_dir_option, option, spared, warn
+from bench_core.commands.options import (
+    WORKERS,
+    data_dir_option,
+    interruptible,
+    option,
+    spared,
+    warn,
+)
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.errors import Exit, UsageError
@@ -166,17 +172,10 @@ class How:
         options = Options(self.workers, self.per_gpu, settings=settings)
         with spared("progress"):
             echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)
-        try:
+        with interruptible("cells"):
             return run_plan(
                 plan, registry, self.executor, options, display, lambda line: warn([line])
             )
-        except KeyboardInterrupt:
-            text = "interrupted: finished cells are kept; the same command runs the rest"
-            echo(f"\n{text}", err=True)
-            sys.exit(Exit.INTERRUPTED)
 
 
 @click.command()

@@ -211,9 +211,9 @@ def carry_out(
     written. Raises StoreError if the new runs cannot be written.
     """
     by_folder = {again.cell.folder: again for again in planned}
-    for again in planned:
-        suite_folder.create(again.cell.folder.parent.parent, again.cell.folder.parent.name)
-    to_run = [again.cell for again in planned if not trained_at(again.cell.folder)]
+    for suite in {again.cell.folder.parent for again in planned}:
+        store.tidy(suite_folder.create(suite.parent, suite.name))
+    to_run = [again.cell for again in planned if not trained_at(again.cell)]
     for cell in to_run:
         store.remove_resume(cell.folder)
 
@@ -258,15 +258,18 @@ def _distinct(cells: Sequence[PlannedCell]) -> list[list[PlannedCell]]:
     return [list(part.values()) for part in parts]
 
 
-def trained_at(folder: Path) -> str:
-    """Return when this user trained the run of a folder; empty if it must be trained."""
+def trained_at(cell: PlannedCell) -> str:
+    """Return when this user trained the run of a cell; empty if it must be trained.
+
+    A run from before a diagnostic of the cell was installed is trained again, to measure that too.
+    """
     try:
-        record = store.read(folder, sums=True)
+        record = store.read(cell.folder, sums=True)
     except store.Unreadable:
         return ""
-    if STATUSES[record.status].failure:
+    if STATUSES[record.status].failure or cell.numerics.keys() - record.numerics.keys():
         return ""
-    return marks.read(folder.parent, record).trained_at()
+    return marks.read(cell.folder.parent, record).trained_at()
 
 
 def _sign(folder: Path, record: RunRecord) -> None:

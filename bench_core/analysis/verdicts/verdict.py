@@ -120,6 +120,11 @@ def below_zero(points: Estimate | None) -> bool:
     return points is not None and points.half_width is not None and ends(points)[1] < 0
 
 
+def above_zero(points: Estimate | None) -> bool:
+    """Decide whether the whole interval lies above 0."""
+    return points is not None and points.half_width is not None and ends(points)[0] > 0
+
+
 def worse(points: Estimate | None) -> bool:
     """Decide whether a margin is shown to be negative; a single seed needs `ONE_SEED` points."""
     alone = points is not None and points.half_width is None and points.mean <= -ONE_SEED

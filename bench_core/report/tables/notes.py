@@ -11,12 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 
-from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import resolved
-from bench_core.analysis.verdicts.verdict import Margin, below_zero, ends, worse
+from bench_core.analysis.verdicts.verdict import Margin, above_zero, below_zero, worse
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -28,11 +27,9 @@ from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines
 from bench_core.suite.names import OURS
-from bench_core.suite.protocol import STANDARD
 
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
-BEATS = STANDARD["d"].threshold
 UNJUDGED = ", and no verdict rests on it"
 TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
@@ -116,16 +113,11 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-    if fired == {"batch_stability"} and _beats(row.margin):
+    if fired == {"batch_stability"} and above_zero(row.margin):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     values = [value_of(row, letter) for letter in letters]
     if any(value is not None and not math.isfinite(value) for value in values):
         yield _Kind.NOT_FINITE, "A measurement of ", " is not finite, and such a value fires"
-
-
-def _beats(margin: Estimate | None) -> bool:
-    """Decide whether the blocks of a row are shown to beat random ones, by two points or more."""
-    return margin is not None and margin.mean >= BEATS and ends(margin)[0] > 0
 
 
 def _names(kind: _Kind, labels: Collection[str], every: Collection[str]) -> str:
