@@ -386,7 +386,9 @@ def test_an_audit_normalises_by_the_running_statistics(name):
 
 def test_dfa_gives_every_token_the_same_credit():
     made, net, x, y = setting("vit_mini")
-    for a in made.credit(net.states(x).detach(y), y, 0).audited:
+    audited = made.credit(net.states(x).detach(y), y, 0).audited
+    assert len(audited) == net.depth
+    for a in audited:
         assert a.shape == (16, 5, 16)
         assert torch.equal(a, a[:, :1].expand_as(a))
 
@@ -394,6 +396,7 @@ def test_dfa_gives_every_token_the_same_credit():
 def test_fa_has_no_credit_off_the_cls_token_and_leaves_the_patches_untrained():
     made, net, x, y = setting("vit_mini", "fa")
     credits = made.credit(net.states(x).detach(y), y, 0)
+    assert len(credits.audited) == net.depth
     for a in (*credits.audited, credits.for_embed):
         assert bool(a[:, 0].any())
         assert not bool(a[:, 1:].any())

@@ -203,6 +203,7 @@ def test_dfa_does_not_depend_on_the_weights_above(data, batch):
 def test_dfa_feedback_has_variance_one_over_classes():
     data = toy_data(classes=10)
     method, _ = ready(rule("dfa"), resmlp(width=512, classes=10), data)
+    assert len(method.kept) > 0
     for B in method.kept.values():
         assert B.shape == (10, 512)
         assert float(B.square().mean()) == pytest.approx(0.1, rel=0.1)
@@ -457,6 +458,7 @@ def test_what_is_observed_does_not_change_what_is_trained(few, name):
 def test_frozen_blocks_keep_their_weights_while_the_rest_learns(few, name):
     method, net = ready(rule(name, freeze="blocks"), resmlp(), few)
     before = copy.deepcopy(net.state_dict())
+    assert {key.startswith("blocks") for key in before} == {True, False}
     train(method, net, few, TRAINING_ONE, 0)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]) == key.startswith("blocks"), key

@@ -93,7 +93,9 @@ def clean(read: Callable[[Any], RunRecord]) -> Callable[[Any], RunRecord]:
 
 
 def test_a_compact_run_says_what_the_run_says(finished: Finished, shipped: Path) -> None:
-    for run in scan([finished.results]).runs:
+    trained = scan([finished.results]).runs
+    assert len(trained) == 4
+    for run in trained:
         small = store.read(shipped / "tiny" / run.record.identity, sums=True)
         assert small.cell == run.record.cell
         assert small.accuracy == pytest.approx(run.record.accuracy, rel=1e-6)
@@ -101,7 +103,7 @@ def test_a_compact_run_says_what_the_run_says(finished: Finished, shipped: Path)
         assert small.original["run.json"].blake2b == run.record.checksum
         assert small.environment["reference"] == adding.VERSION
         rows = [epochs.read(folder) for folder in (run.folder, shipped / "tiny" / small.identity)]
-        assert len(rows[0]) == len(rows[1])
+        assert len(rows[0]) == len(rows[1]) > 0
         for own, other in zip(*rows, strict=True):
             assert own.measurements.keys() == other.measurements.keys()
             for name, item in own.measurements.items():
@@ -112,7 +114,9 @@ def test_a_compact_run_says_what_the_run_says(finished: Finished, shipped: Path)
 
 
 def test_a_compact_run_has_no_fault_and_few_bytes(finished: Finished, shipped: Path) -> None:
-    for run in scan([shipped]).runs:
+    compacted = scan([shipped]).runs
+    assert len(compacted) == 4
+    for run in compacted:
         assert faults(run) == []
         folder = finished.folder / run.record.identity
         size, own = (sum(p.stat().st_size for p in f.glob("*.json*")) for f in (run.folder, folder))

@@ -14,13 +14,15 @@ from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
-from bench_core.analysis.verdicts.judge import Floor, Settings
+from bench_core.analysis.verdicts.judge import _EVERY_RULE, Floor, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.words.rows import PASSPORT, value_of
 from bench_core.results.record import Measurement, RunRecord
-from bench_core.training.method import Passport
+from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.training.local_method import LocalMethod
+from bench_core.training.method import Method, Passport
 
 BP, DFA, EP = "bench-core/bp", "bench-core/dfa", "bench-core/ep"
 BACKPROP = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
@@ -374,3 +376,10 @@ def test_rules_on_other_seeds_do_not_share_a_rank() -> None:
 def test_every_key_of_a_passport_has_its_letter_and_words() -> None:
     assert PASSPORT.keys() == {item.name for item in fields(Passport)}
     assert len({letter for letter, _ in PASSPORT.values()}) == len(PASSPORT)
+
+
+def test_the_defaults_of_the_core_are_those_of_the_options() -> None:
+    """Judging loads no torch, so it states them a second time."""
+    options = {name: field.default for name, field in LocalMethod.Params.model_fields.items()}
+    assert options == CORE_DEFAULTS
+    assert tuple(Method.Params.model_fields) == _EVERY_RULE

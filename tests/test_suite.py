@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from bench_core.errors import Problem, SuiteError, UsageError
 from bench_core.suite import load as suites
 from bench_core.suite.document import parse_path, show_path
-from bench_core.suite.load import RULE_OPTIONS, installed_suites, load_suite
+from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import CellSpec, Suite, suite_schema
 from bench_core.suite.yaml_reader import MAX_PROBLEMS, read_yaml
-from bench_core.training.local_method import LocalMethod
 
 SHIPPED = Path(suites.__file__).parents[2] / "suites"
 MINIMAL = "name: s\nmethods: [bp]\n"
@@ -305,10 +304,6 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
 )
 def test_other_faults(write: Any, text: str, expected: str) -> None:
     assert faults(write(f"{MINIMAL}{text}\n")) == [f"s.yaml:{expected}"]
-
-
-def test_options_of_rules_are_those_of_the_classes() -> None:
-    assert tuple(LocalMethod.Params.model_fields) == RULE_OPTIONS
 
 
 def test_a_rule_is_listed_once_with_the_same_options(write: Any) -> None:
@@ -1109,6 +1104,10 @@ def test_a_missing_file_names_what_is_near(tmp_path: Path) -> None:
         load_suite(tmp_path / "mine.py")
     assert "audit5" in installed_suites()
     assert load_suite("audit5").name == "audit5"
+
+
+def test_every_shipped_suite_is_installed() -> None:
+    assert sorted(path.stem for path in SHIPPED.glob("*.yaml")) == sorted(installed_suites())
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import canonical, jsonable, plain_text
-from bench_core.results.record import Cell, cell_key
+from bench_core.results.record import EVERY, Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CellSpec, matches
@@ -83,8 +83,7 @@ class Plan:
     def job(self, cell: PlannedCell) -> dict[str, Any]:
         """Return what the worker of a cell must know."""
         suite, budget = self.suite, self.suite.budget.of_cell()
-        names = ("evaluate_every", "diagnose_every", "checkpoint_every")
-        every = {name: getattr(suite, name) for name in names}
+        every = {name: getattr(suite, name) for name in (*EVERY, "checkpoint_every")}
         return make_job(cell, suite.name, self.diagnostics, self.data_dir, budget, every)
 
     @property

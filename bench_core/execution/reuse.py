@@ -13,7 +13,7 @@ from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
 from bench_core.printable import few
 from bench_core.results import store, suite_folder
-from bench_core.results.record import Cell, RunRecord, cell_key
+from bench_core.results.record import EVERY, Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.status import STATUSES, is_reused
 from bench_core.suite.model import Suite
@@ -111,7 +111,7 @@ def _keys(cell: Cell) -> Iterator[str]:
 
 def sparser(record: RunRecord, suite: Suite) -> str:
     """Say how the epochs of a record are sparser than the suite's; "" if they serve it."""
-    for name in ("evaluate_every", "diagnose_every"):
+    for name in EVERY:
         has, wanted = getattr(record, name), getattr(suite, name)
         if wanted % has:
             return f"it was recorded with {name} {has}, and the suite asks for {wanted}"

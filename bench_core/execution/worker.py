@@ -46,14 +46,13 @@ from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import Cell, Measurement, RunRecord, fires
+from bench_core.results.record import EVERY, Cell, Measurement, RunRecord, fires
 from bench_core.results.status import Status
 from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
 
-EVERY = ("evaluate_every", "diagnose_every")
 OUT_OF_MEMORY = re.compile(
     r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
 )

@@ -22,6 +22,7 @@ from bench_core.results.hashing import canonical, flat, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.reference import source
+from bench_core.suite.cells import CORE_DEFAULTS
 
 SHOWN = 12  # epochs of a long curve
 UNITS = "pp: percentage points of accuracy; x: times. bench info NAME explains a diagnostic."
@@ -190,7 +191,7 @@ def _code(name: str, about: Mapping[str, Any]) -> str:
 
 def _provenance(record: RunRecord, folder: Path) -> list[str]:
     cell = record.cell
-    default = {key: canonical(item) for key, item in judge.CORE_DEFAULTS.items()}
+    default = {key: canonical(item) for key, item in CORE_DEFAULTS.items()}
     params = cell.method.params.items()
     changed = {key: item for key, item in params if canonical(item) != default.get(key)}
     names = {name for name, flag in record.passport.items() if flag}

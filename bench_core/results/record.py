@@ -27,6 +27,7 @@ from bench_core.results.details import fault
 from bench_core.results.hashing import canonical, digest, file_text, flat, jsonable
 from bench_core.results.status import Status
 
+EVERY = ("evaluate_every", "diagnose_every")  # fields of a run and of a suite
 SCHEMA = 4  # bench_core.results.migrate lists what changed since the older ones
 LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table

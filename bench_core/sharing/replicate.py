@@ -36,7 +36,7 @@ from bench_core.registry.registry import Registry
 from bench_core.results import marks, store, suite_folder
 from bench_core.results.agreement import compare
 from bench_core.results.hashing import canonical
-from bench_core.results.record import RunRecord
+from bench_core.results.record import EVERY, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL, STATUSES
 from bench_core.sharing.verify import untrainable
@@ -53,8 +53,8 @@ class Again:
 
     def job(self, data_dir: Path | None) -> Job:
         """Return what the worker of the cell must know; it measures in the epochs of the run."""
-        record, named = self.posted.record, ("evaluate_every", "diagnose_every")
-        every = {name: getattr(record, name) for name in named} | {"checkpoint_every": None}
+        record = self.posted.record
+        every = {name: getattr(record, name) for name in EVERY} | {"checkpoint_every": None}
         return make_job(self.cell, record.suite, self.diagnostics, data_dir, self.budget, every)
 
 

@@ -14,6 +14,15 @@ from bench_core.suite.names import GROUP, OURS
 
 # the components of a cell
 PARTS: tuple[Literal["method", "arch", "dataset"], ...] = ("method", "arch", "dataset")
+# of `LocalMethod.Params`, which need torch
+CORE_DEFAULTS: dict[str, Any] = {
+    "freeze": None,
+    "train_last": None,
+    "penalty": 0.0,
+    "random_targets": False,
+    "normalize": "sample",
+    "normalize_eps": 1e-6,
+}
 FLOOR_OPTIONS = {"freeze": "blocks", "train_last": None, "penalty": 0.0}  # of a matched floor
 
 

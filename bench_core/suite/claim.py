@@ -26,6 +26,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from bench_core.suite.component import ComponentSpec, Model, fault, from_text, or_text, setting
 from bench_core.suite.names import FULL_NAME
+from bench_core.suite.recipe import MAX_EPOCHS
 
 FigureKind = Literal[
     "field", "margin", "verdict", "fires", "ever_fires", "first_epoch", "diagnostic"
@@ -111,7 +112,7 @@ class Expectation(Model):
     )
     seed: int | None = setting(None, "the only seed it is claimed for", ge=0, le=MAX_SEED)
     epoch: int | None = setting(
-        None, "the figure after this epoch; null: at the end", ge=0, le=100_000
+        None, "the figure after this epoch; null: at the end", ge=0, le=MAX_EPOCHS
     )
     minus: ClaimedMethod | None = setting(None, "the figure less that of this method, by seed")
     divide_by: float = setting(

@@ -15,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
-from bench_core.suite.cells import PARTS, frozen
+from bench_core.suite.cells import CORE_DEFAULTS, PARTS, frozen
 from bench_core.suite.component import ComponentSpec, flow_text
 from bench_core.suite.document import Document, KeyPath, printable
 from bench_core.suite.messages import problems_of
@@ -28,11 +28,6 @@ from bench_core.suite.names import FILE
 from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
 from bench_core.suite.yaml_reader import MAX_BYTES, read_yaml, spaced
-
-# of `Method.Params` and `LocalMethod.Params`, which need torch
-RULE_OPTIONS = (
-    "freeze", "train_last", "penalty", "random_targets", "normalize", "normalize_eps",
-)  # fmt: skip
 
 
 def installed_suites() -> list[str]:
@@ -153,7 +148,7 @@ def _refuse_rule_options(document: Document) -> None:
         if key == "method" and value and isinstance(value, dict) and "name" not in value:
             key, value = next(iter(value.items()))
             path = ("method", key)
-        elif key not in RULE_OPTIONS:
+        elif key not in CORE_DEFAULTS:
             continue
         written, given = flow_text({"name": "dfa", key: value}), flow_text(value)
         texts = (f"{written} in methods", f"--method 'dfa[{key}={given}]'")

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import CORE_DEFAULTS, Defaults
+from bench_core.analysis.verdicts.judge import Defaults
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
-from bench_core.suite.cells import PARTS, CellSpec, frozen, matches, same_name
+from bench_core.suite.cells import CORE_DEFAULTS, PARTS, CellSpec, frozen, matches, same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 
 HOW: dict[str, set[str]] = defaultdict(set)

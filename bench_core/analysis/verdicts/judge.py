@@ -40,7 +40,7 @@ from bench_core.results.record import (
     fires,
     recorded_defaults,
 )
-from bench_core.suite.cells import FLOOR_OPTIONS
+from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS
 from bench_core.suite.model import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD, may_have
@@ -60,17 +60,9 @@ AT_FLOOR = "reference at the floor"
 UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
-CORE_DEFAULTS: dict[str, Any] = {
-    "freeze": None,
-    "train_last": None,
-    "penalty": 0.0,
-    "random_targets": False,
-    "normalize": "sample",
-    "normalize_eps": 1e-6,
-}
 _ABSENT = "\0"  # the value of an option that a method lacks and whose default is not known
-# the options of every rule; the other two belong to local rules
-_EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
+# the options of every rule; those of `normalize` belong to local rules
+_EVERY_RULE = tuple(name for name in CORE_DEFAULTS if not name.startswith("normalize"))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.counted import contradicts, counted
 from bench_core.analysis.verdicts.judge import (
     BP,
-    CORE_DEFAULTS,
     Floor,
     Judgement,
     Role,
@@ -58,7 +57,7 @@ from bench_core.analysis.verdicts.verdict import (
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
-from bench_core.suite.cells import same_name
+from bench_core.suite.cells import CORE_DEFAULTS, same_name
 from bench_core.suite.names import FROZEN
 
 DEFAULT = Settings()

@@ -120,9 +120,9 @@ def below_zero(points: Estimate | None) -> bool:
     return points is not None and points.half_width is not None and ends(points)[1] < 0
 
 
-def above_zero(points: Estimate | None) -> bool:
-    """Decide whether the whole interval lies above 0."""
-    return points is not None and points.half_width is not None and ends(points)[0] > 0
+def beats(points: Estimate | None) -> bool:
+    """Decide whether blocks are shown to beat random ones, by the points that the protocol asks."""
+    return reading(points, STANDARD["d"].threshold) == "passes"
 
 
 def worse(points: Estimate | None) -> bool:

@@ -15,7 +15,7 @@ from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import resolved
-from bench_core.analysis.verdicts.verdict import Margin, above_zero, below_zero, worse
+from bench_core.analysis.verdicts.verdict import Margin, beats, below_zero, worse
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -113,7 +113,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-    if fired == {"batch_stability"} and above_zero(row.margin):
+    if fired == {"batch_stability"} and beats(row.margin):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     values = [value_of(row, letter) for letter in letters]
     if any(value is not None and not math.isfinite(value) for value in values):

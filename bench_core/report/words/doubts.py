@@ -14,7 +14,6 @@ from typing import Any
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import (
-    CORE_DEFAULTS,
     Floor,
     Settings,
     is_local_ceiling,
@@ -27,6 +26,7 @@ from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
+from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.names import CEILING, LOCAL_CEILING
 from bench_core.suite.protocol import THRESHOLDS
 

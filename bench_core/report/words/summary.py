@@ -15,7 +15,7 @@ from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
-from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE, above_zero, ends, worse
+from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE, beats, ends, worse
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion
@@ -192,8 +192,8 @@ def _walked_back(row: Row) -> str:
         return "trains|train blocks that are hardly or no better than random ones"
     if not letters:
         return "ends|end with an accuracy that is not finite"
-    beats = own and above_zero(row.margin)
-    though = ", though its|their blocks beat random ones" if beats else ""
+    better = own and beats(row.margin)
+    though = ", though its|their blocks beat random ones" if better else ""
     return _fires(row, letters[0]) + though
 
 
