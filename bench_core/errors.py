@@ -106,12 +106,13 @@ def did_you_mean(
 ) -> str:
     """Return a hint for a misspelt name, or the list of known names if no name is similar.
 
-    deeper  dotted names, of which one may be meant by its last part; by the initials of its words
-            any name may be: epochs, lr
+    deeper  dotted names, of which one may be meant by its last part. Any name may be meant by its
+            first letters or by the initials of its words: batch, lr
     """
-    near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    near = get_close_matches(word, sorted(known), n=3, cutoff=0.65)
     pairs = (name for name in known if len(name) == len(word) == 2)
     near = near or sorted(name for name in pairs if sum(map(str.__eq__, name, word)) == 1)
+    near = near or sorted(name for name in known if len(word) > 2 and name.startswith(word))
     near = near or sorted(name for name in {*known, *deeper} if _is_short_for(word, name))
     if near:
         return "did you mean " + " or ".join(near) + "?"

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import environment
 
 from bench_core import api
 from bench_core.registry import hookspecs, scaffold
 from bench_core.registry.loading import OBSERVERS
 from bench_core.registry.registry import KINDS
+from bench_core.suite.budget import Budget
+from bench_core.suite.claim import Expectation
+from bench_core.suite.load import load_suite
+from bench_core.suite.model import DepthUtility, Suite
+from bench_core.suite.recipe import DataOptions, TrainingOptions
+from bench_core.suite.search import Search
 from bench_core.testing import checks, run
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -101,3 +109,29 @@ def test_links_between_the_pages_lead_somewhere() -> None:
     for page in ("hooks.md", "write-a-method.md", "publish.md", "protocol.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text("utf-8")):
             assert (DOCS / target).exists(), f"{page}: {target}"
+
+
+def test_the_suite_of_the_manual_has_the_cells_that_it_says(tmp_path: Path) -> None:
+    (tmp_path / "my_suite.yaml").write_text(block("suites.md", "my_suite.yaml"))
+    suite = load_suite(tmp_path / "my_suite.yaml")
+    assert suite.idle() == {}
+    found = Counter((cell.value("method.name"), cell.value("arch.depth")) for cell in suite.cells())
+    # bp and dfa at both depths, dfa with a penalty at depth 8, three seeds; fa at depth 2, one seed
+    of_dfa = {("dfa", 2): 3, ("dfa", 8): 2 * 3}
+    assert found == {("bp", 2): 3, ("bp", 8): 3, ("fa", 2): 1, **of_dfa}
+
+
+def test_the_manual_of_suites_names_every_key_and_its_default() -> None:
+    text = (DOCS / "suites.md").read_text("utf-8")
+    models = (Suite, TrainingOptions, DataOptions, Budget, Search, Expectation, DepthUtility)
+    lacking = [name for model in models for name in model.model_fields if f"`{name}" not in text]
+    assert lacking == []
+    for line in text.splitlines():
+        keys, _, default = (part.strip() for part in line.strip("| ").partition("|"))
+        names = re.findall(r"`(\w+)`", keys)
+        if names and set(names) <= TrainingOptions.model_fields.keys():
+            stated = re.split(", ", default.partition(" |")[0])
+            own = [TrainingOptions.model_fields[name].default for name in names]
+            assert [yaml.safe_load(each) for each in stated] == [
+                "none" if value is None else value for value in own
+            ], line

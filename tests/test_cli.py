@@ -23,6 +23,14 @@ MISTAKES = {
         ["run", "suite.yaml", "--method", "dfaa"],
         "unknown method 'dfaa'; did you mean dfa",
     ),
+    "first letters of a diagnostic": (
+        ["run", "suite.yaml", "--set", "diagnostics=[batch]"],
+        "unknown diagnostic 'batch'; did you mean batch_stability?",
+    ),
+    "a name like no other": (
+        ["leaderboard", "nothing"],
+        "nothing: no such results folder; `bench run SUITE` writes one",
+    ),
     "key in the file": (
         ["run", "typo.yaml"],
         "typo.yaml:7:12: training.epoch: unknown key; did you mean epochs",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import altair as alt
 import pytest
+from conftest import Here
 from folders import audit_folder, leaderboard, sweep_folder, write
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
@@ -813,3 +814,10 @@ def test_a_long_name_breaks_at_the_file_and_on_a_phone_between_words() -> None:
         'one_<wbr class="phone">bit[',
         "frozen]",
     ]
+
+
+def test_a_page_of_no_runs_is_not_written(here: Here) -> None:
+    (here.cwd / "results").mkdir()
+    done = here("report")
+    assert (done.returncode, done.stderr) == (0, "no runs yet: nothing is written\n")
+    assert not (here.cwd / "report.html").exists()

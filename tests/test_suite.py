@@ -300,6 +300,10 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
             "3:43: expect[0].tolerance: must be at least 0, not -1",
         ),
         ("seed: [1]", "3:1: seed: unknown key; did you mean seeds?"),
+        (
+            "search: {training: {learning_rate: {low: 1.0e-4, high: 0.1, log: true}}}",
+            "3:61: search.training.learning_rate.log: unknown key; write scale: log",
+        ),
     ],
 )
 def test_other_faults(write: Any, text: str, expected: str) -> None:
@@ -432,6 +436,18 @@ def test_a_colon_without_a_space_is_named_in_its_own_line(
     assert first == ["s.yaml:1:1: not valid YAML; write a space after the colon: name: s"]
     (only,) = faults(write("name:s\n"))
     assert only.endswith("with name and methods; write a space after the colon: name: s")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("['dfa[penalty=0.1]']", "write {name: dfa, penalty: 0.1}"),
+        ("[dfa[penalty=0.1]]", "write a rule with options as a mapping: {name: dfa, penalty: 0.1}"),
+    ],
+)
+def test_a_rule_with_options_as_tables_write_it(write: Any, written: str, expected: str) -> None:
+    (told,) = faults(write(f"name: s\nmethods: {written}\n"))
+    assert told.endswith(f"; {expected}")
 
 
 @pytest.mark.parametrize("written", ["[./rules/own.py]", "[{name: ./rules/own.py, penalty: 0.1}]"])

@@ -160,7 +160,7 @@ def test_folders_are_joined_for_a_sentence_and_for_a_command() -> None:
     with pytest.raises(UsageError, match=r"^e: 2 runs in A and B begin like this: e1, e2; give"):
         why.the_one("e", ["e1", "e2"], roots)
     with pytest.raises(
-        UsageError, match=r"^c: no run in A and B begins .*; `bench export A B` and"
+        UsageError, match=r"^c: no run in A and B begins .*; `bench export A B` lists"
     ):
         why.the_one("c", ["e1", "e2"], roots)
 

@@ -51,7 +51,8 @@ def the_one(text: str, identities: Iterable[str], roots: Sequence[Path], more: s
         raise UsageError(f"{text}: {fault}; give more letters, or the folder of the run")
     fault = f"no run in {where} begins like this{more}"
     export = f"bench export {' '.join(map(str, roots))}"
-    raise UsageError(f"{text}: {fault}; `{export}` and `bench plan` list identities")
+    planned = "a planned cell has a run once `bench run` has trained it"
+    raise UsageError(f"{text}: {fault}; `{export}` lists the identities of runs; {planned}")
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:

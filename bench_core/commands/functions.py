@@ -95,6 +95,8 @@ def _path(name: str, value: Any) -> Path:
     if not isinstance(value, str | os.PathLike):
         what = "a list: give each as an argument of its own" if isinstance(value, list) else ""
         raise UsageError(f"{name} is {what or f'{value!r}: give a path or the name of a suite'}")
+    if not str(value):
+        raise UsageError(f"{name} is empty: give a path or the name of a suite")
     return Path(value).expanduser()
 
 

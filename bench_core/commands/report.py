@@ -50,6 +50,9 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
+    if not troubles and not any(suite.records for suite in suites):
+        echo("no runs yet: nothing is written", err=True)
+        return
     replace_file(output, page(suites, troubles, mark, _cards(suites)), output=True)
     echo(f"{word}{output}")
 

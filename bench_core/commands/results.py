@@ -301,7 +301,9 @@ def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
     missing = [str(root) for root in roots if not root.exists()]
     if not names and missing:
         lacking = f"no folder {', '.join(missing)} here"
-        raise UsageError(f"{identity}: no run of the reference begins like this, and {lacking}")
+        planned = "a planned cell has a run once `bench run` has trained it"
+        none = "no run of the reference begins like this"
+        raise UsageError(f"{identity}: {none}, and {lacking}; {planned}")
     return tuple(sorted({shipped.place(name).parent for name in names}))
 
 

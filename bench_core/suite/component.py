@@ -33,8 +33,17 @@ def no_twins(values: list[Any]) -> list[Any]:
 
 def _component_name(value: str) -> str:
     if not re.fullmatch(FULL_NAME, value):
-        raise fault(f"must be {NAME_RULE} (or dist/name)", hint=rule_file(value))
+        raise fault(f"must be {NAME_RULE} (or dist/name)", hint=rule_file(value) or _spelled(value))
     return value
+
+
+def _spelled(text: str) -> str:
+    """Return a hint if a text has the form of an option, `dfa[penalty=0.1]`: the mapping for it."""
+    try:
+        value = component_option("", text, ()).value if "[" in text else None
+    except SuiteError:
+        return ""
+    return f"write {printable(flow_text(value), 120)}" if isinstance(value, dict) else ""
 
 
 def rule_file(text: str) -> str:

@@ -273,6 +273,14 @@ def _outside(options: list[_Option], value: Any, path: KeyPath) -> str:
     return hint
 
 
+def _as_a_value(options: list[_Option], word: str) -> str:
+    """Return a hint if an unknown key is a value of a known one: `log` of `scale`."""
+    for key, field in _fields(options):
+        if word in (value for option in _options(field) for value in _values(option)):
+            return f"write {key}: {printable(word)}"
+    return ""
+
+
 def _explain(
     place: _Place, shown: Callable[[KeyPath, Any], str], outside: Callable[[KeyPath], str]
 ) -> Fault:
@@ -294,7 +302,7 @@ def _explain(
             for inner, _ in _fields(_options(field))
         ]
         key = str(path[-1]) if path else ""
-        hint = spaced(key) or outside(path)
+        hint = spaced(key) or outside(path) or _as_a_value(options, key)
         hint = hint or did_you_mean(printable(key), known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":

@@ -236,7 +236,7 @@ COLUMNS = (
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False, main=True),
     Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6, names=_DEPTH),
     Column("bp", "over bp|floor", _bp, _BP, main=True, drop=5),
-    Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=3, names=("Γ", "alignment")),
+    Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=4, names=("Γ", "alignment")),
     Column(
         "n",
         "n",
@@ -295,7 +295,7 @@ COLUMNS = (
         _PASSPORT,
         right=False,
         main=True,
-        drop=4,
+        drop=3,
     ),
 )
 ABOVE = ("a", "b", "d", "step_cost")  # in the columns growth, reference, matched and flops

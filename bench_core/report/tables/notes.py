@@ -194,9 +194,10 @@ def _margins(group: Group) -> list[str]:
     for row in group.rows:
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
-            mean = "mean" if bp.n > 1 else "accuracy"
             written = with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)
-            text = f"its {mean} is below {BP_FLOOR} ({written} points)"
+            shown = "mean is below {}, though the seeds do not tell the two apart"
+            text = (shown if bp.n > 1 else "accuracy is below {}").format(BP_FLOOR)
+            text = f"its {text} ({written} points)"
             lines.append(f"{row.label}: {text}")
         if row.role != "floor":
             lines += _pairs(row.label, "its floor", row.over_floor)
