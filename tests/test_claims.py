@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from records import SICK, audit, measured, run, seeds
+from records import SICK, audit, frozen, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
 from bench_core.analysis.claims.hold import ClaimResult, holds, judge_claims
@@ -29,6 +29,7 @@ from bench_core.suite.claim import Expectation, parse_figure
 from bench_core.suite.load import load_suite
 from bench_core.suite.model import DepthUtility
 
+BP, DFA = "bench-core/bp", "bench-core/dfa"
 FILE: dict[str, Any] = {
     "arch": {"name": "resmlp", "width": 256},
     "dataset": {"name": "cifar10"},
@@ -722,3 +723,29 @@ def test_the_command(finished: Any, tmp_path: Path) -> None:
     )
     assert strict.exit_code == 1
     assert "3 claims: 2 hold, 0 fail, 1 not run" in (tmp_path / "claims.txt").read_text()
+
+
+def test_a_claim_of_a_verdict_is_the_verdict_of_the_row() -> None:
+    bp = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
+    low = [*seeds(DFA, [0.40, 0.401, 0.402]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    assert not any(run.judgement.fired for run in judge_all([*bp, *low])[0].rows[1].runs)
+    found = outcome([*bp, *low], claim("walked_back", value=1, tolerance=0))  # below bp's floor
+    assert found.measured is not None
+    assert (found.status, found.measured.value, found.measured.n) == ("holds", 1.0, 3)
+    lost = [*low[:2], run(DFA, 456, status="interrupted"), *low[3:]]
+    found = outcome(lost, claim("walked_back", value=0, tolerance=0))
+    assert "undetermined, interrupted 1/3" in not_run(found)
+    one = [run(DFA, 42, 0.4, measurements=SICK)]
+    assert outcome(one, claim("walked_back", value=1, tolerance=0)).status == "holds"
+
+
+def test_a_margin_counts_the_seeds_that_the_floor_has() -> None:
+    records = [*seeds(DFA, [0.40, 0.42, 0.44]), *frozen(DFA, [0.36, 0.39])]
+    found = outcome(records, claim("margin", at_least=0))
+    assert found.measured is not None
+    assert (found.measured.value, found.measured.n) == (pytest.approx(3.5), 2)
+    assert "its floor has no finished run of this seed" in " ".join(found.notes)
+    chance: dict[str, Any] = {"chance": 0.1}
+    mute = [*seeds(DFA, [0.40, 0.42, 0.44], **chance), *frozen(DFA, [0.1] * 3, **chance)]
+    found = outcome(mute, claim("margin", at_least=0))
+    assert "the interval of its floor reaches chance" in " ".join(found.notes)

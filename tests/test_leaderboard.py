@@ -790,22 +790,38 @@ def test_the_legend_says_that_reasons_are_medians() -> None:
 
 def test_rules_that_trained_the_same_networks_are_named() -> None:
     """A rule that scales the credit of dfa trains the networks of dfa, under another name."""
-    of_seed = {seed: measured(a=1.1 + seed / 7, b=0.05 * seed, c=0.1) for seed in (1, 2)}
-    own = [run(DFA, seed, 0.5 + seed / 100, measurements=of_seed[seed]) for seed in of_seed]
+
+    def networks(seed: int, **changes: Any) -> dict[str, Measurement]:
+        norms = {"scale_growth": {"h": [8.8, 9.7 + seed / 7]}, "reference_floor": {"g": [0.1, 0.2]}}
+        made = measured(a=1.1 + seed / 7, b=0.05 * seed, **changes)
+        return {
+            name: item.model_copy(update={"details": norms.get(name, item.details)})
+            for name, item in made.items()
+        }
+
+    own = [run(DFA, seed, 0.5 + seed / 100, measurements=networks(seed)) for seed in (1, 2)]
     shipped = {
         name: item.model_copy(update={"value": item.value and float(f"{item.value:.7g}")})
-        for name, item in of_seed[1].items()
+        for name, item in networks(1).items()
     }
     mine = [
         run("lab/mine", 1, 0.51, measurements=shipped),
-        run("lab/mine", 2, 0.52, measurements=measured(a=1.1 + 2 / 7, b=0.05 * 2, c=0.2)),
+        run("lab/mine", 2, 0.52, measurements=networks(2, c=0.1000002)),
     ]
     text = leaderboard([*own, *mine, *frozen(DFA, [0.3, 0.3])], width=None)
-    assert "dfa, lab/mine trained the same network for seed 1: nothing in which" in text
+    said = "dfa, lab/mine trained the same network for seed 1: accuracy and norms of states and "
+    said += "gradients are equal in seven digits"
+    assert f"{said}; `normalize: sample` removes the length of a credit\n" in text
+    raw = [run("lab/mine", 1, 0.51, params={"normalize": "none"}, measurements=shipped)]
+    text = leaderboard([*own, *raw], width=None)
+    assert f"{said}\n".replace("mine", "mine[normalize=none]") in text  # the cause is another one
     other = [record.model_copy(update={"accuracy": 0.5}) for record in mine]
     assert "the same network" not in leaderboard([*own, *other], width=None)
-    bare = [record.model_copy(update={"measurements": {}}) for record in (own[0], mine[0])]
-    assert "the same network" not in leaderboard(bare, width=None)
+    nan = math.nan
+    for values in ({"a": nan, "b": nan, "c": nan}, {"a": 1.0, "b": 0.0, "c": None}, None):
+        ruined = measured(**values) if values else {}  # ruined networks are alike, not the same
+        both = [run(name, 1, 0.1, measurements=ruined) for name in (DFA, "lab/mine")]
+        assert "the same network" not in leaderboard(both, width=None)
 
 
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
@@ -815,6 +831,10 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     assert "bp: a margin over a floor is equal in all seeds" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
     assert "by the scatter of these runs, 2 seeds (all that bp has) tell two of 2 rules" in text
+    level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
+    text = leaderboard(level, width=None)
+    assert "The differences between the rules are equal over the seeds, as counts of few" in text
+    assert "0.0 points" not in text
     text = leaderboard([*tied[:3], *frozen(BP, [0.950, 0.949])[1:]], width=None)
     assert "equal in all seeds" not in text
     assert "at the least" not in text

@@ -18,7 +18,7 @@ from bench_core.analysis.verdicts.judge import _EVERY_RULE, Floor, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
-from bench_core.report.words.rows import PASSPORT, value_of
+from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.training.local_method import LocalMethod
@@ -163,17 +163,17 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
         "ep": "undetermined (d not judged)",
         "dfa": "walked back (a, b)",
     }
-    assert notes.warning(group(records)) == (
+    assert notes.warning(group(records), Settings()) == (
         "This recipe cannot tell trained blocks from random ones: bp itself gains only "
         f"+{gain} ± 0.0 points over its random blocks. More epochs or more data may help."
     )
-    assert notes.warning(group([*BACKPROP, *records[6:]])) == ""
+    assert notes.warning(group([*BACKPROP, *records[6:]]), Settings()) == ""
 
 
 def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     bp = [run(BP, 42, 0.312), run(BP, 42, 0.30, params={"freeze": "blocks"})]
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
-    assert "cannot tell trained blocks" in notes.warning(found)
+    assert "cannot tell trained blocks" in notes.warning(found, Settings())
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
     assert {row.verdict for row in found.rows if row.role != "floor"} == {
         "single seed, d not judged"
@@ -236,7 +236,7 @@ def test_what_is_missing_beside_d_leaves_the_three_diagnostics_alone() -> None:
 def test_bp_with_an_unfinished_seed_says_nothing_about_the_recipe() -> None:
     bp = [run(BP, 42, 0.31), run(BP, 123, status="diverged"), *frozen(BP, [0.30, 0.30])]
     records = [*bp, *seeds(EP, [0.40, 0.41, 0.42]), *frozen(EP, [0.30] * 3)]
-    assert notes.warning(group(records)) == ""
+    assert notes.warning(group(records), Settings()) == ""
     assert row(records, "ep").verdict == "trustworthy"
     known = "Whether this recipe can tell trained blocks from random ones is not known: "
     rest = "; verdicts rest on the margins of the rules alone"
@@ -251,7 +251,7 @@ def test_bp_with_an_unfinished_seed_says_nothing_about_the_recipe() -> None:
 def test_a_rule_is_not_ranked_by_its_survivors() -> None:
     """Rank 2 of two went to a shared rank 1 when the third seed diverged."""
     ep = [*seeds(EP, [0.60, 0.62]), run(EP, 456, status="diverged", reason="loss is nan")]
-    records = [*BACKPROP, *ep, *frozen(EP, [0.30] * 3)]
+    records = [*BACKPROP, *ep, *frozen(EP, [0.30] * 3), *seeds(DFA, [0.30, 0.31, 0.32])]
     found = row(records, "ep")
     assert found.rank is None
     assert found.verdict == "undetermined, diverged 1/3"
@@ -317,12 +317,14 @@ def test_a_measurement_that_raised_is_named_with_its_error() -> None:
 
 def test_a_recipe_that_does_not_train_bp_says_so() -> None:
     bp = [*seeds(BP, [0.10, 0.11, 0.12]), *frozen(BP, [0.30] * 3)]
-    assert "It does not train bp: look at the learning rate first." in notes.warning(group(bp))
+    assert "It does not train bp: look at the learning rate first." in notes.warning(
+        group(bp), Settings()
+    )
     near = [*seeds(BP, [0.29, 0.31, 0.295]), *frozen(BP, [0.30] * 3)]  # -.2 ± 2.6 points
-    assert "More epochs or more data may help." in notes.warning(group(near))
+    assert "More epochs or more data may help." in notes.warning(group(near), Settings())
     fires = measured(c=0.4)  # as that of bp does after a first epoch
     bp = [*seeds(BP, [0.310, 0.311, 0.312], measurements=fires), *frozen(BP, [0.30] * 3)]
-    assert "More epochs or more data may help." in notes.warning(group(bp))
+    assert "More epochs or more data may help." in notes.warning(group(bp), Settings())
 
 
 def test_each_seed_is_compared_with_its_own_twin() -> None:
@@ -383,3 +385,32 @@ def test_the_defaults_of_the_core_are_those_of_the_options() -> None:
     options = {name: field.default for name, field in LocalMethod.Params.model_fields.items()}
     assert options == CORE_DEFAULTS
     assert tuple(Method.Params.model_fields) == _EVERY_RULE
+
+
+def test_a_gamma_that_is_not_finite_in_some_runs_is_struck() -> None:
+    values = (0.9, math.nan, math.nan)
+    records = [run(DFA, s, 0.5, measurements=measured(gamma=g)) for s, g in enumerate(values)]
+    found = gamma(row(records))
+    assert found.not_diagnostic == "it is not finite in 2 of 3 runs"
+    assert found.estimate is not None
+    assert found.estimate.mean == 0.9
+
+
+def test_a_bp_that_does_not_train_is_no_ceiling() -> None:
+    bp = [*seeds(BP, [0.30, 0.302, 0.301]), *frozen(BP, [0.418, 0.419, 0.420])]
+    records = [*bp, *seeds(DFA, [0.45, 0.452, 0.454]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    assert "has its training seen the test set?" not in remarks(records)
+    assert "has its training seen the test set?" in remarks([*BACKPROP, *seeds(DFA, [0.70] * 3)])
+
+
+def test_a_noisy_bp_is_not_said_to_show_that_the_recipe_cannot_judge() -> None:
+    bp = [*seeds(BP, [0.60, 0.60, 0.10]), *frozen(BP, [0.418, 0.419, 0.420])]
+    text = "The seeds of bp do not show that this recipe can tell trained blocks from random ones: "
+    assert notes.warning(group(bp), Settings()).startswith(text)
+    strict = Settings(thresholds={"depth_utility": 25.0})
+    (found,) = judge_all(BACKPROP, strict)
+    by = "This recipe cannot tell trained blocks from random ones by 25 points: bp itself gains"
+    assert notes.warning(found, strict).startswith(by)
+    lax = Settings(thresholds={"depth_utility": 0.0})
+    told = leaderboard([*BACKPROP, *seeds(DFA, [0.5] * 3), *frozen(DFA, [0.49] * 3)], settings=lax)
+    assert "trustworthy: 0 points or more" in " ".join(told.split())

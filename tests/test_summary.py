@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from folders import leaderboard
 from hypothesis import given
@@ -154,9 +157,79 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
 def test_a_rule_whose_blocks_beat_random_ones_although_a_diagnostic_fires_is_no_failure() -> None:
     told = sentence([*GOOD, *lone(measurements=SICK)])
     assert "lets the hidden states explode, though its blocks beat random ones." in told
-    (group,) = judge_all([*GOOD, *seeds(DFA, [0.30, 0.31, 0.32], measurements=SICK)])
-    floorless = [line.label for line in trained.sorted_rules(group)[trained.OPEN]]
-    assert floorless == ["dfa"]  # nothing says whether its blocks train
+    floorless = seeds(DFA, [0.30, 0.31, 0.32], measurements=SICK)
+    assert heading([*GOOD, *floorless]) == trained.LOOK  # below bp with random blocks
+    assert heading(floorless) == trained.OPEN  # nothing says whether its blocks train
+
+
+def heading(records: list[RunRecord], label: str = "dfa") -> str:
+    """Return the heading in plain words under which a rule stands."""
+    (group,) = judge_all(records)
+    found = trained.sorted_rules(group).items()
+    return next(head for head, lines in found if label in [line.label for line in lines])
+
+
+CHANCE: dict[str, Any] = {"chance": 0.1}
+BP_CHANCE = [
+    *seeds(BP, [0.611, 0.615, 0.619], **CHANCE),
+    *frozen(BP, [0.418, 0.419, 0.420], **CHANCE),
+]
+AT_CHANCE = frozen(DFA, [0.10, 0.099, 0.101], **CHANCE)  # every margin over it is large
+
+
+def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
+    sick = seeds(DFA, [0.43, 0.42, 0.44], measurements=measured(a=694.0), **CHANCE)
+    records = [*BP_CHANCE, *sick, *AT_CHANCE]
+    assert "dfa lets the hidden states explode." in sentence(records)
+    assert heading(records) != trained.FIRES
+    near = [*BP_CHANCE, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
+    assert "dfa lies above bp with random blocks, but by less than 2 points." in sentence(near)
+    good = [*BP_CHANCE, *seeds(DFA, [0.458, 0.459, 0.460], **CHANCE), *AT_CHANCE]
+    text = leaderboard(good, width=None)
+    assert "its own floor (where this lies at chance, over that of bp)" in text
+    assert "is not judged for dfa by its own floor, but by bp with random blocks: the" in text
+    (line,) = trained.sorted_rules(judge_all(good)[0])[trained.TRAIN][1:]
+    assert line.text.endswith("4.0 ± 0.0 points higher than bp with random blocks")
+
+
+def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measurement() -> None:
+    bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
+    records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
+    told = "cannot be judged: random blocks reach no more than chance"
+    assert told in sentence(records)
+    assert "its floor lies at chance, and so does bp with random blocks" in leaderboard(records)
+
+
+def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:
+    one = [run(BP, 1, 0.43), *frozen(BP, [0.42])[:1], run(DFA, 42, 0.30), *frozen(DFA, [0.41])[:1]]
+    assert heading([*one, run(BP, 42, 0.43)]) == trained.OPEN
+    low = [run(BP, 42, 0.63, **CHANCE), *frozen(BP, [0.42], **CHANCE), run(DFA, 42, 0.2, **CHANCE)]
+    assert heading([*low, *frozen(DFA, [0.10], **CHANCE)]) == trained.OPEN
+
+
+def test_the_sentence_names_the_floor_that_was_compared() -> None:
+    given = Settings(depth_utility=DepthUtility(floor_value=0.40))
+    mine = [*seeds(DFA, [0.397, 0.40, 0.402]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    assert "beats its own random blocks" not in sentence([*GOOD, *mine], given)
+    of_bp = Settings(depth_utility=DepthUtility(floor="bp"))
+    near = [*seeds(DFA, [0.42, 0.43, 0.40]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    assert "dfa is not yet told apart from bp[frozen]." in sentence([*GOOD, *near], of_bp)
+
+
+def test_a_run_without_a_number_is_no_firing_diagnostic() -> None:
+    lost = [run(DFA, 1, 0.43), run(DFA, 2, math.nan), run(DFA, 3, status="diverged")]
+    records = [*GOOD, *lost, *(run(DFA, s, 0.35, params={"freeze": "blocks"}) for s in (1, 2, 3))]
+    assert heading(records) == trained.LOOK
+    nan = seeds(DFA, [0.5, 0.51, 0.52], measurements=measured(a=math.nan))
+    (group,) = judge_all([*GOOD, *nan, *frozen(DFA, [0.3] * 3)])
+    (line,) = trained.sorted_rules(group)[trained.FIRES]
+    assert line.text.endswith("; it has a scale_growth that is not finite")
+    growths = (60.0, math.nan, math.nan)
+    mixed = [run(DFA, s, 0.5, measurements=measured(a=a)) for s, a in enumerate(growths)]
+    (found,) = (row for row in judge_all(mixed)[0].rows)
+    first, second = reasons.why(found, Settings())
+    assert first.endswith("(limit 50 times) in 1 of 3 runs")
+    assert second.endswith("is not finite in 2 of 3 runs")
 
 
 def test_a_floor_with_one_seed_leaves_a_rule_undetermined() -> None:
@@ -367,10 +440,12 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     beside = [shipped, run(FA, 42, 0.5)]
     assert "the same `bench run` with --seed" in after(beside)
     told = legend.of_all(judge_all(beside), Settings())
-    ranked = legend.of_all(judge_all([*GOOD, run(FA, 42, 0.5)]), Settings())
-    assert any("rank; the others are ranked among themselves." in line for line in ranked)
-    assert any(line.endswith("seeds to rank.") for line in told)
-    assert any(line.endswith("longer; those of the reference are of its machine") for line in told)
+    ranked = legend.of_all(judge_all([*GOOD, *lone(), run(FA, 42, 0.5)]), Settings())
+    assert any("rule; the others are ranked among themselves." in line for line in ranked)
+    assert any(line.endswith("or want of another rule.") for line in told)
+    assert any(
+        line.endswith("longer. The reference was trained on other machines.") for line in told
+    )
     for status in ("failed", "timeout"):  # the same command keeps these
         lost = after([own, run(DFA, 123, status=status)])
         assert "the same `bench run` with --retry-failed trains 1 failed run again" in lost

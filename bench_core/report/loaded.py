@@ -82,7 +82,9 @@ class Leaderboard(Table):
         for shown in self._views:
             parts.append(f"<h3>{html(shown.title or shown.name)}</h3>")
             for header, group in shown.recipes:
-                opening = filter(None, [summary.opening(group), notes.warning(group), header])
+                opening = filter(
+                    None, [summary.opening(group), notes.warning(group, shown.settings), header]
+                )
                 parts += [f"<p>{_text(line)}</p>" for line in opening]
                 parts += [self._html_table(shown, group), self._html_notes(shown, group)]
         return "\n".join(parts)

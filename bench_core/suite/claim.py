@@ -4,7 +4,8 @@
     accuracy, train_loss        after the last epoch
     seconds, seconds_per_epoch  of the run, of its training
     margin, .matched, .bp       points over the suite's floor, the matched floor, frozen bp
-    walked_back                 1 if a diagnostic is flagged, else 0
+    walked_back                 1 if the rule is walked back over its seeds (a single run: if a
+                                diagnostic is flagged), else 0
     fires.L                     1 if the diagnostic L (letter or name) fires at the end, else 0
     ever_fires.L                1 if it fires after any epoch, else 0
     first_epoch.L               the first epoch after which it fires

@@ -31,8 +31,15 @@ from bench_core.analysis.claims.recipe import (
 from bench_core.analysis.claims.values import NotRun, read
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
-from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN, ClaimStatus
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.kinds import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDETERMINED,
+    WALKED_BACK,
+    ClaimStatus,
+)
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.hashing import plain_text
 from bench_core.results.migrate import described
@@ -286,7 +293,10 @@ def _values(
             try:
                 if run.record.status != "done":
                     raise NotRun(f"the run is {run.record.status}")
+                _require_twin(claim, row, run)
                 value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
+                if claim.parsed.kind == "verdict" and len(runs) > 1:
+                    value = _verdict(row)
                 values[run.record.cell.seed] = value
                 used.append(run.record.identity)
                 notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
@@ -310,6 +320,23 @@ def _values(
     if not seeds:
         raise NotRun(f"{row.label} and {other.label} share no finished seed")
     return [values[seed] - less[seed] for seed in seeds]
+
+
+def _require_twin(claim: Expectation, row: Row, run: Run) -> None:
+    """Raise `NotRun` for a margin whose floor has no run of the seed: its mean is another's."""
+    margins = {"margin.matched": row.over_matched, "margin.bp": row.over_bp}
+    over = margins.get(claim.parsed.name, row.over_floor)
+    if claim.parsed.kind != "margin" or over is None or over.how == "paired":
+        return
+    if run.record.cell.seed not in over.floor_seeds:
+        raise NotRun("its floor has no finished run of this seed")
+
+
+def _verdict(row: Row) -> float:
+    """Return 1 for a rule that is walked back, 0 for another verdict. Raises `NotRun`."""
+    if row.judged.kind == UNDETERMINED:
+        raise NotRun(row.verdict)
+    return float(row.judged.kind == WALKED_BACK)
 
 
 def _row_of(method: ClaimedMethod, group: Group, defaults: Defaults) -> Row:

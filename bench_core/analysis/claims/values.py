@@ -40,7 +40,8 @@ def read(
     if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
         margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
         margin = margins.get(figure.name, judgement.margin)
-        return _present(margin, "its floor has no finished run"), None
+        silent = None if figure.name in margins else dict(judgement.not_diagnostic).get("d")
+        return _present(margin, "its floor has no finished run"), silent
     if figure.kind in ("ever_fires", "first_epoch"):
         return _firing(figure, run, settings, epochs), None
     row = None

@@ -49,7 +49,7 @@ VERDICTS = {
     ),
     NOT_SEPARATED: Kind(
         "mid",
-        "its margin is shown neither to reach {limit} points nor to stay below",
+        "its margin is not shown to reach {limit} points over {floor}, and nothing walks it back",
         brief="not separated",
     ),
     UNDETERMINED: Kind("mid", "something is missing for a verdict"),

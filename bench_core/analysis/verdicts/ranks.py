@@ -59,6 +59,7 @@ BEYOND = {
     50: (0.85, 0.91, 0.93, 0.94, 0.96, 0.96, 0.97, 0.97, 0.99, 1.00, 1.00),
     100: (0.85, 0.89, 0.91, 0.91, 0.91, 0.92, 0.92, 0.93, 0.94, 0.94, 0.94),
 }  # √(p/n) beyond c that separate two rules four times out of five, if all scatter alike
+NO_SCATTER = 1e-9  # a deviation of differences that rounding alone makes
 # √p of the published CIFAR-10 audit (arXiv:2606.21126): six rules, deviations of .4 to 3.9 points
 PUBLISHED = 0.037
 
@@ -67,9 +68,9 @@ PUBLISHED = 0.037
 class Ranking:
     """Rank intervals in the order of the rows.
 
-    intervals   (lowest, highest) rank; None for a row with fewer than two seeds
+    intervals   (lowest, highest) rank; None for a row with fewer than two seeds, and for a lone one
     n           the fewest seeds of a comparison
-    deviation   the typical deviation √p of a paired difference
+    deviation   the typical deviation √p of a paired difference; 0: all are equal over the seeds
     unpaired    pairs of rows that were compared without common seeds
     loud        the row without which p were less than a quarter and another row's interval
                 narrower, if there is one
@@ -144,8 +145,6 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     intervals: list[tuple[int, int] | None] = [None] * len(rows)
     rules = len(ranked)
     if rules < 2:
-        for index in ranked:
-            intervals[index] = (1, 1)
         return Ranking(tuple(intervals))
     seeds = sorted({seed for index in ranked for seed in rows[index]})
     values = np.array([[rows[index].get(seed, math.nan) for seed in seeds] for index in ranked])
@@ -172,6 +171,7 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
         np.where(paired, n, np.minimum.outer(counts, counts))[~np.eye(rules, dtype=bool)].min()
     )
     point = critical(rules, fewest)
+    typical = typical if typical > NO_SCATTER**2 else 0.0
     better = difference > point * np.sqrt(np.maximum(error, 0.0)) + 1e-12
     for position, index in enumerate(ranked):
         above, below = int(better[:, position].sum()), int(better[position].sum())
@@ -180,7 +180,7 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     return Ranking(
         tuple(intervals),
         fewest,
-        math.sqrt(max(typical, 0.0)),
+        math.sqrt(typical),
         tuple((ranked[i], ranked[j]) for i, j in unpaired),
         next((ranked[i] for i in range(rules) if _dominates(variance, paired, i)), None),
     )

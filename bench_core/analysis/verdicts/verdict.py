@@ -41,6 +41,7 @@ Reading = Literal["passes", "fires", "open", "none"]
 
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
+BEATS = STANDARD["d"].threshold
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -64,6 +65,7 @@ class Verdict:
     kind      a key of `VERDICTS`, `FLOOR`, or the most frequent status if no run is done
     letters   of the diagnostics for which it is walked back, or flagged by a single seed
     below_bp  it is walked back because it lies below bp with frozen blocks
+    unread    letters of the margins that could not be judged
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Verdict:
     three: str
     letters: tuple[str, ...] = ()
     below_bp: bool = False
+    unread: tuple[str, ...] = ()
 
 
 def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
@@ -122,7 +125,7 @@ def below_zero(points: Estimate | None) -> bool:
 
 def beats(points: Estimate | None) -> bool:
     """Decide whether blocks are shown to beat random ones, by the points that the protocol asks."""
-    return reading(points, STANDARD["d"].threshold) == "passes"
+    return reading(points, BEATS) == "passes"
 
 
 def worse(points: Estimate | None) -> bool:
@@ -168,7 +171,7 @@ def verdict(
         flags = [done[0].text] if done[0].kind != NO_FLAG else []
         text = ", ".join([SINGLE_SEED, *flags, *unjudged, *parts])
         three = _three(FLAGGED.upper(), counts) or SINGLE_SEED.upper()
-        return Verdict(SINGLE_SEED, text, three, in_order(counts))
+        return Verdict(SINGLE_SEED, text, three, in_order(counts), unread=in_order(unread))
     own = {letter: count for letter, count in counts.items() if letter not in margins}
     muted = {letter for item in done for letter, _ in item.not_diagnostic}
     below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
@@ -193,7 +196,8 @@ def verdict(
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
     open_ = UNDETERMINED.upper()
     three = three or _three(open_, doubtful) or (open_ if lost else "PASS")
-    return Verdict(kind, ", ".join([text, *parts]), three, letters, below_zero(bp))
+    text = ", ".join([text, *parts])
+    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread))
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

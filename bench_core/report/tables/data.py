@@ -124,7 +124,10 @@ def _group(header: str, group: Group, shown: View) -> dict[str, Any]:
         "set_aside": group.set_aside,
         "resolution_pp": _resolution(group),
         "summary": summary.opening(group),
-        "notes": [*filter(None, [notes.warning(group)]), *notes.of_group(group, settings)],
+        "notes": [
+            *filter(None, [notes.warning(group, settings)]),
+            *notes.of_group(group, settings),
+        ],
         "rows": [_row(row, shown.doubts[id(row)], settings) for row in group.rows],
     }
 

@@ -136,7 +136,7 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         texts = ["; ".join(reasons.of_row(row, settings)) for row in rows]
         table = _with_reasons(table, texts, width)
         below = paragraph(sheet.legend + notes.of_group(group, settings, rows), width)
-        opening = filter(None, [summary.opening(group), notes.warning(group)])
+        opening = filter(None, [summary.opening(group), notes.warning(group, settings)])
         above = paragraph(opening, width, indent="")
         blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
     last = legend.of_all(shown.groups, settings, kept)
@@ -176,7 +176,7 @@ def _markdown(shown: View, wanted: Wanted) -> str:
         for line, row in zip(cells, rows, strict=True):
             texts = "; ".join(reasons.of_row(row, settings))
             line[verdict] += f": {escape.markdown(texts)}" * bool(texts)
-        opening = filter(None, [summary.opening(group), notes.warning(group)])
+        opening = filter(None, [summary.opening(group), notes.warning(group, settings)])
         blocks += map(escape.markdown, opening)
         blocks += [f"**{escape.markdown(header)}**", _table(columns, cells, "pipe")]
         blocks.append(escape.markdown_list(notes.of_group(group, settings, rows)))
@@ -243,7 +243,7 @@ def _below(
 ) -> list[str]:
     """Return what must stand below a table wherever it is pasted: its marks, and doubts."""
     return [
-        *filter(None, [notes.warning(group)]),
+        *filter(None, [notes.warning(group, settings)]),
         *shortened,
         legend.accuracy(group.rows),
         legend.floors(settings)[1],

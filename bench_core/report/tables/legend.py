@@ -18,7 +18,7 @@ from bench_core.report.text.numbers import NONE, plural, with_interval
 from bench_core.report.words.cite import CITATION
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.criteria import further as further_criteria
-from bench_core.report.words.rows import OTHER, PASSPORT, passport
+from bench_core.report.words.rows import OTHER, PASSPORT, passport, read_margin
 from bench_core.report.words.summary import WORDS
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
@@ -55,10 +55,13 @@ def floors(settings: Settings) -> tuple[str, str]:
 def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     """Explain the verdicts that these rows have."""
     kinds = {row.judged.kind for row in rows}
-    limits = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
-    limit = " or ".join(f"{value:g}" for value in sorted(value for value in limits if value))
+    every = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
+    limits = sorted(value for value in every if value is not None)
+    limit = " or ".join(f"{value:g}" for value in limits)
     usual = f"{STANDARD['d'].threshold:g}"
     floor, _ = floors(settings)
+    replaced = any(read_margin(row)[0] is not row.margin for row in rows if row.role != "floor")
+    floor += " (where this lies at chance, over that of bp)" * replaced
     judged = {
         letter
         for run in (run for row in rows if row.role != "floor" for run in row.runs)
@@ -187,8 +190,8 @@ def of_all(
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
     lines += [
         accuracy(rows),
-        "#: the ranks that are possible, all at once with 95 %; –: too few finished seeds to "
-        f"rank{among}.",
+        "#: the ranks that are possible, all at once with 95 %; –: no rank, for too few finished "
+        f"seeds or want of another rule{among}.",
     ]
     if "gamma" in shown:
         lines.append(
@@ -198,9 +201,9 @@ def of_all(
         )
     if "seconds" in shown:
         shipped = {run.record.shipped for row in rows for run in row.runs}
-        other = "; those of the reference are of its machine" if len(shipped) > 1 else ""
-        text = "seconds a run: for the training of one seed, without its floor; other work on the"
-        lines.append(f"{text} machine makes them longer{other}")
+        other = " The reference was trained on other machines." if len(shipped) > 1 else ""
+        text = "seconds a run: for the training of one seed, without its floor. Other work on the"
+        lines.append(f"{text} machine makes it longer.{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += medians(rows, shown)
     if texts := [column.about for column in columns if column.about and column.key in shown]:

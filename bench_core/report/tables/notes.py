@@ -15,13 +15,22 @@ from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import resolved
-from bench_core.analysis.verdicts.verdict import Margin, beats, below_zero, worse
+from bench_core.analysis.verdicts.verdict import (
+    AT_CHANCE,
+    BEATS,
+    Margin,
+    beats,
+    below_zero,
+    ends,
+    worse,
+)
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import NONE, fraction, part, plural, with_interval
 from bench_core.report.words import doubts, reasons
-from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_of
+from bench_core.report.words.criteria import criteria
+from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, read_margin, value_of
 from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
@@ -31,6 +40,7 @@ from bench_core.suite.names import OURS
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 UNJUDGED = ", and no verdict rests on it"
+REPLACED = f" by its own floor, but by {BP_FLOOR}"
 TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
 SHIFTED = (
@@ -104,7 +114,9 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     done = [run for run in row.runs if run.record.status == "done"]
     silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
     for (letter, reason), count in silent.items():
-        some = f" in {count} of {len(done)} runs" if count < len(done) else UNJUDGED
+        read = reason == AT_CHANCE and letter not in row.judged.unread
+        whole = REPLACED if read else UNJUDGED
+        some = f" in {count} of {len(done)} runs" if count < len(done) else whole
         measured = next(r.judged[letter][0] for r in done if letter in r.judged)
         short = measured.rpartition("/")[2]
         fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
@@ -113,7 +125,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-    if fired == {"batch_stability"} and beats(row.margin):
+    if fired == {"batch_stability"} and beats(read_margin(row)[0]):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     values = [value_of(row, letter) for letter in letters]
     if any(value is not None and not math.isfinite(value) for value in values):
@@ -156,18 +168,25 @@ def references(group: Group) -> list[str]:
     return [f"{counted} from {edition(runs)}: {'; '.join(parts)}"] if runs else []
 
 
-def warning(group: Group) -> str:
+def warning(group: Group, settings: Settings) -> str:
     """Write that a recipe cannot judge depth utility, and what would; empty if it can."""
     if group.ceiling is None:
         return ""
     ceiling = next(row for row in group.rows if row.role == "ceiling")
+    limit = next(c.limit(settings.thresholds) for c in criteria([ceiling]) if c.margin) or 0.0
     given = ceiling.floor.kind == "literal"
     floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
     if worse(group.ceiling):
         remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"
-    return f"This recipe cannot tell trained blocks from random ones: {gain}.{remedy}"
+    by = f" by {limit:g} points" * (limit != BEATS)
+    open_ = group.ceiling.half_width is not None and ends(group.ceiling)[1] >= limit
+    what = f"this recipe can tell trained blocks from random ones{by}"
+    text = f"The seeds of bp do not show that {what}"
+    if not open_:
+        text = what.replace("this recipe can", "This recipe cannot")
+    return f"{text}: {gain}.{remedy}"
 
 
 def _unchecked(group: Group) -> list[str]:
@@ -238,6 +257,9 @@ def _ranks(group: Group) -> list[str]:
         name = group.rows[ranking.loud].label
         scatter = f"the differences of {name} to the others scatter so much over the seeds"
         lines.append(f"{scatter} that they widen the ranks of others")
+    if rules > 1 and not ranking.deviation:
+        text = "The differences between the rules are equal over the seeds, as counts of few "
+        lines.append(f"{text}samples can be by chance: the ranks are not certain")
     if ranking.deviation:
         own, scarce = "these runs", _fewest(group)
         text = resolved(rules, ranking.n, ranking.deviation, own, scarce)

@@ -8,6 +8,7 @@ trained the same networks.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,9 +18,10 @@ from bench_core.analysis.verdicts.judge import (
     Floor,
     Settings,
     is_local_ceiling,
+    option,
 )
-from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
-from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, accuracies
+from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import with_interval
 from bench_core.report.words.criteria import criteria_of
@@ -54,9 +56,9 @@ def above_ceiling(row: Row, rows: Sequence[Row]) -> Estimate | None:
     """Return the points by which a row lies above its ceilings; None within the interval.
 
     A rule with local heads must lie above bp_local_heads too, and this rule has no ceiling: the
-    heads may lift it above bp.
+    heads may lift it above bp. A bp that is worse than its own random blocks is no ceiling.
     """
-    ceilings = [each for each in rows if each.role == "ceiling"]
+    ceilings = [each for each in rows if each.role == "ceiling" and not worse(each.margin)]
     if row.role in ("ceiling", "floor") or is_local_ceiling(row.runs[0].record):
         return None
     ceilings += filter(None, [local_ceiling(row, rows)])
@@ -101,26 +103,44 @@ def tied(row: Row) -> list[str]:
     return [text] * (equal and row.role != "floor")
 
 
+def _network(run: Run) -> Any:
+    """Return what tells a trained network apart: accuracy, norms of states and gradients, and c.
+
+    Seven digits count, as in the reference. None for a network without these norms or with one that
+    is not above 0: ruined networks are alike without being the same.
+    """
+    items = [run.judged[letter][1] for letter in ("a", "b", "c") if letter in run.judged]
+    norms = [
+        value
+        for item, key in zip(items, ("h", "g"), strict=False)
+        for value in item.details.get(key, ())
+    ]
+    figures = [run.record.accuracy, *(item.value for item in items), *norms]
+    numbers = [value for value in figures if isinstance(value, int | float)]
+    whole = len(items) == 3 and len(numbers) == len(figures) and min(norms, default=0) > 0
+    if not whole or not all(map(math.isfinite, numbers)):
+        return None
+    return run.record.cell.seed, tuple(f"{value:.7g}" for value in numbers)
+
+
 def alike(group: Group) -> list[str]:
-    """Name the rules that trained the same network in a seed: equal accuracy, a, b and c."""
-    labels: dict[Any, list[str]] = defaultdict(list)
+    """Name the rules that trained the same network, as all of its figures say."""
+    rows: dict[Any, list[Row]] = defaultdict(list)
     for row in group.competing:
         for run in row.finished:
-            values = [run.judged[letter][1].value for letter in "abc" if letter in run.judged]
-            figures = [run.record.accuracy, *values]
-            digits = tuple("" if value is None else f"{value:.6g}" for value in figures)
-            if any(digits[1:]):
-                labels[run.record.cell.seed, digits].append(row.label)
+            if (network := _network(run)) is not None:
+                rows[network].append(row)
     seeds: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for (seed, _), names in labels.items():
+    lengths: dict[tuple[str, ...], bool] = {}
+    for (seed, _), same in rows.items():
+        names = tuple(row.label for row in same)
         if len(names) > 1:
-            seeds[tuple(names)].append(seed)
-    why = (
-        "nothing in which they differ reaches the weights (`normalize: sample` removes the length "
-    )
-    why += "of a credit)"
+            seeds[names].append(seed)
+            lengths[names] = all(option(row.method, "normalize") == "sample" for row in same)
+    why = "; `normalize: sample` removes the length of a credit"
     return [
-        f"{listed(names)} trained the same network for seed {listed(map(str, own))}: {why}"
+        f"{listed(names)} trained the same network for seed {listed(map(str, own))}: accuracy and "
+        f"norms of states and gradients are equal in seven digits{why * lengths[names]}"
         for names, own in seeds.items()
     ]
 
@@ -199,7 +219,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     lines = below_local_ceiling(group)
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
-            alone = " (one seed, no interval)" if points.half_width is None else ""
+            alone = "" if points.half_width else " (no interval: one of the two has a single seed)"
             heads = local_ceiling(row, group.rows)
             ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
             by = f"{with_interval(points)} pp{alone}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
-from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
+from bench_core.analysis.verdicts.verdict import AT_CHANCE, CANNOT_JUDGE
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin
@@ -40,10 +40,12 @@ def why(row: Row, settings: Settings) -> list[str]:
         if criterion.margin and row.margin is not None:
             lines.append(criterion.of_margin(row.margin, limit, **words))
             continue
-        fired = [run for run in runs if letter in run.judgement.fired]
-        value = finite(median_of(run.judged[letter][1].value for run in fired))
-        part = "" if len(fired) == len(row.runs) else f" in {len(fired)} of {len(row.runs)} runs"
-        lines.append(criterion.sentence(value, limit, **words) + part)
+        fired = [run.judged[letter][1].value for run in runs if letter in run.judgement.fired]
+        known = [value for value in map(finite, fired) if value is not None]
+        for value, n in ((median_of(known), len(known)), (None, len(fired) - len(known))):
+            text = criterion.sentence(value, limit, **words)
+            count = f" in {n} of {len(row.runs)} runs" * (n < len(row.runs))
+            lines += [text + count] * (n > 0)
     if broken := len(done) - len(row.finished):
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
     if row.judged.below_bp:
@@ -68,6 +70,8 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("this recipe cannot tell trained blocks from random ones")
+    if AT_CHANCE in silent and kind == UNDETERMINED and row.judged.unread:
+        lines.append(f"its floor lies at chance, and so does {BP_FLOOR} or it was not run")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}

@@ -27,6 +27,7 @@ from bench_core.suite.cells import built_in
 from bench_core.suite.names import CEILING, FROZEN
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
+NOT_FINITE = "it is not finite"
 BP_FLOOR = "bp with random blocks"
 PASSPORT = {
     "exact_hidden_gradients": ("G", "gradients by backpropagation inside the blocks"),
@@ -93,6 +94,8 @@ def gamma(row: Row) -> Gamma:
     read = alignments(row)
     values = [item.deep for item in read if item.deep is not None]
     counts = Counter(item.not_diagnostic for item in read if item.not_diagnostic is not None)
+    counts[NOT_FINITE] = sum(item.deep is None and not item.not_diagnostic for item in read)
+    counts = +counts
     reasons = [
         reason if count == len(read) else f"{reason} in {count} of {len(read)} runs"
         for reason, count in sorted(counts.items(), key=lambda one: (one[0] != judge.AT_FLOOR, one))

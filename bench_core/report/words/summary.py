@@ -15,7 +15,15 @@ from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
-from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE, beats, ends, worse
+from bench_core.analysis.verdicts.verdict import (
+    AT_CHANCE,
+    BEATS,
+    CANNOT_JUDGE,
+    beats,
+    ends,
+    reading,
+    worse,
+)
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion
@@ -81,9 +89,9 @@ def _ceiling(group: Group) -> list[str]:
     """Name the diagnostics of the network itself that fire for a ceiling."""
     lines = []
     for row in (row for row in group.rows if row.role == "ceiling"):
-        if own := [item for item in _letters(row) if not item.margin]:
+        if own := [item for item in letters(row) if not item.margin]:
             clause, names = (
-                _clause([row.label], _fires(row, own[0])),
+                _clause([row.label], fires(row, own[0])),
                 joined(item.short for item in own),
             )
             recipe = "this recipe, its number of epochs included, judges no rule fairly by"
@@ -163,6 +171,8 @@ def reason(row: Row) -> str:
         return "has|have a floor with one seed, which is too few for a verdict"
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
+    if AT_CHANCE in silent and verdict.unread:
+        return "cannot be judged: random blocks reach no more than chance"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
     return "is|are not measured completely"
@@ -170,19 +180,21 @@ def reason(row: Row) -> str:
 
 def _not_separated(row: Row) -> str:
     over, floor = read_margin(row)
-    if over is not None and over.mean > (over.half_width or 0):
-        return f"lies|lie above {floor}, but by how much is not settled"
-    return "is|are not yet told apart from random blocks"
+    if over is None or over.mean <= (over.half_width or 0):
+        return f"is|are not yet told apart from {floor}"
+    if reading(over, BEATS) == "fires":
+        return f"lies|lie above {floor}, but by less than {BEATS:g} points"
+    return f"lies|lie above {floor}, but by how much is not settled"
 
 
 def _walked_back(row: Row) -> str:
-    letters = _letters(row)
-    over_floor, own = any(item.margin for item in letters), row.floor.kind == "matched"
+    fired = letters(row)
+    over_floor, own = any(item.margin for item in fired), row.floor.kind == "matched"
     if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
     if row.judged.below_bp:
         below = "falls|fall below backpropagation with random blocks"
-        over = row.margin
+        over = row.margin_matched
         unclear = over is not None and abs(over.mean) <= (over.half_width or 0)
         rest = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
         return below + rest * unclear
@@ -190,14 +202,15 @@ def _walked_back(row: Row) -> str:
         if not own:
             return f"stays|stay below {random_blocks(row)}"
         return "trains|train blocks that are hardly or no better than random ones"
-    if not letters:
+    if not fired:
         return "ends|end with an accuracy that is not finite"
-    better = own and beats(row.margin)
-    though = ", though its|their blocks beat random ones" if better else ""
-    return _fires(row, letters[0]) + though
+    over, floor = read_margin(row)
+    floor = "random ones" if floor == "random blocks" else floor
+    though = f", though its|their blocks beat {floor}" if beats(over) else ""
+    return fires(row, fired[0]) + though
 
 
-def _letters(row: Row) -> list[Criterion]:
+def letters(row: Row) -> list[Criterion]:
     """Return the diagnostics for which a row is walked back or flagged."""
     return [
         Criterion(letter, *next(run.judged[letter] for run in row.runs if letter in run.judged))
@@ -205,12 +218,12 @@ def _letters(row: Row) -> list[Criterion]:
     ]
 
 
-def _fires(row: Row, first: Criterion) -> str:
-    """Write what a diagnostic of the network itself says of a rule."""
+def fires(row: Row, first: Criterion) -> str:
+    """Write what a diagnostic of the network itself says of a rule: `lets|let the …`."""
     runs = [run for run in row.runs if run.record.status == "done"]
     fired = [run for run in runs if first.letter in run.judgement.fired]
     part = f" in {len(fired)} of {len(runs)} seeds" * (len(fired) < len(runs))
-    if all(finite(run.judged[first.letter][1].value) is None for run in fired):
+    if any(finite(run.judged[first.letter][1].value) is None for run in fired):
         return f"has|have a {first.short} that is not finite{part}"
     words = WORDS[first.name][0] if first.name in WORDS else f"is|are flagged by {first.short}"
     return words + part
@@ -231,9 +244,12 @@ def _sentence(labels: list[str], phrase: str) -> str:
 
 
 def _clause(labels: list[str], phrase: str, subject: str = "") -> str:
-    one = len(labels) == 1
-    words = re.sub(r"(\w+)\|(\w+)", lambda pair: pair[1 if one else 2], phrase)
-    return f"{subject or joined(labels)} {words}"
+    return f"{subject or joined(labels)} {inflected(phrase, len(labels) == 1)}"
+
+
+def inflected(phrase: str, one: bool) -> str:
+    """Choose the forms of a phrase: `lets|let` is `lets` for one rule."""
+    return re.sub(r"(\w+)\|(\w+)", lambda pair: pair[1 if one else 2], phrase)
 
 
 def _flagged(judged: Sequence[tuple[str, Row]]) -> list[str]:

@@ -18,11 +18,11 @@ from bench_core.analysis.verdicts.kinds import (
     WALKED_BACK,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.verdict import ends
+from bench_core.analysis.verdicts.verdict import BEATS, beats, ends
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import share, with_interval
-from bench_core.report.words.rows import BP_FLOOR, bare_labels, random_blocks
-from bench_core.report.words.summary import WORDS, rules
+from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_margin
+from bench_core.report.words.summary import fires, inflected, letters, rules
 
 TRAIN = "Blocks that train"
 FIRES = "Blocks that train, but a diagnostic fires"
@@ -73,14 +73,16 @@ def _heading(row: Row) -> str:
     kind = row.judged.kind
     if kind == SINGLE_SEED:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
-    if row.margin is None:
+    bad = kind in (WALKED_BACK, FLAGGED)
+    if bad and (row.judged.below_bp or "d" in row.judged.letters or not row.judged.letters):
+        return LOOK
+    over, _ = read_margin(row)
+    if over is None or "d" in row.judged.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
-    if kind in (TRUSTWORTHY, NO_FLAG):
-        return TRAIN
-    if kind not in (WALKED_BACK, FLAGGED):
-        return OPEN
-    falls = row.judged.below_bp or "d" in row.judged.letters
-    return LOOK if falls or ends(row.margin)[0] <= 0 else FIRES
+    shown = beats(over) or (over.half_width is None and over.mean >= BEATS)
+    if not bad:
+        return TRAIN if shown or kind == TRUSTWORTHY else OPEN
+    return FIRES if shown else OPEN if ends(over)[0] > 0 else LOOK
 
 
 def _text(row: Row) -> str:
@@ -89,20 +91,17 @@ def _text(row: Row) -> str:
         return "no finished run"
     text = f"accuracy {share(row.accuracy.mean, row.accuracy.half_width)} (n = {row.accuracy.n})"
     text += ", " + joined(_margins(row))
-    names = {key: item[0] for run in row.finished for key, item in run.judged.items()}
-    shorts = [names[key].rpartition("/")[2] for key in row.judged.letters if key in names]
-    verbs = [WORDS[name][0].partition(" ") for name in shorts if name in WORDS]
-    phrases = [f"{verb.partition('|')[0]} {rest}" for verb, _, rest in verbs]
+    phrases = [inflected(fires(row, item), one=True) for item in letters(row) if not item.margin]
     return text + (f"; it {joined(phrases)}" if phrases else "")
 
 
 def _margins(row: Row) -> Iterator[str]:
-    over, bp = row.margin, row.margin_bp
+    (over, floor), bp = read_margin(row), row.margin_bp
     if over is None:
         yield "no floor of its own to compare with yet"
     else:
-        yield _compared(over, random_blocks(row), "than with")
-    if bp is not None and bp.mean < 0:
+        yield _compared(over, floor, "than" if floor == BP_FLOOR else "than with")
+    if bp is not None and bp.mean < 0 and floor != BP_FLOOR:
         yield _compared(bp, BP_FLOOR, "than")
 
 
