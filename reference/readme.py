@@ -57,7 +57,7 @@ TEXT = """\
 LEGEND = (
     "Both axes of epochs are logarithmic. Left: accuracy after every epoch; the dashed line is "
     "backpropagation with random blocks. Right: the gradient that Γ compares with; below the "
-    "dashed line it is so small that libraries clamp it, and Γ is struck out. A mark "
+    "dashed line b fires and Γ is struck out. Libraries clamp norms under a tenth of it. A mark "
     "shows the first epoch in which a diagnostic fires; in later epochs it may not. a: the "
     "states grow; b: hardly any gradient is left; c: the gradients of all batches share a "
     "direction."
