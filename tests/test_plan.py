@@ -180,7 +180,14 @@ def test_a_plan_says_that_the_floors_bring_an_excluded_ceiling_back(planned) -> 
     assert told.endswith("`floors: false` runs neither ceilings nor floors")
     assert any(cell.cell.method.short == "bp" for cell in plan.cells)
     assert planned(both + "exclude: [{method: bp}]\nfloors: false\n").troubles == ()
-    assert planned(both + "exclude: [{method: bp, seed: 1}]\n").troubles != ()
+    some = "matrix: {arch.depth: [2, 4]}\nexclude: [{method: bp, arch.depth: 2, seed: 1}]\n"
+    more = "include: [{method: fa, seeds: [1]}]\n"
+    for text in (some, some + more, "exclude: [{method: bp, method.penalty: null}]\n"):
+        assert "bp runs all the same" in planned(both + text).troubles[0], text
+    again = "exclude: [{method: bp}]\ninclude: [{method: bp}]\n"  # the file brings it back
+    assert planned(both + again).troubles == ()
+    unlisted = SUITE.replace("[dfa]", "[dfa, {name: fa, penalty: 0.0}, fa]")
+    assert planned(unlisted + "exclude: [{method.penalty: 0.0}]\n").troubles == ()
 
 
 def test_a_plan_names_what_every_verdict_needs_and_the_suite_does_not_measure(planned) -> None:

@@ -330,18 +330,25 @@ def test_runs_of_two_suites_are_trained_again_at_once(here, finished: Finished, 
 
 
 def test_an_interrupted_replication_leaves_nothing_half_written(
-    bench, finished: Finished, tmp_path
+    bench, here, finished: Finished, tmp_path
 ):
     shutil.copytree(finished.results, tmp_path / "theirs")
-    into, options = tmp_path / "theirs-replicas", ("--sample", "100%", "--workers", 1)
+    into, options = tmp_path / "theirs-replicas", ("--sample", 3, "--workers", 1)
     process = bench.start("replicate", tmp_path / "theirs", *options)
-    worker = begun(process, into)
+    worker = begun(process, into, finished=1)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=HANG)
+    printed, told = process.communicate(timeout=HANG)
     assert process.returncode == 130
-    assert "interrupted: finished runs are kept; the same command runs the rest" in told
+    (seed,) = re.findall(r"3 runs drawn with --seed (\d+)", printed)
+    advice = f"the same command with --seed {seed} runs the rest"
+    assert f"interrupted: finished runs are kept; {advice}" in told
     wait_until(lambda: not alive(worker))
     assert leftovers(into / "tiny") == []
+    before = {key: run for key, run in runs(into / "tiny").items() if run["status"] == "done"}
+    rest = here("replicate", tmp_path / "theirs", *options, "--seed", seed)
+    assert "3 of 3 agree" in rest.stdout
+    assert rest.stdout.count("the run that you trained at") == len(before) >= 1
+    assert before.items() <= runs(into / "tiny").items()
 
 
 def test_a_killed_replication_is_tidied_by_the_next(bench, here, finished: Finished, tmp_path):

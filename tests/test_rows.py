@@ -349,7 +349,7 @@ def test_without_shared_seeds_the_margin_is_welchs_and_said() -> None:
     assert over.estimate.mean == pytest.approx(21.0)
     assert over.estimate.half_width == pytest.approx(100 * 3.214 * (5e-4 / 3) ** 0.5, rel=2e-3)
     how = "(seeds 42, 123, 456) are compared unpaired, with Welch's interval"
-    lacking = "as the floor has no finished run of seed 1, 2, 3"
+    lacking = "as the floor has no finished run of seeds 1, 2, 3"
     assert f"dfa (seeds 1, 2, 3) and its floor {how}, {lacking}" in remarks(records)
     more = [*seeds(DFA, [0.50, 0.52, 0.54, 0.55]), *frozen(DFA, [0.30, 0.31, 0.32])]
     added = more[3].cell.seed

@@ -443,6 +443,7 @@ def test_a_colon_without_a_space_is_named_in_its_own_line(
     [
         ("['dfa[penalty=0.1]']", "write {name: dfa, penalty: 0.1}"),
         ("[dfa[penalty=0.1]]", "write a rule with options as a mapping: {name: dfa, penalty: 0.1}"),
+        ("[dfa [bp]]", "while parsing a flow sequence"),
     ],
 )
 def test_a_rule_with_options_as_tables_write_it(write: Any, written: str, expected: str) -> None:

@@ -139,7 +139,7 @@ def test_of_several_suites_with_a_run_a_done_one_is_told_and_the_others_are_name
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("c", "c: no run in .* begins like this; `bench export"),
+        ("c", "c: no run in .* begins like this; `bench plan SUITE`"),
         ("", "RUN is empty"),
         ("e", "2 runs in .* begin like this: e1e1e1e1e1e1, e2e2"),
         ("dd", "no run in .* begins like this; .*no JSON"),
@@ -159,9 +159,7 @@ def test_folders_are_joined_for_a_sentence_and_for_a_command() -> None:
     roots = [Path("A"), Path("B")]
     with pytest.raises(UsageError, match=r"^e: 2 runs in A and B begin like this: e1, e2; give"):
         why.the_one("e", ["e1", "e2"], roots)
-    with pytest.raises(
-        UsageError, match=r"^c: no run in A and B begins .*; `bench export A B` lists"
-    ):
+    with pytest.raises(UsageError, match=r"^c: no run in A and B begins like this; `bench plan"):
         why.the_one("c", ["e1", "e2"], roots)
 
 

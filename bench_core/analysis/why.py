@@ -19,6 +19,7 @@ from bench_core.results.hashing import flat
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
 
+NO_RUN = "`bench plan SUITE` lists the identities of cells, and says which have a run"
 # of an environment: shown elsewhere, or no cause of a difference
 UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
 
@@ -50,9 +51,7 @@ def the_one(text: str, identities: Iterable[str], roots: Sequence[Path], more: s
         fault = f"{len(matches)} runs in {where} begin like this: {names}"
         raise UsageError(f"{text}: {fault}; give more letters, or the folder of the run")
     fault = f"no run in {where} begins like this{more}"
-    export = f"bench export {' '.join(map(str, roots))}"
-    planned = "a planned cell has a run once `bench run` has trained it"
-    raise UsageError(f"{text}: {fault}; `{export}` lists the identities of runs; {planned}")
+    raise UsageError(f"{text}: {fault}; {NO_RUN}")
 
 
 def find_run(text: str, roots: Sequence[Path]) -> Stored:

@@ -184,7 +184,7 @@ def replicate(
     names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
     reused = {item.posted.folder: again.trained_at(item.cell) for item in planned}
 
-    with interruptible("runs"):
+    with interruptible("runs", f"the same command with --seed {seed}"):
         replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"

@@ -159,10 +159,11 @@ def spared(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(kept: str) -> Iterator[None]:
+def interruptible(kept: str, same: str = "the same command") -> Iterator[None]:
     """End the command tidily if the block is interrupted: by Ctrl-C, SIGTERM or SIGHUP.
 
     kept  what the command has finished and keeps, such as "cells"
+    same  the command that does the rest
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
@@ -170,7 +171,7 @@ def interruptible(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        text = f"interrupted: finished {kept} are kept; the same command runs the rest"
+        text = f"interrupted: finished {kept} are kept; {same} runs the rest"
         echo(f"\n{text}", err=True)
         sys.exit(Exit.INTERRUPTED)
 

@@ -289,6 +289,7 @@ def _uncounted(run: Stored) -> UsageError:
 
 def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
     """Return the suites of the reference with a run that begins so, if no run in `roots` does."""
+    from bench_core.analysis.why import NO_RUN
     from bench_core.results.reference import installed
 
     shipped = installed()
@@ -301,9 +302,8 @@ def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
     missing = [str(root) for root in roots if not root.exists()]
     if not names and missing:
         lacking = f"no folder {', '.join(missing)} here"
-        planned = "a planned cell has a run once `bench run` has trained it"
         none = "no run of the reference begins like this"
-        raise UsageError(f"{identity}: {none}, and {lacking}; {planned}")
+        raise UsageError(f"{identity}: {none}, and {lacking}; {NO_RUN}")
     return tuple(sorted({shipped.place(name).parent for name in names}))
 
 

@@ -16,6 +16,7 @@ from bench_core.suite.cells import PARTS, CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING, LOCAL_CEILING
+from bench_core.suite.protocol import STANDARD
 from bench_core.training import NUMERICS
 
 LARGE_BATCH = 256  # a smaller one is filled by any data set that is not made for a test
@@ -111,7 +112,10 @@ class Components:
             key = f"stop_when[{number}]"
             own = [(spec, self.answers[i]) for spec, i in listed if same_name(spec.name, name)]
             if not own:
-                self._problem(key, f"{name} is not among the suite's diagnostics; add it there")
+                what = f"{name} is not among the suite's diagnostics"
+                meant = STANDARD[name].name if name in STANDARD else ""
+                remedy = f"write {meant}" if meant else "add it there"
+                self._problem(key, f"{what}; {remedy}")
                 continue
             spec, answer = own[0]
             if answer["when"] != "epochs" or answer["direction"] is None:

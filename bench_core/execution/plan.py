@@ -21,7 +21,7 @@ from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import EVERY, Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
-from bench_core.suite.cells import CellSpec, matches
+from bench_core.suite.cells import CellSpec, same_name
 from bench_core.suite.document import printable
 from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING
@@ -57,11 +57,9 @@ class PlannedCell:
 class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
-    troubles  a line for each entry of `exclude` that matches no cell, for each stored run that
-              cannot be read, for each diagnostic that runs to reuse lack, and one if the suite's
-              file judges the runs of its folder otherwise than the file of the last plan; one for
-              each entry of `exclude` that the floors undo, and one if the suite does not measure
-              all that a verdict needs
+    troubles  warnings: entries of `exclude` that match no cell or that the floors undo, stored runs
+              that cannot be read, diagnostics that runs to reuse lack or that every verdict needs,
+              and limits, title or claims unlike those of the folder's last plan
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -132,7 +130,6 @@ def make_plan(
     troubles: list[str] = []
     planned = list(_planned(components, stored, shipped, troubles))
     lacking = shipped.lines() if shipped else ()
-    idle = suite.idle()
     beside: list[PlannedCell] = []
     if suite._whole is not None and reference and reference.suite(suite.name):
         others = Components(suite._whole, registry)
@@ -147,8 +144,8 @@ def make_plan(
         diagnostics=diagnostics,
         data_dir=data_dir,
         troubles=(
-            *map(str, idle.values()),
-            *_returned(suite, planned, idle),
+            *map(str, suite.idle().values()),
+            *_returned(suite, planned),
             *_undecided(suite, planned),
             *_rejudged(suite, folder),
             *_measured(diagnostics, folder),
@@ -205,28 +202,34 @@ def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     return [str(suite.problem(None, "diagnostics", what, add, at_key=True))]
 
 
-def _returned(suite: Suite, planned: Sequence[PlannedCell], idle: Collection[int]) -> list[str]:
-    """Say which entries of `exclude`, but for idle ones, leave out a ceiling that comes back."""
-    if not suite.floors or suite.include:
-        return []
+def _returned(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
+    """Say which entries of `exclude` leave out a ceiling that the floors bring back."""
+    names = (CEILING, LOCAL_CEILING)
+    added = [cell.cell for cell in planned if cell.cell.method.short in names]
     lines = []
-    for i, rule in enumerate(suite.exclude):
-        back = {
-            cell.method.short: None
-            for cell in (each.cell for each in planned)
-            if cell.method.short in (CEILING, LOCAL_CEILING) and matches(_spec(cell), rule)
-        }
-        if back and i not in idle:
+    for i, specs in suite.left_out().items() if suite.floors and added else ():
+        own = [
+            spec for spec in specs if any(same_name(spec.method["name"], name) for name in names)
+        ]
+        if back := dict.fromkeys(c.method.short for spec in own for c in added if _is(c, spec)):
             what = f"{' and '.join(back)} runs all the same, as the ceiling of the other rules"
             remedy = "`floors: false` runs neither ceilings nor floors"
             lines.append(str(suite.problem(None, f"exclude[{i}]", what, remedy)))
     return lines
 
 
-def _spec(cell: Cell) -> CellSpec:
-    """Return a resolved cell in the form that an entry of `exclude` is matched with."""
-    parts = {kind: {"name": ref.name, **ref.params} for kind, ref in cell.refs.items()}
-    return CellSpec(**parts, training=cell.training, data=cell.data, seed=cell.seed)
+def _is(cell: Cell, spec: CellSpec) -> bool:
+    """Decide whether a resolved cell has all the values that a specification states."""
+    parts = [(getattr(spec, kind), ref) for kind, ref in cell.refs.items()]
+    settings = [(spec.training, cell.training), (spec.data, cell.data)]
+    settings += [
+        ({**own, "name": ref.name}, {"name": ref.name, **ref.params}) for own, ref in parts
+    ]
+    return (
+        cell.seed == spec.seed
+        and all(same_name(ref.name, own["name"]) for own, ref in parts)
+        and all(has[key] == own[key] for own, has in settings for key in own.keys() & has.keys())
+    )
 
 
 def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:

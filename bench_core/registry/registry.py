@@ -89,8 +89,9 @@ class Registry:
         if kind == "method" and f"{FILE}/" in name:
             file = name.partition("/")[0]
             folder = "." if Path(file).is_file() else f"FOLDER_OF_{file}"
-            remedy = f"begin the command like this: `PYTHONPATH={folder} bench …`"
-            raise UsageError(f"unknown method {name!r}; {remedy}")
+            remedy = f"begin the command like this: `PYTHONPATH={folder}:$PYTHONPATH bench …`"
+            option = f"or give the option --method {'./' * (folder == '.')}{file}"
+            raise UsageError(f"method {name!r}: no file {file} on PYTHONPATH; {remedy}, {option}")
         if kind == "method" and (remedy := rule_file(name)):
             raise UsageError(f"unknown method {name!r}; {remedy}")
         raise self.unknown(f"unknown {kind} {name!r}", name, self.of_kind(kind))

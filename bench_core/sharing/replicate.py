@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,8 +226,11 @@ def carry_out(
             if display is not None:
                 display.event(cell, event)
 
-        with display or contextlib.nullcontext():
-            execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
+        try:
+            with display or contextlib.nullcontext():
+                execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
+        finally:
+            _sign_all(own)  # an interrupt may have come before the event of a run that ended
     replicas, troubles = [], []
     for again in planned:
         record = store.read(again.cell.folder, sums=True)
@@ -270,6 +273,16 @@ def trained_at(cell: PlannedCell) -> str:
     if STATUSES[record.status].failure or cell.numerics.keys() - record.numerics.keys():
         return ""
     return marks.read(cell.folder.parent, record).trained_at()
+
+
+def _sign_all(cells: Iterable[PlannedCell]) -> None:
+    """Sign the runs that have ended since the plan, if they are not signed yet."""
+    for cell in cells:
+        if store.stamp(cell.folder) != cell.stamp and not trained_at(cell):
+            with contextlib.suppress(store.Unreadable):
+                record = store.read(cell.folder, sums=True)
+                if record.status in FINAL:
+                    _sign(cell.folder, record)
 
 
 def _sign(folder: Path, record: RunRecord) -> None:

@@ -204,7 +204,13 @@ def _is_known(document: Document, path: KeyPath) -> bool:
     """Check that a dotted key names a parameter of a component or a field of the recipe."""
     root, dot, rest = str(path[-1]).partition(".")
     hint = AXES
-    if root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
+    if path[0] == "exclude" and root == "seeds":
+        hint = "did you mean seed?"
+    elif path[0] == "include" and root == "seed":
+        hint = "did you mean seeds?"
+    elif path[0] in ("exclude", "include") and root in CORE_DEFAULTS:
+        hint = f"did you mean method.{root}?"
+    elif root in ("seed", "seeds", "method", "methods") and root + dot != "method.":
         hint = f"list them under {root.removesuffix('s')}s, beside matrix"
     elif root in RECIPE and dot:
         known = set(RECIPE[root].model_fields)

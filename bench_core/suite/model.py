@@ -260,6 +260,17 @@ class Suite(Model):
             if not any(matches(cell, rule) for cell in cells)
         }
 
+    def left_out(self) -> dict[int, list[CellSpec]]:
+        """Map each entry of `exclude` to the cells that it leaves out, and no `include` adds."""
+        if not self.exclude:
+            return {}
+        every = list(self.model_copy(update={"exclude": [], "include": []})._combinations())
+        added = list(self.model_copy(update={"methods": []})._combinations())
+        return {
+            i: [cell for cell in every if matches(cell, rule) and cell not in added]
+            for i, rule in enumerate(self.exclude)
+        }
+
     def problem(
         self,
         cell: CellSpec | None,

@@ -131,7 +131,8 @@ class _Builder:
             at = error.problem_mark or error.context_mark or loader.get_mark()
             what = printable(error.problem or error.context or "cannot be read", 120)
             hint = printable(error.context, 120) if error.context and error.problem else ""
-            if "flow sequence" in hint and "got '['" in what:
+            rest = self.lines[at.line][at.column :]
+            if "got '['" in what and re.match(r"\[\s*\w+\s*=", rest):
                 hint = "write a rule with options as a mapping: {name: dfa, penalty: 0.1}"
             if "'\\t'" in what:
                 what, hint = "a tab is not allowed here", "use spaces"

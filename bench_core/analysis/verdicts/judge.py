@@ -61,8 +61,8 @@ UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
 _ABSENT = "\0"  # the value of an option that a method lacks and whose default is not known
-# the options of every rule; those of `normalize` belong to local rules
-_EVERY_RULE = tuple(name for name in CORE_DEFAULTS if not name.startswith("normalize"))
+# the options of every rule; the other two belong to local rules
+_EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def _pairs(label: str, floor: str, over: Margin | None) -> list[str]:
     )
     how = "unpaired, with Welch's interval" if over.how == "unpaired" else "by means"
     pair = f"{label} (seeds {own}) and {floor} (seeds {theirs}) are compared {how}"
-    return [f"{pair}, as the floor has no finished run of seed {lacks}"]
+    return [f"{pair}, as the floor has no finished run of seed{'s' * (len(alone) > 1)} {lacks}"]
 
 
 def _ranks(group: Group) -> list[str]:

@@ -6,6 +6,7 @@ from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, CANNOT_JUDGE
+from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin
@@ -64,7 +65,11 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         over, floor = read_margin(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         need = f"needed are {limit:g} and an interval above 0"
-        return [f"{with_interval(over)} points over {floor}; {need}"]
+        points = f"{with_interval(over)} points over {floor}"
+        if over is not None and over.mean < 0:
+            points = f"{with_interval(over).removeprefix('-')} points below {floor}"
+        replaced = ", which is read because its own floor lies at chance"
+        return [f"{points}{replaced * (over is not row.margin)}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
@@ -75,10 +80,10 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}
-    lines += [
-        f"{names.get(letter, letter)} not measured (`bench audit` can do it on finished runs)"
-        for letter in sorted(missing - margins)
-    ]
+    if lacking := [names.get(letter, letter) for letter in sorted(missing - margins)]:
+        own = any(not run.record.original for run in row.finished)  # others have no weights
+        remedy = " (`bench audit FOLDER --diagnostic NAME` measures it on finished runs)"
+        lines.append(f"{joined(lacking)} not measured{remedy * own}")
     return lines
 
 
