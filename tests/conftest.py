@@ -281,7 +281,8 @@ def workers_of(pid: int) -> list[int]:
 
 def runs(folder: Path) -> dict[str, dict[str, Any]]:
     """The records of a suite folder by identity."""
-    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("[!.]*/run.json")}
+    paths = folder.glob("[!.]*/run.json")  # without those that are being written
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
 def lines(file: Path) -> list[str]:

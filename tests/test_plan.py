@@ -169,6 +169,10 @@ def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     (told,) = planned(SUITE + "exclude: [{method: bp}]\n").troubles
     why = 'of method, the cells have "dfa", but not "bp"'
     assert told.endswith(f"exclude[0]: matches no cell; {why}")
+    (told,) = planned(SUITE + "exclude: [{method: dfa, arch.dpth: 4}]\n").troubles
+    assert told.endswith("no cell has a value of arch.dpth; did you mean arch.depth?")
+    (told,) = planned(SUITE + "exclude: [{method: dfa, method.freeze: blocks}]\n").troubles
+    assert told.endswith("; floors are added after `exclude`; `floors: false` leaves them out")
     assert planned().troubles == ()
 
 

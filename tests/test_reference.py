@@ -427,6 +427,9 @@ def test_a_run_that_is_not_here_is_shown_from_the_reference(here: Here, shipped:
     for command, line in (("show", f"run         {identity}"), ("why", f"{identity}  ")):
         assert line in here(command, identity[:12], env=env).stdout
         assert "no run in results" in here(command, "zz", env=env).stderr
+        assert (
+            "runs from reference" not in here(command, identity[:12], env=env).stdout
+        )  # it is one
         assert identity not in here(command, identity[:12], env={"BENCH_REFERENCE": ""}).stdout
 
 

@@ -434,6 +434,8 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     assert after(lost) == "Next: the same `bench run` again trains 1 unfinished run"
     own = run(DFA, 42, 0.5)  # perhaps with --method and --set: only the same command adds its seeds
     assert after([own]).endswith("the same `bench run` with --seed 42 --seed 123 --seed 456")
+    others = seeds(EP, [0.4, 0.41, 0.42])[1:]
+    assert after([own, *others]).endswith("the same `bench run` with --seed 123 --seed 456")
     marks = {"environment": {"reference": 1}, "original": {"run.json": "of another machine"}}
     shipped = own.model_copy(update=marks)
     assert "`bench plan mine` says what they cost" in after([shipped])

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench_core.errors import did_you_mean
 from bench_core.execution.components import Components, Trio, code_of, numerics_of
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.floors import resolved_cells
@@ -144,7 +145,7 @@ def make_plan(
         diagnostics=diagnostics,
         data_dir=data_dir,
         troubles=(
-            *map(str, suite.idle().values()),
+            *_idle(suite, planned),
             *_returned(suite, planned),
             *_undecided(suite, planned),
             *_rejudged(suite, folder),
@@ -200,6 +201,19 @@ def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     what = f"without {', '.join(lacking)}, a rule that is not walked back stays undetermined"
     add = f"add {'it' if len(lacking) == 1 else 'them'} to the list"
     return [str(suite.problem(None, "diagnostics", what, add, at_key=True))]
+
+
+def _idle(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
+    """Say which entries of `exclude` match no cell, and what may be meant by an unknown key."""
+    known = {key for cell in planned for key in cell.cell.settings()}
+    lines = []
+    for i, problem in suite.idle().items():
+        meant = [did_you_mean(key, known) for key in suite.rules_of_file[i] if key not in known]
+        meant = [hint for hint in meant if hint.startswith("did")]
+        if suite.rules_of_file[i].get("method.freeze") == "blocks" and suite.floors:
+            meant = ["floors are added after `exclude`; `floors: false` leaves them out"]
+        lines.append("; ".join([str(problem), *meant]))
+    return lines
 
 
 def _returned(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bench_core.report.text.layout import joined, paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, finite, fraction, optional, plural, signed
 from bench_core.report.view import View, curve, shown_accuracy, state, value
 from bench_core.report.words.criteria import Criterion, criteria_of
+from bench_core.report.words.headings import headings
 from bench_core.report.words.rows import PASSPORT, N, compared, random_blocks
 from bench_core.results.hashing import canonical, flat, jsonable
 from bench_core.results.migrate import described
@@ -153,7 +155,12 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     floors = {"its own floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     known = {name: margin for name, margin in floors.items() if margin is not None}
     margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
-    recipe = next(header for header, group in shown.recipes if row in group.rows)
+    alone = [
+        replace(group, rows=(replace(row, runs=(run,)),)) if row in group.rows else group
+        for group in shown.groups
+    ]
+    at = next(k for k, group in enumerate(shown.groups) if row in group.rows)
+    recipe = headings(shown.results, alone, sources=False)[at]
     return [
         f"{row.label} · seed {cell.seed} · {record.suite}",
         f"recipe      {recipe}",

@@ -245,13 +245,18 @@ class Suite(Model):
             raise SuiteError(problems)
         return list(cells.values())
 
+    @property
+    def rules_of_file(self) -> list[dict[str, Any]]:
+        """Return the entries of `exclude` of the file, without options."""
+        return (self._stated or self).exclude
+
     def idle(self) -> dict[int, Problem]:
         """Map each entry of `exclude` that matches no cell of the file to a problem.
 
         The options that chose other cells play no part.
         """
         file = self._stated or self
-        if not file.exclude:
+        if not self.rules_of_file:
             return {}
         cells = list(file.model_copy(update={"exclude": [], "include": []})._combinations())
         return {

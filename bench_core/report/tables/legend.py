@@ -255,7 +255,7 @@ def next_steps(
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):
-        more = _with_seeds((42, 123, 456), tuned)
+        more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
@@ -281,6 +281,21 @@ def _retry(failed: Sequence[RunRecord], command: str) -> str:
         runs = f"{plural(others, 'failed run')} again"
         steps.append(f"mend the cause, then the same `{command}` with --retry-failed trains {runs}")
     return "; ".join(steps)
+
+
+def _lacking(groups: Sequence[Group]) -> tuple[int, ...]:
+    """Return the seeds that a rule with one seed lacks and other rows of its recipe have."""
+    return tuple(
+        sorted(
+            {
+                seed
+                for group in groups
+                for row in group.competing
+                if len(row.runs) == 1
+                for seed in set(group.seeds) - {row.runs[0].record.cell.seed}
+            }
+        )
+    )
 
 
 def _unused(groups: Sequence[Group]) -> tuple[int, ...]:
