@@ -629,7 +629,7 @@ def test_a_row_above_its_ceiling_is_flagged_in_every_format(tmp_path: Path) -> N
         assert text.count(above) == 1, form
     assert "dfa lies above its ceiling bp by +8.4" in text_of(suites, "table")
     single = [run("bench-core/bp", accuracy=0.5), run("bench-core/dfa", accuracy=0.53)]
-    assert "+3.0 pp (one seed, no interval)" in leaderboard(single)
+    assert "+3.0 pp (one seed is too few for an interval)" in leaderboard(single)
     single[1] = run("bench-core/dfa", accuracy=0.515)
     assert "above its ceiling" not in leaderboard(single)
 

@@ -148,6 +148,7 @@ def make_plan(
             *_idle(suite, planned),
             *_returned(suite, planned),
             *_undecided(suite, planned),
+            *_floorless(suite, planned),
             *_rejudged(suite, folder),
             *_measured(diagnostics, folder),
             *_unmeasured(components.parts(components.diagnostics), planned),
@@ -214,6 +215,17 @@ def _idle(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
             meant = ["floors are added after `exclude`; `floors: false` leaves them out"]
         lines.append("; ".join([str(problem), *meant]))
     return lines
+
+
+def _floorless(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
+    """Say that the floor of another rule, which d compares with, is not run."""
+    name, given = suite.depth_utility.floor, suite.depth_utility.floor_value is not None
+    floors = (cell.cell.method for cell in planned if cell.cell.method.params.get("freeze"))
+    if given or name in ("matched", CEILING) or any(same_name(ref.name, name) for ref in floors):
+        return []
+    what = f"no cell of {name} with frozen blocks, so no rule can be compared with it"
+    add = f"add {{name: {name}, freeze: blocks}} to methods"
+    return [str(suite.problem(None, "depth_utility.floor", what, add))]
 
 
 def _returned(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:

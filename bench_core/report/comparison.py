@@ -159,7 +159,8 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
                 if len(rows) > 1:
                     labelled = listed(row.label for row in rows)
                     many = f"{len(rows)} methods of {shown.results.name} have this name"
-                    raise UsageError(f"{name}: {many}: {labelled}")
+                    remedy = f"write one of them in full, such as '{rows[0].label}'"
+                    raise UsageError(f"{name}: {many}: {labelled}; {remedy}")
             where = f"{shown.results.name} · {header}"
             comparisons.append(_compared(where, picked[a][0], picked[b][0]))
     if not comparisons:

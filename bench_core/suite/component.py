@@ -33,7 +33,9 @@ def no_twins(values: list[Any]) -> list[Any]:
 
 def _component_name(value: str) -> str:
     if not re.fullmatch(FULL_NAME, value):
-        raise fault(f"must be {NAME_RULE} (or dist/name)", hint=rule_file(value) or _spelled(value))
+        if spelled := _spelled(value):
+            raise fault("must be a name or a mapping", hint=spelled)
+        raise fault(f"must be {NAME_RULE} (or dist/name)", hint=rule_file(value))
     return value
 
 
