@@ -200,6 +200,7 @@ def test_one_of_several_needs_no_list_and_overrides_may_be_a_mapping(
         (lambda: run_suite("quickstart", workers=0), "workers is 0: give a number from 1 to 1024"),
         (lambda: run_suite("quickstart", workers="2"), "workers is '2': give a number"),
         (lambda: load(3), "folder is 3: give a path or the name of a suite"),
+        (lambda: load(""), "folder is empty: give a path or the name of a suite"),
         (lambda: load(["a", "b"]), "folder is a list: give each as an argument of its own"),
     ],
 )
