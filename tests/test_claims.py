@@ -736,15 +736,17 @@ def test_a_claim_of_a_verdict_is_the_verdict_of_the_row() -> None:
     found = outcome(lost, claim("walked_back", value=0, tolerance=0))
     assert "undetermined, interrupted 1/3" in not_run(found)
     one = [run(DFA, 42, 0.4, measurements=SICK)]
-    assert outcome(one, claim("walked_back", value=1, tolerance=0)).status == "holds"
+    for records in (one, [*one, run(DFA, 123, status="interrupted")]):  # one finished seed
+        assert outcome(records, claim("walked_back", value=1, tolerance=0)).status == "holds"
 
 
 def test_a_margin_counts_the_seeds_that_the_floor_has() -> None:
     records = [*seeds(DFA, [0.40, 0.42, 0.44]), *frozen(DFA, [0.36, 0.39])]
-    found = outcome(records, claim("margin", at_least=0))
-    assert found.measured is not None
-    assert (found.measured.value, found.measured.n) == (pytest.approx(3.5), 2)
-    assert "its floor has no finished run of this seed" in " ".join(found.notes)
+    for figure in ("margin", "margin.matched", "depth_utility"):
+        found = outcome(records, claim(figure, at_least=0))
+        assert found.measured is not None
+        assert (found.measured.value, found.measured.n) == (pytest.approx(3.5), 2)
+        assert "its floor has no finished run of this seed" in " ".join(found.notes)
     chance: dict[str, Any] = {"chance": 0.1}
     mute = [*seeds(DFA, [0.40, 0.42, 0.44], **chance), *frozen(DFA, [0.1] * 3, **chance)]
     found = outcome(mute, claim("margin", at_least=0))

@@ -822,6 +822,11 @@ def test_rules_that_trained_the_same_networks_are_named() -> None:
         ruined = measured(**values) if values else {}  # ruined networks are alike, not the same
         both = [run(name, 1, 0.1, measurements=ruined) for name in (DFA, "lab/mine")]
         assert "the same network" not in leaderboard(both, width=None)
+    dead = measured(a=1.0, b=0.0, c=0.0)
+    for name, key in (("scale_growth", "h"), ("reference_floor", "g")):
+        dead[name] = dead[name].model_copy(update={"details": {key: [0.0, 0.0]}})
+    both = [run(name, 1, 0.1, measurements=dead) for name in (DFA, "lab/mine")]
+    assert "the same network" not in leaderboard(both, width=None)
 
 
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:

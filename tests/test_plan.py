@@ -190,6 +190,7 @@ def test_a_plan_says_that_the_floors_bring_an_excluded_ceiling_back(planned) -> 
         assert "bp runs all the same" in planned(both + text).troubles[0], text
     again = "exclude: [{method: bp}]\ninclude: [{method: bp}]\n"  # the file brings it back
     assert planned(both + again).troubles == ()
+    assert planned(both + "exclude: [{seed: 1}]\n").troubles == ()  # bp runs with seed 2 alone
     unlisted = SUITE.replace("[dfa]", "[dfa, {name: fa, penalty: 0.0}, fa]")
     assert planned(unlisted + "exclude: [{method.penalty: 0.0}]\n").troubles == ()
 
@@ -211,6 +212,14 @@ def test_a_plan_says_that_the_floor_of_another_rule_is_not_run(planned) -> None:
     for methods in ("[dfa, fa]", "[dfa, {name: fa, freeze: blocks}]"):
         assert planned(other.replace("[dfa]", methods)).troubles == ()
     assert planned(SUITE + "depth_utility: {floor: fa, floor_value: 0.4}\n").troubles == ()
+
+
+def test_a_letter_that_is_to_end_a_training_has_its_name_as_the_remedy(planned) -> None:
+    with pytest.raises(SuiteError) as caught:
+        planned(SUITE + "stop_when: [a, drift]\n")
+    of_letter, of_name = str(caught.value).splitlines()
+    assert of_letter.endswith("a is not among the suite's diagnostics; write scale_growth")
+    assert of_name.endswith("drift is not among the suite's diagnostics; add it there")
 
 
 def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(

@@ -301,6 +301,18 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
         ),
         ("seed: [1]", "3:1: seed: unknown key; did you mean seeds?"),
         (
+            "exclude: [{method: bp, seeds: [1]}]",
+            "3:24: exclude[0].seeds: unknown key; did you mean seed?",
+        ),
+        (
+            "include: [{method: fa, seed: 3}]",
+            "3:24: include[0].seed: unknown key; did you mean seeds?",
+        ),
+        (
+            "include: [{method: fa, penalty: 0.1}]",
+            "3:24: include[0].penalty: unknown key; did you mean method.penalty?",
+        ),
+        (
             "search: {training: {learning_rate: {low: 1.0e-4, high: 0.1, log: true}}}",
             "3:61: search.training.learning_rate.log: unknown key; write scale: log",
         ),

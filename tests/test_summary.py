@@ -192,6 +192,27 @@ def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
     assert line.text.endswith("4.0 ± 0.0 points higher than bp with random blocks")
 
 
+def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> None:
+    wide = [*BP_CHANCE, *seeds(DFA, [0.30, 0.42, 0.46], **CHANCE), *AT_CHANCE]
+    text = " ".join(leaderboard(wide, width=None).split())
+    instead = "which is read because its own floor lies at chance"
+    assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; needed are 2" in text
+
+
+def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
+    lacking = {name: item for name, item in measured().items() if name != "batch_stability"}
+    rows = [*seeds(DFA, [0.50, 0.51, 0.52], measurements=lacking), *OVER]
+    offer = "batch_stability not measured (`bench audit FOLDER --diagnostic NAME`"
+    assert offer in leaderboard([*GOOD, *rows], width=None)
+    of_sums = {"run.json": {"bytes": 1, "blake2b": "0"}}
+    compact = [
+        record.model_validate({**record.model_dump(), "original": of_sums}) for record in rows
+    ]
+    text = leaderboard([*GOOD, *compact], width=None)
+    assert "batch_stability not measured" in text
+    assert "bench audit" not in text
+
+
 def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measurement() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
@@ -203,6 +224,8 @@ def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measuremen
 def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:
     one = [run(BP, 1, 0.43), *frozen(BP, [0.42])[:1], run(DFA, 42, 0.30), *frozen(DFA, [0.41])[:1]]
     assert heading([*one, run(BP, 42, 0.43)]) == trained.OPEN
+    high = [run(DFA, 42, 0.50), *frozen(DFA, [0.41])[:1]]  # and bp gains one point
+    assert heading([run(BP, 42, 0.43), *frozen(BP, [0.42]), *high]) == trained.OPEN
     low = [run(BP, 42, 0.63, **CHANCE), *frozen(BP, [0.42], **CHANCE), run(DFA, 42, 0.2, **CHANCE)]
     assert heading([*low, *frozen(DFA, [0.10], **CHANCE)]) == trained.OPEN
 
@@ -230,6 +253,13 @@ def test_a_run_without_a_number_is_no_firing_diagnostic() -> None:
     first, second = reasons.why(found, Settings())
     assert first.endswith("(limit 50 times) in 1 of 3 runs")
     assert second.endswith("is not finite in 2 of 3 runs")
+    for growths, said in (
+        ((60.0, 60.0, math.nan), "lets the hidden states explode in 2 of 3 seeds"),
+        ((math.nan, math.nan, math.nan), "has a scale_growth that is not finite"),
+    ):
+        some = [run(DFA, s, 0.5, measurements=measured(a=a)) for s, a in enumerate(growths)]
+        own = [run(DFA, s, 0.3, params={"freeze": "blocks"}) for s in range(3)]
+        assert f"dfa {said}, though" in sentence([*GOOD, *some, *own])
 
 
 def test_a_floor_with_one_seed_leaves_a_rule_undetermined() -> None:

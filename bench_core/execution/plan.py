@@ -193,9 +193,9 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
 
 def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     """Say that no rule can be trustworthy, because the suite does not measure a, b or c."""
-    names = {item.name.rpartition("/")[2] for item in suite.diagnostics}
     needed = [item.name for letter, item in STANDARD.items() if letter != "d"]
-    lacking = [name for name in needed if name not in names]
+    listed = [item.name for item in suite.diagnostics]
+    lacking = [name for name in needed if not any(same_name(own, name) for own in listed)]
     judged = any(cell.cell.method.params.get("freeze") != "blocks" for cell in planned)
     if not lacking or not judged:
         return []
@@ -248,9 +248,7 @@ def _is(cell: Cell, spec: CellSpec) -> bool:
     """Decide whether a resolved cell has all the values that a specification states."""
     parts = [(getattr(spec, kind), ref) for kind, ref in cell.refs.items()]
     settings = [(spec.training, cell.training), (spec.data, cell.data)]
-    settings += [
-        ({**own, "name": ref.name}, {"name": ref.name, **ref.params}) for own, ref in parts
-    ]
+    settings += [(own, ref.params) for own, ref in parts]  # the name is no parameter
     return (
         cell.seed == spec.seed
         and all(same_name(ref.name, own["name"]) for own, ref in parts)

@@ -14,7 +14,7 @@ from bench_core.suite.names import GROUP, OURS
 
 # the components of a cell
 PARTS: tuple[Literal["method", "arch", "dataset"], ...] = ("method", "arch", "dataset")
-# of the options of `LocalMethod.Params`; stated again because importing them loads torch
+# the defaults of `LocalMethod.Params`, which cannot be read here: its module loads torch
 CORE_DEFAULTS: dict[str, Any] = {
     "freeze": None,
     "train_last": None,

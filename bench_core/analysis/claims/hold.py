@@ -28,13 +28,14 @@ from bench_core.analysis.claims.recipe import (
     differing,
     recipes,
 )
-from bench_core.analysis.claims.values import NotRun, read
+from bench_core.analysis.claims.values import NotRun, is_margin, read
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
 from bench_core.analysis.verdicts.kinds import (
     FAILS,
     HOLDS,
     NOT_RUN,
+    SINGLE_SEED,
     UNDETERMINED,
     WALKED_BACK,
     ClaimStatus,
@@ -295,8 +296,8 @@ def _values(
                     raise NotRun(f"the run is {run.record.status}")
                 _require_twin(claim, row, run)
                 value, note = read(claim.parsed, claim.epoch, run, settings, epochs)
-                if claim.parsed.kind == "verdict" and len(runs) > 1:
-                    value = _verdict(row)
+                if claim.parsed.kind == "verdict" and claim.seed is None:
+                    value = _verdict(row, value)
                 values[run.record.cell.seed] = value
                 used.append(run.record.identity)
                 notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
@@ -326,16 +327,21 @@ def _require_twin(claim: Expectation, row: Row, run: Run) -> None:
     """Raise `NotRun` for a margin whose floor has no run of the seed: its mean is another's."""
     margins = {"margin.matched": row.over_matched, "margin.bp": row.over_bp}
     over = margins.get(claim.parsed.name, row.over_floor)
-    if claim.parsed.kind != "margin" or over is None or over.how == "paired":
+    if not is_margin(claim.parsed) or over is None or over.how == "paired":
         return
     if run.record.cell.seed not in over.floor_seeds:
         raise NotRun("its floor has no finished run of this seed")
 
 
-def _verdict(row: Row) -> float:
-    """Return 1 for a rule that is walked back, 0 for another verdict. Raises `NotRun`."""
+def _verdict(row: Row, flagged: float) -> float:
+    """Return 1 for a rule that is walked back, 0 for another verdict. Raises `NotRun`.
+
+    flagged  the figure of the only finished run, which has no verdict
+    """
     if row.judged.kind == UNDETERMINED:
         raise NotRun(row.verdict)
+    if row.judged.kind == SINGLE_SEED:
+        return flagged
     return float(row.judged.kind == WALKED_BACK)
 
 

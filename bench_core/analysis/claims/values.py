@@ -37,7 +37,7 @@ def read(
     record, judgement = run.record, run.judgement
     if figure.kind == "verdict":
         return float(bool(judgement.fired)), None
-    if figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path):
+    if is_margin(figure):
         margins = {"margin.matched": judgement.margin_matched, "margin.bp": judgement.margin_bp}
         margin = margins.get(figure.name, judgement.margin)
         silent = None if figure.name in margins else dict(judgement.not_diagnostic).get("d")
@@ -56,6 +56,11 @@ def read(
     if figure.kind == "fires":
         return _fires(figure.name, measurements, run, settings, at_end=row is None), None
     return _measured(figure, measurements, run, at_end=row is None)
+
+
+def is_margin(figure: ClaimedFigure) -> bool:
+    """Decide whether a figure is a margin over a floor; that of the suite is depth utility."""
+    return figure.kind == "margin" or (figure.name == "depth_utility" and not figure.path)
 
 
 def _present(value: float | None, reason: str) -> float:

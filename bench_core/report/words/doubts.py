@@ -219,7 +219,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     lines = below_local_ceiling(group)
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
-            alone = "" if points.half_width else " (one seed is too few for an interval)"
+            few = points.half_width is None
+            alone = " (one seed is too few for an interval)" * few
             heads = local_ceiling(row, group.rows)
             ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
             by = f"{with_interval(points)} pp{alone}"

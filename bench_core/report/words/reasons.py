@@ -74,7 +74,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return lines
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
-        lines.append("this recipe cannot tell trained blocks from random ones")
+        lines.append("whether its blocks train cannot be judged by this recipe")
     if AT_CHANCE in silent and kind == UNDETERMINED and row.judged.unread:
         lines.append(f"its floor lies at chance, and so does {BP_FLOOR} or it was not run")
     missing = {letter for run in row.finished for letter in run.judgement.missing}

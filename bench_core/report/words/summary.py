@@ -222,8 +222,10 @@ def fires(row: Row, first: Criterion) -> str:
     """Write what a diagnostic of the network itself says of a rule: `lets|let the …`."""
     runs = [run for run in row.runs if run.record.status == "done"]
     fired = [run for run in runs if first.letter in run.judgement.fired]
-    part = f" in {len(fired)} of {len(runs)} seeds" * (len(fired) < len(runs))
-    if any(finite(run.judged[first.letter][1].value) is None for run in fired):
+    known = [run for run in fired if finite(run.judged[first.letter][1].value) is not None]
+    count = len(known or fired)
+    part = f" in {count} of {len(runs)} seeds" * (count < len(runs))
+    if not known:
         return f"has|have a {first.short} that is not finite{part}"
     words = WORDS[first.name][0] if first.name in WORDS else f"is|are flagged by {first.short}"
     return words + part
