@@ -42,7 +42,7 @@ class BatchStability(Diagnostic):
             return Measured(
                 None,
                 {"batches": len(means)},
-                f"{len(means)} full probe batch of {BATCH}: no pair to compare",
+                f"fewer than two full probe batches of {BATCH}: no pair to compare",
             )
         directions = [mean / mean.norm().clamp_min(1e-300) for mean in means]
         products = [float(torch.dot(u, v)) for u, v in combinations(directions, 2)]
