@@ -199,6 +199,24 @@ def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> No
     assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; needed are 2" in text
 
 
+def test_a_lost_first_seed_does_not_bring_back_the_margin_over_a_floor_at_chance() -> None:
+    broken = run(DFA, 42, None, status="failed", reason="boom")
+    rest = seeds(DFA, [0.428, 0.429, 0.430], **CHANCE)[1:]
+    (group,) = judge_all([*BP_CHANCE, broken, *rest, *AT_CHANCE])
+    (row,) = (row for row in group.rows if row.label == "dfa")
+    assert row.replaced
+    assert row.read == row.margin_bp
+    assert round(row.read.mean, 9) == 1.0  # .429 over .419, .430 over .420
+    (line,) = (
+        each
+        for lines in trained.sorted_rules(group).values()
+        for each in lines
+        if each.label == "dfa"
+    )
+    assert "points higher than bp with random blocks" in line.text
+    assert "than with random blocks" not in line.text
+
+
 def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
     lacking = {name: item for name, item in measured().items() if name != "batch_stability"}
     rows = [*seeds(DFA, [0.50, 0.51, 0.52], measurements=lacking), *OVER]

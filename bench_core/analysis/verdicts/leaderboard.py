@@ -82,7 +82,8 @@ class Row:
     """A method over its seeds.
 
     accuracy  over finished runs
-    margin    over the floor by which d is judged; the other two are always given
+    margin    over the floor that the suite chose; the other two are always given
+    replaced  that floor lies at chance, so d is judged by the margin over bp's (`read`)
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """
@@ -96,6 +97,7 @@ class Row:
     over_bp: Margin | None
     floor: Floor
     judged: Verdict
+    replaced: bool = False
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None
 
@@ -131,6 +133,11 @@ class Row:
     @property
     def margin_bp(self) -> Estimate | None:
         return points_of(self.over_bp)
+
+    @property
+    def read(self) -> Estimate | None:
+        """The margin by which d judges the row."""
+        return self.margin_bp if self.replaced else self.margin
 
 
 @dataclass(frozen=True)
@@ -316,6 +323,7 @@ def _rows(
             over_bp=over[2],
             floor=chosen,
             judged=verdict(judgements, readings, below, broken, lone),
+            replaced=mute and not blind and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], settings),
         )
 

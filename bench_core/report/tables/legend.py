@@ -18,7 +18,7 @@ from bench_core.report.text.numbers import NONE, plural, with_interval
 from bench_core.report.words.cite import CITATION
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.criteria import further as further_criteria
-from bench_core.report.words.rows import OTHER, PASSPORT, passport, read_margin
+from bench_core.report.words.rows import OTHER, PASSPORT, passport
 from bench_core.report.words.summary import WORDS
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
@@ -60,7 +60,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     limit = " or ".join(f"{value:g}" for value in limits)
     usual = f"{STANDARD['d'].threshold:g}"
     floor, _ = floors(settings)
-    replaced = any(read_margin(row)[0] is not row.margin for row in rows if row.role != "floor")
+    replaced = any(row.replaced for row in rows)
     floor += " (where this lies at chance, over that of bp)" * replaced
     judged = {
         letter

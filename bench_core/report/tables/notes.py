@@ -30,7 +30,7 @@ from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import NONE, fraction, part, plural, with_interval
 from bench_core.report.words import doubts, reasons
 from bench_core.report.words.criteria import criteria
-from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, read_margin, value_of
+from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_of
 from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
@@ -125,7 +125,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
-    if fired == {"batch_stability"} and beats(read_margin(row)[0]):
+    if fired == {"batch_stability"} and beats(row.read):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     values = [value_of(row, letter) for letter in letters]
     if any(value is not None and not math.isfinite(value) for value in values):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
-from bench_core.analysis.verdicts.verdict import AT_CHANCE, CANNOT_JUDGE
+from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
-from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_margin
+from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # unfinished runs that are named
@@ -62,20 +62,20 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return []
     lines = [row.floor.reason] if row.finished and row.floor.mean is None else []
     if kind == NOT_SEPARATED:
-        over, floor = read_margin(row)
+        over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         need = f"needed are {limit:g} and an interval above 0"
         points = f"{with_interval(over)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{with_interval(over).removeprefix('-')} points below {floor}"
         replaced = ", which is read because its own floor lies at chance"
-        return [f"{points}{replaced * (over is not row.margin)}; {need}"]
+        return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")
-    if AT_CHANCE in silent and kind == UNDETERMINED and row.judged.unread:
+    if row.replaced and kind == UNDETERMINED and row.judged.unread:
         lines.append(f"its floor lies at chance, and so does {BP_FLOOR} or it was not run")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}

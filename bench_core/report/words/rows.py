@@ -17,7 +17,6 @@ from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
-from bench_core.analysis.verdicts.verdict import AT_CHANCE
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion
@@ -150,11 +149,9 @@ def random_blocks(row: Row) -> str:
     return "random blocks" if row.floor.kind == "matched" else row.floor.name
 
 
-def read_margin(row: Row) -> tuple[Estimate | None, str]:
-    """Return the margin by which d judges a row, and the name of its floor."""
-    if AT_CHANCE in dict(row.runs[0].judgement.not_diagnostic).values():
-        return row.margin_bp, BP_FLOOR
-    return row.margin, random_blocks(row)
+def read_floor(row: Row) -> str:
+    """Name the floor of the margin by which d judges a row (`Row.read`)."""
+    return BP_FLOOR if row.replaced else random_blocks(row)
 
 
 def bare_labels(rows: Sequence[Row]) -> list[str]:

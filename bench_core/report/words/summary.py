@@ -16,7 +16,6 @@ from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETER
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.verdict import (
-    AT_CHANCE,
     BEATS,
     CANNOT_JUDGE,
     beats,
@@ -27,7 +26,7 @@ from bench_core.analysis.verdicts.verdict import (
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion
-from bench_core.report.words.rows import bare_labels, bp_floor, random_blocks, read_margin
+from bench_core.report.words.rows import bare_labels, bp_floor, random_blocks, read_floor
 
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
@@ -171,7 +170,7 @@ def reason(row: Row) -> str:
         return "has|have a floor with one seed, which is too few for a verdict"
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
-    if AT_CHANCE in silent and verdict.unread:
+    if row.replaced and verdict.unread:
         return "cannot be judged: random blocks reach no more than chance"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
@@ -179,7 +178,7 @@ def reason(row: Row) -> str:
 
 
 def _not_separated(row: Row) -> str:
-    over, floor = read_margin(row)
+    over, floor = row.read, read_floor(row)
     if over is None or over.mean <= (over.half_width or 0):
         return f"is|are not yet told apart from {floor}"
     if reading(over, BEATS) == "fires":
@@ -204,7 +203,7 @@ def _walked_back(row: Row) -> str:
         return "trains|train blocks that are hardly or no better than random ones"
     if not fired:
         return "ends|end with an accuracy that is not finite"
-    over, floor = read_margin(row)
+    over, floor = row.read, read_floor(row)
     floor = "random ones" if floor == "random blocks" else floor
     though = f", though its|their blocks beat {floor}" if beats(over) else ""
     return fires(row, fired[0]) + though

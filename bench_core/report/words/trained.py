@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import share, with_interval
-from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_margin
+from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_floor
 from bench_core.report.words.summary import fires, inflected, letters, rules
 
 TRAIN = "Blocks that train"
@@ -76,7 +76,7 @@ def _heading(row: Row) -> str:
     bad = kind in (WALKED_BACK, FLAGGED)
     if bad and (row.judged.below_bp or "d" in row.judged.letters or not row.judged.letters):
         return LOOK
-    over, _ = read_margin(row)
+    over = row.read
     if over is None or "d" in row.judged.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
     shown = beats(over) or (over.half_width is None and over.mean >= BEATS)
@@ -96,7 +96,7 @@ def _text(row: Row) -> str:
 
 
 def _margins(row: Row) -> Iterator[str]:
-    (over, floor), bp = read_margin(row), row.margin_bp
+    over, floor, bp = row.read, read_floor(row), row.margin_bp
     if over is None:
         yield "no floor of its own to compare with yet"
     else:
