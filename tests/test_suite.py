@@ -285,6 +285,15 @@ def test_no_key_is_moved_out_of_a_list_or_onto_one_that_is_there(
         ),
         ("arch: {resmlp: }", "3:7: arch: name is missing; write {name: resmlp}"),
         (
+            "diagnostics: [{scale_growth, threshold: 10}]",
+            "3:15: diagnostics[0]: name is missing; write {name: scale_growth, threshold: 10}",
+        ),
+        ("arch: {width: 8, depth: }", "3:7: arch.name: is missing"),
+        (
+            "training: {options: {epochs: 2}}",
+            "3:12: training.options: unknown key; write epochs outside of options",
+        ),
+        (
             "penalty: 0.1",
             "3:1: penalty: unknown key; it is an option of a rule: write {name: dfa, penalty: 0.1} "
             "in methods, or --method 'dfa[penalty=0.1]'",

@@ -57,6 +57,15 @@ def test_differences_name_settings_code_and_data() -> None:
     assert why.differences(one, one) == []
 
 
+def test_values_are_said_as_a_suite_writes_them() -> None:
+    one = stored("a", params={"normalize": True, "normalize_eps": None}).record
+    other = stored("b", params={"normalize": False}).record
+    assert why.differences(one, other) == [
+        "method.normalize: false → true",
+        "method.normalize_eps: 1e-06 → null",
+    ]
+
+
 def test_code_of_an_older_bench_and_another_version_are_said() -> None:
     old = {"bench-core": {"version": "0", "digest": "z", "modules": []}}
     (line,) = why.differences(stored("a").record, stored("b", code=old).record)

@@ -15,11 +15,14 @@ from typing import Any
 from bench_core.analysis.verdicts.judge import label
 from bench_core.errors import UsageError
 from bench_core.results import store, suite_folder
-from bench_core.results.hashing import flat
+from bench_core.results.hashing import flat, plain_text
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
 
-NO_RUN = "`bench plan SUITE` lists the identities of cells, and says which have a run"
+NO_RUN = (
+    "`bench plan SUITE` lists the identities of cells, and says which have a run; "
+    "`bench info NAME` explains a rule"
+)
 # of an environment: shown elsewhere, or no cause of a difference
 UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
 
@@ -104,8 +107,11 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    def shown(values: dict[str, Any], key: str) -> str:
+        return plain_text(values[key]) if key in values else "not set"
+
     return [
-        f"{key}: {before.get(key, 'not set')} → {after.get(key, 'not set')}"
+        f"{key}: {shown(before, key)} → {shown(after, key)}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]

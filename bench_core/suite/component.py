@@ -65,13 +65,19 @@ def named(value: Any) -> Any:
 
 
 def _with_name(value: Any) -> Any:
-    """Turn a name into a mapping; raise a fault for `{dfa: {penalty: 0.1}}`, a name as a key."""
-    if not isinstance(value, dict) or len(value) != 1:
+    """Turn a name into a mapping; raise a fault for a name as a key.
+
+    That is `{dfa: {penalty: 0.1}}` or `{dfa, penalty: 0.1}`, in which `dfa` has no value.
+    """
+    if not isinstance(value, dict) or "name" in value:
         return named(value)
-    ((name, options),) = value.items()
-    if name == "name" or not (options is None or isinstance(options, dict)):
+    first, inner = next(iter(value.items()), (None, ""))
+    if not (inner is None or (isinstance(inner, dict) and len(value) == 1)):
         return value
-    whole = {"name": name, **{key: own for key, own in (options or {}).items() if key != "name"}}
+    rest = {
+        key: own for key, own in {**(inner or {}), **value}.items() if key not in (first, "name")
+    }
+    whole = {"name": first, **rest}
     raise fault("name is missing", hint=f"write {printable(flow_text(whole), 120)}")
 
 

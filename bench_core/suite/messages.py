@@ -140,6 +140,13 @@ def _as_a_value(options: list[Option], word: str) -> str:
     return ""
 
 
+def _around(word: str, value: Any, known: Iterable[str]) -> str:
+    """Return a hint if an unknown key has known ones below it: `options: {penalty: 0.1}`."""
+    if not isinstance(value, dict) or not value or not value.keys() <= set(known):
+        return ""
+    return f"write {', '.join(map(printable, value))} outside of {printable(word)}"
+
+
 def _explain(
     place: Place, shown: Callable[[KeyPath, Any], str], outside: Callable[[KeyPath], str]
 ) -> Fault:
@@ -162,6 +169,7 @@ def _explain(
         ]
         key = str(path[-1]) if path else ""
         hint = spaced(key) or outside(path) or _as_a_value(options, key)
+        hint = hint or _around(key, value, known)
         hint = hint or did_you_mean(printable(key), known, deeper)
         return Fault(path, "unknown key", hint or ("no keys are allowed here" * closed), True)
     if kind == "invalid_key":
