@@ -66,12 +66,11 @@ class SuiteClaims:
 
 @dataclass(frozen=True)
 class Board:
-    """All runs of the reference, the findings by suite, and a line for each unreadable one."""
+    """All runs of the reference, and a line for each file of it that cannot be read."""
 
     shipped: reference.Reference
     runs: Sequence[Stored]
     troubles: list[str]
-    findings: Mapping[str, Mapping[str, Finding]]
 
     def suites(self) -> Iterator[SuiteClaims]:
         """Judge the claims of every installed suite that has some."""
@@ -126,6 +125,11 @@ class Board:
         return joined
 
     @cached_property
+    def findings(self) -> Mapping[str, Mapping[str, Finding]]:
+        """The findings by suite; a file that cannot be read is a further trouble."""
+        return _findings(self.shipped.folder / FINDINGS, self.troubles)
+
+    @cached_property
     def trainings(self) -> Trainings:
         return Trainings([run.record for run in self.runs], self._stated("defaults", ""))
 
@@ -136,7 +140,7 @@ def _place(suite: str, run: Stored) -> tuple[bool, bool, str]:
 
 
 def board() -> Board:
-    """Read every run of the reference, and what was found out about failing claims.
+    """Read every run of the reference.
 
     Raises UsageError if there is no reference, or none that can be used.
     """
@@ -147,7 +151,7 @@ def board() -> Board:
     if shipped.trouble:
         raise UsageError(shipped.trouble)
     runs, troubles = shipped.runs()
-    return Board(shipped, runs, troubles, _findings(shipped.folder / FINDINGS, troubles))
+    return Board(shipped, runs, troubles)
 
 
 def of_reference(results: SuiteResults) -> SuiteResults:
