@@ -212,7 +212,7 @@ def test_an_audit_labels_a_run_as_every_table_does(asked_here, tmp_path, monkeyp
     code = {"x-ebd": {"files": {}, "defaults": {"x-ebd/ebd": {"normalize": "none"}}}}
     posted = run("x-ebd/ebd", params={"normalize": "none"}, code=code)
     write(tmp_path, [posted], None)
-    outcomes = [remeasure.Outcome(tmp_path, posted)]
+    outcomes = [remeasure.Remeasured(tmp_path, posted)]
     monkeypatch.setattr(remeasure, "audit_runs", lambda *arguments: outcomes)
     done = CliRunner().invoke(cli.bench, ["audit", str(tmp_path), "--diagnostic", "nudging"])
     assert "  x-ebd/ebd  " in done.stdout

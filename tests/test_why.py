@@ -192,20 +192,20 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     loaded = past(seed=2, seconds_per_epoch=30.0, seconds=start + 305.5, finished="2026-01-01")
     other = past(params={"penalty": 0.5}, seconds=start + 95.5, seconds_per_epoch=9.0)
     known = cost.Past([past(seed=1, finished="2026-01-02"), loaded, other])
-    assert known.estimate(run(seed=3).cell, "cpu") == cost.Estimate(
+    assert known.estimate(run(seed=3).cell, "cpu") == cost.Duration(
         start + 101 * 0.5 + 100 * 2.0, 1, 1
     )
     like = known.estimate(run(seed=3, params={"penalty": 0.1}).cell, "cpu")
-    assert like == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 2)
+    assert like == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
-    assert known.estimate(short, "cpu") == cost.Estimate(start + 5 * 0.5 + 4 * 2.0, 1, 1)
+    assert known.estimate(short, "cpu") == cost.Duration(start + 5 * 0.5 + 4 * 2.0, 1, 1)
     fa = run("bench-core/fa").cell
-    assert known.estimate(fa, "cpu") == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 4)
+    assert known.estimate(fa, "cpu") == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 4)
 
     cell = run(params={"penalty": 0.1}).cell
     arch = cell.arch.model_copy(update={"params": {**cell.arch.params, "residual": False}})
     flat = cell.model_copy(update={"arch": arch})  # its size is that of the others
-    assert known.estimate(flat, "cpu") == cost.Estimate(start + 101 * 0.5 + 100 * 5.5, 2, 3)
+    assert known.estimate(flat, "cpu") == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 3)
     assert known.estimate(flat.model_copy(update={"method": fa.method}), "cpu") is None
     wide = arch.model_copy(update={"params": {**arch.params, "width": 512}})
     assert known.estimate(flat.model_copy(update={"arch": wide}), "cpu") is None
@@ -220,7 +220,7 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     )
     for records in ([shared, alone], [alone, shared]):
         shipped = cost.Past(records, foreign=True)  # the fastest: the other shared its core
-        own = cost.Estimate(start + 101 * 0.5 + 100 * 1.0, 1, 1, True)
+        own = cost.Duration(start + 101 * 0.5 + 100 * 1.0, 1, 1, True)
         assert cost.nearest([known, shipped], fa, "cpu") == own
     assert cost.nearest([known, shipped], run().cell, "cpu") == known.estimate(run().cell, "cpu")
     assert cost.nearest([], fa, "cpu") is None
@@ -265,7 +265,7 @@ def test_a_short_training_costs_the_start_of_its_worker_at_least() -> None:
     assert min(costs) > cost.START == 1.0
     assert min(costs) == pytest.approx(1.47, rel=0.1)  # bp; four cells took 1.46 to 1.56 s
     known = cost.Past([past(seconds=0.6, seconds_per_epoch=0.03)])  # on a faster machine
-    assert known.estimate(run().cell, "cpu") == cost.Estimate(pytest.approx(0.3 + 3.0), 1, 1)
+    assert known.estimate(run().cell, "cpu") == cost.Duration(pytest.approx(0.3 + 3.0), 1, 1)
 
 
 def test_a_rule_that_a_suite_does_not_list_costs_its_own_time() -> None:

@@ -28,12 +28,12 @@ from bench_core.report.text.terminal import echo
 if TYPE_CHECKING:
     from bench_core.execution.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
-    from bench_core.results.duration import Estimate
+    from bench_core.results.duration import Duration
     from bench_core.results.record import RunRecord
     from bench_core.results.scan import Stored
     from bench_core.suite.model import Suite
 
-Costs = dict[str, "Estimate | None"]
+Costs = dict[str, "Duration | None"]
 SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True)
 NO_REFERENCE = option(
     "--no-reference", "Train every cell here, also those that the shipped reference has."

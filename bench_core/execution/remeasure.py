@@ -33,7 +33,7 @@ TIMEOUT = 3600.0  # seconds for one run
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Remeasured:
     """The late audit of one run: measurements by short name, or the problem that prevented them."""
 
     folder: Path
@@ -48,7 +48,7 @@ def audit_runs(
     data_dir: Path | None,
     device: str | None,
     workers: int,
-) -> Iterator[Outcome]:
+) -> Iterator[Remeasured]:
     """Measure diagnostics on the checkpoints of several runs at once, and keep the measurements.
 
     wanted  `{"name": full name, "params": …}` of each
@@ -59,7 +59,7 @@ def audit_runs(
         "device": device,
         "data_dir": str(data_dir) if data_dir else None,
     }
-    outcomes: list[Future[Outcome]] = [Future() for _ in runs]
+    outcomes: list[Future[Remeasured]] = [Future() for _ in runs]
 
     def carry_out(own: slice) -> None:
         waiting = iter(outcomes[own])
@@ -76,7 +76,7 @@ def audit_runs(
         yield from (future.result() for future in outcomes)
 
 
-def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iterator[Outcome]:
+def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iterator[Remeasured]:
     """Measure runs in one child process, and after a child that ends early in another one.
 
     Importing torch's parts and the data takes longer than measuring a small run.
@@ -93,7 +93,7 @@ def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iter
     answers: Iterator[dict[str, Any]] | None = None
     for number, run in enumerate(runs):
         if run.folder in problems:
-            yield Outcome(run.folder, run.record, problem=problems[run.folder])
+            yield Remeasured(run.folder, run.record, problem=problems[run.folder])
             continue
         if answers is None:
             left = [each.folder for each in runs[number:] if each.folder in limits]
@@ -108,7 +108,7 @@ def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iter
             answer = {"problem": f"{words}{error}"}
         values = answer.get("measurements", {})
         measured = {name: Measurement.model_validate(value) for name, value in values.items()}
-        yield Outcome(run.folder, run.record, measured, answer.get("problem"))
+        yield Remeasured(run.folder, run.record, measured, answer.get("problem"))
 
 
 # ------------------------------------------------------------------------------ the child's side

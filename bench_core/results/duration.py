@@ -31,7 +31,7 @@ START = 1.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Duration:
     """Seconds of one cell from `runs` earlier ones, by the rule `likeness` (1 to 4) above.
 
     foreign  whether these runs are the reference's, so of another machine
@@ -83,17 +83,17 @@ class Past:
                 known = others.get(method, times) if foreign else times
                 others[method] = min(times, known, key=sum)
 
-    def estimate(self, cell: Cell, device: str) -> Estimate | None:
+    def estimate(self, cell: Cell, device: str) -> Duration | None:
         """Return the estimate of a cell by the first rule that any run meets, or None."""
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
                 start, measuring, training = map(median, zip(*runs.values(), strict=True))
                 seconds = start + (cell.last_epoch + 1) * measuring + cell.last_epoch * training
-                return Estimate(seconds, len(runs), likeness, self.foreign)
+                return Duration(seconds, len(runs), likeness, self.foreign)
         return None
 
 
-def nearest(pasts: Iterable[Past], cell: Cell, device: str) -> Estimate | None:
+def nearest(pasts: Iterable[Past], cell: Cell, device: str) -> Duration | None:
     """Return the estimate from the runs most like a cell; of equals that of the first past."""
     estimates = [past.estimate(cell, device) for past in pasts]
     return min(filter(None, estimates), key=lambda one: one.likeness, default=None)
