@@ -165,6 +165,16 @@ def test_other_data_are_other_cells(planned, monkeypatch: pytest.MonkeyPatch) ->
     assert not {c.identity for c in before.cells} & {c.identity for c in after.cells}
 
 
+def test_a_plan_names_entries_that_are_one_rule(planned) -> None:
+    text = SUITE.replace("methods: [dfa]", "methods: [dfa, fa, {name: dfa, penalty: 0}]")
+    plan = planned(text)
+    (told,) = plan.troubles
+    same = "{name: dfa} and {name: dfa, penalty: 0} are the same method, so their cells count once"
+    assert told == same
+    assert len(plan.cells) == len(planned(text.replace(", {name: dfa, penalty: 0}", "")).cells)
+    assert not planned(text.replace("penalty: 0", "penalty: 0.1")).troubles
+
+
 def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     (told,) = planned(SUITE + "exclude: [{method: bp}]\n").troubles
     why = 'of method, the cells have "dfa", but not "bp"'

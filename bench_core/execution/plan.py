@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,10 +22,11 @@ from bench_core.results.hashing import canonical, jsonable, plain_text
 from bench_core.results.record import EVERY, Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
-from bench_core.suite.cells import CellSpec, same_name
+from bench_core.suite.cells import PARTS, CellSpec, same_name
+from bench_core.suite.component import flow_text
 from bench_core.suite.document import printable
 from bench_core.suite.model import Suite
-from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING
+from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD
 
 
@@ -58,9 +59,10 @@ class PlannedCell:
 class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
-    troubles  warnings: entries of `exclude` that match no cell or that the floors undo, stored runs
-              that cannot be read, diagnostics that runs to reuse lack or that every verdict needs,
-              and limits, title or claims unlike those of the folder's last plan
+    troubles  warnings: components that the suite names twice, entries of `exclude` that match no
+              cell or that the floors undo, stored runs that cannot be read, diagnostics that runs
+              to reuse lack or that every verdict needs, and limits, title or claims unlike those of
+              the folder's last plan
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters
@@ -145,6 +147,7 @@ def make_plan(
         diagnostics=diagnostics,
         data_dir=data_dir,
         troubles=(
+            *_twice(components),
             *_idle(suite, planned),
             *_returned(suite, planned),
             *_undecided(suite, planned),
@@ -202,6 +205,23 @@ def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     what = f"without {', '.join(lacking)}, a rule that is not walked back stays undetermined"
     add = f"add {'it' if len(lacking) == 1 else 'them'} to the list"
     return [str(suite.problem(None, "diagnostics", what, add, at_key=True))]
+
+
+def _twice(components: Components) -> list[str]:
+    """Say which entries of the suite are one component with the same parameters."""
+    lines = []
+    for position, kind in enumerate(PARTS):
+        entries = defaultdict(list)
+        for place in dict.fromkeys(trio[position] for trio in components.trios):
+            answer, (_, name, params) = components.answers[place], components.requests[place]
+            written = flow_text({"name": name.removeprefix(f"{OURS}/"), **params})
+            entries[answer["name"], canonical(answer["params"])].append(printable(written, 120))
+        lines += [
+            f"{' and '.join(same)} are the same {kind}, so their cells count once"
+            for same in entries.values()
+            if len(same) > 1
+        ]
+    return lines
 
 
 def _idle(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
