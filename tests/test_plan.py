@@ -22,7 +22,8 @@ from bench_core.execution import validate
 from bench_core.execution.cell import attempt, diagnostics, make
 from bench_core.execution.fingerprint import ALGORITHM
 from bench_core.execution.job import make_record
-from bench_core.execution.plan import Plan, _measured, make_plan, names_of
+from bench_core.execution.plan import Plan, make_plan, names_of
+from bench_core.execution.remarks import _measured
 from bench_core.execution.runner import described
 from bench_core.registry import plugins
 from bench_core.results import locks, store, suite_folder

@@ -15,7 +15,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
-from bench_core.execution.plan import Plan, PlannedCell, judged_by, names_of
+from bench_core.execution.plan import Plan, PlannedCell, names_of
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store, suite_folder
@@ -190,7 +190,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "schema": 1,
         "name": suite.name,
         "description": suite.description,
-        **judged_by(suite),
+        **suite.judging(),
         "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
         "file": _file(plan, sorted(cells)),
         "cells": suite_folder.saved_mapping(plan.folder, "cells") | beside | cells,

@@ -165,6 +165,16 @@ class Suite(Model):
             raise fault("must be 1 with stop_when, which judges every epoch")
         return value
 
+    def judging(self) -> dict[str, Any]:
+        """Return the fields of suite.json that say how its runs are shown and judged."""
+        return {
+            "title": self.title,
+            "thresholds": self.thresholds,
+            "depth_utility": self.depth_utility.model_dump(),
+            "expect": [claim.model_dump() for claim in self.expect],
+            "claimed_for": self.claimed_for,
+        }
+
     def recipe(self) -> dict[str, Any]:
         """Return the settings of the file as plain values, and all that its claims depend on.
 
@@ -177,9 +187,9 @@ class Suite(Model):
         plain["axes"] = sorted(self.matrix)
         if not self.expect:
             return plain
-        limits = {item.name: item.threshold for item in self.diagnostics}
+        limits = self.thresholds.items()
         stop_when = {
-            name: next((limit for own, limit in limits.items() if same_name(own, name)), None)
+            name: next((limit for own, limit in limits if same_name(own, name)), None)
             for name in self.stop_when
         }
         listed: dict[Any, dict[str, Any]] = {}
@@ -195,13 +205,19 @@ class Suite(Model):
             **plain,
             "recipes": list(listed.values())[: counts[0]],
             "included": list(listed.values())[counts[0] :],
-            "thresholds": {name: limit for name, limit in limits.items() if limit is not None},
+            "thresholds": self.thresholds,
             "depth_utility": self.depth_utility.model_dump(),
             "measured": {
                 item.name.rpartition("/")[2]: item.model_dump(exclude={"name", "threshold"})
                 for item in self.diagnostics
             },
         }
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds that the file states, by diagnostic."""
+        stated = ((item.name, item.threshold) for item in self.diagnostics)
+        return {name: threshold for name, threshold in stated if threshold is not None}
 
     @property
     def claimed_for(self) -> dict[str, Any] | None:

@@ -99,9 +99,8 @@ class Board:
             if cell.seed in seeds and any(pairs):
                 by_cell.setdefault(cell_key(cell), run)
         records = tuple(run.record for run in by_cell.values())
-        limits = {item.name: item.threshold for item in suite.diagnostics}
         settings = Settings(
-            thresholds={name: limit for name, limit in limits.items() if limit is not None},
+            thresholds=suite.thresholds,
             depth_utility=suite.depth_utility,
             defaults=self._stated("defaults", suite.name),
         )
