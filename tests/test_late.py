@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import Bench, Finished, runs
+from conftest import HANG, Bench, Finished, alive, fake_dist, runs, wait_until
 from folders import write
 from records import run, seeds
 
@@ -35,6 +38,46 @@ def copy(finished: Finished, tmp_path):
         and found.record.cell.method.params["freeze"] is None
     )
     return results, run
+
+
+SLOW = """
+import os, pathlib, signal
+from bench_core.api import Component, Diagnostic, Measured, hookimpl
+
+class Sleeps(Diagnostic):
+    title = sentence = unit = "x"
+    when = "end"
+
+    def measure(self, audit):
+        pathlib.Path(os.environ["BEGUN"], str(os.getpid())).touch()
+        signal.pause()
+
+@hookimpl
+def bench_diagnostics():
+    return [Component("sleeps", "slow:Sleeps", "x")]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_audit_ends_at_once_and_says_so(copy, tmp_path: Path, number: int) -> None:
+    """Neither the measurements that have begun nor those that wait are carried out."""
+    results, _ = copy
+    fake_dist(tmp_path / "site", "x-slow", "slow", SLOW)
+    (begun := tmp_path / "begun").mkdir()
+    process = Bench(tmp_path).start(
+        "audit", results, "--diagnostic", "x-slow/sleeps", "--workers", 2,
+        path=[tmp_path / "site"], env={"BEGUN": str(begun)},
+    )  # fmt: skip
+    wait_until(lambda: len(os.listdir(begun)) == 2, process)
+    process.send_signal(number)
+    printed, told = process.communicate(timeout=HANG)
+    assert process.returncode == 130
+    assert printed == ""
+    rest = "finished measurements are kept; the same command makes all of them again"
+    assert told == f"\ninterrupted: {rest}\n"
+    wait_until(lambda: not any(alive(int(pid)) for pid in os.listdir(begun)))
+    assert len(os.listdir(begun)) == 2
+    assert not list(results.rglob("late*"))
 
 
 def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):

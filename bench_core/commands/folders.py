@@ -184,7 +184,8 @@ def replicate(
     names = dict(zip(folders, names_of([item.cell for item in planned]), strict=True))
     reused = {item.posted.folder: again.trained_at(item.cell) for item in planned}
 
-    with interruptible("runs", f"the same command with --seed {seed}"):
+    same = f"the same command with --seed {seed}"
+    with interruptible(f"finished runs are kept; {same} runs the rest"):
         replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
@@ -284,7 +285,9 @@ def audit(
     rows: list[list[str]] = []
     faults: list[tuple[Path, str]] = []
     workers = workers or os.cpu_count() or 1
-    for outcome in audit_runs(chosen, diagnostics, data_dir, device, workers):
+    with interruptible("finished measurements are kept; the same command makes all of them again"):
+        outcomes = list(audit_runs(chosen, diagnostics, data_dir, device, workers))
+    for outcome in outcomes:
         measured, cell = outcome.measurements, outcome.record.cell
         if outcome.problem is None:
             name = visible(label(cell.method, peers, outcome.record.defaults()))

@@ -159,11 +159,10 @@ def spared(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(kept: str, same: str = "the same command") -> Iterator[None]:
+def interruptible(rest: str) -> Iterator[None]:
     """End the command tidily if the block is interrupted: by Ctrl-C, SIGTERM or SIGHUP.
 
-    kept  what the command has finished and keeps, such as "cells"
-    same  the command that does the rest
+    rest  says which results are kept, and which command makes the others
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
@@ -171,8 +170,7 @@ def interruptible(kept: str, same: str = "the same command") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        text = f"interrupted: finished {kept} are kept; {same} runs the rest"
-        echo(f"\n{text}", err=True)
+        echo(f"\ninterrupted: {rest}", err=True)
         sys.exit(Exit.INTERRUPTED)
 
 

@@ -172,7 +172,7 @@ class How:
         options = Options(self.workers, self.per_gpu, settings=settings)
         with spared("progress"):
             echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
-        with interruptible("cells"):
+        with interruptible("finished cells are kept; the same command runs the rest"):
             return run_plan(
                 plan, registry, self.executor, options, display, lambda line: warn([line])
             )

@@ -8,9 +8,10 @@ have changed since, and the audit is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
@@ -70,10 +71,9 @@ def audit_runs(
             for future in waiting:
                 future.set_exception(error)
 
-    with ThreadPoolExecutor(workers) as pool:
-        for first in range(min(workers, len(runs))):
-            pool.submit(carry_out, slice(first, None, workers))
-        yield from (future.result() for future in outcomes)
+    for first in range(min(workers, len(runs))):  # an interrupted command waits for none of them
+        Thread(target=carry_out, args=[slice(first, None, workers)], daemon=True).start()
+    yield from (future.result() for future in outcomes)
 
 
 def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iterator[Remeasured]:
