@@ -351,6 +351,14 @@ def test_export_is_lossless_and_flat(tmp_path: Path) -> None:
     assert float(dfa[-1]["scale_growth"]) == pytest.approx(694.0)
 
 
+def test_the_export_has_one_digest_of_each_distributions_code(tmp_path: Path) -> None:
+    files = {f"lab.m{i}": "f" * 32 for i in range(99)}
+    code = {"lab": {"digest": "d1", "files": files, "defaults": {}}, "bench-core": {"digest": "d2"}}
+    write(tmp_path, [run(code=code)])
+    (row,) = csv.DictReader(io.StringIO(invoke("export", tmp_path)))
+    assert json.loads(row["code"]) == {"lab": "d1", "bench-core": "d2"}
+
+
 def test_parquet_holds_the_same(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     audit_folder(tmp_path)

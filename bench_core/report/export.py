@@ -5,6 +5,7 @@ full name of the component. `verdict` is the rule's over its seeds, `flags` thos
 
 Numbers have full precision and columns of their own. A number that is not finite is empty, and
 `not_finite` names its column. Values by epoch are those that were stored (b is per sample).
+`code` has the digest of each distribution's code; run.json has those of its modules.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         "gamma_not_diagnostic": reason,
         "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
         **{name: getattr(record, name) for name in COSTS},
-        "code": line_text(record.code),
+        "code": line_text({name: own.get("digest") for name, own in record.code.items()}),
         **{f"environment_{key}": item for key, item in flat(record.environment).items()},
         **further,
     }
