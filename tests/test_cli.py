@@ -56,6 +56,11 @@ MISTAKES = {
         ["leaderboard", "nowhere"],
         "nowhere: no such results folder; `bench run SUITE` writes one",
     ),
+    "a suite file where its results belong": (
+        ["leaderboard", "suite.yaml"],
+        "suite.yaml: is a file and no results folder; `bench run suite.yaml` writes one",
+    ),
+    "the same, of a sweep": (["status", "typo.yaml"], "typo.yaml: is a file and no results folder"),
     "no results of a suite": (
         ["leaderboard", "class_count"],
         "class_count: no results here, and the reference has no run of this suite, only of ",
@@ -93,6 +98,16 @@ def test_a_mistake_is_one_line_and_nothing_is_written(here: Here, mistake: str) 
     assert words in line
     assert done.stdout == ""
     assert sorted(here.cwd.rglob("*")) == before
+
+
+def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finished) -> None:
+    (here.cwd / "project").mkdir()
+    (here.cwd / "project" / "results").symlink_to(finished.results)
+    done = here("leaderboard", "project")
+    assert done.stdout == "no runs yet: `bench run SUITE` makes some\n"
+    assert done.stderr == "note: project has no runs, but project/results has\n"
+    done = here("leaderboard", "project/results")
+    assert "note: project" not in done.stderr
 
 
 @pytest.mark.parametrize(

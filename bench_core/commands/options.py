@@ -200,6 +200,9 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
     folders = shown_folders(roots)
     suites, troubles = beside_reference(folders)
     warn(troubles)
+    for folder in folders if not suites else ():
+        if any((within := folder / "results").glob("*/*/run.json")):
+            echo(f"note: {folder} has no runs, but {within} has", err=True)
     for root, folder in zip(roots, folders, strict=False):
         own = [suite for suite in suites if suite.folder == folder != root]
         _say_own(root, [record for suite in own for record in suite.records])

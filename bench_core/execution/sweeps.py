@@ -20,11 +20,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench_core.errors import UsageError
 from bench_core.execution.forecast import Progress, seconds_left
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
-from bench_core.results.scan import is_run_folder
+from bench_core.results.scan import is_run_folder, must_be_folder
 
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, STOPPED = "running", "elsewhere or stopped", "stopped"
@@ -94,8 +93,7 @@ def sweeps(roots: Sequence[Path]) -> list[SweepState]:
 
 def _suite_folders(root: Path) -> Iterator[Path]:
     """Yield suite folders: the root, those in it, and the trials of a search."""
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+    must_be_folder(root)
     folders = set[Path]()
     for pattern in (".", "*", f"{ledger.TRIALS}/*", f"*/{ledger.TRIALS}/*"):
         for name in (suite_folder.SUITE, "[0-9a-f]" * 32):

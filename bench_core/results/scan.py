@@ -41,6 +41,15 @@ class Scan:
     troubles: list[str] = field(default_factory=list)
 
 
+def must_be_folder(root: Path) -> None:
+    """Raise UsageError for a root that is no folder, such as a suite file."""
+    if root.is_file():
+        rest = f"`bench run {root}` writes one" if root.suffix == ".yaml" else "name the folder"
+        raise UsageError(f"{root}: is a file and no results folder; {rest}")
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+
+
 def scan(roots: Sequence[Path], states: bool = True) -> Scan:
     """Read all runs under results folders, suite folders or run folders, each run folder once.
 
@@ -52,8 +61,7 @@ def scan(roots: Sequence[Path], states: bool = True) -> Scan:
     left_out: list[Path] = []
     memory = 0
     for root in roots:
-        if not root.is_dir():
-            raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")
+        must_be_folder(root)
         try:
             folders = sorted(run_folders(root))
         except OSError as error:
