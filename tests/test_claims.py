@@ -262,6 +262,20 @@ def test_figures_of_epochs() -> None:
     assert "was not measured after every epoch" in not_run(of("ever_fires.x"))
 
 
+def test_an_interval_ends_where_the_figure_does() -> None:
+    def text(figure: str, *values: float, **more: Any) -> str:
+        found = [
+            run(seed=i, measurements={"alignment": Measurement(value=v, details={"ratio": [v]})})
+            for i, v in enumerate(values)
+        ]
+        held = outcome(found, claim(figure, at_least=0, **more))
+        return measured_text(held.claim, held.measured)
+
+    assert text("alignment", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1]"
+    assert text("alignment", 0.2, 0.5, 0.9, divide_by=0.5) == "1.07 [-0.678, 2.81]"
+    assert text("alignment.ratio[0]", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1.41]"
+
+
 def test_never_is_no_number() -> None:
     short = [run(training={"epochs": 1})]
     found = outcome(short, claim("first_epoch.a", at_most=10), None, epochs=rows([1.0, 2.0]))

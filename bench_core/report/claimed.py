@@ -15,6 +15,7 @@ from bench_core.report.tables.data import document
 from bench_core.report.text import escape
 from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, fraction, plural
+from bench_core.results.details import COSINES
 from bench_core.suite.claim import SHARES, Expectation
 
 SCHEMA = "bench-claims/1"
@@ -30,6 +31,7 @@ LEGEND = (
     " share of the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last "
     "layer's value."
 )
+COSINES_BY_LAYER = ("deep", "mean", "layers", "unclamped", "library", "library_mean")
 NOTHING = "No claims: a suite states them under `expect:`."
 
 Format = Literal["table", "markdown", "json"]
@@ -89,10 +91,20 @@ def measured_text(claim: Expectation, interval: Interval | None) -> str:
     text = number(claim, interval.value)
     if interval.low is None or interval.high is None:
         return text
-    low, high = interval.low, interval.high
-    if claim.figure == "accuracy" and claim.minus is None:
-        low, high = max(low, 0.0), min(high, 1.0)
+    least, most = _possible(claim)
+    low, high = max(interval.low, least), min(interval.high, most)
     return f"{text} [{number(claim, low)}, {number(claim, high)}]"
+
+
+def _possible(claim: Expectation) -> tuple[float, float]:
+    """Return the least and the greatest value that a figure can have."""
+    parsed = claim.parsed
+    if claim.minus is None and claim.divide_by == 1:
+        if claim.figure == "accuracy" or parsed.kind in SHARES:
+            return 0.0, 1.0
+        if parsed.name in COSINES and (not parsed.path or parsed.path[0] in COSINES_BY_LAYER):
+            return -1.0, 1.0
+    return -math.inf, math.inf
 
 
 def summary(outcomes: Iterable[ClaimResult]) -> str:

@@ -45,6 +45,8 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "mapping": ("a mapping", lambda value: isinstance(value, dict)),
     "list": ("a list", lambda value: isinstance(value, (list, tuple))),
 }
+# diagnostics whose values are cosines or correlations
+COSINES = ("alignment", "batch_stability", "costate_alignment", "perturbation_correlation")
 _LAYERED = {
     "sites": "integers",
     "layers": "numbers",

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, locks, store
 from bench_core.results.agreement import differing
-from bench_core.results.details import SCHEMAS
+from bench_core.results.details import COSINES, SCHEMAS
 from bench_core.results.hashing import canonical
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import (
@@ -37,7 +37,6 @@ from bench_core.suite.protocol import LETTERS, may_have
 from bench_core.suite.recipe import RECIPE
 from bench_core.training.method import Passport
 
-COSINES = ("alignment", "batch_stability")  # their values are cosines
 ROUNDING = 1e-6
 MOST_LINES = 20  # of a ledger
 KEPT = (store.EPOCHS, store.CHECKPOINT, store.PROBE)  # files of a done run
