@@ -70,7 +70,7 @@ def origin(error: BaseException) -> str:
 
 def own_line(calls: Iterable[tuple[FrameType, int]]) -> str:
     """Return `FILE.py:LINE` of the last of these calls that lies in a plugin; "" without one."""
-    others = {"bench_core", "__main__", "torch", "numpy", *sys.stdlib_module_names}
+    others = {"bench_core", "__main__", "torch", "numpy", "pydantic", *sys.stdlib_module_names}
     frames = [
         (frame.f_code.co_filename, line)
         for frame, line in calls

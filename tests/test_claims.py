@@ -120,7 +120,7 @@ def test_a_mean_over_seeds_with_its_interval() -> None:
     ],
 )
 def test_the_claimed_range(fields: dict[str, float], measured: float, expected: bool) -> None:
-    assert holds(claim(**fields), measured) is expected
+    assert holds(claim("train_loss", **fields), measured) is expected
 
 
 def test_a_claim_that_holds_may_be_told_apart_from_the_published_value() -> None:
@@ -661,6 +661,7 @@ def test_verdicts_by_other_limits_are_not_those_of_the_claim() -> None:
             "must be a figure such as accuracy, fires.b or alignment.unclamped[0], not the text",
         ),
         ("method: 'dfa[penalty]'", "expect[0].method: 'penalty' must have the form key=value"),
+        ("value: 92", "expect[0]: accuracy is a fraction: write 0.92 for 92 %"),
         ("method: null", "expect[0]: names no method: add method, or method under cell"),
         ("value: null", "expect[0]: has a tolerance without a value"),
         ("factor: 2", "expect[0]: needs tolerance or factor beside value, and not both"),

@@ -198,6 +198,14 @@ def test_the_machines_of_the_reference_are_named(tmp_path: Path) -> None:
     assert "reference" not in text(run("bench-core/bp", 2))
 
 
+def test_a_recipe_of_floors_alone_is_said() -> None:
+    text, heads = table_of("lq_toy: linear_lq", "no aim", [], 100)
+    assert (text, heads) == (
+        "lq_toy: linear_lq\n\nfloors alone: no rule of this recipe has a run",
+        [],
+    )
+
+
 def test_a_sparse_curve_says_that_the_aim_may_have_been_reached_before() -> None:
     def text(every: int) -> str:
         group = group_of(run("bench-core/bp", 1, evaluate_every=every))

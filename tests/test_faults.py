@@ -141,6 +141,18 @@ def test_an_attribute_that_the_base_sets_names_the_method_that_must_call_it(
     assert located(raised(rule)) == told
 
 
+class WrongOption(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Any:
+        return self.params.penalti  # type: ignore[attr-defined]
+
+
+def test_an_option_that_the_rule_does_not_have_is_told_at_its_line() -> None:
+    told = located(raised(WrongOption))
+    place = f" (at {line(WrongOption.credit, 1)})"
+    assert told.startswith("AttributeError: 'Params' object has no attribute 'penalti'")
+    assert told.endswith(f"{place}; did you mean penalty?")
+
+
 class Forgetful(Rule):
     def credit(self, states: Any, y: Any) -> Any: ...
 

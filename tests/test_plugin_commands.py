@@ -179,7 +179,7 @@ def test_a_table_that_cites_another_work_than_the_docstring_fails_its_check(
 
 
 def test_the_report_gives_reason_law_and_the_command_that_shows_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     outcomes = [
         Outcome("it_holds", "contract", "passed", "It holds."),
@@ -207,6 +207,11 @@ def test_the_report_gives_reason_law_and_the_command_that_shows_it(
     hint = "see: bench check bench-core/dfa --only it_broke --trace"
     assert hint not in output
     assert hint in invoke("check", "dfa", "--category", "honesty")[1]
+    rule = tmp_path / "mine.py"
+    api = "from bench_core.api import LocalMethod\n"
+    rule.write_text(f"{api}class Mine(LocalMethod):\n    credit = None\n")
+    hint = f"see: bench check {rule} --only it_broke --trace"
+    assert hint in invoke("check", str(rule), "--category", "honesty")[1]
     code, output, _ = invoke("check", "dfa", "--json", "--only", "it_broke")
     told = [json.loads(line) for line in output.splitlines()]
     assert [line["status"] for line in told] == ["passed", "failed", "skipped"]

@@ -186,7 +186,7 @@ def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
     assert "dfa lies above bp with random blocks, but by less than 2 points." in sentence(near)
     good = [*BP_CHANCE, *seeds(DFA, [0.458, 0.459, 0.460], **CHANCE), *AT_CHANCE]
     text = leaderboard(good, width=None)
-    assert "its own floor (where this lies at chance, over that of bp)" in text
+    assert "its own floor (where its interval reaches chance, over that of bp)" in text
     assert "is not judged for dfa by its own floor, but by bp with random blocks: the" in text
     (line,) = trained.sorted_rules(judge_all(good)[0])[trained.TRAIN][1:]
     assert line.text.endswith("4.0 ± 0.0 points higher than bp with random blocks")
@@ -195,7 +195,7 @@ def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
 def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> None:
     wide = [*BP_CHANCE, *seeds(DFA, [0.30, 0.42, 0.46], **CHANCE), *AT_CHANCE]
     text = " ".join(leaderboard(wide, width=None).split())
-    instead = "which is read because its own floor lies at chance"
+    instead = "which is read because the interval of its own floor reaches chance"
     assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; needed are 2" in text
 
 
@@ -236,7 +236,9 @@ def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measuremen
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
     told = "cannot be judged: random blocks reach no more than chance"
     assert told in sentence(records)
-    assert "its floor lies at chance, and so does bp with random blocks" in leaderboard(records)
+    assert "its floor reaches chance, and bp with random blocks does too" in leaderboard(
+        records, width=None
+    )
 
 
 def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:
@@ -388,6 +390,10 @@ def test_rules_are_counted_and_grouped_by_reason() -> None:
     )
     given = Settings(depth_utility=DepthUtility(floor_value=0.9))
     assert "dfa stays below the given floor of .900." in sentence(lone(), given)
+    above = [*GOOD, *seeds(DFA, [0.438, 0.439, 0.440])]
+    given = Settings(depth_utility=DepthUtility(floor_value=0.43))
+    told = "dfa lies above the given floor of .430, but by fewer points than it needs."
+    assert told in sentence(above, given)
     (group,) = judge_all([*GOOD, *worse])
     assert summary.tally(group.rows) == {"trustworthy": 1, "walked back": 2}
 

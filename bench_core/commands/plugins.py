@@ -142,6 +142,7 @@ def check(
     from bench_core.registry import rule_files
     from bench_core.testing import session
 
+    files = {Path(name.partition("[")[0]).name: name.partition("[")[0] for name in names}
     registry, names = rule_files.load(names)
     chosen = [pair for name in names for pair in _chosen(name, registry)]
     total: Counter[str] = Counter()
@@ -156,7 +157,8 @@ def check(
             about = {"component": item.full_name, "kind": item.kind}
             lines = [json.dumps(about | asdict(outcome)) for outcome in outcomes]
         else:
-            lines = list(_report(item, outcomes, trace))
+            again = files.get(item.distribution, item.full_name)
+            lines = list(_report(item, outcomes, trace, again))
         for line in lines:
             echo(line)
     if len(chosen) > 1 and not as_json:
@@ -196,8 +198,8 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[key]} {words.get(key, key)}" for key in shown)
 
 
-def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[str]:
-    """Yield the lines about one component."""
+def _report(item: Installed, outcomes: list[Outcome], trace: bool, again: str) -> Iterator[str]:
+    """Yield the lines about one component, which `bench check` takes as `again`."""
     from bench_core.report.text.escape import visible
     from bench_core.testing import CATEGORIES
 
@@ -220,7 +222,7 @@ def _report(item: Installed, outcomes: list[Outcome], trace: bool) -> Iterator[s
             if trace:
                 details += map(visible, outcome.trace.splitlines())
             elif outcome.trace:
-                details.append(f"see: bench check {item.full_name} --only {outcome.check} --trace")
+                details.append(f"see: bench check {again} --only {outcome.check} --trace")
             yield from (f"             {line}" for line in details)
     for reason, count in joined.items():
         yield f"\n  {count} checks {visible(reason)}"

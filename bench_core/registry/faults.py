@@ -58,7 +58,7 @@ def located(error: BaseException) -> str:
     place = "" if isinstance(error, CreditError) else origin(error)
     remedy = ""
     if isinstance(error, AttributeError):
-        remedy = _not_measured(error) or _not_set_up(error)
+        remedy = _unknown_option(error) or _not_measured(error) or _not_set_up(error)
     elif isinstance(error, TypeError):
         remedy = _other_field(error) or _other_signature(error)
     return text + (f" (at {place})" if place else "") + (f"; {remedy}" if remedy else "")
@@ -111,6 +111,12 @@ def _other_signature(error: TypeError) -> str:
             arguments = ", ".join(_arguments(base, name))
             return f"bench calls {name}({arguments}): define it with these arguments"
     return ""
+
+
+def _unknown_option(error: AttributeError) -> str:
+    """Name the options of a plugin whose code reads one that it does not have; "" for others."""
+    options = getattr(type(error.obj), "model_fields", None)
+    return "" if not options or error.name is None else did_you_mean(error.name, options)
 
 
 def _not_measured(error: AttributeError) -> str:

@@ -107,6 +107,8 @@ def table_of(
 
     machines  says on which machines runs of the reference were trained
     """
+    if not rows:
+        return f"{header}\n\nfloors alone: no rule of this recipe has a run", []
     lines = [_cells(item) for item in rows]
     used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
     left_out: list[str] = []

@@ -157,6 +157,9 @@ class Expectation(Model):
         if self.method is None and "method" not in self.cell:
             raise fault("names no method: add method, or method under cell")
         parsed = self.parsed
+        stated = (self.value, self.at_least, self.at_most)
+        if self.figure == "accuracy" and any(abs(each) > 1 for each in stated if each is not None):
+            raise fault("accuracy is a fraction: write 0.92 for 92 %")
         stored = parsed.kind in ("fires", "diagnostic") and parsed.name != "depth_utility"
         if self.epoch is not None and not (stored or parsed.name in AT_EPOCH):
             raise fault(f"{self.figure} has no value after an epoch: leave epoch out")

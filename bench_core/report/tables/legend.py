@@ -61,7 +61,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     usual = f"{STANDARD['d'].threshold:g}"
     floor, _ = floors(settings)
     replaced = any(row.replaced for row in rows)
-    floor += " (where this lies at chance, over that of bp)" * replaced
+    floor += " (where its interval reaches chance, over that of bp)" * replaced
     judged = {
         letter
         for run in (run for row in rows if row.role != "floor" for run in row.runs)
@@ -263,6 +263,7 @@ def next_steps(
         return [f"Next, {seeds}"]
     return [
         "Next, begin a rule of yours: bench new method my_rule",
+        "install it: pip install -e bench-my-rule",
         f"and add it to this table: {command} {name} --method my_rule",
         f"or {seeds}",
     ]

@@ -127,7 +127,8 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
     if fired == {"batch_stability"} and beats(row.read):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
-    values = [value_of(row, letter) for letter in letters]
+    firing = {letter for run in done for letter in run.judgement.fired}
+    values = [value_of(row, letter) for letter in letters if letter in firing]
     if any(value is not None and not math.isfinite(value) for value in values):
         yield _Kind.NOT_FINITE, "A measurement of ", " is not finite, and such a value fires"
 

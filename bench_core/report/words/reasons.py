@@ -68,7 +68,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         points = f"{with_interval(over)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{with_interval(over).removeprefix('-')} points below {floor}"
-        replaced = ", which is read because its own floor lies at chance"
+        replaced = ", which is read because the interval of its own floor reaches chance"
         return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
@@ -76,7 +76,9 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")
     if row.replaced and kind == UNDETERMINED and row.judged.unread:
-        lines.append(f"its floor lies at chance, and so does {BP_FLOOR} or it was not run")
+        lines.append(
+            f"the interval of its floor reaches chance, and {BP_FLOOR} does too or was not run"
+        )
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}

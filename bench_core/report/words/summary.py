@@ -198,6 +198,10 @@ def _walked_back(row: Row) -> str:
         rest = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
         return below + rest * unclear
     if over_floor:
+        if not own and row.margin is not None and row.margin.mean >= 0:
+            return (
+                f"lies|lie above {random_blocks(row)}, but by fewer points than it|they needs|need"
+            )
         if not own:
             return f"stays|stay below {random_blocks(row)}"
         return "trains|train blocks that are hardly or no better than random ones"
