@@ -178,6 +178,9 @@ def test_a_name_must_mean_one_method() -> None:
     ]
     with pytest.raises(UsageError, match="2 methods of made have this name"):
         comparison.methods([suite(records)], "dfa", "bp")
+    longer = [run(rule, 1, training={"epochs": 300}) for rule in (DFA, BP)]  # one dfa, one bp
+    (found,) = comparison.methods([suite([*records, *longer])], "dfa", "bp")
+    assert "300 epochs" in found.where
     with pytest.raises(
         UsageError,
         match=r"^nope: no such folder, and no such method in these results; there are: bp, ",

@@ -146,8 +146,8 @@ def _named(group: Group, name: str) -> list[Row]:
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
-    """Compare A with B in every recipe; UsageError if a name means no row or several."""
-    comparisons, labels, known = [], set[str](), set[str]()
+    """Compare A with B in every recipe in which each means one row; UsageError without one."""
+    comparisons, labels, known, ambiguous = [], set[str](), set[str](), ""
     for shown in map(view, suites):
         for header, group in shown.recipes:
             labels |= {row.label for row in group.rows}
@@ -160,9 +160,13 @@ def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:
                     labelled = listed(row.label for row in rows)
                     many = f"{len(rows)} methods of {shown.results.name} have this name"
                     remedy = f"write one of them in full, such as '{rows[0].label}'"
-                    raise UsageError(f"{name}: {many}: {labelled}; {remedy}")
+                    ambiguous = f"{name}: {many}: {labelled}; {remedy}"
+            if any(len(rows) > 1 for rows in picked.values()):
+                continue
             where = f"{shown.results.name} · {header}"
             comparisons.append(_compared(where, picked[a][0], picked[b][0]))
+    if ambiguous and not comparisons:
+        raise UsageError(ambiguous)
     if not comparisons:
         names = f"there are: {listed(sorted(labels)) or 'no runs'}"
         for name in (a, b):
