@@ -81,6 +81,23 @@ MISTAKES = {
     "no run of the identity to explain": (["why", "zzzz"], "zzzz: no run of the reference begins"),
     "options of a component": (["info", "dfa[frozen]"], "; write dfa, without options"),
     "a kind misspelt": (["list", "methodss"], "no such kind of component; did you mean methods?"),
+    "several rules in one option": (
+        ["plan", "suite.yaml", "--method", "dfa,bp[penalty=[1,2]]"],
+        "names several rules; write --method dfa --method bp[penalty=[1,2]]",
+    ),
+    "several names in one option": (
+        ["plan", "suite.yaml", "--method", "dfa,bp"],
+        "methods[0]: names several rules; write --method dfa --method bp",
+    ),
+    "a rule file without its ending": (
+        ["plan", "suite.yaml", "--method", "./own"],
+        "the rule of a file has its path: ./own.py",
+    ),
+    "a package that is not installed": (
+        ["plan", "suite.yaml", "--method", "my_rule"],
+        "; the package bench-my-rule is here but not installed: `pip install -e bench-my-rule`",
+    ),
+    "a suite to check": (["check", "suite.yaml"], "it is a suite file: `bench plan suite.yaml`"),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 
@@ -90,6 +107,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(here: Here, mistake: str) 
     arguments, words = MISTAKES[mistake]
     (here.cwd / "suite.yaml").write_text(TINY)
     (here.cwd / "typo.yaml").write_text(TINY.replace("epochs", "epoch"))
+    (here.cwd / "own.py").write_text("")
+    (here.cwd / "bench-my-rule").mkdir()
+    (here.cwd / "bench-my-rule" / "pyproject.toml").write_text("")
     before = sorted(here.cwd.rglob("*"))
     done = here(*arguments)
     assert done.returncode == 2
@@ -118,6 +138,19 @@ def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finishe
         (["run", "x", "--workers", "0"], "'--workers'"),
         (["leaderboard", "--format", "pdf"], "'pdf'"),
         (["run", "x", "--sed"], "--seed"),
+        (
+            ["run", "x", "--lr", "0.1"],
+            "'--lr'; did you mean training.learning_rate? Set it by --set KEY=VALUE",
+        ),
+        (["plan", "x", "--penalty", "1"], "of a rule: --method 'dfa[penalty=VALUE]'"),
+        (["run", "x", "--frobnicate"], "No such option '--frobnicate'."),
+        (
+            ["run", "x", "--set", "training.epochs", "3"],
+            "--set training.epochs: must have the form",
+        ),
+        (["tune", "x", "dfa"], "unexpected extra argument (dfa); give one suite, and rules by"),
+        (["run", "x", "--seed", "1,2"], "'1,2' is not one seed: write --seed 1 --seed 2"),
+        (["audit", "--seed", "1,2"], "'1,2' is not one seed"),
         (["new"], "Choose from:\n  method,\n  arch,"),
     ],
 )

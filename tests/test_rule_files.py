@@ -20,7 +20,7 @@ from bench_core.analysis.prune import spare
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.older import older
-from bench_core.errors import UsageError
+from bench_core.errors import SuiteError, UsageError
 from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files
 from bench_core.execution.machine import check_modules
@@ -224,8 +224,67 @@ def test_a_rule_whose_file_is_here_is_named_by_its_path(
 
 
 def test_a_suite_that_names_a_file_without_its_rule_gets_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"^unknown method 'fed\.py'; .*, or write fed\.py/fed "):
+    with pytest.raises(UsageError, match=r"^unknown method 'fed\.py'; .* its rule is fed\.py/fed"):
         Registry().find("method", "fed.py")
+
+
+def test_a_suite_names_a_rule_file_by_its_path_from_the_suites_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path_as_it_was: None
+) -> None:
+    (tmp_path / "lab" / "rules").mkdir(parents=True)
+    (tmp_path / "lab" / "rules" / "fed.py").write_text(RULE)
+    suite = tmp_path / "lab" / "tiny.yaml"
+    entries = "[dfa, rules/fed.py, {name: ./rules/fed.py, gain: 2}]"
+    suite.write_text(SUITE.replace("[dfa]", entries))
+    monkeypatch.chdir(tmp_path)
+    found, registry = rule_files.with_suite("lab/tiny.yaml", [], [])
+    named = [method.as_dict() for method in found.methods]
+    expected = [{"name": "dfa"}, {"name": "fed.py/fed"}, {"name": "fed.py/fed", "gain": 2}]
+    assert named == expected
+    assert registry.find("method", "fed.py/fed").distribution == "fed.py"
+    for wanted in ("fed", "lab/rules/fed.py"):  # the entries of the file, with their options
+        chosen, _ = rule_files.with_suite("lab/tiny.yaml", [], [wanted])
+        assert [method.as_dict() for method in chosen.methods] == expected[1:]
+
+
+def test_every_rule_of_a_file_that_a_suite_names_is_taken(
+    tmp_path: Path, path_as_it_was: None
+) -> None:
+    two = (
+        RULE
+        + '''
+
+class Other(Fed):
+    """a_l = -gain·e·B_l."""
+'''
+    )
+    hook = (
+        "\n\n@hookimpl\ndef bench_methods():\n"
+        "    return [Component('one', 'pair:Fed'), Component('two', 'pair:Other')]\n"
+    )
+    text = "from bench_core.api import Component, hookimpl\n" + two + hook
+    (tmp_path / "pair.py").write_text(text)
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(SUITE.replace("[dfa]", "[{name: pair.py, penalty: 0.1}, dfa]"))
+    found, _ = rule_files.with_suite(str(suite), [], [])
+    assert [method.name for method in found.methods] == ["pair.py/one", "pair.py/two", "dfa"]
+    assert [method.as_dict().get("penalty") for method in found.methods] == [0.1, 0.1, None]
+
+
+def test_rule_files_of_a_suite_that_cannot_be_taken_are_named_at_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path_as_it_was: None
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(
+        SUITE.replace("[dfa]", "\n  - ./absent.py\n  - name: lost.py\n    penalty: -1\n  - dfa")
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SuiteError) as told:
+        rule_files.with_suite("tiny.yaml", [], [])
+    line = 1 + (tmp_path / "tiny.yaml").read_text().split("\n").index("  - ./absent.py")
+    assert str(told.value).split("\n") == [
+        f"tiny.yaml:{line}:5: methods[0]: absent.py: no such file",
+        f"tiny.yaml:{line + 1}:11: methods[1].name: lost.py: no such file",
+    ]
 
 
 def test_rules_on_the_import_path_are_found_again(

@@ -472,12 +472,11 @@ def test_a_rule_with_options_as_tables_write_it(write: Any, written: str, expect
     assert told.endswith(f"; {expected}")
 
 
-@pytest.mark.parametrize("written", ["[./rules/own.py]", "[{name: ./rules/own.py, penalty: 0.1}]"])
-def test_the_path_of_a_rule_file_names_the_two_ways_to_give_it(write: Any, written: str) -> None:
-    (fault,) = faults(write(f"name: s\nmethods: {written}\n"))
-    assert "not the text './rules/own.py'" in fault
-    assert "; give a rule file as an option, --method ./rules/own.py, or write own.py/own" in fault
-    assert fault.endswith("begin the command like this: `PYTHONPATH=rules bench …`")
+def test_the_path_of_a_rule_file_out_of_its_place_names_its_places(write: Any) -> None:
+    (fault,) = faults(write("name: s\nmethods: [bp]\ninclude: [{method: ./rules/own.py}]\n"))
+    assert "include[0].method: must be 1 to 64" in fault
+    assert "stands under methods of a suite file, or in the option --method ./rules/own.py" in fault
+    assert fault.endswith("elsewhere its rule is own.py/own")
 
 
 def test_an_anchor_that_refers_to_itself(write: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench_core.commands.meant import Seed
 from bench_core.commands.options import (
     PATH,
     THREADS,
@@ -249,7 +250,7 @@ def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes:
 @option(
     "--method NAME", "Audit only this method or ./my_rule.py; repeatable.", "methods", multiple=True
 )
-@option("--seed N", "Audit only this seed; repeatable.", "seeds", multiple=True)
+@option("--seed N", "Audit only this seed; repeatable.", "seeds", multiple=True, type=Seed())
 @option("--no-floors", "Leave out runs with frozen blocks.")
 @data_dir_option
 @option("--device NAME", "Measure on cpu, cuda, …  [default: the device of each run's training]")

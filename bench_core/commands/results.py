@@ -171,6 +171,8 @@ def claims(
     from bench_core.analysis.claims.board import of_reference, without_runs
     from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.analysis.verdicts.kinds import HOLDS
+    from bench_core.registry import rule_files
+    from bench_core.registry.registry import Registry
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite
@@ -182,7 +184,8 @@ def claims(
         warn(troubles)
         deliver(text, output, coloured=False)
         return
-    stated = None if suite is None else load_suite(suite)
+    names = rule_files.taken_into(Registry())
+    stated = None if suite is None else load_suite(suite, rules_of=names)
     shared = [] if suite else without_runs(map(str, results))
     own = tuple(path for path in results if str(path) not in {item.name for item in shared})
     judged = []

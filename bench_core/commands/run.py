@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench_core.commands.meant import Seed, SuiteCommand
 from bench_core.commands.options import (
     WORKERS,
     data_dir_option,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from bench_core.suite.model import Suite
 
 Costs = dict[str, "Duration | None"]
-SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True)
+SEEDS = option("--seed N", "Run only this seed; repeatable.", "seeds", multiple=True, type=Seed())
 NO_REFERENCE = option(
     "--no-reference", "Train every cell here, also those that the shipped reference has."
 )
@@ -178,7 +179,7 @@ class How:
             )
 
 
-@click.command()
+@click.command(cls=SuiteCommand)
 @decorated(SUITE_OPTIONS + EXECUTOR_OPTIONS)
 def run(suite: str, wants_report: bool, **options: Any) -> None:
     """Run a suite: a YAML file, or the name of an installed one.
@@ -244,7 +245,7 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
         echo(f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True)
 
 
-@click.command()
+@click.command(cls=SuiteCommand)
 @decorated(SUITE_OPTIONS)
 @option("--json", "Print JSON.", "as_json")
 def plan(suite: str, as_json: bool, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench_core.commands.meant import SuiteCommand
 from bench_core.commands.options import option, warn
 from bench_core.commands.run import (
     EXECUTOR_OPTIONS,
@@ -49,7 +50,7 @@ class _Noting(AbstractContextManager["_Noting"]):
             self.on_end(cell, event["record"])
 
 
-@click.command()
+@click.command(cls=SuiteCommand)
 @decorated(each for each in SUITE_OPTIONS + EXECUTOR_OPTIONS if each not in (SEEDS, NO_REFERENCE))
 @option("--trials N", "Trials of every rule.  [default: the suite's]", type=click.IntRange(1))
 @option("--seed N", "Seed of sampler and trials.  [default: the suite's]", type=click.IntRange(0))

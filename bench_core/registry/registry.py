@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -109,16 +110,18 @@ class Registry:
         The summary of a diagnostic may begin with its letter, by which tables name it.
         """
         items = list(items)
-        known = {text for item in items for text in (item.short_name, item.component.name)}
+        names = {item.short_name for item in items}
+        known = names | {item.component.name for item in items}
         broken = [f"broken plugin {trouble}" for trouble in self.troubles]
-        file = Path(f"{name.partition('[')[0]}{FILE}")
-        hint = f"the rule of a file has its path: ./{file}" if file.is_file() else ""
+        hint = _here(name.partition("[")[0])
         letters = (item.component for item in items)
         meant = [own.name for own in letters if own.summary.startswith(f"{name}: ")]
         hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
         bare, bracket, _ = name.partition("[")
         hint = hint or f"write {bare}, without options" * bool(bracket and bare in known)
-        return UsageError("; ".join([fault, hint or did_you_mean(name, known), *broken]))
+        near = did_you_mean(name, known)
+        near = near if near.startswith("did") else did_you_mean(name, names)
+        return UsageError("; ".join([fault, hint or near, *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
         """Call an observer hook on every plugin and return the faults of the observers.
@@ -141,6 +144,18 @@ class Registry:
             if fault:
                 troubles.append(observer.entry_point.trouble(f"{hook} {fault}"))
         return troubles
+
+
+def _here(name: str) -> str:
+    """Return a hint if an unknown name has a file or a package in the working folder."""
+    file, package = f"{name}{FILE}", f"bench-{name.replace('_', '-')}"
+    if name.endswith((".yaml", ".yml")) and os.path.isfile(name):
+        return f"it is a suite file: `bench plan {name}` checks it, `bench run {name}` trains it"
+    if os.path.isfile(file):
+        return f"the rule of a file has its path: ./{file}"
+    if os.path.isfile(os.path.join(package, "pyproject.toml")):
+        return f"the package {package} is here but not installed: `pip install -e {package}`"
+    return ""
 
 
 def resolve(item: Installed, base: type | None = None) -> Any:

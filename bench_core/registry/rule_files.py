@@ -1,6 +1,7 @@
 """Take learning rules from Python files: `bench run SUITE --method ./my_rule.py`.
 
-A rule file defines one class derived from `LocalMethod` or `Method`, or has a hook
+A suite names such a file by its path from the suite's folder: `methods: [dfa, ./my_rule.py]`. A
+rule file defines one class derived from `LocalMethod` or `Method`, or has a hook
 `bench_methods()`. Its folder joins the import path, behind all others, so the processes that
 need the rule import the file as a module, and the identity of a cell covers its code as that of a
 plugin. In suites, records and messages the rule is called `my_rule.py/my_rule`: the name of the
@@ -13,7 +14,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,29 @@ def with_suite(
 ) -> tuple[Suite, Registry]:
     """Load a suite, as `load_suite`, the plugins, and the rule files that suite or options name."""
     registry, named = load(methods)
-    suite = load_suite(source, overrides, methods=named, **short)
+    suite = load_suite(source, overrides, methods=named, rules_of=taken_into(registry), **short)
     add(registry, (method.name for method in suite.methods))
     return suite, registry
 
 
-def on_path(file: str) -> str:
-    """Let the processes of this command import a rule file; return its name. Raises UsageError."""
-    path = Path(os.path.expanduser(file)).absolute()
+def taken_into(registry: Registry) -> Callable[[Path], list[str]]:
+    """Return the `rules_of` of `load_suite`, which takes the rules of a file into a registry."""
+
+    def rules_of_file(file: Path) -> list[str]:
+        shown = os.path.relpath(file)
+        name = on_path(str(file), shown)
+        add(registry, [f"{name}/"])
+        return [item.full_name for item in rules_of(name, registry, shown)]
+
+    return rules_of_file
+
+
+def on_path(file: str, shown: str = "") -> str:
+    """Let the processes of this command import a rule file; return its name. Raises UsageError.
+
+    shown  the path in messages, if not `file`
+    """
+    path, file = Path(os.path.expanduser(file)).absolute(), shown or file
     if not path.is_file():
         raise UsageError(f"{file}: no such file")
     if not (path.stem.isidentifier() and re.fullmatch(NAME, path.stem)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import PurePath
@@ -49,14 +50,16 @@ def _spelled(text: str) -> str:
 
 
 def rule_file(text: str) -> str:
-    """Return a hint if a suite names a rule file by its path; "" for another text."""
+    """Return a hint for the path of a rule file where it cannot stand, or without its ending."""
     if not text.endswith(FILE):
-        return ""
+        path = f"{text}{FILE}"
+        return f"the rule of a file has its path: {printable(path, 300)}" * (
+            "/" in text and os.path.isfile(path)
+        )
     file = PurePath(printable(text, 300))
     return (
-        f"give a rule file as an option, --method {printable(text, 300)}, or write "
-        f"{file.name}/{file.stem} here and begin the command like this: "
-        f"`PYTHONPATH={file.parent} bench …`"
+        f"the path of a rule file stands under methods of a suite file, or in the option "
+        f"--method {printable(text, 300)}; elsewhere its rule is {file.name}/{file.stem}"
     )
 
 
@@ -106,6 +109,9 @@ Name = Annotated[
 ]
 
 
+_NAME_OR_FILE = rf"^({FULL_NAME}|.+\{FILE})$"
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -120,12 +126,14 @@ class ComponentSpec(Model):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra=or_text(f"^{FULL_NAME}$", "its name alone"),
+        json_schema_extra=or_text(_NAME_OR_FILE, "its name alone"),
         title="a name, or a mapping with name",
     )
 
     name: Name = Field(
-        description="name of the component, or dist/name where two distributions bring it"
+        description="name of the component, or dist/name where two distributions bring it; of a "
+        "rule also its file ./my_rule.py",
+        json_schema_extra={"pattern": _NAME_OR_FILE},
     )
 
     _from_name = model_validator(mode="before")(_with_name)
@@ -158,6 +166,9 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
     if not match:
         what = "must have the form name or name[key=value,…]"
         raise Position(file, 0, 0, base).error(what)
+    if flag == "--method" and "," in match[1]:
+        again = " ".join(f"{flag} {name.strip()}" for name in _split(text))
+        raise Position(file, 0, 0, base).error("names several rules", f"write {again}")
     document = Document.of(match[1], file, base)
     if match[2]:
         document.value = {"name": match[1]}

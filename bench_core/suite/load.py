@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def load_suite(
     arch: str | None = None,
     epochs: int | None = None,
     device: str | None = None,
+    rules_of: Callable[[Path], list[str]] | None = None,
 ) -> Suite:
     """Load a suite file, or an installed suite by its bare name, and apply command-line options.
 
@@ -66,6 +67,8 @@ def load_suite(
     seeds          replace the suite's, in `include` too
     dataset, arch  replace the component, in the same two forms
     epochs         sets `training.epochs` and drops a larger `stop_after`
+    rules_of       gives the full names of the rules of a file, which `methods` may name by its path
+                   from the suite's folder; without it, such a path is a fault
 
     Raises `SuiteError` with all faults, `UsageError` for a missing file.
     """
@@ -81,6 +84,8 @@ def load_suite(
             )
             document.report((), what, spaced(value) if isinstance(value, str) else "")
         raise SuiteError(document.problems)
+    if rules_of is not None:
+        _name_rules(document, Path(os.path.expanduser(source)).parent, rules_of)
     stated = None
     with contextlib.suppress(SuiteError):  # only options may make the file valid
         stated = _validate(copy.deepcopy(document))
@@ -93,6 +98,29 @@ def load_suite(
             apply_options(every, overrides, (), *others)
             suite._whole = _validate(every)
     return suite
+
+
+def _name_rules(document: Document, folder: Path, rules_of: Callable[[Path], list[str]]) -> None:
+    """Put the full names of its rules in the place of every rule file under `methods`."""
+    chosen: list[Document] = []
+    for i, value in enumerate(list_at(document, "methods")):
+        entry = document.subtree(("methods", i))
+        place: KeyPath = ("name",) if isinstance(value, dict) else ()
+        name = entry.at(place)
+        rules: Sequence[str | None] = [None]
+        if isinstance(name, str) and name.endswith(FILE):
+            try:
+                rules = rules_of(folder / os.path.expanduser(name))
+            except UsageError as error:
+                document.report(("methods", i, *place), str(error))
+                entry.broken.add(())
+        for rule in rules:
+            part = copy.deepcopy(entry)
+            if rule is not None:
+                part.value = {**value, "name": rule} if place else rule
+            chosen.append(part)
+    if chosen:
+        document.put_list(("methods",), chosen, document.values[("methods",)])
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
