@@ -80,10 +80,10 @@ def own_line(calls: Iterable[tuple[FrameType, int]]) -> str:
     return files[-1] if files and files[-1].isprintable() else ""
 
 
-def few(names: Sequence[str]) -> str:
+def few(names: Sequence[str], by: str = ", ") -> str:
     """Name the first three, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
+    return f"{by.join(names[:3])}{more}"
 
 
 def cut(text: str) -> str:

@@ -256,8 +256,9 @@ def _group(
         for row in rows
     ]
     ranking = rank(ranked)
-    for record in settings.older:  # they do not count, but may contradict
-        if recipe_under(record, settings) == recipe_under(records[0], settings):
+    for record in settings.older:  # they do not count, but may contradict, unless they only raised
+        same = recipe_under(record, settings) == recipe_under(records[0], settings)
+        if same and record.status != "failed":
             cells[key_of(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)

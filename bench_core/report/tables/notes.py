@@ -292,7 +292,7 @@ def _contradictions(group: Group) -> list[str]:
             one, two = (NONE if r.accuracy is None else fraction(r.accuracy) for r in (run, other))
         text = f"seed {run.cell.seed} is {one} here, but {two} in run"
         of_row[labels[run.identity]].append(f"{text} {other.identity[:12]}")
-    return [f"{name} {listed(texts, '; ')}" for name, texts in of_row.items()]
+    return [f"{name} {few(texts, '; ')}" for name, texts in of_row.items()]
 
 
 def _chosen(group: Group) -> list[str]:
