@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench_core import api
 from bench_core.registry import hookspecs, scaffold
 from bench_core.registry.loading import OBSERVERS
 from bench_core.registry.registry import KINDS
+from bench_core.report.words.rows import PASSPORT
 from bench_core.suite.budget import Budget
 from bench_core.suite.claim import Expectation
 from bench_core.suite.load import load_suite
@@ -25,6 +27,7 @@ from bench_core.suite.model import DepthUtility, Suite
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 from bench_core.suite.search import Search
 from bench_core.testing import checks, run
+from bench_core.training.net import Net, States
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -49,6 +52,27 @@ def test_every_hook_stands_in_the_manual_with_its_arguments() -> None:
         )
         assert f"`{name}({arguments})`" in text
     assert f"now ({api.API_VERSION[0]}, {api.API_VERSION[1]})" in text
+
+
+def test_the_tables_of_the_interface_name_what_the_code_has() -> None:
+    text = (DOCS / "write-a-method.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    table = {row[0]: row[1:] for row in rows}
+    for field, (letter, words) in PASSPORT.items():
+        shown, meaning = table[f"`{field}`"]
+        assert shown == letter
+        assert meaning.startswith(words)
+    assert set(PASSPORT) == {field.name for field in fields(api.Passport)}
+    kinds = {"`states`": States, "`self.net`": Net, "`self.task`": api.Task, "`self.tools`": Tools}
+    for row, kind in kinds.items():
+        named = re.findall(r"`(\w+)", table[row][0])
+        known = {*dir(kind), *kind.__annotations__}
+        assert named
+        assert set(named) <= known, row
+    for written in (row for row in table if "(" in row and "self" not in row):
+        name, *given = re.findall(r"\w+", written.partition("`,")[0])
+        found = inspect.signature(getattr(api.LocalMethod, name)).parameters
+        assert [*found][1:] == given
 
 
 def defined(page: str, file: str, name: str) -> type:
