@@ -683,6 +683,12 @@ class ChangesItsInputs(Direct):
         self.x.mul_(1.01)
 
 
+class ChangesTheError(Direct):
+    def credit(self, states, y, epoch):
+        states.output_error.add_(0.1)
+        return super().credit(states, y, epoch)
+
+
 class KeepsBatches(Direct):
     def learn(self, states, y, epoch):
         self.kept = [*getattr(self, "kept", []), states.x]
@@ -821,6 +827,7 @@ METHODS = [
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
     (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),
     (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),
+    (ChangesTheError, "data_stay_as_they_are", "[0] is changed in place: change a copy, by"),
     (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
     (KeepsBatches, "no_batches_are_kept", "it keeps batches"),
     (globally(lambda: torch.rand(1), "TorchSeed"), GLOBAL, "torch's global generator"),

@@ -63,7 +63,12 @@ def test_the_tables_of_the_interface_name_what_the_code_has() -> None:
         assert shown == letter
         assert meaning.startswith(words)
     assert set(PASSPORT) == {field.name for field in fields(api.Passport)}
-    kinds = {"`states`": States, "`self.net`": Net, "`self.task`": api.Task, "`self.tools`": Tools}
+    kinds = {
+        "`states`": States,
+        "`self.net`": Net,
+        "`self.task`": api.Task,
+        "`self.tools`": api.Tools,
+    }
     for row, kind in kinds.items():
         named = re.findall(r"`(\w+)", table[row][0])
         known = {*dir(kind), *kind.__annotations__}

@@ -18,6 +18,7 @@ from planted import (
     METHODS,
     Blend,
     Chain,
+    ChangesTheError,
     DigestOfFiles,
     Direct,
     DrawsFromItsOwnGenerator,
@@ -36,6 +37,9 @@ from planted import (
 from bench_core.errors import UsageError
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
+from bench_core.registry.entry_points import of_file
+from bench_core.registry.loading import take
+from bench_core.registry.registry import Registry
 from bench_core.testing import Outcome, checks, run
 from bench_core.testing.kit import REGISTERED
 
@@ -99,6 +103,24 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("numbers")
 def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
+
+
+def test_a_state_that_a_rule_changes_in_place_is_not_taken_for_a_draw() -> None:
+    found = outcomes(ChangesTheError, category="determinism")
+    assert found["an_audit_draws_nothing"].status == "passed"
+
+
+def test_an_unknown_line_of_the_passport_is_named_with_its_place_and_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "passed.py").write_text(
+        "from bench_core.api import Passport\n\nASKED = Passport(labels=True)\n"
+    )
+    registry = Registry()
+    take(registry, of_file("passed.py"))
+    (trouble,) = registry.troubles
+    assert trouble.reason.endswith("'labels' (at passed.py:3); did you mean labels_below_head?")
 
 
 # of several faults that one check must see, one is tried in full

@@ -446,7 +446,7 @@ def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "warning: plugin x-broken 1.0 (it): cannot be imported: "
-        "ModuleNotFoundError: No module named 'no_such_module_at_all'"
+        "ModuleNotFoundError: No module named 'no_such_module_at_all' (at broken_unused.py:1)"
     ]
     listed = bench("plugins", path=[tmp_path / "site"])
     assert "x-broken" in listed.stdout

@@ -24,6 +24,7 @@ from bench_core.processes import child
 from bench_core.registry import hookspecs
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of, never_run
+from bench_core.registry.faults import located
 from bench_core.registry.hookspecs import API_VERSION, Component
 from bench_core.registry.ownership import stranger
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
@@ -125,7 +126,7 @@ def take(registry: Registry, point: EntryPoint) -> None:
         module = point.module()
         refusal = _refusal(module, point.distribution)
     except (Exception, SystemExit) as error:
-        return registry.fault(point, f"cannot be imported: {brief(error)}")
+        return registry.fault(point, f"cannot be imported: {located(error)}")
     if refusal:
         return registry.fault(point, refusal)
     try:
@@ -143,7 +144,7 @@ def take(registry: Registry, point: EntryPoint) -> None:
             try:
                 _take_components(registry, kind, implementation.function(), point)
             except (Exception, SystemExit) as error:
-                registry.fault(point, f"bench_{kind}s() raised {brief(error)}")
+                registry.fault(point, f"bench_{kind}s() raised {located(error)}")
     registry.observers += [
         Observer(name, point, tuple(implementation.argnames), place)
         for name in OBSERVERS

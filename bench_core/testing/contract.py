@@ -115,7 +115,8 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
         if not torch.equal(a, b):
             raise Failed(
                 f"the credit of block {number} is another one after load_state_dict: what it "
-                "needs is not stored"
+                "needs is not stored: keep it in self.kept, or write state_dict and "
+                "load_state_dict"
             )
 
 

@@ -50,7 +50,8 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
     must_equal(
         subject.straight,
         resumed.steps(2, first=2).bits(),
-        "{} differs in a resumed training: something that steps change is not in state_dict",
+        "{} differs in a resumed training: something that steps change is not in state_dict: "
+        "keep it in self.kept",
     )
 
 

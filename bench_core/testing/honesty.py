@@ -71,7 +71,7 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
     loaded = toy_data()  # as it was before setup and the first step
     before |= {name: getattr(loaded, name) for name in TENSORS}
     given |= {name: getattr(trial.data, name) for name in TENSORS}
-    must_equal(before, given, "{} is changed in place")
+    must_equal(before, given, "{} is changed in place: change a copy, by x = x + 1 and not x += 1")
 
 
 @check("method", "honesty")

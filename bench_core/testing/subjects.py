@@ -265,13 +265,13 @@ class MethodSubject(Subject):
         Both times the streams of the method are in the same state.
         """
         trial = self.trial(seed=3).steps(1)
-        states, y = trial.states()
+        batches = [trial.states() for _ in range(2)]  # the rule may change one in place
         own = list(trial.streams.values())
         credits: list[list[Tensor]] = []
         trial.seed_draws()
         before, memory = trial.generators(), trial.memory()
         with Draws(own) as draws:
-            for _ in range(2):
+            for states, y in batches:
                 trial.seed_draws()
                 answer = trial.method.credit(states, y, trial.epoch)
                 credits.append([] if answer is None else list(trial.fitted(answer, states).audited))
