@@ -5,6 +5,7 @@ Its row gives the reason, and the next cell gets a clean slot.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -185,6 +186,41 @@ def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(
     assert len(list((tmp_path / "s").glob("*/log.txt"))) == 3
     again = execute("finish()", cells=3, slots=1)
     assert [event["record"].status for event in again if event["event"] == "end"] == ["done"] * 3
+
+
+def test_a_finished_run_outlives_a_training_that_is_cut_short(
+    execute: Any, leap: Any, tmp_path: Path
+) -> None:
+    execute("finish()", slots=1)
+    (before,) = runs(tmp_path / "s").values()
+    leap(lambda: ready(tmp_path, 1))
+    *_, ended = execute(READY, budget={"seconds": 600}, slots=1)
+    assert ended["record"].status == "timeout"
+    assert ended["record"].reason.endswith("; its done run stays")
+    oom = """
+event = {"event": "cut short", "status": "oom", "reason": "not enough memory"}
+os.write(1, json.dumps(event).encode() + b"\\n")
+"""
+    *_, ended = execute(oom, slots=1)
+    assert ended["record"].reason == "not enough memory; its done run stays"
+    *_, ended = execute("os._exit(3)", slots=1)
+    assert ended["record"].status == "crashed"
+    (after,) = runs(tmp_path / "s").values()
+    assert after == before
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_sweep_without_time_leaves_the_run_of_a_cell_and_says_so(
+    execute: Any, leap: Any, tmp_path: Path
+) -> None:
+    execute("os._exit(3)", slots=1)
+    (before,) = runs(tmp_path / "s").values()
+    leap(itertools.count().__next__)
+    (told,) = [e["record"] for e in execute("finish()", sweep_seconds=600) if e["event"] == "end"]
+    assert told.status == "skipped"
+    assert told.reason == "the sweep's budget of 600 s was spent; its crashed run stays"
+    (after,) = runs(tmp_path / "s").values()
+    assert after == before
 
 
 # ------------------------------------------------------------------------------------- accelerators

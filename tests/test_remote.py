@@ -28,8 +28,9 @@ from conftest import TINY, alive, leftovers, lines, wait_until
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import executors, runner, validate
 from bench_core.execution.components import code_of
-from bench_core.execution.executors import Options, local, remote, slurm
+from bench_core.execution.executors import Options, local, remote, slurm, supervise
 from bench_core.execution.executors import ray as ray_executor
+from bench_core.execution.job import make_record
 from bench_core.execution.machine import check_machine
 from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import executor_named, run_plan
@@ -46,7 +47,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
 
     def put(code: str) -> None:
         script = tmp_path / "worker"
-        script.write_text(f"#!{sys.executable}\n{forged.FORGED}\n{code}")
+        script.write_text(f"#!{forged.PYTHON}\n{forged.FORGED}\n{code}")
         script.chmod(0o755)
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "sitecustomize.py").write_text(BESIDE)
@@ -300,7 +301,7 @@ def test_a_refused_command_keeps_the_record_of_the_last_run(
 
 def here_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
     script = tmp_path / "worker"
-    script.write_text(f"#!{sys.executable}\n{forged.FORGED}\n{code}")
+    script.write_text(f"#!{forged.PYTHON}\n{forged.FORGED}\n{code}")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
 
@@ -316,7 +317,7 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     (cell,) = cells(tmp_path, 1)
     answer = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     assert not cell.folder.exists()
-    record = remote.settle(cell, answer)
+    record = remote.settle(cell, forged.job(cell), answer)
     assert record == store.read(cell.folder, sums=True)
     assert (cell.folder / "curve").read_bytes() == bytes(range(256))
     assert leftovers(cell.folder.parent) == []
@@ -381,11 +382,55 @@ def test_a_run_that_comes_too_late_does_not_replace_another(
     late = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     local.execute([cell], forged.job, lambda c, e: None, Options(1))
     before = store.stamp(cell.folder)
-    assert remote.settle(cell, late) is not None
+    assert remote.settle(cell, forged.job(cell), late) is not None
     assert store.stamp(cell.folder) == before
     token = remote.token_in(cell.folder.parent)
     again = json.loads(remote.run_job(remote.payload(cell, forged.job(cell), token)))
     assert again == {"is": "reused"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "budget", "adopted"),
+    [
+        ({"status": "done"}, {}, True),
+        ({"status": "failed"}, {}, True),
+        ({"status": "interrupted"}, {}, False),
+        ({"status": "crashed"}, {}, False),
+        ({"status": "timeout", "budget": {"seconds": 8.0}}, {}, False),
+        ({"status": "timeout", "budget": {"seconds": 8.0}}, {"seconds": 9}, False),
+        ({"status": "timeout", "budget": {"seconds": 8.0}}, {"seconds": 8}, True),
+        ({"status": "done", "evaluate_every": 5}, {}, False),
+    ],
+)
+def test_the_run_of_another_runner_is_taken_only_if_a_plan_would_reuse_it(
+    tmp_path: Path, outcome: dict[str, Any], budget: dict[str, float], adopted: bool
+) -> None:
+    (cell,) = cells(tmp_path, 1)
+    job, lock = forged.job(cell, budget), locks.lock(cell.folder)
+    store.clear_temporary(cell.folder)
+    made = store.commit(make_record(forged.job(cell), **outcome), cell.folder)
+    found = supervise.finished_elsewhere(cell.folder, cell.stamp, job)
+    assert found == (made if adopted else None)
+    assert supervise.finished_elsewhere(cell.folder, store.stamp(cell.folder), job) is None
+    locks.unlock(cell.folder, lock)
+
+
+def test_a_run_that_was_cut_short_elsewhere_takes_no_results_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here_is(monkeypatch, tmp_path, "finish()")
+    (cell,) = cells(tmp_path, 1)
+    token = remote.token_in(cell.folder.parent)
+    remote.run_job(remote.payload(cell, forged.job(cell), token))
+    before = store.stamp(cell.folder)
+    cell = replace(cell, stamp=before)
+    here_is(monkeypatch, tmp_path, "os._exit(3)")
+    for seen in (token, "no such token"):  # a shared folder, or files in the answer
+        answer = remote.run_job(remote.payload(cell, forged.job(cell), seen))
+        told = remote.settle(cell, forged.job(cell), answer)
+        assert told is not None
+        assert told.status == "crashed"
+        assert store.stamp(cell.folder) == before
 
 
 def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
@@ -396,12 +441,11 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
     token = remote.token_in(cell.folder.parent)
     lock = locks.lock(cell.folder)
     assert lock is not None
-    assert (
-        remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token))) is None
-    )
+    text = remote.payload(cell, forged.job(cell), token)
+    assert remote.settle(cell, forged.job(cell), remote.run_job(text)) is None
     locks.unlock(cell.folder, lock)
     with pytest.raises(StoreError, match="the disk is full"):
-        remote.settle(cell, remote.run_job(remote.payload(cell, forged.job(cell), token)))
+        remote.settle(cell, forged.job(cell), remote.run_job(text))
 
 
 class Idle:

@@ -37,8 +37,8 @@ FILES = {
 }
 
 
-def record(**fields: Any) -> RunRecord:
-    return run(**fields).model_copy(update={"identity": IDENTITY, "suite": "s"})
+def record(identity: str, **fields: Any) -> RunRecord:
+    return run(**fields).model_copy(update={"identity": identity, "suite": "s"})
 
 
 def place(final: Path, name: str) -> Path:
@@ -55,7 +55,7 @@ def build(final: Path, **fields: Any) -> RunRecord:
     for name, content in FILES.items():
         place(final, name).write_bytes(content)
     try:
-        return store.commit(record(**fields), final)
+        return store.commit(record(final.name, **fields), final)
     finally:
         store.remove_temporary(final)
         locks.unlock(final, descriptor)
@@ -84,6 +84,66 @@ def test_a_newer_run_takes_the_place_of_an_older_one(final: Path) -> None:
     assert store.read(final).accuracy == 0.2
     assert store.stamp(final) != before
     assert [path.name for path in final.parent.iterdir()] == [IDENTITY]
+
+
+@pytest.mark.parametrize("cut", ["timeout", "crashed", "oom", "interrupted"])
+def test_a_run_that_was_cut_short_takes_no_results_place(final: Path, cut: str) -> None:
+    build(final, accuracy=0.1)
+    told = build(final, accuracy=None, status=cut, reason="it ended early")
+    assert told.reason == "it ended early; its done run stays"
+    assert store.read(final, sums=True).accuracy == 0.1
+    failed = build(final.with_name("f" * 32), status="failed")
+    assert store.result_of(final.with_name("f" * 32)) == ""
+    kept = build(final.with_name("f" * 32), status=cut, reason="early")
+    assert store.read(final.with_name("f" * 32)) == kept != failed
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("write", [store.tidy, store.clear_temporary])
+def test_a_kill_between_the_renames_loses_no_run(
+    final: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    build(final, accuracy=0.1)
+    rename = Path.rename
+
+    def dies(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp-"):
+            raise Killed
+        return rename(path, target)
+
+    descriptor = locks.lock(final)
+    store.clear_temporary(final)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dies)
+        with pytest.raises(Killed):
+            store.commit(record(IDENTITY, accuracy=0.2), final)
+    os.close(descriptor)
+    assert not final.exists()
+    write(final.parent if write is store.tidy else final)
+    assert store.read(final, sums=True).accuracy == 0.1
+    store.tidy(final.parent)
+    assert [path.name for path in final.parent.iterdir()] == [IDENTITY]
+
+
+def test_a_kill_while_a_run_is_removed_brings_no_part_of_it_back(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(final)
+
+    def dies(path: Path) -> None:
+        if path.exists():
+            (path / "run.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove", dies)
+        with pytest.raises(Killed):
+            store.remove(final)
+    store.tidy(final.parent)
+    assert list(final.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
@@ -115,7 +175,7 @@ def test_whichever_write_fails_earlier_results_stay_and_none_is_half(
         with monkeypatch.context() as patch:
             calls = fail_at(n, patch)
             try:
-                store.commit(record(accuracy=0.2), final)
+                store.commit(record(IDENTITY, accuracy=0.2), final)
                 done = True
             except StoreError as error:
                 done, said = False, str(error)

@@ -60,7 +60,7 @@ class StoredRuns:
             return Decision("run", f"{ended} and --retry-failed was given{resumed}")
         if not is_reused(record.status, record.budget, self.budget):
             return Decision("run", f"{ended}{resumed}")
-        if sparse := sparser(record, self.suite):
+        if sparse := sparser(record, self.suite.model_dump(include=set(EVERY))):
             return Decision("run", f"{ended}, but {sparse}{resumed}")
         stays = "; it stays so unless --retry-failed trains it again" * status.failure
         if status.limits:
@@ -109,10 +109,13 @@ def _keys(cell: Cell) -> Iterator[str]:
         yield cell_key(cell.model_copy(update={"training": training}))
 
 
-def sparser(record: RunRecord, suite: Suite) -> str:
-    """Say how the epochs of a record are sparser than the suite's; "" if they serve it."""
+def sparser(record: RunRecord, wanted: Mapping[str, Any]) -> str:
+    """Say how the epochs of a record are sparser than `wanted`; "" if they serve it.
+
+    wanted  the settings `EVERY` of a suite
+    """
     for name in EVERY:
-        has, wanted = getattr(record, name), getattr(suite, name)
-        if wanted % has:
-            return f"it was recorded with {name} {has}, and the suite asks for {wanted}"
+        has = getattr(record, name)
+        if wanted[name] % has:
+            return f"it was recorded with {name} {has}, and the suite asks for {wanted[name]}"
     return ""

@@ -1,8 +1,9 @@
 """Train and measure one cell in a process of its own, and write its run folder.
 
 The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard
-output: {"event": "epoch", "row": …} after every epoch, {"event": "unwritable", "reason": …} if the
-results folder cannot be written. All that is printed goes to a file that becomes log.txt. The
+output: {"event": "epoch", "row": …} after every epoch, {"event": "cut short", "status": …} before a
+run is kept that has no final status, {"event": "unwritable", "reason": …} if the results folder
+cannot be written. All that is printed goes to a file that becomes log.txt. The
 worker dies with the runner that started it, and holds the run folder's lock (an inherited
 descriptor) until then.
 
@@ -47,7 +48,7 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
 from bench_core.results.record import EVERY, Cell, Measurement, RunRecord, fires
-from bench_core.results.status import Status
+from bench_core.results.status import FINAL, Status
 from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
@@ -327,6 +328,8 @@ def main() -> None:
             with contextlib.suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
         os.umask(run.umask)
+        if record.status not in FINAL:
+            run.report("cut short", status=record.status, reason=record.reason)
         store.commit(record, run.final)
     except (StoreError, OSError) as error:
         cause = error.__cause__ if isinstance(error, StoreError) else error

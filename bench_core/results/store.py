@@ -34,7 +34,7 @@ from bench_core.results.files import fsync, write_file, writing
 from bench_core.results.hashing import checksum, digest
 from bench_core.results.migrate import NewerSchema, migrated
 from bench_core.results.record import FileSum, RunRecord
-from bench_core.results.status import FINAL
+from bench_core.results.status import FINAL, STATUSES
 
 RUN = "run.json"
 EPOCHS = "epochs.jsonl"
@@ -88,7 +88,13 @@ def clear_temporary(final: Path) -> Path:
 
 
 def remove_temporary(final: Path) -> None:
-    """Delete the temporary folder of a run, its output, and an older run that was replaced."""
+    """Delete the temporary folder of a run, its output, and an older run that was replaced.
+
+    An older run goes back to its place if the process that replaced it was killed in between.
+    """
+    if not os.path.lexists(final):
+        with contextlib.suppress(OSError):
+            locks.beside(final, "old").rename(final)
     for kind in ("tmp", "log", "old"):
         files.remove(locks.beside(final, kind))
 
@@ -103,8 +109,9 @@ def remove(final: Path) -> bool:
     with locks.locked(final) as descriptor:
         if descriptor is None:
             return False
+        remove_temporary(final)
         with writing(final):
-            final.rename(locks.beside(final, "old"))
+            final.rename(temporary(final))
         remove_temporary(final)
     return True
 
@@ -126,9 +133,12 @@ def tidy(folder: Path) -> None:
 def commit(record: RunRecord, final: Path) -> RunRecord:
     """Add run.json to the temporary folder and rename the folder to its place; the lock is held.
 
+    A run that was cut short takes no result's place: it is not kept, and its reason says so.
     Raises StoreError if a write fails. Then the older run is still in its place, or, if only the
     last fsync failed, the complete new one.
     """
+    if record.status not in FINAL and (result := result_of(final)):
+        return record.model_copy(update={"reason": f"{record.reason}; its {result} run stays"})
     folder = temporary(final)
     with writing(final):
         logs.finish(output_file(final), folder / logs.LOG)
@@ -141,6 +151,15 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         if record.status in FINAL:
             remove_resume(final)
     return record
+
+
+def result_of(final: Path) -> str:
+    """Return the status of the run in a folder if it has a result; "" for another or none."""
+    try:
+        status = read(final, states=False).status
+    except Unreadable:
+        return ""
+    return status * (status in FINAL and not STATUSES[status].failure)
 
 
 def _sum(path: Path) -> FileSum:

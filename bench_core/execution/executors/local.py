@@ -102,10 +102,10 @@ class _Sweep:
         return True
 
     def _start(self, cell: PlannedCell, lock: int, device: str, held: ExitStack) -> dict[str, Any]:
-        record = supervise.finished_elsewhere(cell.folder, cell.stamp)
+        job = self.job(cell)
+        record = supervise.finished_elsewhere(cell.folder, cell.stamp, job)
         if record is not None:
             return {"event": "reused", "record": record}
-        job = self.job(cell)
         if time.monotonic() >= self.deadline:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
         own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone

@@ -34,6 +34,7 @@ from bench_core.results import locks, store
 from bench_core.results.epochs import is_row
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
+from bench_core.results.status import FINAL
 
 POLL = 0.2
 TOKEN = ".shared-"
@@ -74,7 +75,8 @@ def token_in(folder: Path) -> str:
 def run_job(text: str) -> str:
     """Run one cell on this machine and return JSON text for `settle`.
 
-    {"is": "end"}                        a run was made; with "files" if the results are elsewhere
+    {"is": "end"}                        a run was made; with "files" if the results are elsewhere,
+                                         and its record if it was "cut short"
     {"is": "reused"}                     another runner made the run meanwhile
     {"is": "busy"}                       another runner is at work on it
     {"is": "unwritable", "reason": …}    the results folder cannot be written
@@ -102,7 +104,7 @@ def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
         with locks.locked(final) as lock:
             if lock is None:
                 return {"is": "busy"}
-            if supervise.finished_elsewhere(final, stamp) is not None:
+            if supervise.finished_elsewhere(final, stamp, job) is not None:
                 return {"is": "reused"}
             worker = supervise.start(job, lock)
             try:
@@ -111,10 +113,11 @@ def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
                     deque(supervise.new_events(worker), 0)
                     supervise.watch(worker)
                 deque(supervise.new_events(worker), 0)
-                supervise.finish(worker)
+                record = supervise.finish(worker)
             finally:
                 supervise.end([worker])
-            return {"is": "end"}
+            content = record.model_dump(mode="json", by_alias=True)
+            return {"is": "end", **({} if record.status in FINAL else {"cut short": content})}
     except StoreError as error:
         return {"is": "unwritable", "reason": str(error)}
 
@@ -143,7 +146,7 @@ def drive(
                 todo += _cancel_queued(handles, watch)
                 for cell in todo:
                     row = partial(supervise.skip, job(cell), options.sweep_seconds)
-                    watch.end(cell, _keep_row(cell, row))
+                    watch.end(cell, _keep_row(cell, job(cell), row))
                 todo = []
             room = len(todo) if at_once is None else at_once - len(handles)
             if todo and room > 0:
@@ -161,10 +164,10 @@ def drive(
                     answer = handle.answer()
                     if answer is None:
                         continue
-                    record, ran = settle(cell, answer), json.loads(answer)["is"] == "end"
+                    record, ran = settle(cell, job(cell), answer), json.loads(answer)["is"] == "end"
                 except Lost as reason:
                     row = partial(supervise.new_row, job(cell), "crashed", str(reason))
-                    record, ran = _keep_row(cell, row), True
+                    record, ran = _keep_row(cell, job(cell), row), True
                 handles.remove((cell, handle))
                 if record is None:
                     busy.append(cell)
@@ -204,15 +207,18 @@ def _remove_leftovers(cells: Sequence[PlannedCell], seconds: float = 10.0) -> No
                 store.remove_temporary(cell.folder)
 
 
-def settle(cell: PlannedCell, text: str) -> RunRecord | None:
+def settle(cell: PlannedCell, job: Job, text: str) -> RunRecord | None:
     """Return the run of a cell, given the answer of `run_job`; None if another runner is at it.
 
-    A run that came as bytes is put in its place. Raises StoreError.
+    A run that came as bytes is put in its place. One that was cut short takes no result's place.
+    Raises StoreError.
     """
     answer = json.loads(text)
+    if "cut short" in answer and store.result_of(cell.folder):
+        return RunRecord.model_validate(answer["cut short"])
     if answer["is"] == "unwritable":
         raise StoreError(answer["reason"])
-    if answer["is"] == "busy" or ("files" in answer and not _install(cell, answer["files"])):
+    if answer["is"] == "busy" or ("files" in answer and not _install(cell, job, answer["files"])):
         return None
     deadline = time.monotonic() + ARRIVAL
     while True:
@@ -225,24 +231,24 @@ def settle(cell: PlannedCell, text: str) -> RunRecord | None:
             time.sleep(POLL)
 
 
-def _install(cell: PlannedCell, files: dict[str, str]) -> bool:
+def _install(cell: PlannedCell, job: Job, files: dict[str, str]) -> bool:
     """Put a run in its place unless there is one; False if another runner is at work on it."""
     with locks.locked(cell.folder) as lock:
         if lock is None:
             return False
-        if supervise.finished_elsewhere(cell.folder, cell.stamp) is None:
+        if supervise.finished_elsewhere(cell.folder, cell.stamp, job) is None:
             with store.installed(cell.folder) as folder:
                 for name, content in files.items():
                     disk.write_file(folder / Path(name).name, base64.b64decode(content))
         return True
 
 
-def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | None:
+def _keep_row(cell: PlannedCell, job: Job, row: Callable[[], RunRecord]) -> RunRecord | None:
     """Keep a run for a cell that has no job; None if another runner is at work on it."""
     with locks.locked(cell.folder) as lock:
         if lock is None:
             return None
-        return supervise.finished_elsewhere(cell.folder, cell.stamp) or row()
+        return supervise.finished_elsewhere(cell.folder, cell.stamp, job) or row()
 
 
 class Watch:

@@ -25,6 +25,7 @@ from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
 from bench_core.execution.job import make_record
 from bench_core.execution.resumption import saved_state
+from bench_core.execution.reuse import sparser
 from bench_core.printable import last_line
 from bench_core.processes import child, groups
 from bench_core.processes.clock import Clock
@@ -32,7 +33,7 @@ from bench_core.processes.forking import MARK, Forked
 from bench_core.results import epochs, files, logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
-from bench_core.results.status import Status
+from bench_core.results.status import Status, is_reused
 from bench_core.suite.budget import MIB
 
 WORKER = "bench_core.execution.worker"
@@ -54,6 +55,7 @@ class Worker:
     reported      the last epoch that it reported
     closed        whether its pipe is closed, so that no event will come
     unwritable    number and text of the error by which it could not write its run
+    cut_short     status and reason of a run that it says it could not end
     ending        status and reason if the supervisor ends it
     orphaned      whether an earlier attempt ended because its parent process did
     """
@@ -70,6 +72,7 @@ class Worker:
     buffer: bytes = b""
     closed: bool = False
     unwritable: tuple[Any, str] | None = None
+    cut_short: tuple[Status, str] | None = None
     ending: tuple[Status, str] | None = None
     kill_at: float = math.inf
     orphaned: bool = False
@@ -91,10 +94,11 @@ class Worker:
         return self.spent + self.clock()
 
 
-def finished_elsewhere(final: Path, stamp: tuple[int, int] | None) -> RunRecord | None:
+def finished_elsewhere(final: Path, stamp: tuple[int, int] | None, job: Job) -> RunRecord | None:
     """Return the run that another runner made since the plan found one with this stamp, if any.
 
-    An unreadable folder is set aside. Raises StoreError if a newer bench made the run.
+    A run that a plan would run again is none: interrupted, over a smaller budget, or sparser than
+    the job. An unreadable folder is set aside. Raises StoreError if a newer bench made the run.
     """
     if not os.path.lexists(final):
         return None
@@ -105,7 +109,9 @@ def finished_elsewhere(final: Path, stamp: tuple[int, int] | None) -> RunRecord 
     except store.Unreadable as reason:
         store.quarantine(final, str(reason))
         return None
-    return record if store.stamp(final) != stamp else None
+    if store.stamp(final) == stamp or record.original or sparser(record, job):
+        return None
+    return record if is_reused(record.status, record.budget, job["budget"]) else None
 
 
 def start(
@@ -179,6 +185,8 @@ def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
         if kind == "epoch" and _is_next(worker, event.get("row")):
             worker.epochs = worker.reported = event["row"]["epoch"]
             yield {"event": "epoch", "row": event["row"]}
+        elif kind == "cut short" and event.get("status") in ("crashed", "oom"):
+            worker.cut_short = event["status"], last_line(str(event.get("reason")).encode())
         elif kind == "unwritable":
             worker.unwritable = event.get("errno"), last_line(str(event.get("reason")).encode())
 
@@ -234,7 +242,7 @@ def finish(worker: Worker) -> RunRecord:
         groups.kill_marked(worker.mark)
         worker.pipe.close()
         if store.stamp(final) in (None, worker.before):
-            status, reason = worker.ending or _how_it_died(worker, code)
+            status, reason = worker.ending or worker.cut_short or _how_it_died(worker, code)
             return leave_row(worker.job, status, reason, worker.epochs, worker.seconds)
         try:
             return store.read(final)
@@ -309,11 +317,12 @@ def new_row(job: Job, status: Status, reason: str) -> RunRecord:
 
 
 def skip(job: Job, sweep_seconds: float | None) -> RunRecord:
-    """Return the older run of a cell that the sweep has no time for, or keep a new one."""
+    """Keep a run for a cell that the sweep has no time for, unless it has one already."""
     final = Path(job["final"])
-    if os.path.lexists(final):
-        return store.read(final)
     reason = f"the sweep's budget of {sweep_seconds:g} s was spent"
+    if os.path.lexists(final):
+        reason = f"{reason}; its {store.read(final).status} run stays"
+        return make_record(job, status="skipped", reason=reason)
     return new_row(job, "skipped", reason)
 
 
