@@ -263,6 +263,7 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
 # ------------------------------------------------------- what must leave a training as it is
 
 MEDDLERS = """
+import os
 from dataclasses import replace
 
 import torch
@@ -271,7 +272,8 @@ from bench_plugins.methods.dfa import DirectFeedbackAlignment
 
 @hookimpl
 def bench_methods():
-    return [Component(name, f"meddlers:{name.title()}") for name in ("counts", "keeps", "sets")]
+    names = ("counts", "keeps", "sets", "casts", "forks")
+    return [Component(name, f"meddlers:{name.title()}") for name in names]
 
 @hookimpl
 def bench_diagnostics():
@@ -334,6 +336,23 @@ class Keeps(DirectFeedbackAlignment):  # a cache, what it saw last, a counter an
             self.ones = torch.ones(3)
         return super().credit(states, y, epoch)
 
+class Casts(DirectFeedbackAlignment):
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        torch.set_autocast_enabled("cpu", True)
+        torch.set_flush_denormal(True)
+        torch.backends.mkldnn.enabled = False
+
+class Forks(DirectFeedbackAlignment):  # and the child comes back
+    calls = 0
+    def credit(self, states, y, epoch):
+        self.calls += 1
+        if self.calls in (1, 9):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+        return super().credit(states, y, epoch)
+
 class Sets(DirectFeedbackAlignment):
     def step(self, x, y, epoch):
         torch.set_num_threads(2)
@@ -370,9 +389,18 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
         shown = name.title() if name == "folds" else name  # found while all read the probe
         assert reason.startswith(f"the diagnostic {shown} changes {what}; measuring must")
         assert reason.endswith(f"as it is: {remedy}, or take it out of diagnostics")
-    rules = ("dfa", "x-meddle/counts", "x-meddle/keeps", "{name: x-meddle/sets}")
-    ended = run(*rules, "{name: x-meddle/sets, penalty: 0.1}")
-    assert (ended["dfa"][0], ended["keeps"][0]) == ("done", "done")
+    own = [f"x-meddle/{name}" for name in ("counts", "keeps", "sets", "casts", "forks")]
+    ended = run("dfa", *own, "{name: x-meddle/sets, penalty: 0.1}")
+    assert [ended[name][0] for name in ("dfa", "keeps", "forks")] == ["done"] * 3
+    assert ended["casts"][0] == "failed"
+    assert ended["casts"][1].startswith(
+        "autocast is cpu, not off; flush of denormal numbers is True, not False; "
+        "mkldnn.enabled is False, not True: "
+    )
+    for folder in (here.cwd / "results" / "meddled").glob("[0-9a-f]*"):
+        if '"x-meddle/forks"' in (folder / "run.json").read_text():
+            rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+            assert [row["epoch"] for row in rows] == [0, 1]
     status, reason = ended["counts"]
     assert status == "failed"
     assert "computing the credit of Counts in an audit changes the credit of the same " in reason

@@ -19,7 +19,7 @@ from bench_core.execution.resumption import CannotResume
 from bench_core.execution.worker import CellRun
 from bench_core.results import store
 from bench_core.results.epochs import Epoch
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.scan import scan
 
 SUITE = TINY.replace("epochs: 1", "epochs: 5") + "floors: false\n"
@@ -108,6 +108,34 @@ def test_a_first_firing_lies_between_two_measurements() -> None:
     assert firing.epochs_saved == 1
     (ended,) = (each for each in firings([*rows[:5], row(5, None)]) if each.key == "a")
     assert (ended.since, ended.epoch) == (2, 4)  # a run that ended between two measurements
+
+
+def test_a_training_that_is_continued_elsewhere_says_where_it_began(tmp_path: Path) -> None:
+    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    here = {"torch": "2", "device_name": "A", "commit": "1"}
+    there = {"torch": "2", "device_name": "B", "commit": "2", "instructions": "AVX2"}
+    epoch = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0, "measurements": {}}
+    rows = [{**epoch, "epoch": number} for number in range(3)]
+    own = {
+        "rows": rows,
+        "seconds": 1.0,
+        "resumed": [],
+        "epoch": 2,
+        "measured": {"initial": {}, "measurements": {}},
+    }
+    expected = {**here, "earlier": {"2": {"device_name": "B", "instructions": "AVX2"}}}
+    before = {**there, "earlier": {"1": {"device_name": "C"}}}
+    chain = {**expected, "earlier": {"1": {"device_name": "C"}, **expected["earlier"]}}
+    for environment, found in ((here, here), (there, expected), (before, chain), (None, here)):
+        attempt = CellRun({**job, **EVERY}, print)
+        attempt.fields["environment"] = here
+        store.clear_temporary(attempt.final)
+        attempt.recall({**own, **({"environment": environment} if environment else {})})
+        assert attempt.fields["environment"] == found
+        assert attempt.remember()["environment"] == found
+    assert environment_key(records.run(environment=expected)) != environment_key(
+        records.run(environment=here)
+    )
 
 
 @pytest.mark.parametrize(("has", "serves"), [(1, True), (2, True), (3, False), (0, False)])

@@ -147,6 +147,7 @@ def environment(device: str, training: dict[str, Any]) -> dict[str, Any]:
     }
     if device == "cpu":
         values["matmul"] = processor.matmul_library()
+        values["instructions"] = torch.backends.cpu.get_cpu_capability()
     if training["compile"]:
         values["compiled"] = processor.compiler_fault(device) is None
     if device.startswith("cuda"):

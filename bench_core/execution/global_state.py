@@ -23,6 +23,22 @@ def _matmul_precision() -> str:
     return "mixed"
 
 
+def _autocast() -> str:
+    """Name the kinds of devices on which torch casts products by itself; "off" for none."""
+    return " ".join(kind for kind in AUTOCAST if torch.is_autocast_enabled(kind)) or "off"
+
+
+def _set_autocast(kinds: str) -> None:
+    for kind in AUTOCAST:
+        torch.set_autocast_enabled(kind, kind in kinds.split())
+
+
+def _flushes() -> bool:
+    """Test whether this thread computes zero in place of a number too small for a full mantissa."""
+    return bool((torch.full((1,), 1e-39) * 1).item() == 0)
+
+
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 TORCH_DRAWS = "torch's global generator"
 # name → (how it is read, how it is put back)
 GENERATORS: dict[str, Access] = {
@@ -47,6 +63,12 @@ ARITHMETIC: dict[str, Access] = {
         torch.set_deterministic_debug_mode,
     ),
     "number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "autocast": (_autocast, _set_autocast),
+    "flush of denormal numbers": (_flushes, torch.set_flush_denormal),
+    "mkldnn.enabled": (
+        partial(getattr, torch.backends.mkldnn, "enabled"),
+        partial(setattr, torch.backends.mkldnn, "enabled"),
+    ),
     "matmul precision": (_matmul_precision, torch.set_float32_matmul_precision),
     **{
         f"cudnn.{name}": (partial(getattr, cudnn, name), partial(setattr, cudnn, name))

@@ -47,7 +47,7 @@ from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import EVERY, Cell, Measurement, RunRecord, fires
+from bench_core.results.record import EVERY, NO_CAUSE, Cell, Measurement, RunRecord, fires
 from bench_core.results.status import FINAL, Status
 from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
@@ -66,6 +66,7 @@ class CellRun:
     fields  of the record so far
     spent   seconds of the earlier attempts that this one continues
     meter   of the energy between two measurements: training, and the test accuracy after it
+    pid     of this process; a rule may fork it
     umask   of the user: set again before every write, because a plugin may change it
     audit   the last one
     arithmetic  settings of the process before any plugin was imported
@@ -83,6 +84,7 @@ class CellRun:
         self.audit: Audit | None = None
         self.meter = Meter(job["device"])
         self.arithmetic = read(ARITHMETIC)
+        self.pid = os.getpid()
         self.umask = os.umask(0)
         os.umask(self.umask)
 
@@ -92,7 +94,13 @@ class CellRun:
 
     def report(self, event: str, **more: Any) -> None:
         """Send an event to the runner."""
+        self.leave_child()
         self.say(jsonable({"event": event, **more}))
+
+    def leave_child(self) -> None:
+        """End this process if it is a fork by a plugin that came back: the run is its parent's."""
+        if os.getpid() != self.pid:
+            os._exit(1)
 
     def run(self) -> RunRecord:
         """Train and measure; any fault of a plugin becomes a status. Raises StoreError."""
@@ -234,6 +242,7 @@ class CellRun:
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Append lines to epochs.jsonl. Raises StoreError."""
+        self.leave_child()
         lines = [json.dumps(jsonable(row), sort_keys=True, allow_nan=False) for row in rows]
         os.umask(self.umask)
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
@@ -241,12 +250,14 @@ class CellRun:
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one, which is written next."""
+        self.leave_child()
         os.umask(self.umask)
         return {
             "rows": self.rows,
             "seconds": self.seconds,
             "resumed": self.fields["resumed"],
             "every": {name: self.job[name] for name in EVERY},
+            "environment": self.fields.get("environment", {}),
             "measured": {key: _plain(self.fields[key]) for key in ("initial", "measurements")},
         }
 
@@ -262,6 +273,13 @@ class CellRun:
             key: {name: Measurement.model_validate(value) for name, value in values.items()}
             for key, values in state["measured"].items()
         }
+        now, then = self.fields.get("environment", {}), state.get("environment", {})
+        earlier = dict(then.get("earlier", {}))
+        unlike = {key: value for key, value in then.items() if value != now.get(key)}
+        if other := {key: unlike[key] for key in unlike.keys() - {"earlier", *NO_CAUSE}}:
+            earlier[str(state["epoch"])] = other
+        if earlier:  # the epochs up to these were computed elsewhere
+            self.fields["environment"] = {**now, "earlier": earlier}
         self.write_rows(rows)  # the first of this attempt
         self.rows, self.spent = rows, seconds
         self.fields |= {**measured, "resumed": epochs}
@@ -319,11 +337,10 @@ def main() -> None:
     keep_from_children(job["lock"])
     with contextlib.suppress(OSError):  # if memory runs out, end the worker and not its runner
         Path("/proc/self/oom_score_adj").write_text("1000")
-    run, own = CellRun(job, say), os.getpid()
+    run = CellRun(job, say)
     try:
         record = run.run()
-        if os.getpid() != own:  # a fork by the rule that came back: the run is its parent's
-            os._exit(1)
+        run.leave_child()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
