@@ -18,7 +18,7 @@ from conftest import alive, leftovers, lines, runs, wait_until, workers_of
 from bench_core.execution import devices
 from bench_core.execution.executors import local
 from bench_core.processes import groups
-from bench_core.results import logs
+from bench_core.results import locks, logs
 from bench_core.results.status import is_reused
 from bench_core.suite.budget import Budget
 
@@ -221,6 +221,20 @@ def test_a_sweep_without_time_leaves_the_run_of_a_cell_and_says_so(
     assert told.reason == "the sweep's budget of 600 s was spent; its crashed run stays"
     (after,) = runs(tmp_path / "s").values()
     assert after == before
+
+
+def test_a_sweep_without_time_does_not_wait_for_another_runner(
+    execute: Any, leap: Any, tmp_path: Path
+) -> None:
+    execute("os._exit(3)", slots=1)
+    ((identity, before),) = runs(tmp_path / "s").items()
+    lock = locks.lock(tmp_path / "s" / identity)
+    assert lock is not None
+    leap(itertools.count().__next__)
+    (told,) = [e["record"] for e in execute("finish()", sweep_seconds=600) if e["event"] == "end"]
+    locks.unlock(tmp_path / "s" / identity, lock)
+    assert told.reason == "the sweep's budget of 600 s was spent; another runner's run stays"
+    assert runs(tmp_path / "s") == {identity: before}
 
 
 # ------------------------------------------------------------------------------------- accelerators

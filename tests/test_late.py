@@ -80,6 +80,29 @@ def test_an_interrupted_audit_ends_at_once_and_says_so(copy, tmp_path: Path, num
     assert not list(results.rglob("late*"))
 
 
+def test_a_merge_brings_late_measurements_of_a_run_that_is_there(copy, tmp_path: Path) -> None:
+    results, run = copy
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    theirs = other / run.folder.relative_to(results)
+    assert Bench(tmp_path)("audit", theirs, "--diagnostic", "alignment").returncode == 0
+    (late,) = theirs.glob("late*")
+    count = len(scan([results]).runs)
+    said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
+    there = f"{results}: {count} runs: {count} there already"
+    assert said.output == f"{there}, 1 late measurement copied\n"
+    assert (run.folder / late.name).read_bytes() == late.read_bytes()
+    (record,) = (r for r in gather([results])[0][0].records if r.identity == run.record.identity)
+    assert (
+        record.measurements["alignment"]
+        == remeasured.attach(run.record, theirs)[0].measurements["alignment"]
+    )
+    (run.folder / late.name).write_text("mine")  # what is there stays
+    said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
+    assert said.output == f"{there}\n"
+    assert (run.folder / late.name).read_text() == "mine"
+
+
 def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     """A late audit has the training's network, feedback, data and probe, so Γ is the same."""
     results, run = copy

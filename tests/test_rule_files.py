@@ -247,6 +247,17 @@ def test_a_suite_names_a_rule_file_by_its_path_from_the_suites_folder(
         assert [method.as_dict() for method in chosen.methods] == expected[1:]
 
 
+def test_a_rule_that_leaves_the_working_folder_stops_no_other(
+    here: Here, path_as_it_was: None
+) -> None:
+    leaves = "import os, tempfile\nwith tempfile.TemporaryDirectory() as f:\n    os.chdir(f)\n"
+    (here.cwd / "fed.py").write_text(f"{leaves}{RULE}")
+    (here.cwd / "tiny.yaml").write_text(SUITE.replace("[dfa]", "[dfa, ./fed.py]"))
+    done = here("plan", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "2 cells, 0 reused, 2 to run" in done.stdout
+
+
 def test_every_rule_of_a_file_that_a_suite_names_is_taken(
     tmp_path: Path, path_as_it_was: None
 ) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import Here, leftovers
+from conftest import TINY, Here, leftovers
 from records import PASSPORT, measured, run
 
 from bench_core.analysis.gather import gather
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.pages.page import page
 from bench_core.report.tables.formats import leaderboards
+from bench_core.report.tables.legend import next_steps
 from bench_core.results import ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import CLOCK, compare, disagreement
 from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
@@ -733,6 +735,44 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
         assert marks.read(folder.parent, record).state == "posted"
 
 
+def test_a_done_run_takes_the_place_of_a_failed_one(tmp_path: Path) -> None:
+    """An error says nothing of the numbers; of two results that differ neither would count."""
+    done = true(seed=1, environment={"device_name": "A"})
+    failed = done.model_copy(update={"status": "failed", "reason": "r", "environment": {}})
+    assert merging.fate(done, failed) == "replace"
+    assert merging.fate(failed, done) == "stays"
+    assert merging.fate(done.model_copy(update={"status": "diverged"}), failed) == "replicate"
+
+
+def test_runs_in_conflict_lead_to_a_replication() -> None:
+    (group,) = judge_all([true(seed=1).model_copy(update={"status": "conflict", "reason": "r"})])
+    (line,) = next_steps([group], "s")
+    assert line.startswith("Next: `bench replicate FOLDER`, with the results folder, trains the")
+
+
+def test_a_suite_json_of_a_newer_bench_is_named_and_not_replaced(here: Here) -> None:
+    (here.cwd / "tiny.yaml").write_text(TINY)
+    assert here("run", "tiny.yaml", "--set", "training.epochs=1").returncode == 0
+    (path,) = (here.cwd / "results").glob("*/suite.json")
+    path.write_text(json.dumps(newer := {**json.loads(path.read_text()), "schema": 99, "new": 1}))
+    told = "has schema 99, newer than this bench reads (1): update bench-core"
+    for command in (
+        ["plan", "tiny.yaml"],
+        ["run", "tiny.yaml"],
+        ["merge", "results", "--into", "o"],
+    ):
+        done = here(*command)
+        assert done.returncode == 2, command
+        assert told in done.stderr
+        assert json.loads(path.read_text()) == newer
+    assert told in here("leaderboard", "results").stderr
+    assert here("report", "results", "-o", "page.html").returncode == 0
+    path.write_text("{")
+    done = here("run", "tiny.yaml", "--set", "training.epochs=1")
+    assert done.returncode == 0
+    assert "suite.json: it cannot be read and is written anew, so earlier code of" in done.stderr
+
+
 def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) -> None:
     old, new = put(tmp_path, named("1", seed=1)), put(tmp_path, named("2", seed=1))
     failed = put(tmp_path, named("3", seed=3, status="failed", reason="r"))
@@ -743,11 +783,15 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     broken = store.read(put(tmp_path, named("6", seed=5, status="failed", reason="r")))
     cells = {cell_key(store.read(new).cell): "2" * 32, cell_key(broken.cell): "6" * 32}
     suite_folder.write(new.parent, {"name": new.parent.name, "cells": cells})
+    states = [store.resume_file(new.parent / (digit * 32)) for digit in "27"]
+    for state in states:  # of the newest code, and of code that was edited since
+        state.write_bytes(b"x")
     before = table(tmp_path)
 
     said = CliRunner().invoke(bench, ["clean", str(tmp_path)], catch_exceptions=False)
     assert (said.exit_code, old.exists(), aside.exists()) == (0, True, True)
-    assert {line.split()[1] for line in said.output.splitlines()[:-1]} == {str(old), str(aside)}
+    listed = {line.split()[1] for line in said.output.splitlines()[:-1]}
+    assert listed == {str(old), str(aside), str(states[1])}
     assert "--yes removes them" in said.output
 
     lock = locks.lock(old)
@@ -757,6 +801,8 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     assert (held.exit_code, old.exists(), aside.exists()) == (1, True, False)
     assert CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"]).exit_code == 0
     assert not old.exists()
+    assert [state.exists() for state in states] == [True, False]
+    states[0].unlink()
     assert new.exists()
     assert failed.exists()
     assert good.exists()

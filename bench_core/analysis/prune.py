@@ -1,8 +1,9 @@
-"""Find and delete superseded runs, folders in quarantine, and chosen runs.
+"""Find and delete superseded runs and saved states, folders in quarantine, and chosen runs.
 
 A run is superseded when other code has run its cell since; a done run stays until that run is done
 too. On request runs by older code, or all runs of a method, are deleted too. Only `bench clean
---yes` deletes. It keeps replicates, marks and the saved states of trainings that can be resumed.
+--yes` deletes. It keeps replicates, marks and the saved states of trainings that `bench run` would
+resume.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ def spare(
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
         cells = suite_folder.saved_mapping(folder, "cells")
+        known = {*cells.values(), *(run.record.identity for run in runs)}
+        for identity, path in sorted(store.resumable(folder).items()) if not methods else ():
+            if cells and identity not in known:
+                yield Spare(path, "saved by a training of other code", _size(path))
         counted, _ = current([run.record for run in runs], cells)
         kept = {record.identity for record in counted}
         done = {cell_key(record.cell) for record in counted if record.status == "done"}

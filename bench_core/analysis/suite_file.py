@@ -82,6 +82,9 @@ def described(folder: Path, troubles: list[str], shipped: reference.Reference | 
     try:
         content = shipped.described(folder) if shipped else suite_folder.content(folder)
         return Described.model_validate({"name": name, **content})
+    except store.Newer as error:
+        troubles.append(f"{path}: it {error}; default thresholds are used")
+        return Described(name=name)
     except store.Unreadable as error:
         reason = str(error)
     except ValidationError as error:

@@ -47,6 +47,7 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     Different numbers for the same identity from the same environment are a conflict: then nothing
     is written. Numbers from another environment are a replicate and kept beside.
     """
+    from bench_core.report.text.numbers import plural
     from bench_core.sharing.merge import WORDS
     from bench_core.sharing.merge import merge as merge_folders
 
@@ -60,6 +61,8 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
         echo(f"error: {len(result.conflicts)} conflicts; {wrote}", err=True)
         sys.exit(Exit.SOME_FAILED)
     counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
+    if result.measured:
+        counts.append(f"{plural(result.measured, 'late measurement')} copied")
     echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")
     sys.exit(Exit.SOME_FAILED if result.troubles else Exit.DONE)
 

@@ -21,6 +21,7 @@ from bench_core.report.text.terminal import echo
 from bench_core.results.duration import spoken
 
 PAUSE = 100.0  # seconds without a line after which the running cells get one
+WAITING = "waiting: another runner, or a queue, has the cells that are left"
 MOST = 4  # running cells in one line
 
 
@@ -98,7 +99,7 @@ class Plain(AbstractContextManager["Plain"]):
         with self.lock:
             cells = [self.describe(cell) for cell in self.running.values()]
             more = [f"and {len(cells) - MOST} more"] if len(cells) > MOST else []
-            self.say("; ".join([*cells[:MOST], *more]) or "waiting")
+            self.say("; ".join([*cells[:MOST], *more]) or WAITING)
 
     def describe(self, cell: PlannedCell) -> str:
         """Return name, epoch and accuracy of a running cell."""

@@ -6,6 +6,7 @@ verdict needs, and a folder whose finished runs had other limits, claims or opti
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,11 @@ def remarks(components: Components, planned: Sequence[PlannedCell], folder: Path
 
 def _rejudged(suite: Suite, folder: Path) -> list[str]:
     """Say that finished runs get the title, limits or claims of this suite, maybe a namesake."""
-    earlier, now = suite_folder.read(folder) or {}, jsonable(suite.judging())
+    known = suite_folder.read(folder)
+    if known is None and os.path.lexists(folder / suite_folder.SUITE):
+        lost = "it cannot be read and is written anew, so earlier code of these cells is forgotten"
+        return [f"{folder / suite_folder.SUITE}: {lost}"]
+    earlier, now = known or {}, jsonable(suite.judging())
     words = {"title": "another title", "thresholds": "other limits"}
     words |= {"depth_utility": "another floor", "expect": "other claims"}
     if suite.expect:

@@ -187,7 +187,7 @@ def described(plan: Plan) -> dict[str, Any]:
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
         decisions[cell.identity] |= {"cell": name, "epochs": cell.cell.last_epoch}
     return {
-        "schema": 1,
+        "schema": suite_folder.SCHEMA,
         "name": suite.name,
         "description": suite.description,
         **suite.judging(),

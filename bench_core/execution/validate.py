@@ -7,6 +7,7 @@ digests the code. A component that raises, exits, crashes or hangs is an error o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -56,7 +57,9 @@ def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
     """Send each phase of the validation as a text, then the answer."""
     from bench_core.registry import plugins
 
+    home = os.getcwd()
     registry = plugins.load_for(name for _, name, _ in request["components"])
+    os.chdir(home)  # an import may have left it
     say(answer(request, registry, say))
 
 
@@ -68,9 +71,10 @@ def answer(
 
     data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
     files_of = cache(lambda module, brought_by: fingerprint.code_files([module], brought_by))
-    components = []
+    components, home = [], os.getcwd()
     for kind, name, params in request["components"]:
         say(f"{kind} {name}: import")
+        os.chdir(home)
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]

@@ -42,6 +42,7 @@ PACKED = "epochs.jsonl.gz"  # of a compact run (`bench_core.results.compact`)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"
+RESUME = ".resume-"  # begins the name of the file with a saved training
 REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
 BULKY = {"measurements", "initial", "code", "files"}  # fields that may be long
@@ -73,7 +74,12 @@ def output_file(final: Path) -> Path:
 
 def resume_file(final: Path) -> Path:
     """Name the file with the saved training of a cell, beside its temporary folder."""
-    return final.parent / f".resume-{final.name}.safetensors"
+    return final.parent / f"{RESUME}{final.name}.safetensors"
+
+
+def resumable(folder: Path) -> dict[str, Path]:
+    """Return identity → file of the saved trainings in a suite folder."""
+    return {path.stem.removeprefix(RESUME): path for path in folder.glob(f"{RESUME}*.safetensors")}
 
 
 # ------------------------------------------------------------------------------------------ write

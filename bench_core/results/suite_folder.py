@@ -17,9 +17,10 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.results import files, locks
 from bench_core.results.files import replace_file
 from bench_core.results.hashing import file_text
-from bench_core.results.store import RUN, Unreadable
+from bench_core.results.store import RUN, Newer, Unreadable
 
 SUITE = "suite.json"
+SCHEMA = 1
 LISTS = {"cells", "decisions", "file"}  # fields of suite.json with an entry for each cell
 LONGEST_OF_SUITE = 1 << 20  # characters of any other field
 
@@ -58,9 +59,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Read suite.json of a suite folder; None if it is missing or unreadable."""
+    """Read suite.json of a suite folder; None if it is missing or unreadable.
+
+    Raises StoreError if a newer bench wrote it: it must not be replaced.
+    """
     try:
         return content(folder)
+    except Newer as reason:
+        raise StoreError(f"{folder / SUITE}: {reason}") from None
     except Unreadable:
         return None
 
@@ -72,13 +78,16 @@ def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Read suite.json of a suite folder. Raises `Unreadable`."""
+    """Read suite.json of a suite folder. Raises `Unreadable`, and `Newer` for a newer bench's."""
     try:
         raw = files.read_json(folder / SUITE, "suite", parts=1)
     except (OSError, ValueError) as error:
         raise Unreadable(files.reason(error)) from None
     if not isinstance(raw, dict):
         raise Unreadable("is no mapping")
+    if isinstance(version := raw.get("schema"), int) and version > SCHEMA:
+        newer = f"newer than this bench reads ({SCHEMA}): update bench-core"
+        raise Newer(f"has schema {version}, {newer}")
     for name in raw.keys() - LISTS:
         if (size := len(json.dumps(raw[name]))) > LONGEST_OF_SUITE:
             limit = f"at most {LONGEST_OF_SUITE} are read"

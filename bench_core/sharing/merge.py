@@ -4,7 +4,8 @@ Runs of one identity and one environment must have the same numbers; otherwise t
 conflicts and writes nothing. Every decision is made again under the lock of the run: another bench
 may have written it meanwhile. A run from another environment, or of a recipe that is not
 deterministic, is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>` and not
-counted. A run with a final status replaces a run without. A run with a fault is left out.
+counted. A run with a final status replaces a run without, and a done run a failed one. A run with a
+fault is left out. Late measurements of a run that is there already are added to it.
 
 A suite folder with a ledger of `bench tune` brings the ledger and the runs of its trials, so that a
 search that was stopped continues in the target.
@@ -23,7 +24,7 @@ from bench_core.results import files, ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import differing, disagreement
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord, environment_key
-from bench_core.results.remeasured import late_files
+from bench_core.results.remeasured import checkpoint_sum, late_files
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.sharing.verify import faults
@@ -42,12 +43,14 @@ WORDS: dict[Fate, str] = {
 class Merge:
     """The fate of every run folder of the sources, and what the user must know.
 
-    late  whether the conflicts arose while the merge was writing
+    late      whether the conflicts arose while the merge was writing
+    measured  late measurements that were copied to runs that are there already
     """
 
     fates: dict[Path, Fate] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
     late: bool = False
+    measured: int = 0
     troubles: list[str] = field(default_factory=list)
 
     def count(self, fate: Fate) -> int:
@@ -66,6 +69,8 @@ def fate(new: RunRecord, old: RunRecord | None) -> Fate:
         return "stays" if new.original else "replace"  # a compact run has rounded numbers
     if not differing(new, old):
         return "same"
+    if {new.status, old.status} == {"done", "failed"}:
+        return "replace" if new.status == "done" else "stays"  # an error says nothing of numbers
     if not new.cell.training.get("deterministic", True):
         return "replicate"
     return "conflict" if environment_key(new) == environment_key(old) else "replicate"
@@ -99,6 +104,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
         return result
     for final, run in plans.items():
         _install(run, final, target, result)
+    for run in runs:
+        if result.fates[run.folder] == "same":
+            _measure(run, homes[run.folder] / run.suite / run.record.identity, result)
     result.late = bool(result.conflicts)
     there = [run for run in runs if result.fates[run.folder] not in ("stays", "conflict")]
     suites = {(run.folder.parent, homes[run.folder] / run.suite) for run in there}
@@ -203,6 +211,23 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
                 except files.Refused as reason:
                     result.troubles.append(f"{path}: left out: it {reason.strerror}")
         store.remove_resume(final)
+
+
+def _measure(run: Stored, final: Path, result: Merge) -> None:
+    """Copy the late measurements that a run has and the same run in the target has not."""
+    with locks.owned(final):
+        old = _old(final, Merge())
+        if old is None or checkpoint_sum(old.record) != checkpoint_sum(run.record):
+            return  # a measurement belongs to its checkpoint
+        for path in late_files(run.folder, result.troubles):
+            if os.path.lexists(final / path.name):
+                continue
+            try:
+                with writing(final):
+                    files.copy(path, final / path.name)
+                result.measured += 1
+            except files.Refused as reason:
+                result.troubles.append(f"{path}: left out: it {reason.strerror}")
 
 
 def _merge_suite(source: Path, target: Path, result: Merge) -> None:

@@ -95,9 +95,13 @@ class _Sweep:
                 return False
             held.callback(self.leases.give, device)
             lock = held.enter_context(locks.locked(cell.folder))
-            if lock is None:
+            if lock is not None:
+                event = self._start(cell, lock, device, held)
+            elif time.monotonic() >= self.deadline:
+                record = supervise.unmade(self.job(cell), self.sweep_seconds, "another runner's")
+                event = {"event": "end", "record": record}
+            else:
                 return False
-            event = self._start(cell, lock, device, held)
         self.on_event(cell, event)
         return True
 

@@ -319,11 +319,19 @@ def new_row(job: Job, status: Status, reason: str) -> RunRecord:
 def skip(job: Job, sweep_seconds: float | None) -> RunRecord:
     """Keep a run for a cell that the sweep has no time for, unless it has one already."""
     final = Path(job["final"])
-    reason = f"the sweep's budget of {sweep_seconds:g} s was spent"
     if os.path.lexists(final):
-        reason = f"{reason}; its {store.read(final).status} run stays"
-        return make_record(job, status="skipped", reason=reason)
-    return new_row(job, "skipped", reason)
+        return unmade(job, sweep_seconds, f"its {store.read(final).status}")
+    return new_row(job, "skipped", _spent(sweep_seconds))
+
+
+def unmade(job: Job, sweep_seconds: float | None, other: str) -> RunRecord:
+    """Return a record, which is not kept, for a cell that has a run of its own or an `other`."""
+    reason = f"{_spent(sweep_seconds)}; {other} run stays"
+    return make_record(job, status="skipped", reason=reason)
+
+
+def _spent(sweep_seconds: float | None) -> str:
+    return f"the sweep's budget of {sweep_seconds:g} s was spent"
 
 
 def interrupt(workers: list[Worker]) -> None:
