@@ -149,6 +149,7 @@ def test_of_several_suites_with_a_run_a_done_one_is_told_and_the_others_are_name
     ("text", "said"),
     [
         ("c", "c: no run in .* begins like this; `bench plan SUITE`"),
+        ("dfa", r"dfa: is a rule; give the letters of a run, the last first: \w+ \(dfa, seed "),
         ("", "RUN is empty"),
         ("e", "2 runs in .* begin like this: e1e1e1e1e1e1, e2e2"),
         ("dd", "no run in .* begins like this; .*no JSON"),

@@ -14,10 +14,12 @@ from typing import Any
 
 from bench_core.analysis.verdicts.judge import label
 from bench_core.errors import UsageError
+from bench_core.printable import few
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import flat, plain_text
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import Stored, scan
+from bench_core.suite.cells import same_name
 
 NO_RUN = (
     "`bench plan SUITE` lists the identities of cells, and says which have a run; "
@@ -68,6 +70,17 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
         except store.Unreadable as reason:
             raise UsageError(f"{text}: {reason}") from None
     stored = scan(roots)
+    own = [run.record for run in stored.runs if same_name(run.record.cell.method.name, text)]
+    if own:
+        own.sort(key=lambda run: run.finished, reverse=True)
+        runs = few(
+            [
+                f"{run.identity[:12]} ({label(run.cell.method, (), run.defaults())}, seed "
+                f"{run.cell.seed}, {run.status})"
+                for run in own
+            ]
+        )
+        raise UsageError(f"{text}: is a rule; give the letters of a run, the last first: {runs}")
     set_aside = "".join(f"; {line}" for line in stored.troubles if f"/{text}" in line)
     identity = the_one(text, (run.record.identity for run in stored.runs), roots, set_aside)
     same = [run for run in stored.runs if run.record.identity == identity]

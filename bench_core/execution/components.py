@@ -218,7 +218,10 @@ class Components:
             return name
 
     def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:
+        kind, name, _ = self.requests[place]
         for path, text, hint, at_key in self.answers[place].get("invalid", ()):
+            if kind == "method" and path and f"method.{path[0]}" in self.suite.matrix:
+                text = f"{text} of {name.rpartition('/')[2]}"  # an axis is every rule's
             self._problem(key, text, hint, spec, below=tuple(path), at_key=at_key)
 
     def _problem(

@@ -63,7 +63,7 @@ class View:
         cells, every = self.results.own_cells, list(records)
         own = [record for record in every if cell_key(record.cell) in cells]
         if not own:
-            return f"Rules or settings that are not in the file of {self.results.name}"
+            return f"Other rules or settings than in the file of {self.results.name}"
         key = partial(method_key, defaults=self.settings.recorded)
         rules = [
             {key(record.cell.method) for record in some if not is_floor(record)}
