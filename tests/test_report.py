@@ -147,7 +147,7 @@ def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
         "residual stream grows 694 times in one block (limit 50 times)",
         ".306 ± .010", "arXiv:2606.21126", "n = 8 finished runs", "E1", "torch", "2.11",
         "makes a run again", "gradients by backpropagation inside the blocks",
-        "labels come from the thresholds in force",
+        "healthy and degenerate follow from the thresholds in force",
         f"S_full S1 or any diagnostic. {HEADLINE}", f"S_full adds all. {HEADLINE}",
         "first fires at epoch",
     ):  # fmt: skip

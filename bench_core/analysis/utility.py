@@ -24,7 +24,7 @@ LETTERS = {item.strategy: letter for letter, item in STANDARD.items()}
 WORDS = {
     "S0": "accuracy only",
     "S1": "headline Γ ≤ 0",
-    **{name: f"S1 or {letter}" for name, letter in LETTERS.items()},
+    **{name: f"S1 or {letter}: {STANDARD[letter].name}" for name, letter in LETTERS.items()},
     "S_full": "S1 or any diagnostic",
 }
 STRATEGIES = tuple(WORDS)

@@ -1,4 +1,4 @@
-"""Draw the alignment as a map: Γ_l by method and layer, struck out with its reason."""
+"""Draw the alignment as a map: Γ_l by method and state, struck out with its reason."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def alignment(view: View, group: Group) -> list[Figure]:
     reasons = "; ".join(dict.fromkeys(silent))
     struck = f"Grey and struck through: Γ is struck out ({reasons}). " if silent else ""
     caption = (
-        "Γ_l, the cosine between a method's credit and the backprop gradient at layer l "
+        "Γ_l, the cosine between a method's credit and the backprop gradient at the state h_l "
         f"(unclamped), mean over runs. Blue: along the gradient; orange: against it. {struck}"
         f"n = {runs} per method; {plural(len(silent), 'row')} struck out. Floors are in the table."
     )
     if (total := len(group.competing)) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."
-    panel = draw.panel("Γ by method and layer", _layers(cells, rows), 28 * len(rows), around=120)
+    panel = draw.panel("Γ by method and state", _layers(cells, rows), 28 * len(rows), around=120)
     return [Figure(caption, (panel,), columns=1)]
 
 
@@ -44,7 +44,7 @@ def _cells(row: Layers) -> list[dict[str, Any]]:
     return [
         {
             "method": row.label,
-            "layer": f"l{layer.site}",
+            "state": f"h_{layer.site}",
             "text": signed(layer.gamma.mean, 2).replace("-", "−"),  # wider
             "n": layer.gamma.n,
             "ratio": "–" if layer.ratio is None else f"{layer.ratio:.2g}",
@@ -58,12 +58,12 @@ def _cells(row: Layers) -> list[dict[str, Any]]:
 
 
 def _layers(cells: list[dict[str, Any]], rows: list[Layers]) -> list[Any]:
-    sites = [f"l{site}" for site in sorted({layer.site for row in rows for layer in row.layers})]
+    sites = [f"h_{site}" for site in sorted({layer.site for row in rows for layer in row.layers})]
     top = alt.Axis(labelAngle=0, orient="top")
     base = draw.chart(cells).encode(
-        x=alt.X("layer:N", sort=sites, title="layer", axis=top),
+        x=alt.X("state:N", sort=sites, title=None, axis=top),
         y=alt.Y("method:N", sort=[row.label for row in rows], title=None),
-        tooltip=draw.tips(method="", layer="", read="Γ", n="", ratio="‖a‖/‖g‖", means="it means"),
+        tooltip=draw.tips(method="", state="", read="Γ", n="", ratio="‖a‖/‖g‖", means="it means"),
     )
     valid, struck = base.transform_filter("!datum.struck"), base.transform_filter("datum.struck")
     edge: dict[str, Any] = {"stroke": draw.GREY, "strokeWidth": 0.5}

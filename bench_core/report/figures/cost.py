@@ -37,8 +37,8 @@ def cost(view: View, group: Group) -> list[Figure]:
         if item.row.accuracy is not None
     ]
     flops = [float(item.training_flops or 0) for item in drawn]
-    x = draw.measured(alt.X, "flops", flops, log=True)
-    y = draw.measured(alt.Y, "accuracy", [])
+    x = draw.measured(alt.X, "flops", flops, log=True, title="floating-point operations")
+    y = draw.measured(alt.Y, "accuracy", [], title="accuracy")
     base = draw.chart(values).encode(x=x, y=y, opacity=draw.picked("kind", opacity=1.0))
     points = base.mark_point(filled=True, size=90).encode(
         tooltip=draw.tips(method="", accuracy="", flops="operations of the training"),

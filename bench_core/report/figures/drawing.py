@@ -106,10 +106,13 @@ def picked(*fields: str, opacity: float = 0.85) -> Any:
     return alt.OpacityValue(0.08, condition={"test": kept, "value": opacity})
 
 
-def measured(channel: Any, field: str, values: Collection[float], log: bool = False) -> Any:
+def measured(
+    channel: Any, field: str, values: Collection[float], log: bool = False, title: str | None = None
+) -> Any:
     """Encode a measured field (channel: alt.X or alt.Y): logarithmic, or linear without zero."""
     scale: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False}
     axis = log_axis(values) if log else linear_axis()
+    axis.title = title
     return channel(f"{field}:Q", scale=alt.Scale(padding=10, **scale), axis=axis)
 
 

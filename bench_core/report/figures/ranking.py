@@ -51,6 +51,17 @@ def _kind(row: Row) -> str:
     return row.judged.kind if row.judged.kind in known else OPEN
 
 
+def _span(rows: list[Row]) -> list[float]:
+    """Return the ends of the axis: a little beyond means, intervals and seeds, within 0 and 1."""
+    means = [draw.accuracy(row.accuracy) for row in rows if row.accuracy is not None]
+    values = [mean[end] for mean in means for end in ("low", "value", "high")]
+    seeds = (run.record.accuracy for row in rows for run in row.finished)
+    values += [seed for seed in seeds if seed is not None]
+    low, high = min(values), max(values)
+    room = 0.04 * (high - low) or 0.01
+    return [round(max(0.0, low - room), 3), round(min(1.0, high + room), 3)]
+
+
 def _layers(rows: list[Row]) -> list[Any]:
     means = [
         {"method": name_of(row), "kind": _kind(row), "n": row.accuracy.n, "verdict": row.verdict}
@@ -65,7 +76,7 @@ def _layers(rows: list[Row]) -> list[Any]:
     ]
     names = [name_of(row) for row in rows]
     y = alt.Y("method:N", sort=names, title=None, scale=alt.Scale(domain=names))
-    scale, axis = alt.Scale(zero=False, padding=10), alt.Axis(tickCount=8)
+    scale, axis = alt.Scale(domain=_span(rows)), alt.Axis(tickCount=8)
     base = draw.chart(means).encode(y=y, opacity=draw.picked("kind", opacity=1.0))
     bars = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q", title=None, scale=scale, axis=axis),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 
 from bench_core.analysis import utility as strategies
@@ -16,10 +18,11 @@ def utility(view: View) -> list[Figure]:
     total = strategies.total(view.groups)
     if not total.n:
         return []
-    values = [
-        {"strategy": name, "words": strategies.WORDS[name], "back": back, "n": total.n}
+    values: list[dict[str, Any]] = [
+        {"strategy": f"{name}: {strategies.WORDS[name]}", "back": back, "n": total.n}
         for name, back in total.walked_back.items()
     ]
+    names = [value["strategy"] for value in values]
     base = draw.chart(values).encode(
         x=alt.X(
             "back:Q",
@@ -27,14 +30,14 @@ def utility(view: View) -> list[Figure]:
             scale=alt.Scale(domain=[0, total.n]),
             axis=alt.Axis(tickMinStep=1, format="d"),
         ),
-        y=alt.Y("strategy:N", sort=list(total.walked_back), title=None),
-        tooltip=draw.tips(strategy="", words="walks back", back="walked back", n=""),
+        y=alt.Y("strategy:N", sort=names, title=None),
+        tooltip=draw.tips(strategy="walks back", back="walked back", n=""),
     )
     bars = base.mark_bar(color=draw.ORANGE, opacity=0.85, height=14)
     numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text=alt.Text("back:Q"))
     caption = (
-        "S0 reports accuracy only; S1 walks back where the headline Γ is not positive; S2 to S5 "
-        f"add one of a, b, c and d; S_full adds all. {strategies.HEADLINE} "
+        "S0 walks back nothing; S1 a run whose headline Γ is not positive; S2 to S5 add one of the "
+        f"diagnostics a, b, c and d; S_full adds all. {strategies.HEADLINE} "
         f"n = {plural(total.n, 'finished run')} of methods and the ceiling. The runs that S_full "
         "walks back and S1 keeps are those that accuracy and cosine miss."
     )

@@ -262,7 +262,8 @@ def _ranks(group: Group) -> list[str]:
         text = "The differences between the rules are equal over the seeds, as counts of few "
         lines.append(f"{text}samples can be by chance: the ranks are not certain")
     if ranking.deviation:
-        own, scarce = "these runs", _fewest(group)
+        few_seeds = " (rough, of few seeds)" * (ranking.n < 5)
+        own, scarce = f"these runs{few_seeds}", _fewest(group)
         text = resolved(rules, ranking.n, ranking.deviation, own, scarce)
         lines.append(f"Ranks: {text}. Each margin over a floor has an interval of its own")
     return lines
