@@ -835,10 +835,8 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     text = leaderboard([*tied, *beside], width=None)
     assert "bp: a margin over a floor is equal in all seeds" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
-    assert (
-        "by the scatter of these runs (rough, of few seeds), 2 seeds (all that bp has) tell two of 2 rules"
-        in text
-    )
+    scatter = "by the scatter of these runs (rough, of few seeds)"
+    assert f"{scatter}, 2 seeds (all that bp has) tell two of 2 rules" in text
     level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
     text = leaderboard(level, width=None)
     assert "The differences between the rules are equal over the seeds, as counts of few" in text

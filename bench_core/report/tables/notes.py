@@ -232,11 +232,12 @@ def _pairs(label: str, floor: str, over: Margin | None) -> list[str]:
         return []
     alone = [seed for seed in over.seeds if seed not in over.floor_seeds]
     own, theirs, lacks = (
-        listed(map(str, seeds)) for seeds in (over.seeds, over.floor_seeds, alone)
+        f"seed{'s' * (len(seeds) > 1)} {listed(map(str, seeds))}"
+        for seeds in (over.seeds, over.floor_seeds, alone)
     )
     how = "unpaired, with Welch's interval" if over.how == "unpaired" else "by means"
-    pair = f"{label} (seeds {own}) and {floor} (seeds {theirs}) are compared {how}"
-    return [f"{pair}, as the floor has no finished run of seed{'s' * (len(alone) > 1)} {lacks}"]
+    pair = f"{label} ({own}) and {floor} ({theirs}) are compared {how}"
+    return [f"{pair}, as the floor has no finished run of {lacks}"]
 
 
 def _ranks(group: Group) -> list[str]:
