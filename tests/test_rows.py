@@ -358,7 +358,7 @@ def test_without_shared_seeds_the_margin_is_welchs_and_said() -> None:
     added = more[3].cell.seed
     assert remarks(more).count(f"as the floor has no finished run of seed {added}") == 1
     single: list[Any] = [run(DFA, 9, 0.5), *frozen(DFA, [0.30, 0.31, 0.32])]
-    assert "dfa (seeds 9) and its floor (seeds 42, 123, 456) are compared by means" in remarks(
+    assert "dfa (seed 9) and its floor (seeds 42, 123, 456) are compared by means" in remarks(
         single
     )
 
