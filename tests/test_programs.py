@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import shlex
@@ -19,8 +21,11 @@ from test_python import run_code
 from bench_core import api, cli, load
 from bench_core.analysis.verdicts import kinds
 from bench_core.errors import Exit, UsageError
+from bench_core.registry import plugins
 from bench_core.suite.load import load_suite
+from bench_core.suite.names import OURS
 
+DIAGNOSTICS = {item.component.name for item in plugins.load(only={OURS}).of_kind("diagnostic")}
 ROOT = Path(__file__).parent.parent
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in
          ("SKILL.md", "llms.txt", "docs/programs.md", "docs/python.md")}  # fmt: skip
@@ -152,3 +157,25 @@ def test_a_suite_that_is_written_brings_its_schema(tmp_path: Path) -> None:
         assert str(done.exception) == text
     invoke("new", "suite", "other.yaml", "--into", tmp_path)
     assert load_suite(tmp_path / "other.yaml").name == "other"
+
+
+def test_every_column_of_an_export_is_explained(tmp_path: Path) -> None:
+    after = PAGES["docs/programs.md"].partition("## The columns of `bench export`")[2]
+    text = after.partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+    explained = {
+        table: {
+            name
+            for names, tables, _ in rows
+            if tables.strip() == "all" or table in tables.strip().split(", ")
+            for name in re.findall(r"`(\w+)", names)
+        }
+        for table in ("runs", "epochs", "measurements")
+    }
+    folder = audit_folder(tmp_path)
+    for table, known in explained.items():
+        header = next(csv.reader(io.StringIO(invoke("export", folder, "--table", table))))
+        measured = {name for name in header if name.removesuffix("_samples") in DIAGNOSTICS}
+        others = {name for name in header if not name.startswith("environment_")} - measured
+        assert others - known == set(), table
+        assert known - {*header, "environment_"} == set(), table
