@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from bench_plugins.datasets.teacher import Teacher
 from nets import arch, toy_data
 from pydantic import ValidationError
 
-from bench_core.errors import DataError
+from bench_core.errors import BenchError, DataError
 from bench_core.suite.claim import MAX_SEED
-from bench_core.training.data import Data, crop_and_flip
+from bench_core.training.data import Data, crop_and_flip, loaded
+from bench_core.training.loss import SQUARED_ERROR
 from bench_core.training.params import resolved
 from bench_core.training.rng import stream
 
@@ -429,3 +431,47 @@ def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
     net.loss = Boasting()
     with pytest.raises(BenchError, match=r"cross_entropy\) is .*, not in 0 … 1"):
         evaluate(net, toy_data())
+
+
+X, Y = torch.zeros(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+SOUND = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y, "classes": 3}
+IMAGES = torch.zeros(6, 3, 2, 2, dtype=torch.uint8)
+UNFIT = {
+    "train_x is torch.float64, not uint8 or float32": {"train_x": X.double()},
+    "test_x is not finite everywhere": {"test_x": X.clone().fill_(np.nan)},
+    "train: 6 inputs and 5 labels": {"train_y": Y[:5]},
+    "test: 0 inputs and 0 labels": {"test_x": X[:0], "test_y": Y[:0]},
+    "train_x and train_y are ndarray and Tensor, not tensors of torch": {"train_x": X.numpy()},
+    "train_x is uint8, which needs (N, channels, height, width) and a mean": {"train_x": IMAGES},
+    "test_y is torch.float32 of shape (6,), not int64 (N,)": {"test_y": Y.float()},
+    "train_y is torch.int64 of shape (6, 1), not int64 (N,)": {"train_y": Y[:, None]},
+    "train_y has the classes 1 … 3, not 0 … 2": {"train_y": Y + 1},
+    "test_y has the classes -1 … 1, not 0 … 2": {"test_y": Y - 1},
+    "the loss is squared_error, and train_y is torch.int64": {"loss": SQUARED_ERROR},
+    "test_x has inputs of shape (3,); the data set says (4,)": {"test_x": X[:, :3]},
+    "the tensors have 4 classes; the data set says 3": {"classes": 4},
+}
+
+
+class Loads(Digits):
+    shape, classes, given = (4,), 3, None
+
+    def load(self, folder):
+        return self.given
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_tensors_that_a_training_cannot_take_are_named(fault: str) -> None:
+    dataset = Loads(Digits.Params())
+    dataset.given = Data(**SOUND)
+    assert loaded(dataset, None) is dataset.given
+    dataset.given = Data(**{**SOUND, **UNFIT[fault]})
+    with pytest.raises(BenchError, match=rf"^Loads\.load\(\): {re.escape(fault)}"):
+        loaded(dataset, None)
+
+
+def test_what_is_no_data_is_named() -> None:
+    dataset = Loads(Digits.Params())
+    dataset.given = (X, Y)
+    with pytest.raises(BenchError, match=r"returned tuple, not bench_core\.api\.Data$"):
+        loaded(dataset, None)

@@ -91,12 +91,13 @@ def answer(
 def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, Any]:
     """Count the training samples that a cell's `data` leaves, or say why that cannot be done."""
     from bench_core.training.build import selected
+    from bench_core.training.data import loaded
 
     if dataset is None:  # known to be broken
         return {}
     data_class, params = dataset
     try:
-        return {"count": len(selected(data_class(params).load(data_dir), options).train_y)}
+        return {"count": len(selected(loaded(data_class(params), data_dir), options).train_y)}
     except BenchError as error:
         return {"why": str(error).removeprefix("data.validation: ")}
     except (Exception, SystemExit) as error:

@@ -116,15 +116,8 @@ def the_checksum_is_that_of_the_files(subject: Subject) -> None:
 def shape_and_classes_are_known_before_loading(subject: Subject) -> None:
     """`shape` and `classes` of the class are those of the tensors."""
     dataset, _, data = loaded(subject)
-    declared = tuple(dataset.shape)
-    for name in ("train_x", "test_x"):
-        shape = tuple(getattr(data, name).shape[1:])
-        if shape != declared:
-            raise Failed(f"{name} has inputs of shape {shape}; the data set says {declared}")
-    if data.classes != dataset.classes:
-        raise Failed(
-            f"the tensors have {data.classes} classes; the data set says {dataset.classes}"
-        )
+    if fault := data.wrong_shape(dataset.shape, dataset.classes):
+        raise Failed(fault)
 
 
 @check("dataset", "contract")
@@ -132,25 +125,8 @@ def tensors_are_ready_for_the_loop(subject: Subject) -> None:
     """Inputs are uint8 images with mean and std, or floats that are finite; one label per input;
     on the CPU."""
     _, _, data = loaded(subject)
-    for part in ("train", "test"):
-        x, y = getattr(data, f"{part}_x"), getattr(data, f"{part}_y")
-        if len(x) != len(y) or len(x) == 0:
-            raise Failed(f"{part}: {len(x)} inputs and {len(y)} labels")
-        if x.device.type != "cpu" or y.device.type != "cpu":
-            raise Failed(
-                f"{part}: the tensors are on {x.device}: leave them on the CPU, the core moves them"
-            )
-        if x.dtype == torch.uint8 and (
-            x.dim() != 4 or {len(data.mean), len(data.std)} != {x.shape[1]}
-        ):
-            raise Failed(
-                f"{part}_x is uint8, which needs (N, channels, height, width) and a mean and std "
-                "per channel"
-            )
-        if x.dtype not in (torch.uint8, torch.float32):
-            raise Failed(f"{part}_x is {x.dtype}, not uint8 or float32")
-        if x.dtype == torch.float32 and not bool(x.isfinite().all()):
-            raise Failed(f"{part}_x is not finite everywhere")
+    if fault := data.wrong_form():
+        raise Failed(fault)
 
 
 @check("dataset", "contract")
@@ -158,15 +134,10 @@ def labels_are_classes(subject: Subject) -> None:
     """Labels are int64 in 0 … classes−1 and every class occurs in both parts; or floats where
     the loss is a regression's."""
     _, _, data = loaded(subject)
-    if not data.loss.classes:
-        if not data.train_y.is_floating_point():
-            raise Failed(f"the loss is {data.loss.name}, and the targets are {data.train_y.dtype}")
-        return
-    for part in ("train_y", "test_y"):
-        y = getattr(data, part)
-        if y.dtype != torch.int64 or y.dim() != 1:
-            raise Failed(f"{part} is {y.dtype} of shape {tuple(y.shape)}, not int64 (N,)")
-        labels = y.unique().tolist()  # sorted
+    if fault := data.wrong_labels():
+        raise Failed(fault)
+    for part in ("train_y", "test_y") if data.loss.classes else ():
+        labels = getattr(data, part).unique().tolist()  # sorted
         if labels != list(range(data.classes)):
             raise Failed(f"{part} has the classes {labels[:12]}, not 0 … {data.classes - 1}")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bench_core.errors import BenchError
 from bench_core.training import processor
 from bench_core.training.checkpoint import part, storable
-from bench_core.training.data import Data, Held
+from bench_core.training.data import Data, Held, loaded
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
 from bench_core.training.net import Net
@@ -67,7 +67,7 @@ def build(
     # torch's default for convolutions on a GPU is TF32: it keeps 10 of the 23 bits of a factor
     torch.backends.cudnn.allow_tf32 = False
     (rule_class, rule_params), (net_class, net_params), (data_class, data_params) = parts
-    held = Held(selected(data_class(data_params).load(data_dir), options).to(device))
+    held = Held(selected(loaded(data_class(data_params), data_dir), options).to(device))
     data = held.training
     count, batch = len(data.train_y), training["batch_size"]
     if count < batch:

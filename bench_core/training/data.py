@@ -7,18 +7,23 @@ an epoch are drawn before the epoch starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench_core.errors import BenchError
 from bench_core.training.loss import CROSS_ENTROPY, Loss
 from bench_core.training.rng import stream
+
+if TYPE_CHECKING:
+    from bench_core.training.dataset import Dataset
 
 PAD = 4
 ALIGNED = 64  # bytes: torch begins every tensor at a multiple of this
@@ -53,6 +58,51 @@ class Data:
     loss: Loss = CROSS_ENTROPY
     validation_x: Tensor | None = None
     validation_y: Tensor | None = None
+
+    def wrong_shape(self, shape: Sequence[int], classes: int) -> str:
+        """Say how inputs and classes differ from those that the data set declares; "" if not."""
+        for name in ("train_x", "test_x"):
+            if (found := tuple(getattr(self, name).shape[1:])) != tuple(shape):
+                return f"{name} has inputs of shape {found}; the data set says {tuple(shape)}"
+        if self.classes != classes:
+            return f"the tensors have {self.classes} classes; the data set says {classes}"
+        return ""
+
+    def wrong_form(self) -> str:
+        """Say why the tensors are not ready for a training; "" if they are."""
+        for part in ("train", "test"):
+            x, y = getattr(self, f"{part}_x"), getattr(self, f"{part}_y")
+            if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+                kinds = f"{type(x).__name__} and {type(y).__name__}"
+                return f"{part}_x and {part}_y are {kinds}, not tensors of torch"
+            if len(x) != len(y) or len(x) == 0:
+                return f"{part}: {len(x)} inputs and {len(y)} labels"
+            if x.device.type != "cpu" or y.device.type != "cpu":
+                remedy = "leave them on the CPU, the core moves them"
+                return f"{part}: the tensors are on {x.device}: {remedy}"
+            images = x.dim() == 4 and {len(self.mean), len(self.std)} == {x.shape[1]}
+            if x.dtype == torch.uint8 and not images:
+                need = "(N, channels, height, width) and a mean and std per channel"
+                return f"{part}_x is uint8, which needs {need}"
+            if x.dtype not in (torch.uint8, torch.float32):
+                return f"{part}_x is {x.dtype}, not uint8 or float32"
+            if x.dtype == torch.float32 and not bool(x.isfinite().all()):
+                return f"{part}_x is not finite everywhere"
+        return ""
+
+    def wrong_labels(self) -> str:
+        """Say why the loss cannot take the labels or targets; "" if it can."""
+        for name in ("train_y", "test_y"):
+            y = getattr(self, name)
+            if not self.loss.classes:
+                if not y.is_floating_point():
+                    return f"the loss is {self.loss.name}, and {name} is {y.dtype}, not float"
+            elif y.dtype != torch.int64 or y.dim() != 1:
+                return f"{name} is {y.dtype} of shape {tuple(y.shape)}, not int64 (N,)"
+            elif not 0 <= int(y.min()) <= int(y.max()) < self.classes:
+                labels = f"{int(y.min())} … {int(y.max())}"
+                return f"{name} has the classes {labels}, not 0 … {self.classes - 1}"
+        return ""
 
     def limit(self, count: int | None) -> Data:
         """Keep only the first `count` training samples."""
@@ -160,6 +210,18 @@ class Data:
                 down, right = shifts[:, span]
                 x = crop_and_flip(x, down, right, flips[span])
             yield self.normalise(x), self.train_y[rows]  # which leaves floats unchanged
+
+
+def loaded(dataset: Dataset, folder: Path | None) -> Data:
+    """Load a data set. Raises BenchError with one line if a training cannot take its tensors."""
+    data = dataset.load(folder)
+    name = type(dataset).__name__
+    if not isinstance(data, Data):
+        raise BenchError(f"{name}.load() returned {type(data).__name__}, not bench_core.api.Data")
+    wrong = data.wrong_form() or data.wrong_labels()
+    if fault := wrong or data.wrong_shape(dataset.shape, dataset.classes):
+        raise BenchError(f"{name}.load(): {fault}")
+    return data
 
 
 class Held:
