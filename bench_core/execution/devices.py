@@ -67,5 +67,6 @@ def absent(device: str) -> str | None:
         torch.empty(1, device=device)
     # a torch that was not built for the device asserts
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return f"no device {device} here: {' '.join(str(error).split())[:120]}"
+        first = " ".join(str(error).split()).partition(". ")[0]  # the rest is advice with an address
+        return f"no device {device} here: {first[:200]}"
     return None
