@@ -67,6 +67,6 @@ def absent(device: str) -> str | None:
         torch.empty(1, device=device)
     # a torch that was not built for the device asserts
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = " ".join(str(error).split()).partition(". ")[0]  # the rest is advice with an address
+        first = " ".join(str(error).split()).partition(". ")[0]  # then comes an address
         return f"no device {device} here: {first[:200]}"
     return None
