@@ -258,6 +258,27 @@ def test_a_rule_that_leaves_the_working_folder_stops_no_other(
     assert "2 cells, 0 reused, 2 to run" in done.stdout
 
 
+def test_a_run_that_ends_early_leaves_the_finished_one_and_names_no_log(
+    here: Here, path_as_it_was: None
+) -> None:
+    """Finer epochs ask for another training of the same cell, which runs out of memory here."""
+    breaks = "    def after_update(self, epoch):\n        if os.environ.get('BREAKS'):\n"
+    rule = f"import os\n{RULE}\n{breaks}            raise MemoryError('not enough memory')\n"
+    (here.cwd / "fed.py").write_text(rule)
+    text = SUITE.replace("[dfa]", "[./fed.py]").replace("epochs: 1", "epochs: 2")
+    (here.cwd / "tiny.yaml").write_text(text)
+    sparse = ("tiny.yaml", "--set", "evaluate_every=2", "--set", "diagnose_every=2")
+    assert here("run", *sparse).returncode == 0
+    before = runs(here.cwd / "results" / "tiny")
+    done = here("run", "tiny.yaml", env={"BREAKS": "1"})
+    assert done.returncode == 1
+    assert "oom: MemoryError: not enough memory" in done.stdout
+    assert "; its done run stays" in done.stdout
+    assert "log.txt" not in done.stderr
+    assert runs(here.cwd / "results" / "tiny") == before
+    assert "1 reused, 0 to run" in here("plan", *sparse).stdout
+
+
 def test_every_rule_of_a_file_that_a_suite_names_is_taken(
     tmp_path: Path, path_as_it_was: None
 ) -> None:

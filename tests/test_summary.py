@@ -547,7 +547,7 @@ def test_codes_are_compared_in_words() -> None:
         "Environment": {"E1": {"torch": "2.1", "threads": 1}, "E2": {"torch": "2.2", "threads": 1}},
     }
     assert provenance.differences(traced) == [
-        "C1 and C2 have the same code; they differ only in the modules of their rules",
+        "C1 and C2 have the same code, but for the modules of their own rules",
         "C3 differs from C1 in loop",
         "E2 differs from E1 in torch",
     ]

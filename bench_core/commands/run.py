@@ -231,13 +231,13 @@ def _say_package_step(plan: Plan) -> None:
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
-    """Print the log of every run that is not done, but for empty logs."""
+    """Print the log of every run that is not done; not an empty log, nor that of a run not kept."""
     from bench_core.results.logs import LOG
     from bench_core.results.status import STATUSES
 
     for record in failed:
         log = plan.folder / record.identity / LOG
-        if log.is_file() and log.stat().st_size:
+        if LOG in record.files and log.is_file() and log.stat().st_size:
             echo(f"{record.status}: {log}", err=True)
     reused = {cell.identity for cell in plan.cells if cell.action == "reuse"}
     again = sum(STATUSES[run.status].failure and run.identity in reused for run in failed)

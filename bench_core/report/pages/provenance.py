@@ -13,7 +13,7 @@ from bench_core.results.hashing import canonical, flat
 from bench_core.results.record import RunRecord
 
 SAME = {  # several codes or environments that are equal as far as they can be compared
-    "Code": "have the same code; they differ only in the modules of their rules",
+    "Code": "have the same code, but for the modules of their own rules",
     "Environment": "have the same settings; some state more of them than others",
 }
 WORDS = {"dirty": "dirty (whether the checkout had edits without a commit)"}
