@@ -429,7 +429,8 @@ def test_a_run_that_was_cut_short_elsewhere_takes_no_results_place(
         answer = remote.run_job(remote.payload(cell, forged.job(cell), seen))
         told = remote.settle(cell, forged.job(cell), answer)
         assert told is not None
-        assert told.status == "crashed"
+        assert (told.status, told.checksum, told.files) == ("crashed", None, {})
+        assert (told.reason or "").count("; its done run stays") == 1
         assert store.stamp(cell.folder) == before
 
 

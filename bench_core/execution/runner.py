@@ -73,11 +73,12 @@ def run_plan(
     with Listener(lambda: registry.calling, warn) as observers:
         notify = _notifier(registry, observers, warn)
         notify("bench_suite_start", plan=plan)
+        unkept: dict[str, RunRecord] = {}
         if to_run:
             refused = partial(suite_folder.put_back, plan.folder, written, earlier)
-            _carry_out(plan, execute, options, notify, progress, warn, refused)
+            unkept = _carry_out(plan, execute, options, notify, progress, warn, refused)
         try:
-            records = [store.read(cell.folder) for cell in plan.cells]
+            records = [unkept.get(c.identity) or store.read(c.folder) for c in plan.cells]
         except store.Unreadable as reason:
             text = f"{plan.folder}: a run folder was changed meanwhile: {reason}"
             raise StoreError(text) from None
@@ -131,12 +132,14 @@ def _carry_out(
     progress: Callable[[Sequence[PlannedCell]], Any] | None,
     warn: Callable[[str], None],
     refused: Callable[[], None],
-) -> None:
+) -> dict[str, RunRecord]:
     """Run the cells, and tell the observers and the display of every event.
 
     refused  is called if the executor refuses before the first event
+
+    Returns identity → record of the cells whose training left the older run in its place.
     """
-    begun = False
+    begun, unkept = False, {}
     display = progress(plan.to_run) if progress is not None else None
     with display or nullcontext(), Listener(lambda: "the progress", warn, math.inf) as screen:
 
@@ -150,7 +153,10 @@ def _carry_out(
             elif kind == "epoch":
                 notify("bench_epoch_end", identity=cell.identity, cell=cell.cell, row=event["row"])
             elif kind == "end":
-                notify("bench_cell_end", identity=cell.identity, record=event["record"])
+                record = event["record"]
+                if record.checksum is None:  # the store did not seal it
+                    unkept[cell.identity] = record
+                notify("bench_cell_end", identity=cell.identity, record=record)
 
         try:
             execute(plan.to_run, plan.job, on_event, options)
@@ -158,6 +164,7 @@ def _carry_out(
             if not begun:
                 refused()
             raise
+    return unkept
 
 
 def _check_local(plan: Plan, options: Options) -> None:

@@ -143,8 +143,8 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
     Raises StoreError if a write fails. Then the older run is still in its place, or, if only the
     last fsync failed, the complete new one.
     """
-    if record.status not in FINAL and (result := result_of(final)):
-        return record.model_copy(update={"reason": f"{record.reason}; its {result} run stays"})
+    if record.status not in FINAL and result_of(final):
+        return not_kept(record, final)
     folder = temporary(final)
     with writing(final):
         logs.finish(output_file(final), folder / logs.LOG)
@@ -157,6 +157,13 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         if record.status in FINAL:
             remove_resume(final)
     return record
+
+
+def not_kept(record: RunRecord, final: Path) -> RunRecord:
+    """Return a record that is not in the store, as its reason says: without files and checksum."""
+    stays = f"; its {result_of(final)} run stays"
+    reason = (record.reason or record.status).removesuffix(stays) + stays
+    return record.model_copy(update={"reason": reason, "files": {}, "checksum": None})
 
 
 def result_of(final: Path) -> str:

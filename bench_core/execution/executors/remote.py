@@ -215,7 +215,7 @@ def settle(cell: PlannedCell, job: Job, text: str) -> RunRecord | None:
     """
     answer = json.loads(text)
     if "cut short" in answer and store.result_of(cell.folder):
-        return RunRecord.model_validate(answer["cut short"])
+        return store.not_kept(RunRecord.model_validate(answer["cut short"]), cell.folder)
     if answer["is"] == "unwritable":
         raise StoreError(answer["reason"])
     if answer["is"] == "busy" or ("files" in answer and not _install(cell, job, answer["files"])):
