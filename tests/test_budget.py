@@ -233,7 +233,7 @@ def test_a_sweep_without_time_does_not_wait_for_another_runner(
     leap(itertools.count().__next__)
     (told,) = [e["record"] for e in execute("finish()", sweep_seconds=600) if e["event"] == "end"]
     locks.unlock(tmp_path / "s" / identity, lock)
-    assert told.reason == "the sweep's budget of 600 s was spent; another runner's run stays"
+    assert told.reason == "the sweep's budget of 600 s was spent; another runner is at work on it"
     assert runs(tmp_path / "s") == {identity: before}
 
 

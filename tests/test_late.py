@@ -20,7 +20,7 @@ from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution import remeasure
 from bench_core.report.pages.provenance import suite_of
-from bench_core.results import remeasured, store
+from bench_core.results import locks, remeasured, store
 from bench_core.results.hashing import checksum
 from bench_core.results.record import Measurement, checked
 from bench_core.results.scan import Stored, scan
@@ -97,6 +97,15 @@ def test_a_merge_brings_late_measurements_of_a_run_that_is_there(copy, tmp_path:
         record.measurements["alignment"]
         == remeasured.attach(run.record, theirs)[0].measurements["alignment"]
     )
+    (run.folder / late.name).unlink()
+    with locks.locked(run.folder):
+        said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
+        assert "its late measurements are left out: it is in use" in said.output
+        assert said.exit_code == 1
+        late.rename(late.with_suffix(".away"))
+        said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
+        assert (said.output, said.exit_code) == (f"{there}\n", 0)
+    late.with_suffix(".away").rename(late)
     (run.folder / late.name).write_text("mine")  # what is there stays
     said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
     assert said.output == f"{there}\n"

@@ -33,7 +33,7 @@ from bench_core.registry.registry import Registry
 from bench_core.registry.scaffold import without_hook
 from bench_core.report.comparison import methods
 from bench_core.report.words.rows import names_of
-from bench_core.results import suite_folder
+from bench_core.results import locks, suite_folder
 from bench_core.results.record import cell_key
 from bench_core.suite.cells import built_in, same_name
 from bench_core.suite.load import load_suite
@@ -224,7 +224,7 @@ def test_a_rule_whose_file_is_here_is_named_by_its_path(
 
 
 def test_a_suite_that_names_a_file_without_its_rule_gets_the_remedy() -> None:
-    with pytest.raises(UsageError, match=r"^unknown method 'fed\.py'; .* its rule is fed\.py/fed"):
+    with pytest.raises(UsageError, match=r"^unknown method 'fed\.py'; .* write fed\.py/fed"):
         Registry().find("method", "fed.py")
 
 
@@ -245,6 +245,35 @@ def test_a_suite_names_a_rule_file_by_its_path_from_the_suites_folder(
     for wanted in ("fed", "lab/rules/fed.py"):  # the entries of the file, with their options
         chosen, _ = rule_files.with_suite("lab/tiny.yaml", [], [wanted])
         assert [method.as_dict() for method in chosen.methods] == expected[1:]
+
+
+def test_a_sweep_without_time_shows_the_cells_that_another_runner_has_as_skipped(
+    here: Here,
+) -> None:
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+    planned = json.loads(here("plan", "tiny.yaml", "--json").stdout)
+    (cell,) = planned["cells"]
+    suite_folder.create(here.cwd / "results", "tiny")
+    with locks.locked(here.cwd / "results" / "tiny" / cell["identity"]) as lock:
+        assert lock is not None
+        done = here("run", "tiny.yaml", "--set", "budget.sweep_seconds=0.1")
+    assert done.returncode == 1, done.stderr
+    assert "was spent; another runner is at work on it" in done.stdout
+    assert "changed meanwhile" not in done.stderr
+
+
+def test_a_rule_file_of_a_suite_that_is_not_chosen_may_be_broken(
+    tmp_path: Path, path_as_it_was: None
+) -> None:
+    (tmp_path / "fed.py").write_text(RULE)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "tiny.yaml").write_text(SUITE.replace("[dfa]", "[dfa, ./fed.py, broken.py]"))
+    suite = str(tmp_path / "tiny.yaml")
+    for wanted in ("dfa", "fed"):
+        found, _ = rule_files.with_suite(suite, [], [wanted])
+        assert [method.name.rpartition("/")[2] for method in found.methods] == [wanted]
+    with pytest.raises(SuiteError, match="nothing_of_this_name"):
+        rule_files.with_suite(suite, [], [])
 
 
 def test_a_rule_that_leaves_the_working_folder_stops_no_other(
@@ -279,7 +308,7 @@ def test_a_run_that_ends_early_leaves_the_finished_one_and_names_no_log(
     assert "1 reused, 0 to run" in here("plan", *sparse).stdout
 
 
-def test_every_rule_of_a_file_that_a_suite_names_is_taken(
+def test_of_a_file_with_several_rules_a_suite_names_one(
     tmp_path: Path, path_as_it_was: None
 ) -> None:
     two = (
@@ -297,10 +326,19 @@ class Other(Fed):
     text = "from bench_core.api import Component, hookimpl\n" + two + hook
     (tmp_path / "pair.py").write_text(text)
     suite = tmp_path / "tiny.yaml"
-    suite.write_text(SUITE.replace("[dfa]", "[{name: pair.py, penalty: 0.1}, dfa]"))
-    found, _ = rule_files.with_suite(str(suite), [], [])
-    assert [method.name for method in found.methods] == ["pair.py/one", "pair.py/two", "dfa"]
-    assert [method.as_dict().get("penalty") for method in found.methods] == [0.1, 0.1, None]
+    entries = "[{name: ./pair.py/two, penalty: 0.1}, pair.py/one, dfa]"
+    suite.write_text(SUITE.replace("[dfa]", entries))
+    found, _ = rule_files.with_suite(str(suite), ["methods[0].penalty=0.2"], [])
+    assert [method.as_dict() for method in found.methods] == [
+        {"name": "pair.py/two", "penalty": 0.2},
+        {"name": "pair.py/one"},
+        {"name": "dfa"},
+    ]
+    for entry in ("./pair.py", "./pair.py/three"):
+        suite.write_text(SUITE.replace("[dfa]", f"[{entry}]"))
+        one = r"write the one that you mean: \./pair\.py/one or \./pair\.py/two$"
+        with pytest.raises(SuiteError, match=one):
+            rule_files.with_suite(str(suite), [], [])
 
 
 def test_rule_files_of_a_suite_that_cannot_be_taken_are_named_at_their_lines(

@@ -24,7 +24,14 @@ from bench_core.report.tables.formats import leaderboards
 from bench_core.report.tables.legend import next_steps
 from bench_core.results import ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import CLOCK, compare, disagreement
-from bench_core.results.record import SCHEMA, FileSum, Measurement, RunRecord, cell_key
+from bench_core.results.record import (
+    SCHEMA,
+    FileSum,
+    Measurement,
+    RunRecord,
+    cell_key,
+    same_environment,
+)
 from bench_core.results.scan import Stored, scan
 from bench_core.results.store import CHECKPOINT
 from bench_core.sharing import merge as merging
@@ -735,19 +742,22 @@ def test_a_mark_belongs_to_one_run_json(tmp_path: Path) -> None:
         assert marks.read(folder.parent, record).state == "posted"
 
 
-def test_a_done_run_takes_the_place_of_a_failed_one(tmp_path: Path) -> None:
-    """An error says nothing of the numbers; of two results that differ neither would count."""
-    done = true(seed=1, environment={"device_name": "A"})
-    failed = done.model_copy(update={"status": "failed", "reason": "r", "environment": {}})
-    assert merging.fate(done, failed) == "replace"
-    assert merging.fate(failed, done) == "stays"
-    assert merging.fate(done.model_copy(update={"status": "diverged"}), failed) == "replicate"
+def test_environments_are_alike_as_far_as_both_state_them() -> None:
+    old, new = {"torch": "2"}, {"torch": "2", "instructions": "AVX2", "commit": "x"}
+    other = {**new, "instructions": "AVX512"}
+    pairs = [(old, new, True), (new, {**new, "commit": "y"}, True), (new, other, False)]
+    pairs += [(old, {**new, "torch": "3"}, False), (old, {**new, "matmul": "oneDNN"}, False)]
+    for one, two, alike in pairs:
+        runs_of = [true(seed=1, environment=each) for each in (one, two)]
+        assert same_environment(*runs_of) is same_environment(*reversed(runs_of)) is alike
+        lost = runs_of[1].model_copy(update={"accuracy": 0.123})
+        assert merging.fate(lost, runs_of[0]) == ("conflict" if alike else "replicate")
 
 
 def test_runs_in_conflict_lead_to_a_replication() -> None:
     (group,) = judge_all([true(seed=1).model_copy(update={"status": "conflict", "reason": "r"})])
     (line,) = next_steps([group], "s")
-    assert line.startswith("Next: `bench replicate FOLDER`, with the results folder, trains the")
+    assert line.startswith("Next: `bench replicate RESULTS --sample 100%` trains the runs in")
 
 
 def test_a_suite_json_of_a_newer_bench_is_named_and_not_replaced(here: Here) -> None:
@@ -756,21 +766,23 @@ def test_a_suite_json_of_a_newer_bench_is_named_and_not_replaced(here: Here) -> 
     (path,) = (here.cwd / "results").glob("*/suite.json")
     path.write_text(json.dumps(newer := {**json.loads(path.read_text()), "schema": 99, "new": 1}))
     told = "has schema 99, newer than this bench reads (1): update bench-core"
-    for command in (
-        ["plan", "tiny.yaml"],
-        ["run", "tiny.yaml"],
-        ["merge", "results", "--into", "o"],
-    ):
-        done = here(*command)
+    shutil.copytree(here.cwd / "results", here.cwd / "other")
+    merged = here("merge", "other", "--into", "new")
+    assert merged.returncode == 1
+    assert f"other/tiny/suite.json: left out: it {told}" in merged.stderr
+    for command in ("plan tiny.yaml", "run tiny.yaml", "merge new --into results"):
+        done = here(*command.split())
         assert done.returncode == 2, command
         assert told in done.stderr
         assert json.loads(path.read_text()) == newer
+    for command in ("status results", "clean results"):  # which replace no suite.json
+        assert here(*command.split()).returncode == 0
     assert told in here("leaderboard", "results").stderr
     assert here("report", "results", "-o", "page.html").returncode == 0
     path.write_text("{")
     done = here("run", "tiny.yaml", "--set", "training.epochs=1")
     assert done.returncode == 0
-    assert "suite.json: it cannot be read and is written anew, so earlier code of" in done.stderr
+    assert "suite.json: it cannot be read; `bench run` writes it anew and forgets" in done.stderr
 
 
 def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) -> None:
@@ -794,11 +806,14 @@ def test_cleaning_takes_what_no_table_counts_and_nothing_else(tmp_path: Path) ->
     assert listed == {str(old), str(aside), str(states[1])}
     assert "--yes removes them" in said.output
 
-    lock = locks.lock(old)
-    assert lock is not None
-    held = CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"], catch_exceptions=False)
-    locks.unlock(old, lock)
-    assert (held.exit_code, old.exists(), aside.exists()) == (1, True, False)
+    held_by = [old, new.parent / ("7" * 32)]
+    held = [locks.lock(each) for each in held_by]
+    assert None not in held
+    said = CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"], catch_exceptions=False)
+    for each, lock in zip(held_by, held, strict=True):
+        locks.unlock(each, lock)
+    assert (said.exit_code, old.exists(), aside.exists()) == (1, True, False)
+    assert states[1].exists()
     assert CliRunner().invoke(bench, ["clean", str(tmp_path), "--yes"]).exit_code == 0
     assert not old.exists()
     assert [state.exists() for state in states] == [True, False]

@@ -102,7 +102,16 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("write", [store.tidy, store.clear_temporary])
+def crashed(final: Path) -> None:
+    """What the runner does whose worker was killed."""
+    descriptor = locks.lock(final)
+    told = store.commit(record(final.name, status="crashed", reason="SIGKILL"), final)
+    assert told.reason == "SIGKILL; its done run stays"
+    store.remove_temporary(final)
+    locks.unlock(final, descriptor)
+
+
+@pytest.mark.parametrize("write", [store.tidy, store.clear_temporary, crashed])
 def test_a_kill_between_the_renames_loses_no_run(
     final: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
 ) -> None:

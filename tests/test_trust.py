@@ -209,6 +209,33 @@ def test_a_replica_that_fails_here_disputes_nothing(
     assert not (forged / "tiny" / marks.FOLDER).exists()
 
 
+def test_a_planted_replica_confirms_nothing_if_the_training_here_is_cut_short(
+    here: Here, forged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the new runs has a copy of the forged run, as its author may send it."""
+    place = forged.with_name("results-replicas")
+    (folder,) = (forged / "tiny").iterdir()
+    shutil.copytree(folder, place / "tiny" / folder.name, dirs_exist_ok=True)
+    planted = store.read(place / "tiny" / folder.name).accuracy
+
+    def execute(cells: Any, job: Any, watch: Any, options: Any) -> None:
+        for cell in cells:
+            record = make_record(job(cell), status="timeout", reason="over its budget")
+            with locks.locked(cell.folder):
+                store.clear_temporary(cell.folder)
+                ended = store.commit(record, cell.folder)
+                store.remove_temporary(cell.folder)
+            watch(cell, {"event": "end", "record": ended})
+
+    monkeypatch.setattr("bench_core.execution.runner.executor_named", lambda *_: execute)
+    done = here("replicate", forged, "--sample", "1")
+    assert done.returncode == 1
+    assert ": could not be run here: timeout: over its budget; its done run stays" in done.stderr
+    assert "0 of 1 agree, 1 could not be run" in done.stdout
+    assert not (forged / "tiny" / marks.FOLDER).exists()
+    assert store.read(place / "tiny" / folder.name).accuracy == planted
+
+
 def test_a_replica_that_lies_elsewhere_is_asked_for(here: Here, forged: Path) -> None:
     place = forged.with_name("results-replicas")
     shutil.rmtree(place)

@@ -51,12 +51,11 @@ def spare(
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
         cells = suite_folder.saved_mapping(folder, "cells")
-        known = {*cells.values(), *(run.record.identity for run in runs)}
-        for identity, path in sorted(store.resumable(folder).items()) if not methods else ():
-            if cells and identity not in known:
-                yield Spare(path, "saved by a training of other code", _size(path))
         counted, _ = current([run.record for run in runs], cells)
         kept = {record.identity for record in counted}
+        for identity, path in sorted(store.resumable(folder).items()) if not methods else ():
+            if cells and identity not in {*cells.values(), *kept}:
+                yield Spare(path, "saved by a training of other code", _size(path))
         done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []
         changed = {identity: names for group in groups for identity, names in older(group).items()}
@@ -112,6 +111,9 @@ def remove(item: Spare) -> bool:
     path = item.path
     if is_run_folder(path):
         return store.remove(path)
+    for identity, state in store.resumable(path.parent).items():
+        if state == path:
+            return store.remove_state(path.parent / identity)
     with writing(path):
         delete(path)
         delete(path.with_name(f"{path.name}{store.REASON}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,8 @@ class SuiteCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if not (hint := _setting(error.option_name)):
+            near = get_close_matches(error.option_name, error.possibilities or (), cutoff=0.8)
+            if near or not (hint := _setting(error.option_name)):
                 raise
             raise click.UsageError(f"No such option {error.option_name!r}; {hint}", ctx) from None
         except click.UsageError as error:

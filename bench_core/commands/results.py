@@ -153,6 +153,11 @@ def cost(results: Paths, form: str, target: float | None, output: Path | None) -
     deliver(text, output, coloured=False)
 
 
+def _rule_of(file: Path) -> list[str]:
+    """Name the rule of a file as if it had the file's name; claims need none of its code."""
+    return [f"{file.name}/{file.stem}"]
+
+
 @click.command()
 @results_argument
 @format_option(Choice("bench_core.report.claimed:Format"))
@@ -171,8 +176,6 @@ def claims(
     from bench_core.analysis.claims.board import of_reference, without_runs
     from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.analysis.verdicts.kinds import HOLDS
-    from bench_core.registry import rule_files
-    from bench_core.registry.registry import Registry
     from bench_core.report.all_claims import all_claims
     from bench_core.report.claimed import claims_text
     from bench_core.suite.load import load_suite
@@ -184,8 +187,7 @@ def claims(
         warn(troubles)
         deliver(text, output, coloured=False)
         return
-    names = rule_files.taken_into(Registry())
-    stated = None if suite is None else load_suite(suite, rules_of=names)
+    stated = None if suite is None else load_suite(suite, rules_of=_rule_of)
     shared = [] if suite else without_runs(map(str, results))
     own = tuple(path for path in results if str(path) not in {item.name for item in shared})
     judged = []

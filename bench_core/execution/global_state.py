@@ -35,7 +35,7 @@ def _set_autocast(kinds: str) -> None:
 
 def _flushes() -> bool:
     """Test whether this thread computes zero in place of a number too small for a full mantissa."""
-    return bool((torch.full((1,), 1e-39) * 1).item() == 0)
+    return bool((torch.full((1,), 1e-39, device="cpu", dtype=torch.float32) * 1).item() == 0)
 
 
 AUTOCAST = ("cpu", "cuda", "mps", "xpu")

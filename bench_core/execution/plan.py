@@ -16,7 +16,7 @@ from bench_core.execution.remarks import remarks
 from bench_core.execution.reuse import Action, StoredRuns
 from bench_core.execution.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
-from bench_core.results import store
+from bench_core.results import store, suite_folder
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import EVERY, Cell, cell_key
 from bench_core.results.reference import Reference
@@ -113,9 +113,12 @@ def make_plan(
 ) -> Plan:
     """Resolve a suite without writing. Raises SuiteError and UsageError with all faults.
 
+    Raises StoreError if a newer bench wrote the suite folder.
+
     reference  its runs stand for cells that have no run in `results`; those of the suite's methods
                that options left out come beside
     """
+    suite_folder.refuse_newer(results / suite.name)
     components = Components(suite, registry)
     components.examine(data_dir)
     diagnostics = tuple(

@@ -45,7 +45,7 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     """Say that finished runs get the title, limits or claims of this suite, maybe a namesake."""
     known = suite_folder.read(folder)
     if known is None and os.path.lexists(folder / suite_folder.SUITE):
-        lost = "it cannot be read and is written anew, so earlier code of these cells is forgotten"
+        lost = "it cannot be read; `bench run` writes it anew and forgets the runs by other code"
         return [f"{folder / suite_folder.SUITE}: {lost}"]
     earlier, now = known or {}, jsonable(suite.judging())
     words = {"title": "another title", "thresholds": "other limits"}

@@ -22,7 +22,7 @@ from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import epochs, files, remeasured, store
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import Measurement, RunRecord, environment_key, now
+from bench_core.results.record import Measurement, RunRecord, now, same_environment
 from bench_core.results.scan import Stored
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.checkpoint import Training, part
@@ -155,7 +155,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     check_states(folder, audit)
     versions = environment(device, training)
     here = record.model_copy(update={"environment": record.environment | versions})
-    if environment_key(here) == environment_key(record):  # other environments round differently
+    if same_environment(here, record):  # other environments round differently
         check_credits(folder, audit)
 
     measurements = {}

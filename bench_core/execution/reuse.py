@@ -60,7 +60,7 @@ class StoredRuns:
             return Decision("run", f"{ended} and --retry-failed was given{resumed}")
         if not is_reused(record.status, record.budget, self.budget):
             return Decision("run", f"{ended}{resumed}")
-        if sparse := sparser(record, self.suite.model_dump(include=set(EVERY))):
+        if sparse := sparser(record, self.suite.every()):
             return Decision("run", f"{ended}, but {sparse}{resumed}")
         stays = "; it stays so unless --retry-failed trains it again" * status.failure
         if status.limits:

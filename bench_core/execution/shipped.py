@@ -15,7 +15,7 @@ from typing import Any
 from bench_core.execution.reuse import sparser
 from bench_core.printable import few
 from bench_core.results.hashing import canonical, plain_text
-from bench_core.results.record import EVERY, Cell, RunRecord, cell_key
+from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
@@ -83,7 +83,7 @@ class Shipped:
         for name, params in self.diagnostics.items():
             if canonical(measured.get(name)) != canonical(params):
                 return f"its run measured {name.rpartition('/')[2]} with other options"
-        return sparser(record, self.suite.model_dump(include=set(EVERY)))
+        return sparser(record, self.suite.every())
 
     def _stated(self, key: str) -> dict[str, Any]:
         """Return a mapping of the suite.json of the reference; empty without a readable one."""

@@ -37,6 +37,10 @@ def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
     Raises UsageError for a file that cannot be taken.
     """
     parts = [(text, _TEXT.fullmatch(text)) for text in texts]
+    for text, match in parts:
+        if match and "," in match[1] and not os.path.exists(match[1]):
+            again = " ".join(f"--method {name.strip()}" for name in text.split(","))
+            raise UsageError(f"--method {text}: names several rules; write {again}")
     paths = {match[1]: on_path(match[1]) for _, match in parts if match}
     registry = plugins.load(files=paths.values())
     named: list[str] = []
@@ -65,7 +69,8 @@ def taken_into(registry: Registry) -> Callable[[Path], list[str]]:
     def rules_of_file(file: Path) -> list[str]:
         shown = os.path.relpath(file)
         name = on_path(str(file), shown)
-        add(registry, [f"{name}/"])
+        if name not in {item.distribution for item in registry.components}:
+            registry.add(plugins.load(only=[name]))
         return [item.full_name for item in rules_of(name, registry, shown)]
 
     return rules_of_file
@@ -109,5 +114,7 @@ def rules_of(name: str, registry: Registry, file: str) -> list[Installed]:
     rules = [item for item in registry.of_kind("method") if item.distribution == name]
     if not rules:
         faults = [trouble.reason for trouble in registry.troubles if trouble.distribution == name]
-        raise UsageError(f"{file}: {'; '.join(faults) or 'it brings no learning rule'}")
+        raise UsageError(
+            f"{file}: {'; '.join(dict.fromkeys(faults)) or 'it brings no learning rule'}"
+        )
     return rules

@@ -33,6 +33,7 @@ LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 # of an environment: the digest of the code decides instead
 NO_CAUSE = ("commit", "dirty", "reference", "lapsed")
+LATER_CAUSES = ("instructions",)  # older runs do not state them
 
 
 def _parse(value: Any) -> Any:
@@ -285,6 +286,16 @@ def environment_key(record: RunRecord) -> str:
     """Compute 16 hex digits of what must be equal for equal bits: versions, device, threads, …"""
     causes = {key: value for key, value in record.environment.items() if key not in NO_CAUSE}
     return digest(causes)[:16]
+
+
+def same_environment(one: RunRecord, other: RunRecord) -> bool:
+    """Decide whether two runs were computed alike, as far as both state it (`LATER_CAUSES`)."""
+    mine, theirs = (
+        {key: value for key, value in run.environment.items() if key not in NO_CAUSE}
+        for run in (one, other)
+    )
+    unknown = {key for key in LATER_CAUSES if not (key in mine and key in theirs)}
+    return all(mine.get(key) == theirs.get(key) for key in (mine.keys() | theirs.keys()) - unknown)
 
 
 def cell_key(cell: Cell) -> str:

@@ -94,15 +94,17 @@ def clear_temporary(final: Path) -> Path:
 
 
 def remove_temporary(final: Path) -> None:
-    """Delete the temporary folder of a run, its output, and an older run that was replaced.
+    """Delete the temporary folder of a run, its output, and an older run that was replaced."""
+    restore(final)
+    for kind in ("tmp", "log", "old"):
+        files.remove(locks.beside(final, kind))
 
-    An older run goes back to its place if the process that replaced it was killed in between.
-    """
+
+def restore(final: Path) -> None:
+    """Put an older run back if the process that replaced it was killed between the two renames."""
     if not os.path.lexists(final):
         with contextlib.suppress(OSError):
             locks.beside(final, "old").rename(final)
-    for kind in ("tmp", "log", "old"):
-        files.remove(locks.beside(final, kind))
 
 
 def remove_resume(final: Path) -> None:
@@ -119,6 +121,16 @@ def remove(final: Path) -> bool:
         with writing(final):
             final.rename(temporary(final))
         remove_temporary(final)
+    return True
+
+
+def remove_state(final: Path) -> bool:
+    """Delete the saved state of a cell. Returns False if its lock is held. Raises StoreError."""
+    with locks.locked(final) as descriptor:
+        if descriptor is None:
+            return False
+        with writing(final):
+            remove_resume(final)
     return True
 
 
@@ -143,6 +155,7 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
     Raises StoreError if a write fails. Then the older run is still in its place, or, if only the
     last fsync failed, the complete new one.
     """
+    restore(final)
     if record.status not in FINAL and result_of(final):
         return not_kept(record, final)
     folder = temporary(final)

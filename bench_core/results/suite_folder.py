@@ -59,16 +59,21 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Read suite.json of a suite folder; None if it is missing or unreadable.
-
-    Raises StoreError if a newer bench wrote it: it must not be replaced.
-    """
+    """Read suite.json of a suite folder; None if it is missing or unreadable."""
     try:
         return content(folder)
+    except Unreadable:
+        return None
+
+
+def refuse_newer(folder: Path) -> None:
+    """Raise StoreError if a newer bench wrote suite.json of a folder: it must not be replaced."""
+    try:
+        content(folder)
     except Newer as reason:
         raise StoreError(f"{folder / SUITE}: {reason}") from None
     except Unreadable:
-        return None
+        pass
 
 
 def saved_mapping(folder: Path, key: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Runs of one identity and one environment must have the same numbers; otherwise t
 conflicts and writes nothing. Every decision is made again under the lock of the run: another bench
 may have written it meanwhile. A run from another environment, or of a recipe that is not
 deterministic, is a *replicate*: kept under `<suite>/replicates/<environment>/<identity>` and not
-counted. A run with a final status replaces a run without, and a done run a failed one. A run with a
-fault is left out. Late measurements of a run that is there already are added to it.
+counted. A run with a final status replaces a run without. A run with a fault is left out. Late
+measurements of a run that is there already are added to it.
 
 A suite folder with a ledger of `bench tune` brings the ledger and the runs of its trials, so that a
 search that was stopped continues in the target.
@@ -23,7 +23,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.results import files, ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import differing, disagreement
 from bench_core.results.files import writing
-from bench_core.results.record import RunRecord, environment_key
+from bench_core.results.record import RunRecord, environment_key, same_environment
 from bench_core.results.remeasured import checkpoint_sum, late_files
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
@@ -69,11 +69,9 @@ def fate(new: RunRecord, old: RunRecord | None) -> Fate:
         return "stays" if new.original else "replace"  # a compact run has rounded numbers
     if not differing(new, old):
         return "same"
-    if {new.status, old.status} == {"done", "failed"}:
-        return "replace" if new.status == "done" else "stays"  # an error says nothing of numbers
     if not new.cell.training.get("deterministic", True):
         return "replicate"
-    return "conflict" if environment_key(new) == environment_key(old) else "replicate"
+    return "conflict" if same_environment(new, old) else "replicate"
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merge:
@@ -102,6 +100,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             plans[final] = run
     if result.conflicts:
         return result
+    for suite in {homes[run.folder] / run.suite for run in runs}:
+        suite_folder.refuse_newer(suite)
     for final, run in plans.items():
         _install(run, final, target, result)
     for run in runs:
@@ -215,13 +215,17 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
 
 def _measure(run: Stored, final: Path, result: Merge) -> None:
     """Copy the late measurements that a run has and the same run in the target has not."""
-    with locks.owned(final):
+    late = [p for p in late_files(run.folder, result.troubles) if not (final / p.name).exists()]
+    if not late:
+        return
+    with locks.locked(final) as lock:
         old = _old(final, Merge())
-        if old is None or checkpoint_sum(old.record) != checkpoint_sum(run.record):
+        if lock is None or old is None:
+            result.troubles.append(f"{final}: its late measurements are left out: it is in use")
+            return
+        if checkpoint_sum(old.record) != checkpoint_sum(run.record):
             return  # a measurement belongs to its checkpoint
-        for path in late_files(run.folder, result.troubles):
-            if os.path.lexists(final / path.name):
-                continue
+        for path in late:
             try:
                 with writing(final):
                     files.copy(path, final / path.name)
@@ -232,10 +236,12 @@ def _measure(run: Stored, final: Path, result: Merge) -> None:
 
 def _merge_suite(source: Path, target: Path, result: Merge) -> None:
     """Merge suite.json: the target's settings stay, cells that only the source has are added."""
-    theirs, ours = suite_folder.read(source), suite_folder.read(target)
-    if theirs is None:
+    ours = suite_folder.read(target)
+    try:
+        theirs = suite_folder.content(source)
+    except store.Unreadable as reason:
         if os.path.lexists(source / suite_folder.SUITE):
-            result.troubles.append(f"{source / suite_folder.SUITE}: left out: it cannot be read")
+            result.troubles.append(f"{source / suite_folder.SUITE}: left out: it {reason}")
         return
     if ours is None:
         suite_folder.write(target, theirs)

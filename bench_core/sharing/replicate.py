@@ -217,12 +217,15 @@ def carry_out(
     for cell in to_run:
         store.remove_resume(cell.folder)
 
+    unkept: dict[Path, RunRecord] = {}
     for own in _distinct(to_run):
         display = progress(own) if progress is not None else None
 
         def watch(cell: PlannedCell, event: dict[str, Any], display: Any = display) -> None:
-            if event["event"] == "end":
-                _sign(cell.folder, event["record"])
+            if event["event"] == "end" and (record := event["record"]).checksum is None:
+                unkept[cell.folder] = record  # what lies there is not from here, or older
+            elif event["event"] == "end":
+                _sign(cell.folder, record)
             if display is not None:
                 display.event(cell, event)
 
@@ -233,7 +236,8 @@ def carry_out(
             _sign_all(own)  # an interrupt may have come before the event of a run that ended
     replicas, troubles = [], []
     for again in planned:
-        record = store.read(again.cell.folder, sums=True)
+        ended = unkept.get(again.cell.folder)
+        record = ended or store.read(again.cell.folder, sums=True)
         folder, suite = again.posted.folder, again.posted.folder.parent
         broke = record.status == "failed" and again.posted.record.status == "done"
         if record.status not in FINAL or broke:  # says nothing about the posted run

@@ -50,7 +50,7 @@ def _spelled(text: str) -> str:
 
 
 def rule_file(text: str) -> str:
-    """Return a hint for the path of a rule file where it cannot stand, or without its ending."""
+    """Return a hint for a text that is the path of a rule file, or lacks only its ending."""
     if not text.endswith(FILE):
         path = f"{text}{FILE}"
         return f"the rule of a file has its path: {printable(path, 300)}" * (
@@ -58,8 +58,8 @@ def rule_file(text: str) -> str:
         )
     file = PurePath(printable(text, 300))
     return (
-        f"the path of a rule file stands under methods of a suite file, or in the option "
-        f"--method {printable(text, 300)}; elsewhere its rule is {file.name}/{file.stem}"
+        f"a path stands only under methods of a suite file or in --method "
+        f"{printable(text, 300)}; elsewhere write {file.name}/{file.stem}"
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -67,8 +68,8 @@ def load_suite(
     seeds          replace the suite's, in `include` too
     dataset, arch  replace the component, in the same two forms
     epochs         sets `training.epochs` and drops a larger `stop_after`
-    rules_of       gives the full names of the rules of a file, which `methods` may name by its path
-                   from the suite's folder; without it, such a path is a fault
+    rules_of       gives the full names of the rules of a file, which `methods` of the file may name
+                   by its path from the suite's folder; without it, such a path is a fault
 
     Raises `SuiteError` with all faults, `UsageError` for a missing file.
     """
@@ -85,7 +86,7 @@ def load_suite(
             document.report((), what, spaced(value) if isinstance(value, str) else "")
         raise SuiteError(document.problems)
     if rules_of is not None:
-        _name_rules(document, Path(os.path.expanduser(source)).parent, rules_of)
+        _name_rules(document, Path(os.path.expanduser(source)).parent, rules_of, bool(methods))
     stated = None
     with contextlib.suppress(SuiteError):  # only options may make the file valid
         stated = _validate(copy.deepcopy(document))
@@ -100,27 +101,34 @@ def load_suite(
     return suite
 
 
-def _name_rules(document: Document, folder: Path, rules_of: Callable[[Path], list[str]]) -> None:
-    """Put the full names of its rules in the place of every rule file under `methods`."""
-    chosen: list[Document] = []
+def _name_rules(
+    document: Document, folder: Path, rules_of: Callable[[Path], list[str]], chosen: bool
+) -> None:
+    """Put the full name of its rule in the place of every rule file under `methods`.
+
+    A file with several rules is followed by the name of one: `./my_rules.py/one`.
+
+    chosen  options choose the methods: a file that cannot be taken is none of them
+    """
     for i, value in enumerate(list_at(document, "methods")):
-        entry = document.subtree(("methods", i))
-        place: KeyPath = ("name",) if isinstance(value, dict) else ()
-        name = entry.at(place)
-        rules: Sequence[str | None] = [None]
-        if isinstance(name, str) and name.endswith(FILE):
-            try:
-                rules = rules_of(folder / os.path.expanduser(name))
-            except UsageError as error:
-                document.report(("methods", i, *place), str(error))
-                entry.broken.add(())
-        for rule in rules:
-            part = copy.deepcopy(entry)
-            if rule is not None:
-                part.value = {**value, "name": rule} if place else rule
-            chosen.append(part)
-    if chosen:
-        document.put_list(("methods",), chosen, document.values[("methods",)])
+        path: KeyPath = ("methods", i, "name") if isinstance(value, dict) else ("methods", i)
+        match = re.fullmatch(rf"(.+{re.escape(FILE)})(?:/([^/]+))?", str(document.at(path)))
+        file = folder / os.path.expanduser(match[1]) if match else None
+        if match is None or file is None or (match[2] and not file.is_file()):
+            continue  # a name; of a file on the import path too
+        try:
+            rules = rules_of(file)
+            own = [rule for rule in rules if rule.rpartition("/")[2] == match[2] or not match[2]]
+            if len(own) != 1:
+                one = " or ".join(f"{match[1]}/{rule.rpartition('/')[2]}" for rule in rules)
+                raise UsageError(f"{match[1]}: write the one that you mean: {one}")
+        except UsageError as error:
+            if not chosen:
+                document.report(path, str(error))
+                document.broken.add(path)
+            continue
+        position = document.values[path]
+        document.put(path, Document(document.file, own[0], {(): position}))
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:

@@ -165,6 +165,10 @@ class Suite(Model):
             raise fault("must be 1 with stop_when, which judges every epoch")
         return value
 
+    def every(self) -> dict[str, int]:
+        """Return the settings that decide which epochs have an accuracy and measurements."""
+        return {"evaluate_every": self.evaluate_every, "diagnose_every": self.diagnose_every}
+
     def judging(self) -> dict[str, Any]:
         """Return the fields of suite.json that say how its runs are shown and judged."""
         return {

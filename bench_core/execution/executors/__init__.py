@@ -10,11 +10,14 @@ An executor is a callable that a distribution offers through the hook `bench_exe
     on_event  on_event(cell, event); call it in the process and the thread of `execute` with
               {"event": "start"}                  a worker has begun
               {"event": "epoch", "row": …}        a line of epochs.jsonl
-              {"event": "end", "record": …}       the run's `RunRecord`, once per cell
+              {"event": "end", "record": …}       the run's `RunRecord`, once per cell; without a
+                                                  checksum if the attempt was not kept, because an
+                                                  older run stays or another runner is at work
               {"event": "reused", "record": …}    instead: another runner made the run meanwhile
     options   `Options`, what the user asked for
 
-When it returns, every cell has a run folder (`cell.folder`), however its worker ended. The numbers
+When it returns, every cell whose record has a checksum has a run folder (`cell.folder`), however
+its worker ended. The numbers
 are the same, bit by bit, whatever the executor. It raises StoreError if the results folder cannot
 be written, UsageError if there is no machine to run on or a setting is wrong, and KeyboardInterrupt
 if it was interrupted. Then, too, no worker, no temporary folder and no lock is left.

@@ -98,7 +98,7 @@ class _Sweep:
             if lock is not None:
                 event = self._start(cell, lock, device, held)
             elif time.monotonic() >= self.deadline:
-                record = supervise.unmade(self.job(cell), self.sweep_seconds, "another runner's")
+                record = supervise.left(self.job(cell), self.sweep_seconds, supervise.BUSY)
                 event = {"event": "end", "record": record}
             else:
                 return False

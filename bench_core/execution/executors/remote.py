@@ -146,8 +146,10 @@ def drive(
                 todo += _cancel_queued(handles, watch)
                 for cell in todo:
                     row = partial(supervise.skip, job(cell), options.sweep_seconds)
-                    watch.end(cell, _keep_row(cell, job(cell), row))
-                todo = []
+                    watch.end(cell, _keep_row(cell, row) or _left(cell, job(cell), options))
+                for cell in busy:
+                    watch.end(cell, _left(cell, job(cell), options))
+                todo, busy = [], []
             room = len(todo) if at_once is None else at_once - len(handles)
             if todo and room > 0:
                 now, todo = todo[:room], todo[room:]
@@ -167,7 +169,7 @@ def drive(
                     record, ran = settle(cell, job(cell), answer), json.loads(answer)["is"] == "end"
                 except Lost as reason:
                     row = partial(supervise.new_row, job(cell), "crashed", str(reason))
-                    record, ran = _keep_row(cell, job(cell), row), True
+                    record, ran = _keep_row(cell, row), True
                 handles.remove((cell, handle))
                 if record is None:
                     busy.append(cell)
@@ -243,12 +245,23 @@ def _install(cell: PlannedCell, job: Job, files: dict[str, str]) -> bool:
         return True
 
 
-def _keep_row(cell: PlannedCell, job: Job, row: Callable[[], RunRecord]) -> RunRecord | None:
-    """Keep a run for a cell that has no job; None if another runner is at work on it."""
+def _left(cell: PlannedCell, job: Job, options: Options) -> RunRecord:
+    return supervise.left(job, options.sweep_seconds, supervise.BUSY)
+
+
+def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | None:
+    """Keep a run for a cell that has no job, or return the one that came since the plan.
+
+    None if another runner is at work on it.
+    """
     with locks.locked(cell.folder) as lock:
         if lock is None:
             return None
-        return supervise.finished_elsewhere(cell.folder, cell.stamp, job) or row()
+        store.restore(cell.folder)
+        if store.stamp(cell.folder) not in (None, cell.stamp):
+            with suppress(store.Unreadable):
+                return store.read(cell.folder)
+        return row()
 
 
 class Watch:
@@ -272,10 +285,11 @@ class Watch:
         """Report the last rows and the end; nothing if the cell is another runner's."""
         if self.open.pop(cell.identity, None) is None or record is None:
             return
-        if ran:
+        kept = record.checksum is not None  # else the folder has the rows of another training
+        if ran and kept:
             self._started(cell)
             self._rows(cell, cell.folder)
-        kind = "end" if cell.identity in self.epochs else "reused"
+        kind = "end" if cell.identity in self.epochs or not kept else "reused"
         self.on_event(cell, {"event": kind, "record": record})
 
     def _started(self, cell: PlannedCell) -> None:

@@ -320,18 +320,20 @@ def skip(job: Job, sweep_seconds: float | None) -> RunRecord:
     """Keep a run for a cell that the sweep has no time for, unless it has one already."""
     final = Path(job["final"])
     if os.path.lexists(final):
-        return unmade(job, sweep_seconds, f"its {store.read(final).status}")
+        return left(job, sweep_seconds, f"its {store.read(final).status} run stays")
     return new_row(job, "skipped", _spent(sweep_seconds))
 
 
-def unmade(job: Job, sweep_seconds: float | None, other: str) -> RunRecord:
-    """Return a record, which is not kept, for a cell that has a run of its own or an `other`."""
-    reason = f"{_spent(sweep_seconds)}; {other} run stays"
-    return make_record(job, status="skipped", reason=reason)
+def left(job: Job, sweep_seconds: float | None, why: str) -> RunRecord:
+    """Return a record, which is not kept, for a cell that a sweep without time leaves alone."""
+    return make_record(job, status="skipped", reason=f"{_spent(sweep_seconds)}; {why}")
 
 
 def _spent(sweep_seconds: float | None) -> str:
     return f"the sweep's budget of {sweep_seconds:g} s was spent"
+
+
+BUSY = "another runner is at work on it"
 
 
 def interrupt(workers: list[Worker]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
@@ -58,8 +59,9 @@ def _span(rows: list[Row]) -> list[float]:
     seeds = (run.record.accuracy for row in rows for run in row.finished)
     values += [seed for seed in seeds if seed is not None]
     low, high = min(values), max(values)
-    room = 0.04 * (high - low) or 0.01
-    return [round(max(0.0, low - room), 3), round(min(1.0, high + room), 3)]
+    room = max(0.04 * (high - low), 0.002)
+    ends = math.floor(1000 * (low - room)) / 1000, math.ceil(1000 * (high + room)) / 1000
+    return [max(0.0, ends[0]), min(1.0, ends[1])]
 
 
 def _layers(rows: list[Row]) -> list[Any]:

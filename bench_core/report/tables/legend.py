@@ -242,8 +242,8 @@ def next_steps(
     own = (run.record for row in rows for run in row.runs if not run.record.shipped)
     runs = [record for record in own if planned is None or record.identity in planned]
     if any(record.status == "conflict" for record in runs):
-        text = "trains the runs in conflict again; the result that it confirms counts"
-        return [f"Next: `bench replicate FOLDER`, with the results folder, {text}"]
+        text = "trains the runs in conflict again; a result that it confirms counts"
+        return [f"Next: `bench replicate RESULTS --sample 100%` {text}"]
     if again := sum(STATUSES[record.status].reused == "never" for record in runs):
         return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
     if failed := [record for record in runs if STATUSES[record.status].failure]:
