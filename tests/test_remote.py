@@ -511,6 +511,80 @@ def test_cells_of_two_suites_are_handed_over_at_once_each_with_the_token_of_its_
     assert leftovers(tmp_path / "s") == leftovers(tmp_path / "two" / "s") == []
 
 
+ROWS = """
+row = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0, "measurements": {}}
+(store.temporary(final) / "epochs.jsonl").write_text(json.dumps(row) + chr(10))
+finish()
+"""
+
+
+class Done(Idle):
+    """A job that ran to its end where it was handed over."""
+
+    def __init__(self, text: str) -> None:
+        self.text = remote.run_job(text)
+
+    def answer(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize("how", ["crashes", "is lost", "no time"])
+def test_epochs_of_an_older_run_are_not_told_as_those_of_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leap: Any, how: str
+) -> None:
+    events: list[dict[str, Any]] = []
+
+    def drive(submit: Any, **options: Any) -> list[str]:
+        events.clear()
+        (cell,) = cells(tmp_path, 1)
+        cell = replace(cell, stamp=store.stamp(cell.folder))
+        on_event = lambda _, event: events.append(event)  # noqa: E731
+        remote.drive([cell], forged.job, on_event, Options(**options), submit)
+        return [event["event"] for event in events]
+
+    def hand_over(texts: Any) -> list[Any]:
+        return [Done(text) for _, text in texts]
+
+    here_is(monkeypatch, tmp_path, ROWS)
+    assert drive(hand_over) == ["start", "epoch", "end"]
+    (cell,) = cells(tmp_path, 1)
+    before = store.read(cell.folder)
+    here_is(monkeypatch, tmp_path, "os._exit(3)")
+    if how == "crashes":
+        told = drive(hand_over)
+    elif how == "is lost":
+
+        class Gone(Idle):
+            def answer(self) -> str:
+                raise remote.Lost("job 7 is gone")
+
+        told = drive(lambda texts: [Gone() for _ in texts])
+    else:
+        handles: list[Idle] = []
+        leap(lambda: bool(handles))
+        told = drive(lambda texts: handles.append(Idle()) or handles, sweep_seconds=600)
+    assert told == ["end"]
+    assert events[-1]["record"].reason.endswith("; its done run stays")
+    assert store.read(cell.folder) == before
+
+
+def test_a_lost_job_keeps_the_row_that_it_left(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, 1)
+    events: list[dict[str, Any]] = []
+
+    class Dies(Idle):
+        def answer(self) -> str:
+            with locks.locked(cell.folder) as lock:
+                assert lock is not None
+                supervise.new_row(forged.job(cell), "crashed", "its own words")
+            raise remote.Lost("job 7 is gone")
+
+    on_event = lambda _, event: events.append(event)  # noqa: E731
+    remote.drive([cell], forged.job, on_event, Options(), lambda texts: [Dies()])
+    assert events[-1]["record"].reason == "its own words"
+    assert store.read(cell.folder).reason == "its own words"
+
+
 def test_an_interrupt_cancels_what_was_handed_over(tmp_path: Path) -> None:
     handles = [Idle(lambda: signal.raise_signal(signal.SIGINT)), Idle()]
     with pytest.raises(KeyboardInterrupt):
