@@ -26,7 +26,14 @@ from bench_core.suite.protocol import STANDARD
 
 MEASURED = {**SCORED_ON, "test": "test images"}
 PROTOCOL = f"Protocol: {CITATION}"
-THREE = "D1 D2 D3: " + ", ".join(f"{v.name} ({k})" for k, v in STANDARD.items() if v.three)
+THREE = f"D1 D2 D3: the verdict as {CITATION} writes it, where " + ", ".join(
+    f"{v.three} is {v.name} ({k})" for k, v in STANDARD.items() if v.three
+)
+GAMMA = (
+    "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
+    "backpropagation, mean over the states between two blocks (that of h_0 alone is often high): 1 "
+    "the same direction, 0 none in common"
+)
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
@@ -170,6 +177,16 @@ def accuracy(rows: Sequence[Row]) -> str:
     )
 
 
+def _ranks(rows: Sequence[Row]) -> str:
+    """Explain the column of ranks."""
+    rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
+    among = "; the others are ranked among themselves" if len(rules) > 1 else ""
+    return (
+        "#: the ranks that are possible, all at once with 95 %; –: no rank, for too few finished "
+        f"seeds or want of another rule{among}."
+    )
+
+
 def _read(rows: Sequence[Row]) -> list[str]:
     """Return the samples that each run read for its figures."""
     return [run.record.cell.data.get("evaluate_on", "test") for row in rows for run in row.runs]
@@ -186,19 +203,8 @@ def of_all(
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
     lines = [*_verdicts(rows, settings), floors(settings)[1]]
-    rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
-    among = "; the others are ranked among themselves" if len(rules) > 1 else ""
-    lines += [
-        accuracy(rows),
-        "#: the ranks that are possible, all at once with 95 %; –: no rank, for too few finished "
-        f"seeds or want of another rule{among}.",
-    ]
-    if "gamma" in shown:
-        lines.append(
-            "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
-            "backpropagation, mean over the states between two blocks (that of h_0 alone is often "
-            "high): 1 the same direction, 0 none in common"
-        )
+    lines += [accuracy(rows), _ranks(rows)]
+    lines += [GAMMA] if "gamma" in shown else []
     if "seconds" in shown:
         shipped = {run.record.shipped for row in rows for run in row.runs}
         other = " The reference was trained on other machines." if len(shipped) > 1 else ""
@@ -223,9 +229,10 @@ def of_all(
 
 
 def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
-    """Explain verdicts, floors and the letters of `uses`, for the place below a table."""
+    """Explain the columns of the leaderboard, for the place below a table of the page."""
     rows = [row for group in groups for row in group.rows]
-    return [*_verdicts(rows, settings), floors(settings)[1], *_uses(rows)]
+    words = [*_verdicts(rows, settings), floors(settings)[1]]
+    return [*words, accuracy(rows), _ranks(rows), GAMMA, *_uses(rows)]
 
 
 def next_steps(
