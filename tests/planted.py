@@ -822,7 +822,7 @@ METHODS = [
         "other_blocks_states_are_read_only_if_declared",
         "Passport(non_local_state=True)",
     ),
-    (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head's counts"),
+    (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head uses them too"),
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
     (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),

@@ -468,6 +468,9 @@ def test_words() -> None:
         "reference_floor of dfa less fa, divided by 128 after epoch 3, seed 42 (arch.depth=4)"
     )
     assert claim_text(found, "dfa") == expected
+    of_rule = claim("accuracy", "dfa", cell={"method.penalty": 0.1, "arch.depth": 4}, minus="fa")
+    expected = "accuracy of dfa[penalty=0.1] (method.penalty=0.1) less fa (arch.depth=4)"
+    assert claim_text(of_rule, "dfa[penalty=0.1]") == expected  # fa has the penalty of its row
     assert expected_text(claim(value=0.306, tolerance=0.016)) == ".306, within .016"
     published = claim(value=0.306, deviation=0.008, tolerance=0.016)
     assert expected_text(published) == ".306 ± .008, within .016"

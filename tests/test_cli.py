@@ -273,7 +273,7 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
         "--set=arch.residual=false": "from runs of the rule on another network or data of the "
         "same size",
         "--method=fa": "from runs of other rules",
-        "--set=arch.width=8": "cost: 4 cells unknown: no run has such a network, data and device",
+        "--set=arch.width=8": "cost: unknown for 4 cells: nothing comparable was run here",
     }.items(),
 )
 def test_a_plan_says_from_which_runs_its_cost_is_estimated(

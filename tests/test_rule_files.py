@@ -543,3 +543,52 @@ def test_a_short_name_means_the_built_in_alone_beside_a_rule_of_the_same_name() 
     registry = plugins.load(only=[OURS])
     brought = {item.component.name for item in registry.components if item.kind != "executor"}
     assert built_in() == brought
+
+
+def test_compare_takes_the_options_of_a_rule_in_any_order_and_spelling(tmp_path: Path) -> None:
+    both, other = {"penalty": 0.1, "normalize": "batch"}, {"penalty": 0.2, "normalize": "batch"}
+    rows = [*seeds("bench-core/dfa", [0.3, 0.31], params=both)]
+    rows += [*seeds("bench-core/dfa", [0.4, 0.41], params=other), *seeds("lab/ebd", [0.2, 0.21])]
+    write(tmp_path, rows, None)
+    suites = gather([tmp_path])[0]
+    for name in (
+        "dfa[penalty=0.1, normalize=batch]",
+        "dfa[normalize=batch,penalty=0.1]",
+        "bench-core/dfa[ penalty=0.1 ]",
+    ):
+        (pair,) = methods(suites, name, "ebd")
+        assert pair.a.label == "dfa[penalty=0.1, normalize=batch]"
+    with pytest.raises(UsageError, match=r"2 methods of .* have this name"):
+        methods(suites, "dfa[normalize=batch]", "ebd")
+    with pytest.raises(UsageError, match="no such method"):
+        methods(suites, "dfa[penalty=0.3]", "ebd")
+
+
+def test_the_package_of_a_file_that_imports_its_neighbours_is_refused(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "helper.py").write_text("GAIN = 1.0\n")
+    (here.cwd / "fed.py").write_text(RULE.replace("from pydantic", "import helper\nfrom pydantic"))
+    done = here("new", "method", "fed", "--from", "fed.py")
+    assert done.returncode == 2
+    assert "fed.py: imports helper, which lies beside it and would be missing" in done.stderr
+    assert not (here.cwd / "bench-fed").exists()
+
+
+def test_a_class_without_a_docstring_has_not_that_of_its_base(
+    here: Here, path_as_it_was: None
+) -> None:
+    text = RULE.replace('    """a_l = gain·e·B_l."""\n', "")
+    (here.cwd / "fed.py").write_text(text)
+    card = json.loads(here("info", "./fed.py", "--json").stdout)
+    assert "block-local rule" not in json.dumps(card)
+    found = outcomes_of(here, "./fed.py")
+    assert (
+        found["the_docstring_is_a_card"]
+        == "hint: it has no docstring; `bench info dfa` shows a card"
+    )
+
+
+def outcomes_of(here: Here, name: str) -> dict[str, str]:
+    told = here("check", name, "--json", "--only", "the_docstring_is_a_card").stdout
+    return {item["check"]: item["reason"] for item in map(json.loads, told.splitlines())}

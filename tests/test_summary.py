@@ -144,7 +144,7 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
     (group,) = judge_all([*GOOD, *near])
     row = next(row for row in group.rows if row.label == "dfa")
     assert reasons.why(row, Settings()) == [
-        "-1.3 ± 1.4 points over random blocks: shown to stay below the 2 that it needs",
+        "1.3 ± 1.4 points below random blocks; the interval ends under the 2 that it needs",
         "12.2 ± 1.2 points below bp with random blocks",
     ]
     (line,) = (own for own in trained.sorted_rules(group)[trained.LOOK] if own.label == "dfa")
@@ -196,7 +196,7 @@ def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> No
     wide = [*BP_CHANCE, *seeds(DFA, [0.30, 0.42, 0.46], **CHANCE), *AT_CHANCE]
     text = " ".join(leaderboard(wide, width=None).split())
     instead = "which is read because the interval of its own floor reaches chance"
-    assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; needed are 2" in text
+    assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; 2 or more are needed" in text
 
 
 def test_a_lost_first_seed_does_not_bring_back_the_margin_over_a_floor_at_chance() -> None:

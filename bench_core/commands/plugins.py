@@ -265,7 +265,7 @@ def new(kind: str, name: str, source: Path | None, into: Path) -> None:
 
 def _rule_of(source: Path) -> Rule:
     """Read the learning rule of a file."""
-    from bench_core.registry import rule_files
+    from bench_core.registry import rule_files, scaffold
     from bench_core.registry.scaffold import Rule
 
     registry, names = rule_files.load([str(source)])
@@ -274,7 +274,11 @@ def _rule_of(source: Path) -> Rule:
     component = registry.find("method", names[0]).component
     target = component.target.partition(":")[2]
     path = source.expanduser().absolute()
-    return Rule(path, path.read_text(encoding="utf-8"), target, component.summary)
+    text = path.read_text(encoding="utf-8")
+    if beside := scaffold.neighbours(text, path):
+        rest = "which lies beside it and would be missing in the package: put that code into it"
+        raise UsageError(f"{source}: imports {', '.join(beside)}, {rest}")
+    return Rule(path, text, target, component.summary)
 
 
 @click.command()

@@ -373,7 +373,7 @@ def _estimate_text(costs: Costs) -> str:
     from bench_core.results.duration import spoken
 
     unlike = sum(cost is None for cost in costs.values())
-    unknown = f"{plural(unlike, 'cell')} unknown: no run has such a network, data and device"
+    unknown = f"unknown for {plural(unlike, 'cell')}: nothing comparable was run here"
     estimates = [cost for cost in costs.values() if cost is not None]
     if not estimates:
         return unknown

@@ -34,6 +34,8 @@ def misfit(target: type, base: type) -> str:
     for name in sorted(getattr(target, "__abstractmethods__", ())):
         near = get_close_matches(name, vars(target), n=1)
         hint = f"; did you mean its `{near[0]}`?" if near else ""
+        if name == "step" and "credit" in vars(target):
+            hint = "; derive it from LocalMethod, which has one, or write it"
         lacking.append(f"{target.__name__} has no `{name}`{written(target)}{hint}")
     if lacking:
         return "; ".join(lacking)

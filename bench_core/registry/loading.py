@@ -166,7 +166,8 @@ def _take_class(registry: Registry, module: Any, point: EntryPoint) -> None:
             "define one class derived from LocalMethod or Method; the names of others begin with _"
         )
         return registry.fault(point, f"it has {brought}; {remedy}")
-    summary = (inspect.getdoc(getattr(module, names[0])) or "").partition("\n")[0]
+    own_text = vars(getattr(module, names[0])).get("__doc__") or ""  # and not that of its base
+    summary = inspect.cleandoc(own_text).partition("\n")[0]
     component = Component(point.name, f"{point.value}:{names[0]}", summary)
     return _take_components(registry, "method", [component], point)
 

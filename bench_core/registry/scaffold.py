@@ -211,6 +211,22 @@ def files(kind: str, name: str, word: str, rule: Rule | None = None) -> dict[str
     return texts
 
 
+def neighbours(text: str, file: Path) -> list[str]:
+    """List the modules that the code of a file imports from its own folder."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(str(node.module).partition(".")[0])
+    places = {name: (file.with_name(f"{name}.py"), file.with_name(name)) for name in names}
+    return sorted(
+        name
+        for name, (module, package) in places.items()
+        if name != file.stem and (module.is_file() or (package / "__init__.py").is_file())
+    )
+
+
 def without_hook(text: str) -> str:
     """Remove the hook `bench_methods` of a rule file, and the imports of `bench_core.api` for it.
 

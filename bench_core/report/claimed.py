@@ -40,7 +40,9 @@ Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 def claim_text(claim: Expectation, label: str) -> str:
     """Write figure, method and cell: `growth.h[-1] of dfa after epoch 5 (arch.depth=4)`."""
-    text = f"{claim.figure} of {label}"
+    cells = {key: f"{key}={value}" for key, value in claim.cell.items() if key != "method"}
+    own = ", ".join(text for key, text in cells.items() if key.startswith("method."))
+    text = f"{claim.figure} of {label}" + f" ({own})" * bool(own)  # not of the rule in `minus`
     if claim.minus is not None:
         text += f" less {method_text(claim.minus)}"
     if claim.divide_by != 1:
@@ -49,8 +51,8 @@ def claim_text(claim: Expectation, label: str) -> str:
         text += f" after epoch {claim.epoch}"
     if claim.seed is not None:
         text += f", seed {claim.seed}"
-    cells = ", ".join(f"{key}={value}" for key, value in claim.cell.items() if key != "method")
-    return f"{text} ({cells})" if cells else text
+    rest = ", ".join(text for key, text in cells.items() if not key.startswith("method."))
+    return f"{text} ({rest})" if rest else text
 
 
 def number(claim: Expectation, value: float) -> str:

@@ -28,6 +28,7 @@ from bench_core.report.text.numbers import NONE, fraction, optional, with_interv
 from bench_core.report.view import view
 from bench_core.suite import protocol
 from bench_core.suite.cells import same_name
+from bench_core.suite.component import split_options
 from bench_core.suite.names import FROZEN
 
 SCHEMA = "bench-compare/1"
@@ -128,21 +129,22 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _named(group: Group, name: str) -> list[Row]:
-    """Return the rows with this label, else the judged rows, or the floors, of this rule.
+    """Return the rows that a name with options in brackets means.
 
-    `same_name` says which rule a name means; an option in brackets may follow it.
+    `same_name` says which rule it is. Of its rows those count that have exactly the options of the
+    name, in any order; without options, the judged rows; else those that have these and more.
     """
-
-    name = name.replace("freeze=blocks", FROZEN)
-
-    def is_called(row: Row, options: str) -> bool:
-        return name.endswith(options) and same_name(
-            row.method.name, name.removesuffix(options) if options else name
-        )
-
-    frozen = {"floor": f"[{FROZEN}]"}
-    labelled = [r for r in group.rows if is_called(r, r.label.removeprefix(r.method.short))]
-    return labelled or [r for r in group.rows if is_called(r, frozen.get(r.role, ""))]
+    rule, bracket, inside = name.replace("freeze=blocks", FROZEN).partition("[")
+    wanted = {part.strip() for part in split_options(inside.removesuffix("]")) if part.strip()}
+    options = {
+        id(row): {part.strip() for part in split_options(row.label.partition("[")[2][:-1])} - {""}
+        for row in group.rows
+        if same_name(row.method.name, rule)
+    }
+    own = [row for row in group.rows if id(row) in options]
+    exact = [row for row in own if options[id(row)] == wanted]
+    judged = [row for row in own if (row.role == "floor") == (FROZEN in wanted)]
+    return exact or [row for row in judged if not bracket or wanted <= options[id(row)]]
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:

@@ -22,6 +22,8 @@ from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.store import Unreadable
+from bench_core.suite.cells import built_in
+from bench_core.suite.names import FILE
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -131,7 +133,10 @@ def view(results: SuiteResults) -> View:
 
 
 def name_of(row: Row) -> str:
-    return visible(row.label)
+    """Return the name of a row in figures: of a rule from a file without the file."""
+    file, _, short = row.method.name.rpartition("/")
+    short_enough = file.endswith(FILE) and short not in built_in()
+    return visible(row.label.removeprefix(f"{file}/") if short_enough else row.label)
 
 
 def state(run: Run, letter: str) -> State:

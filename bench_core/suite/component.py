@@ -167,12 +167,12 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
         what = "must have the form name or name[key=value,…]"
         raise Position(file, 0, 0, base).error(what)
     if flag == "--method" and "," in match[1]:
-        again = " ".join(f"{flag} {name.strip()}" for name in _split(text))
+        again = " ".join(f"{flag} {name.strip()}" for name in split_options(text))
         raise Position(file, 0, 0, base).error("names several rules", f"write {again}")
     document = Document.of(match[1], file, base)
     if match[2]:
         document.value = {"name": match[1]}
-        for option in _split(match[2]):
+        for option in split_options(match[2]):
             option = "freeze=blocks" if option.strip() == FROZEN else option
             key, equals, value = option.partition("=")
             if not (equals and key.strip()):
@@ -182,7 +182,7 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
     return document
 
 
-def _split(text: str) -> list[str]:
+def split_options(text: str) -> list[str]:
     """Split at commas outside of brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for c in text:

@@ -169,7 +169,9 @@ def _set(document: Document, path: KeyPath, part: Document) -> None:
             word = "list" if kind is list else "mapping"
             raise Position(file, 0, 0, path[:n]).error(f"is not a {word}")
         if isinstance(step, int) and step > len(parent) - (n < len(path) - 1):
-            raise Position(file, 0, 0, here).error(f"the list has {len(parent)} entries")
+            raise Position(file, 0, 0, here).error(
+                f"the list has {len(parent)} {'entry' if len(parent) == 1 else 'entries'}"
+            )
         if n == len(path) - 1:
             break
         component = (n, path[0]) in _COMPONENTS or (n == 2 and path[:2] in _AXES)

@@ -215,7 +215,7 @@ def labels_reach_the_blocks_only_if_declared(subject: MethodSubject) -> None:
         one,
         other,
         below(3, one),
-        "the labels beyond the network's own loss (a local head's counts): declare "
+        "the labels beyond the network's own loss; a local head uses them too: declare "
         "Passport(labels_below_head=True), or use net.loss of the logits and states.output_error",
     )
 

@@ -199,7 +199,7 @@ def _unstorable(value: Any) -> str | None:
     from safetensors.torch import save
 
     if not isinstance(value, torch.Tensor):
-        return f"of type {type(value).__name__}: only tensors can be kept"
+        return f"of type {type(value).__name__}: only tensors can be kept, such as torch.tensor(x)"
     if value.is_meta or torch.nn.parameter.is_lazy(value):
         return "a tensor without values"
     if value.layout != torch.strided:

@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
         "labelFontSize": 9,
         "titleFontSize": 9,
         "titleFontWeight": "normal",
-        "labelLimit": 160,
+        "labelLimit": 400,
     },
     "legend": {
         "labelFontSize": 9,
@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
         "columns": 4,
         "columnPadding": 24,  # fonts of other machines are wider
         "title": None,
-        "labelLimit": 220,
+        "labelLimit": 400,
     },
     "title": {"fontSize": 10, "anchor": "start", "fontWeight": "bold", "offset": 6},
 }

@@ -17,7 +17,7 @@ from bench_core.report.figures import Figure, Key, with_settings
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
-from bench_core.report.view import View, state_norm
+from bench_core.report.view import View, name_of, state_norm
 from bench_core.report.words.rows import gamma, median_of
 from bench_core.results.hashing import canonical, jsonable
 
@@ -61,7 +61,7 @@ def depth_sweep(view: View) -> list[Figure]:
                 [cell.arch.name, others, cell.dataset.model_dump(), cell.data, cell.training]
             )
             rows = [row for row in group.competing if row.finished]
-            entries = [Entry(visible(row.label), depth, row) for row in rows]
+            entries = [Entry(name_of(row), depth, row) for row in rows]
             families[recipe] += entries
             settings[recipe] = {k: v for k, v in own.items() if k != "arch.depth"}
     say = "The same rules on deeper networks of the same width."
@@ -101,10 +101,10 @@ def _varied(
 
 def _without(row: Row, options: Collection[str]) -> str:
     """Return the label of a row without these options."""
-    name, _, inside = row.label.partition("[")
+    name, _, inside = name_of(row).partition("[")
     parts = inside.rpartition("]")[0].split(", ")
     kept = [part for part in parts if part and part.partition("=")[0] not in options]
-    return visible(f"{name}[{', '.join(kept)}]" if kept else name)
+    return f"{name}[{', '.join(kept)}]" if kept else name
 
 
 def _penalty_of(row: Row) -> float:

@@ -54,8 +54,8 @@ def floors(settings: Settings) -> tuple[str, str]:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
         "own floor: the same rule, if it trains embedding and readout alone and the blocks between "
-        "them stay random; bp floor: the same of backpropagation. Margins over them are percentage "
-        "points of accuracy, paired by seed unless a line says otherwise."
+        "them stay random; bp floor: backpropagation that trains those two alone. Margins over "
+        "them are percentage points of accuracy, paired by seed unless a line says otherwise."
     )
 
 

@@ -130,7 +130,9 @@ class Criterion:
         text = f"{apart(points.mean, limit, signed, 1)}{interval} points over {words['floor']}"
         if points.half_width is None:
             return f"{text}, {limit:g} are needed"
-        return f"{text}: shown to stay below the {limit:g} that it needs"
+        if points.mean < 0:
+            text = f"{with_interval(points).removeprefix('-')} points below {words['floor']}"
+        return f"{text}; the interval ends under the {limit:g} that it needs"
 
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:

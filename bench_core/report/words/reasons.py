@@ -64,7 +64,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if kind == NOT_SEPARATED:
         over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
-        need = f"needed are {limit:g} and an interval above 0"
+        need = f"{limit:g} or more are needed, and an interval above 0"
         points = f"{with_interval(over)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{with_interval(over).removeprefix('-')} points below {floor}"

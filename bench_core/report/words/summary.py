@@ -128,7 +128,7 @@ def _frame(group: Group) -> list[str]:
     """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
     trained = rules(group.rows)
     equal = len(trained) > 1 and all(row.trials is None for row in trained)
-    lines = ["All rules have the same settings; none was tuned."] if equal else []
+    lines = ["All rules share one training recipe; none was tuned."] if equal else []
     mean = bp_floor(group.rows)
     known = (
         [] if mean is None else [f"Backpropagation with random blocks reaches {fraction(mean)}."]
