@@ -827,7 +827,11 @@ METHODS = [
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
     (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),
     (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),
-    (ChangesTheError, "data_stay_as_they_are", "[0] is changed in place: change a copy, by"),
+    (
+        ChangesTheError,
+        "data_stay_as_they_are",
+        "states.output_error is changed in place: change a copy, by",
+    ),
     (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
     (KeepsBatches, "no_batches_are_kept", "it keeps batches"),
     (globally(lambda: torch.rand(1), "TorchSeed"), GLOBAL, "torch's global generator"),

@@ -392,6 +392,6 @@ def test_the_plan_names_the_place_in_the_suite(
         "normalize_eps, penalty, random_targets, train_last",
         "s.yaml:7:26: methods[0].normalize_eps.per_n: must be above 0, not 0",
         "s.yaml:8:12: methods[0].penalty: must be between 0 and 1,000,000, not 1000000000.0",
-        "s.yaml:9:37: matrix.method.normalize[1]: must be sample, batch or none, not the text "
-        "'btch'; did you mean batch?",
+        "s.yaml:9:37: matrix.method.normalize[1]: dfa: must be sample, batch or none, not the "
+        "text 'btch'; did you mean batch?",
     ]

@@ -592,3 +592,16 @@ def test_a_class_without_a_docstring_has_not_that_of_its_base(
 def outcomes_of(here: Here, name: str) -> dict[str, str]:
     told = here("check", name, "--json", "--only", "the_docstring_is_a_card").stdout
     return {item["check"]: item["reason"] for item in map(json.loads, told.splitlines())}
+
+
+def test_an_axis_that_a_rule_does_not_know_names_the_rule_and_the_remedy(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "fed.py").write_text(RULE)
+    axis = SUITE.replace("[dfa]", "[dfa, ./fed.py]") + "matrix: {method.gain: [1.0, 2.0]}\n"
+    (here.cwd / "tiny.yaml").write_text(axis)
+    done = here("plan", "tiny.yaml")
+    assert done.returncode == 2
+    first, *_ = done.stderr.splitlines()
+    assert "matrix.method.gain[0]: dfa: unknown key; known: freeze, normalize" in first
+    assert first.endswith("; one rule's values stand under methods: {name: RULE, gain: …}")

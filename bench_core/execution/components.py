@@ -221,7 +221,10 @@ class Components:
         kind, name, _ = self.requests[place]
         for path, text, hint, at_key in self.answers[place].get("invalid", ()):
             if kind == "method" and path and f"method.{path[0]}" in self.suite.matrix:
-                text = f"{text} of {name.rpartition('/')[2]}"  # an axis is every rule's
+                text = f"{name.rpartition('/')[2]}: {text}"  # an axis is every rule's
+                if at_key:
+                    own = f"one rule's values stand under methods: {{name: RULE, {path[0]}: …}}"
+                    hint = f"{hint}; {own}" if hint else own
             self._problem(key, text, hint, spec, below=tuple(path), at_key=at_key)
 
     def _problem(

@@ -59,11 +59,11 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
     audit(trial)
     given = {"x of a step": x, "y of a step": y, "y of a credit": labels}
     for field in fields(states):
-        value = getattr(states, field.name)
-        parts = value if isinstance(value, tuple) else [value]
-        given |= {
-            f"states.{field.name}[{i}]": t for i, t in enumerate(parts) if isinstance(t, Tensor)
-        }
+        value, name = getattr(states, field.name), f"states.{field.name}"
+        if isinstance(value, Tensor):
+            given["states.output_error" if field.name == "error" else name] = value
+        elif isinstance(value, tuple):
+            given |= {f"{name}[{i}]": tensor for i, tensor in enumerate(value)}
     before = copies(given)
     trial.method.step(x, y, trial.epoch)
     trial.method.credit(states, labels, trial.epoch)

@@ -90,7 +90,7 @@ class Trial:
 
     def credits(self, states: States, y: Tensor) -> Credits:
         """Return the method's credits. Raises Failed if they fit no states, Skipped without any."""
-        answer = self.method.credit(states, y, self.epoch)
+        answer = self.method.credit(copied(states), y, self.epoch)
         if answer is None and not isinstance(self.method, LocalMethod):
             raise Skipped("the method has no credit to audit")
         return self.fitted(answer, states)
@@ -393,6 +393,14 @@ def seed_torch(seed: int) -> None:
     `torch.manual_seed` would also keep a call with its stack for every kind of accelerator.
     """
     torch.default_generator.manual_seed(seed)
+
+
+def copied(states: States) -> States:
+    """Return states that a rule may change in place; a check of its own finds that it does."""
+    h, f = tuple(t.clone() for t in states.h), tuple(t.clone() for t in states.f)
+    x, logits = states.x.clone(), states.logits.clone()
+    error = None if states.error is None else states.error.clone()
+    return replace(states, x=x, h=h, f=f, logits=logits, error=error)
 
 
 def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
