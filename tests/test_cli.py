@@ -89,6 +89,10 @@ MISTAKES = {
         ["plan", "suite.yaml", "--method", "dfa,bp"],
         "methods[0]: names several rules; write --method dfa --method bp",
     ),
+    "rule files in one option": (
+        ["plan", "suite.yaml", "--method", "dfa,./own.py[a=1,b=2]"],
+        "names several rules; write --method dfa --method ./own.py[a=1,b=2]",
+    ),
     "a rule file without its ending": (
         ["plan", "suite.yaml", "--method", "./own"],
         "the rule of a file has its path: ./own.py",
@@ -142,6 +146,7 @@ def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finishe
             ["run", "x", "--lr", "0.1"],
             "'--lr'; did you mean training.learning_rate? Set it by --set KEY=VALUE",
         ),
+        (["run", "x", "--epoch", "3"], "--epochs"),
         (["plan", "x", "--penalty", "1"], "of a rule: --method 'dfa[penalty=VALUE]'"),
         (["run", "x", "--frobnicate"], "No such option '--frobnicate'."),
         (

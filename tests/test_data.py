@@ -436,18 +436,28 @@ def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
 X, Y = torch.zeros(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
 SOUND = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y, "classes": 3}
 IMAGES = torch.zeros(6, 3, 2, 2, dtype=torch.uint8)
+REGRESSION = {"loss": SQUARED_ERROR, "test_y": X[:, :3]}
+TARGETS = {**REGRESSION, "train_y": X[:, :3]}
 UNFIT = {
     "train_x is torch.float64, not uint8 or float32": {"train_x": X.double()},
     "test_x is not finite everywhere": {"test_x": X.clone().fill_(np.nan)},
-    "train: 6 inputs and 5 labels": {"train_y": Y[:5]},
-    "test: 0 inputs and 0 labels": {"test_x": X[:0], "test_y": Y[:0]},
+    "train: inputs of shape (6, 4) and labels of (5,)": {"train_y": Y[:5]},
+    "test: inputs of shape (0, 4) and labels of (0,)": {"test_x": X[:0], "test_y": Y[:0]},
     "train_x and train_y are ndarray and Tensor, not tensors of torch": {"train_x": X.numpy()},
     "train_x is uint8, which needs (N, channels, height, width) and a mean": {"train_x": IMAGES},
     "test_y is torch.float32 of shape (6,), not int64 (N,)": {"test_y": Y.float()},
     "train_y is torch.int64 of shape (6, 1), not int64 (N,)": {"train_y": Y[:, None]},
     "train_y has the classes 1 … 3, not 0 … 2": {"train_y": Y + 1},
     "test_y has the classes -1 … 1, not 0 … 2": {"test_y": Y - 1},
-    "the loss is squared_error, and train_y is torch.int64": {"loss": SQUARED_ERROR},
+    "train_y is torch.int64 of shape (6,); squared_error takes float32 (N, 3)": REGRESSION,
+    "train_y is torch.float32 of shape (6,); squared_error takes": {
+        **REGRESSION,
+        "train_y": X[:, 0],
+    },
+    "test_y is not finite everywhere": {**TARGETS, "test_y": X[:, :3] / 0},
+    "validation_x is torch.float64": {"validation_x": X.double(), "validation_y": Y},
+    "validation_x and validation_y are NoneType and Tensor": {"validation_y": Y},
+    "train: inputs of shape () and labels of (6,)": {"train_x": X[0, 0]},
     "test_x has inputs of shape (3,); the data set says (4,)": {"test_x": X[:, :3]},
     "the tensors have 4 classes; the data set says 3": {"classes": 4},
 }
@@ -464,6 +474,8 @@ class Loads(Digits):
 def test_tensors_that_a_training_cannot_take_are_named(fault: str) -> None:
     dataset = Loads(Digits.Params())
     dataset.given = Data(**SOUND)
+    assert loaded(dataset, None) is dataset.given
+    dataset.given = Data(**{**SOUND, **TARGETS})
     assert loaded(dataset, None) is dataset.given
     dataset.given = Data(**{**SOUND, **UNFIT[fault]})
     with pytest.raises(BenchError, match=rf"^Loads\.load\(\): {re.escape(fault)}"):

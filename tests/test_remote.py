@@ -568,6 +568,51 @@ def test_epochs_of_an_older_run_are_not_told_as_those_of_an_attempt(
     assert store.read(cell.folder) == before
 
 
+@pytest.mark.parametrize("what", ["newer", "damaged"])
+def test_a_lost_job_replaces_no_run_that_it_cannot_read(tmp_path: Path, what: str) -> None:
+    (cell,) = cells(tmp_path, 1)
+    events: list[dict[str, Any]] = []
+
+    class Dies(Idle):
+        def answer(self) -> str:
+            with locks.locked(cell.folder) as lock:
+                assert lock is not None
+                supervise.new_row(forged.job(cell), "crashed", "its own words")
+            path = cell.folder / "run.json"
+            text = path.read_text()
+            path.write_text(text.replace('"schema": 4', '"schema": 99') if what == "newer" else "{")
+            raise remote.Lost("job 7 is gone")
+
+    def drive() -> None:
+        on_event = lambda _, event: events.append(event)  # noqa: E731
+        remote.drive([cell], forged.job, on_event, Options(), lambda texts: [Dies()])
+
+    if what == "newer":
+        with pytest.raises(StoreError, match="written by a newer bench"):
+            drive()
+        assert '"schema": 99' in (cell.folder / "run.json").read_text()
+    else:
+        drive()
+        assert events[-1]["record"].reason == "job 7 is gone"
+        assert len(list((tmp_path / "s" / store.QUARANTINE).glob("*/run.json"))) == 1
+
+
+def test_a_run_as_bytes_that_was_cut_short_does_not_replace_a_swapped_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The done run lies beside its place: the process that replaced it was killed."""
+    here_is(monkeypatch, tmp_path, "finish()")
+    (cell,) = cells(tmp_path, 1)
+    remote.run_job(remote.payload(cell, forged.job(cell), remote.token_in(cell.folder.parent)))
+    here_is(monkeypatch, tmp_path, "os._exit(3)")
+    answer = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
+    cell.folder.rename(locks.beside(cell.folder, "old"))
+    told = remote.settle(cell, forged.job(cell), answer)
+    assert told is not None
+    assert told.status == "crashed"
+    assert store.read(cell.folder).status == "done"
+
+
 def test_a_lost_job_keeps_the_row_that_it_left(tmp_path: Path) -> None:
     (cell,) = cells(tmp_path, 1)
     events: list[dict[str, Any]] = []

@@ -262,6 +262,29 @@ def test_a_sweep_without_time_shows_the_cells_that_another_runner_has_as_skipped
     assert "changed meanwhile" not in done.stderr
 
 
+def test_claims_read_a_suite_that_names_rule_files_without_their_code(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "lab").mkdir()
+    claim = "expect: [{figure: accuracy, method: dfa, at_least: 0, source: x}]\n"
+    entries = "[dfa, ./fed.py, ./pair.py/one]"
+    (here.cwd / "lab" / "tiny.yaml").write_text(SUITE.replace("[dfa]", entries) + claim)
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+    assert here("run", "tiny.yaml").returncode == 0
+    done = here("claims", "--suite", "lab/tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "1 claim: 1 holds, 0 fail" in done.stdout
+
+
+def test_a_file_that_is_left_out_loosens_no_claim(here: Here, path_as_it_was: None) -> None:
+    claim = "expect: [{figure: accuracy, method: dfa, at_least: 0, source: x}]\n"
+    text = SUITE.replace("[dfa]", "[dfa, ./absent.py]").replace("epochs: 1", "epochs: 2") + claim
+    (here.cwd / "tiny.yaml").write_text(text)
+    done = here("run", "tiny.yaml", "--method", "dfa", "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "1 claim: 0 hold, 0 fail, 1 not run" in here("claims").stdout
+
+
 def test_a_rule_file_of_a_suite_that_is_not_chosen_may_be_broken(
     tmp_path: Path, path_as_it_was: None
 ) -> None:
@@ -293,6 +316,7 @@ def test_a_run_that_ends_early_leaves_the_finished_one_and_names_no_log(
     """Finer epochs ask for another training of the same cell, which runs out of memory here."""
     breaks = "    def after_update(self, epoch):\n        if os.environ.get('BREAKS'):\n"
     rule = f"import os\n{RULE}\n{breaks}            raise MemoryError('not enough memory')\n"
+    rule += "        print('a line of the log')\n"
     (here.cwd / "fed.py").write_text(rule)
     text = SUITE.replace("[dfa]", "[./fed.py]").replace("epochs: 1", "epochs: 2")
     (here.cwd / "tiny.yaml").write_text(text)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -750,8 +751,22 @@ def test_environments_are_alike_as_far_as_both_state_them() -> None:
     for one, two, alike in pairs:
         runs_of = [true(seed=1, environment=each) for each in (one, two)]
         assert same_environment(*runs_of) is same_environment(*reversed(runs_of)) is alike
-        lost = runs_of[1].model_copy(update={"accuracy": 0.123})
-        assert merging.fate(lost, runs_of[0]) == ("conflict" if alike else "replicate")
+
+
+def test_only_runs_that_state_all_the_same_must_be_equal_bit_by_bit(tmp_path: Path) -> None:
+    """A run that does not state its instructions is like two that differ: no conflict follows."""
+    old, one = {"torch": "2"}, {"torch": "2", "instructions": "AVX2"}
+    environments = [old, one, {**one, "instructions": "AVX512"}]
+    runs_of = [
+        Stored(true(seed=1, accuracy=accuracy, environment=each), tmp_path / str(number))
+        for number, (accuracy, each) in enumerate(zip([0.5, 0.4, 0.5], environments, strict=True))
+    ]
+    for order in permutations(runs_of):
+        assert not [line for line in verify.between(order) if "other numbers" in line]
+        assert merging.fate(order[0].record, order[1].record) in ("replicate", "same")
+    again = true(seed=1, accuracy=0.3, environment=one)
+    assert merging.fate(again, runs_of[1].record) == "conflict"
+    assert [*verify.between([runs_of[1], Stored(again, tmp_path)])]
 
 
 def test_runs_in_conflict_lead_to_a_replication() -> None:

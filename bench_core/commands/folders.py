@@ -58,7 +58,8 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     if result.conflicts:
         wrote = "these runs stay as another bench wrote them meanwhile; the others were merged"
         wrote = wrote if result.late else f"nothing was written to {into}"
-        echo(f"error: {len(result.conflicts)} conflicts; {wrote}", err=True)
+        settle = "`bench replicate` says which run holds; leave the other one out"
+        echo(f"error: {len(result.conflicts)} conflicts; {wrote}; {settle}", err=True)
         sys.exit(Exit.SOME_FAILED)
     counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
     if result.measured:

@@ -153,9 +153,9 @@ def cost(results: Paths, form: str, target: float | None, output: Path | None) -
     deliver(text, output, coloured=False)
 
 
-def _rule_of(file: Path) -> list[str]:
-    """Name the rule of a file as if it had the file's name; claims need none of its code."""
-    return [f"{file.name}/{file.stem}"]
+def _rule_of(file: Path, wanted: str | None) -> list[str]:
+    """Name the rule of a file without its code, which claims do not need."""
+    return [f"{file.name}/{wanted or file.stem}"]
 
 
 @click.command()

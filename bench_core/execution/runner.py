@@ -137,7 +137,7 @@ def _carry_out(
 
     refused  is called if the executor refuses before the first event
 
-    Returns identity → record of the cells whose training left the older run in its place.
+    Returns identity → record of the cells whose attempt was not kept.
     """
     begun, unkept = False, {}
     display = progress(plan.to_run) if progress is not None else None

@@ -99,6 +99,7 @@ class Tuning:
         self.results, self.data_dir = results, data_dir
         self.search, self.contenders = prepared(suite)
         self.folder = results / suite.name
+        suite_folder.refuse_newer(self.folder)
         self.started = time.monotonic()
         planned = self._check_ends()
         listed = any(same_name(one.key, LOCAL_CEILING) for one in self.contenders)

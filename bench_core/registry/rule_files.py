@@ -14,7 +14,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from bench_core.registry import plugins
 from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
 from bench_core.registry.registry import Installed, Registry
-from bench_core.suite.load import load_suite
+from bench_core.suite.component import split_options
+from bench_core.suite.load import RulesOf, load_suite
 from bench_core.suite.model import Suite
 from bench_core.suite.names import NAME
 
@@ -38,8 +39,9 @@ def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
     """
     parts = [(text, _TEXT.fullmatch(text)) for text in texts]
     for text, match in parts:
-        if match and "," in match[1] and not os.path.exists(match[1]):
-            again = " ".join(f"--method {name.strip()}" for name in text.split(","))
+        several = split_options(text)
+        if match and len(several) > 1 and not Path(os.path.expanduser(match[1])).is_file():
+            again = " ".join(f"--method {name.strip()}" for name in several)
             raise UsageError(f"--method {text}: names several rules; write {again}")
     paths = {match[1]: on_path(match[1]) for _, match in parts if match}
     registry = plugins.load(files=paths.values())
@@ -63,10 +65,10 @@ def with_suite(
     return suite, registry
 
 
-def taken_into(registry: Registry) -> Callable[[Path], list[str]]:
+def taken_into(registry: Registry) -> RulesOf:
     """Return the `rules_of` of `load_suite`, which takes the rules of a file into a registry."""
 
-    def rules_of_file(file: Path) -> list[str]:
+    def rules_of_file(file: Path, _: str | None) -> list[str]:
         shown = os.path.relpath(file)
         name = on_path(str(file), shown)
         if name not in {item.distribution for item in registry.components}:

@@ -32,7 +32,7 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.hashing import canonical
 from bench_core.results.marks import Replica
 from bench_core.results.migrate import described
-from bench_core.results.record import FileSum, Measurement, RunRecord, fires, same_environment
+from bench_core.results.record import FileSum, Measurement, RunRecord, environment_key, fires
 from bench_core.results.store import CHECKPOINT
 
 # attributes of a measurement that decide what it means
@@ -59,7 +59,7 @@ Limits = Mapping[str, float]  # a diagnostic's name → the threshold of the sui
 def exact(one: RunRecord, other: RunRecord) -> bool:
     """Decide whether two runs must be equal bit by bit."""
     deterministic = one.cell.training.get("deterministic", True)
-    same = one.identity == other.identity and same_environment(one, other)
+    same = one.identity == other.identity and environment_key(one) == environment_key(other)
     return bool(deterministic and same)
 
 

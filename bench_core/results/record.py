@@ -289,7 +289,11 @@ def environment_key(record: RunRecord) -> str:
 
 
 def same_environment(one: RunRecord, other: RunRecord) -> bool:
-    """Decide whether two runs were computed alike, as far as both state it (`LATER_CAUSES`)."""
+    """Decide whether two runs were computed alike as far as they state it.
+
+    A cause of `LATER_CAUSES` that one of them does not state counts as equal; so this is no reason
+    to ask for equal bits (`environment_key`).
+    """
     mine, theirs = (
         {key: value for key, value in run.environment.items() if key not in NO_CAUSE}
         for run in (one, other)

@@ -23,7 +23,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.results import files, ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import differing, disagreement
 from bench_core.results.files import writing
-from bench_core.results.record import RunRecord, environment_key, same_environment
+from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.remeasured import checkpoint_sum, late_files
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
@@ -71,7 +71,7 @@ def fate(new: RunRecord, old: RunRecord | None) -> Fate:
         return "same"
     if not new.cell.training.get("deterministic", True):
         return "replicate"
-    return "conflict" if same_environment(new, old) else "replicate"
+    return "conflict" if environment_key(new) == environment_key(old) else "replicate"
 
 
 def merge(sources: Sequence[Path], target: Path) -> Merge:
@@ -100,8 +100,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             plans[final] = run
     if result.conflicts:
         return result
-    for suite in {homes[run.folder] / run.suite for run in runs}:
-        suite_folder.refuse_newer(suite)
+    into = {homes[run.folder] / run.suite for run in runs}
+    for home in into | {target / folder.resolve().name for folder in tuned}:
+        suite_folder.refuse_newer(home)
     for final, run in plans.items():
         _install(run, final, target, result)
     for run in runs:
@@ -221,7 +222,8 @@ def _measure(run: Stored, final: Path, result: Merge) -> None:
     with locks.locked(final) as lock:
         old = _old(final, Merge())
         if lock is None or old is None:
-            result.troubles.append(f"{final}: its late measurements are left out: it is in use")
+            why = "it is in use" if lock is None else "it cannot be read"
+            result.troubles.append(f"{final}: its late measurements are left out: {why}")
             return
         if checkpoint_sum(old.record) != checkpoint_sum(run.record):
             return  # a measurement belongs to its checkpoint

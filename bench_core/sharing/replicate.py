@@ -218,10 +218,12 @@ def carry_out(
         store.remove_resume(cell.folder)
 
     unkept: dict[Path, RunRecord] = {}
+    heard: set[Path] = set()  # folders of the cells that have ended; those of others may be signed
     for own in _distinct(to_run):
         display = progress(own) if progress is not None else None
 
         def watch(cell: PlannedCell, event: dict[str, Any], display: Any = display) -> None:
+            heard.update([cell.folder] * (event["event"] in ("end", "reused")))
             if event["event"] == "end" and (record := event["record"]).checksum is None:
                 unkept[cell.folder] = record  # what lies there is not from here, or older
             elif event["event"] == "end":
@@ -233,7 +235,8 @@ def carry_out(
             with display or contextlib.nullcontext():
                 execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
         finally:
-            _sign_all(own)  # an interrupt may have come before the event of a run that ended
+            # an interrupt may have come before the event of a run that ended
+            _sign_all(cell for cell in own if cell.folder not in heard)
     replicas, troubles = [], []
     for again in planned:
         ended = unkept.get(again.cell.folder)

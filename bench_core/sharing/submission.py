@@ -194,6 +194,7 @@ def submit(results: Path, output: Path) -> Submission:
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     """Write suite.json of a submitted suite, with its submitted cells."""
+    suite_folder.refuse_newer(folder)
     content = suite_folder.read(folder) or {}
     cells = content.get("cells")
     listed = cells.items() if isinstance(cells, dict) else ()

@@ -25,7 +25,7 @@ from bench_core.results.record import (
     Measurement,
     RunRecord,
     cell_key,
-    same_environment,
+    environment_key,
 )
 from bench_core.results.scan import Stored, run_folders, scan
 from bench_core.results.status import FINAL
@@ -151,7 +151,7 @@ def _curve(folder: Path, record: RunRecord) -> list[str]:
 def between(runs: Sequence[Stored]) -> Iterator[str]:
     """Yield data sets with two checksums, and identities with other numbers in one environment."""
     sums: dict[str, dict[str, Path]] = defaultdict(dict)
-    first: dict[str, list[Stored]] = defaultdict(list)
+    first: dict[tuple[str, str], Stored] = {}
     for run in runs:
         record = run.record
         dataset = f"{record.cell.dataset.short} {canonical(record.cell.dataset.params)}"
@@ -159,12 +159,7 @@ def between(runs: Sequence[Stored]) -> Iterator[str]:
             sums[dataset].setdefault(record.data_checksum, run.folder)
         if record.status not in FINAL:
             continue  # it will be run again: another end is no other number
-        known = first[record.identity]
-        alike = (each for each in known if same_environment(each.record, record))
-        other = next(alike, None)
-        if other is None:
-            known.append(run)
-            continue
+        other = first.setdefault((record.identity, environment_key(record)), run)
         parts = differing(record, other.record)
         if parts and record.cell.training.get("deterministic", True):
             where = f"{run.folder} and {other.folder}"

@@ -30,6 +30,8 @@ from bench_core.suite.options import apply_options, list_at
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE
 from bench_core.suite.yaml_reader import MAX_BYTES, read_yaml, spaced
 
+RulesOf = Callable[[Path, str | None], list[str]]
+
 
 def installed_suites() -> list[str]:
     """List the names of the suites in the package `bench_suites`."""
@@ -57,7 +59,7 @@ def load_suite(
     arch: str | None = None,
     epochs: int | None = None,
     device: str | None = None,
-    rules_of: Callable[[Path], list[str]] | None = None,
+    rules_of: RulesOf | None = None,
 ) -> Suite:
     """Load a suite file, or an installed suite by its bare name, and apply command-line options.
 
@@ -68,8 +70,9 @@ def load_suite(
     seeds          replace the suite's, in `include` too
     dataset, arch  replace the component, in the same two forms
     epochs         sets `training.epochs` and drops a larger `stop_after`
-    rules_of       gives the full names of the rules of a file, which `methods` of the file may name
-                   by its path from the suite's folder; without it, such a path is a fault
+    rules_of       gives the full names of the rules of a file, which `methods` may name by its path
+                   from the suite's folder, and the one that is wanted; without it, such a path is a
+                   fault
 
     Raises `SuiteError` with all faults, `UsageError` for a missing file.
     """
@@ -101,34 +104,42 @@ def load_suite(
     return suite
 
 
-def _name_rules(
-    document: Document, folder: Path, rules_of: Callable[[Path], list[str]], chosen: bool
-) -> None:
+def _name_rules(document: Document, folder: Path, rules_of: RulesOf, chosen: bool) -> None:
     """Put the full name of its rule in the place of every rule file under `methods`.
 
     A file with several rules is followed by the name of one: `./my_rules.py/one`.
 
-    chosen  options choose the methods: a file that cannot be taken is none of them
+    chosen  options choose the methods: a file that cannot be taken is left out
     """
+    kept = []
     for i, value in enumerate(list_at(document, "methods")):
         path: KeyPath = ("methods", i, "name") if isinstance(value, dict) else ("methods", i)
-        match = re.fullmatch(rf"(.+{re.escape(FILE)})(?:/([^/]+))?", str(document.at(path)))
+        match = re.fullmatch(rf"(.+{re.escape(FILE)})(?:/([^/]*))?", str(document.at(path)))
         file = folder / os.path.expanduser(match[1]) if match else None
-        if match is None or file is None or (match[2] and not file.is_file()):
-            continue  # a name; of a file on the import path too
+        is_path = match and file and (not match[2] or "/" in match[1] or file.is_file())
         try:
-            rules = rules_of(file)
-            own = [rule for rule in rules if rule.rpartition("/")[2] == match[2] or not match[2]]
-            if len(own) != 1:
-                one = " or ".join(f"{match[1]}/{rule.rpartition('/')[2]}" for rule in rules)
-                raise UsageError(f"{match[1]}: write the one that you mean: {one}")
+            if match and file and is_path:
+                _name_rule(document, path, match[1], match[2], rules_of(file, match[2]))
         except UsageError as error:
-            if not chosen:
-                document.report(path, str(error))
-                document.broken.add(path)
-            continue
-        position = document.values[path]
-        document.put(path, Document(document.file, own[0], {(): position}))
+            if chosen:
+                continue
+            document.report(path, str(error))
+            document.broken.add(path)
+        kept.append(document.subtree(("methods", i)))
+    if chosen and kept:
+        document.put_list(("methods",), kept, document.values[("methods",)])
+
+
+def _name_rule(
+    document: Document, path: KeyPath, file: str, wanted: str | None, rules: list[str]
+) -> None:
+    """Put the full name of one of a file's rules at a path. Raises UsageError."""
+    own = [rule for rule in rules if rule.rpartition("/")[2] == wanted or not wanted]
+    if len(own) != 1:
+        one = " or ".join(f"{file}/{rule.rpartition('/')[2]}" for rule in rules)
+        raise UsageError(f"{file}: write the one that you mean: {one}")
+    position = document.values[path]
+    document.put(path, Document(document.file, own[0], {(): position}))
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:

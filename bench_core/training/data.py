@@ -36,8 +36,8 @@ class Data:
     """A training set and a test set, and validation samples if some are held out (`hold_out`).
 
     train_x, test_x  uint8 (N, channels, height, width) with `mean` and `std` per channel (in 0 …
-                     1); or float, ready for use
-    train_y, test_y  int64 (N,), or the targets that the loss takes
+                     1); or float32, finite and ready for use
+    train_y, test_y  int64 (N,) in 0 … classes−1, or float32 targets (N, classes) of a regression
     validation_x, validation_y  of the same form
     loss             the minimised loss: y are class labels, or float targets (N, C) of a squared
                      error
@@ -70,39 +70,46 @@ class Data:
 
     def wrong_form(self) -> str:
         """Say why the tensors are not ready for a training; "" if they are."""
-        for part in ("train", "test"):
+        for part in self._parts():
             x, y = getattr(self, f"{part}_x"), getattr(self, f"{part}_y")
             if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
                 kinds = f"{type(x).__name__} and {type(y).__name__}"
                 return f"{part}_x and {part}_y are {kinds}, not tensors of torch"
-            if len(x) != len(y) or len(x) == 0:
-                return f"{part}: {len(x)} inputs and {len(y)} labels"
+            if not (x.dim() and y.dim()) or len(x) != len(y) or x.numel() == 0:
+                return f"{part}: inputs of shape {tuple(x.shape)} and labels of {tuple(y.shape)}"
             if x.device.type != "cpu" or y.device.type != "cpu":
                 remedy = "leave them on the CPU, the core moves them"
                 return f"{part}: the tensors are on {x.device}: {remedy}"
-            images = x.dim() == 4 and {len(self.mean), len(self.std)} == {x.shape[1]}
-            if x.dtype == torch.uint8 and not images:
-                need = "(N, channels, height, width) and a mean and std per channel"
-                return f"{part}_x is uint8, which needs {need}"
-            if x.dtype not in (torch.uint8, torch.float32):
+            if x.dtype == torch.uint8:
+                if x.dim() != 4 or {len(self.mean), len(self.std)} != {x.shape[1]}:
+                    need = "(N, channels, height, width) and a mean and std per channel"
+                    return f"{part}_x is uint8, which needs {need}"
+            elif x.dtype != torch.float32:
                 return f"{part}_x is {x.dtype}, not uint8 or float32"
-            if x.dtype == torch.float32 and not bool(x.isfinite().all()):
+            elif not _is_finite(x):
                 return f"{part}_x is not finite everywhere"
         return ""
 
     def wrong_labels(self) -> str:
         """Say why the loss cannot take the labels or targets; "" if it can."""
-        for name in ("train_y", "test_y"):
+        for name in (f"{part}_y" for part in self._parts()):
             y = getattr(self, name)
+            shape = f"{y.dtype} of shape {tuple(y.shape)}"
             if not self.loss.classes:
-                if not y.is_floating_point():
-                    return f"the loss is {self.loss.name}, and {name} is {y.dtype}, not float"
+                if y.dtype != torch.float32 or y.shape != (len(y), self.classes):
+                    return f"{name} is {shape}; {self.loss.name} takes float32 (N, {self.classes})"
+                if not _is_finite(y):
+                    return f"{name} is not finite everywhere"
             elif y.dtype != torch.int64 or y.dim() != 1:
-                return f"{name} is {y.dtype} of shape {tuple(y.shape)}, not int64 (N,)"
+                return f"{name} is {shape}, not int64 (N,)"
             elif not 0 <= int(y.min()) <= int(y.max()) < self.classes:
                 labels = f"{int(y.min())} … {int(y.max())}"
                 return f"{name} has the classes {labels}, not 0 … {self.classes - 1}"
         return ""
+
+    def _parts(self) -> list[str]:
+        held_out = self.validation_x is not None or self.validation_y is not None
+        return ["train", "test", *["validation"] * held_out]
 
     def limit(self, count: int | None) -> Data:
         """Keep only the first `count` training samples."""
@@ -210,6 +217,11 @@ class Data:
                 down, right = shifts[:, span]
                 x = crop_and_flip(x, down, right, flips[span])
             yield self.normalise(x), self.train_y[rows]  # which leaves floats unchanged
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Test a tensor without a copy of it: extremes are NaN if one value is."""
+    return all(bool(end.isfinite()) for end in values.aminmax())
 
 
 def loaded(dataset: Dataset, folder: Path | None) -> Data:

@@ -144,11 +144,9 @@ def drive(
         while todo or handles or busy:
             if time.monotonic() >= deadline:
                 todo += _cancel_queued(handles, watch)
-                for cell in todo:
+                for cell in [*todo, *busy]:
                     row = partial(supervise.skip, job(cell), options.sweep_seconds)
                     watch.end(cell, _keep_row(cell, row) or _left(cell, job(cell), options))
-                for cell in busy:
-                    watch.end(cell, _left(cell, job(cell), options))
                 todo, busy = [], []
             room = len(todo) if at_once is None else at_once - len(handles)
             if todo and room > 0:
@@ -216,12 +214,16 @@ def settle(cell: PlannedCell, job: Job, text: str) -> RunRecord | None:
     Raises StoreError.
     """
     answer = json.loads(text)
-    if "cut short" in answer and store.result_of(cell.folder):
-        return store.not_kept(RunRecord.model_validate(answer["cut short"]), cell.folder)
     if answer["is"] == "unwritable":
         raise StoreError(answer["reason"])
-    if answer["is"] == "busy" or ("files" in answer and not _install(cell, job, answer["files"])):
+    if answer["is"] == "busy":
         return None
+    if "files" in answer or "cut short" in answer:
+        with locks.locked(cell.folder) as lock:
+            if lock is None:
+                return None
+            if (record := _install(cell, job, answer)) is not None:
+                return record
     deadline = time.monotonic() + ARRIVAL
     while True:
         try:
@@ -233,16 +235,20 @@ def settle(cell: PlannedCell, job: Job, text: str) -> RunRecord | None:
             time.sleep(POLL)
 
 
-def _install(cell: PlannedCell, job: Job, files: dict[str, str]) -> bool:
-    """Put a run in its place unless there is one; False if another runner is at work on it."""
-    with locks.locked(cell.folder) as lock:
-        if lock is None:
-            return False
-        if supervise.finished_elsewhere(cell.folder, cell.stamp, job) is None:
-            with store.installed(cell.folder) as folder:
-                for name, content in files.items():
-                    disk.write_file(folder / Path(name).name, base64.b64decode(content))
-        return True
+def _install(cell: PlannedCell, job: Job, answer: dict[str, Any]) -> RunRecord | None:
+    """Put a run that came as bytes in its place, unless there is one; the lock is held.
+
+    Returns the record of a run that was cut short and takes no result's place.
+    """
+    store.restore(cell.folder)
+    if "cut short" in answer and store.result_of(cell.folder):
+        return store.not_kept(RunRecord.model_validate(answer["cut short"]), cell.folder)
+    own = supervise.finished_elsewhere(cell.folder, cell.stamp, job)
+    if "files" in answer and own is None:
+        with store.installed(cell.folder) as folder:
+            for name, content in answer["files"].items():
+                disk.write_file(folder / Path(name).name, base64.b64decode(content))
+    return None
 
 
 def _left(cell: PlannedCell, job: Job, options: Options) -> RunRecord:
@@ -257,11 +263,7 @@ def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | No
     with locks.locked(cell.folder) as lock:
         if lock is None:
             return None
-        store.restore(cell.folder)
-        if store.stamp(cell.folder) not in (None, cell.stamp):
-            with suppress(store.Unreadable):
-                return store.read(cell.folder)
-        return row()
+        return supervise.made_since(cell.folder, cell.stamp) or row()
 
 
 class Watch:

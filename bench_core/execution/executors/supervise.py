@@ -94,12 +94,13 @@ class Worker:
         return self.spent + self.clock()
 
 
-def finished_elsewhere(final: Path, stamp: tuple[int, int] | None, job: Job) -> RunRecord | None:
-    """Return the run that another runner made since the plan found one with this stamp, if any.
+def made_since(final: Path, stamp: tuple[int, int] | None) -> RunRecord | None:
+    """Return the run that was made since the plan found one with this stamp, if any.
 
-    A run that a plan would run again is none: interrupted, over a smaller budget, or sparser than
-    the job. An unreadable folder is set aside. Raises StoreError if a newer bench made the run.
+    The caller holds the lock. An unreadable folder is set aside. Raises StoreError if a newer bench
+    made the run.
     """
+    store.restore(final)
     if not os.path.lexists(final):
         return None
     try:
@@ -109,7 +110,16 @@ def finished_elsewhere(final: Path, stamp: tuple[int, int] | None, job: Job) -> 
     except store.Unreadable as reason:
         store.quarantine(final, str(reason))
         return None
-    if store.stamp(final) == stamp or record.original or sparser(record, job):
+    return record if store.stamp(final) != stamp else None
+
+
+def finished_elsewhere(final: Path, stamp: tuple[int, int] | None, job: Job) -> RunRecord | None:
+    """Return the run of `made_since` if a plan would reuse it for a job.
+
+    A run that was interrupted or over a smaller budget, or is sparser than the job, is none.
+    """
+    record = made_since(final, stamp)
+    if record is None or record.original or sparser(record, job):
         return None
     return record if is_reused(record.status, record.budget, job["budget"]) else None
 
