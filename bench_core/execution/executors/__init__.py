@@ -19,7 +19,8 @@ An executor is a callable that a distribution offers through the hook `bench_exe
 When it returns, every cell whose record has a checksum has a run folder (`cell.folder`). The
 numbers are the same, bit by bit, whatever the executor. It raises StoreError if the results folder
 cannot be written, UsageError if there is no machine to run on or a setting is wrong, and
-KeyboardInterrupt if it was interrupted. Then, too, no worker, no temporary folder and no lock is left.
+KeyboardInterrupt if it was interrupted. Then, too, no worker, no temporary folder and no lock is
+left.
 
 The built-in executors are `local`, `ray` and `slurm`. For another scheduler use `remote.drive`,
 which keeps all of these promises: it needs a function that submits `remote.run_job` with a text,
