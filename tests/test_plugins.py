@@ -566,7 +566,7 @@ ENDS = {
     "KeepsNumber": (
         "failed",
         r"state_dict\(\) of the rule holds 'count', of type int: "
-        r"only tensors can be kept",
+        r"only tensors can be kept, such as torch\.tensor\(x\)",
     ),
 }
 

@@ -111,9 +111,16 @@ def test_products_are_right_with_either_library() -> None:
     assert other == "oneDNN 1"
 
 
+def toy_files() -> SimpleNamespace:
+    """A data set with the toy data."""
+    data = toy_data(n=64, test=64)
+    shape = tuple(data.train_x.shape[1:])
+    return SimpleNamespace(load=lambda folder: data, shape=shape, classes=data.classes)
+
+
 @pytest.mark.usefixtures("tf32")
 def test_no_training_rounds_the_factors_of_float32_products() -> None:
-    files = SimpleNamespace(load=lambda folder: toy_data(n=64, test=64))
+    files = toy_files()
     parts = [(kind, kind.Params()) for kind in (rule_class("dfa"), ResMLP)]
     recipe = {**TRAINING, "threads": 1, "deterministic": False, "compile": False}
     build([*parts, (lambda params: files, None)], recipe, {"limit": None}, 1, None)
@@ -125,7 +132,7 @@ def test_without_a_compiler_the_blocks_train_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(processor, "compiler_fault", lambda device: "InvalidCxxCompiler: none")
-    files = SimpleNamespace(load=lambda folder: toy_data(n=64, test=64))
+    files = toy_files()
     parts = [(kind, kind.Params()) for kind in (rule_class("dfa"), ResMLP)]
     weights = []
     for compiled in (False, True):

@@ -782,10 +782,10 @@ def test_set_is_checked_like_the_file(write: Any) -> None:
     ]
     assert faults(source, ["name.x=1"]) == ["--set name.x=1: name: is not a mapping"]
     assert faults(source, ["methods[3]=dfa"]) == [
-        "--set methods[3]=dfa: methods[3]: the list has 1 entries"
+        "--set methods[3]=dfa: methods[3]: the list has 1 entry"
     ]
     assert faults(source, ["methods[3].x=1"]) == [
-        "--set methods[3].x=1: methods[3]: the list has 1 entries"
+        "--set methods[3].x=1: methods[3]: the list has 1 entry"
     ]
     assert (
         faults(source, ["methods=", "methods[0].a.b=1"])[0]
