@@ -568,24 +568,33 @@ def test_epochs_of_an_older_run_are_not_told_as_those_of_an_attempt(
     assert store.read(cell.folder) == before
 
 
+class Dies(Idle):
+    """A job that leaves a row, which is spoilt then, and is lost."""
+
+    def __init__(self, cell: Any, spoil: Callable[[Path], object] = lambda path: None) -> None:
+        self.cell, self.spoil = cell, spoil
+
+    def answer(self) -> str:
+        with locks.locked(self.cell.folder) as lock:
+            assert lock is not None
+            supervise.new_row(forged.job(self.cell), "crashed", "its own words")
+        self.spoil(self.cell.folder / "run.json")
+        raise remote.Lost("job 7 is gone")
+
+
 @pytest.mark.parametrize("what", ["newer", "damaged"])
 def test_a_lost_job_replaces_no_run_that_it_cannot_read(tmp_path: Path, what: str) -> None:
     (cell,) = cells(tmp_path, 1)
     events: list[dict[str, Any]] = []
 
-    class Dies(Idle):
-        def answer(self) -> str:
-            with locks.locked(cell.folder) as lock:
-                assert lock is not None
-                supervise.new_row(forged.job(cell), "crashed", "its own words")
-            path = cell.folder / "run.json"
-            text = path.read_text()
-            path.write_text(text.replace('"schema": 4', '"schema": 99') if what == "newer" else "{")
-            raise remote.Lost("job 7 is gone")
+    def spoil(path: Path) -> None:
+        text = path.read_text()
+        path.write_text(text.replace('"schema": 4', '"schema": 99') if what == "newer" else "{")
 
     def drive() -> None:
         on_event = lambda _, event: events.append(event)  # noqa: E731
-        remote.drive([cell], forged.job, on_event, Options(), lambda texts: [Dies()])
+        dies = [Dies(cell, spoil)]
+        remote.drive([cell], forged.job, on_event, Options(), lambda texts: dies)
 
     if what == "newer":
         with pytest.raises(StoreError, match="written by a newer bench"):
@@ -617,15 +626,8 @@ def test_a_lost_job_keeps_the_row_that_it_left(tmp_path: Path) -> None:
     (cell,) = cells(tmp_path, 1)
     events: list[dict[str, Any]] = []
 
-    class Dies(Idle):
-        def answer(self) -> str:
-            with locks.locked(cell.folder) as lock:
-                assert lock is not None
-                supervise.new_row(forged.job(cell), "crashed", "its own words")
-            raise remote.Lost("job 7 is gone")
-
     on_event = lambda _, event: events.append(event)  # noqa: E731
-    remote.drive([cell], forged.job, on_event, Options(), lambda texts: [Dies()])
+    remote.drive([cell], forged.job, on_event, Options(), lambda texts: [Dies(cell)])
     assert events[-1]["record"].reason == "its own words"
     assert store.read(cell.folder).reason == "its own words"
 

@@ -595,7 +595,7 @@ def test_the_package_of_a_file_that_imports_its_neighbours_is_refused(
     (here.cwd / "fed.py").write_text(RULE.replace("from pydantic", "import helper\nfrom pydantic"))
     done = here("new", "method", "fed", "--from", "fed.py")
     assert done.returncode == 2
-    assert "fed.py: imports helper, which lies beside it and would be missing" in done.stderr
+    assert "fed.py: imports helper from its own folder, which a package would lack" in done.stderr
     assert not (here.cwd / "bench-fed").exists()
 
 

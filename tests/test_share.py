@@ -790,6 +790,14 @@ def test_a_suite_json_of_a_newer_bench_is_named_and_not_replaced(here: Here) -> 
         assert done.returncode == 2, command
         assert told in done.stderr
         assert json.loads(path.read_text()) == newer
+    search = "search: {trials: 1, training: {learning_rate: [0.1, 0.2]}}\n"
+    held_out = TINY.replace("data: {", "data: {validation: 32, ")
+    (here.cwd / "tuned.yaml").write_text(held_out + search)
+    for command in ("tune tuned.yaml", "submit results -o sent"):
+        done = here(*command.split())
+        assert done.returncode == 2, command
+        assert told in done.stderr, command
+        assert not list((here.cwd / "results").rglob("tuning.json"))
     for command in ("status results", "clean results"):  # which replace no suite.json
         assert here(*command.split()).returncode == 0
     assert told in here("leaderboard", "results").stderr

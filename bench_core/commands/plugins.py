@@ -276,8 +276,8 @@ def _rule_of(source: Path) -> Rule:
     path = source.expanduser().absolute()
     text = path.read_text(encoding="utf-8")
     if beside := scaffold.neighbours(text, path):
-        rest = "which lies beside it and would be missing in the package: put that code into it"
-        raise UsageError(f"{source}: imports {', '.join(beside)}, {rest}")
+        lacks = "from its own folder, which a package would lack: put that code into the file"
+        raise UsageError(f"{source}: imports {', '.join(beside)} {lacks}")
     return Rule(path, text, target, component.summary)
 
 

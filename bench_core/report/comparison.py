@@ -134,17 +134,17 @@ def _named(group: Group, name: str) -> list[Row]:
     `same_name` says which rule it is. Of its rows those count that have exactly the options of the
     name, in any order; without options, the judged rows; else those that have these and more.
     """
-    rule, bracket, inside = name.replace("freeze=blocks", FROZEN).partition("[")
-    wanted = {part.strip() for part in split_options(inside.removesuffix("]")) if part.strip()}
-    options = {
-        id(row): {part.strip() for part in split_options(row.label.partition("[")[2][:-1])} - {""}
-        for row in group.rows
-        if same_name(row.method.name, rule)
-    }
-    own = [row for row in group.rows if id(row) in options]
-    exact = [row for row in own if options[id(row)] == wanted]
+
+    def options(text: str) -> set[str]:
+        inside = text.partition("[")[2].removesuffix("]")
+        return {part.strip() for part in split_options(inside)} - {""}
+
+    name = name.replace("freeze=blocks", FROZEN)
+    rule, wanted = name.partition("[")[0], options(name)
+    own = [row for row in group.rows if same_name(row.method.name, rule)]
+    exact = [row for row in own if options(row.label) == wanted]
     judged = [row for row in own if (row.role == "floor") == (FROZEN in wanted)]
-    return exact or [row for row in judged if not bracket or wanted <= options[id(row)]]
+    return exact or [row for row in judged if wanted <= options(row.label)]
 
 
 def methods(suites: Sequence[SuiteResults], a: str, b: str) -> list[Comparison]:

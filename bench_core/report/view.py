@@ -133,10 +133,10 @@ def view(results: SuiteResults) -> View:
 
 
 def name_of(row: Row) -> str:
-    """Return the name of a row in figures: of a rule from a file without the file."""
-    file, _, short = row.method.name.rpartition("/")
-    short_enough = file.endswith(FILE) and short not in built_in()
-    return visible(row.label.removeprefix(f"{file}/") if short_enough else row.label)
+    """Return the name of a row in figures: without the file if that has the name of its rule."""
+    file, _, rule = row.method.name.rpartition("/")
+    alike = file == f"{rule}{FILE}" and rule not in built_in()
+    return visible(row.label.removeprefix(f"{file}/") if alike else row.label)
 
 
 def state(run: Run, letter: str) -> State:

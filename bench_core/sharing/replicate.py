@@ -217,17 +217,15 @@ def carry_out(
     for cell in to_run:
         store.remove_resume(cell.folder)
 
-    unkept: dict[Path, RunRecord] = {}
-    heard: set[Path] = set()  # folders of the cells that have ended; those of others may be signed
+    ended: dict[Path, RunRecord] = {}
     for own in _distinct(to_run):
         display = progress(own) if progress is not None else None
 
         def watch(cell: PlannedCell, event: dict[str, Any], display: Any = display) -> None:
-            heard.update([cell.folder] * (event["event"] in ("end", "reused")))
-            if event["event"] == "end" and (record := event["record"]).checksum is None:
-                unkept[cell.folder] = record  # what lies there is not from here, or older
-            elif event["event"] == "end":
-                _sign(cell.folder, record)
+            if event["event"] in ("end", "reused"):
+                ended[cell.folder] = record = event["record"]
+                if event["event"] == "end" and record.checksum is not None:
+                    _sign(cell.folder, record)
             if display is not None:
                 display.event(cell, event)
 
@@ -236,11 +234,12 @@ def carry_out(
                 execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
         finally:
             # an interrupt may have come before the event of a run that ended
-            _sign_all(cell for cell in own if cell.folder not in heard)
+            _sign_all(cell for cell in own if cell.folder not in ended)
     replicas, troubles = [], []
     for again in planned:
-        ended = unkept.get(again.cell.folder)
-        record = ended or store.read(again.cell.folder, sums=True)
+        record = ended.get(again.cell.folder)
+        if record is None or record.checksum is not None:  # else what lies there is no run of now
+            record = store.read(again.cell.folder, sums=True)
         folder, suite = again.posted.folder, again.posted.folder.parent
         broke = record.status == "failed" and again.posted.record.status == "done"
         if record.status not in FINAL or broke:  # says nothing about the posted run

@@ -107,19 +107,15 @@ def load_suite(
 def _name_rules(document: Document, folder: Path, rules_of: RulesOf, chosen: bool) -> None:
     """Put the full name of its rule in the place of every rule file under `methods`.
 
-    A file with several rules is followed by the name of one: `./my_rules.py/one`.
-
     chosen  options choose the methods: a file that cannot be taken is left out
     """
     kept = []
     for i, value in enumerate(list_at(document, "methods")):
         path: KeyPath = ("methods", i, "name") if isinstance(value, dict) else ("methods", i)
-        match = re.fullmatch(rf"(.+{re.escape(FILE)})(?:/([^/]*))?", str(document.at(path)))
-        file = folder / os.path.expanduser(match[1]) if match else None
-        is_path = match and file and (not match[2] or "/" in match[1] or file.is_file())
         try:
-            if match and file and is_path:
-                _name_rule(document, path, match[1], match[2], rules_of(file, match[2]))
+            if (name := _rule_of(str(document.at(path)), folder, rules_of)) is not None:
+                position = document.values[path]
+                document.put(path, Document(document.file, name, {(): position}))
         except UsageError as error:
             if chosen:
                 continue
@@ -130,16 +126,25 @@ def _name_rules(document: Document, folder: Path, rules_of: RulesOf, chosen: boo
         document.put_list(("methods",), kept, document.values[("methods",)])
 
 
-def _name_rule(
-    document: Document, path: KeyPath, file: str, wanted: str | None, rules: list[str]
-) -> None:
-    """Put the full name of one of a file's rules at a path. Raises UsageError."""
+def _rule_of(text: str, folder: Path, rules_of: RulesOf) -> str | None:
+    """Return the full name of the rule that a text names by its file; None for a name.
+
+    A file with several rules is followed by the name of one: `./my_rules.py/one`.
+    Raises UsageError.
+    """
+    match = re.fullmatch(rf"(.+{re.escape(FILE)})(?:/([^/]*))?", text)
+    if match is None:
+        return None
+    written, wanted = match.groups()
+    file = folder / os.path.expanduser(written)
+    if wanted and "/" not in written and not file.is_file():
+        return None  # the name of a rule whose file is on the import path
+    rules = rules_of(file, wanted)
     own = [rule for rule in rules if rule.rpartition("/")[2] == wanted or not wanted]
     if len(own) != 1:
-        one = " or ".join(f"{file}/{rule.rpartition('/')[2]}" for rule in rules)
-        raise UsageError(f"{file}: write the one that you mean: {one}")
-    position = document.values[path]
-    document.put(path, Document(document.file, own[0], {(): position}))
+        one = " or ".join(f"{written}/{rule.rpartition('/')[2]}" for rule in rules)
+        raise UsageError(f"{written}: write the one that you mean: {one}")
+    return own[0]
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:

@@ -243,10 +243,10 @@ def _install(cell: PlannedCell, job: Job, answer: dict[str, Any]) -> RunRecord |
     store.restore(cell.folder)
     if "cut short" in answer and store.result_of(cell.folder):
         return store.not_kept(RunRecord.model_validate(answer["cut short"]), cell.folder)
-    own = supervise.finished_elsewhere(cell.folder, cell.stamp, job)
-    if "files" in answer and own is None:
+    files = answer.get("files")  # without them the run lies in its place, which may show it late
+    if files and supervise.finished_elsewhere(cell.folder, cell.stamp, job) is None:
         with store.installed(cell.folder) as folder:
-            for name, content in answer["files"].items():
+            for name, content in files.items():
                 disk.write_file(folder / Path(name).name, base64.b64decode(content))
     return None
 

@@ -19,7 +19,6 @@ from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
 from bench_core.results import author, files, reference, suite_folder
 from bench_core.results.hashing import canonical
-from bench_core.results.store import Unreadable
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
 CODE = (".py", ".j2", ".js", ".css", ".bib")
@@ -105,10 +104,7 @@ def _contents(root: Path) -> Iterator[list[Any]]:
     yield [str(root), None]
     for path in sorted(root.rglob("*")):
         if path.name == suite_folder.SUITE:
-            try:
-                content = suite_folder.content(path.parent)
-            except Unreadable:
-                content = {}
+            content = suite_folder.read(path.parent) or {}
             yield [str(path), {k: v for k, v in content.items() if k != "decisions"}]
         elif path.suffix in (".json", ".jsonl"):
             yield _stamp(path)
