@@ -203,6 +203,29 @@ def a_late(stored: Stored, value: float = 0.5, **changes) -> remeasured.Late:
     )
 
 
+def test_credits_are_compared_only_where_they_were_computed_alike(
+    copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older run states no instruction set; it is compared on a machine like its own."""
+    _, run = copy
+    asked: list[Path] = []
+    monkeypatch.setattr(remeasure, "check_credits", lambda folder, audit: asked.append(folder))
+    job = {"diagnostics": [], "device": None, "data_dir": None}
+    own = run.record.environment
+    older = {key: value for key, value in own.items() if key != "instructions"}
+    for environment, alike in (
+        (own, True),
+        (older, True),
+        ({**own, "instructions": "another"}, False),
+        ({**own, "device_name": "another"}, False),
+    ):
+        asked.clear()
+        stated = run.record.model_copy(update={"environment": environment})
+        monkeypatch.setattr(remeasure.store, "read", lambda folder, sums, record=stated: record)
+        remeasure.measured(job, run.folder)
+        assert bool(asked) is alike
+
+
 def test_the_later_measurement_counts(copy):
     _, run = copy
     remeasured.write(run.folder, a_late(run))

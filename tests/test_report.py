@@ -24,13 +24,14 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.utility import HEADLINE
 from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.registry.card import Card
 from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing
 from bench_core.report.figures.paper import paper, render
 from bench_core.report.pages import page, site
 from bench_core.report.tables.formats import leaderboards
-from bench_core.report.view import View, view
+from bench_core.report.view import View, name_of, view
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.model import DepthUtility
@@ -821,3 +822,20 @@ def test_a_page_of_no_runs_is_not_written(here: Here) -> None:
     done = here("report")
     assert (done.returncode, done.stderr) == (0, "no runs yet: nothing is written\n")
     assert not (here.cwd / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "shown"),
+    [
+        ("own.py/own", "own[penalty=0.1]"),
+        ("pair.py/own", "pair.py/own[penalty=0.1]"),  # another file may have a rule of this name
+        ("dfa.py/dfa", "dfa.py/dfa[penalty=0.1]"),  # no dfa of bench
+        ("lab/own", "lab/own[penalty=0.1]"),
+        ("bench-core/dfa", "dfa[penalty=0.1]"),
+    ],
+)
+def test_a_figure_shortens_the_name_of_a_file_rule_where_it_stays_its_own(
+    rule: str, shown: str
+) -> None:
+    (group,) = judge_all([run(rule, 1, params={"penalty": 0.1})])
+    assert name_of(group.rows[0]) == shown
