@@ -22,6 +22,7 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.report.tables import legend, schema
 from bench_core.report.tables.columns import COLUMNS, columns_of
+from bench_core.report.tables.fit import over_lines
 from bench_core.report.tables.formats import FORMATS, Format, Wanted, leaderboards
 from bench_core.report.text import escape
 from bench_core.report.view import gamma_deep, view
@@ -451,6 +452,39 @@ def test_the_terminal_table_fits(width: int) -> None:
     assert len(set(labels)) == len(labels) == len(rules)
     assert "a-long-distribution-name/a_long_method_name" in re.sub(r"\s+", "", text)
     assert leaderboard(long, width=1) == leaderboard(long, width=40)
+
+
+@pytest.mark.parametrize("room", [6, 14, 20, 38])
+def test_the_name_of_a_rule_goes_over_lines_whole(room: int) -> None:
+    """Two rules that differ in their last option stay apart, and an option stays in one line."""
+    labels = [f"hebb_ternary[penalty=0.01, rate=0.0, sparsity=0.{i}]" for i in (5, 9)]
+    for label in (*labels, "bp", "a/b[x=[1, 2], y={'k': 'v, w'}]", "a_name_without_options"):
+        lines = over_lines(label, room).splitlines()
+        assert max(map(len, lines)) <= room
+        assert "".join(lines).replace(" ", "") == label.replace(" ", "")
+    assert over_lines(labels[0], 14).splitlines() == [
+        "hebb_ternary",
+        "[penalty=0.01,",
+        "rate=0.0,",
+        "sparsity=0.5]",
+    ]
+
+
+@pytest.mark.parametrize("format", ["table", "latex"])
+def test_a_table_cuts_no_name(format: Format) -> None:
+    """A reason stands below the last line of its rule's name."""
+    params = {"penalty": 0.01, "rate": 0.0, "sparsity": 0.5}
+    name = "lab/hebbian_ternary_feedback"
+    own = seeds(name, [0.2, 0.2, 0.21], params=params)
+    floor = seeds(name, [0.3, 0.3, 0.31], params=params | {"freeze": "blocks"})
+    other = seeds(name, [0.2, 0.2, 0.21], params={"rate": 0.1, "penalty": 0.1, "sparsity": 0.1})
+    text = leaderboard([*audit(), *own, *floor, *other], format=format, width=80)
+    assert "…" not in text and "ldots" not in text
+    if format == "table":
+        end = text[text.index("hebbian_ternary_  ") :].splitlines()
+        shown = [line.strip() for line in end[1:4]]
+        assert shown == ["feedback[penalty=0.01,", "rate=0.0,", "sparsity=0.5]"]
+        assert "points below bp" in end[4]
 
 
 def test_a_column_that_says_the_same_of_every_row_makes_room_first() -> None:

@@ -48,7 +48,10 @@ FAR = Measurement(value=9.0, letter="e", direction="above", threshold=1.0)
 REASONS = {
     "trains blocks that are worse than random ones": [*seeds(DFA, [0.2] * 3), *OVER],
     "falls below backpropagation with random blocks; the seeds do not show whether it beats its "
-    "own random blocks": [*seeds(DFA, [0.29, 0.30, 0.33]), *OVER],
+    "own random blocks": [*seeds(DFA, [0.29, 0.31, 0.37]), *OVER],
+    # the interval of its own margin contains 0 and ends below 2 points: that much is shown
+    "falls below backpropagation with random blocks; its blocks gain less than 2 points over "
+    "random ones, if anything": [*seeds(DFA, [0.305, 0.310, 0.325]), *OVER],
     # its own margin is above 0, so that its blocks are no worse than their own random ones
     "falls below backpropagation with random blocks": [*seeds(DFA, [0.35, 0.36, 0.37]), *OVER],
     "trains blocks that are hardly or no better than random ones": [
@@ -140,7 +143,7 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
     """Sentence, reason and plain words agree where the interval contains 0."""
     near = [*seeds(DFA, [0.29, 0.30, 0.30]), *frozen(DFA, [0.31] * 3)]
     told = sentence([*GOOD, *near])
-    assert "the seeds do not show whether it beats its own random blocks" in told
+    assert "its blocks gain less than 2 points over random ones, if anything" in told
     (group,) = judge_all([*GOOD, *near])
     row = next(row for row in group.rows if row.label == "dfa")
     assert reasons.why(row, Settings()) == [

@@ -1,16 +1,18 @@
 """Fit a leaderboard into the width of a terminal.
 
-These steps follow each other until it fits; a legend explains every shortened name:
+These steps follow each other until it fits:
 
-1. A rule of another package loses its distribution's name, if no other rule has its short name.
+1. A rule of another package loses its distribution's name, if no other rule has its short name. A
+   legend explains it.
 2. Columns with one content in all rows go, such as `from` where all rows are of the reference.
 3. The least important columns go (`Column.drop`), the margins last.
 4. Columns that a user asked for go.
-5. The names of rules are cut.
+5. The names of rules go over several lines (`over_lines`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,8 +72,29 @@ def fit(
     sheet.drop([column for column in order if column.key in MARGINS], width + spare)
     sheet.drop(sheet.columns[:3:-1], width + spare)  # those that a user asked for, the last first
     if (excess := sheet.excess(width)) > 0:
-        _cut_names(sheet, max(max(len(line["method"]) for line in lines) - excess, 6))
+        room = max(max(len(line["method"]) for line in lines) - excess, 6)
+        for line in lines:
+            line["method"] = over_lines(line["method"], room)
     return sheet
+
+
+def over_lines(label: str, room: int) -> str:
+    """Break the label of a rule into lines of at most `room` characters, none of which is lost.
+
+    A line ends before the bracket of the options or behind the comma of one; only a part that is
+    longer than a line is broken within, behind `_`, `-`, `/` or `=` if it can be.
+    """
+    if len(label) <= room:
+        return label
+    lines = [""]
+    for part in re.findall(r"[^\[,]+,? ?|\[[^,]*,? ?|,", label):
+        if len(lines[-1] + part.rstrip()) > room and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > room:
+            end = max(lines[-1].rfind(mark, 0, room) for mark in "_-/=") + 1 or room
+            lines[-1:] = [lines[-1][:end], lines[-1][end:]]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _bare_names(sheet: Sheet, rows: Sequence[Row]) -> None:
@@ -81,12 +104,3 @@ def _bare_names(sheet: Sheet, rows: Sequence[Row]) -> None:
             line["method"], name = visible(label), row.method.name
             sheet.legend.append(f"{visible(name.rpartition('/')[2])} = {visible(name)}")
     sheet.legend = list(dict.fromkeys(sheet.legend))
-
-
-def _cut_names(sheet: Sheet, limit: int) -> None:
-    """Cut the names of rules, and mark each with the number of its row."""
-    for number, line in enumerate(sheet.lines, start=1):
-        full, mark = line["method"], f"…{number}"
-        if len(full) > limit:
-            line["method"] = full[: max(limit - len(mark), 1)] + mark
-            sheet.legend.append(f"{line['method']} = {full}")

@@ -103,18 +103,25 @@ def _table(columns: Sequence[Column], cells: Sequence[Sequence[str]], style: str
     return tabulated(cells, heads, style=style, align=align)
 
 
-def _with_reasons(table: str, texts: Sequence[str], width: int | None) -> str:
-    """Write below each row of a terminal's table why it has its verdict."""
+def _with_reasons(
+    table: str, heights: Sequence[int], texts: Sequence[str], width: int | None
+) -> str:
+    """Write below each row of a terminal's table why it has its verdict.
+
+    heights  the number of lines of each row
+    """
     room = 10**6 if width is None else max(width, NARROWEST)
     indent = " " * INDENT
     wrapper = textwrap.TextWrapper(
         room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
     lines = table.splitlines()
-    start = len(lines) - len(texts)
-    for line, text in zip(lines[start:], texts, strict=True):
-        lines += [line, *wrapper.wrap(escape.visible(text))]
-    return "\n".join(lines[:start] + lines[start + len(texts) :])
+    start = len(lines) - sum(heights)
+    every = lines[:start]
+    for height, text in zip(heights, texts, strict=True):
+        every += lines[start : start + height] + wrapper.wrap(escape.visible(text))
+        start += height
+    return "\n".join(every)
 
 
 def _opening(shown: View) -> list[str]:
@@ -134,7 +141,8 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         kept |= {column.key for column in sheet.columns}
         table = _table(sheet.columns, sheet.cells(), "simple")
         texts = ["; ".join(reasons.of_row(row, settings)) for row in rows]
-        table = _with_reasons(table, texts, width)
+        heights = [1 + line["method"].count("\n") for line in sheet.lines]
+        table = _with_reasons(table, heights, texts, width)
         below = paragraph(sheet.legend + notes.of_group(group, settings, rows), width)
         opening = filter(None, [summary.opening(group), notes.warning(group, settings)])
         above = paragraph(opening, width, indent="")
@@ -185,6 +193,10 @@ def _markdown(shown: View, wanted: Wanted) -> str:
 
 
 def _latex_cell(column: Column, cell: str) -> str:
+    lines = cell.split("\n")
+    if len(lines) > 1:
+        every = r" \\ ".join(map(escape.latex, lines))
+        return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{every}\end{{tabular}}"
     text = escape.latex(cell)
     return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
 

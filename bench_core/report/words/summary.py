@@ -192,11 +192,7 @@ def _walked_back(row: Row) -> str:
     if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
     if row.judged.below_bp:
-        below = "falls|fall below backpropagation with random blocks"
-        over = row.margin_matched
-        unclear = over is not None and abs(over.mean) <= (over.half_width or 0)
-        rest = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
-        return below + rest * unclear
+        return "falls|fall below backpropagation with random blocks" + _over_own(row)
     if over_floor:
         if not own and row.margin is not None and row.margin.mean >= 0:
             return (
@@ -211,6 +207,18 @@ def _walked_back(row: Row) -> str:
     floor = "random ones" if floor == "random blocks" else floor
     though = f", though its|their blocks beat {floor}" if beats(over) else ""
     return fires(row, fired[0]) + though
+
+
+def _over_own(row: Row) -> str:
+    """Say what the margin over its own random blocks adds for a rule below bp's."""
+    over = row.margin_matched
+    if over is None:
+        return ""
+    low, high = ends(over)
+    if low <= 0 and reading(over, BEATS) == "fires":
+        return f"; its|their blocks gain less than {BEATS:g} points over random ones, if anything"
+    unclear = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
+    return unclear * (low <= 0 <= high)
 
 
 def letters(row: Row) -> list[Criterion]:
